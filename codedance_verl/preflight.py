@@ -1,0 +1,77 @@
+"""Checks what can be known before a run starts. Each finding is one `UserError` that names cause and cure."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from codedance_verl.errors import UserError
+from codedance_verl.reward.config import RewardConfig
+from codedance_verl.rollout.config import EnvironmentConfig
+from codedance_verl.sandbox.config import SandboxConfig
+
+MIN_FREE_BYTES = 1 << 30
+
+
+def check(config: DictConfig) -> None:
+    """Check configuration nodes of ours, batch sizes, disk, model folder and every record of the data files.
+
+    Raises:
+        UserError: the first thing found wrong.
+    """
+    EnvironmentConfig.from_mapping(config.environment)
+    SandboxConfig.from_mapping(config.sandbox)
+    RewardConfig.from_mapping(config.reward_preset)
+    _check_seed(config)
+    _check_batch(config)
+    check_output_folder(Path(config.run_dir))
+    _check_model(config)
+    _check_data(config)
+
+
+def _check_seed(config: DictConfig) -> None:
+    if not isinstance(config.seed, int) or not 0 <= config.seed < 2**31:
+        raise UserError(f"seed={config.seed!r}: must be a whole number from 0 to 2^31 - 1")
+
+
+def _check_batch(config: DictConfig) -> None:
+    batch, mini = config.data.train_batch_size, config.actor_rollout_ref.actor.ppo_mini_batch_size
+    if batch % mini:
+        raise UserError(
+            f"data.train_batch_size={batch}: must be a multiple of actor_rollout_ref.actor.ppo_mini_batch_size={mini}"
+        )
+
+
+def check_output_folder(folder: Path, min_free_bytes: int = MIN_FREE_BYTES) -> None:
+    """Raise `UserError` when `folder` cannot be written or its disk has less than `min_free_bytes` free."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".write-probe"
+        probe.write_bytes(b"\0" * 4096)
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror}); free some space or choose another folder")
+    free = shutil.disk_usage(folder).free
+    if free < min_free_bytes:
+        raise UserError(
+            f"{folder}: {free / 2**20:.0f} MiB free, at least {min_free_bytes / 2**20:.0f} MiB are needed for "
+            "checkpoints and trajectories; free some space or choose another folder"
+        )
+
+
+def _check_model(config: DictConfig) -> None:
+    path = str(config.actor_rollout_ref.model.path)
+    looks_local = path.startswith((".", "/", "~"))
+    if looks_local and not (Path(path).expanduser() / "config.json").is_file():
+        raise UserError(f"actor_rollout_ref.model.path={path}: no config.json there; give a Hugging Face model folder")
+
+
+def _check_data(config: DictConfig) -> None:
+    from codedance_verl.data.schema import check_files
+
+    for key in ("train_files", "val_files"):
+        files = config.data[key]
+        paths = [files] if isinstance(files, str) else list(files)
+        check_files([Path(path) for path in paths], skip_bad_records=bool(config.skip_bad_records))

@@ -1,0 +1,168 @@
+"""verl's rollout workers with a reward that knows the group: all rollouts of a prompt are graded and scored together.
+
+`AgentLoopWorkerTQ._run_prompt` of verl holds the n rollouts of one prompt. Here they are kept until the last one is
+in, scored as a group, and then handed to verl's TransferQueue with token-level rewards (`rm_scores`). Chosen with
+`actor_rollout_ref.rollout.agent.agent_loop_manager_class`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+import transfer_queue as tq
+from verl.experimental.agent_loop.agent_loop import AgentLoopOutput
+from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorkerTQ
+
+from codedance_verl.grading import grade
+from codedance_verl.reward import advantage
+from codedance_verl.reward.config import RewardConfig
+from codedance_verl.reward.encoding import encode_rewards
+from codedance_verl.reward.terms import score_group
+from codedance_verl.rollout.agent_loop import AGENT_NAME
+from codedance_verl.rollout.metrics import reward_extra_info
+from codedance_verl.rollout.trajectory_log import TrajectoryLog
+from codedance_verl.types import Grade, RewardTerms, Trajectory
+
+logger = logging.getLogger(__name__)
+
+advantage.register()  # this module is loaded in the process that computes advantages, through the manager below
+
+_VerlWorker: Any = AgentLoopWorkerTQ.__ray_metadata__.modified_class  # the class under verl's @ray.remote
+
+
+class ScoredOutput(AgentLoopOutput):  # type: ignore[misc]  # verl ships no types
+    """An agent-loop output whose reward is one value per response token instead of a single score."""
+
+    token_rewards: Any = None
+    """Float tensor [response_length], see `codedance_verl.reward.encoding`."""
+
+    def as_dict(self) -> dict[str, Any]:
+        fields: dict[str, Any] = super().as_dict()
+        fields["rm_scores"] = fields.pop("token_rewards")
+        return fields
+
+
+@dataclass(frozen=True)
+class _Member:
+    """One finished rollout of a group, waiting for the others."""
+
+    output: AgentLoopOutput
+    fields: dict[str, Any]
+
+    @property
+    def trajectory(self) -> Trajectory:
+        return self.output.extra_fields["trajectory"]  # type: ignore[no-any-return]
+
+
+class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
+    """Rolls out prompts, scores each group, writes the trajectory log, and feeds the TransferQueue."""
+
+    def __init__(self, config: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(config, *args, **kwargs)
+        self._reward = RewardConfig.from_mapping(config.reward_preset)
+        self._log = None
+        if config.environment.save_trajectories:
+            worker = ray.get_runtime_context().get_actor_id()[:8]
+            self._log = TrajectoryLog(Path(config.run_dir) / "trajectories", worker)
+
+    async def _run_prompt(
+        self, prompt: dict[str, Any], sampling_params: dict[str, Any], trajectory: dict[str, Any], trace: bool = False
+    ) -> None:
+        """Roll out one group (see verl's `AgentLoopWorkerTQ._run_prompt`, whose contract with the queue this keeps)."""
+        uid, validate = prompt["uid"], bool(trajectory["validate"])
+        partition = "val" if validate else "train"
+        await tq.async_kv_put(key=uid, partition_id=partition, tag={"status": "running"})
+        try:
+            await self._run_group(prompt, sampling_params, trajectory, trace)
+            status = "finished"
+        except Exception:
+            logger.exception("group %s of record %s failed", uid, prompt.get("index"))
+            status = "failure"
+        await tq.async_kv_put(key=uid, partition_id=partition, tag={"status": status})
+
+    async def _run_group(
+        self, prompt: dict[str, Any], sampling_params: dict[str, Any], trajectory: dict[str, Any], trace: bool
+    ) -> None:
+        rollout = self.config.actor_rollout_ref.rollout
+        validate = bool(trajectory["validate"])
+        size = prompt.pop("__rollout_n__", rollout.val_kwargs.n if validate else rollout.n)
+        prompt.pop("__do_sample__", None)
+        prompt.setdefault("agent_name", AGENT_NAME)
+        members: list[_Member] = await asyncio.gather(
+            *(
+                self._run_agent_loop(sampling_params, trajectory=trajectory, trace=trace, session_id=index, **prompt)
+                for index in range(size)
+            )
+        )
+        started = time.perf_counter()
+        trajectories = [member.trajectory for member in members]
+        grades = [grade(item.answer, item.ground_truth) for item in trajectories]
+        terms = score_group(trajectories, grades, self._reward)
+        grade_s = (time.perf_counter() - started) / len(members)
+        for member, verdict, reward in zip(members, grades, terms, strict=True):
+            self._write_log(member, verdict, reward, trajectory)
+            scored = _scored(member.output, verdict, reward, grade_s)
+            await super()._agent_loop_postprocess(scored, validate, **member.fields)
+
+    async def _agent_loop_postprocess(self, output: AgentLoopOutput, validate: bool, **fields: Any) -> _Member:
+        """Hold a finished rollout back: verl would queue it at once, before its group is known."""
+        return _Member(output, fields)
+
+    def _write_log(self, member: _Member, verdict: Grade, reward: RewardTerms, info: dict[str, Any]) -> None:
+        if self._log is None:
+            return
+        extra, shown = member.output.extra_fields, member.output.multi_modal_data.get("images", [])
+        returned = sum(observation.count("<image>") for observation in extra["observations"])
+        self._log.write(
+            member.trajectory,
+            verdict,
+            reward,
+            step=int(info["step"]),
+            split="val" if info["validate"] else "train",
+            group=str(member.fields["uid"]),
+            sample=int(member.fields["session_id"]),
+            extra_info=member.fields.get("extra_info") or {},
+            observations=extra["observations"],
+            input_images=shown[: len(shown) - returned],
+            timing=asdict(extra["timing"]),
+        )
+
+
+def _scored(output: AgentLoopOutput, verdict: Grade, reward: RewardTerms, grade_s: float) -> ScoredOutput:
+    """The output as verl queues it: token rewards in, typed records out (they are not tensors and stay here)."""
+    trajectory: Trajectory = output.extra_fields["trajectory"]
+    spans = [(turn.token_start, turn.token_end) for turn in trajectory.turns]
+    length = len(output.response_ids)
+    mask = [0] * length if reward.masked else output.response_mask
+    output.metrics.compute_score = grade_s
+    return ScoredOutput(
+        prompt_ids=output.prompt_ids,
+        response_ids=output.response_ids,
+        response_mask=mask,
+        response_logprobs=output.response_logprobs,
+        multi_modal_data=output.multi_modal_data,
+        num_turns=output.num_turns,
+        metrics=output.metrics,
+        reward_score=reward.score,
+        token_rewards=torch.as_tensor(encode_rewards(spans, reward, length), dtype=torch.float32),
+        extra_fields={
+            "reward_extra_info": reward_extra_info(trajectory, verdict, reward, output.extra_fields["timing"]),
+            "min_global_steps": output.extra_fields["min_global_steps"],
+            "max_global_steps": output.extra_fields["max_global_steps"],
+        },
+    )
+
+
+class CodeDanceAgentLoopManager(AgentLoopManagerTQ):  # type: ignore[misc]
+    """verl's manager, starting our workers."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.agent_loop_workers_class = ray.remote(CodeDanceAgentLoopWorker)

@@ -1,0 +1,132 @@
+"""The records that travel between sandbox, rollout, grading, reward and evaluation.
+
+Everything downstream of an execution reads these records; nothing parses decoded text to learn what happened.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class ExecutionStatus(StrEnum):
+    """How one cell ended. `OK` and `NO_OUTPUT` are the only ones in which the code ran to its end."""
+
+    OK = "ok"
+    NO_OUTPUT = "no_output"
+    ERROR = "error"
+    TIMEOUT = "timeout"
+    KILLED = "killed"
+    REJECTED = "rejected"
+
+
+class FinishReason(StrEnum):
+    """Why a trajectory ended. `INFRASTRUCTURE` is never the model's doing and is kept out of loss and statistics."""
+
+    ANSWER = "answer"
+    NO_ACTION = "no_action"  # a turn with neither code nor an answer: nothing to react to
+    TURN_LIMIT = "turn_limit"
+    LENGTH = "length"
+    INFRASTRUCTURE = "infrastructure"
+
+
+class Verdict(StrEnum):
+    CORRECT = "correct"
+    WRONG = "wrong"
+    UNGRADED = "ungraded"
+
+
+@dataclass(frozen=True)
+class RenderedImage:
+    """An image a cell displayed: PNG bytes with their SHA-256 (hex) and size in pixels."""
+
+    sha256: str
+    width: int
+    height: int
+    png: bytes
+
+
+@dataclass(frozen=True)
+class ExecutionError:
+    """An exception of the model's code: class name, message, and a short traceback with cell line numbers."""
+
+    kind: str
+    message: str
+    traceback: str
+
+
+@dataclass(frozen=True)
+class Execution:
+    """What came back from one cell. `duration_s` is run time alone; waiting for a free sandbox is `queue_s`."""
+
+    status: ExecutionStatus
+    stdout: str = ""
+    error: ExecutionError | None = None
+    images: tuple[RenderedImage, ...] = ()
+    duration_s: float = 0.0
+    queue_s: float = 0.0
+    truncated: tuple[str, ...] = ()  # what was cut to fit the bounds: "stdout", "images"
+
+    @property
+    def succeeded(self) -> bool:
+        """True when the code ran to its end, whatever it printed."""
+        return self.status in (ExecutionStatus.OK, ExecutionStatus.NO_OUTPUT)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One assistant turn: its text, its sampled tokens as a half-open span of the response, and what its code did."""
+
+    text: str
+    token_start: int
+    token_end: int
+    code: str | None = None
+    execution: Execution | None = None
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """A whole rollout of one record. `answer` is the text between the answer tags of the last turn, if any."""
+
+    record_id: str
+    data_source: str
+    question: str
+    ground_truth: str
+    turns: tuple[Turn, ...]
+    finish: FinishReason
+    answer: str | None = None
+
+    @property
+    def executions(self) -> tuple[Execution, ...]:
+        return tuple(turn.execution for turn in self.turns if turn.execution is not None)
+
+
+@dataclass(frozen=True)
+class Grade:
+    """Verdict on an answer, the rung of the ladder that gave it, and what it compared."""
+
+    verdict: Verdict
+    rung: str
+    evidence: str = ""
+
+    @property
+    def correct(self) -> bool:
+        return self.verdict is Verdict.CORRECT
+
+
+@dataclass(frozen=True)
+class RewardTerms:
+    """Reward of one trajectory, each term on its own.
+
+    `accuracy`, `format` and `sequence` add up, with the preset's weights, to `score` (the sequence-level reward);
+    `turns` holds the immediate reward r_k of each assistant turn, in order, the answer turn included.
+    `masked` rollouts (infrastructure faults, ungraded answers) count neither in the loss nor in group statistics.
+    """
+
+    accuracy: float
+    format: float
+    difficulty: float
+    sequence: float
+    score: float
+    turns: tuple[float, ...]
+    masked: bool = False
