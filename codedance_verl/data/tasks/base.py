@@ -1,0 +1,108 @@
+"""What every task generator shares: the record, splits, seeds, colours and phrasings."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal, TypeVar
+
+import numpy as np
+from PIL import Image
+
+T = TypeVar("T")
+
+Difficulty = Literal["easy", "hard"]
+Program = tuple[str, ...]
+"""Cells run one after the other in one session; the answer follows the last one."""
+
+DEFAULT_SIZE = 112
+"""Side of a picture in pixels: 8 x 8 patches of 14, merged 2 x 2 to 16 image tokens."""
+
+COLOURS = ("red", "green", "blue", "yellow", "orange", "purple")
+"""Names that Pillow's `ImageColor` knows, so that code can turn the word of the question into a colour."""
+
+RGB: dict[str, tuple[int, int, int]] = {
+    "red": (255, 0, 0),
+    "green": (0, 128, 0),
+    "blue": (0, 0, 255),
+    "yellow": (255, 255, 0),
+    "orange": (255, 165, 0),
+    "purple": (128, 0, 128),
+}
+
+
+class Split(StrEnum):
+    """Test pictures use phrasings, combinations, photographs and handwriting that the other two never show."""
+
+    TRAIN = "train"
+    VALIDATION = "validation"
+    TEST = "test"
+
+    @property
+    def held_out(self) -> bool:
+        return self is Split.TEST
+
+
+@dataclass(frozen=True)
+class Task:
+    """One question about one picture, with code that answers it and code that plausibly fails to.
+
+    `right_code` programs are checked to print `answer` (for `search`: to show where it can be read).
+    `flawed_code` programs run, and mostly lead elsewhere. `guesses` are answers somebody who did not look could give.
+    """
+
+    kind: str
+    difficulty: Difficulty
+    question: str
+    answer: str
+    image: Image.Image
+    right_code: tuple[Program, ...]
+    flawed_code: tuple[Program, ...]
+    guesses: tuple[str, ...]
+    answer_is_printed: bool = True
+    """False where the last observation is a picture to be looked at, or where no code is needed."""
+
+
+@dataclass(frozen=True)
+class Phrasings:
+    """Question templates with `{named}` fields; `held_out` ones appear in the test split alone."""
+
+    seen: tuple[str, ...]
+    held_out: tuple[str, ...]
+
+    def pick(self, rng: np.random.Generator, split: Split, **fields: object) -> str:
+        template = choose(rng, self.held_out if split.held_out else self.seen)
+        opener = choose(rng, OPENERS.held_out if split.held_out else OPENERS.seen)
+        return opener + template.format(**fields)
+
+
+OPENERS = Phrasings(
+    seen=("", "", "", "Look at the picture. ", "Look closely. ", "Here is a picture. "),
+    held_out=("", "", "Look at the picture closely. ", "Take a look. "),
+)
+
+
+Generator = Callable[[np.random.Generator, Split, int], Task]
+"""Draws one task: random source, split, side of the picture in pixels."""
+
+
+def choose(rng: np.random.Generator, options: tuple[T, ...]) -> T:
+    """One of `options`, which keeps its own type (numpy's `choice` would turn it into an array scalar)."""
+    return options[int(rng.integers(len(options)))]
+
+
+def task_rng(seed: int, split: Split, kind: str, index: int) -> np.random.Generator:
+    """The random source of one task, independent of how many others are made and in which order."""
+    return np.random.default_rng([seed, zlib.crc32(f"{split}/{kind}".encode()), index])
+
+
+def combination_allowed(split: Split, first: int, second: int, every: int = 5) -> bool:
+    """Whether a pair of attributes, by their indices, may appear in a split.
+
+    One pair in `every`, spread so that each single attribute stays in training, belongs to the test split alone, and
+    the test split holds nothing else. `every` must not exceed the number of values of the second attribute by much,
+    or some first attributes have no pair to test.
+    """
+    return ((first * 2 + second) % every == 0) == split.held_out
