@@ -1,9 +1,9 @@
 """Lets a CUDA build of torchvision import beside a CPU build of torch.
 
-Where only a package index without the CPU builds can be reached, torchvision's binary needs CUDA libraries that are not
-there. torchvision tolerates that, but registers fake kernels for two operators which only the binary declares
-("operator torchvision::nms does not exist"). Declared here, the import succeeds; what needs no binary (transforms, video
-utilities) works, and calling one of the two operators raises an error.
+Where only a package index without the CPU builds can be reached, torchvision's binary needs CUDA libraries that are
+not there. torchvision tolerates that, but registers fake kernels for two operators which only the binary declares
+("operator torchvision::nms does not exist"). Declared here, the import succeeds; what needs no binary (transforms,
+video utilities) works, and calling one of the two operators raises an error.
 
 `scripts/install.py` copies this file into site-packages, with a `.pth` line that imports it at start-up, where that is
 needed. It must stay free of imports of ours and cheap: every Python process of the environment runs it.

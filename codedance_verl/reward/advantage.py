@@ -1,0 +1,151 @@
+"""The advantage estimator `codedance_grpo`: group-relative sequence credit, plus credit for each turn on its tokens.
+
+A(token of turn k) = (score - mean) / (std + eps) over its group + turn_weight z(g_k), with g_k = r_k + turn_discount
+g_{k+1} and z the z-score over all turns of the batch but the last of each trajectory (CodeDance, turn-level BAT).
+Masked rollouts get zero and enter no statistic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from codedance_verl.errors import UserError
+from codedance_verl.reward.config import RewardConfig
+from codedance_verl.reward.encoding import decode_rewards
+
+if TYPE_CHECKING:
+    import torch
+
+NAME = "codedance_grpo"
+CONFIG_KEY = "codedance"
+"""verl hands the estimator its `algorithm` node; the reward's constants stand below it, at `algorithm.codedance`."""
+
+GROUP_STD_EPSILON = 1e-6  # as in verl's GRPO
+NO_SPREAD = 1e-9  # a standard deviation below this is rounding, not signal
+
+
+def token_advantages(
+    rewards: npt.NDArray[np.floating],
+    mask: npt.NDArray[np.integer],
+    groups: Sequence[object] | npt.NDArray[Any],
+    config: RewardConfig,
+    *,
+    divide_by_std: bool = True,
+) -> npt.NDArray[np.float32]:
+    """Advantage of every response token of a batch.
+
+    Args:
+        rewards: [B, T], as `encoding.encode_rewards` wrote them, padded with zeros.
+        mask: [B, T], 1 on sampled tokens; a row of zeros is a masked rollout.
+        groups: [B], rollouts of one question share a value.
+        config: `turn_weight` and `turn_discount` are read.
+        divide_by_std: divide by the group's standard deviation (GRPO) or not (Dr. GRPO).
+
+    Returns:
+        float32 [B, T], zero wherever the mask is.
+    """
+    decoded = decode_rewards(rewards, mask)
+    counted = decoded.turn_count > 0
+    sequence = group_relative(decoded.score, groups, counted, divide_by_std=divide_by_std)
+    turn = turn_z_scores(decoded.turn_reward, decoded.turn_count, config.turn_discount)
+    per_turn = sequence[:, None] + config.turn_weight * turn
+    on_tokens = np.take_along_axis(per_turn, np.maximum(decoded.turn_of_token, 0), axis=1)
+    return np.where(decoded.turn_of_token >= 0, on_tokens, 0.0).astype(np.float32)
+
+
+def group_relative(
+    scores: npt.NDArray[np.float64],
+    groups: Sequence[object] | npt.NDArray[Any],
+    counted: npt.NDArray[np.bool_],
+    *,
+    divide_by_std: bool,
+) -> npt.NDArray[np.float64]:
+    """Score minus the mean of the group's counted rollouts, over their sample standard deviation if asked; [B].
+
+    Zero for rollouts that are not counted, and for one that is alone in its group: it has nothing to be compared with.
+    """
+    _, member_of = np.unique(np.asarray(groups).astype(str), return_inverse=True)
+    size = np.bincount(member_of, weights=counted)
+    total = np.bincount(member_of, weights=np.where(counted, scores, 0.0))
+    mean = (total / np.maximum(size, 1))[member_of]
+    centred = np.where(counted & (size[member_of] > 1), scores - mean, 0.0)
+    if not divide_by_std:
+        return centred
+    variance = np.bincount(member_of, weights=centred**2) / np.maximum(size - 1, 1)
+    std = np.sqrt(variance)[member_of]
+    return np.where(std > NO_SPREAD, centred / (std + GROUP_STD_EPSILON), 0.0)
+
+
+def turn_z_scores(
+    turn_reward: npt.NDArray[np.float64], turn_count: npt.NDArray[np.int64], discount: float
+) -> npt.NDArray[np.float64]:
+    """z(g_k) of every turn but the last of each trajectory, 0 elsewhere; [B, K].
+
+    The population's mean and standard deviation are taken over the whole batch; without spread every z is 0.
+    """
+    returns = turn_reward.copy()
+    for k in range(returns.shape[1] - 2, -1, -1):
+        returns[:, k] += discount * returns[:, k + 1]
+    judged = np.arange(returns.shape[1]) < turn_count[:, None] - 1
+    values = returns[judged]
+    if values.size == 0 or values.std() < NO_SPREAD:
+        return np.zeros_like(returns)
+    return np.where(judged, (returns - values.mean()) / values.std(), 0.0)
+
+
+def check_algorithm(algorithm: Mapping[str, Any]) -> RewardConfig:
+    """The constants at `algorithm.codedance`, after checking that nothing in verl's node contradicts the estimator.
+
+    Raises:
+        UserError: names the dotted key and the cure.
+    """
+    if algorithm.get("use_kl_in_reward"):
+        raise UserError(
+            f"algorithm.use_kl_in_reward=true: {NAME} reads turn rewards from single tokens, which a KL penalty there "
+            "would change; set it to false and use actor_rollout_ref.actor.use_kl_loss=true"
+        )
+    correction = algorithm.get("rollout_correction") or {}
+    if any(option.strip().startswith("token_") for option in str(correction.get("rollout_rs") or "").split(",")):
+        raise UserError(
+            f"algorithm.rollout_correction.rollout_rs={correction['rollout_rs']}: {NAME} finds turns in the response "
+            "mask, which rejecting single tokens would cut; use a seq_ option"
+        )
+    if algorithm.get(CONFIG_KEY) is None:
+        raise UserError(f"algorithm.{CONFIG_KEY}: no value given; add algorithm.{CONFIG_KEY}=${{reward_preset}}")
+    return RewardConfig.from_mapping(algorithm[CONFIG_KEY], node=f"algorithm.{CONFIG_KEY}")
+
+
+def estimate(
+    token_level_rewards: torch.Tensor,
+    response_mask: torch.Tensor,
+    index: npt.NDArray[Any],
+    config: Any,
+    **_: Any,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`token_advantages` with the signature of verl's estimators.
+
+    `index` holds the group (`uid`) of each row; `config` is verl's `algorithm` node. Returns advantages and returns,
+    float32 [B, T], which are equal here.
+    """
+    import torch
+
+    advantages = token_advantages(
+        token_level_rewards.detach().cpu().float().numpy(),
+        response_mask.detach().cpu().to(torch.int8).numpy(),
+        index,
+        check_algorithm(config),
+        divide_by_std=bool(config.get("norm_adv_by_std_in_grpo", True)),
+    )
+    tensor = torch.from_numpy(advantages).to(token_level_rewards.device)
+    return tensor, tensor.clone()
+
+
+def register() -> None:
+    """Register the estimator with verl as `algorithm.adv_estimator=codedance_grpo`; safe to call again."""
+    from verl.trainer.ppo.core_algos import register_adv_est
+
+    register_adv_est(NAME)(estimate)

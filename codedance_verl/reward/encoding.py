@@ -1,0 +1,84 @@
+"""Carries a trajectory's rewards through verl as one number per response token, and reads them back.
+
+verl moves `rm_scores` [batch, response] and `response_mask` (1 on sampled tokens) to the advantage estimator, and
+nothing else of ours. So the last token of each assistant turn carries one value: r_k for turn k, and for the last turn,
+whose own r_k is 0 by definition, the sequence score. Between two turns there is always a token the model did not
+sample, so the turns are the maximal runs of 1 in the mask. A masked rollout is a row whose mask is all 0.
+
+The sum over a row is the score plus the turn rewards: where verl reports it as "reward", that is what it shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from codedance_verl.types import RewardTerms
+
+
+def encode_rewards(spans: Sequence[tuple[int, int]], terms: RewardTerms, length: int) -> npt.NDArray[np.float32]:
+    """Rewards of one trajectory on its response tokens.
+
+    Args:
+        spans: half-open span of response tokens of each assistant turn, in order.
+        terms: the trajectory's reward; `terms.turns` belongs to `spans`.
+        length: number of response tokens.
+
+    Returns:
+        float32 [length], zero except at the last token of each turn; all zero for a masked trajectory.
+
+    Raises:
+        ValueError: spans and turn rewards differ in number, or spans touch, overlap or leave the response.
+    """
+    if len(spans) != len(terms.turns):
+        raise ValueError(f"{len(spans)} turns came with {len(terms.turns)} turn rewards")
+    rewards = np.zeros(length, dtype=np.float32)
+    written = [(span, reward) for span, reward in zip(spans, terms.turns, strict=True) if span[1] > span[0]]
+    if terms.masked or not written:
+        return rewards
+    free_from = 0
+    for (start, end), reward in written:
+        if start < free_from or end > length:
+            raise ValueError(f"turn [{start}, {end}) must begin at {free_from} or later and end by {length}")
+        rewards[end - 1] = reward
+        free_from = end + 1
+    rewards[written[-1][0][1] - 1] = terms.score
+    return rewards
+
+
+@dataclass(frozen=True)
+class DecodedRewards:
+    """Rewards of a batch of B trajectories with up to K turns.
+
+    Attributes:
+        score: float64 [B], the sequence score; 0 where masked.
+        turn_reward: float64 [B, K], r_k; 0 for the last turn and beyond.
+        turn_count: int64 [B], turns of each trajectory; 0 means masked.
+        turn_of_token: int64 [B, T], the turn a sampled token belongs to; -1 on all other tokens.
+    """
+
+    score: npt.NDArray[np.float64]
+    turn_reward: npt.NDArray[np.float64]
+    turn_count: npt.NDArray[np.int64]
+    turn_of_token: npt.NDArray[np.int64]
+
+
+def decode_rewards(rewards: npt.NDArray[np.floating], mask: npt.NDArray[np.integer]) -> DecodedRewards:
+    """The inverse of `encode_rewards` for a batch: `rewards` and `mask` are [B, T], padded with zeros."""
+    sampled = mask != 0
+    before = np.pad(sampled, ((0, 0), (1, 0)))[:, :-1]
+    after = np.pad(sampled, ((0, 0), (0, 1)))[:, 1:]
+    turn = np.cumsum(sampled & ~before, axis=1) - 1
+    turn_count = turn[:, -1] + 1
+    values = np.zeros((len(rewards), max(int(turn_count.max(initial=0)), 1)))
+    row, column = np.nonzero(sampled & ~after)
+    values[row, turn[row, column]] = rewards[row, column]
+    unmasked = np.flatnonzero(turn_count)
+    last = turn_count[unmasked] - 1
+    score = np.zeros(len(rewards))
+    score[unmasked] = values[unmasked, last]
+    values[unmasked, last] = 0.0
+    return DecodedRewards(score, values, turn_count.astype(np.int64), np.where(sampled, turn, -1).astype(np.int64))

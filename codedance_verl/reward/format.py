@@ -1,0 +1,63 @@
+"""Is a trajectory well-formed? Structure alone; whether code ran or the answer is right does not matter here."""
+
+from __future__ import annotations
+
+import re
+
+from codedance_verl.rollout.parsing import parse_turn
+from codedance_verl.types import Trajectory
+
+WELL_FORMED = 0.0
+MALFORMED = -1.0
+
+_THINK_TAG = re.compile(r"</?think>")
+_FEEDBACK_TAG = re.compile(r"</?tool_response>")
+
+
+def format_reward(trajectory: Trajectory, max_answer_chars: int) -> float:
+    """0.0 for a well-formed trajectory, -1.0 for any other."""
+    return MALFORMED if malformation(trajectory, max_answer_chars) else WELL_FORMED
+
+
+def malformation(trajectory: Trajectory, max_answer_chars: int) -> str | None:
+    """What is wrong with the form of a trajectory, in a few words; None when it is well-formed.
+
+    Well-formed: thoughts are opened and closed in pairs, every turn but the last is one code block, the last is one
+    answer of fewer than `max_answer_chars` characters, and the model wrote no feedback of its own.
+    """
+    if not trajectory.turns:
+        return "no turn"
+    for turn in trajectory.turns:
+        if not _thoughts_paired(turn.text):
+            return "think tags do not pair"
+        if _FEEDBACK_TAG.search(turn.text):
+            return "feedback written by the model"
+    for turn in trajectory.turns[:-1]:
+        if not _is_code_turn(turn.text):
+            return "a turn before the last is not one code block"
+    return _last_turn_malformation(trajectory.turns[-1].text, max_answer_chars)
+
+
+def _thoughts_paired(text: str) -> bool:
+    tags = _THINK_TAG.findall(text)
+    return tags == ["<think>", "</think>"] * (len(tags) // 2)
+
+
+def _is_code_turn(text: str) -> bool:
+    return (
+        parse_turn(text).code is not None
+        and text.count("<code>") == text.count("</code>") == 1
+        and "<answer>" not in text
+        and "</answer>" not in text
+    )
+
+
+def _last_turn_malformation(text: str, max_answer_chars: int) -> str | None:
+    answer = parse_turn(text).answer
+    if answer is None or text.count("<answer>") != 1 or text.count("</answer>") != 1:
+        return "the last turn is not exactly one answer"
+    if "<code>" in text or "</code>" in text:
+        return "code beside the answer"
+    if len(answer) >= max_answer_chars:
+        return f"an answer of {len(answer)} characters"
+    return None
