@@ -34,9 +34,8 @@ def compose_config(name: str, overrides: list[str]) -> DictConfig:
             config = compose(name, overrides=[search, *hardware.resolve(overrides)])
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(_explain(error)) from error
-    missing = sorted(OmegaConf.missing_keys(config) & {"run_dir", "data.train_files", "data.val_files"})
-    if missing:
-        raise UserError(f"{missing[0]}: no value given; add {missing[0]}=... to the command")
+    if OmegaConf.is_missing(config, "run_dir"):
+        raise UserError("run_dir: no value given; add run_dir=... to the command")
     return config
 
 
