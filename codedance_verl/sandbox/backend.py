@@ -1,0 +1,30 @@
+"""Decides what the interpreters run in."""
+
+from __future__ import annotations
+
+import sys
+
+from codedance_verl.errors import UserError
+from codedance_verl.sandbox import engine
+from codedance_verl.sandbox.config import SandboxConfig
+from codedance_verl.sandbox.container import DockerLauncher
+from codedance_verl.sandbox.launcher import Launcher
+from codedance_verl.sandbox.process import ProcessLauncher
+from codedance_verl.sandbox.reaper import Owner
+
+
+def choose_launcher(config: SandboxConfig, may_start_engine: bool = True) -> Launcher:
+    """The launcher `config.backend` means; blocks while an engine is looked for, or started.
+
+    `docker` raises `UserError` when no engine can be had; `auto` then falls back to `process` and says so.
+    """
+    if config.backend == "process":
+        return ProcessLauncher(config)
+    try:
+        engine.ensure_engine(may_start_engine).close()
+    except UserError as error:
+        if config.backend == "docker":
+            raise
+        print(f"WARNING: sandbox.backend=auto found no container engine: {error}", file=sys.stderr, flush=True)
+        return ProcessLauncher(config)
+    return DockerLauncher(config, Owner.current(), may_start_engine)

@@ -1,0 +1,149 @@
+"""Settings of the interpreter pool, each with its unit, its allowed values and what it changes."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from codedance_verl.errors import UserError
+
+BACKENDS = ("auto", "docker", "process")
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class SandboxConfig:
+    """Everything that can be set under `sandbox.` in a recipe. The interpreters of one node share these settings.
+
+    backend: `docker` isolates every session in hardened containers and fails where no engine can be had; `process`
+        runs the same interpreter on the host under rlimits and is no security boundary; `auto` takes `docker` where an
+        engine answers or can be started, else `process` with a loud notice.
+    image: tag of the sandbox image; `auto` is the tag of this checkout's `sandbox_image/` folder.
+    containers: containers per node. More survive the loss of one with fewer sessions struck; each holds about 150 MiB.
+    sessions_per_container: sessions one container serves at once; with `containers` the capacity of a node. Further
+        `open` calls queue.
+    concurrent_cells: cells that run at the same time on a node, 0 for `max(8, 4 x cores)`. Cells beyond it queue, which
+        keeps their own time limit from being spent on waiting for a core.
+    cell_timeout_s: run time one cell may take, in seconds; at the limit all its processes are killed.
+    kill_grace_s: seconds within which a session must answer that its cell is gone before it is killed as a whole, which
+        costs its variables.
+    queue_timeout_s: longest wait for a free session or a free slot, in seconds; then the call is refused (`SandboxBusy`).
+    open_timeout_s: longest time from a free place to a session that is ready, in seconds, image loading included.
+    start_timeout_s: longest time until a fresh container has its libraries imported, in seconds.
+    lease_ttl_s: seconds without a call after which a session is closed, so that a lost client costs no place for ever.
+    max_code_bytes: longest cell, in bytes of UTF-8; a longer one is `rejected` unrun.
+    max_stdout_bytes: text kept of one cell, head and tail; the rest is cut and noted in `Execution.truncated`.
+    max_images: images kept of one cell; further ones are dropped and noted.
+    max_image_pixels: pixels of one image that comes back; a larger one is shrunk and noted.
+    memory_mb: memory of one container, in MiB, all sessions together; beyond it the largest session dies.
+    session_memory_mb: address space one session may add, in MiB; beyond it the code sees `MemoryError`.
+    session_processes: processes and threads one session may have, itself included.
+    session_open_files: file descriptors of one process.
+    session_file_mb: largest file a session may write, in MiB.
+    scratch_mb: file space of one container (a tmpfs that counts as memory), in MiB, all sessions together.
+    cpus: cores one container may use; 0 for no limit.
+    pids: processes and threads of one container.
+    """
+
+    backend: str = "auto"
+    image: str = "auto"
+    containers: int = 2
+    sessions_per_container: int = 128
+    concurrent_cells: int = 0
+    cell_timeout_s: float = 15.0
+    kill_grace_s: float = 1.0
+    queue_timeout_s: float = 60.0
+    open_timeout_s: float = 20.0
+    start_timeout_s: float = 60.0
+    lease_ttl_s: float = 1800.0
+    max_code_bytes: int = 256 * 1024
+    max_stdout_bytes: int = 64 * 1024
+    max_images: int = 8
+    max_image_pixels: int = 4_000_000
+    memory_mb: int = 4096
+    session_memory_mb: int = 2048
+    session_processes: int = 32
+    session_open_files: int = 256
+    session_file_mb: int = 64
+    scratch_mb: int = 512
+    cpus: float = 0.0
+    pids: int = 1024
+
+    def __post_init__(self) -> None:
+        if self.backend not in BACKENDS:
+            raise _error("backend", self.backend, " | ".join(BACKENDS))
+        if not isinstance(self.image, str) or not self.image.strip():
+            raise _error("image", self.image, "auto or the tag of an image")
+        for name, (low, high) in _RANGES.items():
+            self._check_range(name, low, high)
+        if self.pids < self.session_processes:
+            raise _error("pids", self.pids, f"at least sandbox.session_processes ({self.session_processes})")
+
+    def _check_range(self, name: str, low: float, high: float) -> None:
+        value = getattr(self, name)
+        kind = int if isinstance(_DEFAULTS[name], int) else float
+        fits = isinstance(value, (int, float) if kind is float else int) and not isinstance(value, bool)
+        if not fits or not math.isfinite(value) or not low <= value <= high:
+            number = "an integer" if kind is int else "a number"
+            raise _error(name, value, f"{number} from {low:g} to {high:g}")
+
+    @property
+    def cell_slots(self) -> int:
+        """Cells that run at once on this node."""
+        return self.concurrent_cells or max(8, 4 * (os.cpu_count() or 1))
+
+    def session_limits(self) -> dict[str, int]:
+        """The bounds of one session as the interpreter wants them (`codedance_interpreter.limits.Limits`)."""
+        return {
+            "memory_bytes": self.session_memory_mb * MIB,
+            "processes": self.session_processes,
+            "open_files": self.session_open_files,
+            "file_bytes": self.session_file_mb * MIB,
+            "stdout_bytes": self.max_stdout_bytes,
+            "images": self.max_images,
+            "image_pixels": self.max_image_pixels,
+        }
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> SandboxConfig:
+        """Build from the `sandbox` node of a resolved configuration. Unknown keys and bad values raise `UserError`."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        for key in values:
+            if key not in known:
+                raise UserError(f"unknown key sandbox.{key}; known keys: {', '.join(sorted(known))}")
+        return cls(**{str(key): value for key, value in values.items()})
+
+
+_DEFAULTS: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(SandboxConfig)}
+
+_RANGES: dict[str, tuple[float, float]] = {
+    "containers": (1, 64),
+    "sessions_per_container": (1, 4096),
+    "concurrent_cells": (0, 4096),
+    "cell_timeout_s": (0.05, 3600),
+    "kill_grace_s": (0.1, 60),
+    "queue_timeout_s": (0, 3600),
+    "open_timeout_s": (0.1, 600),
+    "start_timeout_s": (1, 600),
+    "lease_ttl_s": (1, 86400),
+    "max_code_bytes": (1, 8 * MIB),
+    "max_stdout_bytes": (256, 1 * MIB),
+    "max_images": (1, 64),
+    "max_image_pixels": (256, 50_000_000),
+    "memory_mb": (512, 1 << 20),
+    "session_memory_mb": (64, 1 << 20),
+    "session_processes": (4, 4096),
+    "session_open_files": (32, 16384),
+    "session_file_mb": (1, 1 << 16),
+    "scratch_mb": (16, 1 << 18),
+    "cpus": (0, 1024),
+    "pids": (16, 1 << 20),
+}
+
+
+def _error(name: str, value: object, allowed: str) -> UserError:
+    return UserError(f"sandbox.{name}={value!r}: got {value!r}, allowed {allowed}")

@@ -1,0 +1,23 @@
+"""What can go wrong between a caller and the pool, as types a caller can tell apart. None of them is the model's doing."""
+
+from __future__ import annotations
+
+
+class SandboxError(Exception):
+    """Base of all of them: the cell was not run, or nothing is known of it."""
+
+
+class SandboxBusy(SandboxError):
+    """No free place within `sandbox.queue_timeout_s`. Trying again later, or elsewhere, may succeed."""
+
+
+class SandboxUnavailable(SandboxError):
+    """The pool cannot serve at all at present: interpreters do not start, or it has been shut down."""
+
+
+class SandboxInputError(SandboxError):
+    """The image given to `open` cannot be decoded."""
+
+
+class UnknownSession(SandboxError):
+    """The session was closed, or its lease ran out (`sandbox.lease_ttl_s`)."""

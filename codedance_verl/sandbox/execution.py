@@ -1,0 +1,86 @@
+"""Turns the reply of an interpreter, which is not trusted, into an `Execution`."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from typing import Any
+
+from PIL import Image
+
+from codedance_verl.sandbox.config import SandboxConfig
+from codedance_verl.sandbox.wire import Message
+from codedance_verl.types import Execution, ExecutionError, ExecutionStatus, RenderedImage
+
+_CUT_MARK_CHARS = 64
+_ERROR_CHARS = 16_000
+_KINDS_OF_CUT = ("stdout", "images", "image_size")
+LOST = "The interpreter had to be restarted; all variables are gone."
+
+
+class ReplyError(Exception):
+    """The reply breaks the protocol: the session must have tampered with its interpreter."""
+
+
+def execution_of(reply: Message, call: int, config: SandboxConfig) -> Execution:
+    """Check a `result` message and build the record; times are left to the caller. Raises `ReplyError`."""
+    if reply.get("op") != "result" or reply.get("call") != call:
+        raise ReplyError("not the result of this call")
+    stdout = _text(reply.get("stdout"), config.max_stdout_bytes + _CUT_MARK_CHARS)
+    images = reply.get("images")
+    if not isinstance(images, list) or len(images) > config.max_images:
+        raise ReplyError("images")
+    rendered = tuple(_image(item, config.max_image_pixels) for item in images)
+    cuts = reply.get("truncated")
+    truncated = tuple(kind for kind in _KINDS_OF_CUT if isinstance(cuts, list) and kind in cuts)
+    match reply.get("outcome"):
+        case "done" if stdout.strip() or rendered:
+            return Execution(ExecutionStatus.OK, stdout, None, rendered, truncated=truncated)
+        case "done":
+            return Execution(ExecutionStatus.NO_OUTPUT, truncated=truncated)
+        case "cancelled":
+            return Execution(ExecutionStatus.TIMEOUT, stdout, None, rendered, truncated=truncated)
+        case "error" | "died":
+            return Execution(ExecutionStatus.ERROR, stdout, _error(reply.get("error")), rendered, truncated=truncated)
+    raise ReplyError("outcome")
+
+
+def rejected(reason: str) -> Execution:
+    """A cell that was not run because of what it is, with the reason for the model."""
+    return Execution(ExecutionStatus.REJECTED, error=ExecutionError("Rejected", reason, f"Rejected: {reason}"))
+
+
+def lost(status: ExecutionStatus) -> Execution:
+    """A cell whose interpreter went down with it."""
+    return Execution(status, error=ExecutionError("InterpreterLost", LOST, LOST))
+
+
+def _text(value: Any, limit: int) -> str:
+    if not isinstance(value, str) or len(value) > limit:
+        raise ReplyError("text")
+    return value
+
+
+def _error(value: Any) -> ExecutionError:
+    if not isinstance(value, dict):
+        raise ReplyError("error")
+    kind, message, traceback = (_text(value.get(key), _ERROR_CHARS) for key in ("kind", "message", "traceback"))
+    return ExecutionError(kind, message, traceback)
+
+
+def _image(value: Any, max_pixels: int) -> RenderedImage:
+    """Decode in full, so that whoever gets the record can rely on it; hash and size are taken here, not believed."""
+    png = value.get("png") if isinstance(value, dict) else None
+    if not isinstance(png, bytes):
+        raise ReplyError("image")
+    try:
+        with Image.open(io.BytesIO(png), formats=("PNG",)) as image:
+            width, height = image.size
+            if width * height > max_pixels:
+                raise ReplyError("image size")
+            image.load()
+    except ReplyError:
+        raise
+    except Exception as error:  # PIL raises many types on a broken file
+        raise ReplyError(f"image: {type(error).__name__}") from None
+    return RenderedImage(hashlib.sha256(png).hexdigest(), width, height, png)

@@ -1,0 +1,265 @@
+"""The sessions of one machine: opened in its interpreters, run under deadlines kept here, closed when forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import AsyncIterator, Coroutine
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from codedance_verl.sandbox.backend import choose_launcher
+from codedance_verl.sandbox.config import SandboxConfig
+from codedance_verl.sandbox.errors import SandboxBusy, SandboxError, SandboxUnavailable, UnknownSession
+from codedance_verl.sandbox.execution import ReplyError, execution_of, lost, rejected
+from codedance_verl.sandbox.fleet import Fleet
+from codedance_verl.sandbox.interpreter import Interpreter, Place
+from codedance_verl.sandbox.launcher import Launcher
+from codedance_verl.sandbox.wire import Message
+from codedance_verl.types import Execution, ExecutionStatus
+
+_OPEN_ATTEMPTS = 3
+_LONGEST_LEASE_CHECK = 30.0
+
+
+@dataclass
+class _Session:
+    """A caller's session. `where` is None before it is open, and after its interpreter was lost until the next cell."""
+
+    session_id: str
+    image: bytes | None
+    where: tuple[Interpreter, Place] | None = None
+    calls: int = 0
+    queue_s: float = 0.0
+    closed: bool = False
+    used_at: float = field(default_factory=time.monotonic)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    opening: asyncio.Task[None] | None = None
+
+
+class SandboxNode:
+    """Owns the interpreters of this machine. Create it and use it in one event loop, `start` before anything else.
+
+    Calls of one session run one after another, sessions are independent of one another. Every method is bounded in
+    time. `launcher` overrides what `config.backend` would choose.
+    """
+
+    def __init__(self, config: SandboxConfig, launcher: Launcher | None = None) -> None:
+        self.config = config
+        self._launcher = launcher
+        self._fleet: Fleet | None = None
+        self._sessions: dict[str, _Session] = {}
+        self._slots = asyncio.Semaphore(config.cell_slots)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._counts = {"opened": 0, "cells": 0, "refused": 0} | {str(status): 0 for status in ExecutionStatus}
+
+    async def start(self) -> None:
+        """Bring up the interpreters. Raises `UserError` when the set-up lacks something, or `SandboxUnavailable`."""
+        launcher = self._launcher
+        if launcher is None:
+            launcher = await asyncio.to_thread(choose_launcher, self.config)
+        fleet = Fleet(self.config, launcher)
+        await fleet.start()
+        self._fleet = fleet
+        self._spawn(self._end_stale_leases())
+
+    async def shutdown(self) -> None:
+        """End all sessions and interpreters and remove their containers; harmless when called twice."""
+        for session in list(self._sessions.values()):
+            session.closed = True
+        self._sessions.clear()
+        for task in self._tasks:
+            task.cancel()
+        if self._fleet is not None:
+            await self._fleet.stop()
+
+    def stats(self) -> dict[str, Any]:
+        """Counts since the start, by status too, and how many sessions each interpreter serves at present."""
+        fleet = self._fleet
+        return {
+            **self._counts,
+            "sessions": len(self._sessions),
+            "capacity": self.config.containers * self.config.sessions_per_container,
+            "interpreters": fleet.load if fleet else {},
+            "restarts": fleet.restarts if fleet else 0,
+            "last_failure": fleet.last_failure if fleet else "",
+        }
+
+    async def open(self, image: bytes | None = None, session_id: str | None = None) -> str:
+        """Open a session and return its id; `image` is an encoded picture for `input_image`.
+
+        A caller who names the id itself can `close` it even when this call did not return to it. Raises `SandboxBusy`,
+        `SandboxInputError` or `SandboxUnavailable`.
+        """
+        session = _Session(session_id or secrets.token_hex(8), image)
+        if session.session_id in self._sessions:
+            raise SandboxError(f"session {session.session_id} is open already")
+        self._sessions[session.session_id] = session
+        session.opening = asyncio.create_task(self._place(session))
+        try:
+            await session.opening
+        except BaseException:
+            self._sessions.pop(session.session_id, None)
+            session.opening.cancel()
+            if session.closed:
+                raise UnknownSession(f"session {session.session_id} was closed while it was opened") from None
+            raise
+        finally:
+            session.opening = None
+        self._counts["opened"] += 1
+        return session.session_id
+
+    async def run(self, session_id: str, code: str, timeout_s: float | None = None) -> Execution:
+        """Run one cell; `timeout_s` is its own run time, `config.cell_timeout_s` by default.
+
+        What the code does never raises. Raises `SandboxBusy` or `SandboxUnavailable` when the cell could not be run,
+        `UnknownSession` when the session was closed.
+        """
+        session = self._sessions.get(session_id)
+        if session is None:
+            raise UnknownSession(
+                f"no session {session_id}: it was closed, or not used for {self.config.lease_ttl_s:g} s"
+            )
+        async with session.lock:
+            session.used_at = time.monotonic()
+            execution = await self._run(session, code, timeout_s or self.config.cell_timeout_s)
+            session.used_at = time.monotonic()
+        self._counts["cells"] += 1
+        self._counts[execution.status] += 1
+        return execution
+
+    async def close(self, session_id: str) -> None:
+        """End a session and all its processes; they are gone shortly after. Unknown ids are ignored."""
+        session = self._sessions.pop(session_id, None)
+        if session is None:
+            return
+        session.closed = True
+        if session.opening is not None:
+            session.opening.cancel()
+        self._drop(session)
+
+    async def _place(self, session: _Session) -> None:
+        """Find an interpreter with a free place and open the session there; tries again when one dies under it."""
+        assert self._fleet is not None, "start() comes first"
+        config = self.config
+        for attempt in range(1, _OPEN_ATTEMPTS + 1):
+            asked = time.monotonic()
+            try:
+                interpreter = await self._fleet.acquire(config.queue_timeout_s)
+            except SandboxBusy:
+                self._counts["refused"] += 1
+                raise
+            session.queue_s += time.monotonic() - asked
+            try:
+                limits = config.session_limits()
+                place = await interpreter.open(secrets.token_hex(8), limits, session.image, config.open_timeout_s)
+                session.where = (interpreter, place)
+                return
+            except (SandboxUnavailable, TimeoutError) as error:
+                self._fleet.release(interpreter)
+                if attempt == _OPEN_ATTEMPTS:
+                    reason = str(error) or f"no answer within sandbox.open_timeout_s={config.open_timeout_s:g}"
+                    raise SandboxUnavailable(f"a session could not be opened: {reason}") from None
+            except BaseException:
+                self._fleet.release(interpreter)
+                raise
+
+    async def _run(self, session: _Session, code: str, timeout_s: float) -> Execution:
+        size = len(code.encode("utf-8", "surrogatepass"))
+        if size > self.config.max_code_bytes:
+            return rejected(f"the code has {size} bytes, at most {self.config.max_code_bytes} are allowed")
+        if session.where is not None and _is_gone(session.where):
+            self._drop(session)
+            if session.calls > 0:  # the model must be told before it goes on with variables it has no more
+                session.calls = 0
+                return lost(ExecutionStatus.KILLED)
+        async with self._slot(session):
+            if session.where is None:
+                await self._place(session)
+            started = time.monotonic()
+            execution = await self._run_cell(session, code, timeout_s)
+            duration_s = time.monotonic() - started
+        queue_s, session.queue_s = session.queue_s, 0.0
+        return replace(execution, duration_s=duration_s, queue_s=queue_s)
+
+    @contextlib.asynccontextmanager
+    async def _slot(self, session: _Session) -> AsyncIterator[None]:
+        """Hold one of the node's slots for running cells; the wait for it counts as queue time."""
+        asked = time.monotonic()
+        try:
+            await asyncio.wait_for(self._slots.acquire(), self.config.queue_timeout_s)
+        except TimeoutError:
+            self._counts["refused"] += 1
+            raise SandboxBusy(f"no cell slot became free within {self.config.queue_timeout_s:g} s") from None
+        session.queue_s += time.monotonic() - asked
+        try:
+            yield
+        finally:
+            self._slots.release()
+
+    async def _run_cell(self, session: _Session, code: str, timeout_s: float) -> Execution:
+        """Send the cell and wait for its result, at most `timeout_s` plus the grace for killing it."""
+        assert session.where is not None
+        peer = session.where[1].peer
+        assert peer is not None
+        session.calls += 1
+        call = session.calls
+        text = code.encode("utf-8", "replace").decode("utf-8")
+        try:
+            peer.send({"op": "run", "call": call, "code": text})
+            try:
+                reply = await peer.receive(timeout_s)
+            except TimeoutError:
+                peer.send({"op": "cancel", "call": call})
+                reply = await peer.receive(self.config.kill_grace_s)
+            if reply is None:
+                raise ReplyError("the session has ended")
+            return await self._execution(reply, call)
+        except TimeoutError:  # not even the head of the session answers
+            self._drop(session)
+            return lost(ExecutionStatus.TIMEOUT)
+        except ReplyError:
+            self._drop(session)
+            return lost(ExecutionStatus.KILLED)
+        except BaseException:
+            self._drop(session)  # the caller gave up: what is still running must not answer the next call
+            raise
+
+    async def _execution(self, reply: Message, call: int) -> Execution:
+        if reply.get("images"):
+            return await asyncio.to_thread(execution_of, reply, call, self.config)
+        return execution_of(reply, call, self.config)
+
+    def _drop(self, session: _Session) -> None:
+        """Kill what the session has running, in the background, and give its place back when that is done."""
+        if session.where is not None:
+            where, session.where = session.where, None
+            self._spawn(self._retire(*where))
+
+    async def _retire(self, interpreter: Interpreter, place: Place) -> None:
+        try:
+            await interpreter.kill(place)
+        finally:
+            if self._fleet is not None:
+                self._fleet.release(interpreter)
+
+    async def _end_stale_leases(self) -> None:
+        ttl_s = self.config.lease_ttl_s
+        while True:
+            await asyncio.sleep(min(ttl_s / 4, _LONGEST_LEASE_CHECK))
+            now = time.monotonic()
+            for session in list(self._sessions.values()):
+                if now - session.used_at > ttl_s and not session.lock.locked() and session.opening is None:
+                    await self.close(session.session_id)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _is_gone(where: tuple[Interpreter, Place]) -> bool:
+    interpreter, place = where
+    return interpreter.dead.is_set() or place.peer is None or place.peer.closed

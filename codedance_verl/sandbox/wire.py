@@ -1,0 +1,119 @@
+"""Host side of the wire format: 4-byte big-endian length, then one msgpack map with string keys.
+
+What arrives here was written by a container and is not trusted: lengths are checked before anything is read, and a
+frame that is malformed ends the connection. The interpreter has its own reader (`sandbox_image/codedance_interpreter`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+import msgpack
+
+VERSION = 1
+MAX_FRAME_BYTES = 64 * 1024 * 1024
+MAX_HELLO_BYTES = 4096
+_HEADER_BYTES = 4
+_INBOX_FRAMES = 4
+
+Message = dict[str, Any]
+
+
+class WireError(Exception):
+    """The other side sent something that is no frame."""
+
+
+def encode(message: Mapping[str, Any]) -> bytes:
+    """Frame one message. Raises `WireError` when it is longer than `MAX_FRAME_BYTES`."""
+    body: bytes = msgpack.packb(dict(message), use_bin_type=True)
+    if len(body) > MAX_FRAME_BYTES:
+        raise WireError(f"frame of {len(body)} bytes, at most {MAX_FRAME_BYTES} allowed")
+    return struct.pack(">I", len(body)) + body
+
+
+def decode(body: bytes) -> Message:
+    """Turn the body of a frame back into a message; raises `WireError` on anything but a map with string keys."""
+    try:
+        message = msgpack.unpackb(body, raw=False, strict_map_key=True)
+    except Exception as error:  # msgpack raises a dozen unrelated types on malformed input
+        raise WireError(f"not msgpack: {type(error).__name__}") from None
+    if not isinstance(message, dict) or not all(isinstance(key, str) for key in message):
+        raise WireError("a frame must hold a map with string keys")
+    return message
+
+
+async def read_message(reader: asyncio.StreamReader, limit: int = MAX_FRAME_BYTES) -> Message:
+    """Next message. Raises `EOFError` when the stream ends, also amid a frame, and `WireError` on malformed input."""
+    try:
+        header = await reader.readexactly(_HEADER_BYTES)
+        length: int = struct.unpack(">I", header)[0]
+        if length > limit:
+            raise WireError(f"frame of {length} bytes announced, at most {limit} allowed")
+        return decode(await reader.readexactly(length))
+    except (asyncio.IncompleteReadError, ConnectionError):
+        raise EOFError("peer closed the connection") from None
+
+
+class Peer:
+    """One connection from an interpreter. Messages wait in a short inbox; when it is full the sender is held up."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._inbox: asyncio.Queue[Message | None] = asyncio.Queue(_INBOX_FRAMES)
+        self._pump: asyncio.Task[None] | None = None
+        self.closed = False
+
+    @property
+    def uid(self) -> int:
+        """User id of the process that opened the connection, as the kernel vouches for it."""
+        credentials = self._writer.get_extra_info("socket").getsockopt(
+            socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")
+        )
+        return int(struct.unpack("3i", credentials)[1])
+
+    async def hello(self, timeout_s: float) -> Message:
+        """First message of the connection, small and due at once; reading in the background starts after it."""
+        message = await asyncio.wait_for(read_message(self._reader, MAX_HELLO_BYTES), timeout_s)
+        self._pump = asyncio.create_task(self._read())
+        return message
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Queue a message for sending; a peer that has gone is noticed by `receive`, not here."""
+        if not self.closed:
+            self._writer.write(encode(message))
+
+    async def receive(self, timeout_s: float | None = None) -> Message | None:
+        """Next message, or None once the connection has ended. Raises `TimeoutError` after `timeout_s`."""
+        message = await asyncio.wait_for(self._inbox.get(), timeout_s)
+        if message is None:
+            self._inbox.put_nowait(None)  # the end stays visible to whoever asks again
+        return message
+
+    def close(self) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        if self._pump is not None:
+            self._pump.cancel()
+        with contextlib.suppress(OSError, RuntimeError):
+            self._writer.close()
+
+    async def _read(self) -> None:
+        try:
+            while True:
+                await self._inbox.put(await read_message(self._reader))
+        except (EOFError, WireError, OSError):
+            pass
+        finally:
+            self.closed = True
+            with contextlib.suppress(OSError, RuntimeError):
+                self._writer.close()
+            while self._inbox.full():
+                self._inbox.get_nowait()  # what came before the end of a broken connection is of no use any more
+            self._inbox.put_nowait(None)

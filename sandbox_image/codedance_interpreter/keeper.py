@@ -1,0 +1,171 @@
+"""PID 1 of a sandbox container: small, so that it forks cheaply and is the last thing memory pressure hits.
+
+It starts the zygote (again, if it dies), reaps every orphan, kills all that belongs to a session when the host asks,
+and ends, and the container with it, as soon as the host's socket closes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import select
+import shutil
+import signal
+import socket
+import stat
+import time
+from typing import NoReturn
+
+from codedance_interpreter import reach, wire
+from codedance_interpreter.wire import Message
+from codedance_interpreter.zygote import Place, connect, run
+
+ZYGOTE_STARTS = 5
+KILL_SECONDS = 2
+
+
+class Keeper:
+    """State of PID 1: the connection to the host, the zygote's pid, and the killers at work."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._control = connect(place, {"role": "keeper", "pid": os.getpid(), "uid_span": _uid_span()})
+        self._zygote = 0
+        self._starts = 0
+        self._killers: dict[int, str] = {}
+
+    def serve(self, wakeup: socket.socket) -> NoReturn:
+        """Answer the host until it closes the connection. `wakeup` becomes readable when a child has ended."""
+        self._start_zygote()
+        while True:
+            ready, _, _ = select.select([self._control, wakeup], [], [])
+            if wakeup in ready:
+                with contextlib.suppress(BlockingIOError):
+                    wakeup.recv(4096)
+                self._reap()
+            if self._control in ready:
+                try:
+                    self._handle(wire.receive(self._control))
+                except (EOFError, OSError, wire.WireError):
+                    self._leave()
+
+    def _handle(self, request: Message) -> None:
+        if request["op"] == "kill":
+            self._kill(request)
+        elif request["op"] == "ping":
+            wire.send(self._control, {"op": "pong", "processes": _process_count()})
+
+    def _start_zygote(self) -> None:
+        if self._starts == ZYGOTE_STARTS:
+            self._leave()
+        self._starts += 1
+        self._zygote = os.fork()
+        if self._zygote == 0:
+            self._control.close()
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            reach.die_with_parent()
+            try:
+                run(self._place)
+            except BaseException as error:
+                os.write(2, f"zygote: {type(error).__name__}: {error}\n".encode())
+            os._exit(1)
+
+    def _reap(self) -> None:
+        for pid, _status in reach.reap():
+            if pid == self._zygote:
+                time.sleep(0.1)  # the cause may be brief, a memory peak for one
+                self._start_zygote()
+            elif pid in self._killers:
+                wire.send(self._control, {"op": "killed", "session": self._killers.pop(pid)})
+
+    def _kill(self, request: Message) -> None:
+        """End everything of one session in a child, so that a slow clean-up holds up nobody; answers when it is done."""
+        pid = os.fork()
+        if pid:
+            self._killers[pid] = request["session"]
+            return
+        self._control.close()
+        signal.alarm(KILL_SECONDS)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        try:
+            if self._place.own_uids:
+                self._kill_as(int(request["uid"]))
+            elif int(request["leader"]) > 1:
+                reach.kill_tree(int(request["leader"]), spare=os.getpid())
+                shutil.rmtree(os.path.join(self._place.root, request["session"]), ignore_errors=True)
+        finally:
+            os._exit(0)
+
+    def _kill_as(self, uid: int) -> None:
+        if uid < reach.LOWEST_UID:
+            return
+        leavings = [path for top in (self._place.root, "/dev/shm") for path in _owned_by(uid, top)]
+        os.setgroups([])
+        os.setresgid(uid, uid, uid)
+        os.setresuid(uid, uid, uid)
+        with contextlib.suppress(ProcessLookupError):
+            for _ in range(200):
+                os.kill(-1, signal.SIGKILL)
+                time.sleep(0.005)  # until the last zombie is reaped by PID 1 and the call finds nobody
+        for path in leavings:
+            _remove(path)
+
+    def _leave(self) -> NoReturn:
+        if os.getpid() != 1:  # as PID 1 its end takes all other processes along
+            reach.kill_descendants(spare=set())
+            shutil.rmtree(self._place.root, ignore_errors=True)
+        os._exit(0)
+
+
+def _uid_span() -> int:
+    """Largest uid this container may give away, plus one (less than 2**32 where user namespaces remap ids)."""
+    with contextlib.suppress(OSError, ValueError, IndexError), open("/proc/self/uid_map", encoding="ascii") as uid_map:
+        first, _outside, length = uid_map.readline().split()
+        return int(first) + int(length)
+    return 1 << 16
+
+
+def _process_count() -> int:
+    return sum(entry.isdigit() for entry in os.listdir("/proc"))
+
+
+def _owned_by(uid: int, top: str) -> list[str]:
+    found = []
+    with contextlib.suppress(OSError), os.scandir(top) as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                if entry.stat(follow_symlinks=False).st_uid == uid:
+                    found.append(entry.path)
+    return found
+
+
+def _remove(path: str) -> None:
+    with contextlib.suppress(OSError):
+        if stat.S_ISDIR(os.lstat(path).st_mode):
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            os.unlink(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Sandbox interpreter; started by the host side only.")
+    parser.add_argument("--socket", required=True, help="unix socket of the host to connect out to")
+    parser.add_argument("--name", required=True, help="name under which the host knows this interpreter")
+    parser.add_argument("--root", required=True, help="directory that holds the sessions' working directories")
+    parser.add_argument("--own-uids", action="store_true", help="give every session a uid of its own (needs root)")
+    given = parser.parse_args()
+    mine, its = socket.socketpair()
+    mine.setblocking(False)
+    its.setblocking(False)
+    signal.set_wakeup_fd(its.fileno(), warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    if os.getpid() != 1:
+        reach.adopt_orphans()
+    Keeper(Place(given.socket, given.name, given.root, given.own_uids)).serve(mine)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""What one session may use. The host sends these numbers when it opens a session; the child applies them to itself."""
+
+from __future__ import annotations
+
+import os
+import resource
+from dataclasses import dataclass, fields
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of one session; all are positive integers.
+
+    `memory_bytes` is the address space beyond what the zygote has mapped already; `processes` counts threads too;
+    `file_bytes` bounds a single file; `stdout_bytes`, `images` and `image_pixels` bound what one cell can show.
+    """
+
+    memory_bytes: int
+    processes: int
+    open_files: int
+    file_bytes: int
+    stdout_bytes: int
+    images: int
+    image_pixels: int
+
+    @classmethod
+    def from_message(cls, message: dict[str, Any]) -> Limits:
+        """Read the map of an `open` request; raises `KeyError` or `ValueError` when a bound is missing or senseless."""
+        values = {field.name: int(message[field.name]) for field in fields(cls)}
+        if min(values.values()) < 1:
+            raise ValueError("every limit must be at least 1")
+        return cls(**values)
+
+
+def mapped_bytes() -> int:
+    """Address space of this process, in bytes."""
+    with open("/proc/self/statm", encoding="ascii") as statm:
+        return int(statm.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def apply(limits: Limits, per_uid: bool) -> None:
+    """Set the rlimits of this process and all its children; hard limits, so nothing can raise them again.
+
+    The process count is kernel-wide per uid, so it is set only where the session has a uid of its own (`per_uid`).
+    """
+    bounds = {
+        resource.RLIMIT_AS: mapped_bytes() + limits.memory_bytes,
+        resource.RLIMIT_NOFILE: limits.open_files,
+        resource.RLIMIT_FSIZE: limits.file_bytes,
+        resource.RLIMIT_CORE: 0,
+    }
+    if per_uid:
+        bounds[resource.RLIMIT_NPROC] = limits.processes
+    for which, bound in bounds.items():
+        hard = resource.getrlimit(which)[1]
+        bound = bound if hard == resource.RLIM_INFINITY else min(bound, hard)
+        resource.setrlimit(which, (bound, bound))

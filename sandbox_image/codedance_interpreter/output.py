@@ -1,0 +1,63 @@
+"""Captures what a cell writes to stdout and stderr: Python, C libraries and subprocesses alike, in order.
+
+File descriptors 1 and 2 of the copy that runs the cell are an anonymous memory file which the head of the session
+holds open too. So the text survives a crash or a kill of the copy, and no pump thread is needed.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from os import write as _write
+
+CAPTURE_BYTES = 4 * 1024 * 1024
+
+
+def open_capture() -> int:
+    """A new, empty memory file (descriptor)."""
+    return os.memfd_create("stdout")
+
+
+class _BoundedWriter(io.RawIOBase):
+    """Writes to a descriptor until `CAPTURE_BYTES` are through, then swallows the rest: a flood costs no memory."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+        self._left = CAPTURE_BYTES
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def write(self, data: bytes) -> int:  # type: ignore[override]  # any buffer in CPython, bytes-like is all we need
+        view = memoryview(data).cast("B")
+        kept = view[: max(self._left, 0)]
+        self._left -= len(view)
+        while kept:
+            kept = kept[_write(self._descriptor, kept) :]
+        return len(view)
+
+
+def redirect(capture: int) -> None:
+    """Point descriptors 1 and 2 and `sys.stdout`/`sys.stderr` of this process at `capture`."""
+    os.dup2(capture, 1)
+    os.dup2(capture, 2)
+    out = io.TextIOWrapper(
+        io.BufferedWriter(_BoundedWriter(1), 8192), encoding="utf-8", errors="backslashreplace", line_buffering=True
+    )
+    sys.stdout = sys.__stdout__ = out  # type: ignore[misc]
+    sys.stderr = sys.__stderr__ = out  # type: ignore[misc]
+
+
+def collect(capture: int, limit: int) -> tuple[str, bool]:
+    """Text written so far, and whether it was cut: beyond `limit` bytes the head (3/4) and the tail (1/4) are kept."""
+    size = os.fstat(capture).st_size
+    if size <= limit:
+        return os.pread(capture, limit, 0).decode("utf-8", "replace"), False
+    head = os.pread(capture, limit * 3 // 4, 0).decode("utf-8", "replace")
+    tail = os.pread(capture, limit // 4, size - limit // 4).decode("utf-8", "replace")
+    return f"{head}\n[... output cut ...]\n{tail}", True

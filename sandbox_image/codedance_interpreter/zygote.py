@@ -1,0 +1,190 @@
+"""Holds the scientific libraries in memory and forks sessions: a session starts warm at the price of a fork."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import os
+import random
+import secrets
+import signal
+import socket
+import sys
+from dataclasses import dataclass
+from typing import NoReturn
+
+from codedance_interpreter import display, limits, reach, session, wire
+from codedance_interpreter.wire import Message
+
+REQUIRED = ("numpy", "PIL.Image", "PIL.ImageDraw", "PIL.ImageFont", "cv2", "matplotlib.pyplot")
+PRELOADED = (
+    *REQUIRED,
+    *("PIL.ImageEnhance", "PIL.ImageFilter", "PIL.ImageOps", "matplotlib.patches"),
+    *("scipy.ndimage", "scipy.optimize", "scipy.stats", "skimage.measure", "skimage.color", "skimage.filters"),
+    *("sympy", "pandas", "collections", "math", "statistics", "json", "re", "itertools", "functools", "subprocess"),
+)
+CONNECT_SECONDS = 10.0
+HIGHEST_OWN_DESCRIPTOR = 256
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where this interpreter runs: the host's socket, the name the host knows it by, and how sessions are kept apart.
+
+    `own_uids` is true in a container, where PID 1 is root and every session gets a uid. `root` holds the sessions'
+    working directories.
+    """
+
+    socket_path: str
+    name: str
+    root: str
+    own_uids: bool
+
+
+def connect(place: Place, hello: Message) -> socket.socket:
+    """Open a connection outward to the host and introduce it."""
+    peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    peer.settimeout(CONNECT_SECONDS)
+    peer.connect(place.socket_path)
+    peer.settimeout(None)
+    wire.send(peer, {"op": "hello", "version": wire.VERSION, "name": place.name, **hello})
+    return peer
+
+
+def run(place: Place) -> NoReturn:
+    """Import the libraries, report to the host, and fork a session for every `open` request until the host leaves."""
+    loaded = _preload()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # sessions are nobody's to wait for
+    control = connect(place, {"role": "zygote", "pid": os.getpid(), "modules": loaded})
+    while True:
+        try:
+            request = wire.receive(control)
+        except (EOFError, OSError, wire.WireError):
+            os._exit(0)
+        if request["op"] == "open":
+            _open(place, control, request)
+
+
+def _preload() -> list[str]:
+    """Import what cells are likely to use and warm what is slow at first use; returns the modules that are there."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = "1"  # a thread pool would not survive the fork, and sessions share few cores
+    os.environ["MPLBACKEND"] = "Agg"
+    loaded = []
+    for name in PRELOADED:
+        try:
+            importlib.import_module(name)
+            loaded.append(name)
+        except ImportError:
+            if name in REQUIRED:
+                raise
+    _warm_up()
+    display.install_hooks()
+    gc.collect()
+    gc.freeze()  # objects that no collection touches stay shared between all forks
+    return loaded
+
+
+def _warm_up() -> None:
+    import io
+
+    import cv2
+    from matplotlib import pyplot
+    from PIL import Image
+
+    cv2.setNumThreads(0)
+    Image.init()
+    figure, axes = pyplot.subplots()
+    axes.plot([0, 1])
+    axes.set_title("a")
+    figure.savefig(io.BytesIO(), format="png")
+    pyplot.close("all")
+
+
+def _open(place: Place, control: socket.socket, request: Message) -> None:
+    """Fork one session, which opens a connection of its own; a fork that fails is answered with `refused`."""
+    try:
+        peer = connect(place, {"role": "session", "session": request["session"]})
+        if os.fork() == 0:
+            _become_session(place, peer, request)
+        peer.close()
+    except OSError as error:
+        wire.send(control, {"op": "refused", "session": request["session"], "reason": str(error)})
+
+
+def _become_session(place: Place, peer: socket.socket, request: Message) -> NoReturn:
+    """In the forked child: give up every privilege, settle in a private directory, load the image, serve cells."""
+    try:
+        _detach(kept=peer.fileno())
+        state = _settle(place, request)
+        try:
+            session.load_input_image(state, wire.receive(peer)["image"])
+        except Exception as error:  # whatever a decoder makes of a broken file is the host's to know
+            wire.send(peer, {"op": "unusable", "reason": f"{type(error).__name__}: {error}"[:500]})
+            os._exit(0)
+        wire.send(peer, {"op": "ready", "leader": os.getpid()})
+        gc.freeze()
+        session.serve(state, peer)
+    except BaseException as error:
+        with contextlib.suppress(Exception):
+            wire.send(peer, {"op": "unusable", "reason": f"{type(error).__name__}: {error}"[:500]})
+    finally:
+        os._exit(1)
+
+
+def _settle(place: Place, request: Message) -> session.Session:
+    os.setsid()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as score:
+        score.write("500")  # when memory runs out a session goes, not the interpreter that serves the others
+    bounds = limits.Limits.from_message(request["limits"])
+    limits.apply(bounds, per_uid=place.own_uids)
+    os.umask(0o077)
+    killer: reach.Reach
+    if place.own_uids:
+        killer = _take_uid(int(request["uid"]))
+    else:
+        reach.adopt_orphans()
+        killer = reach.TreeReach(os.getpid())
+    reach.forbid_inspection()
+    directory = os.path.join(place.root, str(request["session"]))
+    os.mkdir(directory, 0o700)
+    os.chdir(directory)
+    _clear_environment(directory)
+    _new_seeds()
+    return session.Session(str(request["session"]), directory, killer, bounds, session.new_namespace())
+
+
+def _take_uid(uid: int) -> reach.UidReach:
+    if uid < reach.LOWEST_UID:
+        raise ValueError(f"uid {uid} is not one a session may have")
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+    return reach.UidReach(uid)
+
+
+def _clear_environment(directory: str) -> None:
+    os.environ.clear()
+    os.environ.update(
+        HOME=directory, TMPDIR=directory, MPLCONFIGDIR=directory, PATH="/usr/local/bin:/usr/bin:/bin", LANG="C.UTF-8"
+    )
+
+
+def _detach(kept: int) -> None:
+    """Close every descriptor inherited from the zygote but `kept`; standard streams lead nowhere."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(null, descriptor)
+    os.close(null)
+    os.closerange(3, kept)
+    os.closerange(kept + 1, HIGHEST_OWN_DESCRIPTOR)
+    sys.stdin = open(0, encoding="utf-8", closefd=False)
+
+
+def _new_seeds() -> None:
+    import numpy
+
+    random.seed(secrets.randbits(128))
+    numpy.random.seed(secrets.randbits(32))
