@@ -1,0 +1,1 @@
+"""Figures from logged rollouts: metrics with intervals, learning curves, `report.json` and `report.html`."""

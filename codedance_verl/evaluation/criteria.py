@@ -1,0 +1,61 @@
+"""The promises of the demo, held against its figures."""
+
+from __future__ import annotations
+
+from codedance_verl.evaluation.report import Criterion, Figure, Gain, RlFigures, SftFigures
+
+MIN_GAIN = 0.25
+MAX_EASY_TOOL_RATE = 0.15
+MIN_HARD_TOOL_RATE = 0.85
+MIN_QUESTIONS = 300
+MIN_SEEDS = 2
+
+
+def criteria(
+    sft: SftFigures, rl: RlFigures, gain: Gain, wall_s: float, max_wall_s: float | None = None
+) -> dict[str, Criterion]:
+    """Each criterion by name. A figure that was not measured keeps no promise."""
+    found = {
+        "accuracy_gain": _accuracy_gain(sft, gain.overall.accuracy),
+        "greedy_not_lower": _greedy(sft, gain.overall.accuracy_greedy),
+        "tool_rate_easy": _easy_tools(sft.easy.tool_rate, rl.easy.tool_rate),
+        "tool_rate_hard": _hard_tools(sft.hard.tool_rate, rl.hard.tool_rate),
+        "questions": _at_least("held-out questions", MIN_QUESTIONS, gain.overall.accuracy.n),
+        "seeds": _at_least("RL seeds", MIN_SEEDS, len(rl.seeds)),
+    }
+    if max_wall_s is not None:
+        target = f"the whole run takes less than {max_wall_s / 60:.0f} minutes (figure in seconds)"
+        found["wall_time"] = Criterion(target, wall_s < max_wall_s, None, wall_s, None, None)
+    return found
+
+
+def _accuracy_gain(sft: SftFigures, gained: Figure) -> Criterion:
+    passed = gained.value is not None and gained.value >= MIN_GAIN and gained.low is not None and gained.low > 0
+    target = f"RL raises sampled accuracy by at least {MIN_GAIN * 100:.0f} points, its interval clear of zero"
+    return Criterion(target, passed, sft.overall.accuracy.value, gained.value, gained.low, gained.high)
+
+
+def _greedy(sft: SftFigures, gained: Figure) -> Criterion:
+    passed = gained.value is not None and gained.value > -1e-9  # rounding of means
+    target = "RL does not lower greedy accuracy"
+    return Criterion(target, passed, sft.overall.accuracy_greedy.value, gained.value, gained.low, gained.high)
+
+
+def _easy_tools(before: Figure, after: Figure) -> Criterion:
+    target = f"the tool rate on easy questions falls or stays under {MAX_EASY_TOOL_RATE:.0%}"
+    passed = after.value is not None and (
+        after.value < MAX_EASY_TOOL_RATE or (before.value is not None and after.value < before.value)
+    )
+    return Criterion(target, passed, before.value, after.value, after.low, after.high)
+
+
+def _hard_tools(before: Figure, after: Figure) -> Criterion:
+    target = f"the tool rate on hard questions rises or stays over {MIN_HARD_TOOL_RATE:.0%}"
+    passed = after.value is not None and (
+        after.value > MIN_HARD_TOOL_RATE or (before.value is not None and after.value > before.value)
+    )
+    return Criterion(target, passed, before.value, after.value, after.low, after.high)
+
+
+def _at_least(what: str, least: int, found: int) -> Criterion:
+    return Criterion(f"at least {least} {what}", found >= least, None, float(found), None, None)

@@ -1,0 +1,96 @@
+"""Picks the trajectories that a report shows, and reads them with their pictures from the log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from codedance_verl.evaluation.metrics import SAMPLED
+from codedance_verl.evaluation.trajectories import LoggedTrajectory, TrajectoryReader
+from codedance_verl.types import Verdict
+
+Rank = Callable[[LoggedTrajectory], tuple[int, ...] | None]
+"""Larger is more instructive; None rules a trajectory out."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A trajectory with the log folder that holds its pictures, and who produced it."""
+
+    model: str
+    trajectory: LoggedTrajectory
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """What a report says about one or more trajectories of one question. Empty `examples`: the run has none."""
+
+    title: str
+    examples: tuple[Example, ...]
+
+
+def choose_exhibits(sft_log: Path, rl_log: Path) -> tuple[Exhibit, Exhibit, Exhibit]:
+    """A hard question solved by code, an easy one answered directly, and one that RL got right where SFT failed."""
+    by_code = _best(rl_log, _solved_by_code)
+    directly = _best(rl_log, _answered_directly)
+    failed = _failed_questions(sft_log)
+    shown = by_code.record_id if by_code else None
+    learned = _best(rl_log, lambda item: _solved_by_code(item) if item.record_id in failed - {shown} else None)
+    before = _best(sft_log, lambda item: _wrong(item) if learned and item.record_id == learned.record_id else None)
+    return (
+        Exhibit("Hard: solved by code", _examples([("after RL", by_code, rl_log)])),
+        Exhibit("Easy: answered directly", _examples([("after RL", directly, rl_log)])),
+        Exhibit(
+            "Learned by RL: the same question before and after",
+            _examples([("before RL", before, sft_log), ("after RL", learned, rl_log)]) if before else (),
+        ),
+    )
+
+
+def _examples(found: Sequence[tuple[str, LoggedTrajectory | None, Path]]) -> tuple[Example, ...]:
+    return tuple(Example(model, trajectory, folder) for model, trajectory, folder in found if trajectory is not None)
+
+
+def _best(log: Path, rank: Rank) -> LoggedTrajectory | None:
+    """The sampled trajectory of the highest rank; among equals the one whose record comes first by name."""
+    best: tuple[tuple[int, ...], LoggedTrajectory] | None = None
+    for trajectory in TrajectoryReader(log, "val"):
+        score = rank(trajectory) if trajectory.variant == SAMPLED else None
+        if score is not None and (best is None or _before(score, trajectory, best)):
+            best = (score, trajectory)
+    return best[1] if best else None
+
+
+def _before(
+    score: tuple[int, ...], trajectory: LoggedTrajectory, best: tuple[tuple[int, ...], LoggedTrajectory]
+) -> bool:
+    return score > best[0] or (score == best[0] and trajectory.record_id < best[1].record_id)
+
+
+def _solved_by_code(item: LoggedTrajectory) -> tuple[int, ...] | None:
+    """Right through code that ran; rather with pictures in the feedback, on a real photo, and with output."""
+    ran = [execution for execution in item.executions if execution.succeeded]
+    if item.difficulty == "easy" or item.verdict is not Verdict.CORRECT or not ran:
+        return None
+    images = sum(len(execution.images) for execution in ran)
+    return (int(images > 0), int("photo" in item.kind), int(any(execution.stdout for execution in ran)))
+
+
+def _answered_directly(item: LoggedTrajectory) -> tuple[int, ...] | None:
+    if item.difficulty != "easy" or item.verdict is not Verdict.CORRECT or item.executions:
+        return None
+    return (int(item.reward.format == 0),)
+
+
+def _wrong(item: LoggedTrajectory) -> tuple[int, ...] | None:
+    return (0,) if item.verdict is Verdict.WRONG else None
+
+
+def _failed_questions(log: Path) -> set[str]:
+    return {
+        item.record_id
+        for item in TrajectoryReader(log, "val")
+        if item.variant == SAMPLED and item.verdict is Verdict.WRONG
+    }

@@ -1,0 +1,130 @@
+"""What the figures need of each rollout, without its text, and which rollouts a test set should have had."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from codedance_verl.errors import UserError
+from codedance_verl.evaluation.trajectories import LoggedTrajectory, TrajectoryReader
+from codedance_verl.types import FinishReason, Verdict
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One rollout in numbers.
+
+    Attributes:
+        record_id: the question; pairs rollouts of different models and variants.
+        variant: "sampled", "greedy" or "blank" for validation rollouts.
+        executed: cells that ran, however they ended.
+        succeeded: cells that ran to their end.
+        turns: assistant turns.
+        well_formed: the format term of the reward is 0.
+    """
+
+    record_id: str
+    sample: int
+    variant: str | None
+    kind: str
+    difficulty: str | None
+    finish: FinishReason
+    verdict: Verdict
+    executed: int
+    succeeded: int
+    turns: int
+    well_formed: bool
+    score: float
+
+    @property
+    def infrastructure(self) -> bool:
+        """True when the rollout broke for reasons that are not the model's; no figure may count it."""
+        return self.finish is FinishReason.INFRASTRUCTURE
+
+
+def outcome_of(trajectory: LoggedTrajectory) -> Outcome:
+    """The numbers of one rollout."""
+    executed = [execution for execution in trajectory.executions if execution.executed]
+    return Outcome(
+        record_id=trajectory.record_id,
+        sample=trajectory.sample,
+        variant=trajectory.variant,
+        kind=trajectory.kind,
+        difficulty=trajectory.difficulty,
+        finish=trajectory.finish,
+        verdict=trajectory.verdict,
+        executed=len(executed),
+        succeeded=sum(execution.succeeded for execution in executed),
+        turns=len(trajectory.turns),
+        well_formed=trajectory.reward.format == 0,
+        score=trajectory.reward.score,
+    )
+
+
+@dataclass(frozen=True)
+class Question:
+    """A row of a test file: which question, in which variant."""
+
+    record_id: str
+    variant: str | None
+    kind: str
+    difficulty: str | None
+
+
+@dataclass(frozen=True)
+class EvaluationRun:
+    """The rollouts of one model on a test set; a repeated rollout counts once, the newest.
+
+    `missing` are rows of the test file that left no rollout at all; `cut_off` counts lines of the log that a killed
+    writer left unfinished.
+    """
+
+    outcomes: tuple[Outcome, ...]
+    missing: tuple[Question, ...]
+    cut_off: int
+
+
+def read_evaluation(log_folder: Path, test_file: Path) -> EvaluationRun:
+    """Read the validation rollouts of `<run>/trajectories` and compare them with the rows of the test file.
+
+    Raises:
+        UserError: there is no log, it holds no rollout of the test file, or one that is not in the test file.
+    """
+    reader = TrajectoryReader(log_folder, "val")
+    outcomes = {(item.record_id, item.variant, item.sample): item for item in map(outcome_of, reader)}
+    asked = read_questions(test_file)
+    rolled = {(item.record_id, item.variant) for item in outcomes.values()}
+    strange = sorted(rolled - {(item.record_id, item.variant) for item in asked}, key=str)
+    if strange:
+        raise UserError(
+            f"{log_folder}: holds a rollout of {strange[0][0]} ({strange[0][1]}), which {test_file} does not have; "
+            "evaluate again with this test file"
+        )
+    if not outcomes:
+        raise UserError(f"{log_folder}: holds no finished validation rollout; run the evaluation again")
+    missing = tuple(item for item in asked if (item.record_id, item.variant) not in rolled)
+    return EvaluationRun(tuple(outcomes.values()), missing, reader.cut_off)
+
+
+def read_questions(test_file: Path) -> tuple[Question, ...]:
+    """The rows of a test file in the published schema, without prompts and pictures. Raises UserError."""
+    try:
+        rows: list[dict[str, Any]] = pq.read_table(test_file, columns=["extra_info"]).to_pylist()
+    except (OSError, pa.ArrowException, KeyError) as error:
+        raise UserError(f"{test_file}: not a test file in the record schema ({error}); make it again") from None
+    return tuple(_questions(row["extra_info"] for row in rows))
+
+
+def _questions(infos: Iterable[dict[str, Any]]) -> Iterable[Question]:
+    for info in infos:
+        yield Question(
+            record_id=str(info["record_id"]),
+            variant=info.get("variant"),
+            kind=str(info.get("kind")),
+            difficulty=info.get("difficulty"),
+        )

@@ -1,0 +1,341 @@
+"""`report.json` as types: every figure with its interval. Reading checks the file against them."""
+
+from __future__ import annotations
+
+import json
+import types
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from codedance_verl.errors import UserError
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A value with its 95 % interval.
+
+    Attributes:
+        value: a share in [0, 1], or a mean; null where there was nothing to measure.
+        low, high: ends of the interval; null where too little was measured to give one.
+        n: observations behind it, over all seeds: rollouts, executions, or paired questions.
+        per_seed: the value of each seed, in the order of the report's `rl.seeds`; empty for a single run.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    per_seed: tuple[float | None, ...] = ()
+
+
+@dataclass(frozen=True)
+class GroupFigures:
+    """Figures of one model on one group of questions (all, easy, hard, or one kind).
+
+    All but `accuracy_greedy` are of rollouts sampled at temperature 1, the training distribution.
+
+    Attributes:
+        questions: different questions in the group.
+        accuracy: share of right answers.
+        accuracy_greedy: share of right answers at temperature 0.
+        tool_rate: share of rollouts in which code ran at least once.
+        turns: mean assistant turns.
+        execution_success: share of executions that ran to their end.
+        format: share of well-formed rollouts (format term of the reward is 0).
+    """
+
+    questions: int
+    accuracy: Figure
+    accuracy_greedy: Figure
+    tool_rate: Figure
+    turns: Figure
+    execution_success: Figure
+    format: Figure
+
+
+@dataclass(frozen=True)
+class Excluded:
+    """Rollouts that no figure counts, all variants and seeds together, and why.
+
+    Attributes:
+        infrastructure: the sandbox or the engine failed; out of every figure.
+        ungraded: no verdict on the answer; out of the accuracies alone.
+        missing: rows of the test file that left no rollout.
+        cut_off: lines of the log that a killed writer left unfinished.
+    """
+
+    infrastructure: int
+    ungraded: int
+    missing: int
+    cut_off: int
+
+
+@dataclass(frozen=True)
+class SftFigures:
+    """The model before RL."""
+
+    overall: GroupFigures
+    easy: GroupFigures
+    hard: GroupFigures
+    kinds: dict[str, GroupFigures]
+    excluded: Excluded
+
+
+@dataclass(frozen=True)
+class RlFigures:
+    """The models after RL: every figure is the mean over the seeds."""
+
+    seeds: tuple[int, ...]
+    overall: GroupFigures
+    easy: GroupFigures
+    hard: GroupFigures
+    kinds: dict[str, GroupFigures]
+    excluded: Excluded
+
+
+@dataclass(frozen=True)
+class GroupGain:
+    """RL minus SFT, question by question; `n` counts the questions both have."""
+
+    accuracy: Figure
+    accuracy_greedy: Figure
+
+
+@dataclass(frozen=True)
+class Gain:
+    overall: GroupGain
+    easy: GroupGain
+    hard: GroupGain
+    kinds: dict[str, GroupGain]
+
+
+@dataclass(frozen=True)
+class BlankFigures:
+    """Accuracy with the picture replaced by a plain one, and on the same questions with the real picture."""
+
+    blank: Figure
+    real: Figure
+
+
+@dataclass(frozen=True)
+class BlankGroups:
+    overall: BlankFigures
+    easy: BlankFigures
+    hard: BlankFigures
+    kinds: dict[str, BlankFigures]
+
+
+@dataclass(frozen=True)
+class BlankControl:
+    sft: BlankGroups
+    rl: BlankGroups
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Wall seconds of an RL step by activity; null where the run did not record it.
+
+    verl times the rollout phase as a whole. Within it generating, executing, waiting for a sandbox and grading overlap
+    between rollouts, so the phase is divided in proportion to the seconds that rollouts spent in each.
+
+    Attributes:
+        total: the whole step, validation included.
+        generate, execute, sandbox_wait, grade: parts of the rollout phase.
+        log_prob: log-probs of the actor and the reference.
+        update: the policy update.
+        weight_sync: weights from the actor to vLLM.
+        checkpoint, validation: where the step had one, else 0.
+        other: what is left of the step.
+    """
+
+    total: float | None
+    generate: float | None
+    execute: float | None
+    sandbox_wait: float | None
+    grade: float | None
+    log_prob: float | None
+    update: float | None
+    weight_sync: float | None
+    checkpoint: float | None
+    validation: float | None
+    other: float | None
+
+
+@dataclass(frozen=True)
+class StepSplit:
+    step: int
+    seconds: Seconds
+
+
+@dataclass(frozen=True)
+class SeedSplit:
+    seed: int
+    steps: tuple[StepSplit, ...]
+
+
+@dataclass(frozen=True)
+class RlSteps:
+    """The split of every RL step, and its mean over `measured` steps of all seeds."""
+
+    measured: int
+    mean_seconds: Seconds
+    per_seed: tuple[SeedSplit, ...]
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """Training rollouts of one step: shares in [0, 1], `reward` and `turns` means; null where there were none."""
+
+    step: int
+    rollouts: int
+    excluded: int
+    accuracy: float | None
+    reward: float | None
+    tool_rate_easy: float | None
+    tool_rate_hard: float | None
+    turns: float | None
+    format: float | None
+    execution_success: float | None
+
+
+@dataclass(frozen=True)
+class Curve:
+    seed: int
+    points: tuple[CurvePoint, ...]
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """A promise of the recipe, the figure it is held against, and whether it is kept."""
+
+    target: str
+    passed: bool
+    before: float | None
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Report:
+    """The whole of `report.json`.
+
+    Attributes:
+        versions: names and versions of what ran.
+        notes: what a reader must know to judge the figures (sandbox backend, hardware).
+        stages: wall seconds by stage, summed over interrupted tries.
+        wall_s: their sum.
+        training: learning curves from the rollouts of training.
+        passed: the criteria by name.
+    """
+
+    schema_version: int
+    title: str
+    versions: dict[str, str]
+    notes: tuple[str, ...]
+    sft: SftFigures
+    rl: RlFigures
+    gain: Gain
+    blank_image: BlankControl
+    stages: dict[str, float]
+    wall_s: float
+    rl_steps: RlSteps
+    training: tuple[Curve, ...]
+    passed: dict[str, Criterion]
+
+    @property
+    def all_passed(self) -> bool:
+        return all(criterion.passed for criterion in self.passed.values())
+
+
+def to_json(report: Report) -> str:
+    """Strict JSON (no NaN), keys in the order of the types."""
+    return json.dumps(asdict(report), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def write_report(report: Report, path: Path) -> None:
+    """Write atomically, so that no reader sees half a report."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(to_json(report), encoding="utf-8")
+    partial.replace(path)
+
+
+def read_report(path: Path) -> Report:
+    """Read and check a report.
+
+    Raises:
+        UserError: not readable, another schema version, or the dotted name of the field that does not fit.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not a readable report ({error}); make the report again") from None
+    version = value.get("schema_version") if isinstance(value, dict) else None
+    if version != SCHEMA_VERSION:
+        raise UserError(f"{path}: schema version {version!r}, this code reads {SCHEMA_VERSION}; make the report again")
+    try:
+        return parse_report(value)
+    except SchemaError as error:
+        raise UserError(f"{path}: {error}; make the report again") from None
+
+
+class SchemaError(ValueError):
+    """A value does not fit the report's types; the message names the dotted field."""
+
+
+def parse_report(value: Any) -> Report:
+    """A decoded report. Raises SchemaError naming the dotted field that is missing, unknown or out of order."""
+    return _decode(Report, value, "report")
+
+
+_Type = TypeVar("_Type")
+
+
+def _decode(kind: type[_Type], value: Any, name: str) -> _Type:
+    if not isinstance(value, Mapping):
+        raise SchemaError(f"{name} is {type(value).__name__}, not an object")
+    hints = get_type_hints(kind)
+    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]  # only ever called with dataclasses
+    if wrong := sorted(set(value) ^ set(names)):
+        raise SchemaError(f"{name}.{wrong[0]} is {'unknown' if wrong[0] in value else 'missing'}")
+    decoded = kind(**{field: _decode_value(hints[field], value[field], f"{name}.{field}") for field in names})
+    if isinstance(decoded, Figure):
+        _check_figure(decoded, name)
+    return decoded
+
+
+def _decode_value(hint: Any, value: Any, name: str) -> Any:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return None if value is None else _decode_value(arguments[0], value, name)
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise SchemaError(f"{name} is {type(value).__name__}, not a list")
+        return tuple(_decode_value(arguments[0], item, f"{name}[{index}]") for index, item in enumerate(value))
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise SchemaError(f"{name} is {type(value).__name__}, not an object")
+        return {str(key): _decode_value(arguments[1], item, f"{name}.{key}") for key, item in value.items()}
+    if is_dataclass(hint):
+        return _decode(hint, value, name)  # type: ignore[arg-type]  # a dataclass type
+    return _decode_plain(hint, value, name)
+
+
+def _decode_plain(hint: Any, value: Any, name: str) -> Any:
+    accepted = (int, float) if hint is float else (hint,)
+    if not isinstance(value, accepted) or (isinstance(value, bool) and hint is not bool):
+        raise SchemaError(f"{name} is {type(value).__name__}, not {hint.__name__}")
+    return float(value) if hint is float else value
+
+
+def _check_figure(figure: Figure, name: str) -> None:
+    value, low, high = figure.value, figure.low, figure.high
+    if (low is None) != (high is None) or (value is None and low is not None):
+        raise SchemaError(f"{name} has half an interval")
+    slack = 1e-9
+    if value is not None and low is not None and high is not None and not low - slack <= value <= high + slack:
+        raise SchemaError(f"{name}: the value {value} lies outside its interval [{low}, {high}]")

@@ -1,0 +1,204 @@
+"""What a training run recorded: learning curves from its rollouts, and the seconds of each step from its metrics."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from itertools import groupby
+from pathlib import Path
+
+from codedance_verl.errors import UserError
+from codedance_verl.evaluation.metrics import ACCURACY, EXECUTION_SUCCESS, FORMAT, TOOL_RATE, TURNS, Measure
+from codedance_verl.evaluation.outcomes import Outcome, outcome_of
+from codedance_verl.evaluation.report import Curve, CurvePoint, RlSteps, Seconds, SeedSplit, StepSplit
+from codedance_verl.evaluation.trajectories import LoggedTrajectory, TrajectoryReader
+
+REWARD = Measure(lambda outcome: (outcome.score, 1.0), proportion=False)
+
+
+@dataclass(frozen=True)
+class StepMetrics:
+    """One line of a metrics file: what verl's trackers got at the end of a step."""
+
+    step: int
+    values: Mapping[str, float]
+
+
+def read_metrics(run_dir: Path) -> list[StepMetrics]:
+    """Metrics of a run by step, from `<run_dir>/metrics/*.jsonl` or `<run_dir>/metrics.jsonl`.
+
+    Each start of a run writes a file of its own; a step that was repeated after a resume counts once, the latest.
+    A last line that a killed writer left unfinished is skipped. Values that are no numbers are left out.
+
+    Raises:
+        UserError: a line is broken; names file and line.
+    """
+    files = [*sorted((run_dir / "metrics").glob("*.jsonl")), run_dir / "metrics.jsonl"]
+    latest: dict[int, StepMetrics] = {}
+    for file in files:
+        if file.is_file():
+            latest.update((line.step, line) for line in _metric_lines(file))
+    return [latest[step] for step in sorted(latest)]
+
+
+def _metric_lines(file: Path) -> Iterable[StepMetrics]:
+    with file.open("rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            try:
+                value = json.loads(line)
+                yield StepMetrics(int(value["step"]), _numbers(value["data"]))
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                if not line.endswith(b"\n"):
+                    return
+                raise UserError(f"{file}:{number}: not a line of metrics ({error}); delete the line") from None
+
+
+def _numbers(data: Mapping[str, object]) -> dict[str, float]:
+    return {
+        name: float(value)
+        for name, value in data.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+
+
+@dataclass
+class RolloutSeconds:
+    """Seconds that the rollouts of one step spent in each activity, summed over rollouts."""
+
+    generate: float = 0.0
+    execute: float = 0.0
+    sandbox_wait: float = 0.0
+
+    def add(self, trajectory: LoggedTrajectory) -> None:
+        self.generate += trajectory.timing.generate_s
+        self.execute += trajectory.timing.execute_s
+        self.sandbox_wait += trajectory.timing.queue_s
+
+
+@dataclass(frozen=True)
+class TrainingLog:
+    """The training rollouts of one run, reduced to a point and to seconds per step."""
+
+    points: tuple[CurvePoint, ...]
+    seconds: Mapping[int, RolloutSeconds]
+
+
+def read_training(log_folder: Path) -> TrainingLog:
+    """Reduce `<run>/trajectories/train` step by step; one step's outcomes are held at a time.
+
+    A step repeated after a resume replaces the rollouts of its first try.
+    """
+    reader = TrajectoryReader(log_folder, "train")
+    points: list[CurvePoint] = []
+    seconds: dict[int, RolloutSeconds] = {}
+    for step, files in groupby(reader.files(), key=lambda file: file.step):
+        outcomes: dict[tuple[str, int], Outcome] = {}
+        seconds[step] = RolloutSeconds()
+        for file in files:
+            for trajectory in reader.read(file.path):
+                outcomes[trajectory.record_id, trajectory.sample] = outcome_of(trajectory)
+                seconds[step].add(trajectory)
+        points.append(curve_point(step, list(outcomes.values())))
+    return TrainingLog(tuple(points), seconds)
+
+
+def curve_point(step: int, outcomes: Sequence[Outcome]) -> CurvePoint:
+    """Rates over the rollouts of one step, infrastructure faults left out and counted."""
+    counted = [outcome for outcome in outcomes if not outcome.infrastructure]
+
+    def rate(measure: Measure, difficulty: str | None = None) -> float | None:
+        chosen = [item for item in counted if difficulty is None or item.difficulty == difficulty]
+        return _rate(chosen, measure)
+
+    return CurvePoint(
+        step=step,
+        rollouts=len(counted),
+        excluded=len(outcomes) - len(counted),
+        accuracy=rate(ACCURACY),
+        reward=rate(REWARD),
+        tool_rate_easy=rate(TOOL_RATE, "easy"),
+        tool_rate_hard=rate(TOOL_RATE, "hard"),
+        turns=rate(TURNS),
+        format=rate(FORMAT),
+        execution_success=rate(EXECUTION_SUCCESS),
+    )
+
+
+def _rate(outcomes: Sequence[Outcome], measure: Measure) -> float | None:
+    pairs = [measure.counts(outcome) for outcome in outcomes]
+    denominator = sum(below for _, below in pairs)
+    return sum(above for above, below in pairs if below) / denominator if denominator else None
+
+
+def curve(seed: int, log: TrainingLog) -> Curve:
+    return Curve(seed, log.points)
+
+
+def rl_steps(runs: Sequence[tuple[int, Sequence[StepMetrics], TrainingLog]]) -> RlSteps:
+    """The split of every step of each (seed, metrics, rollouts), and the mean over all of them."""
+    per_seed = tuple(
+        SeedSplit(seed, tuple(_split(line, log) for line in metrics if "timing_s/step" in line.values))
+        for seed, metrics, log in runs
+    )
+    splits = [split.seconds for seed in per_seed for split in seed.steps]
+    return RlSteps(len(splits), _mean(splits), per_seed)
+
+
+def _split(line: StepMetrics, log: TrainingLog) -> StepSplit:
+    values = line.values
+    rollout = values.get("timing_s/gen")
+    generate, execute, wait, grade = _rollout_parts(rollout, _rollout_weights(values, log.seconds.get(line.step)))
+    log_prob = _sum(values, "timing_s/old_log_prob", "timing_s/ref")
+    update = _sum(values, "timing_s/update_actor", "timing_s/update_critic")
+    sync = values.get("timing_s/update_weights")
+    checkpoint = values.get("timing_s/save_checkpoint", 0.0)
+    validation = values.get("timing_s/testing", 0.0)
+    total = values["timing_s/step"] + validation  # verl's own step timer stops before validation
+    known = sum(part or 0.0 for part in (rollout, log_prob, update, sync, checkpoint, validation))
+    return StepSplit(
+        line.step,
+        Seconds(
+            total=total,
+            generate=generate,
+            execute=execute,
+            sandbox_wait=wait,
+            grade=grade,
+            log_prob=log_prob,
+            update=update,
+            weight_sync=sync,
+            checkpoint=checkpoint,
+            validation=validation,
+            other=max(0.0, total - known),
+        ),
+    )
+
+
+def _rollout_weights(values: Mapping[str, float], logged: RolloutSeconds | None) -> list[float | None]:
+    """Relative time in generating, executing, waiting, grading: from the metrics, else from the trajectory log."""
+    names = ("rollout/generate_s", "rollout/execute_s", "rollout/queue_s", "rollout/grade_s")
+    weights = [values.get(name) for name in names]
+    if weights[0] is None and logged is not None:
+        weights[:3] = [logged.generate, logged.execute, logged.sandbox_wait]
+    return weights
+
+
+def _rollout_parts(rollout: float | None, weights: list[float | None]) -> list[float | None]:
+    """Divide the wall seconds of the rollout phase by weight; an activity of unknown weight gets null."""
+    whole = sum(weight or 0.0 for weight in weights)
+    if rollout is None or whole == 0:
+        return [None] * len(weights)
+    return [None if weight is None else rollout * weight / whole for weight in weights]
+
+
+def _sum(values: Mapping[str, float], *names: str) -> float | None:
+    found = [values[name] for name in names if name in values]
+    return sum(found) if found else None
+
+
+def _mean(splits: Sequence[Seconds]) -> Seconds:
+    def mean(read: Callable[[Seconds], float | None]) -> float | None:
+        known = [value for value in map(read, splits) if value is not None]
+        return sum(known) / len(known) if known else None
+
+    return Seconds(*(mean(lambda item, name=field.name: getattr(item, name)) for field in fields(Seconds)))  # type: ignore[misc]
