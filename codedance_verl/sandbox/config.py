@@ -29,9 +29,9 @@ class SandboxConfig:
     concurrent_cells: cells that run at the same time on a node, 0 for `max(8, 4 x cores)`. Cells beyond it queue, which
         keeps their own time limit from being spent on waiting for a core.
     cell_timeout_s: run time one cell may take, in seconds; at the limit all its processes are killed.
-    kill_grace_s: seconds within which a session must answer that its cell is gone before it is killed as a whole, which
-        costs its variables.
-    queue_timeout_s: longest wait for a free session or a free slot, in seconds; then the call is refused (`SandboxBusy`).
+    kill_grace_s: seconds within which a session must answer that its cell is gone before it is killed as a whole,
+        which costs its variables.
+    queue_timeout_s: longest wait for a free session or a free slot, in seconds; then the call is refused.
     open_timeout_s: longest time from a free place to a session that is ready, in seconds, image loading included.
     start_timeout_s: longest time until a fresh container has its libraries imported, in seconds.
     lease_ttl_s: seconds without a call after which a session is closed, so that a lost client costs no place for ever.

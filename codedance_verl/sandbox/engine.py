@@ -95,7 +95,7 @@ def _start_daemon() -> None:
         subprocess.run(["systemctl", "start", "docker"], capture_output=True, timeout=START_SECONDS, check=False)
         process = None
     else:
-        with open(LOG_PATH, "ab") as log:
+        with LOG_PATH.open("ab") as log:
             process = subprocess.Popen(
                 ["dockerd"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/"
             )
@@ -113,7 +113,7 @@ def _start_daemon() -> None:
 @contextlib.contextmanager
 def _one_at_a_time() -> Iterator[None]:
     """Keep two processes from starting an engine at the same time; the wait is bounded."""
-    with open(_LOCK_PATH, "w", encoding="ascii") as lock:
+    with _LOCK_PATH.open("w", encoding="ascii") as lock:
         deadline = time.monotonic() + START_SECONDS + INSTALL_SECONDS
         while True:
             try:

@@ -1,4 +1,4 @@
-"""What can go wrong between a caller and the pool, as types a caller can tell apart. None of them is the model's doing."""
+"""What can go wrong between a caller and the pool, as types a caller can tell apart; never the model's doing."""
 
 from __future__ import annotations
 

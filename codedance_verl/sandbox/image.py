@@ -45,12 +45,10 @@ def image_folder() -> Path:
 def content_hash(folder: Path) -> str:
     """First 12 hex digits of a SHA-256 over names and contents of the files that make the image."""
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        relative = path.relative_to(folder).as_posix()
-        if not path.is_file() or "__pycache__" in relative or path.suffix in (".pyc", ".md"):
-            continue
+    files = [folder / "Dockerfile", folder / "requirements.txt", *(folder / "codedance_interpreter").glob("*.py")]
+    for path in sorted(files):
         data = path.read_bytes()
-        digest.update(f"{relative}\0{len(data)}\0".encode() + data)
+        digest.update(f"{path.relative_to(folder)}\0{len(data)}\0".encode() + data)
     return digest.hexdigest()[:12]
 
 

@@ -54,7 +54,7 @@ class ProcessLauncher:
         command += ["--own-uids"] if self.own_uids else []
         environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "MPLCONFIGDIR": str(matplotlib_cache)}
         try:
-            with open(self._log(name), "wb") as log:
+            with self._log(name).open("wb") as log:
                 self._running[name] = subprocess.Popen(
                     command,
                     env=environment,

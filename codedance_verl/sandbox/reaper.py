@@ -46,13 +46,13 @@ class Owner:
     def current(cls) -> Owner:
         """The calling process."""
         pid = os.getpid()
-        return cls(_boot_id(), os.readlink("/proc/self/ns/pid"), pid, _start_time(pid) or 0)
+        return cls(_boot_id(), _pid_namespace(), pid, _start_time(pid) or 0)
 
     def is_dead(self) -> bool:
         """True when this process certainly runs no more; False when it runs or cannot be seen from here."""
         if self.boot_id != _boot_id():
             return True
-        if self.namespace != os.readlink("/proc/self/ns/pid"):
+        if self.namespace != _pid_namespace():
             return False
         return _start_time(self.pid) != self.started
 
@@ -113,6 +113,10 @@ def remove_dead_directories() -> None:
 
 def _namespace_number(namespace: str) -> str:
     return "".join(filter(str.isdigit, namespace))
+
+
+def _pid_namespace() -> str:
+    return str(Path("/proc/self/ns/pid").readlink())
 
 
 def _boot_id() -> str:

@@ -8,7 +8,7 @@ import traceback
 from types import FrameType, TracebackType
 from typing import Any
 
-from codedance_interpreter.display import Display
+from .display import Display
 
 ERROR_CHARS = 2_000
 SHOWN_FRAMES = 6

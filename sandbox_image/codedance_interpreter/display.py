@@ -13,8 +13,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from codedance_interpreter.limits import Limits
-from codedance_interpreter.wire import Message
+from .limits import Limits
+from .wire import Message
 
 SMALLEST_IMAGE_SIDE = 16
 PNG_LEVEL = 1  # fast: the images travel over a local socket and are kept by content hash
@@ -69,7 +69,7 @@ class Display:
             figure.dpi = dpi * (self._limits.image_pixels / (width * height)) ** 0.5
             self._note("image_size")
         canvas = figure.canvas if isinstance(figure.canvas, FigureCanvasAgg) else FigureCanvasAgg(figure)
-        canvas.draw()
+        canvas.draw()  # type: ignore[no-untyped-call]
         image = Image.fromarray(_rgba(canvas), "RGBA")
         figure.dpi = dpi
         pyplot.close(figure)
@@ -129,9 +129,9 @@ def install_hooks() -> None:
     pyplot.show = _show_open_figures
     matplotlib.figure.Figure.show = lambda self, *_a, **_k: show(self)  # type: ignore[method-assign]
     cv2.imshow = _show_bgr  # type: ignore[assignment]
-    cv2.waitKey = lambda *_a: -1  # type: ignore[assignment]
+    cv2.waitKey = lambda *_a: -1
     cv2.destroyAllWindows = lambda: None
-    cv2.destroyWindow = lambda _window: None
+    cv2.destroyWindow = lambda winname: None
 
 
 def _as_image(value: Any) -> Any:

@@ -15,11 +15,12 @@ import signal
 import socket
 import stat
 import time
+from pathlib import Path
 from typing import NoReturn
 
-from codedance_interpreter import reach, wire
-from codedance_interpreter.wire import Message
-from codedance_interpreter.zygote import Place, connect, run
+from . import reach, wire
+from .wire import Message
+from .zygote import Place, connect, run
 
 ZYGOTE_STARTS = 5
 KILL_SECONDS = 2
@@ -81,7 +82,7 @@ class Keeper:
                 wire.send(self._control, {"op": "killed", "session": self._killers.pop(pid)})
 
     def _kill(self, request: Message) -> None:
-        """End everything of one session in a child, so that a slow clean-up holds up nobody; answers when it is done."""
+        """End everything of one session in a child, so that a slow clean-up holds up nobody; its end is the answer."""
         pid = os.fork()
         if pid:
             self._killers[pid] = request["session"]
@@ -94,7 +95,7 @@ class Keeper:
                 self._kill_as(int(request["uid"]))
             elif int(request["leader"]) > 1:
                 reach.kill_tree(int(request["leader"]), spare=os.getpid())
-                shutil.rmtree(os.path.join(self._place.root, request["session"]), ignore_errors=True)
+                shutil.rmtree(Path(self._place.root) / request["session"], ignore_errors=True)
         finally:
             os._exit(0)
 
@@ -121,14 +122,14 @@ class Keeper:
 
 def _uid_span() -> int:
     """Largest uid this container may give away, plus one (less than 2**32 where user namespaces remap ids)."""
-    with contextlib.suppress(OSError, ValueError, IndexError), open("/proc/self/uid_map", encoding="ascii") as uid_map:
-        first, _outside, length = uid_map.readline().split()
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        first, _outside, length = Path("/proc/self/uid_map").read_text(encoding="ascii").splitlines()[0].split()
         return int(first) + int(length)
     return 1 << 16
 
 
 def _process_count() -> int:
-    return sum(entry.isdigit() for entry in os.listdir("/proc"))
+    return sum(entry.name.isdigit() for entry in Path("/proc").iterdir())
 
 
 def _owned_by(uid: int, top: str) -> list[str]:
@@ -146,7 +147,7 @@ def _remove(path: str) -> None:
         if stat.S_ISDIR(os.lstat(path).st_mode):
             shutil.rmtree(path, ignore_errors=True)
         else:
-            os.unlink(path)
+            Path(path).unlink()
 
 
 def main() -> None:

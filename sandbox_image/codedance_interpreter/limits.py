@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 
@@ -35,8 +36,7 @@ class Limits:
 
 def mapped_bytes() -> int:
     """Address space of this process, in bytes."""
-    with open("/proc/self/statm", encoding="ascii") as statm:
-        return int(statm.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def apply(limits: Limits, per_uid: bool) -> None:

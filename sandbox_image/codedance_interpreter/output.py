@@ -46,8 +46,9 @@ def redirect(capture: int) -> None:
     """Point descriptors 1 and 2 and `sys.stdout`/`sys.stderr` of this process at `capture`."""
     os.dup2(capture, 1)
     os.dup2(capture, 2)
+    raw: io.RawIOBase = _BoundedWriter(1)
     out = io.TextIOWrapper(
-        io.BufferedWriter(_BoundedWriter(1), 8192), encoding="utf-8", errors="backslashreplace", line_buffering=True
+        io.BufferedWriter(raw, 8192), encoding="utf-8", errors="backslashreplace", line_buffering=True
     )
     sys.stdout = sys.__stdout__ = out  # type: ignore[misc]
     sys.stderr = sys.__stderr__ = out  # type: ignore[misc]

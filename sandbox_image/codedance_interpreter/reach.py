@@ -12,6 +12,7 @@ import ctypes
 import os
 import signal
 from os import getpid, getuid, kill, waitpid
+from pathlib import Path
 from typing import Protocol
 
 LOWEST_UID = 1_000
@@ -103,22 +104,22 @@ def kill_descendants(spare: set[int]) -> None:
 def _members(leader: int, roots: set[int]) -> set[int]:
     parents: dict[int, int] = {}
     members = set(roots)
-    for entry in os.listdir("/proc"):
-        if not entry.isdigit():
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
             continue
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            with open(f"/proc/{entry}/stat", encoding="ascii", errors="replace") as stat:
-                state, parent, _group, session = stat.read().rpartition(")")[2].split()[:4]
+        with contextlib.suppress(OSError, ValueError):
+            stat = (entry / "stat").read_text(encoding="ascii", errors="replace")
+            state, parent, _group, session = stat.rpartition(")")[2].split()[:4]
             if state == "Z":
                 continue
-            parents[int(entry)] = int(parent)
+            parents[int(entry.name)] = int(parent)
             if int(session) == leader:
-                members.add(int(entry))
+                members.add(int(entry.name))
     grown = True
     while grown:
         grown = False
-        for pid, parent in parents.items():
-            if parent in members and pid not in members:
+        for pid, above in parents.items():
+            if above in members and pid not in members:
                 members.add(pid)
                 grown = True
     return members & (set(parents) | roots)

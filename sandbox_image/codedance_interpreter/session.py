@@ -10,6 +10,7 @@ arrives nowhere. Files in the working directory are not rolled back.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import random
@@ -21,17 +22,21 @@ import sys
 import types
 from dataclasses import dataclass, field
 from os import _exit, close, fork, waitpid
+from pathlib import Path
 from time import monotonic
 from typing import Any, NoReturn
 
-from codedance_interpreter import display, output, wire
-from codedance_interpreter.cell import run_cell
-from codedance_interpreter.limits import Limits
-from codedance_interpreter.reach import Reach, reap
-from codedance_interpreter.wire import Message
+from . import display, output, wire
+from .cell import run_cell
+from .limits import Limits
+from .reach import Reach, reap
+from .wire import Message
 
 MAX_CELL_BYTES = wire.MAX_FRAME_BYTES // 2
-_SIGNAL_NAMES = {signal.SIGSEGV: "segmentation fault", signal.SIGKILL: "killed, perhaps for lack of memory"}
+_SIGNAL_NAMES: dict[int, str] = {
+    signal.SIGSEGV: "segmentation fault",
+    signal.SIGKILL: "killed, perhaps for lack of memory",
+}
 
 
 @dataclass
@@ -81,8 +86,7 @@ def load_input_image(session: Session, data: bytes | None) -> None:
             plain_png = opened.format == "PNG" and opened.mode == "RGB"
             image = opened.convert("RGB")
         if plain_png:
-            with open("input_image.png", "wb") as file:
-                file.write(data)
+            Path("input_image.png").write_bytes(data)
         else:
             image.save("input_image.png", compress_level=1)
         image.save("input_image.jpg", quality=95)
@@ -232,7 +236,8 @@ def _report(
 def _death_error(status: int) -> Message:
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
-        what = f"the cell was ended by signal {number} ({_SIGNAL_NAMES.get(number, signal.strsignal(number))})"
+        name = _SIGNAL_NAMES.get(number) or signal.strsignal(number)
+        what = f"the cell was ended by signal {number} ({name})"
         return {"kind": "Crash", "message": what, "traceback": f"Crash: {what}"}
     what = f"the cell ended its own process (exit code {os.WEXITSTATUS(status)})"
     return {"kind": "ProcessExit", "message": what, "traceback": f"ProcessExit: {what}"}
@@ -266,7 +271,5 @@ def _readable(*sockets: socket.socket) -> list[socket.socket]:
 
 
 def _flush(stream: Any) -> None:
-    try:
+    with contextlib.suppress(OSError, ValueError):  # the cell may have closed its stdout: nothing is left to save then
         stream.flush()
-    except (OSError, ValueError):
-        pass  # the cell closed its stdout: nothing left to save

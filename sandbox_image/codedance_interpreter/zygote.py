@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
+import io
 import os
 import random
 import secrets
@@ -12,10 +13,11 @@ import signal
 import socket
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NoReturn
 
-from codedance_interpreter import display, limits, reach, session, wire
-from codedance_interpreter.wire import Message
+from . import display, limits, reach, session, wire
+from .wire import Message
 
 REQUIRED = ("numpy", "PIL.Image", "PIL.ImageDraw", "PIL.ImageFont", "cv2", "matplotlib.pyplot")
 PRELOADED = (
@@ -87,8 +89,6 @@ def _preload() -> list[str]:
 
 
 def _warm_up() -> None:
-    import io
-
     import cv2
     from matplotlib import pyplot
     from PIL import Image
@@ -136,8 +136,8 @@ def _become_session(place: Place, peer: socket.socket, request: Message) -> NoRe
 def _settle(place: Place, request: Message) -> session.Session:
     os.setsid()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as score:
-        score.write("500")  # when memory runs out a session goes, not the interpreter that serves the others
+    with contextlib.suppress(OSError):  # when memory runs out a session goes, not what serves the others
+        Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
     bounds = limits.Limits.from_message(request["limits"])
     limits.apply(bounds, per_uid=place.own_uids)
     os.umask(0o077)
@@ -148,12 +148,12 @@ def _settle(place: Place, request: Message) -> session.Session:
         reach.adopt_orphans()
         killer = reach.TreeReach(os.getpid())
     reach.forbid_inspection()
-    directory = os.path.join(place.root, str(request["session"]))
-    os.mkdir(directory, 0o700)
+    directory = Path(place.root) / str(request["session"])
+    directory.mkdir(0o700)
     os.chdir(directory)
-    _clear_environment(directory)
+    _clear_environment(str(directory))
     _new_seeds()
-    return session.Session(str(request["session"]), directory, killer, bounds, session.new_namespace())
+    return session.Session(str(request["session"]), str(directory), killer, bounds, session.new_namespace())
 
 
 def _take_uid(uid: int) -> reach.UidReach:
@@ -180,7 +180,7 @@ def _detach(kept: int) -> None:
     os.close(null)
     os.closerange(3, kept)
     os.closerange(kept + 1, HIGHEST_OWN_DESCRIPTOR)
-    sys.stdin = open(0, encoding="utf-8", closefd=False)
+    sys.stdin = io.TextIOWrapper(io.FileIO(0, closefd=False), encoding="utf-8")
 
 
 def _new_seeds() -> None:

@@ -1,0 +1,136 @@
+"""`codedance sandbox …`: build the image, run cells, see and remove containers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from docker import DockerClient
+
+from codedance_verl.errors import UserError
+from codedance_verl.sandbox import engine, image, reaper
+from codedance_verl.sandbox.config import BACKENDS, SandboxConfig
+from codedance_verl.sandbox.errors import SandboxError
+from codedance_verl.sandbox.pool import SandboxPool
+from codedance_verl.types import Execution
+
+sandbox_app = typer.Typer(help="The interpreters in which model-written code runs.", no_args_is_help=True)
+
+
+@sandbox_app.command()
+def build() -> None:
+    """Build the sandbox image unless it is up to date. Starts an engine where there is none and we may."""
+    with _engine(may_start=True) as client:
+        image.build_image(client, lambda line: print(line, flush=True))
+
+
+@sandbox_app.command()
+def clean(
+    everything: Annotated[bool, typer.Option("--all", help="also containers whose owner still runs")] = False,
+    images: Annotated[bool, typer.Option("--images", help="also images of earlier states of sandbox_image/")] = False,
+) -> None:
+    """Remove the containers and temporary folders that dead runs have left."""
+    with _engine() as client:
+        for name in reaper.remove_orphans(client, everything):
+            print(f"removed container {name}")
+        for tag in image.remove_outdated(client) if images else []:
+            print(f"removed image {tag}")
+    reaper.remove_dead_directories()
+
+
+@sandbox_app.command()
+def ps() -> None:
+    """List the project's containers with their state and owner."""
+    with _engine() as client:
+        for container in reaper.list_containers(client):
+            owner = reaper.owner_of(container)
+            whose = "unknown owner" if owner is None else f"owner {owner.pid} {'dead' if owner.is_dead() else 'alive'}"
+            print(f"{container.name}  {container.status}  {whose}")
+
+
+@sandbox_app.command()
+def run(
+    files: Annotated[list[Path], typer.Argument(help="Python files, one cell each, run in one session")],
+    input_image: Annotated[Path | None, typer.Option("--image", help="picture offered as input_image")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON line per cell")] = False,
+    timeout_s: Annotated[float, typer.Option("--timeout", help="run time of one cell, seconds")] = 15.0,
+    backend: Annotated[str, typer.Option(help=" | ".join(BACKENDS))] = "auto",
+    output: Annotated[Path, typer.Option(help="folder for the images that come back")] = Path("sandbox_images"),
+) -> None:
+    """Run files as cells of one session, and print what each shows; images are stored in a folder by their hash.
+
+    Exits with 0 when every cell ran to its end, with 1 when one did not.
+    """
+    with _one_line_errors():
+        config = SandboxConfig(backend=backend, containers=1, cell_timeout_s=timeout_s)
+        cells = [_read(path) for path in files]
+        picture = None if input_image is None else _read(input_image)
+        executions = asyncio.run(_run_cells(config, [cell.decode("utf-8", "replace") for cell in cells], picture))
+        for execution in executions:
+            stored = _store_images(execution, output)
+            print(json.dumps(_record(execution, stored)) if as_json else _text(execution, stored), flush=True)
+    sys.exit(0 if all(execution.succeeded for execution in executions) else 1)
+
+
+async def _run_cells(config: SandboxConfig, cells: list[str], picture: bytes | None) -> list[Execution]:
+    async with SandboxPool.local(config) as pool, pool.session(picture) as session:
+        return [await session.run(cell) for cell in cells]
+
+
+def _store_images(execution: Execution, folder: Path) -> list[dict[str, Any]]:
+    stored = []
+    for picture in execution.images:
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{picture.sha256}.png"
+        path.write_bytes(picture.png)
+        stored.append({"sha256": picture.sha256, "width": picture.width, "height": picture.height, "path": str(path)})
+    return stored
+
+
+def _record(execution: Execution, stored: list[dict[str, Any]]) -> dict[str, Any]:
+    error = execution.error
+    return {
+        "status": execution.status.value,
+        "stdout": execution.stdout,
+        "error": error and {"kind": error.kind, "message": error.message, "traceback": error.traceback},
+        "images": stored,
+        "duration_s": round(execution.duration_s, 6),
+        "queue_s": round(execution.queue_s, 6),
+        "truncated": list(execution.truncated),
+    }
+
+
+def _text(execution: Execution, stored: list[dict[str, Any]]) -> str:
+    lines = [f"[{execution.status.value}, {execution.duration_s * 1000:.1f} ms]"]
+    lines += [execution.stdout.rstrip("\n")] if execution.stdout else []
+    lines += [execution.error.traceback] if execution.error else []
+    lines += [f"image {item['width']} x {item['height']}: {item['path']}" for item in stored]
+    return "\n".join(lines)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+
+
+@contextlib.contextmanager
+def _engine(may_start: bool = False) -> Iterator[DockerClient]:
+    with _one_line_errors(), contextlib.closing(engine.ensure_engine(may_start)) as client:
+        yield client
+
+
+@contextlib.contextmanager
+def _one_line_errors() -> Iterator[None]:
+    try:
+        yield
+    except (UserError, SandboxError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,170 @@
+"""What rollouts use: sessions in the interpreters of this Ray cluster, or of this process.
+
+    pool = SandboxPool.connect(config)                  # in any process of a Ray job
+    async with pool.session(image_png) as session:
+        execution = await session.run("input_image.size")
+
+One actor per Ray node owns that node's interpreters (`ray_node.py`). A client takes sessions on its own node and goes
+elsewhere only when that one cannot serve. A session is closed when its `async with` block is left, however it is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from codedance_verl.errors import UserError
+from codedance_verl.sandbox.config import SandboxConfig
+from codedance_verl.sandbox.errors import (
+    SandboxBusy,
+    SandboxError,
+    SandboxInputError,
+    SandboxUnavailable,
+    UnknownSession,
+)
+from codedance_verl.sandbox.node import SandboxNode
+from codedance_verl.types import Execution
+
+__all__ = [
+    "SandboxBusy",
+    "SandboxError",
+    "SandboxInputError",
+    "SandboxPool",
+    "SandboxSession",
+    "SandboxUnavailable",
+    "UnknownSession",
+    "get_or_start_pool",
+]
+
+CLOSE_SECONDS = 10.0
+_logger = logging.getLogger(__name__)
+
+
+class Node(Protocol):
+    """A machine's interpreters as seen by a client; `SandboxNode` itself is one."""
+
+    async def open(self, image: bytes | None = None, session_id: str | None = None) -> str: ...
+
+    async def run(self, session_id: str, code: str, timeout_s: float | None = None) -> Execution: ...
+
+    async def close(self, session_id: str) -> None: ...
+
+
+class SandboxSession:
+    """An open session: variables persist from cell to cell. Get one from `SandboxPool.session`."""
+
+    def __init__(self, node: Node, session_id: str) -> None:
+        self._node = node
+        self.session_id = session_id
+
+    async def run(self, code: str, timeout_s: float | None = None) -> Execution:
+        """Run one cell. What the code does never raises; raises `SandboxError` when it could not be run at all.
+
+        `timeout_s` is the cell's own run time, `sandbox.cell_timeout_s` by default. After a failed cell the variables
+        are what they were before it; after `killed` they are gone.
+        """
+        return await self._node.run(self.session_id, code, timeout_s)
+
+
+class SandboxPool:
+    """Opens sessions on the nodes it was given, the first by preference."""
+
+    def __init__(self, nodes: Sequence[Node]) -> None:
+        self._nodes = list(nodes)
+
+    @classmethod
+    def connect(cls, config: SandboxConfig | Mapping[str, Any]) -> SandboxPool:
+        """The pool of the Ray job this process belongs to; the node actor is started if it does not run yet.
+
+        Cheap, does not wait, and the same pool for the same configuration: call it wherever a session is needed.
+        Raises `UserError` for a bad configuration, or when Ray is not initialised.
+        """
+        from codedance_verl.sandbox import ray_node
+
+        return cls([ray_node.own_node(_checked(config))])
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def local(cls, config: SandboxConfig | Mapping[str, Any]) -> AsyncIterator[SandboxPool]:
+        """A pool of this process alone, without Ray; its interpreters end with the block."""
+        node = SandboxNode(_checked(config))
+        await node.start()
+        try:
+            yield cls([node])
+        finally:
+            await asyncio.shield(node.shutdown())
+
+    @contextlib.asynccontextmanager
+    async def session(self, image: bytes | None = None) -> AsyncIterator[SandboxSession]:
+        """A session for one trajectory; `image` is an encoded picture, offered as `input_image` and as files.
+
+        Raises `SandboxBusy` when every place stays taken for `sandbox.queue_timeout_s`, `SandboxInputError` when the
+        picture cannot be decoded, `SandboxUnavailable` when no interpreter serves.
+        """
+        session_id = secrets.token_hex(8)
+        async with contextlib.AsyncExitStack() as cleanup:
+            node = await self._open(session_id, image, cleanup)
+            yield SandboxSession(node, session_id)
+
+    async def _open(self, session_id: str, image: bytes | None, cleanup: contextlib.AsyncExitStack) -> Node:
+        for position, node in enumerate(self._nodes):
+            # Registered first, and with an id of our own: an `open` that is cancelled half-way is undone as well.
+            cleanup.push_async_callback(_close, node, session_id)
+            try:
+                await node.open(image, session_id)
+                return node
+            except (SandboxBusy, SandboxUnavailable) as error:
+                if position == len(self._nodes) - 1:
+                    raise
+                _logger.warning("sandbox: %s; trying another node", error)
+        raise SandboxUnavailable("the pool has no nodes")
+
+
+class RayPool(SandboxPool):
+    """The pool as its starter holds it: `shutdown` ends it."""
+
+    def __init__(self, nodes: Sequence[Any]) -> None:
+        super().__init__(nodes)
+        self._actors = nodes
+
+    def shutdown(self) -> None:
+        """End all sessions and interpreters on all nodes; blocks until they are gone, at most half a minute."""
+        from codedance_verl.sandbox import ray_node
+
+        ray_node.shut_down(self._actors)
+
+    def stats(self) -> list[dict[str, Any]]:
+        """`SandboxNode.stats` of every node."""
+        from codedance_verl.sandbox import ray_node
+
+        return ray_node.stats(self._actors)
+
+
+def get_or_start_pool(config: SandboxConfig | Mapping[str, Any]) -> RayPool:
+    """Start the interpreters on every Ray node, or find them running; blocks until all can serve.
+
+    To be called once where the job starts (it owns the actors), after `ray.init`. Raises `UserError` when a node lacks
+    what `config.backend` needs, `SandboxUnavailable` when interpreters do not come up.
+    """
+    from codedance_verl.sandbox import ray_node
+
+    return RayPool(ray_node.start_everywhere(_checked(config)))
+
+
+async def _close(node: Node, session_id: str) -> None:
+    try:
+        await asyncio.wait_for(asyncio.shield(node.close(session_id)), CLOSE_SECONDS)
+    except (TimeoutError, SandboxError) as error:
+        _logger.warning("sandbox: session %s may stay open until its lease ends: %s", session_id, error)
+
+
+def _checked(config: SandboxConfig | Mapping[str, Any]) -> SandboxConfig:
+    if isinstance(config, SandboxConfig):
+        return config
+    if not isinstance(config, Mapping):
+        raise UserError(f"sandbox: got {type(config).__name__}, a mapping is needed")
+    return SandboxConfig.from_mapping(config)
