@@ -58,7 +58,7 @@ class SandboxConfig:
     kill_grace_s: float = 1.0
     queue_timeout_s: float = 60.0
     open_timeout_s: float = 20.0
-    start_timeout_s: float = 60.0
+    start_timeout_s: float = 120.0
     lease_ttl_s: float = 1800.0
     max_code_bytes: int = 256 * 1024
     max_stdout_bytes: int = 64 * 1024

@@ -94,7 +94,7 @@ class Keeper:
             if self._place.own_uids:
                 self._kill_as(int(request["uid"]))
             elif int(request["leader"]) > 1:
-                reach.kill_tree(int(request["leader"]), spare=os.getpid())
+                reach.kill_session(int(request["leader"]))
                 shutil.rmtree(Path(self._place.root) / request["session"], ignore_errors=True)
         finally:
             os._exit(0)
@@ -115,7 +115,7 @@ class Keeper:
 
     def _leave(self) -> NoReturn:
         if os.getpid() != 1:  # as PID 1 its end takes all other processes along
-            reach.kill_descendants(spare=set())
+            reach.kill_descendants()
             shutil.rmtree(self._place.root, ignore_errors=True)
         os._exit(0)
 

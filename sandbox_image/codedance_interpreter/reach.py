@@ -1,8 +1,8 @@
 """Killing everything that belongs to a session, double-forked daemons included.
 
 In a container a session owns a uid, so one `kill(-1)` made under that uid strikes all of its processes at once and
-nothing else, however they were forked. Without uids of their own (`process` backend) sessions are found by walking
-/proc, which a determined program can outrun: there it is a convenience, not a boundary.
+nothing else, however they were forked. Without uids of their own (`process` backend) processes are found by descent,
+which a determined program can outrun: there it is a convenience, not a boundary.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import os
 import signal
+from collections.abc import Callable
 from os import getpid, getuid, kill, waitpid
 from pathlib import Path
 from typing import Protocol
@@ -18,6 +19,7 @@ from typing import Protocol
 LOWEST_UID = 1_000
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 1, 4, 36
 _WNOHANG = os.WNOHANG
+_ROUNDS = 20
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -50,6 +52,9 @@ def reap() -> list[tuple[int, int]]:
 class Reach(Protocol):
     """How the head of a session gets at the other processes of the session."""
 
+    def enter(self) -> None:
+        """To be called first in every process that may become the head."""
+
     def kill_others(self) -> None:
         """Kill every process of the session but the caller."""
 
@@ -60,6 +65,9 @@ class UidReach:
     def __init__(self, uid: int) -> None:
         self._uid = uid
 
+    def enter(self) -> None:
+        pass
+
     def kill_others(self) -> None:
         if self._uid < LOWEST_UID or getuid() != self._uid:
             return  # under any other uid the same call would strike strangers
@@ -68,58 +76,65 @@ class UidReach:
 
 
 class TreeReach:
-    """A session found by its POSIX session id and by descent; needs `adopt_orphans` in the caller."""
+    """Without uids of their own: whatever descends from the caller, orphans included."""
 
-    def __init__(self, leader: int) -> None:
-        self._leader = leader
+    def enter(self) -> None:
+        adopt_orphans()
 
     def kill_others(self) -> None:
-        kill_tree(self._leader, spare=getpid())
+        _kill_all(lambda: descendants(getpid()))
 
 
-def kill_tree(leader: int, spare: int) -> None:
-    """Kill the processes of POSIX session `leader` and their descendants, except `spare`."""
-    for _ in range(20):  # orphans surface as their parents die, so look again until nothing is left
-        victims = _members(leader, roots={spare}) - {spare}
+def kill_session(leader: int) -> None:
+    """Kill the processes of the POSIX session `leader`, and all that descend from them."""
+    _kill_all(lambda: {pid for member in _session_members(leader) for pid in (member, *descendants(member))})
+
+
+def kill_descendants() -> None:
+    """Kill everything that descends from the caller."""
+    _kill_all(lambda: descendants(getpid()))
+
+
+def descendants(pid: int) -> set[int]:
+    """Children of `pid`, their children, and so on, as /proc shows them now."""
+    found: set[int] = set()
+    pending = [pid]
+    while pending:
+        for child in _children(pending.pop()):
+            if child not in found:
+                found.add(child)
+                pending.append(child)
+    return found
+
+
+def _kill_all(find: Callable[[], set[int]]) -> None:
+    """Kill what `find` returns until it returns nothing new: orphans come to light when their parents have died."""
+    struck: set[int] = set()
+    for _ in range(_ROUNDS):
+        victims = find() - struck
         if not victims:
             return
         for pid in victims:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 kill(pid, signal.SIGKILL)
-        reap()
+        struck |= victims
 
 
-def kill_descendants(spare: set[int]) -> None:
-    """Kill every descendant of the caller except those in `spare`."""
-    for _ in range(20):
-        victims = _members(-1, roots={getpid()}) - {getpid()} - spare
-        if not victims:
-            return
-        for pid in victims:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                kill(pid, signal.SIGKILL)
-        reap()
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    with contextlib.suppress(OSError, ValueError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            found += map(int, (task / "children").read_text(encoding="ascii").split())
+    return found
 
 
-def _members(leader: int, roots: set[int]) -> set[int]:
-    parents: dict[int, int] = {}
-    members = set(roots)
+def _session_members(leader: int) -> list[int]:
+    members = []
     for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        with contextlib.suppress(OSError, ValueError):
-            stat = (entry / "stat").read_text(encoding="ascii", errors="replace")
-            state, parent, _group, session = stat.rpartition(")")[2].split()[:4]
-            if state == "Z":
-                continue
-            parents[int(entry.name)] = int(parent)
-            if int(session) == leader:
-                members.add(int(entry.name))
-    grown = True
-    while grown:
-        grown = False
-        for pid, above in parents.items():
-            if above in members and pid not in members:
-                members.add(pid)
-                grown = True
-    return members & (set(parents) | roots)
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError, ValueError):
+                stat = (entry / "stat").read_text(encoding="ascii", errors="replace")
+                state, _parent, _group, session = stat.rpartition(")")[2].split()[:4]
+                if state != "Z" and int(session) == leader:
+                    members.append(int(entry.name))
+    return members

@@ -80,11 +80,14 @@ def new_namespace() -> dict[str, Any]:
 def load_input_image(session: Session, data: bytes | None) -> None:
     """Offer the question's image as `input_image` (PIL, RGB) and as files `input_image.png` and `input_image.jpg`."""
     if data is not None:
-        from PIL import Image
+        from PIL import Image, UnidentifiedImageError
 
-        with Image.open(io.BytesIO(data)) as opened:
-            plain_png = opened.format == "PNG" and opened.mode == "RGB"
-            image = opened.convert("RGB")
+        try:
+            with Image.open(io.BytesIO(data)) as opened:
+                plain_png = opened.format == "PNG" and opened.mode == "RGB"
+                image = opened.convert("RGB")
+        except UnidentifiedImageError:
+            raise ValueError(f"{len(data)} bytes that are no picture") from None
         if plain_png:
             Path("input_image.png").write_bytes(data)
         else:
@@ -113,6 +116,7 @@ def serve(session: Session, host: socket.socket) -> NoReturn:
 
 def _be_copy(session: Session, head: socket.socket, capture: int) -> socket.socket:
     """Wait for a cell and run it. Returns the connection to the host when this copy has become the head."""
+    session.reach.enter()
     try:
         request = wire.receive(head)
     except (EOFError, OSError, wire.WireError):

@@ -141,12 +141,8 @@ def _settle(place: Place, request: Message) -> session.Session:
     bounds = limits.Limits.from_message(request["limits"])
     limits.apply(bounds, per_uid=place.own_uids)
     os.umask(0o077)
-    killer: reach.Reach
-    if place.own_uids:
-        killer = _take_uid(int(request["uid"]))
-    else:
-        reach.adopt_orphans()
-        killer = reach.TreeReach(os.getpid())
+    killer: reach.Reach = _take_uid(int(request["uid"])) if place.own_uids else reach.TreeReach()
+    killer.enter()
     reach.forbid_inspection()
     directory = Path(place.root) / str(request["session"])
     directory.mkdir(0o700)
