@@ -1,0 +1,56 @@
+# Targets make what they need, also the environment, and can be called again at any time. `make` lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+# Any Python 3.11 or 3.12 will do; `make PYTHON=/path/to/python3.11 ...` chooses one.
+ifndef PYTHON
+is_usable := import sys; (3, 11) <= sys.version_info[:2] <= (3, 12) and print(sys.executable)
+PYTHON := $(firstword $(foreach name,python3 python3.12 python3.11,$(shell $(name) -c '$(is_usable)' 2>/dev/null)))
+endif
+
+# auto, cpu or gpu: which lock the environment is made from
+HARDWARE ?= auto
+
+VENV := .venv
+BIN := $(VENV)/bin
+
+# Wall seconds within which `make test` ends, whatever hangs.
+TEST_SECONDS := 1800
+
+.PHONY: help setup sandbox-image demo test check format clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-14s %s\n", $$1, $$2}'
+
+setup: ## make the environment .venv from the lock in requirements/
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or 3.12 found; call make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@"$(PYTHON)" scripts/install.py --venv $(VENV) --hardware $(HARDWARE)
+
+sandbox-image: setup ## build the image in which model-written code runs
+	@$(BIN)/codedance sandbox build
+
+demo: setup ## train and evaluate the tiny model end to end; resumes where it was stopped
+	@$(BIN)/python -m recipes.cpu_demo.run
+
+# Without an engine the tests that need one are skipped, in CI (CI=true) they fail.
+test: setup ## run every test, with the real vLLM, FSDP, Ray and Docker
+	@$(BIN)/codedance sandbox build || test -z "$${CI:-}"
+	@timeout --signal=INT --kill-after=60 $(TEST_SECONDS) $(BIN)/python -m pytest --durations=10
+
+check: setup ## format, lint, types, dependency directions, fast tests
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m pytest -q -m "not docker and not slow" tests/unit
+
+format: setup ## format the code and mend what the linter can mend
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+clean: ## remove the environment, caches and leftover containers; outputs/ stays
+	@test ! -x $(BIN)/codedance || $(BIN)/codedance sandbox clean || true
+	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@find codedance_verl recipes sandbox_image tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,71 @@
+"""The command `codedance`. Sub-commands live beside what they belong to and are imported only when called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from dataclasses import dataclass
+
+import typer
+
+from codedance_verl.errors import UserError
+
+
+@dataclass(frozen=True)
+class SubCommand:
+    """A group of commands: the module that defines it, the name of its `typer.Typer` there, and its help line."""
+
+    module: str
+    attribute: str
+    help: str
+
+    def load(self) -> typer.Typer:
+        loaded = getattr(importlib.import_module(self.module), self.attribute)
+        assert isinstance(loaded, typer.Typer)
+        return loaded
+
+
+SUB_COMMANDS = {
+    "sandbox": SubCommand("codedance_verl.sandbox.cli", "sandbox_app", "Build, run and clean up interpreters."),
+    "data": SubCommand("codedance_verl.data.cli", "data_app", "Make, check and look at data sets."),
+}
+
+
+def build_app(arguments: list[str]) -> typer.Typer:
+    """The application, with the sub-command that `arguments` call loaded and the others known by name only.
+
+    So `codedance doctor` starts fast, and runs where what another command imports is missing.
+    """
+    app = typer.Typer(
+        name="codedance",
+        help="CodeDance on verl: train vision-language models that reason by writing and running code.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    app.command()(doctor)
+    for name, sub_command in SUB_COMMANDS.items():
+        loaded = sub_command.load() if name in arguments[:1] else typer.Typer()
+        app.add_typer(loaded, name=name, help=sub_command.help)
+    return app
+
+
+def doctor() -> None:
+    """Look over this machine: what is there, what is missing, and what to do about it."""
+    from codedance_verl.doctor import run
+
+    raise typer.Exit(run())
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Console entry point. A `UserError` ends it with one line on stderr and exit code 2."""
+    given = sys.argv[1:] if arguments is None else arguments
+    try:
+        build_app(given)(args=given)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

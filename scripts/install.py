@@ -1,0 +1,263 @@
+"""Makes the Python environment of this checkout: `python3 scripts/install.py`, or `make setup`.
+
+Needs Python 3.11 or 3.12 and pip's package index, nothing else. It is idempotent: a finished environment is recognised
+by the hash of everything it was made from and left alone; anything else is completed or made anew. The CPU build of
+torch comes from PyTorch's own index where that answers, else from wherever pip is configured to look.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import venv
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+REQUIREMENTS = ROOT / "requirements"
+TORCHVISION_OPS = ROOT / "codedance_verl" / "platforms" / "torchvision_ops.py"
+TORCHVISION_MODULE = "codedance_torchvision_ops"
+STAMP = ".codedance-install"
+
+CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+PROBE_SECONDS = 5
+INSTALL_SECONDS = 3600
+FLASH_ATTENTION_SECONDS = 4 * 3600
+CHECK_SECONDS = 300
+PROGRESS_SECONDS = 10
+
+TORCH_PACKAGES = ("torch", "torchvision")
+BUILT_LAST = "flash-attn"
+
+
+class InstallError(Exception):
+    """One line that names cause and cure."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Make the Python environment of this checkout.")
+    parser.add_argument("--venv", type=Path, default=ROOT / ".venv", help="folder of the environment")
+    parser.add_argument("--hardware", choices=("auto", "cpu", "gpu"), default="auto", help="which lock to install")
+    parser.add_argument("--no-flash-attn", action="store_true", help="skip flash-attn, whose build may take an hour")
+    options = parser.parse_args(arguments)
+    started = time.monotonic()
+    try:
+        if not (3, 11) <= sys.version_info[:2] <= (3, 12):
+            raise InstallError(
+                f"Python {sys.version.split()[0]} at {sys.executable}: 3.11 or 3.12 is needed; "
+                "call `make PYTHON=/path/to/python3.11 ...`"
+            )
+        hardware = detect_hardware() if options.hardware == "auto" else options.hardware
+        made = make_environment(options.venv.resolve(), hardware, with_flash_attention=not options.no_flash_attn)
+    except InstallError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if made:
+        print(f"{options.venv} is ready ({hardware}, {time.monotonic() - started:.0f} s)")
+    return 0
+
+
+def detect_hardware() -> str:
+    """`gpu` where the NVIDIA driver lists one, else `cpu`."""
+    command = shutil.which("nvidia-smi")
+    if command is None:
+        return "cpu"
+    try:
+        listed = subprocess.run([command, "-L"], capture_output=True, text=True, timeout=30, check=False)
+    except subprocess.TimeoutExpired:
+        return "cpu"
+    return "gpu" if listed.returncode == 0 and "GPU" in listed.stdout else "cpu"
+
+
+def make_environment(folder: Path, hardware: str, *, with_flash_attention: bool) -> bool:
+    """Make or complete the environment in `folder`; False when it was complete already."""
+    lock = REQUIREMENTS / f"{hardware}.txt"
+    wanted = fingerprint([lock, REQUIREMENTS / "dev.txt", ROOT / "pyproject.toml", TORCHVISION_OPS, Path(__file__)])
+    stamp = folder / STAMP
+    if stamp.is_file() and stamp.read_text() == wanted and (folder / "bin" / "python").exists():
+        return False
+    stamp.unlink(missing_ok=True)
+    python = create_venv(folder)
+    pins = read_pins(lock) | read_pins(REQUIREMENTS / "dev.txt")
+    built_last = pins.pop(BUILT_LAST, None)
+    if hardware == "cpu":
+        install_libnuma()
+        install_torch_from_its_index(python, pins)
+    install(python, pins)
+    if hardware == "cpu":
+        declare_torchvision_operators(python)
+    pip(python, ["install", "--no-deps", "--no-build-isolation", "--editable", str(ROOT)])
+    if built_last is not None and with_flash_attention:
+        install_flash_attention(python, built_last)
+    check_imports(python)
+    stamp.write_text(wanted)
+    return True
+
+
+def fingerprint(files: Sequence[Path]) -> str:
+    """Hash of everything the environment is made from, the Python version and the place of the checkout included."""
+    digest = hashlib.sha256(f"{sys.version_info[:2]} {ROOT}".encode())
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def read_pins(file: Path) -> dict[str, str]:
+    """Version of each package of a lock file (`name==version` lines and comments)."""
+    lines = (line.split("#")[0].strip() for line in file.read_text().splitlines())
+    return dict(line.split("==", 1) for line in lines if line)
+
+
+def create_venv(folder: Path) -> Path:
+    """The environment's python; one of another Python version is replaced."""
+    python = folder / "bin" / "python"
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    if python.exists() and not (folder / "lib" / f"python{version}" / "site-packages" / "pip").is_dir():
+        print(f"{folder} is of another Python version or incomplete; making it anew")
+        shutil.rmtree(folder)
+    if not python.exists():
+        print(f"making {folder} with Python {sys.version.split()[0]}")
+        try:
+            venv.create(folder, with_pip=True)
+        except (subprocess.CalledProcessError, OSError) as error:
+            raise InstallError(
+                f"{folder}: the environment cannot be made ({error}); on Debian or Ubuntu install python{version}-venv"
+            ) from error
+    return python
+
+
+def install_libnuma() -> None:
+    """vLLM's CPU kernels link against libnuma; as root on Debian or Ubuntu it is installed where missing."""
+    try:
+        ctypes.CDLL("libnuma.so.1")
+        return
+    except OSError:
+        pass
+    cure = "install it (Debian, Ubuntu: apt-get install libnuma1; Fedora: dnf install numactl-libs)"
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        raise InstallError(f"libnuma.so.1 is missing, vLLM needs it on a CPU; {cure}")
+    print("installing libnuma1")
+    for command in (["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", "--no-remove", "libnuma1"]):
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        done = subprocess.run(command, env=environment, capture_output=True, timeout=300, check=False)
+    if done.returncode != 0:
+        raise InstallError(f"libnuma.so.1 is missing and `apt-get install libnuma1` failed; {cure}")
+
+
+def install_torch_from_its_index(python: Path, pins: dict[str, str]) -> None:
+    """Install torch and torchvision from PyTorch's CPU index if it answers; else leave them to `install`."""
+    if not answers(f"{CPU_INDEX}/torch/"):
+        print("PyTorch's CPU index does not answer; torch comes from where pip is configured to look")
+        return
+    wanted = [f"{name}=={pins[name].removesuffix('+cpu')}+cpu" for name in TORCH_PACKAGES]
+    if pip(python, ["install", "--no-deps", "--index-url", CPU_INDEX, *wanted], check=False) != 0:
+        print("PyTorch's CPU index has no fitting build; torch comes from where pip is configured to look")
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=PROBE_SECONDS) as response:
+            return bool(response.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def install(python: Path, pins: dict[str, str]) -> None:
+    """Install exactly these versions and none of what they ask for beyond them."""
+    print(f"installing {len(pins)} packages")
+    requirements = [f"{name}=={version}" for name, version in pins.items()]
+    if pip(python, ["install", "--no-deps", "--prefer-binary", *requirements], check=False) != 0:
+        raise InstallError(
+            f"pip could not install the lock, see the lines above; torch=={pins['torch']} must be found at {CPU_INDEX} "
+            "or where pip is configured to look (`pip config list`, `pip download --no-deps torch==...`)"
+        )
+
+
+def declare_torchvision_operators(python: Path) -> None:
+    """Install `platforms/torchvision_ops.py` as a start-up module where torchvision's binary cannot load."""
+    site = site_packages(python)
+    module, hook = site / f"{TORCHVISION_MODULE}.py", site / f"{TORCHVISION_MODULE}.pth"
+    without_hooks = ["-S", "-c", f"import sys; sys.path.append({str(site)!r}); import torchvision"]
+    if "operator torchvision::nms does not exist" in errors_of([python, *without_hooks]):
+        shutil.copyfile(TORCHVISION_OPS, module)
+        hook.write_text(f"import {TORCHVISION_MODULE}\n")
+    else:
+        hook.unlink(missing_ok=True)
+        module.unlink(missing_ok=True)
+
+
+def install_flash_attention(python: Path, version: str) -> None:
+    """Training works without it, slower; a failed build is therefore told, and no error."""
+    print(f"installing {BUILT_LAST} {version}; without a fitting wheel it is built, which may take an hour")
+    arguments = ["install", "--no-deps", "--no-build-isolation", f"{BUILT_LAST}=={version}"]
+    if pip(python, arguments, check=False, timeout_s=FLASH_ATTENTION_SECONDS) != 0:
+        print(
+            f"warning: {BUILT_LAST} could not be installed (building it needs nvcc); train with "
+            "+actor_rollout_ref.model.override_config.attn_implementation=sdpa"
+        )
+
+
+def check_imports(python: Path) -> None:
+    print("checking that torch, torchvision, vLLM and verl can be imported")
+    if errors := errors_of([python, "-c", "import torch, torchvision, vllm, verl"]):
+        raise InstallError(
+            f"the environment does not work: {errors.splitlines()[-1]}; delete {python.parent.parent} and try again"
+        )
+
+
+def errors_of(command: Sequence[str | Path]) -> str:
+    """What a command wrote to stderr, if it failed; else an empty text."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=CHECK_SECONDS, check=False)
+    return done.stderr.strip() or "no message" if done.returncode else ""
+
+
+def site_packages(python: Path) -> Path:
+    code = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    return Path(subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.strip())
+
+
+def pip(python: Path, arguments: list[str], *, check: bool = True, timeout_s: float = INSTALL_SECONDS) -> int:
+    """Run pip of the environment, showing how far it is; its whole output is in `pip.log` of the environment.
+
+    Raises:
+        InstallError: pip failed and `check` is set.
+    """
+    log_path = python.parent.parent / "pip.log"
+    command = [str(python), "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments]
+    deadline = time.monotonic() + timeout_s
+    with log_path.open("w+", encoding="utf-8", errors="replace") as log:
+        process = subprocess.Popen([*command, "--progress-bar", "off"], stdout=log, stderr=subprocess.STDOUT, cwd=ROOT)
+        next_report = time.monotonic() + PROGRESS_SECONDS
+        while process.poll() is None:
+            time.sleep(0.2)
+            if time.monotonic() > deadline:
+                process.kill()
+            if time.monotonic() > next_report:
+                next_report += PROGRESS_SECONDS
+                print(f"  {describe_progress(log_path)}", flush=True)
+    if process.returncode != 0:
+        errors = [line for line in log_path.read_text(errors="replace").splitlines() if line.startswith("ERROR")]
+        print("\n".join(f"  {line}" for line in errors[:5]) or f"  pip failed, see {log_path}")
+        if check:
+            raise InstallError(f"`pip {' '.join(arguments[:3])} ...` failed; its output is in {log_path}")
+    return process.returncode
+
+
+def describe_progress(log_path: Path) -> str:
+    lines = log_path.read_text(encoding="utf-8", errors="replace").splitlines()
+    collected = sum(line.startswith("Collecting ") for line in lines)
+    if any(line.startswith("Installing collected packages") for line in lines):
+        return f"installing {collected} packages"
+    return f"{collected} packages collected"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,53 @@
+"""What tests share: the Docker engine and the sandbox image, and what happens where there is none."""
+
+from __future__ import annotations
+
+import functools
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from codedance_verl.errors import UserError
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+
+@functools.cache
+def _engine() -> DockerClient | str:
+    """A client of the engine, started first where we may; else the reason why there is none."""
+    from codedance_verl.sandbox.engine import ensure_engine
+
+    try:
+        return ensure_engine(may_start=True)
+    except UserError as error:
+        return str(error)
+
+
+def _require_engine() -> DockerClient:
+    found = _engine()
+    if not isinstance(found, str):
+        return found
+    if os.environ.get("CI", "").lower() in ("1", "true"):
+        pytest.fail(f"CI needs a Docker engine: {found}", pytrace=False)
+    pytest.skip(found)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("docker") is not None:
+        _require_engine()
+
+
+@pytest.fixture(scope="session")
+def docker_engine() -> DockerClient:
+    """A client of a running engine. Tests that use it carry the marker `docker`."""
+    return _require_engine()
+
+
+@pytest.fixture(scope="session")
+def sandbox_image(docker_engine: DockerClient) -> str:
+    """Tag of this checkout's sandbox image, built if need be."""
+    from codedance_verl.sandbox.image import build_image
+
+    return build_image(docker_engine)

