@@ -51,8 +51,8 @@ _BEFORE_CODE = {
     "easy": ("Let me check a pixel.", "I read one pixel to be sure."),
     "hard": ("Code can measure this.", "I use code to be exact."),
 }
-_AFTER_CODE = ("The output gives the answer.", "Now I can answer.")
-_AFTER_PICTURE = ("Now I can see it.",)
+_AFTER_PRINT = ("The output is {answer}.", "It printed {answer}.")
+_AFTER_LOOK = ("Now I can answer.", "Now I can see it.")
 _WITHOUT_CODE = ("I can see this.", "This is easy to see.")
 
 
@@ -108,14 +108,14 @@ def demonstrate(rng: np.random.Generator, task: Task, mixture: Mixture = DEMO_MI
         turns.append(Message("assistant", f"{render_think(thought)}\n{render_code(cell)}"))
         turns.append(Message("user", observation_text(execution)))
     answer = _answer_after(rng, task, executions[-1], flawed)
-    thoughts = _AFTER_PICTURE if executions[-1].images else _AFTER_CODE
-    turns.append(_answer_turn(rng, thoughts, answer))
+    turns.append(_answer_turn(rng, _AFTER_PRINT if task.answer_is_printed else _AFTER_LOOK, answer))
     shown = tuple(image.png for execution in executions for image in execution.images)
     return Demonstration(tuple(turns), (picture, *shown), style, answer)
 
 
 def _answer_turn(rng: np.random.Generator, thoughts: tuple[str, ...], answer: str) -> Message:
-    return Message("assistant", f"{render_think(choose(rng, thoughts))}\n{render_answer(answer)}")
+    thought = choose(rng, thoughts).format(answer=answer)
+    return Message("assistant", f"{render_think(thought)}\n{render_answer(answer)}")
 
 
 def _answer_after(rng: np.random.Generator, task: Task, last: Execution, flawed: bool) -> str:

@@ -45,7 +45,7 @@ class TrustedSession:
         try:
             with contextlib.redirect_stdout(stdout):
                 value = self._run_cell(code)
-        except Exception as error:  # noqa: BLE001 - whatever the cell raised is the record
+        except Exception as error:
             message = str(error)
             return Execution(
                 ExecutionStatus.ERROR,
@@ -66,10 +66,10 @@ class TrustedSession:
         body = ast.parse(code).body
         last = body[-1] if body else None
         if not isinstance(last, ast.Expr):
-            exec(compile(ast.Module(body, []), "<cell>", "exec"), self._namespace)  # noqa: S102 - code of our own
+            exec(compile(ast.Module(body, []), "<cell>", "exec"), self._namespace)
             return None
-        exec(compile(ast.Module(body[:-1], []), "<cell>", "exec"), self._namespace)  # noqa: S102 - code of our own
-        return eval(compile(ast.Expression(last.value), "<cell>", "eval"), self._namespace)  # noqa: S307 - the same
+        exec(compile(ast.Module(body[:-1], []), "<cell>", "exec"), self._namespace)
+        return eval(compile(ast.Expression(last.value), "<cell>", "eval"), self._namespace)
 
 
 def run_program(program: tuple[str, ...], image: Image.Image) -> tuple[Execution, ...]:

@@ -126,25 +126,34 @@ def read_records(path: str | Path, skip_bad_records: bool = False) -> Dataset:
         try:
             records.append(_parse_row(row, path.parent))
         except _BadRow as fault:
-            line = f"{path.name} row {number}: {fault}"
-            if not skip_bad_records:
-                raise UserError(f"{line}; fix or drop the row, or set skip_bad_records=true") from None
-            skipped.append(line)
+            skipped.append(_describe(path, number, fault, skip_bad_records))
     return Dataset(tuple(records), tuple(skipped))
 
 
-def check_files(paths: Iterable[str | Path], skip_bad_records: bool = False) -> tuple[str, ...]:
-    """Check every record of every file; returns one line per bad row, none unless `skip_bad_records`.
+def check_file(path: str | Path, skip_bad_records: bool = False) -> tuple[int, tuple[str, ...]]:
+    """Check every row of a file of RL records or of demonstrations: how many are good, and a line per bad one.
 
-    Raises UserError as `read_records` does, and where a file has no good record at all.
+    Raises UserError at the first bad row unless `skip_bad_records`, and where no row is good.
     """
-    skipped: list[str] = []
-    for path in paths:
-        dataset = read_records(path, skip_bad_records)
-        if not dataset.records:
-            raise UserError(f"{path} holds no usable record; make or download it again")
-        skipped.extend(dataset.skipped)
-    return tuple(skipped)
+    path = Path(path)
+    good, skipped = 0, []
+    for number, row in enumerate(_rows(path)):
+        try:
+            if "messages" in row:
+                _parse_conversation(row.get("messages"), row, "messages", path.parent)
+            else:
+                _parse_row(row, path.parent)
+            good += 1
+        except _BadRow as fault:
+            skipped.append(_describe(path, number, fault, skip_bad_records))
+    if not good:
+        raise UserError(f"{path} holds no usable record; make or download it again")
+    return good, tuple(skipped)
+
+
+def check_files(paths: Iterable[str | Path], skip_bad_records: bool = False) -> tuple[str, ...]:
+    """`check_file` for each; returns the lines of all bad rows."""
+    return tuple(line for path in paths for line in check_file(path, skip_bad_records)[1])
 
 
 def write_records(path: str | Path, records: Iterable[Record]) -> None:
@@ -189,16 +198,16 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
         raise UserError(f"{path} is not a readable parquet file ({error}); make or download it again") from error
 
 
+def _describe(path: Path, number: int, fault: _BadRow, skip_bad_records: bool) -> str:
+    """The line that reports a bad row; raises it as UserError where bad rows are not to be skipped."""
+    line = f"{path.name} row {number}: {fault}"
+    if not skip_bad_records:
+        raise UserError(f"{line}; fix or drop the row, or set skip_bad_records=true")
+    return line
+
+
 def _parse_row(row: Mapping[str, Any], folder: Path) -> Record:
-    prompt = _parse_prompt(row.get("prompt"))
-    images = tuple(
-        _image_bytes(image, index, folder) for index, image in enumerate(_as_list(row.get("images"), "images"))
-    )
-    placeholders = sum(message.content.count(IMAGE_PLACEHOLDER) for message in prompt)
-    if not images:
-        raise _BadRow("it has no image")
-    if placeholders != len(images):
-        raise _BadRow(f"the prompt has {placeholders} {IMAGE_PLACEHOLDER} but there are {len(images)} images")
+    prompt, images = _parse_conversation(row.get("prompt"), row, "prompt", folder)
     extra = row.get("extra_info") or {}
     if not isinstance(extra, Mapping):
         raise _BadRow("extra_info is not a mapping")
@@ -212,15 +221,31 @@ def _parse_row(row: Mapping[str, Any], folder: Path) -> Record:
     )
 
 
-def _parse_prompt(value: Any) -> tuple[Message, ...]:
+def _parse_conversation(
+    value: Any, row: Mapping[str, Any], name: str, folder: Path
+) -> tuple[tuple[Message, ...], tuple[bytes, ...]]:
+    """Messages and encoded images of a row, one image per placeholder."""
+    messages = _parse_messages(value, name)
+    images = tuple(
+        _image_bytes(image, index, folder) for index, image in enumerate(_as_list(row.get("images"), "images"))
+    )
+    placeholders = sum(message.content.count(IMAGE_PLACEHOLDER) for message in messages)
+    if not images:
+        raise _BadRow("it has no image")
+    if placeholders != len(images):
+        raise _BadRow(f"{name} has {placeholders} {IMAGE_PLACEHOLDER} but there are {len(images)} images")
+    return messages, images
+
+
+def _parse_messages(value: Any, name: str) -> tuple[Message, ...]:
     messages = []
-    for index, message in enumerate(_as_list(value, "prompt")):
+    for index, message in enumerate(_as_list(value, name)):
         if not isinstance(message, Mapping):
-            raise _BadRow(f"prompt[{index}] is not a message with role and content")
-        role = _text(message.get("role"), f"prompt[{index}].role")
-        messages.append(Message(role, _text(message.get("content"), f"prompt[{index}].content")))
+            raise _BadRow(f"{name}[{index}] is not a message with role and content")
+        role = _text(message.get("role"), f"{name}[{index}].role")
+        messages.append(Message(role, _text(message.get("content"), f"{name}[{index}].content")))
     if not any(message.role == "user" for message in messages):
-        raise _BadRow("the prompt has no user message")
+        raise _BadRow(f"{name} has no user message")
     return tuple(messages)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from codedance_verl.data.execution import run_program
-from codedance_verl.data.tasks import count_digits, count_photo, easy, extremes
+from codedance_verl.data.tasks import chart, count_digits, count_photo, count_shapes, easy, extremes, search
 from codedance_verl.data.tasks.base import (
     DEFAULT_SIZE,
     Generator,
@@ -16,7 +16,7 @@ from codedance_verl.data.tasks.drawing import DoesNotFit
 from codedance_verl.errors import UserError
 
 GENERATORS: dict[str, Generator] = {
-    module.KIND: module.generate for module in (count_photo, count_digits, extremes, easy)
+    module.KIND: module.generate for module in (count_shapes, count_photo, count_digits, extremes, chart, search, easy)
 }
 
 

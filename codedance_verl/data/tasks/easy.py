@@ -26,12 +26,17 @@ _PHRASINGS = Phrasings(
         "What is the main colour of the picture?",
         "What is the main colour?",
         "Name the main colour of the picture.",
+        "Name the colour that covers the picture.",
+        "Which colour covers most of the picture?",
+        "Tell the main colour.",
         "In which colour is the picture filled?",
+        "Most of the picture has one colour. Which one?",
     ),
     held_out=(
         "Which colour fills the picture?",
         "Name the colour that fills the picture.",
         "Which is the main colour of the picture?",
+        "What colour covers the picture?",
     ),
 )
 

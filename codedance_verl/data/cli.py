@@ -1,0 +1,52 @@
+"""`codedance data`: make the demo's files, check anybody's files."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from codedance_verl.data.demo_set import DEMO_KINDS, DemoSizes, make_demo_data
+from codedance_verl.data.schema import check_file
+from codedance_verl.data.tasks import GENERATORS
+
+data_app = typer.Typer(help="Make and check data files.", no_args_is_help=True)
+
+
+@data_app.command("make")
+def make(
+    out: Annotated[Path, typer.Option(help="Folder for sft, rl_train, rl_val and test .parquet.")],
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same files.")] = 0,
+    sft: Annotated[int, typer.Option(min=1, help="Demonstrations.")] = DemoSizes.sft,
+    rl_train: Annotated[int, typer.Option(min=1, help="Training questions.")] = DemoSizes.rl_train,
+    rl_val: Annotated[int, typer.Option(min=1, help="Validation questions.")] = DemoSizes.rl_val,
+    test: Annotated[int, typer.Option(min=1, help="Held-out questions, each once sampled and once greedy.")] = (
+        DemoSizes.test
+    ),
+    blank: Annotated[int, typer.Option(min=0, help="Of those, how many also with a blank picture.")] = DemoSizes.blank,
+    kinds: Annotated[
+        list[str] | None, typer.Option("--kind", help=f"Task kind, repeatable: {', '.join(sorted(GENERATORS))}.")
+    ] = None,
+) -> None:
+    """Make demonstrations for SFT, questions for RL and a held-out test set."""
+    started = time.monotonic()
+    sizes = DemoSizes(sft=sft, rl_train=rl_train, rl_val=rl_val, test=test, blank=blank)
+    files = make_demo_data(out, seed, sizes, tuple(kinds or DEMO_KINDS))
+    styles = ", ".join(f"{count} {style}" for style, count in sorted(files.styles.items()))
+    print(f"{out}: {sft} demonstrations ({styles}), {rl_train} + {rl_val} RL questions, {test} test questions")
+    print(f"took {time.monotonic() - started:.0f} s")
+
+
+@data_app.command("check")
+def check(
+    files: Annotated[list[Path], typer.Argument(help="Parquet files: RL records or demonstrations.")],
+    skip_bad_records: Annotated[bool, typer.Option(help="List bad rows instead of stopping at the first.")] = False,
+) -> None:
+    """Read every record of the files, images included, and say what is wrong with them."""
+    for file in files:
+        good, skipped = check_file(file, skip_bad_records)
+        for line in skipped:
+            print(f"skipped {line}")
+        print(f"{file}: {good} good records, {len(skipped)} bad")

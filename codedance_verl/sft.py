@@ -1,0 +1,115 @@
+"""Supervised fine-tuning: `python -m codedance_verl.sft run_dir=... data.train_files=... model.path=...`.
+
+Composes the configuration, checks what can be known before anything starts, and runs verl's own SFT trainer with its
+MultiTurnSFTDataset. The trained model ends up in `<run_dir>/model` as a Hugging Face folder. For more than one GPU
+start it with `torchrun --nproc_per_node=N -m codedance_verl.sft ...`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import sys
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from codedance_verl.config import apply_env_vars, compose_config, print_config, write_resolved
+from codedance_verl.errors import UserError
+
+_READ_BY_INTERPOLATION = ("actor_rollout_ref", "reward", "ray_kwargs")
+"""What the hardware group says to RL training; SFT has no use for these once its own keys are resolved."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command-line entry; returns the exit code. `--cfg job` prints the composed configuration instead of running."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        if "--cfg" in arguments:
+            print_config(compose_config("sft", [item for item in arguments if item not in ("--cfg", "job")]))
+            return 0
+        model = run(compose_config("sft", arguments))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"trained model: {model}")
+    return 0
+
+
+def run(config: DictConfig) -> Path:
+    """Train to the end, or go on from the last checkpoint; returns the folder of the trained model.
+
+    Raises:
+        UserError: something the user can mend (configuration, data file, model folder, disk).
+    """
+    apply_env_vars(config)  # before anything imports verl or torch
+    config = _resolve(config)
+    check(config)
+    run_dir = Path(config.run_dir).resolve()
+    write_resolved(config, run_dir)
+    os.environ["TENSORBOARD_DIR"] = str(run_dir / "tensorboard")
+    os.environ["VERL_FILE_LOGGER_PATH"] = str(run_dir / "metrics.jsonl")
+    _join_process_group_of_one()
+    from codedance_verl import plugin
+
+    plugin.require_loaded()
+    from verl.trainer.sft_trainer import run_sft
+
+    run_sft(config)
+    return export_model(run_dir)
+
+
+def check(config: DictConfig) -> None:
+    """Check disk, model folder and every demonstration. Raises UserError at the first thing found wrong."""
+    from codedance_verl.data.schema import check_files
+    from codedance_verl.preflight import check_output_folder
+
+    for key in ("model.path", "data.train_files"):
+        if not OmegaConf.select(config, key):
+            raise UserError(f"{key}: no value given; add {key}=... to the command")
+    check_output_folder(Path(config.run_dir))
+    path = str(config.model.path)
+    if path.startswith((".", "/", "~")) and not (Path(path).expanduser() / "config.json").is_file():
+        raise UserError(f"model.path={path}: no config.json there; give a Hugging Face model folder")
+    files = config.data.train_files
+    check_files([files] if isinstance(files, str) else list(files))
+
+
+def export_model(run_dir: Path) -> Path:
+    """Copy the Hugging Face folder of the last checkpoint to `<run_dir>/model`; returns that."""
+    tracker = run_dir / "checkpoints" / "latest_checkpointed_iteration.txt"
+    if not tracker.is_file():
+        raise UserError(f"{run_dir}: no checkpoint was written; set trainer.total_training_steps to at least 1")
+    last = run_dir / "checkpoints" / f"global_step_{tracker.read_text().strip()}" / "huggingface"
+    partial, final = run_dir / "model.partial", run_dir / "model"
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(last, partial)
+    shutil.rmtree(final, ignore_errors=True)
+    partial.rename(final)
+    return final
+
+
+def _resolve(config: DictConfig) -> DictConfig:
+    """The configuration without interpolations and without what was there only to be interpolated."""
+    resolved = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
+    assert isinstance(resolved, DictConfig)
+    for key in _READ_BY_INTERPOLATION:
+        resolved.pop(key, None)
+    return resolved
+
+
+def _join_process_group_of_one() -> None:
+    """Set what `torchrun` would set for a single process, unless it did."""
+    if "RANK" in os.environ:
+        return
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    os.environ.update(
+        RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", LOCAL_WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
