@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 380, 220
+COLOURS = 10
+"""The page defines the CSS variables --c0 to --c9."""
+
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 10, 10, 34
 _ROW = 34
 
@@ -16,7 +19,7 @@ Point = tuple[float, float | None]
 
 @dataclass(frozen=True)
 class Series:
-    """A line through (x, y) points; a point without y leaves a gap. `colour` is 0 to 5; thin lines get no legend."""
+    """A line through (x, y) points; a point without y leaves a gap. `colour` is below COLOURS; thin lines get no legend."""
 
     label: str
     points: Sequence[Point]
@@ -158,7 +161,7 @@ def _y_axis(scale: _Scale, low: float, high: float, percent: bool) -> Markup:
 
 def _x_axis(scale: _Scale, label: str) -> Markup:
     drawn = _text((_LEFT + WIDTH) / 2, HEIGHT - 4, label, "middle")
-    for value in sorted({scale.low, (scale.low + scale.high) / 2, scale.high}):
+    for value in sorted({scale.low, (scale.low + scale.high) // 2, scale.high}):
         drawn += _text(scale(value), HEIGHT - _BOTTOM + 16, f"{value:g}", "middle")
     return drawn
 

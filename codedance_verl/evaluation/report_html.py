@@ -22,6 +22,7 @@ from pygments.lexers import PythonLexer
 
 from codedance_verl.evaluation.examples import Example, Exhibit
 from codedance_verl.evaluation.plots import (
+    COLOURS,
     Bar,
     Comparison,
     Part,
@@ -124,12 +125,13 @@ def render(report: Report, exhibits: Sequence[Exhibit]) -> str:
         step_chart=_step_chart(report.rl_steps.mean_seconds),
         step_rows=_step_rows(report.rl_steps.mean_seconds),
         exhibits=[_exhibit_view(exhibit) for exhibit in exhibits],
+        colours=COLOURS,
         code_style=Markup(_code_style()),
     )
 
 
 def percent(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.1%}".replace("%", " %")
+    return "n/a" if value is None else f"{value:.1%}".replace("%", "\N{NO-BREAK SPACE}%")
 
 
 def points(value: float | None) -> str:
@@ -228,7 +230,7 @@ def _with_mean(curves: Sequence[Curve], name: str, label: str, colour: int) -> l
 
 
 def _stage_chart(stages: dict[str, float]) -> Markup:
-    parts = [Part(name, seconds, index % 6) for index, (name, seconds) in enumerate(stages.items())]
+    parts = [Part(name, seconds, index % COLOURS) for index, (name, seconds) in enumerate(stages.items())]
     return stacked_bar("Wall time by stage", parts)
 
 
@@ -238,7 +240,7 @@ def _step_rows(seconds: Seconds) -> list[tuple[str, float | None]]:
 
 def _step_chart(seconds: Seconds) -> Markup:
     known = [(label, value) for label, value in _step_rows(seconds) if value]
-    return stacked_bar("One RL step, mean", [Part(label, value, i % 6) for i, (label, value) in enumerate(known)])
+    return stacked_bar("One RL step, mean", [Part(label, value, i % COLOURS) for i, (label, value) in enumerate(known)])
 
 
 def _exhibit_view(exhibit: Exhibit) -> ExhibitView:

@@ -13,7 +13,7 @@ from PIL import Image
 from codedance_verl.evaluation.build import ReportInputs, build_report
 from codedance_verl.evaluation.examples import Example, Exhibit, choose_exhibits
 from codedance_verl.evaluation.report import Report, Seconds
-from codedance_verl.evaluation.report_html import _SECONDS_LABELS, displayable, duration, points, render
+from codedance_verl.evaluation.report_html import _SECONDS_LABELS, displayable, duration, percent, points, render
 from codedance_verl.evaluation.trajectories import parse_trajectory
 from tests.unit.evaluation.experiment import make_experiment
 from tests.unit.evaluation.logs import Line, answer_turn, code_turn, image, line, png, write_log
@@ -59,8 +59,8 @@ def test_the_page_shows_figures_curves_and_three_trajectories(report: Report, in
     exhibits = choose_exhibits(inputs.sft_evaluation / "trajectories", inputs.seeds[0].evaluation / "trajectories")
     page = Page(render(report, exhibits))
     for expected in (
-        f"{report.sft.overall.accuracy.value:.1%}".replace("%", " %"),
-        "100.0 %",
+        percent(report.sft.overall.accuracy.value),
+        percent(1.0),
         "All criteria are met.",
         "Blank-image control",
         "Training accuracy",
@@ -184,4 +184,5 @@ def test_every_activity_of_a_step_has_a_label() -> None:
 
 def test_units() -> None:
     assert duration(7.25) == "7.2 s" and duration(125.4) == "2 min 05 s" and duration(None) == "n/a"
+    assert percent(0.1234).split() == ["12.3", "%"] and percent(None) == "n/a"
     assert points(0.314) == "+31.4" and points(-0.05) == "-5.0"

@@ -1,0 +1,1 @@
+"""Experiments: one folder each, with a README that says what it reproduces and how long it takes."""

@@ -1,0 +1,87 @@
+"""Looks at the machine before the demo starts: cores, memory, disk, and where model code will run."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+from codedance_verl.errors import UserError
+
+FILE = "environment.json"
+BACKENDS = ("auto", "docker", "process")
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What the report says about the machine.
+
+    Attributes:
+        backend: where model code runs, "docker" or "process".
+        notes: sentences for the report's head.
+        setup_s: seconds of the set-up before the demo (environment, packages); 0 where not measured.
+    """
+
+    backend: str
+    notes: tuple[str, ...]
+    setup_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Backend:
+    """Where model code runs, and why not in containers if it does not."""
+
+    name: str
+    missing: str | None = None
+
+
+def choose_backend(asked: str) -> Backend:
+    """ "docker" where an engine answers or can be started, else "process" if "auto" was asked for.
+
+    Raises:
+        UserError: Docker was asked for and no engine answers or can be started.
+    """
+    if asked == "process":
+        return Backend("process", "sandbox process was asked for")
+    from codedance_verl.sandbox.engine import ensure_engine
+
+    try:
+        ensure_engine(may_start=True).close()
+    except UserError as error:
+        if asked == "docker":
+            raise
+        return Backend("process", str(error))
+    return Backend("docker")
+
+
+def describe(backend: Backend, out: Path, setup_s: float) -> Environment:
+    """Notes on this machine."""
+    memory, free = psutil.virtual_memory().total, shutil.disk_usage(out).free
+    machine = (
+        f"{os.cpu_count()} CPU cores, {memory / 2**30:.0f} GiB of memory, {free / 2**30:.0f} GiB of free disk, "
+        f"Python {platform.python_version()}, {platform.system()} {platform.release()}."
+    )
+    where = (
+        "Model code ran in Docker containers."
+        if backend.name == "docker"
+        else f"Model code ran in plain processes, which is no security boundary: {backend.missing}."
+    )
+    return Environment(backend.name, (machine, where), setup_s)
+
+
+def write_environment(out: Path, environment: Environment) -> None:
+    (out / FILE).write_text(json.dumps(asdict(environment), indent=1) + "\n", encoding="utf-8")
+
+
+def read_environment(out: Path) -> Environment:
+    """What the driver wrote. Raises UserError where it is missing or broken."""
+    try:
+        value = json.loads((out / FILE).read_text(encoding="utf-8"))
+        return Environment(str(value["backend"]), tuple(map(str, value["notes"])), float(value["setup_s"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{out / FILE}: not readable ({error}); run `make demo`, which writes it") from None

@@ -1,0 +1,196 @@
+"""The CPU demo, whole: `python -m recipes.cpu_demo.run` (what `make demo` calls).
+
+Sandbox image, data, a tiny model, SFT, its evaluation, RL and evaluation per seed, a report. Run again, it goes on
+where it was. Exit codes: 0 done, 1 a stage failed, 2 something the user can mend, 128 + n ended by signal n, and with
+`--strict` 3 if the figures miss a criterion.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+
+from codedance_verl.errors import UserError
+from codedance_verl.evaluation.report import Report, read_report
+from recipes.cpu_demo.console import Console, clock
+from recipes.cpu_demo.environment import (
+    BACKENDS,
+    Backend,
+    choose_backend,
+    describe,
+    read_environment,
+    write_environment,
+)
+from recipes.cpu_demo.runner import (
+    MIN_FREE_BYTES,
+    Runner,
+    StageFailed,
+    check_free_space,
+    explained_disk_errors,
+)
+from recipes.cpu_demo.stages import REPOSITORY, Layout, parse_seeds, plan
+
+DEFAULT_OUT = REPOSITORY / "outputs" / "demo"
+EXIT_FAILED, EXIT_USER, EXIT_MISSED = 1, 2, 3
+
+
+class Interrupted(BaseException):
+    """SIGINT, SIGTERM or SIGHUP arrived."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command-line entry; returns the exit code."""
+    options, console = _options(arguments), Console()
+    return guarded(lambda: _demo(options, console), console)
+
+
+def guarded(work: Callable[[], int], console: Console) -> int:
+    """Run `work` and say in one line what ended it; returns the exit code. Signals end its stage first."""
+    _raise_on_signals()
+    try:
+        return work()
+    except StageFailed as failure:
+        for line in failure.log_tail:
+            console.line(f"      | {line}")
+        _error(failure)
+        return EXIT_FAILED
+    except UserError as error:
+        _error(error)
+        return EXIT_USER
+    except Interrupted as interrupt:
+        console.line(f"interrupted by {signal.Signals(interrupt.number).name}; run it again to go on from here")
+        return 128 + interrupt.number
+
+
+def _demo(options: argparse.Namespace, console: Console) -> int:
+    out: Path = options.out.resolve()
+    seeds = parse_seeds(options.seeds)
+    with explained_disk_errors(out):
+        _make_folder(out)
+        with _alone(out):
+            if options.fresh:
+                _clear(out)
+            check_free_space(out, MIN_FREE_BYTES)
+            backend = choose_backend(options.sandbox)
+            _prepare(out, backend, options.setup_seconds, console)
+            Runner(out, console).run(plan(out, seeds, backend.name))
+    report = read_report(out / "report.json")
+    _summarise(report, out, seeds, console)
+    return EXIT_MISSED if options.strict and not report.all_passed else 0
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m recipes.cpu_demo.run", description="Runs the CPU demo, whole.")
+    parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help="output folder (default: outputs/demo)")
+    parser.add_argument("--fresh", action="store_true", help="throw away what an earlier run left and start over")
+    parser.add_argument("--seeds", default="0,1", help="RL seeds, separated by commas (default: 0,1)")
+    parser.add_argument("--sandbox", choices=BACKENDS, default="auto", help="where model code runs (default: auto)")
+    parser.add_argument("--strict", action="store_true", help="exit with 3 if the figures miss a criterion")
+    parser.add_argument("--setup-seconds", type=float, default=0.0, help="what the set-up took, for the report")
+    return parser.parse_args(arguments)
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        raise UserError(f"--out {out}: cannot be made ({error.strerror}); choose another folder") from None
+
+
+def _clear(out: Path) -> None:
+    """Empty the folder of an earlier demo; the lock stays. Raises UserError for a folder that is none."""
+    entries = [entry for entry in out.iterdir() if entry.name != ".lock"]
+    if entries and not (out / "stages").is_dir():
+        raise UserError(f"--fresh: {out} holds other things than a demo; choose an empty folder with --out")
+    for entry in entries:
+        shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+
+
+def _prepare(out: Path, backend: Backend, setup_s: float, console: Console) -> None:
+    """Say and keep what is known of the machine; the longest set-up counts, a repeated one takes no time."""
+    with suppress(UserError):  # the first run has none
+        setup_s = max(setup_s, read_environment(out).setup_s)
+    environment = describe(backend, out, setup_s)
+    write_environment(out, environment)
+    for note in environment.notes:
+        console.line(note)
+    if backend.name == "process":
+        console.line("*" * 100)
+        console.line(
+            "NOTICE: no containers. Code written by the model runs as plain processes of this user, limited in"
+        )
+        console.line("time and memory but NOT isolated from your files and network. Reason:")
+        console.line(f"  {backend.missing}")
+        console.line("*" * 100)
+
+
+def _summarise(report: Report, out: Path, seeds: Sequence[int], console: Console) -> None:
+    before, after, gained = report.sft, report.rl, report.gain.overall
+    console.line()
+    console.line(f"accuracy at temperature 1   {_change(before.overall.accuracy.value, after.overall.accuracy.value)}")
+    if gained.accuracy.low is not None and gained.accuracy.high is not None:
+        console.line(f"  gain, 95 % interval       {gained.accuracy.low:+.1%} to {gained.accuracy.high:+.1%}")
+    greedy = _change(before.overall.accuracy_greedy.value, after.overall.accuracy_greedy.value)
+    console.line(f"accuracy, greedy            {greedy}")
+    console.line(f"tool rate, easy questions   {_change(before.easy.tool_rate.value, after.easy.tool_rate.value)}")
+    console.line(f"tool rate, hard questions   {_change(before.hard.tool_rate.value, after.hard.tool_rate.value)}")
+    console.line(f"wall time                   {clock(report.wall_s)}")
+    for criterion in report.passed.values():
+        if not criterion.passed:
+            console.line(f"NOT MET: {criterion.target}")
+    layout = Layout(out)
+    console.line()
+    console.line(f"report       {out / 'report.html'}")
+    console.line(f"figures      {out / 'report.json'}")
+    for seed in seeds:
+        console.line(f"TensorBoard  {layout.rl(seed) / 'tensorboard'}")
+
+
+def _change(before: float | None, after: float | None) -> str:
+    return " -> ".join("n/a" if value is None else f"{value:.1%}" for value in (before, after))
+
+
+def _error(error: Exception) -> None:
+    print(f"error: {error}", file=sys.stderr, flush=True)
+
+
+def _raise_on_signals() -> None:
+    """The first of these signals raises `Interrupted`; further ones wait until everything was ended."""
+
+    def interrupt(number: int, _: FrameType | None) -> None:
+        for other in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(other, signal.SIG_IGN)
+        raise Interrupted(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, interrupt)
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Keep a second demo out of the folder. Raises UserError when there is one."""
+    descriptor = os.open(out / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(f"another demo runs in {out}; wait for it, or choose another folder with --out") from None
+    else:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,231 @@
+"""What the demo runs, in order: every command line of it is in this file."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from codedance_verl.errors import UserError
+from recipes.cpu_demo.progress import ProgressSource, evaluation_progress, training_progress
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+RECIPE = REPOSITORY / "conf" / "recipe" / "cpu_demo.yaml"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the demo, a command in a process group of its own.
+
+    Attributes:
+        name: key of the stage in markers, logs and the report.
+        title: what the progress line calls it.
+        command: program and arguments.
+        inputs: files and folders whose contents, with the command, decide whether a finished stage still counts.
+        outputs: must exist when the command has succeeded.
+        folder: what the stage writes; emptied before a new try unless the stage can resume. None: nothing to empty.
+        timeout_s: wall seconds after which one try is ended.
+        expected_s: rough duration on 2 cores, for the estimate of the remainder.
+        resumable: an interrupted try is continued from what it left.
+        always: runs even if it finished before, to see that all is still there; its longest run counts.
+        progress: says how far it is, from the files it writes.
+    """
+
+    name: str
+    title: str
+    command: tuple[str, ...]
+    inputs: tuple[Path, ...] = ()
+    outputs: tuple[Path, ...] = ()
+    folder: Path | None = None
+    timeout_s: float = 600.0
+    expected_s: float = 60.0
+    resumable: bool = False
+    always: bool = False
+    progress: ProgressSource | None = None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Paths below the demo's output folder."""
+
+    out: Path
+
+    @property
+    def data(self) -> Path:
+        return self.out / "data"
+
+    @property
+    def tiny(self) -> Path:
+        return self.out / "tiny"
+
+    @property
+    def sft(self) -> Path:
+        return self.out / "sft"
+
+    @property
+    def sft_model(self) -> Path:
+        return self.sft / "hf"
+
+    @property
+    def eval_sft(self) -> Path:
+        return self.out / "eval_sft"
+
+    def rl(self, seed: int) -> Path:
+        return self.out / f"rl_seed{seed}"
+
+    def rl_model(self, seed: int) -> Path:
+        return self.rl(seed) / "checkpoints" / f"global_step_{rl_steps()}" / "actor" / "huggingface"
+
+    def eval_rl(self, seed: int) -> Path:
+        return self.out / f"eval_seed{seed}"
+
+
+def rl_steps() -> int:
+    """RL steps of the recipe."""
+    return int(OmegaConf.load(RECIPE).trainer.total_training_steps)
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Seeds from "0,1". Raises UserError unless they are different whole numbers from 0 to 2^31 - 1."""
+    parts = [part.strip() for part in text.split(",")]
+    seeds = tuple(int(part) for part in parts if part.isascii() and part.isdigit() and int(part) < 2**31)
+    if len(seeds) != len(parts) or len(set(seeds)) != len(seeds):
+        raise UserError(f"--seeds {text}: must be different whole numbers separated by commas, such as 0,1")
+    return seeds
+
+
+def plan(out: Path, seeds: Sequence[int], backend: str) -> list[Stage]:
+    """The stages in order. `backend` is where model code runs: "docker" or "process"."""
+    layout = Layout(out)
+    stages = [] if backend == "process" else [_image()]
+    stages += [_data(layout), _tiny(layout), _sft(layout)]
+    stages.append(_evaluation("eval_sft", "evaluate SFT", layout, layout.eval_sft, layout.sft_model, backend))
+    for seed in seeds:
+        stages.append(_rl(layout, seed, backend))
+        name, title = f"eval_seed{seed}", f"evaluate RL, seed {seed}"
+        stages.append(_evaluation(name, title, layout, layout.eval_rl(seed), layout.rl_model(seed), backend))
+    return [*stages, _report(layout, seeds)]
+
+
+def _python(module: str, *arguments: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", module, *arguments)
+
+
+def _image() -> Stage:
+    return Stage(
+        name="image",
+        title="sandbox image",
+        command=_python("codedance_verl.cli", "sandbox", "build"),
+        timeout_s=1_200,
+        expected_s=90,
+        always=True,  # it knows itself whether the image is up to date, and that takes a second
+    )
+
+
+def _data(layout: Layout) -> Stage:
+    files = ("sft.parquet", "rl_train.parquet", "rl_val.parquet", "test.parquet")
+    return Stage(
+        name="data",
+        title="questions and demonstrations",
+        command=_python("codedance_verl.cli", "data", "make", "--out", str(layout.data), "--seed", "0"),
+        outputs=tuple(layout.data / file for file in files),
+        folder=layout.data,
+        expected_s=40,
+    )
+
+
+def _tiny(layout: Layout) -> Stage:
+    demonstrations = layout.data / "sft.parquet"
+    return Stage(
+        name="model",
+        title="tiny Qwen2.5-VL",
+        command=_python("codedance_verl.models.tiny", "--data", str(demonstrations), "--out", str(layout.tiny)),
+        inputs=(demonstrations,),
+        outputs=(layout.tiny / "config.json",),
+        folder=layout.tiny,
+        expected_s=20,
+    )
+
+
+def _sft(layout: Layout) -> Stage:
+    demonstrations = layout.data / "sft.parquet"
+    return Stage(
+        name="sft",
+        title="supervised fine-tuning",
+        command=_python(
+            "codedance_verl.sft",
+            "recipe=cpu_demo",
+            f"data.train_files={demonstrations}",
+            f"model.path={layout.tiny}",
+            f"trainer.default_local_dir={layout.sft}",
+        ),
+        inputs=(demonstrations, layout.tiny),
+        outputs=(layout.sft_model / "config.json",),
+        folder=layout.sft,
+        timeout_s=1_200,
+        expected_s=200,
+        progress=training_progress(layout.sft),
+    )
+
+
+def _rl(layout: Layout, seed: int, backend: str) -> Stage:
+    train, validation = layout.data / "rl_train.parquet", layout.data / "rl_val.parquet"
+    return Stage(
+        name=f"rl_seed{seed}",
+        title=f"reinforcement learning, seed {seed}",
+        command=_python(
+            "codedance_verl.train",
+            "recipe=cpu_demo",
+            f"run_dir={layout.rl(seed)}",
+            f"seed={seed}",
+            f"data.train_files={train}",
+            f"data.val_files={validation}",
+            f"actor_rollout_ref.model.path={layout.sft_model}",
+            f"sandbox.backend={backend}",
+        ),
+        inputs=(RECIPE, train, validation, layout.sft_model),
+        outputs=(layout.rl_model(seed) / "config.json",),
+        folder=layout.rl(seed),
+        timeout_s=1_800,
+        expected_s=480,
+        resumable=True,
+        progress=training_progress(layout.rl(seed), rl_steps()),
+    )
+
+
+def _evaluation(name: str, title: str, layout: Layout, run: Path, model: Path, backend: str) -> Stage:
+    test = layout.data / "test.parquet"
+    return Stage(
+        name=name,
+        title=title,
+        command=_python(
+            "codedance_verl.evaluate",
+            "recipe=cpu_demo",
+            f"run_dir={run}",
+            f"data.val_files={test}",
+            f"actor_rollout_ref.model.path={model}",
+            f"sandbox.backend={backend}",
+        ),
+        inputs=(RECIPE, test, model),
+        outputs=(run / "trajectories" / "val",),
+        folder=run,
+        timeout_s=900,
+        expected_s=100,
+        progress=evaluation_progress(run, test),
+    )
+
+
+def _report(layout: Layout, seeds: Sequence[int]) -> Stage:
+    seed_list = ",".join(map(str, seeds))
+    return Stage(
+        name="report",
+        title="report",
+        command=_python("recipes.cpu_demo.report", "--out", str(layout.out), "--seeds", seed_list),
+        outputs=(layout.out / "report.json", layout.out / "report.html"),
+        timeout_s=300,
+        expected_s=15,
+        always=True,
+    )

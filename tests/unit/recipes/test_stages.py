@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from codedance_verl.config import compose_config
+from codedance_verl.errors import UserError
+from recipes.cpu_demo.stages import Stage, parse_seeds, plan, rl_steps
+
+OUT = Path("/nonexistent/demo")
+
+
+def named(backend: str = "docker", seeds: tuple[int, ...] = (0, 1)) -> dict[str, Stage]:
+    return {stage.name: stage for stage in plan(OUT, seeds, backend)}
+
+
+def test_the_plan_goes_from_the_image_to_the_report() -> None:
+    assert list(named()) == [
+        "image", "data", "model", "sft", "eval_sft", "rl_seed0", "eval_seed0", "rl_seed1", "eval_seed1", "report"
+    ]  # fmt: skip
+
+
+def test_without_containers_there_is_no_image_to_build() -> None:
+    assert "image" not in named("process")
+    assert "sandbox.backend=process" in named("process")["rl_seed0"].command
+
+
+def test_every_input_comes_from_an_earlier_stage_or_the_repository() -> None:
+    made: list[Path] = []
+    for stage in plan(OUT, (0, 1), "docker"):
+        for path in stage.inputs:
+            assert not path.is_relative_to(OUT) or any(path == output or path in output.parents for output in made), (
+                f"{stage.name} needs {path}"
+            )
+        made += stage.outputs
+
+
+def test_seeds_differ_in_seed_and_folder() -> None:
+    first, second = named(seeds=(3, 8))["rl_seed3"], named(seeds=(3, 8))["rl_seed8"]
+    assert "seed=3" in first.command and "seed=8" in second.command
+    assert first.folder != second.folder
+
+
+def test_rl_ends_with_the_checkpoint_of_its_last_step() -> None:
+    (output,) = named()["rl_seed0"].outputs
+    assert f"global_step_{rl_steps()}" in output.parts
+    assert f"actor_rollout_ref.model.path={output.parent}" in named()["eval_seed0"].command
+
+
+def test_only_training_resumes_and_every_stage_is_bounded() -> None:
+    stages = named()
+    assert [name for name, stage in stages.items() if stage.resumable] == ["rl_seed0", "rl_seed1"]
+    assert all(stage.expected_s < stage.timeout_s <= 1_800 for stage in stages.values())
+
+
+@pytest.mark.parametrize(("stage", "config"), [("rl_seed0", "train"), ("eval_seed0", "evaluate")])
+def test_the_configuration_knows_every_key_of_the_commands(stage: str, config: str) -> None:
+    overrides = named()[stage].command[3:]
+    composed = compose_config(config, list(overrides))
+    assert composed.sandbox.backend == "docker" and composed.trainer.total_training_steps == rl_steps()
+
+
+def test_seeds_are_read() -> None:
+    assert parse_seeds("0,1") == (0, 1) and parse_seeds(" 7 ") == (7,)
+
+
+@pytest.mark.parametrize("text", ["", "a", "0,", "0,0", "-1", "1.5", "²", str(2**31)])
+def test_seeds_that_are_none_are_refused(text: str) -> None:
+    with pytest.raises(UserError, match="must be different whole numbers"):
+        parse_seeds(text)
