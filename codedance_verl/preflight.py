@@ -29,6 +29,7 @@ def check(config: DictConfig) -> None:
     check_output_folder(Path(config.run_dir))
     _check_model(config)
     _check_data(config)
+    _check_engine(config)
 
 
 def _check_seed(config: DictConfig) -> None:
@@ -52,7 +53,9 @@ def check_output_folder(folder: Path, min_free_bytes: int = MIN_FREE_BYTES) -> N
         probe.write_bytes(b"\0" * 4096)
         probe.unlink()
     except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror}); free some space or choose another folder")
+        raise UserError(
+            f"{folder}: cannot be written ({error.strerror}); free some space or choose another folder"
+        ) from error
     free = shutil.disk_usage(folder).free
     if free < min_free_bytes:
         raise UserError(
@@ -75,3 +78,17 @@ def _check_data(config: DictConfig) -> None:
         files = config.data[key]
         paths = [files] if isinstance(files, str) else list(files)
         check_files([Path(path) for path in paths], skip_bad_records=bool(config.skip_bad_records))
+
+
+def _check_engine(config: DictConfig) -> None:
+    """With `sandbox.backend=docker` an engine must answer (one is started where we may) and hold the image."""
+    if config.sandbox.backend != "docker":
+        return
+    from codedance_verl.sandbox.engine import ensure_engine
+    from codedance_verl.sandbox.image import require_image
+
+    client = ensure_engine(may_start=True)
+    try:
+        require_image(client, str(config.sandbox.image))
+    finally:
+        client.close()

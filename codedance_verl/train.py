@@ -7,7 +7,6 @@ hands over to verl's PPO/GRPO driver.
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from codedance_verl.config import apply_env_vars, compose_config, print_config, write_resolved
 from codedance_verl.errors import UserError
+from codedance_verl.export import publish_folder
+from codedance_verl.guards import guarded
 
 
 def main(config_name: str = "train", arguments: list[str] | None = None) -> int:
@@ -47,8 +48,9 @@ def run(config: DictConfig) -> None:
     write_resolved(config, run_dir)
     os.environ["TENSORBOARD_DIR"] = str(run_dir / "tensorboard")
     os.environ["VERL_FILE_LOGGER_PATH"] = str(_next_metrics_file(run_dir))
-    with _time_limit(config.time_limit_s):
+    with guarded(run_dir, config.time_limit_s):
         _train(config, env_vars)
+    export_model(run_dir)
 
 
 def _train(config: DictConfig, env_vars: dict[str, str]) -> None:
@@ -102,26 +104,13 @@ def _next_metrics_file(run_dir: Path) -> Path:
     return folder / f"{len(list(folder.glob('*.jsonl'))):04d}.jsonl"
 
 
-class _time_limit:
-    """Raises `UserError` in the main thread when the run takes longer than `seconds` (None: no limit)."""
-
-    def __init__(self, seconds: float | None) -> None:
-        self._seconds = seconds
-
-    def __enter__(self) -> None:
-        if self._seconds is not None:
-            signal.signal(signal.SIGALRM, self._expire)
-            signal.setitimer(signal.ITIMER_REAL, float(self._seconds))
-
-    def __exit__(self, *_: object) -> None:
-        if self._seconds is not None:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-
-    def _expire(self, *_: object) -> None:
-        raise UserError(
-            f"time_limit_s={self._seconds}: the run was stopped at its time limit; "
-            "start it again with a higher limit to resume from the last checkpoint"
-        )
+def export_model(run_dir: Path) -> Path | None:
+    """Copy the Hugging Face folder of the last checkpoint to `<run_dir>/model`; None where there is no checkpoint."""
+    tracker = run_dir / "checkpoints" / "latest_checkpointed_iteration.txt"
+    if not tracker.is_file():
+        return None
+    last = run_dir / "checkpoints" / f"global_step_{tracker.read_text().strip()}" / "actor" / "huggingface"
+    return publish_folder(last, run_dir / "model")
 
 
 if __name__ == "__main__":

@@ -22,18 +22,39 @@ class _CPUDeviceModule(types.ModuleType):
         return getattr(torch.cpu, name)
 
 
+def _nothing(*args: Any, **kwargs: Any) -> None:
+    pass
+
+
+def _zero(*args: Any, **kwargs: Any) -> int:
+    return 0
+
+
+def _rng_state(device: Any = None) -> torch.Tensor:
+    return torch.get_rng_state()
+
+
+def _set_rng_state(state: torch.Tensor, device: Any = None) -> None:
+    torch.set_rng_state(state)
+
+
 def _make_device_module() -> _CPUDeviceModule:
     module = _CPUDeviceModule("codedance_verl_cpu_device")
-    nothing = (
-        "empty_cache ipc_collect synchronize reset_peak_memory_stats set_device manual_seed manual_seed_all".split()
-    )
-    zero = "memory_allocated memory_reserved max_memory_allocated max_memory_reserved current_device".split()
-    namespace: dict[str, Any] = {name: lambda *args, **kwargs: None for name in nothing}
-    namespace |= {name: lambda *args, **kwargs: 0 for name in zero}
+    nothing = [
+        "empty_cache",
+        "ipc_collect",
+        "synchronize",
+        "reset_peak_memory_stats",
+        "set_device",
+        "manual_seed",
+        "manual_seed_all",
+    ]
+    zero = ["memory_allocated", "memory_reserved", "max_memory_allocated", "max_memory_reserved", "current_device"]
+    namespace: dict[str, Any] = dict.fromkeys(nothing, _nothing) | dict.fromkeys(zero, _zero)
     namespace |= {
         "mem_get_info": lambda *args, **kwargs: (0, 1),
-        "get_rng_state": lambda *args, **kwargs: torch.get_rng_state(),
-        "set_rng_state": lambda state, *args, **kwargs: torch.set_rng_state(state),
+        "get_rng_state": _rng_state,
+        "set_rng_state": _set_rng_state,
         "is_available": lambda: True,
         "is_initialized": lambda: True,
         "device_count": lambda: 1,
@@ -64,7 +85,7 @@ class PlatformCPU(PlatformBase):  # type: ignore[misc]  # verl ships no types
     def is_available(self) -> bool:
         return True
 
-    def current_device(self) -> str:  # type: ignore[override]
+    def current_device(self) -> str:
         """verl hands this to `.to(device=...)`, where an index would mean an accelerator."""
         return "cpu"
 

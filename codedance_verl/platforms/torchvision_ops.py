@@ -29,15 +29,15 @@ class DeclareOperators:
         sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not cls]
         import torch
 
-        library = torch.library.Library("torchvision", "FRAGMENT")
+        library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
         for operator in OPERATORS:
-            library.define(operator + SCHEMA)
+            library.define(operator + SCHEMA)  # type: ignore[no-untyped-call]
         cls.library = library  # the declarations live as long as this object
 
 
 def install() -> None:
     """Put the finder first on the meta path; importing this module does it."""
-    sys.meta_path.insert(0, DeclareOperators)  # type: ignore[arg-type]
+    sys.meta_path.insert(0, DeclareOperators)
 
 
 if "torchvision" not in sys.modules:

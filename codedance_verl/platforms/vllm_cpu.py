@@ -29,14 +29,17 @@ class _AliasDistribution(importlib.metadata.Distribution):
         return f"{self._real.version}+cpu"
 
 
+_ANY_DISTRIBUTION = importlib.metadata.DistributionFinder.Context()
+
+
 class _AliasFinder(importlib.metadata.DistributionFinder):
     @classmethod
     def find_spec(cls, *args: Any, **kwargs: Any) -> None:
         return None
 
     @classmethod
-    def find_distributions(  # type: ignore[override]
-        cls, context: importlib.metadata.DistributionFinder.Context = importlib.metadata.DistributionFinder.Context()
+    def find_distributions(
+        cls, context: importlib.metadata.DistributionFinder.Context = _ANY_DISTRIBUTION
     ) -> Iterable[importlib.metadata.Distribution]:
         if context.name == EXPECTED_NAME:
             try:
@@ -48,7 +51,7 @@ class _AliasFinder(importlib.metadata.DistributionFinder):
 def answer_to_the_name_vllm() -> None:
     """Let `importlib.metadata.version("vllm")` find the CPU build. A real `vllm` distribution comes first."""
     if _AliasFinder not in sys.meta_path:
-        sys.meta_path.append(_AliasFinder)  # type: ignore[arg-type]
+        sys.meta_path.append(_AliasFinder)
 
 
 def running_in_vllm_worker() -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import logging
 import time
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
@@ -120,7 +120,7 @@ class CodeDanceAgentLoop(AgentLoopBase):  # type: ignore[misc]  # verl ships no 
             if not await self._observe(rollout, execution):
                 return FinishReason.LENGTH
 
-    def _open_session(self, rollout: _Rollout) -> Any:
+    def _open_session(self, rollout: _Rollout) -> AbstractAsyncContextManager[SandboxSession]:
         pool = SandboxPool.connect(self.config.sandbox)
         return pool.session(_png(rollout.images[0]) if rollout.images else None)
 

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import signal
+import time
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from codedance_verl.errors import UserError
+from codedance_verl.guards import guarded
+
+Usage = namedtuple("Usage", "total used free")
+
+
+def test_a_run_over_its_time_is_ended_out_of_a_blocking_call(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"time_limit_s=0\.05: the run was stopped"), guarded(tmp_path, 0.05, 0, 0.01):
+        time.sleep(20)
+
+
+def test_a_disk_that_fills_up_ends_the_run_with_cause_and_cure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("codedance_verl.guards.shutil.disk_usage", lambda _: Usage(100, 99, 1 << 20))
+    expected = pytest.raises(UserError, match=r"the disk is full \(1 MiB free\); free some space")
+    with expected, guarded(tmp_path, None, 64 << 20, 0.01):
+        time.sleep(20)
+
+
+def test_a_run_within_its_bounds_is_left_alone(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGUSR1)
+    with guarded(tmp_path, 60.0, 0, 0.01):
+        time.sleep(0.05)
+    assert signal.getsignal(signal.SIGUSR1) is before
