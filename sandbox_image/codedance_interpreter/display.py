@@ -58,20 +58,20 @@ class Display:
         self._send({"image": {"png": png, "sha256": digest, "width": image.width, "height": image.height}})
 
     def show_figure(self, figure: Any) -> None:
-        """Draw a matplotlib figure at its own resolution, or at a lower one when it would break the pixel bound."""
+        """Draw a matplotlib figure at its own resolution, on fewer inches when it would break the pixel bound."""
         from matplotlib import pyplot
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from PIL import Image
 
-        dpi = figure.dpi
-        width, height = figure.get_size_inches() * dpi
-        if width * height > self._limits.image_pixels:
-            figure.dpi = dpi * (self._limits.image_pixels / (width * height)) ** 0.5
+        inches = figure.get_size_inches()
+        pixels = float(inches[0] * inches[1]) * figure.dpi**2
+        if pixels > self._limits.image_pixels:
+            figure.set_size_inches(inches * (self._limits.image_pixels / pixels) ** 0.5)
             self._note("image_size")
         canvas = figure.canvas if isinstance(figure.canvas, FigureCanvasAgg) else FigureCanvasAgg(figure)
         canvas.draw()  # type: ignore[no-untyped-call]
         image = Image.fromarray(_rgba(canvas), "RGBA")
-        figure.dpi = dpi
+        figure.set_size_inches(inches)
         pyplot.close(figure)
         self.show_image(image)
 
@@ -129,6 +129,7 @@ def install_hooks() -> None:
     pyplot.show = _show_open_figures
     matplotlib.figure.Figure.show = lambda self, *_a, **_k: show(self)  # type: ignore[method-assign]
     cv2.imshow = _show_bgr  # type: ignore[assignment]
+    cv2.setNumThreads = lambda nthreads: None  # its thread pool would not survive the fork to the next cell
     cv2.waitKey = lambda *_a: -1
     cv2.destroyAllWindows = lambda: None
     cv2.destroyWindow = lambda winname: None

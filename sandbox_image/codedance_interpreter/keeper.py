@@ -24,6 +24,7 @@ from .zygote import Place, connect, run
 
 ZYGOTE_STARTS = 5
 KILL_SECONDS = 2
+SETTLE_SECONDS = 0.005
 
 
 class Keeper:
@@ -106,10 +107,10 @@ class Keeper:
         os.setgroups([])
         os.setresgid(uid, uid, uid)
         os.setresuid(uid, uid, uid)
-        with contextlib.suppress(ProcessLookupError):
-            for _ in range(200):
+        for pause_s in (0.0, SETTLE_SECONDS):  # the second strikes what was just being forked
+            time.sleep(pause_s)
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(-1, signal.SIGKILL)
-                time.sleep(0.005)  # until the last zombie is reaped by PID 1 and the call finds nobody
         for path in leavings:
             _remove(path)
 

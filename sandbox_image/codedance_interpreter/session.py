@@ -19,6 +19,7 @@ import shutil
 import signal
 import socket
 import sys
+import threading
 import types
 from dataclasses import dataclass, field
 from os import _exit, close, fork, waitpid
@@ -136,9 +137,16 @@ def _be_copy(session: Session, head: socket.socket, capture: int) -> socket.sock
     if not descriptors:
         _exit(0)
     head.close()
+    _shed_threads()
     session.reach.kill_others()
     reap()
     return socket.socket(fileno=descriptors[0])
+
+
+def _shed_threads() -> None:
+    """Go on in a fork when the cell left threads running: they end with the cell, and the next fork is a clean one."""
+    if threading.active_count() > 1 and fork() != 0:
+        _exit(0)
 
 
 def _be_head(session: Session, host: socket.socket, copy: _Copy) -> None:

@@ -9,6 +9,7 @@ import io
 import os
 import random
 import secrets
+import shutil
 import signal
 import socket
 import sys
@@ -56,6 +57,7 @@ def connect(place: Place, hello: Message) -> socket.socket:
 
 def run(place: Place) -> NoReturn:
     """Import the libraries, report to the host, and fork a session for every `open` request until the host leaves."""
+    _bring_font_cache(place)
     loaded = _preload()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # sessions are nobody's to wait for
     control = connect(place, {"role": "zygote", "pid": os.getpid(), "modules": loaded})
@@ -66,6 +68,15 @@ def run(place: Place) -> NoReturn:
             os._exit(0)
         if request["op"] == "open":
             _open(place, control, request)
+
+
+def _bring_font_cache(place: Place) -> None:
+    """Matplotlib reads its list of fonts, seconds of work to make, only from a folder it may write to."""
+    ready_made = Path(os.environ.get("MPLCONFIGDIR", ""))
+    if ready_made.name and ready_made.is_dir() and not os.access(ready_made, os.W_OK):
+        folder = Path(place.root) / "matplotlib"
+        shutil.copytree(ready_made, folder, dirs_exist_ok=True)
+        os.environ["MPLCONFIGDIR"] = str(folder)
 
 
 def _preload() -> list[str]:

@@ -1,0 +1,124 @@
+"""Both readers of the wire format, fed by the other side's writer and by anything else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from codedance_verl.sandbox import wire as host_wire
+from sandbox_image.codedance_interpreter import wire as inner_wire
+
+MESSAGE = {"op": "result", "call": 3, "stdout": "é\n", "images": [{"png": b"\x89PNG\x00", "width": 2}], "error": None}
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text() | st.binary() | st.floats(allow_nan=False),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=10,
+)
+messages = st.dictionaries(st.text(), values, max_size=5)
+
+
+def read_as_host(stream: bytes, limit: int = host_wire.MAX_FRAME_BYTES) -> list[dict[str, Any]]:
+    """All messages of a stream that ends, or the exception that ended it."""
+
+    async def read() -> list[dict[str, Any]]:
+        reader = asyncio.StreamReader()
+        reader.feed_data(stream)
+        reader.feed_eof()
+        found = []
+        try:
+            while True:
+                found.append(await host_wire.read_message(reader, limit))
+        except EOFError:
+            return found
+
+    return asyncio.run(read())
+
+
+def read_as_interpreter(stream: bytes) -> dict[str, Any]:
+    mine, its = socket.socketpair()
+    with mine, its:
+        its.sendall(stream)
+        its.shutdown(socket.SHUT_WR)
+        return inner_wire.receive(mine)
+
+
+def test_the_two_sides_speak_the_same_version() -> None:
+    assert host_wire.VERSION == inner_wire.VERSION
+    assert host_wire.MAX_FRAME_BYTES == inner_wire.MAX_FRAME_BYTES
+
+
+@given(messages)
+@settings(max_examples=50, deadline=None)
+def test_what_one_side_writes_the_other_reads(message: dict[str, Any]) -> None:
+    assert read_as_interpreter(host_wire.encode(message)) == message
+    assert read_as_host(inner_wire.encode(message)) == [message]
+
+
+@pytest.mark.parametrize("cut", range(len(inner_wire.encode(MESSAGE))))
+def test_a_stream_that_ends_amid_a_frame_ends_without_a_message(cut: int) -> None:
+    stream = inner_wire.encode(MESSAGE)[:cut]
+    assert read_as_host(stream) == []
+    with pytest.raises(EOFError):
+        read_as_interpreter(stream)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 10_000])
+def test_the_buffer_finds_frames_however_the_stream_is_cut(size: int) -> None:
+    stream = inner_wire.encode(MESSAGE) * 3
+    buffer = inner_wire.FrameBuffer()
+    found = [message for start in range(0, len(stream), size) for message in buffer.feed(stream[start : start + size])]
+    assert found == [MESSAGE] * 3
+
+
+def test_a_length_beyond_the_limit_is_refused_before_the_body_comes() -> None:
+    header = struct.pack(">I", host_wire.MAX_FRAME_BYTES + 1)
+    with pytest.raises(host_wire.WireError, match="announced"):
+        read_as_host(header)
+    with pytest.raises(inner_wire.WireError, match="announced"):
+        read_as_interpreter(header)
+    with pytest.raises(inner_wire.WireError, match="announced"):
+        inner_wire.FrameBuffer(limit=100).feed(struct.pack(">I", 101))
+    with pytest.raises(host_wire.WireError, match="announced"):
+        read_as_host(host_wire.encode({"op": "x" * 5000}), limit=host_wire.MAX_HELLO_BYTES)
+
+
+@pytest.mark.parametrize("module", [host_wire, inner_wire])
+def test_too_long_a_message_is_not_sent(module: Any) -> None:
+    with pytest.raises(module.WireError, match="at most"):
+        module.encode({"png": bytes(module.MAX_FRAME_BYTES)})
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\xc1",  # a byte msgpack never uses
+        b"\x91" * 5000,  # nesting without end
+        b"\x93\x01\x02\x03",  # a list
+        b"\x81\x01\x02",  # a map with a number as key
+        b"\xdf\xff\xff\xff\xff",  # a map of four thousand million entries, none of which come
+        b"\xc6\xff\xff\xff\xff",  # bytes of 4 GiB, none of which come
+        b"\x80\x80",  # something after the end
+    ],
+)
+def test_a_body_that_is_no_message_is_refused(body: bytes) -> None:
+    for module in (host_wire, inner_wire):
+        with pytest.raises(module.WireError):
+            module.decode(body)
+
+
+@given(st.binary(max_size=200))
+@settings(max_examples=500, deadline=None)
+def test_any_bytes_give_messages_or_a_wire_error(stream: bytes) -> None:
+    with contextlib.suppress(host_wire.WireError):
+        read_as_host(stream)
+    with contextlib.suppress(inner_wire.WireError):
+        inner_wire.FrameBuffer().feed(stream)
