@@ -90,7 +90,7 @@ def make_environment(folder: Path, hardware: str, *, with_flash_attention: bool)
     built_last = pins.pop(BUILT_LAST, None)
     if hardware == "cpu":
         install_libnuma()
-        install_torch_from_its_index(python, pins)
+        install_cpu_torch(python, pins)
     install(python, pins)
     if hardware == "cpu":
         declare_torchvision_operators(python)
@@ -152,14 +152,26 @@ def install_libnuma() -> None:
         raise InstallError(f"libnuma.so.1 is missing and `apt-get install libnuma1` failed; {cure}")
 
 
-def install_torch_from_its_index(python: Path, pins: dict[str, str]) -> None:
-    """Install torch and torchvision from PyTorch's CPU index if it answers; else leave them to `install`."""
-    if not answers(f"{CPU_INDEX}/torch/"):
-        print("PyTorch's CPU index does not answer; torch comes from where pip is configured to look")
-        return
-    wanted = [f"{name}=={pins[name].removesuffix('+cpu')}+cpu" for name in TORCH_PACKAGES]
-    if pip(python, ["install", "--no-deps", "--index-url", CPU_INDEX, *wanted], check=False) != 0:
-        print("PyTorch's CPU index has no fitting build; torch comes from where pip is configured to look")
+def install_cpu_torch(python: Path, pins: dict[str, str]) -> None:
+    """Install torch and torchvision from PyTorch's CPU index if it answers, else from where pip is configured to look.
+
+    It comes first, so that a machine which can have neither learns it at once.
+    """
+    wanted = {name: pins.pop(name) for name in TORCH_PACKAGES}
+    if answers(f"{CPU_INDEX}/torch/"):
+        builds = [f"{name}=={version.removesuffix('+cpu')}+cpu" for name, version in wanted.items()]
+        if pip(python, ["install", "--no-deps", "--index-url", CPU_INDEX, *builds], check=False) == 0:
+            return
+        print("PyTorch's CPU index has no fitting build; looking where pip is configured to look")
+    else:
+        print("PyTorch's CPU index does not answer; looking where pip is configured to look")
+    builds = [f"{name}=={version}" for name, version in wanted.items()]
+    if pip(python, ["install", "--no-deps", *builds], check=False) != 0:
+        raise InstallError(
+            f"torch {wanted['torch']} for Python {sys.version_info.major}.{sys.version_info.minor} is neither at "
+            f"{CPU_INDEX} nor where pip looks (`pip config list`); make one of them reachable, or give pip the wheel "
+            "through PIP_FIND_LINKS"
+        )
 
 
 def answers(url: str) -> bool:
@@ -174,11 +186,7 @@ def install(python: Path, pins: dict[str, str]) -> None:
     """Install exactly these versions and none of what they ask for beyond them."""
     print(f"installing {len(pins)} packages")
     requirements = [f"{name}=={version}" for name, version in pins.items()]
-    if pip(python, ["install", "--no-deps", "--prefer-binary", *requirements], check=False) != 0:
-        raise InstallError(
-            f"pip could not install the lock, see the lines above; torch=={pins['torch']} must be found at {CPU_INDEX} "
-            "or where pip is configured to look (`pip config list`, `pip download --no-deps torch==...`)"
-        )
+    pip(python, ["install", "--no-deps", "--prefer-binary", *requirements])
 
 
 def declare_torchvision_operators(python: Path) -> None:
@@ -234,7 +242,13 @@ def pip(python: Path, arguments: list[str], *, check: bool = True, timeout_s: fl
     command = [str(python), "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments]
     deadline = time.monotonic() + timeout_s
     with log_path.open("w+", encoding="utf-8", errors="replace") as log:
-        process = subprocess.Popen([*command, "--progress-bar", "off"], stdout=log, stderr=subprocess.STDOUT, cwd=ROOT)
+        process = subprocess.Popen(
+            [*command, "--progress-bar", "off"],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},  # so that the log shows how far it is
+        )
         next_report = time.monotonic() + PROGRESS_SECONDS
         while process.poll() is None:
             time.sleep(0.2)

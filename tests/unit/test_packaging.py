@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import http.server
 import importlib.util
+import json
 import re
 import subprocess
 import sys
+import threading
 import tomllib
+import zipfile
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -196,3 +203,67 @@ def test_a_command_imports_only_what_it_needs() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def write_wheel(folder: Path, name: str, version: str) -> None:
+    """The smallest wheel pip accepts."""
+    info = f"{name}-{version}.dist-info"
+    files = {
+        f"{name}.py": "",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/RECORD": "",
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as wheel:
+        for path, text in files.items():
+            wheel.writestr(path, text)
+
+
+@contextlib.contextmanager
+def serve(folder: Path) -> Iterator[str]:
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join(timeout=10)
+
+
+def installed(python: Path) -> dict[str, str]:
+    listed = subprocess.run([python, "-m", "pip", "list", "--format=json"], capture_output=True, timeout=60, check=True)
+    return {package["name"]: package["version"] for package in json.loads(listed.stdout)}
+
+
+@pytest.mark.slow
+def test_torch_comes_from_its_index_or_from_where_pip_looks(
+    installer: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pins = {"torch": "9.9+cpu", "torchvision": "8.8", "else": "1"}
+    for name, version in (("torch", "9.9+cpu"), ("torchvision", "8.8+cpu")):
+        write_wheel(tmp_path / "index" / name, name, version)
+    for name, version in (("torch", "9.9+cpu"), ("torchvision", "8.8")):
+        write_wheel(tmp_path / "links", name, version)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    python = installer.create_venv(tmp_path / "venv")
+
+    monkeypatch.setattr(installer, "CPU_INDEX", "http://127.0.0.1:9")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "nothing"))
+    with pytest.raises(installer.InstallError, match=r"torch 9\.9\+cpu for Python .* is neither at"):
+        installer.install_cpu_torch(python, dict(pins))
+
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "links"))
+    left = dict(pins)
+    installer.install_cpu_torch(python, left)
+    assert left == {"else": "1"}
+    assert installed(python)["torchvision"] == "8.8"
+
+    monkeypatch.delenv("PIP_NO_INDEX")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "nothing"))
+    with serve(tmp_path / "index") as url:
+        monkeypatch.setattr(installer, "CPU_INDEX", url)
+        installer.install_cpu_torch(python, dict(pins))
+    found = installed(python)
+    assert (found["torch"], found["torchvision"]) == ("9.9+cpu", "8.8+cpu")
