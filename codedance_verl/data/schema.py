@@ -7,6 +7,7 @@ Columns: `data_source` str, `prompt` list of {role, content}, `images` list of {
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -181,7 +182,8 @@ def write_rows(path: str | Path, rows: Sequence[Mapping[str, Any]], schema: pa.S
         pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), temporary)
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise UserError(
             f"cannot write {path}: {error.strerror or error}; free some space or choose another folder"
         ) from (error)

@@ -20,8 +20,11 @@ GENERATORS: dict[str, Generator] = {
 }
 
 
-_MAX_DRAWS = 200
-"""Draws before giving up on a task; two or three are rare, so more means a picture too small for its objects."""
+MIN_SIZE = 84
+"""Side in pixels below which objects shrink to a few pixels each."""
+
+_MAX_DRAWS = 1_000
+"""Draws before giving up on a task; a handful is the rule, so this many mean that a generator cannot succeed."""
 
 
 def generate_task(kind: str, seed: int, split: Split, index: int, size: int = DEFAULT_SIZE) -> Task:
@@ -32,6 +35,8 @@ def generate_task(kind: str, seed: int, split: Split, index: int, size: int = DE
     """
     if kind not in GENERATORS:
         raise UserError(f"unknown task kind {kind!r}; choose from {', '.join(sorted(GENERATORS))}")
+    if size < MIN_SIZE:
+        raise UserError(f"pictures of {size} pixels are too small for their objects; use at least {MIN_SIZE}")
     rng = task_rng(seed, split, kind, index)
     for _ in range(_MAX_DRAWS):
         try:
@@ -40,7 +45,7 @@ def generate_task(kind: str, seed: int, split: Split, index: int, size: int = DE
             continue
         if all(_answers(task, program) for program in task.right_code):
             return task
-    raise UserError(f"pictures of {size} pixels are too small for tasks of kind {kind!r}; use at least {DEFAULT_SIZE}")
+    raise RuntimeError(f"no {kind} task of {size} pixels came out right in {_MAX_DRAWS} draws")
 
 
 def _answers(task: Task, program: Program) -> bool:

@@ -65,7 +65,8 @@ _PHRASINGS = Phrasings(
 )
 
 
-def _program(measure: str, pick: str) -> Program:
+def _program(measure: str, winner: str) -> Program:
+    """One cell that measures every colour that is there and prints the one that `winner` names."""
     lines = (
         "import numpy as np",
         "from PIL import ImageColor",
@@ -74,15 +75,24 @@ def _program(measure: str, pick: str) -> Program:
         f"for c in '{' '.join(COLOURS)}'.split():",
         f"    y, x = (abs(a - ImageColor.getrgb(c)).max(-1) < {TOLERANCE}).nonzero()",
         f"    if len(x) > 20: s[c] = {measure}",
-        f"print({pick}(s, key=s.get))",
+        f"print({winner})",
     )
     return ("\n".join(lines),)
 
 
+def _right(relation: Relation) -> Program:
+    return _program(relation.measure, f"{relation.pick}(s, key=s.get)")
+
+
 def _flawed(relation: Relation) -> tuple[Program, ...]:
+    """The other end, the other axis, the runner-up at the lower end."""
     other_end = "min" if relation.pick == "max" else "max"
     other_axis = {"len(x)": "x.mean()", "x.mean()": "y.mean()", "y.mean()": "x.mean()"}[relation.measure]
-    return (_program(relation.measure, other_end), _program(other_axis, relation.pick))
+    return (
+        _program(relation.measure, f"{other_end}(s, key=s.get)"),
+        _program(other_axis, f"{relation.pick}(s, key=s.get)"),
+        _program(relation.measure, "sorted(s, key=s.get)[1]"),
+    )
 
 
 def _values(relation: Relation, boxes: list[Box]) -> list[float]:
@@ -124,7 +134,7 @@ def generate(rng: np.random.Generator, split: Split, size: int) -> Task:
         question=_PHRASINGS.pick(rng, split, relation=relation.word, shape=shape),
         answer=colours[int(np.argmax(_values(relation, boxes)))],
         image=add_noise(rng, image, 8),
-        right_code=(_program(relation.measure, relation.pick),),
+        right_code=(_right(relation),),
         flawed_code=_flawed(relation),
         guesses=tuple(colours),
     )

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from codedance_verl.data.schema import Message, Record, check_file, check_files, read_records, write_records
+from codedance_verl.errors import UserError
+
+
+def _png(colour: str = "red") -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (20, 10), colour).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _row(**changes: Any) -> dict[str, Any]:
+    row = {
+        "data_source": "somewhere/charts",
+        "prompt": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "<image>How many?"}],
+        "images": [{"bytes": _png(), "path": None}],
+        "ability": "vision",
+        "reward_model": {"style": "rule", "ground_truth": "4"},
+        "extra_info": {"split": "train", "index": 3, "question": "How many?", "answer": "4"},
+    }
+    return {**row, **changes}
+
+
+def _file(folder: Path, *rows: dict[str, Any]) -> Path:
+    path = folder / "train.parquet"
+    pq.write_table(pa.Table.from_pylist(list(rows)), path)
+    return path
+
+
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+    record = Record(
+        data_source="codedance_demo/easy",
+        prompt=(Message("user", "<image>Which colour?"),),
+        images=(_png(),),
+        ability="easy",
+        ground_truth="red",
+        extra_info={
+            "split": "test",
+            "index": 1,
+            "record_id": "easy-1",
+            "question": "Which colour?",
+            "answer": "red",
+            "need_tools_kwargs": False,
+            "kind": "easy",
+            "difficulty": "easy",
+            "variant": "greedy",
+        },
+    )
+    write_records(tmp_path / "a.parquet", [record])
+    assert read_records(tmp_path / "a.parquet").records == (record,)
+    assert (record.question, record.record_id) == ("Which colour?", "easy-1")
+    assert record.load_images()[0].getpixel((0, 0)) == (255, 0, 0)
+
+
+def test_the_published_form_loads_with_images_as_paths_and_tool_arguments(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "a.png").write_bytes(_png("blue"))
+    tools = {"execute_python_code": {"create_kwargs": {"image": "pictures/a.png"}}}
+    extra = {"split": "train", "index": 8, "need_tools_kwargs": True, "tools_kwargs": tools}
+    path = _file(tmp_path, _row(images=[{"bytes": None, "path": "pictures/a.png"}], extra_info=extra))
+    (record,) = read_records(path).records
+    assert record.load_images()[0].getpixel((0, 0)) == (0, 0, 255)
+    assert record.question == "How many?"
+    assert record.record_id == "somewhere/charts-8"
+    assert record.extra_info["tools_kwargs"] == tools
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"images": [{"bytes": _png()[:40], "path": None}]}, r"images\[0\] is not a readable image"),
+        ({"images": [{"bytes": b"not a picture", "path": None}]}, r"images\[0\] is not a readable image \(unknown"),
+        ({"images": [{"bytes": None, "path": "gone.png"}]}, r"images\[0\] names the file .*gone.png, which cannot"),
+        ({"images": [{"bytes": None, "path": None}]}, r'images\[0\] has neither "bytes" nor "path"'),
+        ({"images": []}, "it has no image"),
+        ({"images": None}, "images is missing"),
+        ({"images": [{"bytes": _png(), "path": None}] * 2}, "prompt has 1 <image> but there are 2 images"),
+        ({"prompt": [{"role": "user", "content": "How many?"}]}, "prompt has 0 <image> but there are 1 images"),
+        ({"prompt": [{"role": "system", "content": "<image>"}]}, "no user message"),
+        ({"prompt": None}, "prompt is missing"),
+        ({"reward_model": {"style": "rule", "ground_truth": None}}, "ground_truth is missing or empty"),
+        ({"reward_model": {"style": "rule", "ground_truth": " "}}, "ground_truth is missing or empty"),
+        ({"data_source": None}, "data_source is missing"),
+    ],
+)
+def test_a_bad_row_is_named_with_its_fault_and_skipped_only_when_asked(
+    tmp_path: Path, changes: dict[str, Any], fault: str
+) -> None:
+    path = _file(tmp_path, _row(), _row(**changes), _row())
+    with pytest.raises(UserError, match=rf"^train.parquet row 1: .*{fault}.*; fix or drop the row, or set skip_bad"):
+        read_records(path)
+    with pytest.raises(UserError, match="row 1"):
+        check_files([path])
+    dataset = read_records(path, skip_bad_records=True)
+    assert len(dataset.records) == 2
+    assert len(dataset.skipped) == 1 and "row 1" in dataset.skipped[0]
+    assert check_file(path, skip_bad_records=True) == (2, dataset.skipped)
+
+
+def test_demonstrations_are_checked_too(tmp_path: Path) -> None:
+    good = {"messages": [{"role": "user", "content": "<image>Hm?"}], "images": [{"bytes": _png()}]}
+    bad = {"messages": [{"role": "user", "content": "<image><image>Hm?"}], "images": [{"bytes": _png()}]}
+    assert check_file(_file(tmp_path, good)) == (1, ())
+    with pytest.raises(UserError, match="row 1: messages has 2 <image> but there are 1 images"):
+        check_file(_file(tmp_path, good, bad))
+
+
+def test_files_that_are_no_data_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no data file at .*make one with `codedance data make"):
+        read_records(tmp_path / "none.parquet")
+    (tmp_path / "text.parquet").write_text("hello")
+    with pytest.raises(UserError, match="is not a readable parquet file"):
+        read_records(tmp_path / "text.parquet")
+    with pytest.raises(UserError, match="holds no usable record"):
+        check_files([_file(tmp_path, _row(prompt=None))], skip_bad_records=True)
+
+
+def test_a_file_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match=r"cannot write .*a.parquet: .*; free some space or choose another folder"):
+        write_records(tmp_path / "file" / "a.parquet", [])
