@@ -17,10 +17,20 @@ RECENT_STEPS = 5
 
 @dataclass(frozen=True)
 class Progress:
-    """A few words for the progress line, and the seconds that are left where that can be told."""
+    """A few words for the progress line, and what is left where that can be told.
+
+    `remaining_s` are seconds; `done` is the share of the work done by all tries, for work that goes on evenly.
+    """
 
     text: str
     remaining_s: float | None = None
+    done: float | None = None
+
+    def seconds_left(self, elapsed_s: float) -> float | None:
+        """Seconds to go after `elapsed_s` over all tries; None where it cannot be told."""
+        if self.remaining_s is not None:
+            return self.remaining_s
+        return elapsed_s * (1 - self.done) / self.done if self.done else None
 
 
 ProgressSource = Callable[[], Progress | None]
@@ -64,9 +74,12 @@ def _training_line(run: Path, steps: list[StepMetrics], total_steps: int | None)
     if (point := _latest_point(run, last.step)) is not None:
         parts += _rates(point)
     recent = [line.values["timing_s/step"] for line in steps[-RECENT_STEPS:] if "timing_s/step" in line.values]
-    if not total_steps or not recent:
-        return Progress(", ".join(parts))
-    return Progress(", ".join(parts), sum(recent) / len(recent) * max(0, total_steps - last.step))
+    text = ", ".join(parts)
+    if not total_steps:
+        return Progress(text)
+    if not recent:
+        return Progress(text, done=min(1.0, last.step / total_steps))
+    return Progress(text, sum(recent) / len(recent) * max(0, total_steps - last.step))
 
 
 def _latest_point(run: Path, step: int) -> CurvePoint | None:

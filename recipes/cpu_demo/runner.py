@@ -153,13 +153,15 @@ class Runner:
                 tree.look()
                 wall_s = attempt.wall_s + now - began
                 self._records.note(stage.name, Attempt(attempt.inputs, wall_s, tree.pid, tree.started))
-                self._console.update(self._progress_line(stage, now - began, head, place))
+                self._console.update(self._progress_line(stage, wall_s, head, place))
 
     def _progress_line(self, stage: Stage, elapsed_s: float, head: str, place: Place) -> str:
+        """`elapsed_s` over all tries."""
         found = stage.progress() if stage.progress else None
-        own = found.remaining_s if found and found.remaining_s is not None else max(0.0, stage.expected_s - elapsed_s)
+        left = found.seconds_left(elapsed_s) if found else None
+        to_go = (max(0.0, stage.expected_s - elapsed_s) if left is None else left) + place.expected_after_s
         text = f" {found.text}," if found else ""
-        return f"{head}:{text} {clock(elapsed_s)} so far, about {clock(own + place.expected_after_s)} to go"
+        return f"{head}:{text} {clock(elapsed_s)} so far, about {clock(to_go)} to go"
 
     def _start_log(self, stage: Stage) -> Path:
         """The stage's log; that of an earlier try is kept beside it, so that a failure quotes its own lines."""

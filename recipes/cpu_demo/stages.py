@@ -14,6 +14,7 @@ from recipes.cpu_demo.progress import ProgressSource, evaluation_progress, train
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RECIPE = REPOSITORY / "conf" / "recipe" / "cpu_demo.yaml"
+SFT_CONFIG = REPOSITORY / "conf" / "sft.yaml"
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Layout:
 
     @property
     def sft_model(self) -> Path:
-        return self.sft / "hf"
+        return self.sft / "model"
 
     @property
     def eval_sft(self) -> Path:
@@ -77,7 +78,7 @@ class Layout:
         return self.out / f"rl_seed{seed}"
 
     def rl_model(self, seed: int) -> Path:
-        return self.rl(seed) / "checkpoints" / f"global_step_{rl_steps()}" / "actor" / "huggingface"
+        return self.rl(seed) / "model"
 
     def eval_rl(self, seed: int) -> Path:
         return self.out / f"eval_seed{seed}"
@@ -86,6 +87,10 @@ class Layout:
 def rl_steps() -> int:
     """RL steps of the recipe."""
     return int(OmegaConf.load(RECIPE).trainer.total_training_steps)
+
+
+def sft_steps() -> int:
+    return int(OmegaConf.load(SFT_CONFIG).trainer.total_training_steps)
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
@@ -142,7 +147,7 @@ def _tiny(layout: Layout) -> Stage:
     return Stage(
         name="model",
         title="tiny Qwen2.5-VL",
-        command=_python("codedance_verl.models.tiny", "--data", str(demonstrations), "--out", str(layout.tiny)),
+        command=_python("recipes.cpu_demo.tiny_model", "--data", str(demonstrations), "--out", str(layout.tiny)),
         inputs=(demonstrations,),
         outputs=(layout.tiny / "config.json",),
         folder=layout.tiny,
@@ -157,17 +162,17 @@ def _sft(layout: Layout) -> Stage:
         title="supervised fine-tuning",
         command=_python(
             "codedance_verl.sft",
-            "recipe=cpu_demo",
+            f"run_dir={layout.sft}",
             f"data.train_files={demonstrations}",
             f"model.path={layout.tiny}",
-            f"trainer.default_local_dir={layout.sft}",
         ),
-        inputs=(demonstrations, layout.tiny),
+        inputs=(SFT_CONFIG, demonstrations, layout.tiny),
         outputs=(layout.sft_model / "config.json",),
         folder=layout.sft,
         timeout_s=1_200,
         expected_s=200,
-        progress=training_progress(layout.sft),
+        resumable=True,
+        progress=training_progress(layout.sft, sft_steps()),
     )
 
 
@@ -187,7 +192,8 @@ def _rl(layout: Layout, seed: int, backend: str) -> Stage:
             f"sandbox.backend={backend}",
         ),
         inputs=(RECIPE, train, validation, layout.sft_model),
-        outputs=(layout.rl_model(seed) / "config.json",),
+        # the checkpoint of the last step: a run that resumed and trained nothing must not pass for a finished one
+        outputs=(layout.rl_model(seed) / "config.json", layout.rl(seed) / "checkpoints" / f"global_step_{rl_steps()}"),
         folder=layout.rl(seed),
         timeout_s=1_800,
         expected_s=480,

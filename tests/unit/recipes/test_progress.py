@@ -18,6 +18,13 @@ def test_a_training_run_says_step_reward_accuracy_tools_and_what_is_left(tmp_pat
 def test_fine_tuning_says_its_loss(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text(json.dumps({"step": 40, "data": {"train/loss": 1.25}}) + "\n")
     assert training_progress(tmp_path)() == Progress("step 40, loss 1.250")
+    assert training_progress(tmp_path, 200)() == Progress("step 40/200, loss 1.250", done=0.2)
+
+
+def test_what_is_left_follows_from_the_share_done() -> None:
+    assert Progress("", done=0.2).seconds_left(30.0) == 120.0
+    assert Progress("", remaining_s=7.0, done=0.2).seconds_left(30.0) == 7.0
+    assert Progress("").seconds_left(30.0) is None
 
 
 def test_before_the_first_step_there_is_nothing_to_say(tmp_path: Path) -> None:

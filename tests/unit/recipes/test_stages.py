@@ -6,7 +6,7 @@ import pytest
 
 from codedance_verl.config import compose_config
 from codedance_verl.errors import UserError
-from recipes.cpu_demo.stages import Stage, parse_seeds, plan, rl_steps
+from recipes.cpu_demo.stages import Stage, parse_seeds, plan, rl_steps, sft_steps
 
 OUT = Path("/nonexistent/demo")
 
@@ -42,23 +42,26 @@ def test_seeds_differ_in_seed_and_folder() -> None:
     assert first.folder != second.folder
 
 
-def test_rl_ends_with_the_checkpoint_of_its_last_step() -> None:
-    (output,) = named()["rl_seed0"].outputs
-    assert f"global_step_{rl_steps()}" in output.parts
-    assert f"actor_rollout_ref.model.path={output.parent}" in named()["eval_seed0"].command
+def test_rl_ends_with_its_model_and_the_checkpoint_of_its_last_step() -> None:
+    model, checkpoint = named()["rl_seed0"].outputs
+    assert checkpoint.name == f"global_step_{rl_steps()}"
+    assert f"actor_rollout_ref.model.path={model.parent}" in named()["eval_seed0"].command
 
 
 def test_only_training_resumes_and_every_stage_is_bounded() -> None:
     stages = named()
-    assert [name for name, stage in stages.items() if stage.resumable] == ["rl_seed0", "rl_seed1"]
+    assert [name for name, stage in stages.items() if stage.resumable] == ["sft", "rl_seed0", "rl_seed1"]
     assert all(stage.expected_s < stage.timeout_s <= 1_800 for stage in stages.values())
 
 
-@pytest.mark.parametrize(("stage", "config"), [("rl_seed0", "train"), ("eval_seed0", "evaluate")])
-def test_the_configuration_knows_every_key_of_the_commands(stage: str, config: str) -> None:
-    overrides = named()[stage].command[3:]
-    composed = compose_config(config, list(overrides))
-    assert composed.sandbox.backend == "docker" and composed.trainer.total_training_steps == rl_steps()
+@pytest.mark.parametrize(
+    ("stage", "config", "steps"),
+    [("sft", "sft", sft_steps()), ("rl_seed0", "train", rl_steps()), ("eval_seed0", "evaluate", rl_steps())],
+)
+def test_the_configuration_knows_every_key_of_the_commands(stage: str, config: str, steps: int) -> None:
+    composed = compose_config(config, list(named()[stage].command[3:]))
+    assert composed.trainer.total_training_steps == steps
+    assert composed.run_dir == str(named()[stage].folder)
 
 
 def test_seeds_are_read() -> None:

@@ -1,0 +1,29 @@
+"""Makes the demo's model: `python -m recipes.cpu_demo.tiny_model --data sft.parquet --out folder`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from codedance_verl.errors import UserError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Builds a tiny Qwen2.5-VL with random weights.")
+    parser.add_argument("--data", type=Path, required=True, help="demonstrations, whose text makes the tokenizer")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the model, in Hugging Face format")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the weights (default: 0)")
+    options = parser.parse_args(arguments)
+    from codedance_verl.models.tiny import build_tiny_model  # imports torch: --help should not wait for it
+
+    try:
+        build_tiny_model(options.data, options.out, seed=options.seed)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
