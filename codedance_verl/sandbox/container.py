@@ -77,7 +77,7 @@ class DockerLauncher:
                 network_mode="none",
                 read_only=True,
                 tmpfs={
-                    SCRATCH: f"rw,nosuid,nodev,noexec,size={config.scratch_mb}m,nr_inodes={_SCRATCH_INODES},mode=1733"
+                    SCRATCH: f"rw,nosuid,nodev,noexec,size={config.scratch_mb}m,nr_inodes={_SCRATCH_INODES},mode=1777"
                 },
                 shm_size=_SHARED_MEMORY,
                 volumes={str(socket_directory): {"bind": CONTAINER_SOCKET_DIRECTORY, "mode": "ro"}},

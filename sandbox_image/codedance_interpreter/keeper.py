@@ -129,6 +129,13 @@ def _uid_span() -> int:
     return 1 << 16
 
 
+def _close_listings(root: str) -> None:
+    """Let sessions make files in the shared folders of the container, but not see what others have there."""
+    for folder in (root, "/dev/shm"):
+        with contextlib.suppress(OSError):
+            Path(folder).chmod(0o1733)
+
+
 def _process_count() -> int:
     return sum(entry.name.isdigit() for entry in Path("/proc").iterdir())
 
@@ -164,7 +171,9 @@ def main() -> None:
     signal.set_wakeup_fd(its.fileno(), warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    if os.getpid() != 1:
+    if os.getpid() == 1:
+        _close_listings(given.root)
+    else:
         reach.adopt_orphans()
     Keeper(Place(given.socket, given.name, given.root, given.own_uids)).serve(mine)
 

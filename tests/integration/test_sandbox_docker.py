@@ -1,0 +1,342 @@
+"""What only containers give: isolation, and recovery from the loss of any part."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import pytest_asyncio
+
+from codedance_verl.sandbox import reaper
+from codedance_verl.sandbox.config import SandboxConfig
+from codedance_verl.sandbox.node import SandboxNode
+from codedance_verl.sandbox.pool import SandboxPool, SandboxSession, UnknownSession
+from codedance_verl.types import ExecutionStatus
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow, pytest.mark.docker]
+
+CONFIG = SandboxConfig(
+    backend="docker",
+    containers=2,
+    sessions_per_container=8,
+    cell_timeout_s=30.0,
+    queue_timeout_s=60.0,
+    lease_ttl_s=600.0,
+    memory_mb=640,
+    session_memory_mb=256,
+    session_processes=16,
+    scratch_mb=32,
+)
+GONE_SECONDS = 15.0
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def node(sandbox_image: str) -> AsyncIterator[SandboxNode]:
+    """Two containers, shared by the tests of this file."""
+    node = SandboxNode(CONFIG)
+    await node.start()
+    await until(lambda: len(node.stats()["interpreters"]) == 2, 60)
+    yield node
+    await node.shutdown()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def session(node: SandboxNode) -> AsyncIterator[SandboxSession]:
+    async with SandboxPool([node]).session() as session:
+        yield session
+
+
+async def until(condition: object, seconds: float) -> None:
+    """Wait until `condition()` holds; fails when it does not within `seconds`."""
+    assert callable(condition)
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds:g} s"
+        await asyncio.sleep(0.05)
+
+
+def containers_of(engine: DockerClient, pid: int) -> list[str]:
+    """Names of the containers, running or not, whose owner is process `pid`."""
+    owners = {item.name: reaper.owner_of(item) for item in reaper.list_containers(engine)}
+    return [str(name) for name, owner in owners.items() if owner is not None and owner.pid == pid]
+
+
+async def pid_of_zygote(engine: DockerClient, name: str) -> int:
+    processes = engine.containers.get(name).top(ps_args="-eo pid,ppid,uid")["Processes"]
+    roots = [(int(pid), int(parent)) for pid, parent, uid in processes if uid == "0"]
+    keeper = next(pid for pid, parent in roots if parent not in dict(roots))
+    return next(pid for pid, parent in roots if parent == keeper)
+
+
+async def test_a_session_has_a_uid_of_its_own_and_no_capability(node: SandboxNode) -> None:
+    uids = []
+    for _ in range(2):
+        async with SandboxPool([node]).session() as session:
+            told = await session.run(
+                "import os\nwith open('/proc/self/status') as f: s = dict(l.split(':', 1) for l in f)\n"
+                "print(os.getuid(), *s['Uid'].split(), *s['Gid'].split(), s['Groups'].strip() or '-')\n"
+                "print(*{s[k].strip() for k in ('CapEff', 'CapPrm', 'CapInh', 'CapAmb')}, s['NoNewPrivs'].strip())"
+            )
+            first, second = told.stdout.splitlines()
+            assert len(set(first.split()[:-1])) == 1 and first.endswith("-")
+            assert second == "0000000000000000 1"
+            uids.append(int(first.split()[0]))
+    assert min(uids) >= 10_000 and uids[0] != uids[1]
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        "import socket; socket.create_connection(('1.1.1.1', 53), timeout=3)",
+        "import socket; socket.create_connection(('172.17.0.1', 22), timeout=3)",
+        "import socket; socket.socket(socket.AF_UNIX).connect('/run/codedance/host.sock')",
+        "import urllib.request; urllib.request.urlopen('http://169.254.169.254/', timeout=3)",
+        "open('/etc/passwd', 'a')",
+        "open('/opt/codedance/program/codedance_interpreter/cell.py', 'a')",
+        "open('/run/codedance/x', 'w')",
+        "open('/proc/1/environ').read()",
+        "open('/proc/1/mem', 'rb').read(1)",
+        "open(f'/proc/{__import__(\"os\").getppid()}/mem', 'rb').read(1)",
+        "import os; os.listdir('/tmp')",
+        "import os; os.listdir('/dev/shm')",
+        "import os; os.setuid(0)",
+        "import os; os.kill(1, 9)",
+        "import os; os.chroot('.')",
+        "import os; os.mknod('disk', 0o60600, os.makedev(8, 0))",
+        "import ctypes\nassert ctypes.CDLL(None).mount(b'none', b'/tmp', b'tmpfs', 0, None) == 0",
+        "import ctypes\nassert ctypes.CDLL(None).unshare(0x10000000) == 0",
+        "import resource; resource.setrlimit(resource.RLIMIT_NPROC, (999, 999))",
+        "open('large', 'wb').write(bytes(100 << 20))",
+    ],
+)
+async def test_what_is_forbidden_fails(session: SandboxSession, attempt: str) -> None:
+    execution = await session.run(attempt)
+    assert execution.status is ExecutionStatus.ERROR, execution
+    assert (await session.run("1")).status is ExecutionStatus.OK
+
+
+async def test_only_the_loopback_interface_exists(session: SandboxSession) -> None:
+    assert (await session.run("import os; os.listdir('/sys/class/net')")).stdout == "['lo']\n"
+
+
+async def test_a_session_cannot_reach_another_one_in_its_container(node: SandboxNode) -> None:
+    pool = SandboxPool([node])
+    async with pool.session() as first, pool.session() as second, pool.session() as third:
+        sessions = [first, second, third]
+        by_load = [node._sessions[item.session_id].where for item in sessions]
+        pairs = [
+            (one, two)
+            for one in range(3)
+            for two in range(3)
+            if one != two and by_load[one] and by_load[two] and by_load[one][0] is by_load[two][0]  # type: ignore[index]
+        ]
+        assert pairs, "two of three sessions share one of two containers"
+        attacker, victim = pairs[0]
+        told = await sessions[victim].run(
+            "import os\nopen('private.txt', 'w').write('secret'); open('/tmp/shared.txt', 'w').write('secret')\n"
+            "print(os.getpid(), os.getcwd())"
+        )
+        pid, folder = told.stdout.split()
+        for attempt in (
+            f"import os; os.kill({pid}, 9)",
+            f"import os; os.listdir('{folder}')",
+            f"open('{folder}/private.txt').read()",
+            "open('/tmp/shared.txt').read()",
+            f"open('/proc/{pid}/environ').read()",
+            f"import os; os.listdir('/proc/{pid}/fd')",
+        ):
+            denied = await sessions[attacker].run(attempt)
+            assert denied.error is not None and denied.error.kind == "PermissionError", attempt
+        assert (await sessions[victim].run("open('private.txt').read()")).stdout == "'secret'\n"
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass",
+        "import os\nfor _ in range(10):\n    if os.fork() == 0:\n        x = [bytearray(b'x' * (200 << 20))]\n"
+        "        while True: pass\nwhile True: pass",
+        "import os\nfor n in range(10_000): open(f'/tmp/{os.getpid()}-{n}', 'wb').write(bytes(1 << 20))",
+        "import subprocess\nwhile True: subprocess.Popen(['sleep', '100'], start_new_session=True)",
+    ],
+)
+async def test_a_bomb_harms_nobody_else(node: SandboxNode, bomb: str) -> None:
+    pool = SandboxPool([node])
+    async with pool.session() as bystander, pool.session() as other, pool.session() as bomber:
+        for witness in (bystander, other):
+            await witness.run("x = 1")
+        execution = await bomber.run(bomb, timeout_s=2.0)
+        assert execution.status in (ExecutionStatus.ERROR, ExecutionStatus.TIMEOUT, ExecutionStatus.KILLED)
+        for witness in (bystander, other):
+            assert (await witness.run("x")).stdout == "1\n"
+        assert (await bomber.run("2")).status in (ExecutionStatus.OK, ExecutionStatus.KILLED)
+
+
+async def test_files_and_processes_go_with_their_session(node: SandboxNode, docker_engine: DockerClient) -> None:
+    pool = SandboxPool([node])
+    async with pool.session() as session:
+        told = await session.run(
+            "import os\nopen('/tmp/left.bin', 'wb').write(bytes(1 << 20)); open('/dev/shm/left', 'w').write('x')\n"
+            "print(os.getuid())"
+        )
+    uid = told.stdout.strip()
+    names = list(node.stats()["interpreters"])
+
+    def leftovers() -> str:
+        listing = [docker_engine.containers.get(name).exec_run(["ls", "-lnR", "/tmp", "/dev/shm"]) for name in names]
+        running = [docker_engine.containers.get(name).top(ps_args="-eo pid,uid")["Processes"] for name in names]
+        return " ".join([item.output.decode() for item in listing] + [str(item) for item in running])
+
+    await until(lambda: uid not in leftovers(), 5)
+
+
+async def test_a_dead_container_costs_its_own_sessions_only(node: SandboxNode, docker_engine: DockerClient) -> None:
+    pool = SandboxPool([node])
+    async with pool.session() as one, pool.session() as two:
+        await one.run("x = 1")
+        await two.run("x = 1")
+        where = [node._sessions[item.session_id].where for item in (one, two)]
+        assert where[0] is not None and where[1] is not None and where[0][0] is not where[1][0]
+        running = asyncio.create_task(one.run("import time; time.sleep(20)"))
+        await asyncio.sleep(0.3)
+        started = time.monotonic()
+        docker_engine.containers.get(where[0][0].name).kill()
+        assert (await running).status is ExecutionStatus.KILLED
+        assert time.monotonic() - started < 3
+        assert (await two.run("x")).stdout == "1\n"
+        assert (await one.run("'x' in globals()")).stdout == "False\n"
+    await until(lambda: len(node.stats()["interpreters"]) == 2, 60)
+    assert where[0][0].name not in node.stats()["interpreters"]
+
+
+async def test_a_session_lost_between_calls_is_told_before_it_goes_on(
+    node: SandboxNode, docker_engine: DockerClient
+) -> None:
+    async with SandboxPool([node]).session() as session:
+        await session.run("x = 1")
+        where = node._sessions[session.session_id].where
+        assert where is not None
+        docker_engine.containers.get(where[0].name).kill()
+        await until(where[0].dead.is_set, 5)
+        told = await session.run("y = x + 1")
+        assert told.status is ExecutionStatus.KILLED and told.error is not None and "gone" in told.error.message
+        assert (await session.run("5")).stdout == "5\n"
+    await until(lambda: len(node.stats()["interpreters"]) == 2, 60)
+
+
+async def test_the_loss_of_a_zygote_costs_no_session(node: SandboxNode, docker_engine: DockerClient) -> None:
+    pool = SandboxPool([node])
+    async with pool.session() as session:
+        await session.run("x = 1")
+        where = node._sessions[session.session_id].where
+        assert where is not None
+        os.kill(await pid_of_zygote(docker_engine, where[0].name), signal.SIGKILL)
+        await until(lambda: not where[0].ready.is_set(), 5)
+        assert (await session.run("x")).stdout == "1\n"
+        async with pool.session() as fresh:
+            assert (await fresh.run("2")).stdout == "2\n"
+        await until(where[0].ready.is_set, 60)
+        assert not where[0].dead.is_set()
+
+
+async def test_forgotten_sessions_end_with_their_lease(node: SandboxNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    forgotten = await node.open()
+    node._sessions[forgotten].used_at -= CONFIG.lease_ttl_s + 1
+    monkeypatch.setattr(node, "config", replace(CONFIG, lease_ttl_s=1.0))
+    node._spawn(node._end_stale_leases())
+    await until(lambda: node.stats()["sessions"] == 0, 5)
+    monkeypatch.undo()
+    with pytest.raises(UnknownSession):
+        await node.run(forgotten, "1")
+
+
+async def test_containers_are_hardened(node: SandboxNode, docker_engine: DockerClient) -> None:
+    for name in node.stats()["interpreters"]:
+        details = docker_engine.containers.get(name).attrs
+        host = details["HostConfig"]
+        assert host["NetworkMode"] == "none" and host["ReadonlyRootfs"] and not host["Privileged"]
+        assert host["CapDrop"] == ["ALL"] and sorted(cap.removeprefix("CAP_") for cap in host["CapAdd"]) == [
+            "SETGID",
+            "SETUID",
+        ]
+        assert "no-new-privileges:true" in host["SecurityOpt"]
+        assert host["Memory"] == host["MemorySwap"] == CONFIG.memory_mb << 20 and host["PidsLimit"] == CONFIG.pids
+        assert all(mount["RW"] is False for mount in details["Mounts"])
+        assert not any("TOKEN" in item or "HOME=/root" in item for item in details["Config"]["Env"])
+
+
+OWNER = """
+import asyncio, sys
+from codedance_verl.sandbox.config import SandboxConfig
+from codedance_verl.sandbox.node import SandboxNode
+
+async def main():
+    node = SandboxNode(SandboxConfig(backend="docker", containers=1))
+    await node.start()
+    running = [asyncio.create_task(node.run(await node.open(), "while True: pass")) for _ in range(3)]
+    await asyncio.sleep(1)
+    print("running", flush=True)
+    await asyncio.sleep(600)
+
+asyncio.run(main())
+"""
+
+
+async def test_kill_9_of_the_owner_leaves_no_container(sandbox_image: str, docker_engine: DockerClient) -> None:
+    owner = subprocess.Popen([sys.executable, "-c", OWNER], stdout=subprocess.PIPE, text=True)
+    assert owner.stdout is not None
+    try:
+        assert await asyncio.wait_for(asyncio.to_thread(owner.stdout.readline), 120) == "running\n"
+        assert containers_of(docker_engine, owner.pid)
+    finally:
+        owner.kill()
+        owner.wait()
+    await until(lambda: not containers_of(docker_engine, owner.pid), GONE_SECONDS)
+
+
+async def test_the_reaper_removes_what_dead_owners_left_and_nothing_else(
+    sandbox_image: str, docker_engine: DockerClient
+) -> None:
+    here = reaper.Owner.current()
+    dead = replace(here, started=here.started + 1)
+    made = [docker_engine.containers.create(sandbox_image, labels=reaper.labels(owner)) for owner in (here, dead)]
+    try:
+        removed = reaper.remove_orphans(docker_engine)
+        assert made[1].name in removed and made[0].name not in removed
+        assert made[0].name in {item.name for item in reaper.list_containers(docker_engine)}
+    finally:
+        for container in made:
+            reaper.remove_container(docker_engine, container.name)
+
+
+async def test_the_command_line_runs_cells_of_one_session(sandbox_image: str, tmp_path: Path) -> None:
+    for name, code in {"a.py": "x = 2", "b.py": "print(x)\ninput_image", "c.py": "1/0"}.items():
+        (tmp_path / name).write_text(code)
+    from PIL import Image
+
+    Image.new("RGB", (12, 8)).save(tmp_path / "in.png")
+    script = "from codedance_verl.sandbox.cli import sandbox_app; sandbox_app()"
+    command = [sys.executable, "-c", script, "run", "a.py", "b.py", "c.py", "--image", "in.png", "--json"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = await asyncio.to_thread(
+        subprocess.run, command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+    )
+    first, second, third = (json.loads(line) for line in done.stdout.splitlines())
+    assert done.returncode == 1
+    assert [item["status"] for item in (first, second, third)] == ["no_output", "ok", "error"]
+    assert second["stdout"] == "2\n" and third["error"]["kind"] == "ZeroDivisionError"
+    (image,) = second["images"]
+    assert (image["width"], image["height"]) == (12, 8) and (tmp_path / image["path"]).is_file()

@@ -1,0 +1,112 @@
+"""The pool in a Ray job: found by workers, released by them, and gone with the driver."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from codedance_verl.sandbox import reaper
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
+
+START_SECONDS = 150
+GONE_SECONDS = 20.0
+
+DRIVER = """
+import asyncio, json, sys, time
+import ray
+from codedance_verl.sandbox.pool import SandboxInputError, SandboxPool, get_or_start_pool
+
+CONFIG = {"backend": "docker", "containers": 1, "cell_timeout_s": 20.0}
+
+SHOW = "from PIL import Image; Image.new('L', (9, 9))"
+
+class Worker:
+    async def trajectory(self):
+        pool = SandboxPool.connect(CONFIG)
+        async with pool.session() as session:
+            cells = [await session.run(code) for code in ("x = 40", "x + 2", "1/0", SHOW)]
+        return [(cell.status.value, cell.stdout, len(cell.images)) for cell in cells]
+
+    async def broken_image(self):
+        try:
+            async with SandboxPool.connect(CONFIG).session(b"junk"):
+                return "opened"
+        except SandboxInputError as error:
+            return type(error).__name__
+
+    async def cancelled(self):
+        async def hang():
+            async with SandboxPool.connect(CONFIG).session() as session:
+                await session.run("while True: pass")
+        task = asyncio.create_task(hang())
+        await asyncio.sleep(1)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+pool = get_or_start_pool(CONFIG)
+worker = ray.remote(num_cpus=0)(Worker).remote()
+results = {"trajectory": ray.get(worker.trajectory.remote(), timeout=60)}
+results["broken"] = ray.get(worker.broken_image.remote(), timeout=60)
+ray.get(worker.cancelled.remote(), timeout=60)
+deadline = time.monotonic() + 10
+while any(pool.stats()[0]["interpreters"].values()) and time.monotonic() < deadline:
+    time.sleep(0.1)
+results["stats"] = pool.stats()
+print("RESULT " + json.dumps(results), flush=True)
+time.sleep(600)
+"""
+
+
+def ours(engine: DockerClient, since: float) -> set[str]:
+    """Names of the project's containers created since then by anyone but this process."""
+    found = set()
+    for container in reaper.list_containers(engine):
+        owner = reaper.owner_of(container)
+        if owner is not None and owner.pid != os.getpid() and int(container.labels[reaper.CREATED_LABEL]) >= int(since):
+            found.add(container.name)
+    return found
+
+
+def test_workers_share_the_pool_and_it_ends_with_the_driver(sandbox_image: str, docker_engine: DockerClient) -> None:
+    since = time.time()
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    driver = subprocess.Popen(
+        [sys.executable, "-c", DRIVER], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        results = _result_of(driver)
+        names = set(results["stats"][0]["interpreters"])
+        assert names <= ours(docker_engine, since)
+    finally:
+        driver.kill()
+        driver.communicate()
+    assert results["trajectory"] == [["no_output", "", 0], ["ok", "42\n", 0], ["error", "", 0], ["ok", "", 1]]
+    assert results["broken"] == "SandboxInputError"
+    assert results["stats"][0]["sessions"] == 0 and set(results["stats"][0]["interpreters"].values()) == {0}
+    deadline = time.monotonic() + GONE_SECONDS
+    while names & ours(docker_engine, since):
+        assert time.monotonic() < deadline, "containers outlive the driver"
+        time.sleep(0.2)
+
+
+def _result_of(driver: subprocess.Popen[str]) -> dict[str, list]:  # type: ignore[type-arg]
+    """What the driver printed after the mark; its stderr when it ended before."""
+    assert driver.stdout is not None
+    deadline = time.monotonic() + START_SECONDS
+    for line in driver.stdout:
+        if line.startswith("RESULT "):
+            return dict(json.loads(line.removeprefix("RESULT ")))
+        assert time.monotonic() < deadline
+    raise AssertionError(driver.communicate()[1][-3000:])
