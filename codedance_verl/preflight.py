@@ -72,12 +72,21 @@ def _check_model(config: DictConfig) -> None:
 
 
 def _check_data(config: DictConfig) -> None:
-    from codedance_verl.data.schema import check_files
+    """Read every record. With `skip_bad_records` the good ones are copied to `<run_dir>/data` and used from there."""
+    from codedance_verl.data.schema import check_files, keep_good_rows
 
     for key in ("train_files", "val_files"):
         files = config.data[key]
-        paths = [files] if isinstance(files, str) else list(files)
-        check_files([Path(path) for path in paths], skip_bad_records=bool(config.skip_bad_records))
+        paths = [Path(path) for path in ([files] if isinstance(files, str) else files)]
+        skipped = check_files(paths, skip_bad_records=bool(config.skip_bad_records))
+        if not skipped:
+            continue
+        for line in skipped:
+            print(f"skipped: {line}", flush=True)
+        copies = [Path(config.run_dir) / "data" / f"{key}_{index}.parquet" for index in range(len(paths))]
+        for path, copy in zip(paths, copies, strict=True):
+            keep_good_rows(path, copy)
+        config.data[key] = [str(copy) for copy in copies]
 
 
 def _check_engine(config: DictConfig) -> None:

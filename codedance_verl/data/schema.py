@@ -157,6 +157,28 @@ def check_files(paths: Iterable[str | Path], skip_bad_records: bool = False) -> 
     return tuple(line for path in paths for line in check_file(path, skip_bad_records)[1])
 
 
+def keep_good_rows(path: str | Path, target: str | Path) -> tuple[str, ...]:
+    """Copy the good rows of a file of RL records to `target`, unchanged; returns a line for each row left out.
+
+    Raises UserError where no row is good.
+    """
+    path = Path(path)
+    table = pq.read_table(path)
+    good: list[int] = []
+    skipped: list[str] = []
+    for number, row in enumerate(_rows(path)):
+        try:
+            _parse_row(row, path.parent)
+            good.append(number)
+        except _BadRow as fault:
+            skipped.append(_describe(path, number, fault, skip_bad_records=True))
+    if not good:
+        raise UserError(f"{path} holds no usable record; make or download it again")
+    Path(target).parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table.take(good), target)
+    return tuple(skipped)
+
+
 def write_records(path: str | Path, records: Iterable[Record]) -> None:
     """Store records in the published schema, images as bytes. Only the `extra_info` keys of RECORD_SCHEMA are kept."""
     rows = [

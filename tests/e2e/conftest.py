@@ -41,7 +41,7 @@ def cold_start(tmp_path_factory: pytest.TempPathFactory) -> ColdStart:
     folder = tmp_path_factory.mktemp("cold_start")
     make_demo_data(folder / "data", seed=0, sizes=DemoSizes(sft=1_200, rl_train=64, rl_val=8, test=24, blank=4))
     tiny, data = folder / "tiny", folder / "data"
-    built = run_main("codedance_verl.models.tiny", "--data", str(data / "sft.parquet"), "--out", str(tiny))
+    built = run_main("recipes.cpu_demo.tiny_model", "--data", str(data / "sft.parquet"), "--out", str(tiny))
     assert built.returncode == 0
     trained = run_main(
         "codedance_verl.sft",
