@@ -7,6 +7,7 @@ import functools
 import http.server
 import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
@@ -87,6 +88,7 @@ def test_the_package_is_installed_in_its_version() -> None:
     assert metadata.version("codedance-verl") == __version__
 
 
+@pytest.mark.slow
 def test_torchvision_can_be_imported() -> None:
     """With the CPU build as it is, with the CUDA build through `platforms/torchvision_ops.py`."""
     code = "from torchvision import transforms; import torch; torch.ops.torchvision.nms"
@@ -267,3 +269,14 @@ def test_torch_comes_from_its_index_or_from_where_pip_looks(
         installer.install_cpu_torch(python, dict(pins))
     found = installed(python)
     assert (found["torch"], found["torchvision"]) == ("9.9+cpu", "8.8+cpu")
+
+
+@pytest.mark.parametrize(("ci", "outcome"), [("true", "1 error"), ("", "1 skipped")])
+def test_a_docker_test_without_an_engine(ci: str, outcome: str, tmp_path: Path) -> None:
+    """In CI it fails, elsewhere it is skipped; either way the reason is told."""
+    (tmp_path / "test_it.py").write_text("import pytest\n@pytest.mark.docker\ndef test_it() -> None:\n    pass\n")
+    command = [sys.executable, "-m", "pytest", "-c", "pyproject.toml", "-p", "tests.conftest", "-rs", str(tmp_path)]
+    environment = {**os.environ, "CI": ci, "DOCKER_HOST": "unix:///nonexistent.sock"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    assert outcome in done.stdout
+    assert "DOCKER_HOST=unix:///nonexistent.sock" in done.stdout
