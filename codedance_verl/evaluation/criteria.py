@@ -9,6 +9,7 @@ MAX_EASY_TOOL_RATE = 0.15
 MIN_HARD_TOOL_RATE = 0.85
 MIN_QUESTIONS = 300
 MIN_SEEDS = 2
+MAX_EXCLUDED = 0.02
 
 
 def criteria(
@@ -22,6 +23,7 @@ def criteria(
         "tool_rate_hard": _hard_tools(sft.hard.tool_rate, rl.hard.tool_rate),
         "questions": _at_least("held-out questions", MIN_QUESTIONS, gain.overall.accuracy.n),
         "seeds": _at_least("RL seeds", MIN_SEEDS, len(rl.seeds)),
+        "completeness": _completeness(max(sft.excluded.share, rl.excluded.share)),
     }
     if max_wall_s is not None:
         target = f"the whole run takes less than {max_wall_s / 60:.0f} minutes (figure in seconds)"
@@ -55,6 +57,11 @@ def _hard_tools(before: Figure, after: Figure) -> Criterion:
         after.value > MIN_HARD_TOOL_RATE or (before.value is not None and after.value > before.value)
     )
     return Criterion(target, passed, before.value, after.value, after.low, after.high)
+
+
+def _completeness(excluded: float) -> Criterion:
+    target = f"at most {MAX_EXCLUDED:.0%} of the test rollouts are missing, broken or without a verdict"
+    return Criterion(target, excluded <= MAX_EXCLUDED, None, excluded, None, None)
 
 
 def _at_least(what: str, least: int, found: int) -> Criterion:

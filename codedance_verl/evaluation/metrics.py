@@ -179,10 +179,12 @@ def _kinds(runs: Runs) -> list[str]:
 
 def _excluded(evaluations: Sequence[EvaluationRun]) -> Excluded:
     outcomes = [outcome for run in evaluations for outcome in run.outcomes]
+    missing = sum(len(run.missing) for run in evaluations)
     return Excluded(
+        total=len(outcomes) + missing,
         infrastructure=sum(outcome.infrastructure for outcome in outcomes),
         ungraded=sum(outcome.verdict is Verdict.UNGRADED and not outcome.infrastructure for outcome in outcomes),
-        missing=sum(len(run.missing) for run in evaluations),
+        missing=missing,
         cut_off=sum(run.cut_off for run in evaluations),
     )
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 380, 220
-COLOURS = 10
-"""The page defines the CSS variables --c0 to --c9."""
+COLOURS = 12
+"""The page defines the CSS variables --c0 to --c11."""
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 10, 10, 34
 _ROW = 34
@@ -19,7 +19,7 @@ Point = tuple[float, float | None]
 
 @dataclass(frozen=True)
 class Series:
-    """A line through (x, y) points; a point without y leaves a gap. `colour` is below COLOURS; thin lines get no legend."""
+    """A line through (x, y) points. A point without y leaves a gap; `colour` is below COLOURS; thin: no legend."""
 
     label: str
     points: Sequence[Point]

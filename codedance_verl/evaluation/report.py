@@ -59,19 +59,26 @@ class GroupFigures:
 
 @dataclass(frozen=True)
 class Excluded:
-    """Rollouts that no figure counts, all variants and seeds together, and why.
+    """Rollouts that figures do not count, all variants and seeds together, and why.
 
     Attributes:
+        total: rollouts there should be, the excluded ones among them.
         infrastructure: the sandbox or the engine failed; out of every figure.
         ungraded: no verdict on the answer; out of the accuracies alone.
         missing: rows of the test file that left no rollout.
         cut_off: lines of the log that a killed writer left unfinished.
     """
 
+    total: int
     infrastructure: int
     ungraded: int
     missing: int
     cut_off: int
+
+    @property
+    def share(self) -> float:
+        """Share of the rollouts that at least one figure had to do without."""
+        return (self.infrastructure + self.ungraded + self.missing) / self.total if self.total else 1.0
 
 
 @dataclass(frozen=True)

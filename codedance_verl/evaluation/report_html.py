@@ -295,7 +295,8 @@ def _code_style() -> str:
     """Colours of highlighted code for both modes."""
     light = HtmlFormatter(style="default").get_style_defs(".code")
     dark = HtmlFormatter(style="github-dark").get_style_defs(".code")
-    return f"{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}\n.code {{ background: none }}"
+    page = ".code { background: var(--page); color: var(--text) }"
+    return f"{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}\n{page}"
 
 
 def _pictures(images: Sequence[LoggedImage], folder: Path) -> tuple[str | None, ...]:

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import shutil
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -57,6 +58,20 @@ def choose_backend(asked: str) -> Backend:
             raise
         return Backend("process", str(error))
     return Backend("docker")
+
+
+def remove_orphan_containers(backend: Backend) -> None:
+    """Remove what dead processes left in the Docker engine; nothing where there is no engine any more."""
+    if backend.name != "docker":
+        return
+    from docker.errors import DockerException
+
+    from codedance_verl.sandbox import engine, reaper
+
+    if (client := engine.connect()) is not None:
+        with suppress(DockerException, OSError):
+            reaper.remove_orphans(client)
+        client.close()
 
 
 def describe(backend: Backend, out: Path, setup_s: float) -> Environment:

@@ -27,6 +27,7 @@ from recipes.cpu_demo.environment import (
     choose_backend,
     describe,
     read_environment,
+    remove_orphan_containers,
     write_environment,
 )
 from recipes.cpu_demo.runner import (
@@ -85,7 +86,10 @@ def _demo(options: argparse.Namespace, console: Console) -> int:
             check_free_space(out, MIN_FREE_BYTES)
             backend = choose_backend(options.sandbox)
             _prepare(out, backend, options.setup_seconds, console)
-            Runner(out, console).run(plan(out, seeds, backend.name))
+            try:
+                Runner(out, console).run(plan(out, seeds, backend.name))
+            finally:
+                remove_orphan_containers(backend)
     report = read_report(out / "report.json")
     _summarise(report, out, seeds, console)
     return EXIT_MISSED if options.strict and not report.all_passed else 0

@@ -61,6 +61,7 @@ def test_truncated_and_missing_rollouts_do_not_vanish() -> None:
     )
     assert figures.overall.accuracy.value == 0.5
     assert figures.excluded.missing == 2 and figures.excluded.cut_off == 1
+    assert figures.excluded.total == 4 and figures.excluded.share == 0.5
 
 
 def test_ungraded_answers_leave_the_accuracy_alone() -> None:

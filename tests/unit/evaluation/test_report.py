@@ -11,7 +11,7 @@ import pytest
 from codedance_verl.errors import UserError
 from codedance_verl.evaluation.build import ReportInputs, build_report, write_files
 from codedance_verl.evaluation.criteria import criteria
-from codedance_verl.evaluation.report import Figure, Report, parse_report, read_report, write_report
+from codedance_verl.evaluation.report import Excluded, Figure, Report, parse_report, read_report, write_report
 from tests.unit.evaluation.experiment import EASY, HARD, make_experiment
 
 
@@ -111,6 +111,15 @@ def test_another_schema_version_is_named(tmp_path: Path) -> None:
     (tmp_path / "report.json").write_text('{"schema_version": 99}')
     with pytest.raises(UserError, match="schema version 99, this code reads 1"):
         read_report(tmp_path / "report.json")
+
+
+@pytest.mark.parametrize(("missing", "passed"), [(6, True), (7, False)])
+def test_too_many_missing_rollouts_break_a_promise(report: Report, missing: int, passed: bool) -> None:
+    """At most 2 % of 300 rollouts."""
+    sft = replace(
+        report.sft, excluded=Excluded(total=300, infrastructure=1, ungraded=2, missing=missing - 3, cut_off=9)
+    )
+    assert criteria(sft, report.rl, report.gain, 1.0)["completeness"].passed is passed
 
 
 def test_json_holds_no_nan(report: Report) -> None:
