@@ -48,8 +48,11 @@ def run(config: DictConfig) -> Path:
     check(config)
     run_dir = Path(config.run_dir).resolve()
     write_resolved(config, run_dir)
+    if _last_step(run_dir) >= config.trainer.total_training_steps:
+        return export_model(run_dir)
     os.environ["TENSORBOARD_DIR"] = str(run_dir / "tensorboard")
     os.environ["VERL_FILE_LOGGER_PATH"] = str(run_dir / "metrics.jsonl")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # else a warning of no use here for every single sample
     _join_process_group_of_one()
     from codedance_verl import plugin
 
@@ -61,33 +64,44 @@ def run(config: DictConfig) -> Path:
 
 
 def check(config: DictConfig) -> None:
-    """Check disk, model folder and every demonstration. Raises UserError at the first thing found wrong."""
-    from codedance_verl.data.schema import check_files
+    """Check values, disk, model folder and every demonstration. Raises UserError at the first thing found wrong."""
+    from codedance_verl.data.schema import check_file
     from codedance_verl.preflight import check_output_folder
 
     for key in ("model.path", "data.train_files"):
         if not OmegaConf.select(config, key):
             raise UserError(f"{key}: no value given; add {key}=... to the command")
+    steps = config.trainer.total_training_steps
+    if not isinstance(steps, int) or steps < 1:
+        raise UserError(f"trainer.total_training_steps={steps}: must be a whole number of at least 1")
     check_output_folder(Path(config.run_dir))
     path = str(config.model.path)
     if path.startswith((".", "/", "~")) and not (Path(path).expanduser() / "config.json").is_file():
         raise UserError(f"model.path={path}: no config.json there; give a Hugging Face model folder")
     files = config.data.train_files
-    check_files([files] if isinstance(files, str) else list(files))
+    usable = sum(check_file(file)[0] for file in ([files] if isinstance(files, str) else files))
+    if usable < config.data.train_batch_size:
+        raise UserError(
+            f"data.train_batch_size={config.data.train_batch_size}: there are only {usable} demonstrations; "
+            "make more or lower it"
+        )
 
 
 def export_model(run_dir: Path) -> Path:
     """Copy the Hugging Face folder of the last checkpoint to `<run_dir>/model`; returns that."""
-    tracker = run_dir / "checkpoints" / "latest_checkpointed_iteration.txt"
-    if not tracker.is_file():
-        raise UserError(f"{run_dir}: no checkpoint was written; set trainer.total_training_steps to at least 1")
-    last = run_dir / "checkpoints" / f"global_step_{tracker.read_text().strip()}" / "huggingface"
+    last = run_dir / "checkpoints" / f"global_step_{_last_step(run_dir)}" / "huggingface"
     partial, final = run_dir / "model.partial", run_dir / "model"
     shutil.rmtree(partial, ignore_errors=True)
     shutil.copytree(last, partial)
     shutil.rmtree(final, ignore_errors=True)
     partial.rename(final)
     return final
+
+
+def _last_step(run_dir: Path) -> int:
+    """The step of the last complete checkpoint, 0 where there is none."""
+    tracker = run_dir / "checkpoints" / "latest_checkpointed_iteration.txt"
+    return int(tracker.read_text()) if tracker.is_file() else 0
 
 
 def _resolve(config: DictConfig) -> DictConfig:

@@ -49,7 +49,7 @@ DEMO_MIXTURE = Mixture()
 
 _BEFORE_CODE = {
     "easy": ("Let me check a pixel.", "I read one pixel to be sure."),
-    "hard": ("Code can measure this.", "I use code to be exact."),
+    "hard": ("I use code to find {focus}.", "Code can tell: {focus}."),
 }
 _AFTER_PRINT = ("The output is {answer}.", "It printed {answer}.")
 _AFTER_LOOK = ("Now I can answer.", "Now I can see it.")
@@ -104,7 +104,7 @@ def demonstrate(rng: np.random.Generator, task: Task, mixture: Mixture = DEMO_MI
     executions = run_program(program, task.image)
     turns: list[Message] = [question]
     for cell, execution in zip(program, executions, strict=True):
-        thought = choose(rng, _BEFORE_CODE[task.difficulty])
+        thought = choose(rng, _BEFORE_CODE[task.difficulty]).format(focus=task.focus)
         turns.append(Message("assistant", f"{render_think(thought)}\n{render_code(cell)}"))
         turns.append(Message("user", observation_text(execution)))
     answer = _answer_after(rng, task, executions[-1], flawed)

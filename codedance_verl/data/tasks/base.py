@@ -50,12 +50,14 @@ class Task:
     """One question about one picture, with code that answers it and code that plausibly fails to.
 
     `right_code` programs are checked to print `answer` (for `search`: to show where it can be read).
+    `focus` is the word or two of the question on which the code depends.
     `flawed_code` programs run, and mostly lead elsewhere. `guesses` are answers somebody who did not look could give.
     """
 
     kind: str
     difficulty: Difficulty
     question: str
+    focus: str
     answer: str
     image: Image.Image
     right_code: tuple[Program, ...]

@@ -59,6 +59,7 @@ def generate(rng: np.random.Generator, split: Split, size: int) -> Task:
         kind=KIND,
         difficulty="hard",
         question=COUNT_PHRASINGS.pick(rng, split, colour=colour, things=choose(rng, _THINGS)),
+        focus=colour,
         answer=str(count),
         image=add_noise(rng, Image.fromarray(pixels), 8),
         right_code=count_right_code(colour),

@@ -47,6 +47,7 @@ def _by_colour(rng: np.random.Generator, split: Split, size: int) -> Task:
         kind=KIND,
         difficulty="hard",
         question=COUNT_PHRASINGS.pick(rng, split, colour=colour, things=f"{shape}s"),
+        focus=colour,
         answer=str(count),
         image=_draw(rng, objects, size),
         right_code=count_right_code(colour),
@@ -67,6 +68,7 @@ def _by_shape(rng: np.random.Generator, split: Split, size: int) -> Task:
         kind=KIND,
         difficulty="hard",
         question=_SHAPE_PHRASINGS.pick(rng, split, shape=shape),
+        focus=shape,
         answer=str(count),
         image=_draw(rng, [(name, choose(rng, COLOURS)) for name in shapes], size),
         right_code=(_program(_FILLED[shape]),),
@@ -88,7 +90,7 @@ def _program(condition: str) -> Program:
     lines = (
         "import numpy as np",
         "from skimage.measure import label, regionprops",
-        "a = np.array(input_image).astype(int)",
+        "a = np.array(input_image, int)",
         "m = abs(a - a[0, 0]).max(-1) > 60",
         f"print(sum({condition} for r in regionprops(label(m))))",
     )

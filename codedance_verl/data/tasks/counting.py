@@ -47,7 +47,7 @@ def count_program(colour: str, last: str = "print(label(m)[1])", *, mask: str | 
         "import numpy as np",
         "from PIL import ImageColor",
         "from scipy.ndimage import label",
-        "a = np.array(input_image).astype(int)",
+        "a = np.array(input_image, int)",
         mask,
         last,
     )
@@ -55,7 +55,7 @@ def count_program(colour: str, last: str = "print(label(m)[1])", *, mask: str | 
 
 
 def count_right_code(colour: str) -> tuple[Program, ...]:
-    return (count_program(colour), count_program(colour, "n = label(m)[1]\nprint(n)"))
+    return (count_program(colour),)
 
 
 def count_flawed_code(colour: str, others: tuple[str, ...]) -> tuple[Program, ...]:

@@ -68,6 +68,7 @@ def generate(rng: np.random.Generator, split: Split, size: int) -> Task:
         kind=KIND,
         difficulty="easy",
         question=_PHRASINGS.pick(rng, split),
+        focus="main colour",
         answer=colour,
         image=add_noise(rng, image, 16),
         right_code=((f"print(input_image.getpixel(({half}, {half})))",),),

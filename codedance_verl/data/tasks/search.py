@@ -51,6 +51,7 @@ def generate(rng: np.random.Generator, split: Split, size: int) -> Task:
         kind=KIND,
         difficulty="hard",
         question=_PHRASINGS.pick(rng, split, place=_PLACES[place]),
+        focus=_PLACES[place],
         answer=str(digit),
         image=image,
         right_code=((_crop_cell(place, size),), ("print(input_image.size)", _crop_cell(place, size))),
