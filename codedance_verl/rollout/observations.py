@@ -27,10 +27,14 @@ def clip_text(text: str, limit: int = MAX_STDOUT_CHARS) -> str:
 
 def _status_line(execution: Execution) -> str:
     match execution.status:
+        case ExecutionStatus.TIMEOUT if execution.error is not None:
+            return f"The code was stopped at its time limit. {execution.error.message}"
         case ExecutionStatus.TIMEOUT:
             return "The code was stopped at its time limit."
         case ExecutionStatus.KILLED:
             return "The interpreter was stopped; its variables are gone."
+        case ExecutionStatus.REJECTED if execution.error is not None:
+            return f"The code was not run: {execution.error.message}"
         case ExecutionStatus.REJECTED:
             return "The code was not run."
         case ExecutionStatus.ERROR if execution.error is not None:

@@ -68,6 +68,8 @@ class DockerLauncher:
                     "--root",
                     SCRATCH,
                     "--own-uids",
+                    "--preload",
+                    config.preload,
                 ],
                 name=name,
                 detach=True,
@@ -91,7 +93,7 @@ class DockerLauncher:
                 nano_cpus=int(config.cpus * 1e9) or None,
                 log_config=LogConfig(type="json-file", config={"max-size": "1m", "max-file": "1"}),
             )
-        except DockerException as error:
+        except (DockerException, OSError) as error:  # OSError: the engine itself cannot be reached
             raise SandboxUnavailable(f"container {name} does not start: {_reason(error)}") from None
 
     def remove(self, name: str) -> None:
@@ -117,5 +119,5 @@ class DockerLauncher:
             self._client = None
 
 
-def _reason(error: DockerException) -> str:
+def _reason(error: Exception) -> str:
     return str(error.explanation if isinstance(error, APIError) and error.explanation else error)[:300]

@@ -23,6 +23,7 @@ STOP_SECONDS = 20.0
 _BACKLOG = 1024
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0
 _PRIVATE = 0o600
+_FAILURES_TO_GIVE_UP = 3
 _logger = logging.getLogger(__name__)
 
 
@@ -38,7 +39,8 @@ class Fleet:
         self._connections: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self._directory = Path()
-        self._first_ready = asyncio.Event()
+        self._settled = asyncio.Event()  # the first interpreter is ready, or too many have failed to start
+        self._failures_to_start = 0
         self._stopped = False
         self.last_failure = ""
         self.restarts = 0
@@ -54,12 +56,12 @@ class Fleet:
         self._server = await asyncio.start_unix_server(self._accept, socket_path, backlog=_BACKLOG)
         socket_path.chmod(self._launcher.socket_mode)
         self._keepers = [asyncio.create_task(self._keep_one()) for _ in range(self._config.containers)]
-        try:
-            await asyncio.wait_for(self._first_ready.wait(), self._config.start_timeout_s)
-        except TimeoutError:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._settled.wait(), self._config.start_timeout_s)
+        if not self.load:
+            reason = self.last_failure or f"no interpreter was ready in {self._config.start_timeout_s:g} s"
             await self.stop()
-            reason = self.last_failure or "interpreters do not connect"
-            raise SandboxUnavailable(f"no sandbox came up in {self._config.start_timeout_s:g} s: {reason}") from None
+            raise SandboxUnavailable(f"no sandbox came up: {reason}")
 
     async def stop(self) -> None:
         """End all interpreters and remove what they ran in."""
@@ -140,8 +142,11 @@ class Fleet:
                 pause = _FIRST_PAUSE
                 await member.dead.wait()
                 self._note_failure(f"{name} has died")
-            except SandboxUnavailable as error:
-                self._note_failure(str(error))
+            except Exception as error:  # whatever it was, the node must try again as long as it lives
+                self._note_failure(str(error) or type(error).__name__)
+                self._failures_to_start += 1
+                if self._failures_to_start >= _FAILURES_TO_GIVE_UP * self._config.containers:
+                    self._settled.set()
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
             member.abandon()
@@ -203,5 +208,5 @@ class Fleet:
                 peer.close()
 
     def _zygote_is_ready(self) -> None:
-        self._first_ready.set()
+        self._settled.set()
         self._hand_out()

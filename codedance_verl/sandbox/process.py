@@ -51,6 +51,7 @@ class ProcessLauncher:
         matplotlib_cache.mkdir(exist_ok=True)
         command = [sys.executable, "-I", "-c", _BOOT.format(folder=str(image_folder()))]
         command += ["--socket", str(socket_directory / SOCKET_NAME), "--name", name, "--root", str(root)]
+        command += ["--preload", self._config.preload]
         command += ["--own-uids"] if self.own_uids else []
         environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "MPLCONFIGDIR": str(matplotlib_cache)}
         try:

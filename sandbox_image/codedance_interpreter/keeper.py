@@ -20,7 +20,7 @@ from typing import NoReturn
 
 from . import reach, wire
 from .wire import Message
-from .zygote import Place, connect, run
+from .zygote import PRELOADS, Place, connect, run
 
 ZYGOTE_STARTS = 5
 KILL_SECONDS = 2
@@ -164,6 +164,7 @@ def main() -> None:
     parser.add_argument("--name", required=True, help="name under which the host knows this interpreter")
     parser.add_argument("--root", required=True, help="directory that holds the sessions' working directories")
     parser.add_argument("--own-uids", action="store_true", help="give every session a uid of its own (needs root)")
+    parser.add_argument("--preload", choices=sorted(PRELOADS), default="light", help="libraries to import beforehand")
     given = parser.parse_args()
     mine, its = socket.socketpair()
     mine.setblocking(False)
@@ -175,7 +176,7 @@ def main() -> None:
         _close_listings(given.root)
     else:
         reach.adopt_orphans()
-    Keeper(Place(given.socket, given.name, given.root, given.own_uids)).serve(mine)
+    Keeper(Place(given.socket, given.name, given.root, given.own_uids, given.preload)).serve(mine)
 
 
 if __name__ == "__main__":

@@ -20,13 +20,13 @@ from typing import NoReturn
 from . import display, limits, reach, session, wire
 from .wire import Message
 
-REQUIRED = ("numpy", "PIL.Image", "PIL.ImageDraw", "PIL.ImageFont", "cv2", "matplotlib.pyplot")
-PRELOADED = (
-    *REQUIRED,
-    *("PIL.ImageEnhance", "PIL.ImageFilter", "PIL.ImageOps", "matplotlib.patches"),
-    *("scipy.ndimage", "scipy.optimize", "scipy.stats", "skimage.measure", "skimage.color", "skimage.filters"),
-    *("sympy", "pandas", "collections", "math", "statistics", "json", "re", "itertools", "functools", "subprocess"),
+LIGHT = (
+    *("numpy", "numpy.random", "numpy.linalg", "numpy.fft"),
+    *("PIL.Image", "PIL.ImageDraw", "PIL.ImageFont", "PIL.ImageOps", "PIL.ImageFilter", "PIL.ImageEnhance"),
+    *("cv2", "matplotlib.pyplot", "matplotlib.patches"),
 )
+FULL = (*LIGHT, "scipy.ndimage", "scipy.optimize", "scipy.stats", "skimage.measure", "sympy", "pandas")
+PRELOADS = {"light": LIGHT, "full": FULL}
 CONNECT_SECONDS = 10.0
 HIGHEST_OWN_DESCRIPTOR = 256
 
@@ -36,13 +36,15 @@ class Place:
     """Where this interpreter runs: the host's socket, the name the host knows it by, and how sessions are kept apart.
 
     `own_uids` is true in a container, where PID 1 is root and every session gets a uid. `root` holds the sessions'
-    working directories.
+    working directories. `preload` names the set of libraries imported before sessions are forked: each costs every cell
+    a little, since a fork copies what they have mapped, and spares the session that uses it the import.
     """
 
     socket_path: str
     name: str
     root: str
     own_uids: bool
+    preload: str
 
 
 def connect(place: Place, hello: Message) -> socket.socket:
@@ -58,7 +60,7 @@ def connect(place: Place, hello: Message) -> socket.socket:
 def run(place: Place) -> NoReturn:
     """Import the libraries, report to the host, and fork a session for every `open` request until the host leaves."""
     _bring_font_cache(place)
-    loaded = _preload()
+    loaded = _preload(PRELOADS[place.preload])
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # sessions are nobody's to wait for
     control = connect(place, {"role": "zygote", "pid": os.getpid(), "modules": loaded})
     while True:
@@ -79,18 +81,18 @@ def _bring_font_cache(place: Place) -> None:
         os.environ["MPLCONFIGDIR"] = str(folder)
 
 
-def _preload() -> list[str]:
+def _preload(names: tuple[str, ...]) -> list[str]:
     """Import what cells are likely to use and warm what is slow at first use; returns the modules that are there."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"  # a thread pool would not survive the fork, and sessions share few cores
     os.environ["MPLBACKEND"] = "Agg"
     loaded = []
-    for name in PRELOADED:
+    for name in names:
         try:
             importlib.import_module(name)
             loaded.append(name)
         except ImportError:
-            if name in REQUIRED:
+            if name in LIGHT:
                 raise
     _warm_up()
     display.install_hooks()

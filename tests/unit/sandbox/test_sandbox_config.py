@@ -25,6 +25,7 @@ def test_an_unknown_key_is_named_with_the_known_ones() -> None:
     ("key", "value", "allowed"),
     [
         ("backend", "podman", r"auto \| docker \| process"),
+        ("preload", "torch", r"light \| full"),
         ("image", " ", "tag of an image"),
         ("cell_timeout_s", 0, "0.05 to 3600"),
         ("cell_timeout_s", float("nan"), "a number"),
