@@ -11,6 +11,7 @@ import os
 import shutil
 import socket
 import sys
+import time
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -51,7 +52,7 @@ def run(config: DictConfig) -> Path:
     if _last_step(run_dir) >= config.trainer.total_training_steps:
         return export_model(run_dir)
     os.environ["TENSORBOARD_DIR"] = str(run_dir / "tensorboard")
-    os.environ["VERL_FILE_LOGGER_PATH"] = str(run_dir / "metrics.jsonl")
+    os.environ["VERL_FILE_LOGGER_PATH"] = str(_new_metrics_file(run_dir))
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # else a warning of no use here for every single sample
     _join_process_group_of_one()
     from codedance_verl import plugin
@@ -102,6 +103,13 @@ def _last_step(run_dir: Path) -> int:
     """The step of the last complete checkpoint, 0 where there is none."""
     tracker = run_dir / "checkpoints" / "latest_checkpointed_iteration.txt"
     return int(tracker.read_text()) if tracker.is_file() else 0
+
+
+def _new_metrics_file(run_dir: Path) -> Path:
+    """A new file for each start of a run, ordered by name: verl's file logger truncates what it finds."""
+    folder = run_dir / "metrics"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{time.time_ns()}.jsonl"
 
 
 def _resolve(config: DictConfig) -> DictConfig:

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from codedance_verl.config import compose_config
+from codedance_verl.data.demo_set import DemoSizes, make_demo_data
+from codedance_verl.errors import UserError
+from codedance_verl.sft import check, export_model, main
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("sft")
+    data = make_demo_data(folder, sizes=DemoSizes(sft=20, rl_train=1, rl_val=1, test=1, blank=0))
+    (folder / "config.json").write_text("{}")
+    return {"run_dir": str(folder / "run"), "data.train_files": str(data.sft), "model.path": str(folder)}
+
+
+def _check(inputs: dict[str, str], **changes: str) -> None:
+    values = {**inputs, **{key.replace("__", "."): value for key, value in changes.items()}}
+    check(compose_config("sft", [f"{key}={value}" for key, value in values.items()]))
+
+
+def test_good_inputs_pass_and_the_cpu_trains_in_fp32(inputs: dict[str, str]) -> None:
+    _check(inputs)
+    config = compose_config("sft", ["hardware=cpu", *(f"{key}={value}" for key, value in inputs.items())])
+    assert (config.engine.dtype, config.engine.mixed_precision.param_dtype) == ("float32", "fp32")
+    assert config.model.override_config.attn_implementation == "sdpa"
+    assert config.trainer.device == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model__path": "null"}, r"^model.path: no value given; add model.path="),
+        ({"data__train_files": "null"}, r"^data.train_files: no value given"),
+        ({"model__path": "/nowhere"}, r"model.path=/nowhere: no config.json there"),
+        ({"data__train_files": "/nowhere.parquet"}, r"no data file at /nowhere.parquet"),
+        ({"data__train_batch_size": "32"}, r"data.train_batch_size=32: there are only 20 demonstrations"),
+        ({"trainer__total_training_steps": "0"}, r"trainer.total_training_steps=0: must be a whole number"),
+        ({"trainer__total_training_steps": "null"}, r"trainer.total_training_steps=None: must be a whole number"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_with_a_cure(
+    inputs: dict[str, str], changes: dict[str, str], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        _check(inputs, **changes)
+
+
+def test_the_command_ends_with_one_line_and_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["model.path=/nowhere", "run_dir=/tmp/unused", "optim.lrr=1"]) == 2
+    assert capsys.readouterr().err == "error: optim.lrr: unknown key; `--cfg job` prints every key there is\n"
+
+
+def test_the_model_of_the_last_checkpoint_is_exported(tmp_path: Path) -> None:
+    for step in (4, 8):
+        folder = tmp_path / "checkpoints" / f"global_step_{step}" / "huggingface"
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(str(step))
+    (tmp_path / "checkpoints" / "latest_checkpointed_iteration.txt").write_text("8")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "left_over").touch()
+    model = export_model(tmp_path)
+    assert [path.name for path in model.iterdir()] == ["config.json"]
+    assert (model / "config.json").read_text() == "8"
