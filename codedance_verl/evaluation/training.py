@@ -64,16 +64,19 @@ def _numbers(data: Mapping[str, object]) -> dict[str, float]:
 
 @dataclass
 class RolloutSeconds:
-    """Seconds that the rollouts of one step spent in each activity, summed over rollouts."""
+    """Seconds that the rollouts of one step spent in each activity, summed over rollouts; `grade` None: not timed."""
 
     generate: float = 0.0
     execute: float = 0.0
     sandbox_wait: float = 0.0
+    grade: float | None = None
 
     def add(self, trajectory: LoggedTrajectory) -> None:
         self.generate += trajectory.timing.generate_s
         self.execute += trajectory.timing.execute_s
         self.sandbox_wait += trajectory.timing.queue_s
+        if trajectory.timing.grade_s is not None:
+            self.grade = (self.grade or 0.0) + trajectory.timing.grade_s
 
 
 @dataclass(frozen=True)
@@ -179,7 +182,7 @@ def _rollout_weights(values: Mapping[str, float], logged: RolloutSeconds | None)
     names = ("rollout/generate_s", "rollout/execute_s", "rollout/queue_s", "rollout/grade_s")
     weights = [values.get(name) for name in names]
     if weights[0] is None and logged is not None:
-        weights[:3] = [logged.generate, logged.execute, logged.sandbox_wait]
+        weights = [logged.generate, logged.execute, logged.sandbox_wait, weights[3] or logged.grade]
     return weights
 
 

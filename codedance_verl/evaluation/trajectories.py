@@ -86,12 +86,13 @@ class LoggedReward:
 
 @dataclass(frozen=True)
 class LoggedTiming:
-    """Wall seconds of one rollout by activity."""
+    """Wall seconds of one rollout by activity. `grade_s` is None where the writer did not time grading."""
 
     generate_s: float
     execute_s: float
     queue_s: float
     total_s: float
+    grade_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -200,7 +201,17 @@ def parse_trajectory(value: Any) -> LoggedTrajectory:
         rung=_field(grade, "rung", str),
         evidence=_field(grade, "evidence", str),
         reward=_reward(reward),
-        timing=LoggedTiming(*(_number(timing, name) for name in ("generate_s", "execute_s", "queue_s", "total_s"))),
+        timing=_timing(timing),
+    )
+
+
+def _timing(value: Any) -> LoggedTiming:
+    return LoggedTiming(
+        generate_s=_number(value, "generate_s"),
+        execute_s=_number(value, "execute_s"),
+        queue_s=_number(value, "queue_s"),
+        total_s=_number(value, "total_s"),
+        grade_s=_number(value, "grade_s") if "grade_s" in value else None,
     )
 
 

@@ -83,6 +83,15 @@ def test_a_step_is_split_by_hand(tmp_path: Path) -> None:
     assert result.mean_seconds.generate == pytest.approx(4.0)
 
 
+def test_grading_is_split_off_where_the_log_times_it(tmp_path: Path) -> None:
+    rollout = line(step=1, split="train", timing=(2.0, 1.0, 0.5))
+    rollout["timing"]["grade_s"] = 0.5
+    write_log(tmp_path / "trajectories", [rollout])
+    metrics_file(tmp_path, "metrics/0000.jsonl", [(1, {"timing_s/step": 9.0, "timing_s/gen": 8.0})])
+    seconds = rl_steps([(0, read_metrics(tmp_path), read_training(tmp_path / "trajectories"))]).mean_seconds
+    assert (seconds.generate, seconds.execute, seconds.sandbox_wait, seconds.grade) == (4.0, 2.0, 1.0, 1.0)
+
+
 def test_our_own_rollout_metrics_come_first_and_include_grading(tmp_path: Path) -> None:
     data = {
         "timing_s/step": 20.0,
