@@ -26,12 +26,17 @@ _LONGEST_LEASE_CHECK = 30.0
 
 @dataclass
 class _Session:
-    """A caller's session. `where` is None before it is open, and after its interpreter was lost until the next cell."""
+    """A caller's session.
+
+    `where` is None before it is open, and after its interpreter was lost until the next cell. `bereft`: its variables
+    are gone and the model, who must hear of that before it goes on, has not been told yet.
+    """
 
     session_id: str
     image: bytes | None
     where: tuple[Interpreter, Place] | None = None
     calls: int = 0
+    bereft: bool = False
     queue_s: float = 0.0
     closed: bool = False
     used_at: float = field(default_factory=time.monotonic)
@@ -103,6 +108,7 @@ class SandboxNode:
         except BaseException:
             self._sessions.pop(session.session_id, None)
             session.opening.cancel()
+            self._drop(session)  # it may have been opened at the very moment the caller gave up
             if session.closed:
                 raise UnknownSession(f"session {session.session_id} was closed while it was opened") from None
             raise
@@ -172,12 +178,14 @@ class SandboxNode:
             return rejected(f"the code has {size} bytes, at most {self.config.max_code_bytes} are allowed")
         if session.where is not None and _is_gone(session.where):
             self._drop(session)
-            if session.calls > 0:  # the model must be told before it goes on with variables it has no more
-                session.calls = 0
-                return lost(ExecutionStatus.KILLED)
+            session.bereft = session.calls > 0
+        if session.bereft:
+            session.bereft = False
+            return lost(ExecutionStatus.KILLED)
+        if session.where is None:
+            await self._place(session)
+            session.calls = 0
         async with self._slot(session):
-            if session.where is None:
-                await self._place(session)
             started = time.monotonic()
             execution = await self._run_cell(session, code, timeout_s)
             duration_s = time.monotonic() - started
@@ -225,6 +233,7 @@ class SandboxNode:
             return lost(ExecutionStatus.KILLED)
         except BaseException:
             self._drop(session)  # the caller gave up: what is still running must not answer the next call
+            session.bereft = True
             raise
 
     async def _execution(self, reply: Message, call: int) -> Execution:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
+import os
 import time
 from collections.abc import AsyncIterator
 
@@ -15,6 +16,7 @@ from PIL import Image
 from codedance_verl.sandbox.config import SandboxConfig
 from codedance_verl.sandbox.node import SandboxNode
 from codedance_verl.sandbox.pool import SandboxBusy, SandboxInputError, SandboxPool, SandboxSession, UnknownSession
+from codedance_verl.sandbox.process import ProcessLauncher
 from codedance_verl.types import ExecutionStatus
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow]
@@ -301,6 +303,14 @@ async def test_a_cancelled_caller_leaves_nothing_running(node: SandboxNode) -> N
     assert node.stats()["sessions"] == 0
 
 
+async def test_a_caller_who_gives_up_on_a_cell_is_told_that_its_variables_are_gone(session: SandboxSession) -> None:
+    await session.run("x = 1")
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(session.run("import time; time.sleep(60)"), 0.5)
+    assert (await session.run("x")).status is ExecutionStatus.KILLED
+    assert (await session.run("'x' in globals()")).stdout == "False\n"
+
+
 async def test_a_closed_session_is_unknown(node: SandboxNode) -> None:
     session_id = await node.open()
     await node.close(session_id)
@@ -326,3 +336,22 @@ async def _emptied(node: SandboxNode, within_s: float = 10.0) -> bool:
             return True
         await asyncio.sleep(0.05)
     return False
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give sessions a uid of their own")
+async def test_processes_of_root_give_up_their_uid() -> None:
+    config = SandboxConfig(backend="process", containers=1, cell_timeout_s=CELL_SECONDS)
+    node = SandboxNode(config, ProcessLauncher(config, own_uids=True))
+    await node.start()
+    try:
+        async with SandboxPool([node]).session() as session:
+            told = await session.run(
+                "import os\nprint(os.getuid() == os.getgid() >= 10_000)\nopen('x', 'w').write('1')"
+            )
+            assert told.stdout == "True\n1\n"
+            denied = await session.run("open('/etc/hostname', 'a')")
+            assert denied.error is not None and denied.error.kind == "PermissionError"
+            hung = await session.run("while True: pass", timeout_s=0.5)
+            assert hung.status is ExecutionStatus.TIMEOUT
+    finally:
+        await node.shutdown()
