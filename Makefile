@@ -31,8 +31,9 @@ setup: ## make the environment .venv from the lock in requirements/
 sandbox-image: setup ## build the image in which model-written code runs
 	@$(BIN)/codedance sandbox build
 
-demo: setup ## train and evaluate the tiny model end to end; resumes where it was stopped
-	@$(BIN)/python -m recipes.cpu_demo.run
+demo: ## train and evaluate the tiny model end to end; resumes where it was stopped
+	@started=$$(date +%s); $(MAKE) --no-print-directory setup; \
+	$(BIN)/python -m recipes.cpu_demo.run --setup-seconds $$(($$(date +%s) - started))
 
 # Without an engine the tests that need one are skipped, in CI (CI=true) they fail.
 test: setup ## run every test, with the real vLLM, FSDP, Ray and Docker
