@@ -107,7 +107,7 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
         terms = score_group(trajectories, grades, self._reward)
         grade_s = (time.perf_counter() - started) / len(members)
         for member, verdict, reward in zip(members, grades, terms, strict=True):
-            self._write_log(member, verdict, reward, trajectory)
+            self._write_log(member, verdict, reward, trajectory, grade_s)
             scored = _scored(member.output, verdict, reward, grade_s)
             await super()._agent_loop_postprocess(scored, validate, **member.fields)
 
@@ -115,7 +115,9 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
         """Hold a finished rollout back: verl would queue it at once, before its group is known."""
         return _Member(output, fields)
 
-    def _write_log(self, member: _Member, verdict: Grade, reward: RewardTerms, info: dict[str, Any]) -> None:
+    def _write_log(
+        self, member: _Member, verdict: Grade, reward: RewardTerms, info: dict[str, Any], grade_s: float
+    ) -> None:
         if self._log is None:
             return
         extra, shown = member.output.extra_fields, member.output.multi_modal_data.get("images", [])
@@ -131,7 +133,7 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
             extra_info=member.fields.get("extra_info") or {},
             observations=extra["observations"],
             input_images=shown[: len(shown) - returned],
-            timing=asdict(extra["timing"]),
+            timing={**asdict(extra["timing"]), "grade_s": grade_s},
         )
 
 
