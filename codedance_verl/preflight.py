@@ -8,6 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from codedance_verl.errors import UserError
+from codedance_verl.reward import advantage
 from codedance_verl.reward.config import RewardConfig
 from codedance_verl.rollout.config import EnvironmentConfig
 from codedance_verl.sandbox.config import SandboxConfig
@@ -24,6 +25,8 @@ def check(config: DictConfig) -> None:
     EnvironmentConfig.from_mapping(config.environment)
     SandboxConfig.from_mapping(config.sandbox)
     RewardConfig.from_mapping(config.reward_preset)
+    if config.algorithm.adv_estimator == advantage.NAME:
+        advantage.check_algorithm(config.algorithm)
     _check_seed(config)
     _check_batch(config)
     check_output_folder(Path(config.run_dir))

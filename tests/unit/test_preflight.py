@@ -90,7 +90,7 @@ def test_bad_records_are_left_out_and_named_only_when_asked(tmp_path: Path, caps
 
 
 def test_a_missing_data_file_says_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no data file at .*codedance data make"):
+    with pytest.raises(UserError, match=r"no data file at .*codedance data make"):
         check(_config(tmp_path, tmp_path / "train.parquet"))
 
 
@@ -109,13 +109,13 @@ def test_a_batch_that_mini_batches_do_not_divide_is_named(tmp_path: Path) -> Non
 def test_no_engine_where_docker_was_asked_for_names_the_cure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no.sock")
     train = _write(tmp_path / "train.parquet", [_row(0)])
-    with pytest.raises(UserError, match="no Docker engine answers at DOCKER_HOST=.*start it or unset it"):
+    with pytest.raises(UserError, match=r"no Docker engine answers at DOCKER_HOST=.*start it or unset it"):
         check(_config(tmp_path, train, "sandbox.backend=docker"))
 
 
 def test_a_full_disk_is_named_with_what_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("codedance_verl.preflight.shutil.disk_usage", lambda _: Usage(100, 97, 3 << 20))
-    with pytest.raises(UserError, match="3 MiB free, at least 1024 MiB are needed .*free some space"):
+    with pytest.raises(UserError, match=r"3 MiB free, at least 1024 MiB are needed .*free some space"):
         check_output_folder(tmp_path)
 
 
