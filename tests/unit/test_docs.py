@@ -1,0 +1,87 @@
+"""The commands, files and links that the documentation names exist and are understood by what they call."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer.main
+from click.testing import CliRunner
+
+from codedance_verl.cli import build_app
+from codedance_verl.config import compose_config
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+DOCUMENTS = [
+    *(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md")),
+    *sorted((REPOSITORY / "docs").glob("*.md")),
+    *sorted((REPOSITORY / "recipes").glob("*/README.md")),
+]
+
+
+def _commands(document: Path) -> Iterator[list[str]]:
+    """Every command of a document's bash blocks, comments and line continuations resolved."""
+    for block in re.findall(r"```bash\n(.*?)```", document.read_text(), re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            while words and re.fullmatch(r"[A-Z_]+=\S*", words[0]):
+                words = words[1:]
+            if words:
+                yield words
+
+
+ALL = [
+    pytest.param(words, id=f"{path.name}: {' '.join(words)[:60]}") for path in DOCUMENTS for words in _commands(path)
+]
+
+
+@pytest.mark.parametrize("words", ALL)
+def test_a_documented_command_is_understood(words: list[str]) -> None:
+    program, arguments = Path(words[0]).name, words[1:]
+    if program == "make":
+        targets = re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
+        assert {item for item in arguments if "=" not in item} <= set(targets)
+    elif program == "codedance":
+        _assert_cli_knows(arguments)
+    elif program.startswith("python") and arguments[:1] == ["-m"]:
+        _assert_module_takes(arguments[1], arguments[2:])
+    elif program.startswith("python"):
+        assert (REPOSITORY / arguments[0]).is_file()
+    else:
+        assert program in {"git", "tensorboard", "docker", "pre-commit", "pytest", "ruff", "mypy"}, words
+
+
+def _assert_cli_knows(arguments: list[str]) -> None:
+    depth = 2 if arguments[0] in {"sandbox", "data"} else 1
+    application = typer.main.get_command(build_app(arguments))
+    shown = CliRunner().invoke(application, [*arguments[:depth], "--help"], env={"COLUMNS": "200"})
+    assert shown.exit_code == 0, shown.output
+    for option in (item.split("=")[0] for item in arguments if item.startswith("--")):
+        assert option in shown.output, f"{option} is no option of {arguments[:depth]}"
+
+
+def _assert_module_takes(module: str, arguments: list[str]) -> None:
+    importlib.import_module(module)
+    if module in {"codedance_verl.train", "codedance_verl.evaluate", "codedance_verl.sft"}:
+        overrides = [item for item in arguments if "=" in item]
+        compose_config(module.rsplit(".", 1)[1], ["hardware=cpu", "run_dir=/tmp/run", *overrides])
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_links_and_pictures_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
+        if not target.startswith("http"):
+            assert (document.parent / target).exists(), target
+
+
+def test_the_file_tree_of_the_readme_names_what_is_there() -> None:
+    (tree,) = re.findall(r"## What is where\n\n```\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
+    for line in tree.splitlines():
+        folder = REPOSITORY / "codedance_verl" if line.startswith("  ") else REPOSITORY
+        names = re.findall(r"\S+", line) if line.count(".py") > 1 else [line.split()[0]]
+        for name in (name for name in names if name.endswith(("/", ".py"))):
+            assert (folder / name).exists(), name
