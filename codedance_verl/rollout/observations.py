@@ -28,7 +28,7 @@ def clip_text(text: str, limit: int = MAX_STDOUT_CHARS) -> str:
 def _status_line(execution: Execution) -> str:
     match execution.status:
         case ExecutionStatus.TIMEOUT if execution.error is not None:
-            return f"The code was stopped at its time limit. {execution.error.message}"
+            return f"The code was stopped at its time limit. {execution.error.traceback}"
         case ExecutionStatus.TIMEOUT:
             return "The code was stopped at its time limit."
         case ExecutionStatus.KILLED:

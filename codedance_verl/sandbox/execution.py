@@ -39,7 +39,7 @@ def execution_of(reply: Message, call: int, config: SandboxConfig) -> Execution:
         case "done":
             return Execution(ExecutionStatus.NO_OUTPUT, truncated=truncated)
         case "cancelled":
-            return Execution(ExecutionStatus.TIMEOUT, stdout, None, rendered, truncated=truncated)
+            return Execution(ExecutionStatus.TIMEOUT, stdout, _error(reply.get("error")), rendered, truncated=truncated)
         case "error" | "died":
             return Execution(ExecutionStatus.ERROR, stdout, _error(reply.get("error")), rendered, truncated=truncated)
     raise ReplyError("outcome")

@@ -167,10 +167,9 @@ def _be_head(session: Session, host: socket.socket, copy: _Copy) -> None:
     if done is None:
         status = waitpid(copy.pid, 0)[1]
         outcome = "cancelled" if copy.cancelled else "died"
-        done = {"error": _death_error(status) if outcome == "died" else None}
+        done = {"error": _death_error(status) if outcome == "died" else _note("Timeout", "")}
     reap()
-    if done["error"] is not None:
-        done["error"]["traceback"] += f"\n{_undone_note(session)}"
+    done["error"]["traceback"] = f"{done['error']['traceback']}\n{_undone_note(session)}".strip()
     _report(session, host, copy, call, outcome, done, started)
     session.cells += 1
     copy.drop()
@@ -249,10 +248,12 @@ def _death_error(status: int) -> Message:
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         name = _SIGNAL_NAMES.get(number) or signal.strsignal(number)
-        what = f"the cell was ended by signal {number} ({name})"
-        return {"kind": "Crash", "message": what, "traceback": f"Crash: {what}"}
-    what = f"the cell ended its own process (exit code {os.WEXITSTATUS(status)})"
-    return {"kind": "ProcessExit", "message": what, "traceback": f"ProcessExit: {what}"}
+        return _note("Crash", f"the cell was ended by signal {number} ({name})")
+    return _note("ProcessExit", f"the cell ended its own process (exit code {os.WEXITSTATUS(status)})")
+
+
+def _note(kind: str, message: str) -> Message:
+    return {"kind": kind, "message": message, "traceback": f"{kind}: {message}" if message else ""}
 
 
 def _undone_note(session: Session) -> str:

@@ -150,6 +150,8 @@ async def test_the_deadline_holds_and_the_state_survives(session: SandboxSession
     assert execution.status is ExecutionStatus.TIMEOUT
     assert time.monotonic() - started < 0.5 + OVERRUN_SECONDS
     assert execution.stdout.startswith("began\n")
+    assert execution.error is not None
+    assert execution.error.traceback == "(This cell's changes were undone; still defined: x.)"
     after = await session.run("x")
     assert (after.status, after.stdout) == (ExecutionStatus.OK, "1\n")
 

@@ -13,6 +13,7 @@ from codedance_verl.sandbox.config import SandboxConfig
 from codedance_verl.sandbox.execution import ReplyError, execution_of
 from codedance_verl.types import ExecutionStatus
 
+FAULT = {"kind": "E", "message": "m", "traceback": "t"}
 CONFIG = SandboxConfig(max_images=2, max_image_pixels=10_000, max_stdout_bytes=1000)
 
 
@@ -38,9 +39,9 @@ def reply(**changes: Any) -> dict[str, Any]:
         ({"images": [image(png())]}, ExecutionStatus.OK),
         ({}, ExecutionStatus.NO_OUTPUT),
         ({"stdout": " \n"}, ExecutionStatus.NO_OUTPUT),
-        ({"outcome": "cancelled", "stdout": "half"}, ExecutionStatus.TIMEOUT),
-        ({"outcome": "error", "error": {"kind": "E", "message": "m", "traceback": "t"}}, ExecutionStatus.ERROR),
-        ({"outcome": "died", "error": {"kind": "Crash", "message": "m", "traceback": "t"}}, ExecutionStatus.ERROR),
+        ({"outcome": "cancelled", "stdout": "half", "error": FAULT}, ExecutionStatus.TIMEOUT),
+        ({"outcome": "error", "error": FAULT}, ExecutionStatus.ERROR),
+        ({"outcome": "died", "error": FAULT}, ExecutionStatus.ERROR),
     ],
 )
 def test_outcomes_become_statuses(changes: dict[str, Any], status: ExecutionStatus) -> None:
