@@ -23,9 +23,9 @@ from .wire import Message
 LIGHT = (
     *("numpy", "numpy.random", "numpy.linalg", "numpy.fft"),
     *("PIL.Image", "PIL.ImageDraw", "PIL.ImageFont", "PIL.ImageOps", "PIL.ImageFilter", "PIL.ImageEnhance"),
-    *("cv2", "matplotlib.pyplot", "matplotlib.patches"),
+    *("cv2", "matplotlib.pyplot", "matplotlib.patches", "scipy.ndimage"),
 )
-FULL = (*LIGHT, "scipy.ndimage", "scipy.optimize", "scipy.stats", "skimage.measure", "sympy", "pandas")
+FULL = (*LIGHT, "scipy.optimize", "scipy.stats", "skimage.measure", "sympy", "pandas")
 PRELOADS = {"light": LIGHT, "full": FULL}
 CONNECT_SECONDS = 10.0
 HIGHEST_OWN_DESCRIPTOR = 256
