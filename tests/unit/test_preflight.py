@@ -102,7 +102,7 @@ def test_a_model_folder_without_a_model_is_named(tmp_path: Path) -> None:
 
 def test_a_batch_that_mini_batches_do_not_divide_is_named(tmp_path: Path) -> None:
     train = _write(tmp_path / "train.parquet", [_row(0)])
-    with pytest.raises(UserError, match=r"data\.train_batch_size=33: must be a multiple of .*ppo_mini_batch_size=32"):
+    with pytest.raises(UserError, match=r"data\.train_batch_size=33: must be a multiple of .*ppo_mini_batch_size=16"):
         check(_config(tmp_path, train, "data.train_batch_size=33"))
 
 
