@@ -8,16 +8,15 @@ start it with `torchrun --nproc_per_node=N -m codedance_verl.sft ...`.
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import sys
-import time
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
 from codedance_verl.config import apply_env_vars, compose_config, print_config, write_resolved
 from codedance_verl.errors import UserError
+from codedance_verl.run_folder import last_step, new_metrics_file, publish_model
 
 _READ_BY_INTERPOLATION = ("actor_rollout_ref", "reward", "ray_kwargs")
 """What the hardware group says to RL training; SFT has no use for these once its own keys are resolved."""
@@ -49,10 +48,10 @@ def run(config: DictConfig) -> Path:
     check(config)
     run_dir = Path(config.run_dir).resolve()
     write_resolved(config, run_dir)
-    if _last_step(run_dir) >= config.trainer.total_training_steps:
-        return export_model(run_dir)
+    if last_step(run_dir) >= config.trainer.total_training_steps:
+        return publish_model(run_dir)
     os.environ["TENSORBOARD_DIR"] = str(run_dir / "tensorboard")
-    os.environ["VERL_FILE_LOGGER_PATH"] = str(_new_metrics_file(run_dir))
+    os.environ["VERL_FILE_LOGGER_PATH"] = str(new_metrics_file(run_dir))
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # else a warning of no use here for every single sample
     _join_process_group_of_one()
     from codedance_verl import plugin
@@ -61,7 +60,7 @@ def run(config: DictConfig) -> Path:
     from verl.trainer.sft_trainer import run_sft
 
     run_sft(config)
-    return export_model(run_dir)
+    return publish_model(run_dir)
 
 
 def check(config: DictConfig) -> None:
@@ -86,30 +85,6 @@ def check(config: DictConfig) -> None:
             f"data.train_batch_size={config.data.train_batch_size}: there are only {usable} demonstrations; "
             "make more or lower it"
         )
-
-
-def export_model(run_dir: Path) -> Path:
-    """Copy the Hugging Face folder of the last checkpoint to `<run_dir>/model`; returns that."""
-    last = run_dir / "checkpoints" / f"global_step_{_last_step(run_dir)}" / "huggingface"
-    partial, final = run_dir / "model.partial", run_dir / "model"
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(last, partial)
-    shutil.rmtree(final, ignore_errors=True)
-    partial.rename(final)
-    return final
-
-
-def _last_step(run_dir: Path) -> int:
-    """The step of the last complete checkpoint, 0 where there is none."""
-    tracker = run_dir / "checkpoints" / "latest_checkpointed_iteration.txt"
-    return int(tracker.read_text()) if tracker.is_file() else 0
-
-
-def _new_metrics_file(run_dir: Path) -> Path:
-    """A new file for each start of a run, ordered by name: verl's file logger truncates what it finds."""
-    folder = run_dir / "metrics"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{time.time_ns()}.jsonl"
 
 
 def _resolve(config: DictConfig) -> DictConfig:

@@ -15,8 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from codedance_verl.config import apply_env_vars, compose_config, print_config, write_resolved
 from codedance_verl.errors import UserError
-from codedance_verl.export import publish_folder
 from codedance_verl.guards import guarded
+from codedance_verl.run_folder import last_step, new_metrics_file, publish_model
 
 
 def main(config_name: str = "train", arguments: list[str] | None = None) -> int:
@@ -47,10 +47,11 @@ def run(config: DictConfig) -> None:
     run_dir = Path(config.run_dir).resolve()
     write_resolved(config, run_dir)
     os.environ["TENSORBOARD_DIR"] = str(run_dir / "tensorboard")
-    os.environ["VERL_FILE_LOGGER_PATH"] = str(_next_metrics_file(run_dir))
+    os.environ["VERL_FILE_LOGGER_PATH"] = str(new_metrics_file(run_dir))
     with guarded(run_dir, config.time_limit_s):
         _train(config, env_vars)
-    export_model(run_dir)
+    if last_step(run_dir):  # an evaluation has none
+        publish_model(run_dir, "actor")
 
 
 def _train(config: DictConfig, env_vars: dict[str, str]) -> None:
@@ -95,22 +96,6 @@ def _ray_arguments(config: DictConfig, env_vars: dict[str, str]) -> dict[str, An
     given = arguments.pop("runtime_env", None) or {}
     merged: Any = OmegaConf.to_container(OmegaConf.merge(runtime_env, ours, given), resolve=True)
     return {**arguments, "runtime_env": merged}
-
-
-def _next_metrics_file(run_dir: Path) -> Path:
-    """A file of its own for each start of a run: verl's file logger truncates what it finds."""
-    folder = run_dir / "metrics"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{len(list(folder.glob('*.jsonl'))):04d}.jsonl"
-
-
-def export_model(run_dir: Path) -> Path | None:
-    """Copy the Hugging Face folder of the last checkpoint to `<run_dir>/model`; None where there is no checkpoint."""
-    tracker = run_dir / "checkpoints" / "latest_checkpointed_iteration.txt"
-    if not tracker.is_file():
-        return None
-    last = run_dir / "checkpoints" / f"global_step_{tracker.read_text().strip()}" / "actor" / "huggingface"
-    return publish_folder(last, run_dir / "model")
 
 
 if __name__ == "__main__":

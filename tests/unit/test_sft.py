@@ -7,7 +7,8 @@ import pytest
 from codedance_verl.config import compose_config
 from codedance_verl.data.demo_set import DemoSizes, make_demo_data
 from codedance_verl.errors import UserError
-from codedance_verl.sft import check, export_model, main
+from codedance_verl.run_folder import publish_model
+from codedance_verl.sft import check, main
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +64,6 @@ def test_the_model_of_the_last_checkpoint_is_exported(tmp_path: Path) -> None:
     (tmp_path / "checkpoints" / "latest_checkpointed_iteration.txt").write_text("8")
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "left_over").touch()
-    model = export_model(tmp_path)
+    model = publish_model(tmp_path)
     assert [path.name for path in model.iterdir()] == ["config.json"]
     assert (model / "config.json").read_text() == "8"
