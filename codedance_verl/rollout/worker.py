@@ -106,10 +106,12 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
         grades = [grade(item.answer, item.ground_truth) for item in trajectories]
         terms = score_group(trajectories, grades, self._reward)
         grade_s = (time.perf_counter() - started) / len(members)
-        for member, verdict, reward in zip(members, grades, terms, strict=True):
+        scored = list(zip(members, grades, terms, strict=True))
+        for member, verdict, reward in scored:  # before anything is awaited: a group is logged whole
             self._write_log(member, verdict, reward, trajectory, grade_s)
-            scored = _scored(member.output, verdict, reward, grade_s)
-            await super()._agent_loop_postprocess(scored, validate, **member.fields)
+        for member, verdict, reward in scored:
+            output = _scored(member.output, verdict, reward, grade_s)
+            await super()._agent_loop_postprocess(output, validate, **member.fields)
 
     async def _agent_loop_postprocess(self, output: AgentLoopOutput, validate: bool, **fields: Any) -> _Member:
         """Hold a finished rollout back: verl would queue it at once, before its group is known."""

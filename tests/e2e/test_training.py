@@ -91,7 +91,8 @@ def _assert_rolled_out(run_dir: Path, groups: int, size: int) -> None:
     members: dict[tuple[int, str], set[int]] = {}
     for rollout in rollouts:
         members.setdefault((rollout["step"], rollout["group"]), set()).add(rollout["sample"])
-    assert len(members) >= groups and all(samples == set(range(size)) for samples in members.values())
+    # an asynchronous run ends while further groups are under way
+    assert sum(samples == set(range(size)) for samples in members.values()) >= groups
     executions = [turn["execution"] for rollout in rollouts for turn in rollout["turns"] if turn["execution"]]
     assert any(execution["status"] == "ok" and execution["stdout"].strip() for execution in executions)
     for rollout in rollouts:
