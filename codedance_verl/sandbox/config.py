@@ -13,6 +13,7 @@ from codedance_verl.errors import UserError
 
 BACKENDS = ("auto", "docker", "process")
 PRELOADS = ("light", "full")
+ON_ERROR = ("rollback", "keep")
 MIB = 1024 * 1024
 
 
@@ -23,16 +24,24 @@ class SandboxConfig:
     backend: `docker` isolates every session in hardened containers and fails where no engine can be had; `process`
         runs the same interpreter on the host under rlimits and is no security boundary; `auto` takes `docker` where an
         engine answers or can be started, else `process` with a loud notice.
+    runtime: OCI runtime of the containers by the name the engine knows it by, e.g. `runsc` (gVisor); empty for the
+        engine's default. Another one than runc may ignore the seccomp profile in favour of its own isolation.
     image: tag of the sandbox image; `auto` is the tag of this checkout's `sandbox_image/` folder.
     preload: libraries imported before sessions are forked. `light`: numpy, Pillow, OpenCV, matplotlib and
         scipy.ndimage. `full`: also scipy's optimize and stats, scikit-image, sympy and pandas, which spares each
         session that uses one up to half a second, and costs every session up to 0.2 s and every cell up to 60 ms,
         since a fork copies what the libraries have mapped.
     containers: containers per node. More survive the loss of one with fewer sessions struck; each holds about 70 MiB.
+    spares: containers per node that are started and empty, and the same number in a second actor beside the node's.
+        They take over at once when a container or the node's actor is lost; with 0 a loss takes a start, 2 to 5 s.
     sessions_per_container: sessions one container serves at once; with `containers` the capacity of a node. Further
         `open` calls queue.
+    queue_length: `open` calls that may wait for a place on a node; further ones are refused at once.
     concurrent_cells: cells that run at the same time on a node, 0 for `max(8, 4 x cores)`. Cells beyond it queue, which
         keeps their own time limit from being spent on waiting for a core.
+    on_error: what a cell that fails leaves. `rollback`: nothing, variables are what they were before it. `keep`: what
+        it had done until then, as in a notebook. A cell that crashes or runs out of time is always undone. The model
+        is told either way.
     cell_timeout_s: run time one cell may take, in seconds; at the limit all its processes are killed.
     kill_grace_s: seconds within which a session must answer that its cell is gone before it is killed as a whole,
         which costs its variables.
@@ -40,6 +49,9 @@ class SandboxConfig:
     open_timeout_s: longest time from a free place to a session that is ready, in seconds, image loading included.
     start_timeout_s: longest time until a fresh container has its libraries imported, in seconds.
     lease_ttl_s: seconds without a call after which a session is closed, so that a lost client costs no place for ever.
+    health_interval_s: seconds between signs of life of a container; it is replaced after it missed two in a row.
+    recycle_sessions: sessions after which a container gets no more and is replaced once its last has ended; 0: never.
+    recycle_growth_mb: growth of what a container's own two processes hold, in MiB, that leads to the same; 0: never.
     max_code_bytes: longest cell, in bytes of UTF-8; a longer one is `rejected` unrun.
     max_stdout_bytes: text kept of one cell, head and tail; the rest is cut and noted in `Execution.truncated`.
     max_images: images kept of one cell; further ones are dropped and noted.
@@ -55,17 +67,24 @@ class SandboxConfig:
     """
 
     backend: str = "auto"
+    runtime: str = ""
     image: str = "auto"
     preload: str = "light"
     containers: int = 2
+    spares: int = 1
     sessions_per_container: int = 128
+    queue_length: int = 4096
     concurrent_cells: int = 0
+    on_error: str = "rollback"
     cell_timeout_s: float = 15.0
     kill_grace_s: float = 1.0
     queue_timeout_s: float = 60.0
     open_timeout_s: float = 20.0
     start_timeout_s: float = 120.0
     lease_ttl_s: float = 1800.0
+    health_interval_s: float = 10.0
+    recycle_sessions: int = 20_000
+    recycle_growth_mb: int = 256
     max_code_bytes: int = 256 * 1024
     max_stdout_bytes: int = 64 * 1024
     max_images: int = 8
@@ -84,6 +103,10 @@ class SandboxConfig:
             raise _error("backend", self.backend, " | ".join(BACKENDS))
         if self.preload not in PRELOADS:
             raise _error("preload", self.preload, " | ".join(PRELOADS))
+        if self.on_error not in ON_ERROR:
+            raise _error("on_error", self.on_error, " | ".join(ON_ERROR))
+        if not isinstance(self.runtime, str) or self.runtime != "".join(self.runtime.split()):
+            raise _error("runtime", self.runtime, "the name of a runtime the engine knows, or nothing for its default")
         if not isinstance(self.image, str) or not self.image.strip():
             raise _error("image", self.image, "auto or the tag of an image")
         for name, (low, high) in _RANGES.items():
@@ -130,7 +153,9 @@ _DEFAULTS: dict[str, Any] = {field.name: field.default for field in dataclasses.
 
 _RANGES: dict[str, tuple[float, float]] = {
     "containers": (1, 64),
+    "spares": (0, 64),
     "sessions_per_container": (1, 4096),
+    "queue_length": (0, 1 << 20),
     "concurrent_cells": (0, 4096),
     "cell_timeout_s": (0.05, 3600),
     "kill_grace_s": (0.1, 60),
@@ -138,6 +163,9 @@ _RANGES: dict[str, tuple[float, float]] = {
     "open_timeout_s": (0.1, 600),
     "start_timeout_s": (1, 600),
     "lease_ttl_s": (1, 86400),
+    "health_interval_s": (0.1, 3600),
+    "recycle_sessions": (0, 1 << 30),
+    "recycle_growth_mb": (0, 1 << 20),
     "max_code_bytes": (1, 8 * MIB),
     "max_stdout_bytes": (256, 1 * MIB),
     "max_images": (1, 64),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from docker.errors import APIError, DockerException, NotFound
 from docker.types import LogConfig
 
+from codedance_verl.errors import UserError
 from codedance_verl.sandbox import engine, image, reaper
 from codedance_verl.sandbox.config import MIB, SandboxConfig
 from codedance_verl.sandbox.errors import SandboxUnavailable
@@ -18,13 +20,14 @@ from codedance_verl.sandbox.launcher import CONTAINER_SOCKET_DIRECTORY, SOCKET_N
 if TYPE_CHECKING:
     from docker import DockerClient
 
-SCRATCH = "/tmp"
+SCRATCH = "/scratch"
 _SCRATCH_INODES = 65_536
-_SHARED_MEMORY = "16m"
 
 
 class DockerLauncher:
     """Runs every interpreter as PID 1 of a container without network, with a read-only root and next to no capability.
+
+    Its system calls are those of `sandbox_image/seccomp.json` and no others.
 
     PID 1 keeps SETUID and SETGID, to give each session a user id of its own; sessions keep nothing. The socket
     directory is mounted read-only: interpreters connect out to the host and cannot write to its disk.
@@ -39,6 +42,7 @@ class DockerLauncher:
         self._client: DockerClient | None = None
         self._image = ""
         self._remapped = False
+        self._root_uid: int | None = None
         self.socket_mode = 0o600
 
     @property
@@ -49,11 +53,24 @@ class DockerLauncher:
 
     def prepare(self) -> None:
         self._image = image.require_image(self.client, self._config.image)
-        options = self.client.info().get("SecurityOptions") or []
+        facts = self.client.info()
+        self._require_runtime(facts.get("Runtimes") or {})
+        options = facts.get("SecurityOptions") or []
         self._remapped = any("name=userns" in option or "name=rootless" in option for option in options)
         if self._remapped or os.geteuid() != 0:
             self.socket_mode = 0o666  # PID 1 is no owner of the socket then; the node checks who connects
         reaper.remove_orphans(self.client)
+
+    def security_options(self) -> list[str]:
+        """What binds every process of a container, in the engine's words."""
+        return ["no-new-privileges:true", f"seccomp={image.seccomp_profile()}"]
+
+    def _require_runtime(self, known: Mapping[str, object]) -> None:
+        if self._config.runtime and self._config.runtime not in known:
+            raise UserError(
+                f"sandbox.runtime={self._config.runtime!r}: the engine knows {', '.join(sorted(known))}; install that "
+                "runtime and name it to the engine (docs/security.md), or leave sandbox.runtime empty"
+            )
 
     def launch(self, name: str, socket_directory: Path) -> None:
         config = self._config
@@ -73,6 +90,7 @@ class DockerLauncher:
                 ],
                 name=name,
                 detach=True,
+                runtime=config.runtime or None,
                 auto_remove=True,
                 labels=self._labels,
                 hostname="sandbox",
@@ -81,12 +99,12 @@ class DockerLauncher:
                 tmpfs={
                     SCRATCH: f"rw,nosuid,nodev,noexec,size={config.scratch_mb}m,nr_inodes={_SCRATCH_INODES},mode=1777"
                 },
-                shm_size=_SHARED_MEMORY,
+                ipc_mode="none",  # no /dev/shm that sessions would share; the keeper makes one for each
                 volumes={str(socket_directory): {"bind": CONTAINER_SOCKET_DIRECTORY, "mode": "ro"}},
                 user="0:0",
                 cap_drop=["ALL"],
                 cap_add=["SETUID", "SETGID"],
-                security_opt=["no-new-privileges:true"],
+                security_opt=self.security_options(),
                 mem_limit=config.memory_mb * MIB,
                 memswap_limit=config.memory_mb * MIB,
                 pids_limit=config.pids,
@@ -103,6 +121,11 @@ class DockerLauncher:
     def root_uid(self, name: str) -> int:
         if not self._remapped:
             return 0
+        if self._root_uid is None:  # the same for every container of the engine
+            self._root_uid = self._outside_uid(name)
+        return self._root_uid
+
+    def _outside_uid(self, name: str) -> int:
         pid = self.client.api.inspect_container(name)["State"]["Pid"]
         status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
         return int(next(line for line in status.splitlines() if line.startswith("Uid:")).split()[1])

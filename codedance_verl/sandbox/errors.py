@@ -15,6 +15,10 @@ class SandboxUnavailable(SandboxError):
     """The pool cannot serve at all at present: interpreters do not start, or it has been shut down."""
 
 
+class NodeLost(SandboxUnavailable):
+    """The process that held the session has died, and all its sessions with it."""
+
+
 class SandboxInputError(SandboxError):
     """The image given to `open` cannot be decoded."""
 

@@ -1,4 +1,8 @@
-"""The interpreters of one node: starts them, replaces the ones that die, and hands out places in them."""
+"""The interpreters of one node: starts them, replaces those that die or have grown old, and hands out places in them.
+
+Behind the `containers` that serve, `spares` are kept started and empty. One of them takes over at once when a serving
+interpreter is lost or retired, while its successor is started.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +13,12 @@ import os
 import secrets
 import shutil
 from collections import deque
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
+from typing import Any
 
 from codedance_verl.sandbox import reaper, wire
-from codedance_verl.sandbox.config import SandboxConfig
+from codedance_verl.sandbox.config import MIB, SandboxConfig
 from codedance_verl.sandbox.errors import SandboxBusy, SandboxUnavailable
 from codedance_verl.sandbox.interpreter import Interpreter
 from codedance_verl.sandbox.launcher import SOCKET_NAME, Launcher
@@ -21,22 +27,24 @@ from codedance_verl.sandbox.wire import Message, Peer
 HELLO_SECONDS = 5.0
 STOP_SECONDS = 20.0
 _BACKLOG = 1024
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 2.0
 _PRIVATE = 0o600
+_MISSED_CHECKS_TO_GIVE_UP = 2
 _FAILURES_TO_GIVE_UP = 3
 _logger = logging.getLogger(__name__)
 
 
 class Fleet:
-    """`config.containers` interpreters, kept alive. Lives in one event loop."""
+    """`config.containers` interpreters that serve and `config.spares` behind them, all in one event loop."""
 
     def __init__(self, config: SandboxConfig, launcher: Launcher) -> None:
         self._config = config
         self._launcher = launcher
         self._members: dict[str, Interpreter] = {}
         self._waiting: deque[asyncio.Future[Interpreter]] = deque()
-        self._keepers: list[asyncio.Task[None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
         self._connections: set[asyncio.Task[None]] = set()
+        self._trusted_uids: set[int] = set()
         self._server: asyncio.Server | None = None
         self._directory = Path()
         self._settled = asyncio.Event()  # the first interpreter is ready, or too many have failed to start
@@ -44,6 +52,7 @@ class Fleet:
         self._stopped = False
         self.last_failure = ""
         self.restarts = 0
+        self.recycled = 0
 
     async def start(self) -> None:
         """Start all interpreters, wait for the first that can serve. Raises `UserError` or `SandboxUnavailable`."""
@@ -55,7 +64,8 @@ class Fleet:
         socket_path = self._directory / SOCKET_NAME
         self._server = await asyncio.start_unix_server(self._accept, socket_path, backlog=_BACKLOG)
         socket_path.chmod(self._launcher.socket_mode)
-        self._keepers = [asyncio.create_task(self._keep_one()) for _ in range(self._config.containers)]
+        for _ in range(self._config.containers + self._config.spares):
+            self._spawn(self._keep_one())
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._settled.wait(), self._config.start_timeout_s)
         if not self.load:
@@ -72,7 +82,7 @@ class Fleet:
         for waiting in self._waiting:
             if not waiting.done():
                 waiting.set_exception(SandboxUnavailable("the sandbox is shutting down"))
-        for task in (*self._keepers, *self._connections):
+        for task in (*self._tasks, *self._connections):
             task.cancel()
         if self._server is not None:
             self._server.close()
@@ -85,20 +95,35 @@ class Fleet:
 
     @property
     def load(self) -> dict[str, int]:
-        """Live sessions by interpreter, those only that can serve."""
-        return {name: member.occupied for name, member in self._members.items() if member.ready.is_set()}
+        """Live sessions by interpreter, those only that serve."""
+        return {
+            member.name: member.occupied for member in self._members.values() if member.serving and member.can_serve
+        }
+
+    @property
+    def spares(self) -> int:
+        """Interpreters that are ready to take over."""
+        return sum(member.can_serve and not member.serving for member in self._members.values())
+
+    @property
+    def waiting(self) -> int:
+        """Callers who wait for a place."""
+        return len(self._waiting)
 
     async def acquire(self, timeout_s: float) -> Interpreter:
         """Take a place in the least occupied interpreter; first come, first served.
 
-        Raises `SandboxBusy` when none became free in time, `SandboxUnavailable` when no interpreter is up at all.
+        Raises `SandboxBusy` when none became free in time or too many wait already, `SandboxUnavailable` when no
+        interpreter is up at all.
         """
         if self._stopped:
             raise SandboxUnavailable("the sandbox has been shut down")
         free = None if self._waiting else self._least_occupied()
         if free is not None:
-            free.occupied += 1
+            free.occupy()
             return free
+        if len(self._waiting) >= self._config.queue_length:
+            raise SandboxBusy(f"{len(self._waiting)} callers wait for a sandbox session, as many as may")
         waiting: asyncio.Future[Interpreter] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiting)
         try:
@@ -115,7 +140,8 @@ class Fleet:
 
     def release(self, interpreter: Interpreter) -> None:
         """Give a place back."""
-        interpreter.occupied -= 1
+        interpreter.vacate()
+        self._retire_if_old(interpreter)
         self._hand_out()
 
     def _least_occupied(self) -> Interpreter | None:
@@ -126,8 +152,19 @@ class Fleet:
         while self._waiting and (free := self._least_occupied()) is not None:
             waiting = self._waiting.popleft()
             if not waiting.done():
-                free.occupied += 1
+                free.occupy()
                 waiting.set_result(free)
+
+    def _balance(self) -> None:
+        """Have as many interpreters serve as should: spares step in, and step back when the lost one is up again."""
+        able = [member for member in self._members.values() if member.can_serve]
+        serving = [member for member in able if member.serving]
+        missing = self._config.containers - len(serving)
+        for spare in [member for member in able if not member.serving][: max(missing, 0)]:
+            spare.serving = True
+        for empty in [member for member in serving if member.occupied == 0][: max(-missing, 0)]:
+            empty.serving = False
+        self._hand_out()
 
     async def _keep_one(self) -> None:
         """Keep one interpreter alive; failures to start are repeated at growing intervals."""
@@ -140,7 +177,10 @@ class Fleet:
                 await asyncio.to_thread(self._launcher.launch, name, self._directory)
                 await self._until_ready(member)
                 pause = _FIRST_PAUSE
-                await member.dead.wait()
+                await self._watch(member)
+                if member.retired.is_set():
+                    self._spawn(self._see_off(member))
+                    continue
                 self._note_failure(f"{name} has died")
             except Exception as error:  # whatever it was, the node must try again as long as it lives
                 self._note_failure(str(error) or type(error).__name__)
@@ -149,20 +189,49 @@ class Fleet:
                     self._settled.set()
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
-            member.abandon()
-            del self._members[name]
             self.restarts += 1
-            await asyncio.to_thread(self._launcher.remove, name)
+            self._spawn(self._remove(member))
+
+    async def _watch(self, member: Interpreter) -> None:
+        """Return when the interpreter is dead or retired; one that gives no sign of life is given up."""
+        missed = 0
+        while not await _any_of((member.dead, member.retired), self._config.health_interval_s):
+            try:
+                await member.check(self._config.health_interval_s)
+                missed = 0
+            except TimeoutError:
+                missed += 1
+                if missed == _MISSED_CHECKS_TO_GIVE_UP:
+                    self._note_failure(f"{member.name} gives no sign of life")
+                    member.abandon()
+            self._retire_if_old(member)
+
+    def _retire_if_old(self, member: Interpreter) -> None:
+        """Give an interpreter no more sessions once it has had its share of them, or its own memory has grown."""
+        if member.retired.is_set() or member.dead.is_set():
+            return
+        sessions, growth_mb = self._config.recycle_sessions, self._config.recycle_growth_mb
+        grown = (member.memory_bytes - member.first_memory_bytes) / MIB
+        if (sessions and member.opened >= sessions) or (growth_mb and grown >= growth_mb):
+            member.retired.set()
+            self._balance()
+
+    async def _see_off(self, member: Interpreter) -> None:
+        """Let a retired interpreter serve the sessions it has, then remove it."""
+        self.recycled += 1
+        await _any_of((member.dead, member.vacant))
+        await self._remove(member)
+
+    async def _remove(self, member: Interpreter) -> None:
+        member.abandon()
+        self._members.pop(member.name, None)
+        self._balance()
+        await asyncio.to_thread(self._launcher.remove, member.name)
 
     async def _until_ready(self, member: Interpreter) -> None:
         """Wait for the zygote. Raises `SandboxUnavailable` when the interpreter dies before, or takes too long."""
-        waits = [asyncio.create_task(event.wait()) for event in (member.ready, member.dead)]
         timeout_s = self._config.start_timeout_s
-        try:
-            await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
+        await _any_of((member.ready, member.dead), timeout_s)
         if member.ready.is_set():
             return
         log = await asyncio.to_thread(self._launcher.failure_log, member.name)
@@ -179,6 +248,10 @@ class Fleet:
         assert task is not None
         self._connections.add(task)
         peer = Peer(reader, writer)
+        if self._trusted_uids and peer.uid not in self._trusted_uids:  # a session: it may not hold a connection even
+            peer.close()
+            self._connections.discard(task)
+            return
         try:
             hello = await peer.hello(HELLO_SECONDS)
             await self._welcome(peer, hello)
@@ -197,16 +270,34 @@ class Fleet:
             raise ValueError(f"no interpreter of this node, or not of protocol version {wire.VERSION}")
         if peer.uid != await asyncio.to_thread(self._launcher.root_uid, member.name):
             raise ValueError(f"uid {peer.uid} is not the interpreter's")
+        self._trusted_uids.add(peer.uid)
         match hello.get("role"):
             case "keeper":
                 await member.serve_keeper(peer, hello)
+                self._balance()
             case "zygote":
                 await member.serve_zygote(peer, self._zygote_is_ready)
+                self._balance()
             case "session" if member.admit(str(hello.get("session")), peer):
                 return
-            case _:
-                peer.close()
+        peer.close()
 
     def _zygote_is_ready(self) -> None:
+        self._balance()
         self._settled.set()
-        self._hand_out()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def _any_of(events: Sequence[asyncio.Event], timeout_s: float | None = None) -> bool:
+    """Wait until one of the events is set; False when none is after `timeout_s`."""
+    waits = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+    return any(event.is_set() for event in events)

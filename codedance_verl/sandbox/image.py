@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -42,10 +43,16 @@ def image_folder() -> Path:
     return folder
 
 
+def seccomp_profile() -> str:
+    """The system calls of the sandbox, as JSON text in the engine's format; no part of the image."""
+    return json.dumps(json.loads((image_folder() / "seccomp.json").read_text(encoding="ascii")))
+
+
 def content_hash(folder: Path) -> str:
     """First 12 hex digits of a SHA-256 over names and contents of the files that make the image."""
     digest = hashlib.sha256()
-    files = [folder / "Dockerfile", folder / "requirements.txt", *(folder / "codedance_interpreter").glob("*.py")]
+    files = [folder / name for name in ("Dockerfile", "requirements.txt", "rebase.c")]
+    files += (folder / "codedance_interpreter").glob("*.py")
     for path in sorted(files):
         data = path.read_bytes()
         digest.update(f"{path.relative_to(folder)}\0{len(data)}\0".encode() + data)

@@ -9,12 +9,15 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from codedance_verl.sandbox.config import SandboxConfig
 from codedance_verl.sandbox.errors import SandboxInputError, SandboxUnavailable
 from codedance_verl.sandbox.wire import Message, Peer
 
 KILL_CONFIRM_SECONDS = 3.0
+_OPEN_TIMEOUTS_TO_GIVE_UP = 3
 _FIRST_UID, _UID_BLOCK, _UID_BLOCKS = 1 << 20, 1 << 20, 2000
 _NARROW_FIRST_UID = 10_000
+_PONG: Message = {"op": "pong"}
 
 
 @dataclass
@@ -29,34 +32,67 @@ class Place:
 
 @dataclass
 class Interpreter:
-    """One keeper with its zygote. `ready` is set while sessions can be opened, `dead` once and for all."""
+    """One keeper with its zygote.
+
+    `ready` is set while sessions can be opened, `dead` once and for all. A spare is not `serving` yet; one that is
+    `retired` keeps the sessions it has and gets no more. `opened` counts the sessions it ever had. `memory_bytes` is
+    what keeper and zygote hold themselves, as of the last `check`, and `first_memory_bytes` as of the first.
+    """
 
     name: str
     capacity: int
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     dead: asyncio.Event = field(default_factory=asyncio.Event)
+    retired: asyncio.Event = field(default_factory=asyncio.Event)
+    vacant: asyncio.Event = field(default_factory=asyncio.Event)
+    serving: bool = False
     occupied: int = 0
+    opened: int = 0
+    first_memory_bytes: int = 0
+    memory_bytes: int = 0
+    _open_timeouts: int = 0
     _keeper: Peer | None = None
     _zygote: Peer | None = None
     _uids: Iterator[int] = field(default_factory=lambda: iter(()))
     _expected: dict[str, asyncio.Future[Peer]] = field(default_factory=dict)
     _killing: dict[str, asyncio.Future[None]] = field(default_factory=dict)
+    _pongs: dict[str, asyncio.Future[Message]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.vacant.set()
+
+    @property
+    def can_serve(self) -> bool:
+        return self.ready.is_set() and not self.dead.is_set() and not self.retired.is_set()
 
     @property
     def has_place(self) -> bool:
-        return self.ready.is_set() and not self.dead.is_set() and self.occupied < self.capacity
+        return self.serving and self.can_serve and self.occupied < self.capacity
+
+    def occupy(self) -> None:
+        """Take one of its places."""
+        self.occupied += 1
+        self.opened += 1
+        self.vacant.clear()
+
+    def vacate(self) -> None:
+        """Give one of its places back."""
+        self.occupied -= 1
+        if self.occupied == 0:
+            self.vacant.set()
 
     async def serve_keeper(self, peer: Peer, hello: Message) -> None:
         """Keep the keeper's connection until it ends; the interpreter is dead then."""
         if self._keeper is not None or self.dead.is_set():
             return
         self._keeper = peer
-        self._uids = _uid_sequence(int(hello.get("uid_span", 0)))
+        self._uids = _uid_sequence(_number(hello.get("uid_span")))
         while (message := await peer.receive()) is not None:
             if message.get("op") == "killed":
                 waiting = self._killing.pop(str(message.get("session")), None)
                 if waiting is not None and not waiting.done():
                     waiting.set_result(None)
+            self._take_pong("keeper", message)
         self.abandon()
 
     async def serve_zygote(self, peer: Peer, ready: Callable[[], None]) -> None:
@@ -69,8 +105,10 @@ class Interpreter:
         while (message := await peer.receive()) is not None:
             if message.get("op") == "refused":
                 self._fail(str(message.get("session")), str(message.get("reason"))[:300])
+            self._take_pong("zygote", message)
         self._zygote = None
         self.ready.clear()
+        self._take_pong("zygote", _PONG)  # that it has gone is no news to wait for
         for key in list(self._expected):
             self._fail(key, "the zygote has died")
 
@@ -82,29 +120,64 @@ class Interpreter:
         waiting.set_result(peer)
         return True
 
-    async def open(self, key: str, limits: dict[str, int], image: bytes | None, timeout_s: float) -> Place:
+    async def open(self, key: str, config: SandboxConfig, image: bytes | None) -> Place:
         """Fork a session and load its image. Raises `SandboxInputError`, `SandboxUnavailable` or `TimeoutError`."""
         if self._zygote is None:
             raise SandboxUnavailable(f"{self.name} has no zygote")
         place = Place(key, next(self._uids))
         try:
-            async with asyncio.timeout(timeout_s):
-                return await self._open(place, limits, image)
-        except BaseException:
+            async with asyncio.timeout(config.open_timeout_s):
+                opened = await self._open(place, config, image)
+            self._open_timeouts = 0
+            return opened
+        except BaseException as error:
             self._expected.pop(key, None)
             await asyncio.shield(self.kill(place))
+            if isinstance(error, TimeoutError):
+                self._count_open_timeout()
             raise
 
-    async def _open(self, place: Place, limits: dict[str, int], image: bytes | None) -> Place:
+    def _count_open_timeout(self) -> None:
+        self._open_timeouts += 1
+        if self._open_timeouts >= _OPEN_TIMEOUTS_TO_GIVE_UP:
+            self.abandon()
+
+    async def check(self, timeout_s: float) -> None:
+        """Ask keeper and zygote for a sign of life. Raises `TimeoutError` when either does not answer in time."""
+        asked = {"keeper": self._keeper, "zygote": self._zygote}
+        pongs = []
+        for who, peer in asked.items():
+            if peer is not None:
+                self._pongs[who] = asyncio.get_running_loop().create_future()
+                pongs.append(self._pongs[who])
+                peer.send({"op": "ping"})
+        try:
+            async with asyncio.timeout(timeout_s):
+                answers = await asyncio.gather(*pongs)
+        finally:
+            self._pongs.clear()
+        held = [int(answer.get("memory_bytes", 0)) for answer in answers]
+        if len(held) == 2 and all(held):
+            self.memory_bytes = sum(held)
+            self.first_memory_bytes = self.first_memory_bytes or self.memory_bytes
+
+    def _take_pong(self, who: str, message: Message) -> None:
+        waiting = self._pongs.pop(who, None) if message.get("op") == "pong" else None
+        if waiting is not None and not waiting.done():
+            waiting.set_result(message)
+
+    async def _open(self, place: Place, config: SandboxConfig, image: bytes | None) -> Place:
         assert self._zygote is not None
         waiting: asyncio.Future[Peer] = asyncio.get_running_loop().create_future()
         self._expected[place.key] = waiting
-        self._zygote.send({"op": "open", "session": place.key, "uid": place.uid, "limits": limits})
+        request = {"op": "open", "session": place.key, "uid": place.uid}
+        self._zygote.send(request | {"limits": config.session_limits(), "on_error": config.on_error})
         place.peer = await waiting
         place.peer.send({"op": "input", "image": image})
         reply = await place.peer.receive()
         if reply is not None and reply.get("op") == "ready":
             place.leader = int(reply.get("leader", 0))
+            place.peer.only_when_asked = True  # from here on it may run anybody's code
             return place
         reason = "it ended at once" if reply is None else str(reply.get("reason"))[:300]
         if reply is not None and image is not None:
@@ -136,6 +209,8 @@ class Interpreter:
         for waiting in self._killing.values():
             if not waiting.done():
                 waiting.set_result(None)
+        for who in list(self._pongs):
+            self._take_pong(who, _PONG)
 
     def _fail(self, key: str, reason: str) -> None:
         waiting = self._expected.pop(key, None)
@@ -143,11 +218,20 @@ class Interpreter:
             waiting.set_exception(SandboxUnavailable(reason))
 
 
+def _number(value: object) -> int:
+    return value if isinstance(value, int) else 0
+
+
 def _uid_sequence(span: int) -> Iterator[int]:
     """User ids for the sessions of one interpreter, where `span` is the largest it may give away plus one.
 
-    A random block of its own where there is room, because the kernel counts processes by user id over all containers.
+    Each comes with the next one, which the supervisor of the session takes.
+
+    A random block of its own where there is room, because the kernel counts processes by user id over all containers;
+    where there is none, at least a random place to begin. In steps of two: the next id is for who kills the session.
     """
     if span >= _FIRST_UID + _UID_BLOCK * _UID_BLOCKS:
-        return itertools.count(_FIRST_UID + _UID_BLOCK * random.SystemRandom().randrange(_UID_BLOCKS))
-    return itertools.cycle(range(_NARROW_FIRST_UID, max(span, _NARROW_FIRST_UID + 1)))
+        return itertools.count(_FIRST_UID + _UID_BLOCK * random.SystemRandom().randrange(_UID_BLOCKS), 2)
+    uids = range(_NARROW_FIRST_UID, max(span - 1, _NARROW_FIRST_UID + 1), 2)
+    first = random.SystemRandom().randrange(len(uids))
+    return itertools.cycle((*uids[first:], *uids[:first]))

@@ -22,6 +22,7 @@ from codedance_verl.types import Execution, ExecutionStatus
 
 _OPEN_ATTEMPTS = 3
 _LONGEST_LEASE_CHECK = 30.0
+_DRAIN_CHECK = 0.05
 
 
 @dataclass
@@ -55,6 +56,7 @@ class SandboxNode:
         self.config = config
         self._launcher = launcher
         self._fleet: Fleet | None = None
+        self._draining = False
         self._sessions: dict[str, _Session] = {}
         self._slots = asyncio.Semaphore(config.cell_slots)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -69,6 +71,14 @@ class SandboxNode:
         await fleet.start()
         self._fleet = fleet
         self._spawn(self._end_stale_leases())
+
+    async def drain(self, timeout_s: float) -> int:
+        """Open no more sessions and wait until the open ones are closed. Returns how many are left in the end."""
+        self._draining = True
+        deadline = time.monotonic() + timeout_s
+        while self._sessions and time.monotonic() < deadline:
+            await asyncio.sleep(_DRAIN_CHECK)
+        return len(self._sessions)
 
     async def shutdown(self) -> None:
         """End all sessions and interpreters and remove their containers; harmless when called twice."""
@@ -88,7 +98,10 @@ class SandboxNode:
             "sessions": len(self._sessions),
             "capacity": self.config.containers * self.config.sessions_per_container,
             "interpreters": fleet.load if fleet else {},
+            "spares": fleet.spares if fleet else 0,
+            "waiting": fleet.waiting if fleet else 0,
             "restarts": fleet.restarts if fleet else 0,
+            "recycled": fleet.recycled if fleet else 0,
             "last_failure": fleet.last_failure if fleet else "",
         }
 
@@ -98,6 +111,8 @@ class SandboxNode:
         A caller who names the id itself can `close` it even when this call did not return to it. Raises `SandboxBusy`,
         `SandboxInputError` or `SandboxUnavailable`.
         """
+        if self._draining:
+            raise SandboxUnavailable("the sandbox opens no more sessions: it is being shut down")
         session = _Session(session_id or secrets.token_hex(8), image)
         if session.session_id in self._sessions:
             raise SandboxError(f"session {session.session_id} is open already")
@@ -159,8 +174,7 @@ class SandboxNode:
                 raise
             session.queue_s += time.monotonic() - asked
             try:
-                limits = config.session_limits()
-                place = await interpreter.open(secrets.token_hex(8), limits, session.image, config.open_timeout_s)
+                place = await interpreter.open(secrets.token_hex(8), config, session.image)
                 session.where = (interpreter, place)
                 return
             except (SandboxUnavailable, TimeoutError) as error:
@@ -209,21 +223,29 @@ class SandboxNode:
 
     async def _run_cell(self, session: _Session, code: str, timeout_s: float) -> Execution:
         """Send the cell and wait for its result, at most `timeout_s` plus the grace for killing it."""
-        assert session.where is not None
+        if session.where is None:
+            raise UnknownSession(f"session {session.session_id} was closed before its cell was run")
         peer = session.where[1].peer
         assert peer is not None
         session.calls += 1
         call = session.calls
+        cancelled = False
         text = code.encode("utf-8", "replace").decode("utf-8")
         try:
             peer.send({"op": "run", "call": call, "code": text})
             try:
                 reply = await peer.receive(timeout_s)
             except TimeoutError:
+                cancelled = True
                 peer.send({"op": "cancel", "call": call})
                 reply = await peer.receive(self.config.kill_grace_s)
+            if reply is None and cancelled:
+                self._drop(session)
+                return lost(ExecutionStatus.TIMEOUT)
             if reply is None:
                 raise ReplyError("the session has ended")
+            if reply.get("outcome") == "cancelled" and not cancelled:
+                raise ReplyError("it says that it was stopped, and was not")
             return await self._execution(reply, call)
         except TimeoutError:  # not even the head of the session answers
             self._drop(session)

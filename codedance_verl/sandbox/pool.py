@@ -20,14 +20,16 @@ from typing import Any, Protocol
 from codedance_verl.errors import UserError
 from codedance_verl.sandbox.config import SandboxConfig
 from codedance_verl.sandbox.errors import (
+    NodeLost,
     SandboxBusy,
     SandboxError,
     SandboxInputError,
     SandboxUnavailable,
     UnknownSession,
 )
+from codedance_verl.sandbox.execution import lost
 from codedance_verl.sandbox.node import SandboxNode
-from codedance_verl.types import Execution
+from codedance_verl.types import Execution, ExecutionStatus
 
 __all__ = [
     "SandboxBusy",
@@ -57,17 +59,31 @@ class Node(Protocol):
 class SandboxSession:
     """An open session: variables persist from cell to cell. Get one from `SandboxPool.session`."""
 
-    def __init__(self, node: Node, session_id: str) -> None:
-        self._node = node
-        self.session_id = session_id
+    def __init__(self, pool: SandboxPool, image: bytes | None, cleanup: contextlib.AsyncExitStack) -> None:
+        self._pool = pool
+        self._image = image
+        self._cleanup = cleanup
+        self._node: Node | None = None
+        self.session_id = ""
 
     async def run(self, code: str, timeout_s: float | None = None) -> Execution:
         """Run one cell. What the code does never raises; raises `SandboxError` when it could not be run at all.
 
         `timeout_s` is the cell's own run time, `sandbox.cell_timeout_s` by default. After a failed cell the variables
-        are what they were before it; after `killed` they are gone.
+        are what they were before it; after `killed` they are gone, and the next cell starts anew.
         """
-        return await self._node.run(self.session_id, code, timeout_s)
+        node = self._node or await self.open()
+        try:
+            return await node.run(self.session_id, code, timeout_s)
+        except NodeLost:
+            self._node = None
+            return lost(ExecutionStatus.KILLED)
+
+    async def open(self) -> Node:
+        """Open the session on the first node that can serve, under a new id."""
+        self.session_id = secrets.token_hex(8)
+        self._node = await self._pool.open_on_any(self.session_id, self._image, self._cleanup)
+        return self._node
 
 
 class SandboxPool:
@@ -105,12 +121,13 @@ class SandboxPool:
         Raises `SandboxBusy` when every place stays taken for `sandbox.queue_timeout_s`, `SandboxInputError` when the
         picture cannot be decoded, `SandboxUnavailable` when no interpreter serves.
         """
-        session_id = secrets.token_hex(8)
         async with contextlib.AsyncExitStack() as cleanup:
-            node = await self._open(session_id, image, cleanup)
-            yield SandboxSession(node, session_id)
+            session = SandboxSession(self, image, cleanup)
+            await session.open()
+            yield session
 
-    async def _open(self, session_id: str, image: bytes | None, cleanup: contextlib.AsyncExitStack) -> Node:
+    async def open_on_any(self, session_id: str, image: bytes | None, cleanup: contextlib.AsyncExitStack) -> Node:
+        """Open a session on the first node that can serve; `cleanup` gets what closes it."""
         for position, node in enumerate(self._nodes):
             # Registered first, and with an id of our own: an `open` that is cancelled half-way is undone as well.
             cleanup.push_async_callback(_close, node, session_id)
@@ -131,11 +148,14 @@ class RayPool(SandboxPool):
         super().__init__(nodes)
         self._actors = nodes
 
-    def shutdown(self) -> None:
-        """End all sessions and interpreters on all nodes; blocks until they are gone, at most half a minute."""
+    def shutdown(self, drain_s: float = 0.0) -> None:
+        """End all sessions and interpreters on all nodes; blocks until they are gone, at most half a minute.
+
+        With `drain_s` no more sessions are opened and the open ones get that long, in seconds, to end by themselves.
+        """
         from codedance_verl.sandbox import ray_node
 
-        ray_node.shut_down(self._actors)
+        ray_node.shut_down(self._actors, drain_s)
 
     def stats(self) -> list[dict[str, Any]]:
         """`SandboxNode.stats` of every node."""

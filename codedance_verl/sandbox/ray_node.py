@@ -9,6 +9,7 @@ import functools
 import hashlib
 import json
 import logging
+import secrets
 from collections.abc import Awaitable, Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from codedance_verl.errors import UserError
 from codedance_verl.sandbox.config import SandboxConfig
-from codedance_verl.sandbox.errors import SandboxError, SandboxUnavailable
+from codedance_verl.sandbox.errors import NodeLost, SandboxError, SandboxUnavailable, UnknownSession
 from codedance_verl.sandbox.node import SandboxNode
 from codedance_verl.types import Execution
 
@@ -57,9 +58,10 @@ class SandboxNodeActor:
     async def stats(self) -> dict[str, Any]:
         return {"node_id": ray.get_runtime_context().get_node_id(), **(await self._started()).stats()}
 
-    async def shutdown(self) -> None:
+    async def shutdown(self, drain_s: float = 0.0) -> None:
         async with self._starting:
             if self._node is not None:
+                await self._node.drain(drain_s)
                 await self._node.shutdown()
 
     async def _started(self) -> SandboxNode:
@@ -71,32 +73,88 @@ class SandboxNodeActor:
         return self._node
 
 
-class RemoteNode:
-    """A client's handle on a node actor. An actor that has died is replaced at the next `open`."""
+class _ActorHandle:
+    """A node actor by name. `restart` replaces one that has died; until its successor is ready, `is_up` is false."""
 
     def __init__(self, config: SandboxConfig, node_id: str) -> None:
         self._config = config
         self._node_id = node_id
+        self._restart: asyncio.Future[None] | None = None
         self.actor = _get_or_start(config, node_id)
 
-    async def open(self, image: bytes | None = None, session_id: str | None = None) -> str:
-        try:
-            return str(await _result(self.actor.open.remote(image, session_id)))
-        except _NodeLost:
+    @property
+    def is_up(self) -> bool:
+        return self._restart is None or self._restart.done()
+
+    def restart(self) -> None:
+        if self.is_up:
             self.actor = _get_or_start(self._config, self._node_id)
-            return str(await _result(self.actor.open.remote(image, session_id)))
+            self._restart = asyncio.ensure_future(self._until_ready())
+
+    async def _until_ready(self) -> None:
+        try:
+            await _result(self.actor.ready.remote())
+        except (SandboxError, UserError) as error:
+            _logger.warning("sandbox: a node does not come up again: %s", error)
+
+
+class RemoteNode:
+    """A client's view of one machine: its node actor, and a standby beside it with `config.spares` interpreters.
+
+    When the node actor dies its sessions die with it; new ones go to the standby until a successor is ready.
+    """
+
+    def __init__(self, config: SandboxConfig, node_id: str) -> None:
+        self._main = _ActorHandle(config, node_id)
+        standby = dataclasses.replace(config, containers=config.spares, spares=0) if config.spares else None
+        self._standby = _ActorHandle(standby, node_id) if standby else None
+        self._holders: dict[str, tuple[_ActorHandle, Any]] = {}
+
+    @property
+    def actors(self) -> list[Any]:
+        """The node actor, then the standby if there is one."""
+        return [handle.actor for handle in (self._main, self._standby) if handle is not None]
+
+    async def open(self, image: bytes | None = None, session_id: str | None = None) -> str:
+        session_id = session_id or secrets.token_hex(8)
+        try:
+            await self._open(image, session_id)
+        except NodeLost:
+            await self._open(image, session_id)
+        return session_id
+
+    async def _open(self, image: bytes | None, session_id: str) -> None:
+        use_standby = self._standby is not None and self._standby.is_up and not self._main.is_up
+        handle = self._standby if self._standby is not None and use_standby else self._main
+        self._holders[session_id] = (handle, handle.actor)
+        try:
+            await self._call(session_id, "open", image, session_id)
+        except BaseException as error:
+            if not isinstance(error, asyncio.CancelledError):  # a caller who is cancelled closes what may be open
+                self._holders.pop(session_id, None)
+            raise
 
     async def run(self, session_id: str, code: str, timeout_s: float | None = None) -> Execution:
-        execution: Execution = await _result(self.actor.run.remote(session_id, code, timeout_s))
+        execution: Execution = await self._call(session_id, "run", session_id, code, timeout_s)
         return execution
 
     async def close(self, session_id: str) -> None:
-        with contextlib.suppress(_NodeLost):
-            await _result(self.actor.close.remote(session_id))
+        with contextlib.suppress(NodeLost, UnknownSession):
+            await self._call(session_id, "close", session_id)
+        self._holders.pop(session_id, None)
 
-
-class _NodeLost(SandboxUnavailable):
-    """The actor has died, and all sessions of its node with it."""
+    async def _call(self, session_id: str, method: str, *arguments: Any) -> Any:
+        """Call the actor that holds the session; raises `NodeLost` when that has died, and starts its successor."""
+        held = self._holders.get(session_id)
+        if held is None:
+            raise UnknownSession(f"no session {session_id}")
+        handle, actor = held
+        try:
+            return await _result(getattr(actor, method).remote(*arguments))
+        except NodeLost:
+            if handle.actor is actor:
+                handle.restart()
+            raise
 
 
 def own_node(config: SandboxConfig) -> RemoteNode:
@@ -116,23 +174,26 @@ def start_everywhere(config: SandboxConfig) -> list[RemoteNode]:
     if not ray.is_initialized():
         raise UserError("the sandbox pool needs Ray: call ray.init() first")
     nodes = [RemoteNode(config, node["NodeID"]) for node in ray.nodes() if node["Alive"]]
-    _wait([node.actor.ready.remote() for node in nodes], config.start_timeout_s + _PREPARE_SECONDS)
+    ready = [actor.ready.remote() for node in nodes for actor in node.actors]
+    _wait(ready, config.start_timeout_s + _PREPARE_SECONDS)
     return nodes
 
 
 def stats(nodes: Sequence[RemoteNode]) -> list[dict[str, Any]]:
-    return list(_wait([node.actor.stats.remote() for node in nodes], SHUTDOWN_SECONDS))
+    """`SandboxNode.stats` of the node actors; their standbys are left out."""
+    return list(_wait([node.actors[0].stats.remote() for node in nodes], SHUTDOWN_SECONDS))
 
 
-def shut_down(nodes: Sequence[RemoteNode]) -> None:
-    """Shut the nodes down and end their actors."""
+def shut_down(nodes: Sequence[RemoteNode], drain_s: float = 0.0) -> None:
+    """Wait up to `drain_s` for open sessions to end, then shut the nodes down and end their actors."""
+    actors = [actor for node in nodes for actor in node.actors]
     try:
-        _wait([node.actor.shutdown.remote() for node in nodes], SHUTDOWN_SECONDS)
+        _wait([actor.shutdown.remote(drain_s) for actor in actors], drain_s + SHUTDOWN_SECONDS)
     except (SandboxError, RayError) as error:
         _logger.warning("sandbox: shutting down: %s", error)
-    for node in nodes:
+    for actor in actors:
         with contextlib.suppress(RayError, ValueError):
-            ray.kill(node.actor)
+            ray.kill(actor)
     _remote_node.cache_clear()
 
 
@@ -159,7 +220,7 @@ def _wait(references: list[Any], timeout_s: float) -> Any:
     except RayTaskError as error:
         raise _cause(error) from None
     except RayActorError as error:
-        raise _NodeLost(f"a sandbox node has died: {error}") from None
+        raise NodeLost(f"a sandbox node has died: {error}") from None
 
 
 async def _result(reference: Awaitable[Any]) -> Any:
@@ -169,7 +230,7 @@ async def _result(reference: Awaitable[Any]) -> Any:
     except RayTaskError as error:
         raise _cause(error) from None
     except RayActorError as error:
-        raise _NodeLost(f"the sandbox node has died: {error}") from None
+        raise NodeLost(f"the sandbox node has died: {error}") from None
 
 
 def _cause(error: RayTaskError) -> Exception:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import socket
 import struct
 from collections.abc import Mapping
@@ -20,6 +21,8 @@ MAX_FRAME_BYTES = 64 * 1024 * 1024
 MAX_HELLO_BYTES = 4096
 _HEADER_BYTES = 4
 _INBOX_FRAMES = 4
+_MAX_ENTRIES = 256
+_MAX_CONTAINERS = 1000
 
 Message = dict[str, Any]
 
@@ -37,9 +40,28 @@ def encode(message: Mapping[str, Any]) -> bytes:
 
 
 def decode(body: bytes) -> Message:
-    """Turn the body of a frame back into a message; raises `WireError` on anything but a map with string keys."""
+    """Turn the body of a frame back into a message; raises `WireError` on anything but a map with string keys.
+
+    Lists and maps are bounded in length and number: as Python objects they take up to 64 times their size in a frame.
+    """
+    count = itertools.count(1)
+
+    def counted(container: Any) -> Any:
+        if next(count) > _MAX_CONTAINERS:
+            raise WireError("too many lists and maps")
+        return container
+
     try:
-        message = msgpack.unpackb(body, raw=False, strict_map_key=True)
+        message = msgpack.unpackb(
+            body,
+            raw=False,
+            strict_map_key=True,
+            max_array_len=_MAX_ENTRIES,
+            max_map_len=_MAX_ENTRIES,
+            max_ext_len=0,
+            list_hook=counted,
+            object_hook=counted,
+        )
     except Exception as error:  # msgpack raises a dozen unrelated types on malformed input
         raise WireError(f"not msgpack: {type(error).__name__}") from None
     if not isinstance(message, dict) or not all(isinstance(key, str) for key in message):
@@ -49,24 +71,37 @@ def decode(body: bytes) -> Message:
 
 async def read_message(reader: asyncio.StreamReader, limit: int = MAX_FRAME_BYTES) -> Message:
     """Next message. Raises `EOFError` when the stream ends, also amid a frame, and `WireError` on malformed input."""
+    return await _read_body(reader, await _read_exactly(reader, _HEADER_BYTES), limit)
+
+
+async def _read_body(reader: asyncio.StreamReader, header: bytes, limit: int) -> Message:
+    length: int = struct.unpack(">I", header)[0]
+    if length > limit:
+        raise WireError(f"frame of {length} bytes announced, at most {limit} allowed")
+    return decode(await _read_exactly(reader, length))
+
+
+async def _read_exactly(reader: asyncio.StreamReader, count: int) -> bytes:
     try:
-        header = await reader.readexactly(_HEADER_BYTES)
-        length: int = struct.unpack(">I", header)[0]
-        if length > limit:
-            raise WireError(f"frame of {length} bytes announced, at most {limit} allowed")
-        return decode(await reader.readexactly(length))
+        return await reader.readexactly(count)
     except (asyncio.IncompleteReadError, ConnectionError):
         raise EOFError("peer closed the connection") from None
 
 
 class Peer:
-    """One connection from an interpreter. Messages wait in a short inbox; when it is full the sender is held up."""
+    """One connection from an interpreter. Messages wait in a short inbox; when it is full the sender is held up.
+
+    With `only_when_asked` every call of `receive` entitles the other side to one message. One that it sends unasked
+    ends the connection before it is read: so nothing piles up here, and no answer can be there before its question.
+    """
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
         self._inbox: asyncio.Queue[Message | None] = asyncio.Queue(_INBOX_FRAMES)
         self._pump: asyncio.Task[None] | None = None
+        self._asked = False
+        self.only_when_asked = False
         self.closed = False
 
     @property
@@ -90,6 +125,7 @@ class Peer:
 
     async def receive(self, timeout_s: float | None = None) -> Message | None:
         """Next message, or None once the connection has ended. Raises `TimeoutError` after `timeout_s`."""
+        self._asked = True
         message = await asyncio.wait_for(self._inbox.get(), timeout_s)
         if message is None:
             self._inbox.put_nowait(None)  # the end stays visible to whoever asks again
@@ -107,7 +143,11 @@ class Peer:
     async def _read(self) -> None:
         try:
             while True:
-                await self._inbox.put(await read_message(self._reader))
+                header = await _read_exactly(self._reader, _HEADER_BYTES)
+                if self.only_when_asked and not self._asked:
+                    raise WireError("a message that nobody asked for")
+                self._asked = False
+                await self._inbox.put(await _read_body(self._reader, header, MAX_FRAME_BYTES))
         except (EOFError, WireError, OSError):
             pass
         finally:

@@ -18,12 +18,12 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
-from . import reach, wire
+from . import limits, reach, wire
 from .wire import Message
 from .zygote import PRELOADS, Place, connect, run
 
 ZYGOTE_STARTS = 5
-KILL_SECONDS = 2
+KILL_SECONDS = 10
 SETTLE_SECONDS = 0.005
 
 
@@ -56,7 +56,7 @@ class Keeper:
         if request["op"] == "kill":
             self._kill(request)
         elif request["op"] == "ping":
-            wire.send(self._control, {"op": "pong", "processes": _process_count()})
+            wire.send(self._control, {"op": "pong", "memory_bytes": limits.resident_bytes()})
 
     def _start_zygote(self) -> None:
         if self._starts == ZYGOTE_STARTS:
@@ -93,26 +93,12 @@ class Keeper:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         try:
             if self._place.own_uids:
-                self._kill_as(int(request["uid"]))
+                _kill_as(int(request["uid"]), self._place.root)
             elif int(request["leader"]) > 1:
                 reach.kill_session(int(request["leader"]))
                 shutil.rmtree(Path(self._place.root) / request["session"], ignore_errors=True)
         finally:
             os._exit(0)
-
-    def _kill_as(self, uid: int) -> None:
-        if uid < reach.LOWEST_UID:
-            return
-        leavings = [path for top in (self._place.root, "/dev/shm") for path in _owned_by(uid, top)]
-        os.setgroups([])
-        os.setresgid(uid, uid, uid)
-        os.setresuid(uid, uid, uid)
-        for pause_s in (0.0, SETTLE_SECONDS):  # the second strikes what was just being forked
-            time.sleep(pause_s)
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(-1, signal.SIGKILL)
-        for path in leavings:
-            _remove(path)
 
     def _leave(self) -> NoReturn:
         if os.getpid() != 1:  # as PID 1 its end takes all other processes along
@@ -129,15 +115,43 @@ def _uid_span() -> int:
     return 1 << 16
 
 
-def _close_listings(root: str) -> None:
-    """Let sessions make files in the shared folders of the container, but not see what others have there."""
-    for folder in (root, "/dev/shm"):
-        with contextlib.suppress(OSError):
-            Path(folder).chmod(0o1733)
+def _part_sessions(root: str) -> None:
+    """Let sessions make their folders in `root`, but not see what others have there; share nothing else."""
+    with contextlib.suppress(OSError):
+        Path(root).chmod(0o1733)
+    with contextlib.suppress(OSError):  # like /tmp in the image: every process finds its own working directory there
+        Path("/dev/shm").symlink_to("/proc/self/cwd")
+    with contextlib.suppress(OSError):
+        Path("/dev/mqueue").chmod(0o755)  # what is made there outlives its session
 
 
-def _process_count() -> int:
-    return sum(entry.name.isdigit() for entry in Path("/proc").iterdir())
+def _kill_as(uid: int, root: str) -> None:
+    """Kill all of a session, then remove what it left in the shared folders. The caller ends up as that session."""
+    if uid < reach.LOWEST_UID:
+        return
+    if os.fork() == 0:
+        _become(uid)
+        for pause_s in (0.0, SETTLE_SECONDS):  # the second strikes what was just being forked
+            time.sleep(pause_s)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(-1, signal.SIGKILL)
+        os._exit(0)
+    os.wait()
+    leavings = _owned_by(uid, root)
+    _become(uid)
+    for path in leavings:
+        _remove(path)
+
+
+def _become(uid: int) -> None:
+    """Act as a session without being one of it.
+
+    A signal is permitted by an id of the sender that is the real one of the target. So the session, which may be
+    sending kill(-1) as well, cannot strike back, as it cannot strike its supervisor, which has the same ids.
+    """
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid + 1, uid, uid + 1)
 
 
 def _owned_by(uid: int, top: str) -> list[str]:
@@ -173,7 +187,7 @@ def main() -> None:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     if os.getpid() == 1:
-        _close_listings(given.root)
+        _part_sessions(given.root)
     else:
         reach.adopt_orphans()
     Keeper(Place(given.socket, given.name, given.root, given.own_uids, given.preload)).serve(mine)

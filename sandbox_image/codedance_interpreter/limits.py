@@ -36,7 +36,16 @@ class Limits:
 
 def mapped_bytes() -> int:
     """Address space of this process, in bytes."""
-    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    return _pages(0)
+
+
+def resident_bytes() -> int:
+    """Memory of this process that is in use, shared pages included, in bytes."""
+    return _pages(1)
+
+
+def _pages(column: int) -> int:
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[column]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def apply(limits: Limits, per_uid: bool) -> None:

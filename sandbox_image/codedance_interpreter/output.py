@@ -6,6 +6,7 @@ holds open too. So the text survives a crash or a kill of the copy, and no pump 
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import sys
@@ -15,8 +16,10 @@ CAPTURE_BYTES = 4 * 1024 * 1024
 
 
 def open_capture() -> int:
-    """A new, empty memory file (descriptor)."""
-    return os.memfd_create("stdout")
+    """A new, empty memory file (descriptor). It is emptied before each cell, so all writing is at its end."""
+    capture = os.memfd_create("stdout")
+    fcntl.fcntl(capture, fcntl.F_SETFL, os.O_APPEND)
+    return capture
 
 
 class _BoundedWriter(io.RawIOBase):

@@ -50,23 +50,17 @@ def reap() -> list[tuple[int, int]]:
 
 
 class Reach(Protocol):
-    """How the head of a session gets at the other processes of the session."""
-
-    def enter(self) -> None:
-        """To be called first in every process that may become the head."""
+    """How a process of a session gets at the others."""
 
     def kill_others(self) -> None:
-        """Kill every process of the session but the caller."""
+        """Kill every process of the session but the caller and the supervisor."""
 
 
 class UidReach:
-    """A session alone under its uid: the kernel's `kill(-1)` is exactly the session, in one step."""
+    """Runner and cells alone under a uid: the kernel's `kill(-1)` is exactly them, in one step."""
 
     def __init__(self, uid: int) -> None:
         self._uid = uid
-
-    def enter(self) -> None:
-        pass
 
     def kill_others(self) -> None:
         if self._uid < LOWEST_UID or getuid() != self._uid:
@@ -76,13 +70,13 @@ class UidReach:
 
 
 class TreeReach:
-    """Without uids of their own: whatever descends from the caller, orphans included."""
+    """Without uids of their own: whatever descends from the supervisor, which adopts orphans."""
 
-    def enter(self) -> None:
-        adopt_orphans()
+    def __init__(self, supervisor: int) -> None:
+        self._supervisor = supervisor
 
     def kill_others(self) -> None:
-        _kill_all(lambda: descendants(getpid()))
+        _kill_all(lambda: descendants(self._supervisor) - {getpid()})
 
 
 def kill_session(leader: int) -> None:

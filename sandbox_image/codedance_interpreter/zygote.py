@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from . import display, limits, reach, session, wire
+from . import display, limits, memory, reach, runner, session, supervisor, wire
 from .wire import Message
 
 LIGHT = (
@@ -70,6 +70,8 @@ def run(place: Place) -> NoReturn:
             os._exit(0)
         if request["op"] == "open":
             _open(place, control, request)
+        elif request["op"] == "ping":
+            wire.send(control, {"op": "pong", "memory_bytes": limits.resident_bytes()})
 
 
 def _bring_font_cache(place: Place) -> None:
@@ -98,6 +100,7 @@ def _preload(names: tuple[str, ...]) -> list[str]:
     display.install_hooks()
     gc.collect()
     gc.freeze()  # objects that no collection touches stay shared between all forks
+    memory.rebase()
     return loaded
 
 
@@ -127,51 +130,87 @@ def _open(place: Place, control: socket.socket, request: Message) -> None:
 
 
 def _become_session(place: Place, peer: socket.socket, request: Message) -> NoReturn:
-    """In the forked child: give up every privilege, settle in a private directory, load the image, serve cells."""
+    """In the forked child: give up what is the zygote's, fork the runner, and be its supervisor."""
     try:
         _detach(kept=peer.fileno())
-        state = _settle(place, request)
-        try:
-            session.load_input_image(state, wire.receive(peer)["image"])
-        except Exception as error:  # whatever a decoder makes of a broken file is the host's to know
-            wire.send(peer, {"op": "unusable", "reason": f"{type(error).__name__}: {error}"[:500]})
-            os._exit(0)
-        wire.send(peer, {"op": "ready", "leader": os.getpid()})
-        gc.freeze()
-        session.serve(state, peer)
+        bounds = _bind(place, request)
+        own, runners = session.make_links()
+        pid = os.fork()
+        if pid == 0:
+            own.close()
+            _become_runner(place, peer, request, bounds, runners)
+        runners.close()
+        if place.own_uids:
+            _take_uid(real=int(request["uid"]) + 1, effective=int(request["uid"]))
+        reach.forbid_inspection()
+        directory = _directory(place, request)
+        answer = wire.receive(own.channel)
+        wire.send(peer, answer | {"leader": os.getpid()})
+        if answer["op"] == "ready":
+            keep = request["on_error"] == "keep"
+            supervisor.Supervisor(peer, own, pid, bounds, str(directory), keep).serve()
     except BaseException as error:
-        with contextlib.suppress(Exception):
-            wire.send(peer, {"op": "unusable", "reason": f"{type(error).__name__}: {error}"[:500]})
+        _report_unusable(peer, error)
     finally:
         os._exit(1)
 
 
-def _settle(place: Place, request: Message) -> session.Session:
+def _become_runner(
+    place: Place, host: socket.socket, request: Message, bounds: limits.Limits, links: session.Links
+) -> NoReturn:
+    """In the second child: settle in a private directory under a uid of its own, load the image, serve cells."""
+    try:
+        killer: reach.Reach = reach.TreeReach(os.getppid())
+        if place.own_uids:
+            uid = int(request["uid"])
+            _take_uid(uid, uid)
+            killer = reach.UidReach(uid)
+        reach.forbid_inspection()
+        directory = _directory(place, request)
+        directory.mkdir(0o700)
+        os.chdir(directory)
+        _clear_environment(str(directory))
+        _new_seeds()
+        namespace = session.new_namespace(display.show)
+        state = session.Session(killer, bounds, namespace, keep_on_error=request["on_error"] == "keep")
+        session.load_input_image(state, wire.receive(host)["image"])
+        host.close()
+        gc.freeze()
+        wire.send(links.channel, {"op": "ready"})
+        runner.serve(state, links)
+    except BaseException as error:  # whatever a decoder makes of a broken file is the host's to know
+        _report_unusable(links.channel, error)
+    finally:
+        os._exit(1)
+
+
+def _report_unusable(peer: socket.socket, error: BaseException) -> None:
+    with contextlib.suppress(Exception):
+        wire.send(peer, {"op": "unusable", "reason": f"{type(error).__name__}: {error}"[:500]})
+
+
+def _bind(place: Place, request: Message) -> limits.Limits:
+    """Apply what holds for supervisor and runner alike."""
     os.setsid()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    with contextlib.suppress(OSError):  # when memory runs out a session goes, not what serves the others
-        Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
+    reach.adopt_orphans()
     bounds = limits.Limits.from_message(request["limits"])
     limits.apply(bounds, per_uid=place.own_uids)
     os.umask(0o077)
-    killer: reach.Reach = _take_uid(int(request["uid"])) if place.own_uids else reach.TreeReach()
-    killer.enter()
-    reach.forbid_inspection()
-    directory = Path(place.root) / str(request["session"])
-    directory.mkdir(0o700)
-    os.chdir(directory)
-    _clear_environment(str(directory))
-    _new_seeds()
-    return session.Session(str(request["session"]), str(directory), killer, bounds, session.new_namespace())
+    return bounds
 
 
-def _take_uid(uid: int) -> reach.UidReach:
-    if uid < reach.LOWEST_UID:
-        raise ValueError(f"uid {uid} is not one a session may have")
+def _directory(place: Place, request: Message) -> Path:
+    return Path(place.root) / str(request["session"])
+
+
+def _take_uid(real: int, effective: int) -> None:
+    """Become a session's user for good. Whoever is to be out of the reach of `effective` has another `real` uid."""
+    if effective < reach.LOWEST_UID:
+        raise ValueError(f"uid {effective} is not one a session may have")
     os.setgroups([])
-    os.setresgid(uid, uid, uid)
-    os.setresuid(uid, uid, uid)
-    return reach.UidReach(uid)
+    os.setresgid(effective, effective, effective)
+    os.setresuid(real, effective, real)
 
 
 def _clear_environment(directory: str) -> None:

@@ -110,3 +110,55 @@ def _result_of(driver: subprocess.Popen[str]) -> dict[str, list]:  # type: ignor
             return dict(json.loads(line.removeprefix("RESULT ")))
         assert time.monotonic() < deadline
     raise AssertionError(driver.communicate()[1][-3000:])
+
+
+LOSS = """
+import asyncio, json, time
+import ray
+from codedance_verl.sandbox.pool import get_or_start_pool
+
+CONFIG = {"backend": "docker", "containers": 1, "spares": 1}
+
+async def main():
+    pool = get_or_start_pool(CONFIG)
+    main_actor = pool._actors[0].actors[0]
+    async with pool.session() as struck, pool.session() as idle:
+        await struck.run("x = 1")
+        running = asyncio.create_task(struck.run("import time; time.sleep(60)"))
+        await asyncio.sleep(0.5)
+        ray.kill(main_actor)
+        killed_at = time.monotonic()
+        told = [(await running).status.value, (await idle.run("1")).status.value]
+        async with pool.session() as fresh:
+            served = (await fresh.run("6 * 7")).stdout
+        back_s = time.monotonic() - killed_at
+        again = (await struck.run("'x' in globals()")).stdout
+    deadline = time.monotonic() + 60
+    while not pool._actors[0]._main.is_up and time.monotonic() < deadline:
+        await asyncio.sleep(0.1)
+    async with pool.session() as late:
+        restored = (await late.run("1 + 1")).stdout
+    stats = pool.stats()
+    pool.shutdown()
+    results = dict(told=told, served=served, again=again, restored=restored, opened=stats[0]["opened"], back_s=back_s)
+    print("RESULT " + json.dumps(results), flush=True)
+
+ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+asyncio.run(main())
+"""
+
+
+def test_a_standby_serves_while_a_lost_node_actor_is_replaced(sandbox_image: str) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    driver = subprocess.Popen(
+        [sys.executable, "-c", LOSS], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        results: dict[str, object] = dict(_result_of(driver))
+    finally:
+        driver.kill()
+        driver.communicate()
+    assert results["told"] == ["killed", "killed"]
+    assert (results["served"], results["again"]) == ("42\n", "False\n")
+    assert (results["restored"], results["opened"]) == ("2\n", 1), "the successor of the node actor got no session"
+    print(f"back after {results['back_s']:.2f} s")

@@ -27,6 +27,8 @@ def test_an_unknown_key_is_named_with_the_known_ones() -> None:
         ("backend", "podman", r"auto \| docker \| process"),
         ("preload", "torch", r"light \| full"),
         ("image", " ", "tag of an image"),
+        ("runtime", "run sc", "name of a runtime"),
+        ("runtime", None, "name of a runtime"),
         ("cell_timeout_s", 0, "0.05 to 3600"),
         ("cell_timeout_s", float("nan"), "a number"),
         ("cell_timeout_s", "15", "a number"),

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import struct
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -115,6 +116,44 @@ def test_a_body_that_is_no_message_is_refused(body: bytes) -> None:
             module.decode(body)
 
 
+def announced(tag: int, size: int) -> bytes:
+    return bytes([tag]) + struct.pack(">I", size)
+
+
+ANNOUNCED = {
+    f"tag {tag:x} of {size}": b"\x81\xa1a" + announced(tag, size) * repeated + bytes(30)
+    for tag in (0xC6, 0xC9, 0xDB, 0xDD, 0xDF)
+    for size in (1 << 16, 1 << 28, (1 << 32) - 1)
+    for repeated in (1, 100)
+}
+COSTLY = {
+    "a million empty lists": b"\x81\xa1a" + announced(0xDD, 1 << 20) + b"\x90" * (1 << 20),
+    "thousands of maps": b"\x81\xa1a\xdc\x00\xff" + (b"\x8f" + b"".join(b"\xa1%c\x80" % n for n in range(15))) * 255,
+    "lists in lists, each as long as the frame": b"\x81\xa1a" + announced(0xDD, 1 << 20) * 400 + bytes(1 << 20),
+}
+
+
+def refuses_cheaply(module: Any, body: bytes) -> bool:
+    tracemalloc.start()
+    try:
+        with pytest.raises(module.WireError):
+            module.decode(body)
+        return tracemalloc.get_traced_memory()[1] < 2 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("module", [host_wire, inner_wire])
+@pytest.mark.parametrize("body", ANNOUNCED.values(), ids=ANNOUNCED.keys())
+def test_what_is_announced_and_does_not_come_costs_nothing(module: Any, body: bytes) -> None:
+    assert refuses_cheaply(module, body)
+
+
+@pytest.mark.parametrize("body", COSTLY.values(), ids=COSTLY.keys())
+def test_the_host_refuses_what_would_take_many_times_its_size(body: bytes) -> None:
+    assert refuses_cheaply(host_wire, body)
+
+
 @given(st.binary(max_size=200))
 @settings(max_examples=500, deadline=None)
 def test_any_bytes_give_messages_or_a_wire_error(stream: bytes) -> None:
@@ -122,3 +161,49 @@ def test_any_bytes_give_messages_or_a_wire_error(stream: bytes) -> None:
         read_as_host(stream)
     with contextlib.suppress(inner_wire.WireError):
         inner_wire.FrameBuffer().feed(stream)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\x81\xa1a\xdc\x10\x00" + b"\x01" * 4096,  # a long list
+        b"\x81\xa1a\xdc\x00\xff" + (b"\xdc\x00\x0f" + b"\x90" * 15) * 255,  # thousands of lists
+        b"\x81\xa1a\xdc\x00\xff" + (b"\xdc\x00\x0f" + b"\x80" * 15) * 255,  # thousands of maps
+        b"\x81\xa1a\xd6\xff\x00\x00\x00\x00",  # a time stamp
+    ],
+)
+def test_the_host_does_not_decode_what_no_reply_holds(body: bytes) -> None:
+    inner_wire.decode(body)
+    with pytest.raises(host_wire.WireError):
+        host_wire.decode(body)
+
+
+async def _talk(only_when_asked: bool, questions: int, answers: int) -> tuple[list[object], bool]:
+    """What `questions` calls of `receive` return when `answers` frames were sent before, and whether it is over."""
+    mine, its = socket.socketpair()
+    peer = host_wire.Peer(*await asyncio.open_unix_connection(sock=mine))
+    its.sendall(inner_wire.encode({"op": "hello"}))
+    await peer.hello(5)
+    peer.only_when_asked = only_when_asked
+    replies: list[object] = []
+    for number in range(questions):
+        asked = asyncio.create_task(peer.receive(5))
+        await asyncio.sleep(0)
+        if number == 0:
+            its.sendall(inner_wire.encode({"op": "result"}) * answers)
+        replies.append(await asked)
+        await asyncio.sleep(0.05)
+    closed = peer.closed
+    peer.close()
+    its.close()
+    return replies, closed
+
+
+def test_a_peer_that_answers_once_per_question_is_heard() -> None:
+    assert asyncio.run(_talk(only_when_asked=True, questions=1, answers=1)) == ([{"op": "result"}], False)
+    assert asyncio.run(_talk(only_when_asked=False, questions=2, answers=2)) == ([{"op": "result"}] * 2, False)
+
+
+def test_an_answer_that_was_sent_ahead_of_its_question_ends_the_connection() -> None:
+    replies, closed = asyncio.run(_talk(only_when_asked=True, questions=2, answers=2))
+    assert closed and replies == [{"op": "result"}, None]

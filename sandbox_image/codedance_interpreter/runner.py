@@ -1,0 +1,122 @@
+"""Runs the cells of a session, and leaves a checkpoint before each: a sleeping copy of the process as it was.
+
+A cell that succeeds makes its checkpoint obsolete; the runner kills it, with whatever else the cell left running, and
+forks the next one. When a cell fails, crashes or is stopped, the supervisor wakes the checkpoint instead: that kills
+everything of the session but the supervisor and itself, and is the runner from then on, with the variables as they
+were. (With `keep` an exception counts as an end like any other.) Files in the working directory are not rolled back.
+
+The checkpoint is forked by the C library's `fork` alone and sleeps in C: it executes no Python until it is woken, which
+would cost it, and the runner, a copy of every page that the interpreter touches. Python's own fork handlers run when,
+and only if, it is woken.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import random
+import signal
+import socket
+import sys
+from os import _exit, fork, getpid, listdir
+from time import sleep
+from typing import Any, NoReturn
+
+from . import display, output, wire
+from .cell import run_cell
+from .reach import reap
+from .session import Links, Session
+from .wire import Message
+
+FORK_PAUSES = (0.01, 0.03, 0.1, 0.3)
+
+_c = ctypes.PyDLL(None, use_errno=True)  # keeps the interpreter's lock: there is one thread only
+_c_fork, _c_read, _c_exit = _c.fork, _c.read, _c._exit
+_after_fork_in_child = ctypes.pythonapi.PyOS_AfterFork_Child
+_byte = ctypes.create_string_buffer(1)
+
+
+def serve(session: Session, links: Links) -> NoReturn:
+    """Run cells until the supervisor closes the channel. Continues in a checkpoint whenever one is woken."""
+    while True:
+        while _leave_checkpoint(session, links):
+            pass  # in a checkpoint that was woken, which needs one of its own
+        try:
+            request = wire.receive(links.channel)
+        except (EOFError, OSError, wire.WireError):
+            _exit(0)
+        try:
+            error = _run(session, links, request)
+        except (OSError, KeyboardInterrupt):  # the supervisor has given this runner up
+            _exit(0)
+        if error is not None and not session.keep_on_error:
+            _exit(0)
+        if _has_threads():
+            _go_on_in_a_fork(links.channel)
+        session.reach.kill_others()
+        reap()
+
+
+def _leave_checkpoint(session: Session, links: Links) -> bool:
+    """Fork a checkpoint. Returns False at once in the runner, and True, much later, in a checkpoint that was woken."""
+    wake = links.wake.fileno()
+    pid = _fork()
+    if pid > 0:
+        return False
+    if _c_read(wake, _byte, 1) != 1:
+        _c_exit(0)
+    session.reach.kill_others()
+    seeds = random.getstate()
+    _after_fork_in_child()
+    random.setstate(seeds)  # the handlers reseed `random`; a seed set by an earlier cell must go on
+    session.cells += 1
+    names = [name for name in session.namespace if name not in session.given_names and not name.startswith("_")]
+    try:
+        wire.send(links.wake, {"runner": getpid(), "names": sorted(map(str, names))[:30]})
+    except OSError:
+        _exit(0)
+    return True
+
+
+def _fork() -> int:
+    """Fork without Python's handlers, and wait while the processes of a cell that was killed still count."""
+    for pause_s in FORK_PAUSES:
+        pid = int(_c_fork())
+        if pid >= 0:
+            return pid
+        sleep(pause_s)
+    _exit(1)
+
+
+def _run(session: Session, links: Links, request: Message) -> Message | None:
+    """Run one cell and tell the supervisor how it ended; returns the error, if any."""
+    output.redirect(links.capture)
+    session.cells += 1
+    mark = {"cell": request["cell"]}
+    shown = display.Display(session.limits, lambda message: wire.send(links.channel, mark | message))
+    display.activate(shown)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # how a cell is told to stop
+    error = run_cell(str(request["code"]), session.cells, session.namespace, shown)
+    _flush(sys.stdout)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    wire.send(links.channel, mark | {"done": {"error": error, "truncated": shown.truncated}})
+    return error
+
+
+def _has_threads() -> bool:
+    return len(listdir("/proc/self/task")) > 1  # noqa: PTH208  a cell can have replaced what pathlib uses
+
+
+def _go_on_in_a_fork(channel: socket.socket) -> None:
+    """Threads that a cell left running end with the cell: a fork has none. The fork kills the process it came from."""
+    seeds = random.getstate()
+    if fork() != 0:
+        while True:
+            signal.pause()
+    random.setstate(seeds)
+    wire.send(channel, {"runner": getpid()})
+
+
+def _flush(stream: Any) -> None:
+    with contextlib.suppress(OSError, ValueError):  # the cell may have closed its stdout: nothing is left to save then
+        stream.flush()

@@ -1,0 +1,268 @@
+"""The supervisor of a session: takes cells from the host to the runner and results back, and never runs a cell itself.
+
+Only the supervisor writes to the host, so a runner that is killed half-way cannot garble that stream, and what a cell
+still sends late arrives nowhere. In a container it runs under a user id of its own, out of the runner's reach.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shutil
+import signal
+import socket
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any, NoReturn
+
+from . import output, wire
+from .limits import Limits
+from .reach import reap
+from .session import Links
+from .wire import Message
+
+MAX_CELL_BYTES = wire.MAX_FRAME_BYTES // 2
+INTERRUPT_SECONDS = 0.1
+WAKE_SECONDS = 0.5
+SEND_SECONDS = 5.0
+_SIGNAL_NAMES: dict[int, str] = {
+    signal.SIGSEGV: "segmentation fault",
+    signal.SIGKILL: "killed, perhaps for lack of memory",
+}
+
+
+@dataclass
+class _Cell:
+    """What has come of the cell that runs. Its messages bear its `mark`, which no earlier cell can know."""
+
+    call: int
+    mark: bytes = field(default_factory=lambda: os.urandom(16))
+    started: float = field(default_factory=monotonic)
+    images: list[Message] = field(default_factory=list)
+    image_bytes: int = 0
+    cancelled: bool = False
+    done: Message | None = None
+
+
+class Supervisor:
+    """Serves the host's connection `host` with the runner `pid` at the other end of `links`."""
+
+    def __init__(
+        self, host: socket.socket, links: Links, pid: int, limits: Limits, directory: str, keep_on_error: bool
+    ) -> None:
+        self._host = host
+        self._links = links
+        self._limits = limits
+        self._directory = directory
+        self._keep_on_error = keep_on_error
+        self._frames = wire.FrameBuffer(MAX_CELL_BYTES)
+        self._runner = pid
+        self._ended: dict[int, int] = {}
+        self._child_ended = _socket_of_ended_children()
+        links.channel.settimeout(SEND_SECONDS)
+        links.wake.settimeout(WAKE_SECONDS)
+
+    def serve(self) -> NoReturn:
+        """See cells through until the host closes the connection or the session cannot be saved."""
+        while True:
+            cell = self._next_cell()
+            self._supervise(cell)
+            self._conclude(cell)
+
+    def _next_cell(self) -> _Cell:
+        """Wait for a cell and hand it to the runner; one that has died meanwhile is replaced by its checkpoint."""
+        nothing = _Cell(0)
+        while True:
+            ready = _readable(self._host, self._links.channel, self._child_ended)
+            if self._links.channel in ready:
+                if not self._take(nothing):
+                    self._wake_checkpoint()
+            elif self._child_ended in ready:
+                if self._runner_has_ended():
+                    self._wake_checkpoint()
+            elif (request := self._request())["op"] == "run":
+                os.ftruncate(self._links.capture, 0)
+                self._ended.clear()
+                cell = _Cell(int(request["call"]))
+                with contextlib.suppress(OSError):  # it has just died, and is found to have
+                    wire.send(self._links.channel, {"code": request["code"], "cell": cell.mark})
+                return cell
+
+    def _supervise(self, cell: _Cell) -> None:
+        """Collect what the runner sends until its last word, its death, or, once it was interrupted, its time is up."""
+        kill_at = None
+        while cell.done is None and (kill_at is None or monotonic() < kill_at):
+            ready = _readable(self._links.channel, self._child_ended, self._host, until=kill_at)
+            if self._links.channel in ready:
+                if not self._take(cell):
+                    return
+            elif self._child_ended in ready and self._runner_has_ended():
+                return
+            if self._host in ready:
+                request = self._request()
+                if request["op"] == "cancel" and request["call"] == cell.call and not cell.cancelled:
+                    cell.cancelled = True
+                    kill_at = monotonic() + INTERRUPT_SECONDS
+                    with contextlib.suppress(ProcessLookupError, PermissionError):
+                        os.kill(self._runner, signal.SIGINT)
+
+    def _take(self, cell: _Cell) -> bool:
+        """Take what the runner sent; False when that was no proper message."""
+        try:
+            chunk = self._links.channel.recv(1 << 18)
+            for message in self._frames.feed(chunk):
+                if "runner" in message:
+                    self._change_runner(int(message["runner"]))
+                elif message["cell"] != cell.mark:
+                    continue
+                elif "done" in message:
+                    cell.done = _checked_end(message["done"])
+                else:
+                    self._take_image(cell, message["image"])
+        except (OSError, wire.WireError, KeyError, TypeError, ValueError, RecursionError):
+            return False
+        return bool(chunk)
+
+    def _take_image(self, cell: _Cell, image: Any) -> None:
+        cell.image_bytes += len(image["png"])
+        if len(cell.images) < self._limits.images and cell.image_bytes < MAX_CELL_BYTES:
+            cell.images.append({key: image[key] for key in ("png", "sha256", "width", "height")})
+
+    def _conclude(self, cell: _Cell) -> None:
+        """Report the cell, after it was undone if it has to be."""
+        error = cell.done["error"] if cell.done is not None else None
+        if cell.done is not None and not cell.cancelled and (error is None or self._keep_on_error):
+            _add_note(error, "(What this cell had done before the error was kept.)")
+            self._report(cell, "done" if error is None else "error", error)
+            return
+        failed = self._runner
+        names = self._wake_checkpoint()
+        if cell.cancelled:
+            outcome, error = "cancelled", _timeout_error(error)
+        elif error is None:
+            outcome, error = "died", _death_error(self._ended.get(failed))
+        else:
+            outcome = "error"
+        kept = f"; still defined: {', '.join(names)}" if names else ""
+        _add_note(error, f"(This cell's changes were undone{kept}.)")
+        self._report(cell, outcome, error)
+
+    def _report(self, cell: _Cell, outcome: str, error: Message | None) -> None:
+        stdout, cut = output.collect(self._links.capture, self._limits.stdout_bytes)
+        cuts = cell.done["truncated"] if cell.done is not None else []
+        self._send(
+            {
+                "op": "result",
+                "call": cell.call,
+                "outcome": outcome,
+                "stdout": stdout,
+                "error": error,
+                "images": cell.images,
+                "truncated": (["stdout"] if cut else []) + cuts,
+                "seconds": monotonic() - cell.started,
+            }
+        )
+
+    def _wake_checkpoint(self) -> list[str]:
+        """Have the checkpoint end the runner and take its place. Returns the names it has in its variables."""
+        try:
+            while _readable(self._links.wake, until=0.0):  # the runner has no business there
+                if not self._links.wake.recv(1 << 16):
+                    self._leave()
+            self._links.wake.sendall(b".")
+            answer = wire.receive(self._links.wake)
+            pid, names = int(answer["runner"]), [str(name)[:100] for name in answer["names"]][:30]
+        except (OSError, EOFError, wire.WireError, KeyError, TypeError, ValueError, RecursionError):
+            self._leave()
+        self._change_runner(pid)
+        while _readable(self._links.channel, until=0.0):  # what the dead runner had still sent
+            if not self._links.channel.recv(1 << 18):
+                self._leave()
+        self._frames = wire.FrameBuffer(MAX_CELL_BYTES)
+        return names
+
+    def _change_runner(self, pid: int) -> None:
+        self._runner_has_ended()
+        self._runner = pid
+
+    def _runner_has_ended(self) -> bool:
+        """Collect the children that have ended: the runner, a checkpoint, or what a cell left."""
+        with contextlib.suppress(BlockingIOError):
+            self._child_ended.recv(4096)
+        self._ended.update(reap())
+        return self._runner in self._ended
+
+    def _request(self) -> Message:
+        try:
+            return wire.receive(self._host)
+        except (EOFError, OSError, wire.WireError):
+            self._leave()
+
+    def _send(self, message: Message) -> None:
+        try:
+            wire.send(self._host, message)
+        except (OSError, wire.WireError):
+            self._leave()
+
+    def _leave(self) -> NoReturn:
+        """The host has closed the connection, or the session is lost: the closed channel ends the others."""
+        with contextlib.suppress(OSError):
+            self._links.channel.close()
+            self._links.wake.close()
+            os.chdir("/")
+        shutil.rmtree(self._directory, ignore_errors=True)
+        os._exit(0)
+
+
+def _checked_end(done: Any) -> Message:
+    error = done["error"]
+    if error is not None:
+        error = {key: str(error[key])[:8_000] for key in ("kind", "message", "traceback")}
+    return {"error": error, "truncated": [str(part) for part in done["truncated"]][:8]}
+
+
+def _death_error(status: int | None) -> Message:
+    if status is None:
+        return _note("Crash", "the cell ended its own process")
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        name = _SIGNAL_NAMES.get(number) or signal.strsignal(number)
+        return _note("Crash", f"the cell was ended by signal {number} ({name})")
+    return _note("ProcessExit", f"the cell ended its own process (exit code {os.WEXITSTATUS(status)})")
+
+
+def _note(kind: str, message: str) -> Message:
+    return {"kind": kind, "message": message, "traceback": f"{kind}: {message}"}
+
+
+def _timeout_error(interrupted: Message | None) -> Message:
+    """A timeout, with the lines the cell was at when it said so before it was killed."""
+    lines = interrupted["traceback"].splitlines() if interrupted is not None else []
+    where = lines[:-1] if lines and lines[-1] == "KeyboardInterrupt" else []
+    return {"kind": "Timeout", "message": "", "traceback": "\n".join(where)}
+
+
+def _add_note(error: Message | None, note: str) -> None:
+    if error is not None:
+        error["traceback"] = f"{error['traceback']}\n{note}".strip()
+
+
+def _socket_of_ended_children() -> socket.socket:
+    """A socket that becomes readable whenever a child has ended."""
+    mine, its = socket.socketpair()
+    mine.setblocking(False)
+    its.setblocking(False)
+    signal.set_wakeup_fd(its.detach(), warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    return mine
+
+
+def _readable(*sockets: socket.socket, until: float | None = None) -> list[socket.socket]:
+    """Those that can be read, or have ended; none when `until`, a time of `monotonic`, comes first."""
+    poll = select.poll()
+    for item in sockets:
+        poll.register(item.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
+    timeout_ms = None if until is None else max(0.0, until - monotonic()) * 1000
+    ready = {descriptor for descriptor, _event in poll.poll(timeout_ms)}
+    return [item for item in sockets if item.fileno() in ready]

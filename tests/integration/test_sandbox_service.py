@@ -1,0 +1,170 @@
+"""How a node goes on serving: spares, recycling, signs of life, a bounded queue, draining, and what errors leave."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import psutil
+import pytest
+
+from codedance_verl.sandbox.config import SandboxConfig
+from codedance_verl.sandbox.errors import SandboxBusy, SandboxUnavailable
+from codedance_verl.sandbox.node import SandboxNode
+from codedance_verl.sandbox.pool import SandboxPool
+from codedance_verl.types import ExecutionStatus
+
+pytestmark = [pytest.mark.asyncio, pytest.mark.slow]
+
+BACKENDS = [pytest.param("docker", marks=pytest.mark.docker), "process"]
+PATIENCE_SECONDS = 60.0
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    if request.param == "docker":
+        request.getfixturevalue("sandbox_image")
+    return str(request.param)
+
+
+@contextlib.asynccontextmanager
+async def started(**settings: Any) -> AsyncIterator[SandboxNode]:
+    values = {"containers": 1, "spares": 0, "sessions_per_container": 8, "cell_timeout_s": 30.0} | settings
+    node = SandboxNode(SandboxConfig(**values))
+    await node.start()
+    try:
+        yield node
+    finally:
+        await node.shutdown()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "it does not come about"
+        await asyncio.sleep(0.02)
+
+
+def keeper_of(name: str) -> psutil.Process | None:
+    """The first process of the interpreter of that name."""
+    for process in psutil.process_iter(["cmdline", "create_time"]):
+        command = process.info["cmdline"] or []
+        if name in command and any("codedance_interpreter" in part for part in command):
+            parent = process.parent()
+            if parent is None or name not in parent.cmdline():
+                return process
+    return None
+
+
+def the_keeper_of(name: str) -> psutil.Process:
+    keeper = keeper_of(name)
+    assert keeper is not None
+    return keeper
+
+
+async def test_a_spare_takes_over_and_is_replaced(backend: str) -> None:
+    async with started(backend=backend, spares=1) as node:
+        await until(lambda: node.stats()["spares"] == 1)
+        pool = SandboxPool([node])
+        (lost,) = node.stats()["interpreters"]
+        async with pool.session() as struck:
+            await struck.run("x = 1")
+            the_keeper_of(lost).kill()
+            await until(lambda: lost not in node.stats()["interpreters"])
+            assert len(node.stats()["interpreters"]) == 1, "nothing was in stock"
+            async with pool.session() as fresh:
+                assert (await fresh.run("6 * 7")).stdout == "42\n"
+            assert (await struck.run("x")).status is ExecutionStatus.KILLED
+            assert (await struck.run("'x' in globals()")).stdout == "False\n"
+        await until(lambda: node.stats()["spares"] == 1)
+        assert node.stats()["restarts"] == 1
+
+
+async def test_an_interpreter_retires_after_its_share_of_sessions(backend: str) -> None:
+    async with started(backend=backend, spares=1, recycle_sessions=2) as node:
+        await until(lambda: node.stats()["spares"] == 1)
+        pool = SandboxPool([node])
+        (old,) = node.stats()["interpreters"]
+        async with pool.session() as first:
+            await first.run("x = 1")
+            async with pool.session() as second:
+                await second.run("x = 2")
+            await until(lambda: list(node.stats()["interpreters"]) not in ([old], []))
+            assert (await first.run("x")).stdout == "1\n", "a retired interpreter keeps its sessions"
+            assert keeper_of(old) is not None
+        await until(lambda: keeper_of(old) is None)
+        assert node.stats()["recycled"] == 1 and node.stats()["restarts"] == 0
+
+
+async def test_an_interpreter_that_gives_no_sign_of_life_is_replaced() -> None:
+    async with started(backend="process", health_interval_s=0.3) as node:
+        (stuck,) = node.stats()["interpreters"]
+        keeper = the_keeper_of(stuck)
+        for process in [*keeper.children(recursive=True), keeper]:
+            os.kill(process.pid, signal.SIGSTOP)
+        await until(lambda: list(node.stats()["interpreters"]) not in ([stuck], []))
+        async with SandboxPool([node]).session() as session:
+            assert (await session.run("1")).stdout == "1\n"
+
+
+async def test_a_zygote_that_dies_costs_no_session(backend: str) -> None:
+    async with started(backend=backend) as node:
+        pool = SandboxPool([node])
+        (name,) = node.stats()["interpreters"]
+        async with pool.session() as session:
+            await session.run("x = 1")
+            zygote = min(the_keeper_of(name).children(), key=lambda process: process.create_time())
+            zygote.kill()
+            assert (await session.run("x")).stdout == "1\n"
+            async with pool.session() as later:
+                assert (await later.run("'x' in globals()")).stdout == "False\n"
+
+
+async def test_the_queue_is_bounded() -> None:
+    async with started(backend="process", sessions_per_container=1, queue_length=1, queue_timeout_s=30.0) as node:
+        holder = await node.open()
+        waiting = asyncio.create_task(node.open())
+        await until(lambda: node.stats()["waiting"] == 1)
+        with pytest.raises(SandboxBusy, match="wait"):
+            await asyncio.wait_for(node.open(), 5)
+        await node.close(holder)
+        await asyncio.wait_for(waiting, 10)
+
+
+async def test_draining_lets_open_sessions_end_and_opens_no_more() -> None:
+    async with started(backend="process") as node:
+        session_id = await node.open()
+        draining = asyncio.create_task(node.drain(30.0))
+        await asyncio.sleep(0)
+        with pytest.raises(SandboxUnavailable, match="shut down"):
+            await node.open()
+        assert (await node.run(session_id, "1 + 1")).stdout == "2\n"
+        assert not draining.done()
+        await node.close(session_id)
+        assert await draining == 0
+
+
+async def test_a_failed_cell_keeps_what_it_did_when_asked_to(backend: str) -> None:
+    async with started(backend=backend, on_error="keep") as node, SandboxPool([node]).session() as session:
+        failed = await session.run("x = 1\nx = 2; 1/0\nx = 3")
+        assert failed.status is ExecutionStatus.ERROR and failed.error is not None
+        assert "cell 1, line 2" in failed.error.traceback and "was kept" in failed.error.traceback
+        assert (await session.run("x")).stdout == "2\n"
+        crashed = await session.run("x = 4; import os; os._exit(1)")
+        assert crashed.error is not None and "undone" in crashed.error.traceback
+        assert (await session.run("x")).stdout == "2\n"
+
+
+async def test_a_timeout_tells_where_the_cell_was(backend: str) -> None:
+    async with started(backend=backend) as node, SandboxPool([node]).session() as session:
+        stopped = await session.run("a = 1\nimport time\ntime.sleep(60)", timeout_s=0.5)
+        assert stopped.status is ExecutionStatus.TIMEOUT and stopped.error is not None
+        assert "cell 1, line 3: time.sleep(60)" in stopped.error.traceback
+        caught = await session.run("try:\n    while True: pass\nexcept KeyboardInterrupt: print('fine')", timeout_s=0.5)
+        assert caught.status is ExecutionStatus.TIMEOUT, "an interrupted cell has not succeeded"
+        assert (await session.run("'a' in globals()")).stdout == "False\n"
