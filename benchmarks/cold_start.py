@@ -55,9 +55,9 @@ class Player:
     """Plays questions with a model, all of a list side by side."""
 
     def __init__(self, folder: str, pool: SandboxPool, max_turns: int) -> None:
-        self.processor = AutoProcessor.from_pretrained(folder)
+        self.processor = AutoProcessor.from_pretrained(folder)  # type: ignore[no-untyped-call]
         self.tokenizer = self.processor.tokenizer
-        self.model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
+        self.model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()  # type: ignore[no-untyped-call]
         self.pool = pool
         self.max_turns = max_turns
         self.image_token = self.model.config.image_token_id

@@ -247,7 +247,10 @@ def check_docker() -> list[Finding]:
         ]
     try:
         version = client.version()
-        found = Finding("Docker engine", f"{version.get('Version', '?')} at {client.api.base_url}")
+        runtimes = ", ".join(sorted(client.info().get("Runtimes") or {}))
+        found = Finding(
+            "Docker engine", f"{version.get('Version', '?')} at {client.api.base_url}; runtimes: {runtimes or '?'}"
+        )
         tag = image.image_tag()
         if image.has_image(client, tag):
             return [found, Finding("sandbox image", tag)]

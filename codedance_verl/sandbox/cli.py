@@ -5,16 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from docker import DockerClient
+from rich.console import Console
 
 from codedance_verl.errors import UserError
 from codedance_verl.sandbox import engine, image, reaper
+from codedance_verl.sandbox import selfcheck as check
+from codedance_verl.sandbox.bench import report
+from codedance_verl.sandbox.bench.contender import PoolContender
+from codedance_verl.sandbox.bench.loop import Plan, measure_levels, parse_levels
 from codedance_verl.sandbox.config import BACKENDS, SandboxConfig
 from codedance_verl.sandbox.errors import SandboxError
 from codedance_verl.sandbox.pool import SandboxPool
@@ -76,6 +83,54 @@ def run(
             stored = _store_images(execution, output)
             print(json.dumps(_record(execution, stored)) if as_json else _text(execution, stored), flush=True)
     sys.exit(0 if all(execution.succeeded for execution in executions) else 1)
+
+
+@sandbox_app.command()
+def selfcheck(
+    attacks: Annotated[bool, typer.Option("--attacks", help="also run every attack of the catalogue")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False,
+    backend: Annotated[str, typer.Option(help=" | ".join(BACKENDS))] = "auto",
+    runtime: Annotated[str, typer.Option(help="OCI runtime by the engine's name for it, e.g. runsc")] = "",
+) -> None:
+    """Check that the sandbox works here and, with --attacks, that it contains hostile code.
+
+    Exits with 0 when all is as it should be, with 1 when something is not.
+    """
+    with _one_line_errors():
+        config = replace(check.SMALL, backend=backend, runtime=runtime)
+        console = Console(stderr=as_json)
+        logging.getLogger("codedance_verl.sandbox").setLevel(logging.ERROR)  # what attacks cause is no news
+        with console.status("starting the sandbox") as status:
+            report = asyncio.run(check.run(config, attacks, status.update))
+        if as_json:
+            print(json.dumps(report.as_json()))
+        else:
+            check.show(report, console)
+    sys.exit(0 if report.passed else 1)
+
+
+@sandbox_app.command()
+def bench(
+    levels: Annotated[str, typer.Option(help="numbers of concurrent sessions")] = "1,8,64",
+    seconds: Annotated[float, typer.Option(help="duration of one measurement")] = 2.0,
+    quick: Annotated[bool, typer.Option("--quick", help="a rough idea: levels 1 and 8, half a second each")] = False,
+    backend: Annotated[str, typer.Option(help=" | ".join(BACKENDS))] = "docker",
+    output: Annotated[Path | None, typer.Option("--json", help="file for all figures")] = None,
+) -> None:
+    """Measure this machine's pool: opening, first call, a trivial cell, an image, a figure. Others: see benchmarks/."""
+    with _one_line_errors():
+        counts = (1, 8) if quick else parse_levels(levels)
+        plan = Plan(seconds=0.5 if quick else seconds)
+        config = SandboxConfig(backend=backend)
+        contender = PoolContender(config)
+        machine = report.machine_facts()
+        found = asyncio.run(measure_levels(contender, counts, plan, lambda line: print(line, file=sys.stderr)))
+        Console().print(report.table(contender.name, found))
+        for level in (level for level in found if level.incomplete):
+            print(f"{level.sessions} sessions, incomplete: {level.incomplete}", file=sys.stderr)
+        if output is not None:
+            report.write(output, report.document(machine, plan, counts, [report.record(contender, found)]))
+    sys.exit(1 if any(level.incomplete for level in found) else 0)
 
 
 async def _run_cells(config: SandboxConfig, cells: list[str], picture: bytes | None) -> list[Execution]:

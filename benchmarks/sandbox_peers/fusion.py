@@ -1,0 +1,15 @@
+"""SandboxFusion: named among the contenders, with the reason why it is not measured."""
+
+from __future__ import annotations
+
+from benchmarks.sandbox_peers.answers import Unavailable
+from codedance_verl.sandbox.bench.contender import Contender
+
+REASON = (
+    "not installable from a package index: the package sandbox-fusion holds the client only; the server comes as a "
+    "container image, or as a checkout with conda and poetry environments"
+)
+
+
+def contender() -> Contender:
+    raise Unavailable(REASON)
