@@ -31,11 +31,12 @@ def cpu_seconds(pids: Iterable[int]) -> dict[str, float]:
     own = _cpu_group(os.getpid())
     used: dict[str, float] = {}
     for pid in pids:
-        group = _cpu_group(pid)
-        if group is None or group == own:
-            used[""] = used.get("", 0.0) + _process_seconds(pid)
-        elif str(group) not in used:
-            used[str(group)] = _group_seconds(group)
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            group = _cpu_group(pid)
+            if group is None or group == own:
+                used[""] = used.get("", 0.0) + _process_seconds(pid)
+            elif str(group) not in used:
+                used[str(group)] = _group_seconds(group)
     return used
 
 
@@ -70,19 +71,13 @@ def _process_bytes(pid: int) -> int:
 
 
 def _process_seconds(pid: int) -> float:
-    try:
-        stat = (Path("/proc") / str(pid) / "stat").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return 0.0
+    stat = (Path("/proc") / str(pid) / "stat").read_text(encoding="ascii", errors="replace")
     return sum(map(int, stat.rpartition(")")[2].split()[_CPU_FIELDS])) / _TICKS
 
 
 def _cpu_group(pid: int) -> Path | None:
     """The file with the CPU time of the process's control group, of version 1 where there is one, else 2."""
-    try:
-        lines = (Path("/proc") / str(pid) / "cgroup").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return None
+    lines = (Path("/proc") / str(pid) / "cgroup").read_text(encoding="utf-8").splitlines()
     groups = {controllers: path.lstrip("/") for _, controllers, path in (line.split(":", 2) for line in lines)}
     first = [_CGROUPS / "cpuacct" / path / "cpuacct.usage" for names, path in groups.items() if "cpuacct" in names]
     second = [_CGROUPS / path / "cpu.stat" for names, path in groups.items() if not names]
@@ -90,10 +85,7 @@ def _cpu_group(pid: int) -> Path | None:
 
 
 def _group_seconds(file: Path) -> float:
-    try:
-        words = file.read_text(encoding="ascii").split()
-    except OSError:
-        return 0.0
+    words = file.read_text(encoding="ascii").split()
     return int(words[0]) / 1e9 if file.name == "cpuacct.usage" else int(words[words.index("usage_usec") + 1]) / 1e6
 
 
