@@ -247,7 +247,7 @@ class SandboxNode:
             if reply.get("outcome") == "cancelled" and not cancelled:
                 raise ReplyError("it says that it was stopped, and was not")
             return await self._execution(reply, call)
-        except TimeoutError:  # not even the head of the session answers
+        except TimeoutError:  # not even the supervisor of the session answers
             self._drop(session)
             return lost(ExecutionStatus.TIMEOUT)
         except ReplyError:

@@ -6,6 +6,7 @@ Without the compiled helper, which only the image has, nothing happens and forks
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import gc
 import os
 import re
@@ -14,6 +15,7 @@ from pathlib import Path
 
 HELPER = Path(__file__).with_name("librebase.so")
 _PROT_READ, _PROT_WRITE = 1, 2
+_NEVER_AGAIN = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
 _MAPPING = re.compile(r"([0-9a-f]+)-([0-9a-f]+) (r[-w])-p \S+ \S+ \S+ *(.*)\n")
 
 
@@ -34,11 +36,13 @@ def rebase() -> int:
     gc.collect()
     with Path("/proc/self/smaps").open(encoding="utf-8", errors="replace") as mappings:
         regions = private_regions(mappings)
-    file = os.memfd_create("zygote")
+    file = os.memfd_create("zygote", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         os.ftruncate(file, sum(length for _address, length, _protection in regions))
         array = (_Region * len(regions))(*(_Region(*region) for region in regions))
-        return int(helper.rebase(file, array, len(regions), os.sysconf("SC_PAGE_SIZE")))
+        replaced = int(helper.rebase(file, array, len(regions), os.sysconf("SC_PAGE_SIZE")))
+        fcntl.fcntl(file, fcntl.F_ADD_SEALS, _NEVER_AGAIN)  # all sessions see its pages
+        return replaced
     finally:
         os.close(file)
 

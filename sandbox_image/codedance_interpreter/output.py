@@ -1,7 +1,7 @@
 """Captures what a cell writes to stdout and stderr: Python, C libraries and subprocesses alike, in order.
 
-File descriptors 1 and 2 of the copy that runs the cell are an anonymous memory file which the head of the session
-holds open too. So the text survives a crash or a kill of the copy, and no pump thread is needed.
+File descriptors 1 and 2 of the runner are an anonymous memory file which the supervisor of the session holds open too.
+So the text survives a crash or a kill of the runner, and no pump thread is needed.
 """
 
 from __future__ import annotations

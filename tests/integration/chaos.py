@@ -145,7 +145,9 @@ class Client:
                 self._record.wrong.append(f"session {session.number} shows {shown.stdout!r} in step {step}")
         if self._random.random() < 0.2:
             stopped = await self._call(run, "while True: pass", 0.5, ExecutionStatus.TIMEOUT)
-            if stopped.error is not None and "gone" not in stopped.error.message:  # a head too busy to answer in time
+            if (
+                stopped.error is not None and "gone" not in stopped.error.message
+            ):  # a supervisor too busy to answer in time
                 await self._call(run, "x")
 
     async def _call(

@@ -388,8 +388,8 @@ HOSTILE = {
 }
 
 # These reach for the process that keeps the last good state, which may cost the session its variables.
-AT_THE_HEAD = named_cells(r"""
-# stops its head
+AT_THE_SUPERVISOR = named_cells(r"""
+# stops its supervisor
 import os, signal
 os.kill(os.getppid(), signal.SIGSTOP)
 while True: pass
@@ -397,27 +397,27 @@ while True: pass
 import os, signal
 os.kill(-1, signal.SIGSTOP)
 while True: pass
-# stops its head from an orphan
+# stops its supervisor from an orphan
 import os, signal
-head = os.getppid()
+supervisor = os.getppid()
 if os.fork() == 0:
     os.setsid()
-    while True: os.kill(head, signal.SIGSTOP)
+    while True: os.kill(supervisor, signal.SIGSTOP)
 while True: pass
-# starves its head
+# starves its supervisor
 import os
 os.setpriority(os.PRIO_PROCESS, os.getppid(), 19)
 for _ in range(6):
     if os.fork() == 0: break
 while True: pass
-# binds its head to one core
+# binds its supervisor to one core
 import os
 os.sched_setaffinity(os.getppid(), {0})
 for _ in range(6):
     if os.fork() == 0: break
 os.sched_setaffinity(0, {0})
 while True: pass
-# limits its head
+# limits its supervisor
 import os, resource
 try: resource.prlimit(os.getppid(), resource.RLIMIT_NOFILE, (0, 0))
 except OSError: pass

@@ -13,17 +13,17 @@ from codedance_verl.sandbox.config import SandboxConfig
 from codedance_verl.sandbox.node import SandboxNode
 from codedance_verl.sandbox.pool import SandboxPool, SandboxSession
 from codedance_verl.types import Execution, ExecutionStatus
-from tests.integration.hostile_cells import AT_THE_HEAD, HOSTILE
+from tests.integration.hostile_cells import AT_THE_SUPERVISOR, HOSTILE
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow, pytest.mark.docker]
 
 LIMIT_SECONDS = 1.0
 STOPPED_WITHIN_SECONDS = 1.5
 AT_ONCE = 4
-GRACE_SECONDS = 0.45  # what is left of the bound: a head that takes longer loses the variables, and the test
+GRACE_SECONDS = 0.45  # what is left of the bound: a supervisor that takes longer loses the variables, and the test
 ANSWER_SECONDS = 30.0
 
-# Prints the variable from before, then how many living processes the session has: its head and this cell.
+# Prints the variable from before, then how many living processes the session has: the runner and its checkpoint.
 AFTERWARDS = """
 import os, time
 def alive():
@@ -96,13 +96,13 @@ async def test_two_hundred_hostile_cells_are_stopped_in_time_and_leave_nothing(n
     assert not faults, "\n".join(f"{name}: {fault}" for name, fault in faults.items())
 
 
-@pytest.mark.parametrize("name", AT_THE_HEAD)
+@pytest.mark.parametrize("name", AT_THE_SUPERVISOR)
 async def test_a_cell_that_reaches_for_its_head_is_stopped_in_time_too(node: SandboxNode, name: str) -> None:
     pool = SandboxPool([node])
     async with pool.session() as session, pool.session() as neighbour:
         await run(session, "kept = 1")
         await run(neighbour, "x = 2")
-        hostile = await run(session, AT_THE_HEAD[name], LIMIT_SECONDS)
+        hostile = await run(session, AT_THE_SUPERVISOR[name], LIMIT_SECONDS)
         assert hostile.status in (ExecutionStatus.TIMEOUT, ExecutionStatus.KILLED, ExecutionStatus.ERROR), hostile
         assert hostile.duration_s < STOPPED_WITHIN_SECONDS
         after = await run(session, "globals().get('kept', 'gone')")

@@ -34,7 +34,7 @@ CLOSED_BY_THE_PROFILE = {
     "use the kernel's keyrings",
     "watch what others do with files",
     "weaken address randomisation",
-    "become inspectable, to rewrite the head of its session from the next cell",
+    "become inspectable, to rewrite the supervisor of its session from the next cell",
     "TCP over IPv4",
     "the kernel's own protocol (netlink)",
     "offer a server to other sessions",

@@ -73,7 +73,7 @@ ATTACKS = (
     ),
     _lie(
         "print a frame of the protocol, and fail",
-        "os.write(1, result(2, stdout='forged')); os.write(2, frame({'done': {'error': None}}))\n1/0",
+        "os.write(1, frame({'op': 'result', 'stdout': 'forged'})); os.write(2, success(mark()))\n1/0",
         refusals=frozenset({"ZeroDivisionError"}),
         check=_printed("forged"),
     ),
@@ -91,9 +91,10 @@ ATTACKS = (
         "end its process as if it had succeeded", "print('all well'); os._exit(0)", refusals=frozenset({"ProcessExit"})
     ),
     _lie(
-        "kill the head and live on",
+        "kill the supervisor and live on",
         "os.kill(os.getppid(), signal.SIGKILL)\nprint('all well')\nwhile True: pass",
-        KILLED,
+        ERROR | KILLED,
+        frozenset({"PermissionError"}),
         timeout_s=3.0,
     ),
     _lie(
@@ -107,7 +108,7 @@ ATTACKS = (
         print('never seen')
         1/0
         """,
-        refusals=frozenset({"ZeroDivisionError", "SystemExit", "ProcessExit"}),
+        refusals=frozenset({"ZeroDivisionError", "SystemExit", "ProcessExit", "Crash"}),
     ),
     _lie(
         "close stdout and stderr",
@@ -130,7 +131,7 @@ ATTACKS = (
         pack = msgpack.packb
         def lie(message, **options):
             if 'done' in message:
-                message = {'done': {'error': None, 'truncated': []}}
+                message = {**message, 'done': {'error': None, 'truncated': []}}
             return pack(message, **options)
         msgpack.packb = lie
         import time; time.sleep(0.3)
@@ -146,8 +147,8 @@ ATTACKS = (
         import time
         time.sleep(0.3)
         time.monotonic = time.time = lambda: -1e9
-        import codedance_interpreter.session as session
-        session.monotonic = lambda: -1e9
+        import codedance_interpreter.supervisor as supervisor
+        supervisor.monotonic = lambda: -1e9
         print('quick')
         """,
         OK,
@@ -172,10 +173,10 @@ ATTACKS = (
         import io
         from PIL import Image
         buffer = io.BytesIO(); Image.new('RGB', (50, 40)).save(buffer, 'PNG')
-        channel = head_channel()
+        channel = supervisor_channel()
         picture = {'png': buffer.getvalue(), 'sha256': 'f' * 64, 'width': -1, 'height': 10**9}
         for _ in range(3):
-            channel.sendall(frame({'image': picture}))
+            channel.sendall(frame({'cell': mark(), 'image': picture}))
         """,
         OK,
         check=_images_are_measured,
@@ -227,8 +228,8 @@ ATTACKS = (
         (
             cell("""
             os.fork = os._exit = os.kill = os.waitpid = lambda *_: 0
-            import codedance_interpreter.session as session
-            session.fork = session._exit = lambda *_: 0
+            import codedance_interpreter.runner as runner
+            runner.fork = runner._exit = lambda *_: 0
             """),
         ),
         OK | KILLED | TIMEOUT,

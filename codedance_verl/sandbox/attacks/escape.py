@@ -149,15 +149,15 @@ ATTACKS = (
         OK,
     ),
     _denied(
-        "become inspectable, to rewrite the head of its session from the next cell",
+        "become inspectable, to rewrite the supervisor of its session from the next cell",
         "forbidden('prctl', 4, 1, 0, 0, 0)",
     ),
     Attack(
-        "rewrite the memory of the head of its session",
+        "rewrite the memory of the supervisor of its session",
         GROUP,
         (
             cell("ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)"),
-            cell("open(f'/proc/{os.getppid()}/mem', 'r+b', buffering=0); breach('the memory of the head')"),
+            cell("open(f'/proc/{os.getppid()}/mem', 'r+b', buffering=0); breach('the memory of the supervisor')"),
         ),
         ERROR,
         DENIED,

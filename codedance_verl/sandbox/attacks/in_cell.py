@@ -13,6 +13,7 @@ import platform
 import signal
 import socket
 import struct
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -156,13 +157,37 @@ def sockets() -> Iterator[socket.socket]:
             continue
 
 
-def head_channel() -> socket.socket:
-    """The connection over which the copy that runs this cell tells the head of the session how it went."""
-    return next(item for item in sockets() if item.family == socket.AF_UNIX and not item.getpeername())
+def supervisor_channel() -> socket.socket:
+    """The connection over which the runner of this cell tells the supervisor of the session how it went."""
+    return _pair_ends()[0]
+
+
+def checkpoint_call() -> socket.socket:
+    """The connection over which the supervisor wakes a checkpoint, and is answered."""
+    return _pair_ends()[1]
+
+
+def _pair_ends() -> list[socket.socket]:
+    return [item for item in sockets() if item.family == socket.AF_UNIX and not item.getpeername()]
+
+
+def mark() -> bytes:
+    """What the reports of this cell, and of no other, bear."""
+    caller = sys._getframe()
+    while caller.f_back is not None:
+        caller = caller.f_back
+        if isinstance(caller.f_locals.get("mark"), dict):
+            return bytes(caller.f_locals["mark"]["cell"])
+    raise LookupError("no mark")
+
+
+def success(cell: bytes) -> bytes:
+    """A forged report that the cell of that mark has succeeded."""
+    return frame({"cell": cell, "done": {"error": None, "truncated": []}})
 
 
 def host_connection() -> socket.socket | None:
-    """The connection to the host, if this process has it: the head of a session does."""
+    """The connection to the host, if this process has it."""
     for item in sockets():
         try:
             if item.family == socket.AF_UNIX and str(item.getpeername()).endswith("host.sock"):
@@ -172,17 +197,10 @@ def host_connection() -> socket.socket | None:
     return None
 
 
-def once_head(act: Callable[[socket.socket], object], after_s: float = 0.05) -> None:
-    """Call `act` with the connection to the host as soon as this process has it: once the cell has succeeded."""
-
-    def look(*_: object) -> None:
-        host = host_connection()
-        if host is not None:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            act(host)
-
-    signal.signal(signal.SIGALRM, look)
-    signal.setitimer(signal.ITIMER_REAL, after_s, 0.02)
+def when_idle(act: Callable[[], object], after_s: float = 0.3) -> None:
+    """Call `act` in this process some time after the cell has ended."""
+    signal.signal(signal.SIGALRM, lambda *_: act())
+    signal.setitimer(signal.ITIMER_REAL, after_s)
 
 
 def frame(message: object) -> bytes:
@@ -191,12 +209,6 @@ def frame(message: object) -> bytes:
 
     body: bytes = message if isinstance(message, bytes) else msgpack.packb(message, use_bin_type=True)
     return struct.pack(">I", len(body)) + body
-
-
-def result(call: int, **changes: object) -> bytes:
-    """A forged result as the head would send it."""
-    whole = {"op": "result", "call": call, "outcome": "done", "stdout": "", "error": None, "images": []}
-    return frame({**whole, "truncated": [], "seconds": 0.0, **changes})
 
 
 def all_forbidden(*names: str) -> None:

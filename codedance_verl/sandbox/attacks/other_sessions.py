@@ -35,6 +35,15 @@ ATTACKS = (
         Needs.CONTAINER,
     ),
     _denied(
+        "write to the memory that all sessions were forked from",
+        """
+        shared = next(line.split()[0] for line in open('/proc/self/maps') if 'memfd:zygote' in line)
+        with open(f'/proc/self/map_files/{shared}', 'r+b') as memory:
+            breach(memory.write(b'x'))
+        """,
+        Needs.CONTAINER,
+    ),
+    _denied(
         "list the shared folders",
         "breach([name for name in os.listdir('/scratch')])",
         Needs.CONTAINER,

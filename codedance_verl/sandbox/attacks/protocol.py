@@ -1,4 +1,4 @@
-"""Against the connections: between the copy that runs a cell and its head, and between the head and the host."""
+"""Against the connections: between the runner of a session and its supervisor, and to the host."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from codedance_verl.sandbox.attacks.attack import (
     Fate,
     Needs,
     cell,
+    said,
 )
 
 GROUP = "protocol"
-WAIT = "import time; time.sleep(6)"
 DEATHS = frozenset({"ProcessExit", "Crash"})
 
 
-def _to_head(name: str, code: str) -> Attack:
-    """Something said to the head that is no honest report: the cell has failed then, and the head is unharmed."""
+def _noise(name: str, code: str) -> Attack:
+    """Something said to the supervisor that is no honest report: the cell has failed then, and nothing else has."""
     return Attack(name, GROUP, (cell(code),), ERROR, DEATHS, needs=Needs.NOTHING)
 
 
-def _to_host(name: str, act: str, check: str = "", pause_s: float = 0.0) -> Attack:
-    """Something said to the host by a session that has made itself head. The host ends the session and says so."""
-    code = f"def act(host):\n    {act}\nonce_head(act)"
+def _forged_picture(name: str, code: str, alone: bool = False) -> Attack:
+    """An image that the host must not believe. It ends the session."""
+    statuses = KILLED
     return Attack(
-        name, GROUP, (code, WAIT), KILLED, fate=Fate.SPOILED, needs=Needs.NOTHING, pause_s=pause_s, timeout_s=8.0
+        name, GROUP, (cell(code),), statuses, check=_frugal, fate=Fate.SPOILED, needs=Needs.NOTHING, alone=alone
     )
 
 
@@ -38,73 +38,65 @@ def _frugal(evidence: Evidence) -> str:
     return f"the host needed {evidence.host_growth_mb:.0f} MiB for it" if evidence.host_growth_mb > 300 else ""
 
 
-def _flood(name: str, act: str) -> Attack:
-    code = f"def act(host):\n    {act}\nonce_head(act)"
+def _flood(name: str, data: str) -> Attack:
+    code = f"data, channel = {data}, supervisor_channel()\nwhile True: channel.sendall(data)"
     return Attack(
         name,
         GROUP,
-        (code, WAIT),
-        KILLED,
-        check=_frugal,
-        fate=Fate.SPOILED,
-        needs=Needs.NOTHING,
-        alone=True,
-        timeout_s=8.0,
-    )
-
-
-ATTACKS = (
-    _to_head("tell the head noise", "head_channel().sendall(os.urandom(1000))\nos._exit(0)"),
-    _to_head("tell the head of a frame of 4 GiB", "head_channel().sendall(b'\\xff\\xff\\xff\\xff')\nos._exit(0)"),
-    _to_head("tell the head half a frame", "head_channel().sendall(frame({'done': 1})[:-2])\nos._exit(0)"),
-    _to_head("tell the head nonsense in a frame", "head_channel().sendall(frame({'done': 5}))\nos._exit(0)"),
-    _to_head("tell the head an image without a picture", "head_channel().sendall(frame({'image': {}}))\nos._exit(0)"),
-    _to_head("tell the head a map nested without end", "head_channel().sendall(frame(b'\\x91' * 5000))\nos._exit(0)"),
-    Attack(
-        "flood the head with images",
-        GROUP,
-        (
-            cell("""
-            picture = {'image': {'png': bytes(8 << 20), 'sha256': '', 'width': 1, 'height': 1}}
-            data, channel = frame(picture), head_channel()
-            while True: channel.sendall(data)
-            """),
-        ),
+        (code,),
         KILLED | TIMEOUT | ERROR,
+        check=_frugal,
         fate=Fate.SPOILED,
         needs=Needs.NOTHING,
         alone=True,
         timeout_s=1.0,
+    )
+
+
+ATTACKS = (
+    _noise("tell the supervisor noise", "supervisor_channel().sendall(os.urandom(1000))\nos._exit(0)"),
+    _noise("tell it of a frame of 4 GiB", "supervisor_channel().sendall(b'\\xff\\xff\\xff\\xff')\nos._exit(0)"),
+    _noise("tell it half a frame", "supervisor_channel().sendall(success(mark())[:-2])\nos._exit(0)"),
+    _noise(
+        "tell it nonsense in a frame", "supervisor_channel().sendall(frame({'cell': mark(), 'done': 5}))\nos._exit(0)"
     ),
-    Attack(
+    _noise(
+        "show it an image without a picture",
+        "supervisor_channel().sendall(frame({'cell': mark(), 'image': {}}))\nos._exit(0)",
+    ),
+    _noise("tell it a map nested without end", "supervisor_channel().sendall(frame(b'\\x91' * 5000))\nos._exit(0)"),
+    _flood(
+        "flood the supervisor with images",
+        "frame({'cell': mark(), 'image': {'png': bytes(8 << 20), 'sha256': '', 'width': 1, 'height': 1}})",
+    ),
+    _flood("flood the supervisor with noise", "bytes(1 << 20)"),
+    _flood("flood the supervisor with reports of no cell", "frame({'cell': b'', 'done': {}}) * 10_000"),
+    _flood(
+        "send the supervisor a frame that is huge once decoded",
+        "frame(b'\\x81\\xa1a\\xdd\\x01\\x00\\x00\\x00' + b'\\x90' * 16777216)",
+    ),
+    _flood(
+        "send the supervisor many small maps",
+        "frame(b'\\x81\\xa1a\\xdc\\x00\\xff' + (b'\\xdc\\x00\\xff' + b'\\x90' * 255) * 255)",
+    ),
+    _forged_picture(
         "show a forged picture that is none",
-        GROUP,
-        (
-            cell("""
-            head_channel().sendall(frame({'image': {'png': b'junk', 'sha256': 'f' * 64, 'width': 9, 'height': 9}}))
-            """),
-        ),
-        KILLED,
-        fate=Fate.SPOILED,
-        needs=Needs.NOTHING,
+        """
+        picture = {'png': b'junk', 'sha256': 'f' * 64, 'width': 9, 'height': 9}
+        supervisor_channel().sendall(frame({'cell': mark(), 'image': picture}))
+        """,
     ),
-    Attack(
+    _forged_picture(
         "show a forged picture of 4 thousand million pixels",
-        GROUP,
-        (
-            cell("""
-            import zlib
-            def chunk(kind, data):
-                return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
-            bomb = b'\\x89PNG\\r\\n\\x1a\\n' + chunk(b'IHDR', struct.pack('>IIBBBBB', 65535, 65535, 8, 2, 0, 0, 0))
-            bomb += chunk(b'IDAT', zlib.compress(bytes(1 << 24))) + chunk(b'IEND', b'')
-            head_channel().sendall(frame({'image': {'png': bomb, 'sha256': '', 'width': 1, 'height': 1}}))
-            """),
-        ),
-        KILLED,
-        check=_frugal,
-        fate=Fate.SPOILED,
-        needs=Needs.NOTHING,
+        """
+        import zlib
+        def chunk(kind, data):
+            return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
+        bomb = b'\\x89PNG\\r\\n\\x1a\\n' + chunk(b'IHDR', struct.pack('>IIBBBBB', 65535, 65535, 8, 2, 0, 0, 0))
+        bomb += chunk(b'IDAT', zlib.compress(bytes(1 << 24))) + chunk(b'IEND', b'')
+        picture = {'png': bomb, 'sha256': '', 'width': 1, 'height': 1}
+        supervisor_channel().sendall(frame({'cell': mark(), 'image': picture}))
+        """,
         alone=True,
     ),
     Attack(
@@ -154,43 +146,90 @@ ATTACKS = (
         ERROR,
         DENIED | NO_SUCH | {"BrokenPipeError", "ConnectionResetError"},
     ),
-    _to_host("answer the host before it has asked", "host.sendall(result(3, stdout='forged'))", pause_s=1.5),
-    _to_host("answer the host for a later call", "host.sendall(result(99))"),
-    _to_host("tell the host that it was stopped", "host.sendall(result(3, outcome='cancelled', error={}))"),
-    _to_host("tell the host noise", "host.sendall(os.urandom(1000))"),
-    _to_host("tell the host of a frame of 4 GiB", "host.sendall(b'\\xff\\xff\\xff\\xff')"),
-    _to_host("tell the host a result of the wrong kinds", "host.sendall(result(3, stdout=5, images='many'))"),
-    _to_host("tell the host a result without end", "host.sendall(result(3, stdout='x' * 10_000_000))"),
-    _to_host("show the host too many images", "host.sendall(result(3, images=[{'png': b''}] * 100))"),
-    _to_host("hang up on the host", "host.shutdown(socket.SHUT_RDWR)"),
-    _flood("flood the host with results", "while True: host.sendall(result(3, stdout='x' * 30_000_000))"),
-    _flood(
-        "send the host a frame that is huge once decoded",
-        "host.sendall(frame(b'\\x81\\xa1a\\xdd\\x03\\x00\\x00\\x00' + b'\\x90' * 50331648))",
-    ),
-    _flood(
-        "send the host many small maps",
-        "host.sendall(frame(b'\\x81\\xa1a\\xdc\\x00\\xff' + (b'\\xdc\\x00\\xff' + b'\\x90' * 255) * 255))",
-    ),
     Attack(
-        "answer every later call from a daemon",
+        "use the connection to the host",
         GROUP,
         (
             cell("""
-            def serve(host):
-                import codedance_interpreter.wire as wire
-                for _ in range(3):
-                    request = wire.receive(host)
-                    if request['op'] == 'run':
-                        host.sendall(result(request['call'], stdout='forged'))
-                os._exit(0)
-            once_head(serve)
+            if host_connection() is None:
+                raise PermissionError('there is none')
+            breach('a connection to the host')
             """),
-            "1",
-            "2",
         ),
-        OK | KILLED,
+        ERROR,
+        DENIED,
+        needs=Needs.NOTHING,
+    ),
+    Attack(
+        "report a later cell before it has begun",
+        GROUP,
+        (
+            "report = success(mark())\nwhen_idle(lambda: supervisor_channel().sendall(report * 100))",
+            "import time; time.sleep(0.5); print('slept')",
+        ),
+        OK,
+        check=lambda evidence: said(evidence, "slept"),
+        fate=Fate.SPOILED,
+        needs=Needs.NOTHING,
+        pause_s=0.6,
+    ),
+    Attack(
+        "report every later cell from a daemon",
+        GROUP,
+        (
+            cell("""
+            report, channel = success(mark()), supervisor_channel()
+            if os.fork() == 0:
+                os.setsid()
+                while True: channel.sendall(report)
+            """),
+            "while True: pass",
+        ),
+        TIMEOUT,
+        needs=Needs.NOTHING,
+        timeout_s=0.5,
+    ),
+    Attack(
+        "pass a strange process off as the runner",
+        GROUP,
+        ("supervisor_channel().sendall(frame({'runner': 1}))\nwhile True: pass",),
+        TIMEOUT,
+        fate=Fate.SPOILED,
+        needs=Needs.NOTHING,
+        timeout_s=0.5,
+    ),
+    Attack(
+        "answer in the place of the checkpoint",
+        GROUP,
+        (
+            cell("""
+            answer, call = frame({'runner': os.getpid(), 'names': ['forged'] * 10}), checkpoint_call()
+            if os.fork() == 0:
+                os.setsid()
+                while True: call.sendall(answer)
+            while True: pass
+            """),
+        ),
+        TIMEOUT | KILLED,
+        fate=Fate.SPOILED,
+        needs=Needs.NOTHING,
+        timeout_s=0.5,
+    ),
+    Attack(
+        "let no call reach the checkpoint",
+        GROUP,
+        (
+            cell("""
+            call = checkpoint_call()
+            for _ in range(4):
+                if os.fork() == 0:
+                    while True: call.recv(1)
+            while True: pass
+            """),
+        ),
+        TIMEOUT | KILLED,
         fate=Fate.SPOILED,
         needs=Needs.OWN_UIDS,
+        timeout_s=0.5,
     ),
 )

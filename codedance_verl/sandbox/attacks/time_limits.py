@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from codedance_verl.sandbox.attacks.attack import (
+    DENIED,
+    ERROR,
     KILLED,
     OK,
     STOPPED,
@@ -65,7 +67,14 @@ ATTACKS = (
         """,
     ),
     _stopped("stop itself", "os.kill(os.getpid(), signal.SIGSTOP)"),
-    _stopped("stop the head of its session", "os.kill(os.getppid(), signal.SIGSTOP)\nwhile True: pass"),
+    Attack(
+        "stop the supervisor of its session",
+        GROUP,
+        ("os.kill(os.getppid(), signal.SIGSTOP)\nwhile True: pass",),
+        ERROR,
+        DENIED,
+        needs=Needs.OWN_UIDS,
+    ),
     _stopped(
         "stop its own clocks",
         """
@@ -188,7 +197,7 @@ ATTACKS = (
     Attack(
         "say that it is done, and go on",
         GROUP,
-        ("head_channel().sendall(frame({'done': {'error': None, 'truncated': []}}))\nwhile True: pass", "1"),
+        ("supervisor_channel().sendall(success(mark()))\nwhile True: pass", "1"),
         TIMEOUT | KILLED,
         fate=Fate.SPOILED,
         needs=Needs.OWN_UIDS,
@@ -199,17 +208,12 @@ ATTACKS = (
         GROUP,
         (
             cell("""
-            def lie(host):
-                import time
-                time.sleep(1.2)
-                host.sendall(result(3, stdout='in time'))
-                os._exit(0)
-            once_head(lie)
+            report, channel = success(mark()), supervisor_channel()
+            signal.signal(signal.SIGINT, lambda *_: channel.sendall(report))
+            while True: pass
             """),
-            "while True: pass",
         ),
-        OK | TIMEOUT | KILLED,
-        fate=Fate.SPOILED,
+        TIMEOUT,
         needs=Needs.NOTHING,
         timeout_s=0.5,
     ),
