@@ -97,7 +97,8 @@ def selfcheck(
     Exits with 0 when all is as it should be, with 1 when something is not.
     """
     with _one_line_errors():
-        config = replace(check.SMALL, backend=backend, runtime=runtime)
+        pids = check.RUNTIME_PIDS if runtime else check.SMALL.pids
+        config = replace(check.SMALL, backend=backend, runtime=runtime, pids=pids)
         console = Console(stderr=as_json)
         logging.getLogger("codedance_verl.sandbox").setLevel(logging.ERROR)  # what attacks cause is no news
         with console.status("starting the sandbox") as status:

@@ -43,6 +43,8 @@ SMALL = SandboxConfig(
 )
 """One container in which bombs are over soon; every session of an attack has its neighbour in it."""
 
+RUNTIME_PIDS = 4096  # a runtime with a kernel of its own counts its threads among those of the container
+
 STATES = ("contained", "not contained", "skipped")
 Progress = Callable[[str], None]
 
