@@ -14,7 +14,6 @@ from codedance_verl.sandbox.errors import SandboxInputError, SandboxUnavailable
 from codedance_verl.sandbox.wire import Message, Peer
 
 KILL_CONFIRM_SECONDS = 3.0
-_OPEN_TIMEOUTS_TO_GIVE_UP = 3
 _FIRST_UID, _UID_BLOCK, _UID_BLOCKS = 1 << 20, 1 << 20, 2000
 _NARROW_FIRST_UID = 10_000
 _PONG: Message = {"op": "pong"}
@@ -50,7 +49,6 @@ class Interpreter:
     opened: int = 0
     first_memory_bytes: int = 0
     memory_bytes: int = 0
-    _open_timeouts: int = 0
     _keeper: Peer | None = None
     _zygote: Peer | None = None
     _uids: Iterator[int] = field(default_factory=lambda: iter(()))
@@ -127,20 +125,11 @@ class Interpreter:
         place = Place(key, next(self._uids))
         try:
             async with asyncio.timeout(config.open_timeout_s):
-                opened = await self._open(place, config, image)
-            self._open_timeouts = 0
-            return opened
-        except BaseException as error:
+                return await self._open(place, config, image)
+        except BaseException:
             self._expected.pop(key, None)
             await asyncio.shield(self.kill(place))
-            if isinstance(error, TimeoutError):
-                self._count_open_timeout()
             raise
-
-    def _count_open_timeout(self) -> None:
-        self._open_timeouts += 1
-        if self._open_timeouts >= _OPEN_TIMEOUTS_TO_GIVE_UP:
-            self.abandon()
 
     async def check(self, timeout_s: float) -> None:
         """Ask keeper and zygote for a sign of life. Raises `TimeoutError` when either does not answer in time."""

@@ -18,7 +18,7 @@ import random
 import signal
 import socket
 import sys
-from os import _exit, fork, getpid, listdir
+from os import _exit, fork, getpid, listdir, waitpid
 from time import sleep
 from typing import Any, NoReturn
 
@@ -39,30 +39,29 @@ _byte = ctypes.create_string_buffer(1)
 def serve(session: Session, links: Links) -> NoReturn:
     """Run cells until the supervisor closes the channel. Continues in a checkpoint whenever one is woken."""
     while True:
-        while _leave_checkpoint(session, links):
+        while (checkpoint := _leave_checkpoint(session, links)) == 0:
             pass  # in a checkpoint that was woken, which needs one of its own
         try:
-            request = wire.receive(links.channel)
-        except (EOFError, OSError, wire.WireError):
-            _exit(0)
-        try:
-            error = _run(session, links, request)
-        except (OSError, KeyboardInterrupt):  # the supervisor has given this runner up
-            _exit(0)
-        if error is not None and not session.keep_on_error:
+            error = _run(session, links, wire.receive(links.channel))
+            if error is not None and not session.keep_on_error:
+                _exit(0)
+            wire.receive(links.channel)  # the word that the cell counts: until then its checkpoint is needed
+        except (EOFError, OSError, wire.WireError, KeyboardInterrupt):  # the session, or this runner, is given up
             _exit(0)
         if _has_threads():
             _go_on_in_a_fork(links.channel)
         session.reach.kill_others()
+        with contextlib.suppress(ChildProcessError):  # the cell may have waited for it
+            waitpid(checkpoint, 0)
         reap()
 
 
-def _leave_checkpoint(session: Session, links: Links) -> bool:
-    """Fork a checkpoint. Returns False at once in the runner, and True, much later, in a checkpoint that was woken."""
+def _leave_checkpoint(session: Session, links: Links) -> int:
+    """Fork a checkpoint. Returns its pid at once in the runner, and 0, much later, in a checkpoint that was woken."""
     wake = links.wake.fileno()
     pid = _fork()
     if pid > 0:
-        return False
+        return pid
     if _c_read(wake, _byte, 1) != 1:
         _c_exit(0)
     session.reach.kill_others()
@@ -75,7 +74,7 @@ def _leave_checkpoint(session: Session, links: Links) -> bool:
         wire.send(links.wake, {"runner": getpid(), "names": sorted(map(str, names))[:30]})
     except OSError:
         _exit(0)
-    return True
+    return 0
 
 
 def _fork() -> int:

@@ -135,6 +135,8 @@ class Supervisor:
         if cell.done is not None and not cell.cancelled and (error is None or self._keep_on_error):
             _add_note(error, "(What this cell had done before the error was kept.)")
             self._report(cell, "done" if error is None else "error", error)
+            with contextlib.suppress(OSError):
+                wire.send(self._links.channel, {"counts": True})
             return
         failed = self._runner
         names = self._wake_checkpoint()
