@@ -38,11 +38,14 @@ _byte = ctypes.create_string_buffer(1)
 
 def serve(session: Session, links: Links) -> NoReturn:
     """Run cells until the supervisor closes the channel. Continues in a checkpoint whenever one is woken."""
+    obsolete = 0
     while True:
         while (checkpoint := _leave_checkpoint(session, links)) == 0:
             pass  # in a checkpoint that was woken, which needs one of its own
         try:
-            error = _run(session, links, wire.receive(links.channel))
+            request = wire.receive(links.channel)
+            _collect(obsolete)
+            error = _run(session, links, request)
             if error is not None and not session.keep_on_error:
                 _exit(0)
             wire.receive(links.channel)  # the word that the cell counts: until then its checkpoint is needed
@@ -51,8 +54,7 @@ def serve(session: Session, links: Links) -> NoReturn:
         if _has_threads():
             _go_on_in_a_fork(links.channel)
         session.reach.kill_others()
-        with contextlib.suppress(ChildProcessError):  # the cell may have waited for it
-            waitpid(checkpoint, 0)
+        obsolete = checkpoint
         reap()
 
 
@@ -75,6 +77,13 @@ def _leave_checkpoint(session: Session, links: Links) -> int:
     except OSError:
         _exit(0)
     return 0
+
+
+def _collect(obsolete: int) -> None:
+    """Wait for the end of the last checkpoint, so that a cell which waits for its own children does not meet it."""
+    if obsolete:
+        with contextlib.suppress(ChildProcessError):  # it has been collected
+            waitpid(obsolete, 0)
 
 
 def _fork() -> int:

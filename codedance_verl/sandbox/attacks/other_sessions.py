@@ -15,7 +15,7 @@ def _denied(name: str, code: str, needs: Needs = Needs.OWN_UIDS) -> Attack:
 ATTACKS = (
     _denied("kill it", "os.kill(NEIGHBOUR['pid'], 9); breach('killed')"),
     _denied("stop it", "os.kill(NEIGHBOUR['pid'], signal.SIGSTOP); breach('stopped')"),
-    Attack("kill all it may", GROUP, (cell("os.kill(-1, 9)\nimport time; time.sleep(5)"),), KILLED | ERROR),
+    Attack("kill all it may", GROUP, (cell("os.kill(-1, 9)\nimport time; time.sleep(1)"),), KILLED | ERROR | OK),
     _denied("list its folder", "breach(os.listdir(NEIGHBOUR['folder']))"),
     _denied("read its file", "unreadable(NEIGHBOUR['folder'] + '/secret.txt')"),
     _denied("read what it left in the shared folder", "unreadable(NEIGHBOUR['shared_file'])"),
@@ -38,7 +38,8 @@ ATTACKS = (
         "write to the memory that all sessions were forked from",
         """
         shared = next(line.split()[0] for line in open('/proc/self/maps') if 'memfd:zygote' in line)
-        with open(f'/proc/self/map_files/{shared}', 'r+b') as memory:
+        name = '-'.join(f'{int(address, 16):x}' for address in shared.split('-'))
+        with open(f'/proc/self/map_files/{name}', 'r+b') as memory:
             breach(memory.write(b'x'))
         """,
         Needs.CONTAINER,
