@@ -23,7 +23,7 @@ from codedance_verl.sandbox.node import SandboxNode
 from codedance_verl.sandbox.pool import SandboxPool
 from codedance_verl.sandbox.process import ProcessLauncher
 from codedance_verl.types import ExecutionStatus
-from tests.fuzz.corpus import RESULTS, image
+from tests.fuzz.corpus import image
 from tests.fuzz.mutation import frames_like
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow]
@@ -32,7 +32,7 @@ FRAMES = 1_000_000
 PROCESSES = 2
 FUZZ_SECONDS = 240.0
 CONNECTIONS = 3000
-FORGED_REPLIES = 200
+FORGED_REPORTS = 200
 CHANNEL_ATTACKS = 50
 ANSWER_SECONDS = 30.0
 REPOSITORY = Path(__file__).parents[2]
@@ -144,23 +144,30 @@ async def test_garbage_on_the_socket_of_a_node_harms_nobody(node: SandboxNode) -
 
 FORGE = """
 import codedance_interpreter.wire as wire
-genuine = wire.send
+genuine, reports = wire.send, []
 def send(peer, message):
-    if message.get('op') == 'result' and message['call'] > 1:
-        peer.sendall({forged!r})
+    if 'done' in message:
+        reports.append(message)
+    if len(reports) > 1:
+        peer.sendall({forged!r}.replace({mark!r}, message['cell']))
     else:
         genuine(peer, message)
 wire.send = send
 """
+MARK = b"\xab" * 16
 
 
-async def test_forged_replies_of_a_session_are_believed_within_bounds_or_end_it(node: SandboxNode) -> None:
-    replies = [{**reply, "call": 2} for reply in RESULTS]
+async def test_forged_reports_of_a_session_are_believed_within_bounds_or_undo_the_cell(node: SandboxNode) -> None:
+    reports = [
+        {"cell": MARK, "done": {"error": None, "truncated": []}},
+        {"cell": MARK, "done": {"error": {"kind": "E", "message": "m", "traceback": "t"}, "truncated": ["images"]}},
+        {"cell": MARK, "image": image(b"\x89PNG")},
+    ]
     ends: dict[str, int] = {}
 
     async def attack(forged: bytes) -> None:
         async with SandboxPool([node]).session() as session:
-            assert (await session.run(FORGE.format(forged=forged))).succeeded
+            assert (await session.run(FORGE.format(forged=forged, mark=MARK))).succeeded
             execution = await asyncio.wait_for(session.run("1", timeout_s=0.3), ANSWER_SECONDS)
             ends[execution.status] = ends.get(execution.status, 0) + 1
             assert len(execution.stdout) <= node.config.max_stdout_bytes + 64
@@ -168,10 +175,10 @@ async def test_forged_replies_of_a_session_are_believed_within_bounds_or_end_it(
                 assert (await session.run("'genuine' in globals()")).stdout == "False\n"
 
     async with bystanders(node):
-        for forged in frames_like(replies, 1, FORGED_REPLIES):
+        for forged in frames_like(reports, 1, FORGED_REPORTS):
             await attack(forged)
     print(ends)
-    assert ends[ExecutionStatus.KILLED] > FORGED_REPLIES / 4
+    assert ends[ExecutionStatus.OK] < FORGED_REPORTS / 2
     assert ExecutionStatus.REJECTED not in ends
 
 
@@ -198,7 +205,7 @@ async def test_a_cell_that_writes_into_the_channel_of_its_session_harms_nobody_e
     words = [
         {"image": image(b"\x89PNG")},
         {"done": {"error": None, "truncated": []}},
-        {"done": {"error": {"kind": "E", "message": "m", "traceback": ""}, "truncated": ["images"]}},
+        {"cell": b"", "done": {"error": {"kind": "E", "message": "m", "traceback": ""}, "truncated": ["images"]}},
     ]
     ends: dict[str, int] = {}
     async with bystanders(node):
