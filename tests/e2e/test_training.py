@@ -63,7 +63,7 @@ def _rollouts(run_dir: Path, split: str) -> list[dict[str, Any]]:
 
 
 def _containers(engine: DockerClient) -> list[str]:
-    found = engine.containers.list(all=True, filters={"label": PROJECT_LABEL})
+    found = engine.containers.list(all=True, filters={"label": PROJECT_LABEL}, ignore_removed=True)
     return [container.name for container in found]
 
 
