@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
-from . import limits, reach, wire
+from . import forks, limits, reach, wire
 from .wire import Message
 from .zygote import PRELOADS, Place, connect, run
 
@@ -84,7 +84,7 @@ class Keeper:
 
     def _kill(self, request: Message) -> None:
         """End everything of one session in a child, so that a slow clean-up holds up nobody; its end is the answer."""
-        pid = os.fork()
+        pid = forks.fork()
         if pid:
             self._killers[pid] = request["session"]
             return
@@ -129,29 +129,27 @@ def _kill_as(uid: int, root: str) -> None:
     """Kill all of a session, then remove what it left in the shared folders. The caller ends up as that session."""
     if uid < reach.LOWEST_UID:
         return
-    if os.fork() == 0:
-        _become(uid)
-        for pause_s in (0.0, SETTLE_SECONDS):  # the second strikes what was just being forked
-            time.sleep(pause_s)
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(-1, signal.SIGKILL)
-        os._exit(0)
-    os.wait()
+    _become(uid, saved=0)
+    for pause_s in (0.0, SETTLE_SECONDS):  # the second strikes what was just being forked
+        time.sleep(pause_s)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(-1, signal.SIGKILL)
+    os.seteuid(0)
     leavings = _owned_by(uid, root)
-    _become(uid)
+    _become(uid, saved=uid + 1)
     for path in leavings:
         _remove(path)
 
 
-def _become(uid: int) -> None:
-    """Act as a session without being one of it.
+def _become(uid: int, saved: int) -> None:
+    """Act as a session without being one of it; with a `saved` id of 0 until told otherwise, else for good.
 
     A signal is permitted by an id of the sender that is the real one of the target. So the session, which may be
     sending kill(-1) as well, cannot strike back, as it cannot strike its supervisor, which has the same ids.
     """
     os.setgroups([])
     os.setresgid(uid, uid, uid)
-    os.setresuid(uid + 1, uid, uid + 1)
+    os.setresuid(uid + 1, uid, saved)
 
 
 def _owned_by(uid: int, top: str) -> list[str]:

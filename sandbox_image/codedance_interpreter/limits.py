@@ -48,13 +48,14 @@ def _pages(column: int) -> int:
     return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[column]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def apply(limits: Limits, per_uid: bool) -> None:
+def apply(limits: Limits, mapped_bytes: int, per_uid: bool) -> None:
     """Set the rlimits of this process and all its children; hard limits, so nothing can raise them again.
 
-    The process count is kernel-wide per uid, so it is set only where the session has a uid of its own (`per_uid`).
+    `mapped_bytes` is the address space that the session begins with. The process count is kernel-wide per uid, so it is
+    set only where the session has a uid of its own (`per_uid`).
     """
     bounds = {
-        resource.RLIMIT_AS: mapped_bytes() + limits.memory_bytes,
+        resource.RLIMIT_AS: mapped_bytes + limits.memory_bytes,
         resource.RLIMIT_NOFILE: limits.open_files,
         resource.RLIMIT_FSIZE: limits.file_bytes,
         resource.RLIMIT_CORE: 0,

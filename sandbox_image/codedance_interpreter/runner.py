@@ -5,15 +5,13 @@ forks the next one. When a cell fails, crashes or is stopped, the supervisor wak
 everything of the session but the supervisor and itself, and is the runner from then on, with the variables as they
 were. (With `keep` an exception counts as an end like any other.) Files in the working directory are not rolled back.
 
-The checkpoint is forked by the C library's `fork` alone and sleeps in C: it executes no Python until it is woken, which
-would cost it, and the runner, a copy of every page that the interpreter touches. Python's own fork handlers run when,
-and only if, it is woken.
+The checkpoint sleeps in C: it executes no Python until it is woken, which would cost it, and the runner, a copy of
+every page that the interpreter touches.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import random
 import signal
 import socket
@@ -22,18 +20,13 @@ from os import _exit, fork, getpid, listdir, waitpid
 from time import sleep
 from typing import Any, NoReturn
 
-from . import display, output, wire
+from . import display, forks, output, wire
 from .cell import run_cell
 from .reach import reap
 from .session import Links, Session
 from .wire import Message
 
 FORK_PAUSES = (0.01, 0.03, 0.1, 0.3)
-
-_c = ctypes.PyDLL(None, use_errno=True)  # keeps the interpreter's lock: there is one thread only
-_c_fork, _c_read, _c_exit = _c.fork, _c.read, _c._exit
-_after_fork_in_child = ctypes.pythonapi.PyOS_AfterFork_Child
-_byte = ctypes.create_string_buffer(1)
 
 
 def serve(session: Session, links: Links) -> NoReturn:
@@ -64,12 +57,8 @@ def _leave_checkpoint(session: Session, links: Links) -> int:
     pid = _fork()
     if pid > 0:
         return pid
-    if _c_read(wake, _byte, 1) != 1:
-        _c_exit(0)
+    forks.sleep_until_woken(wake)
     session.reach.kill_others()
-    seeds = random.getstate()
-    _after_fork_in_child()
-    random.setstate(seeds)  # the handlers reseed `random`; a seed set by an earlier cell must go on
     session.cells += 1
     names = [name for name in session.namespace if name not in session.given_names and not name.startswith("_")]
     try:
@@ -87,11 +76,10 @@ def _collect(obsolete: int) -> None:
 
 
 def _fork() -> int:
-    """Fork without Python's handlers, and wait while the processes of a cell that was killed still count."""
+    """Fork, and wait while the processes of a cell that was killed still count."""
     for pause_s in FORK_PAUSES:
-        pid = int(_c_fork())
-        if pid >= 0:
-            return pid
+        with contextlib.suppress(BlockingIOError):
+            return forks.fork()
         sleep(pause_s)
     _exit(1)
 

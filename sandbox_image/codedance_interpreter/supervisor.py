@@ -114,20 +114,11 @@ class Supervisor:
             for message in self._frames.feed(chunk):
                 if "runner" in message:
                     self._change_runner(int(message["runner"]))
-                elif message["cell"] != cell.mark:
-                    continue
-                elif "done" in message:
-                    cell.done = _checked_end(message["done"])
                 else:
-                    self._take_image(cell, message["image"])
+                    _hear(cell, message, self._limits.images)
         except (OSError, wire.WireError, KeyError, TypeError, ValueError, RecursionError):
             return False
         return bool(chunk)
-
-    def _take_image(self, cell: _Cell, image: Any) -> None:
-        cell.image_bytes += len(image["png"])
-        if len(cell.images) < self._limits.images and cell.image_bytes < MAX_CELL_BYTES:
-            cell.images.append({key: image[key] for key in ("png", "sha256", "width", "height")})
 
     def _conclude(self, cell: _Cell) -> None:
         """Report the cell, after it was undone if it has to be."""
@@ -215,6 +206,19 @@ class Supervisor:
             os.chdir("/")
         shutil.rmtree(self._directory, ignore_errors=True)
         os._exit(0)
+
+
+def _hear(cell: _Cell, message: Message, most_images: int) -> None:
+    """Note what the runner says of the cell. Raises what the lookups and conversions of a wrong message raise."""
+    if message["cell"] != cell.mark:
+        return
+    if "done" in message:
+        cell.done = _checked_end(message["done"])
+    else:
+        image = message["image"]
+        cell.image_bytes += len(image["png"])
+        if len(cell.images) < most_images and cell.image_bytes < MAX_CELL_BYTES:
+            cell.images.append({key: image[key] for key in ("png", "sha256", "width", "height")})
 
 
 def _checked_end(done: Any) -> Message:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from . import display, limits, memory, reach, runner, session, supervisor, wire
+from . import display, forks, limits, memory, reach, runner, session, supervisor, wire
 from .wire import Message
 
 LIGHT = (
@@ -62,6 +62,7 @@ def run(place: Place) -> NoReturn:
     _bring_font_cache(place)
     loaded = _preload(PRELOADS[place.preload])
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # sessions are nobody's to wait for
+    mapped_bytes = limits.mapped_bytes()
     control = connect(place, {"role": "zygote", "pid": os.getpid(), "modules": loaded})
     while True:
         try:
@@ -69,7 +70,7 @@ def run(place: Place) -> NoReturn:
         except (EOFError, OSError, wire.WireError):
             os._exit(0)
         if request["op"] == "open":
-            _open(place, control, request)
+            _open(place, control, request, mapped_bytes)
         elif request["op"] == "ping":
             wire.send(control, {"op": "pong", "memory_bytes": limits.resident_bytes()})
 
@@ -97,6 +98,7 @@ def _preload(names: tuple[str, ...]) -> list[str]:
             if name in LIGHT:
                 raise
     _warm_up()
+    forks.settle()
     display.install_hooks()
     gc.collect()
     gc.freeze()  # objects that no collection touches stay shared between all forks
@@ -118,24 +120,24 @@ def _warm_up() -> None:
     pyplot.close("all")
 
 
-def _open(place: Place, control: socket.socket, request: Message) -> None:
+def _open(place: Place, control: socket.socket, request: Message, mapped_bytes: int) -> None:
     """Fork one session, which opens a connection of its own; a fork that fails is answered with `refused`."""
     try:
         peer = connect(place, {"role": "session", "session": request["session"]})
-        if os.fork() == 0:
-            _become_session(place, peer, request)
+        if forks.fork() == 0:
+            _become_session(place, peer, request, mapped_bytes)
         peer.close()
     except OSError as error:
         wire.send(control, {"op": "refused", "session": request["session"], "reason": str(error)})
 
 
-def _become_session(place: Place, peer: socket.socket, request: Message) -> NoReturn:
+def _become_session(place: Place, peer: socket.socket, request: Message, mapped_bytes: int) -> NoReturn:
     """In the forked child: give up what is the zygote's, fork the runner, and be its supervisor."""
     try:
         _detach(kept=peer.fileno())
-        bounds = _bind(place, request)
+        bounds = _bind(place, request, mapped_bytes)
         own, runners = session.make_links()
-        pid = os.fork()
+        pid = forks.fork()
         if pid == 0:
             own.close()
             _become_runner(place, peer, request, bounds, runners)
@@ -189,13 +191,13 @@ def _report_unusable(peer: socket.socket, error: BaseException) -> None:
         wire.send(peer, {"op": "unusable", "reason": f"{type(error).__name__}: {error}"[:500]})
 
 
-def _bind(place: Place, request: Message) -> limits.Limits:
+def _bind(place: Place, request: Message, mapped_bytes: int) -> limits.Limits:
     """Apply what holds for supervisor and runner alike."""
     os.setsid()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     reach.adopt_orphans()
     bounds = limits.Limits.from_message(request["limits"])
-    limits.apply(bounds, per_uid=place.own_uids)
+    limits.apply(bounds, mapped_bytes, per_uid=place.own_uids)
     os.umask(0o077)
     return bounds
 

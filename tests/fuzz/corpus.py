@@ -29,7 +29,7 @@ def image(png: bytes) -> dict[str, Any]:
 
 
 def result(**changes: Any) -> dict[str, Any]:
-    """A `result` as the head of a session reports it, without fault but for `changes`."""
+    """A `result` as the supervisor of a session reports it, without fault but for `changes`."""
     plain = {"op": "result", "call": CALL, "outcome": "done", "stdout": "", "error": None, "images": []}
     return {**plain, "truncated": [], "seconds": 0.004, **changes}
 

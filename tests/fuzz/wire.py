@@ -6,8 +6,8 @@ Every broken frame goes to the host's reader (as an asyncio stream, in the piece
 `FrameBuffer`, and now and then through a real socket to the interpreter's `receive`. What may come out is a message,
 the end of the stream, or `WireError`; valid frames around a well-framed broken one come out unchanged; the sides agree.
 Every message that comes out goes on to `execution_of` (an `Execution` within its bounds, or `ReplyError`) and to the
-head's reading of its copy. Prints JSON. Exits with 1 and the offending bytes on a finding; a crash or a hang ends the
-process itself.
+supervisor's reading of its runner. Prints JSON. Exits with 1 and the offending bytes on a finding; a crash or a hang
+ends the process itself.
 """
 
 from __future__ import annotations
@@ -24,13 +24,12 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
 from codedance_verl.sandbox import wire as host_wire
 from codedance_verl.sandbox.execution import ReplyError, execution_of
 from codedance_verl.types import Execution, ExecutionStatus
-from sandbox_image.codedance_interpreter import session as inner_session
+from sandbox_image.codedance_interpreter import supervisor as inner_supervisor
 from sandbox_image.codedance_interpreter import wire as inner_wire
 from tests.fuzz.corpus import CALL, CONFIG
 from tests.fuzz.mutation import Case, Message, cases
@@ -40,8 +39,8 @@ HANG_SECONDS = 60
 SLOWEST_SECONDS = 5.0
 GROWTH_MIB = 128
 _SOCKET_EVERY = 16
-# What the head of a session is prepared for when its copy sends nonsense.
-_HEAD_EXPECTS = (inner_wire.WireError, KeyError, TypeError, ValueError, RecursionError)
+# What the supervisor of a session is prepared for when its runner sends nonsense.
+_SUPERVISOR_EXPECTS = (inner_wire.WireError, KeyError, TypeError, ValueError, RecursionError)
 
 
 class Finding(AssertionError):
@@ -99,7 +98,7 @@ class Fuzzer:
             _check_agreement("receive", messages, outcome, *read_through_socket(case.stream))
         for message in messages:
             self._believe(message)
-            _hear_as_head(message)
+            _hear_as_supervisor(message)
 
     def read_as_host(self, chunks: Sequence[bytes]) -> tuple[list[Message], str]:
         """Messages of a stream that ends, and how it ended. Drives the reader by hand: a hang is seen at once."""
@@ -134,7 +133,7 @@ class Fuzzer:
 
 
 def read_with_buffer(chunks: Sequence[bytes]) -> tuple[list[Message], str]:
-    """The same stream as the head of a session reads it from its copy; bytes that make no frame yet are left over."""
+    """The same stream as a supervisor reads it from its runner; bytes that make no frame yet are left over."""
     buffer = inner_wire.FrameBuffer()
     messages: list[Message] = []
     try:
@@ -146,7 +145,7 @@ def read_with_buffer(chunks: Sequence[bytes]) -> tuple[list[Message], str]:
 
 
 def read_through_socket(stream: bytes) -> tuple[list[Message], str]:
-    """The same stream as keeper, zygote and head read it from the host."""
+    """The same stream as keeper, zygote and supervisor read it from the host."""
     mine, its = socket.socketpair()
     messages: list[Message] = []
     with mine, its:
@@ -207,12 +206,14 @@ def _check_bounds(execution: Execution) -> None:
         raise Finding(f"an execution out of bounds was believed: {execution!r:.500}")
 
 
-def _hear_as_head(message: Message) -> None:
-    """What the head of a session does with a message of the copy that runs the cell."""
-    session: Any = SimpleNamespace(limits=SimpleNamespace(images=CONFIG.max_images))
-    copy: Any = SimpleNamespace(images=[], image_bytes=0)
-    with contextlib.suppress(*_HEAD_EXPECTS):
-        inner_session._take_frames(session, copy, [message])
+def _hear_as_supervisor(message: Message) -> None:
+    """What the supervisor of a session does with a message of the runner."""
+    cell = inner_supervisor._Cell(call=1)
+    with contextlib.suppress(*_SUPERVISOR_EXPECTS):
+        inner_supervisor._hear(cell, message | {"cell": cell.mark}, CONFIG.max_images)
+    error = cell.done["error"] if cell.done is not None else None
+    if error is not None and not all(type(text) is str and len(text) <= 8_000 for text in error.values()):
+        raise Finding(f"an error out of bounds was believed: {error!r:.500}")
 
 
 def peak_mib() -> float:
