@@ -12,7 +12,13 @@ from typing import Any
 
 from codedance_verl.sandbox.backend import choose_launcher
 from codedance_verl.sandbox.config import SandboxConfig
-from codedance_verl.sandbox.errors import SandboxBusy, SandboxError, SandboxUnavailable, UnknownSession
+from codedance_verl.sandbox.errors import (
+    SandboxBusy,
+    SandboxError,
+    SandboxInputError,
+    SandboxUnavailable,
+    UnknownSession,
+)
 from codedance_verl.sandbox.execution import ReplyError, execution_of, lost, rejected
 from codedance_verl.sandbox.fleet import Fleet
 from codedance_verl.sandbox.interpreter import Interpreter, Place
@@ -137,7 +143,7 @@ class SandboxNode:
         """Run one cell; `timeout_s` is its own run time, `config.cell_timeout_s` by default.
 
         What the code does never raises. Raises `SandboxBusy` or `SandboxUnavailable` when the cell could not be run,
-        `UnknownSession` when the session was closed.
+        `SandboxInputError` when the session's picture breaks off, `UnknownSession` when the session was closed.
         """
         session = self._sessions.get(session_id)
         if session is None:
@@ -246,6 +252,8 @@ class SandboxNode:
                 return lost(ExecutionStatus.TIMEOUT)
             if reply is None:
                 raise ReplyError("the session has ended")
+            if reply.get("op") == "bad_image":
+                raise SandboxInputError(f"the session cannot use its input image: {str(reply.get('reason'))[:300]}")
             if reply.get("outcome") == "cancelled" and not cancelled:
                 raise ReplyError("it says that it was stopped, and was not")
             return await self._execution(reply, call)
@@ -255,6 +263,9 @@ class SandboxNode:
         except ReplyError:
             self._drop(session)
             return lost(ExecutionStatus.KILLED)
+        except SandboxInputError:
+            self._drop(session)
+            raise
         except BaseException:
             self._drop(session)  # the caller gave up: what is still running must not answer the next call
             session.bereft = True

@@ -119,7 +119,8 @@ class SandboxPool:
         """A session for one trajectory; `image` is an encoded picture, offered as `input_image` and as files.
 
         Raises `SandboxBusy` when every place stays taken for `sandbox.queue_timeout_s`, `SandboxInputError` when the
-        picture cannot be decoded, `SandboxUnavailable` when no interpreter serves.
+        picture is none, `SandboxUnavailable` when no interpreter serves. It is decoded while the caller goes on: one
+        that breaks off half-way makes the first `run` raise `SandboxInputError`.
         """
         async with contextlib.AsyncExitStack() as cleanup:
             session = SandboxSession(self, image, cleanup)

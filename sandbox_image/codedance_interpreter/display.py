@@ -8,16 +8,15 @@ PIL and matplotlib have them; only `cv2.imshow` takes B, G, R, as OpenCV does. E
 from __future__ import annotations
 
 import hashlib
-import io
 import sys
 from collections.abc import Callable
 from typing import Any
 
+from . import png
 from .limits import Limits
 from .wire import Message
 
 SMALLEST_IMAGE_SIDE = 16
-PNG_LEVEL = 1  # fast: the images travel over a local socket and are kept by content hash
 
 
 class Display:
@@ -51,11 +50,9 @@ class Display:
             image = image.resize((max(1, int(image.width * scale)), max(1, int(image.height * scale))))
             self._note("image_size")
         image = _to_rgb(image)
-        buffer = io.BytesIO()
-        image.save(buffer, format="PNG", compress_level=PNG_LEVEL)
-        png = buffer.getvalue()
-        digest = hashlib.sha256(png).hexdigest()
-        self._send({"image": {"png": png, "sha256": digest, "width": image.width, "height": image.height}})
+        data = png.encode(image)
+        digest = hashlib.sha256(data).hexdigest()
+        self._send({"image": {"png": data, "sha256": digest, "width": image.width, "height": image.height}})
 
     def show_figure(self, figure: Any) -> None:
         """Draw a matplotlib figure at its own resolution, on fewer inches when it would break the pixel bound."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import output
+from . import output, png
 from .limits import Limits
 from .reach import Reach
 
@@ -64,21 +64,27 @@ def new_namespace(show: Any) -> dict[str, Any]:
     return module.__dict__
 
 
+def check_input_image(data: bytes | None) -> None:
+    """Find out whether `data` is a picture, as far as that goes without decoding it. Raises `ValueError` if not."""
+    if data is not None:
+        from PIL import Image
+
+        try:
+            with Image.open(io.BytesIO(data)) as image:
+                image.verify()
+        except (OSError, SyntaxError) as error:
+            raise ValueError(f"{len(data)} bytes that are no picture: {error}") from None
+
+
 def load_input_image(session: Session, data: bytes | None) -> None:
     """Offer the question's image as `input_image` (PIL, RGB) and as files `input_image.png` and `input_image.jpg`."""
     if data is not None:
-        from PIL import Image, UnidentifiedImageError
+        from PIL import Image
 
-        try:
-            with Image.open(io.BytesIO(data)) as opened:
-                plain_png = opened.format == "PNG" and opened.mode == "RGB"
-                image = opened.convert("RGB")
-        except UnidentifiedImageError:
-            raise ValueError(f"{len(data)} bytes that are no picture") from None
-        if plain_png:
-            Path("input_image.png").write_bytes(data)
-        else:
-            image.save("input_image.png", compress_level=1)
+        with Image.open(io.BytesIO(data)) as opened:
+            plain_png = opened.format == "PNG" and opened.mode == "RGB"
+            image = opened.convert("RGB")
+        Path("input_image.png").write_bytes(data if plain_png else png.encode(image))
         image.save("input_image.jpg", quality=95)
         session.namespace["input_image"] = image
     session.given_names = frozenset(session.namespace)

@@ -149,12 +149,25 @@ def _become_session(place: Place, peer: socket.socket, request: Message, mapped_
         answer = wire.receive(own.channel)
         wire.send(peer, answer | {"leader": os.getpid()})
         if answer["op"] == "ready":
+            _await_input_image(peer, own)
             keep = request["on_error"] == "keep"
             supervisor.Supervisor(peer, own, pid, bounds, str(directory), keep).serve()
     except BaseException as error:
         _report_unusable(peer, error)
     finally:
         os._exit(1)
+
+
+def _await_input_image(host: socket.socket, links: session.Links) -> None:
+    """Wait for the runner to have decoded its image; a failure is the answer to the host's first request."""
+    try:
+        answer = wire.receive(links.channel)
+    except EOFError:
+        answer = {"op": "unusable", "reason": "the process that decoded it has died"}
+    if answer["op"] != "loaded":
+        wire.receive(host)
+        wire.send(host, {"op": "bad_image", "reason": answer["reason"]})
+        os._exit(0)
 
 
 def _become_runner(
@@ -175,10 +188,13 @@ def _become_runner(
         _new_seeds()
         namespace = session.new_namespace(display.show)
         state = session.Session(killer, bounds, namespace, keep_on_error=request["on_error"] == "keep")
-        session.load_input_image(state, wire.receive(host)["image"])
+        image = wire.receive(host)["image"]
         host.close()
-        gc.freeze()
+        session.check_input_image(image)
         wire.send(links.channel, {"op": "ready"})
+        session.load_input_image(state, image)
+        wire.send(links.channel, {"op": "loaded"})
+        gc.freeze()
         runner.serve(state, links)
     except BaseException as error:  # whatever a decoder makes of a broken file is the host's to know
         _report_unusable(links.channel, error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import os
 import signal
 import time
@@ -12,9 +13,10 @@ from typing import Any
 
 import psutil
 import pytest
+from PIL import Image
 
 from codedance_verl.sandbox.config import SandboxConfig
-from codedance_verl.sandbox.errors import SandboxBusy, SandboxUnavailable
+from codedance_verl.sandbox.errors import SandboxBusy, SandboxInputError, SandboxUnavailable
 from codedance_verl.sandbox.node import SandboxNode
 from codedance_verl.sandbox.pool import SandboxPool
 from codedance_verl.types import ExecutionStatus
@@ -168,3 +170,16 @@ async def test_a_timeout_tells_where_the_cell_was(backend: str) -> None:
         caught = await session.run("try:\n    while True: pass\nexcept KeyboardInterrupt: print('fine')", timeout_s=0.5)
         assert caught.status is ExecutionStatus.TIMEOUT, "an interrupted cell has not succeeded"
         assert (await session.run("'a' in globals()")).stdout == "False\n"
+
+
+async def test_a_picture_that_breaks_off_is_named_at_the_first_call_and_costs_nobody_else(backend: str) -> None:
+    whole = io.BytesIO()
+    Image.effect_noise((300, 200), 90).save(whole, "JPEG")
+    broken = whole.getvalue()[: len(whole.getvalue()) // 2]
+    async with started(backend=backend) as node:
+        pool = SandboxPool([node])
+        async with pool.session(whole.getvalue()) as sound, pool.session(broken) as session:
+            for _ in range(2):  # it stays broken
+                with pytest.raises(SandboxInputError, match="truncated"):
+                    await session.run("1")
+            assert (await sound.run("input_image.size, input_image.mode")).stdout == "((300, 200), 'RGB')\n"
