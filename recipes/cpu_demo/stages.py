@@ -125,7 +125,7 @@ def _image() -> Stage:
         title="sandbox image",
         command=_python("codedance_verl.cli", "sandbox", "build"),
         timeout_s=1_200,
-        expected_s=90,
+        expected_s=130,
         always=True,  # it knows itself whether the image is up to date, and that takes a second
     )
 
@@ -170,7 +170,7 @@ def _sft(layout: Layout) -> Stage:
         outputs=(layout.sft_model / "config.json",),
         folder=layout.sft,
         timeout_s=1_200,
-        expected_s=200,
+        expected_s=300,
         resumable=True,
         progress=training_progress(layout.sft, sft_steps()),
     )
@@ -219,7 +219,7 @@ def _evaluation(name: str, title: str, layout: Layout, run: Path, model: Path, b
         outputs=(run / "trajectories" / "val",),
         folder=run,
         timeout_s=900,
-        expected_s=100,
+        expected_s=210,
         progress=evaluation_progress(run, test),
     )
 
