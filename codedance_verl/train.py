@@ -45,6 +45,7 @@ def run(config: DictConfig) -> None:
 
     check(config)
     run_dir = Path(config.run_dir).resolve()
+    _settle_validation(config, last_step(run_dir))
     write_resolved(config, run_dir)
     os.environ["TENSORBOARD_DIR"] = str(run_dir / "tensorboard")
     os.environ["VERL_FILE_LOGGER_PATH"] = str(new_metrics_file(run_dir))
@@ -52,6 +53,17 @@ def run(config: DictConfig) -> None:
         _train(config, env_vars)
     if last_step(run_dir):  # an evaluation has none
         publish_model(run_dir, "actor")
+
+
+def _settle_validation(config: DictConfig, step: int) -> None:
+    """Have a run that resumes at `step` validate what it still owes.
+
+    verl would repeat the validation before the first step, and leave out the one after the last step if that was where
+    the run was interrupted: its checkpoint is written before.
+    """
+    trainer = config.trainer
+    if step and trainer.resume_mode != "disable":
+        trainer.val_before_train = trainer.test_freq > 0 and step == trainer.total_training_steps
 
 
 def _train(config: DictConfig, env_vars: dict[str, str]) -> None:

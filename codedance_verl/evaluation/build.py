@@ -1,4 +1,4 @@
-"""Builds the report of an experiment from the folders of its runs: SFT evaluated, then RL and evaluation per seed."""
+"""Builds the report of an experiment from the folders of its runs: SFT evaluated, then RL per seed."""
 
 from __future__ import annotations
 
@@ -20,12 +20,11 @@ PACKAGES = ("codedance_verl", "verl", "torch", "vllm", "ray", "transformers", "n
 
 
 @dataclass(frozen=True)
-class SeedRuns:
-    """Folders of one seed: the RL run and the evaluation of its model."""
+class SeedRun:
+    """The RL run of one seed, which validated its model after its last step (`trainer.test_freq`)."""
 
     seed: int
-    rl_run: Path
-    evaluation: Path
+    folder: Path
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class ReportInputs:
     """Where everything is. Run folders hold `trajectories/` and, for RL runs, `metrics/`.
 
     Attributes:
-        test_file: the parquet file both evaluations ran on.
+        test_file: the parquet file that all runs were evaluated on.
         stages: wall seconds by stage, in order.
         max_wall_s: promised bound on their sum; None where nothing was promised.
     """
@@ -41,7 +40,7 @@ class ReportInputs:
     title: str
     test_file: Path
     sft_evaluation: Path
-    seeds: tuple[SeedRuns, ...]
+    seeds: tuple[SeedRun, ...]
     stages: Mapping[str, float]
     notes: tuple[str, ...] = ()
     max_wall_s: float | None = None
@@ -56,9 +55,9 @@ def build_report(inputs: ReportInputs) -> Report:
     if not inputs.seeds:
         raise UserError("a report needs the runs of at least one RL seed")
     before = read_evaluation(inputs.sft_evaluation / "trajectories", inputs.test_file)
-    after = [read_evaluation(seed.evaluation / "trajectories", inputs.test_file) for seed in inputs.seeds]
-    logs = [training.read_training(seed.rl_run / "trajectories") for seed in inputs.seeds]
-    steps = [training.read_metrics(seed.rl_run) for seed in inputs.seeds]
+    after = [read_evaluation(seed.folder / "trajectories", inputs.test_file) for seed in inputs.seeds]
+    logs = [training.read_training(seed.folder / "trajectories") for seed in inputs.seeds]
+    steps = [training.read_metrics(seed.folder) for seed in inputs.seeds]
     seeds = [seed.seed for seed in inputs.seeds]
     sft, rl = metrics.sft_figures(before), metrics.rl_figures(after, seeds)
     gain = metrics.gain(before, after)
@@ -83,7 +82,7 @@ def build_report(inputs: ReportInputs) -> Report:
 def write_files(inputs: ReportInputs, out: Path) -> Report:
     """Write `<out>/report.json` and `<out>/report.html`; the trajectories shown are those of the first seed."""
     report = build_report(inputs)
-    exhibits = choose_exhibits(inputs.sft_evaluation / "trajectories", inputs.seeds[0].evaluation / "trajectories")
+    exhibits = choose_exhibits(inputs.sft_evaluation / "trajectories", inputs.seeds[0].folder / "trajectories")
     write_report(report, out / "report.json")
     write_html(report, exhibits, out / "report.html")
     return report

@@ -57,11 +57,16 @@ def evaluation_progress(run: Path, test_file: Path) -> ProgressSource:
         try:
             files = list((run / "trajectories" / "val").glob("*.jsonl"))
             done = sum(file.read_bytes().count(b"\n") for file in files)
-            return Progress(f"{done}/{len(read_questions(test_file))} rollouts") if done else None
+            return Progress(f"{done}/{len(read_questions(test_file))} rollouts evaluated") if done else None
         except (OSError, UserError):
             return None
 
     return look
+
+
+def in_turn(last: ProgressSource, first: ProgressSource) -> ProgressSource:
+    """What `last` says as soon as it says anything, until then what `first` says."""
+    return lambda: last() or first()
 
 
 def _training_line(run: Path, steps: list[StepMetrics], total_steps: int | None) -> Progress:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from codedance_verl.errors import UserError
-from codedance_verl.evaluation.build import ReportInputs, SeedRuns, write_files
+from codedance_verl.evaluation.build import ReportInputs, SeedRun, write_files
 from recipes.cpu_demo.environment import Environment, read_environment
 from recipes.cpu_demo.markers import StageRecords
 from recipes.cpu_demo.stages import Layout, parse_seeds, plan
@@ -25,7 +25,7 @@ def report_inputs(out: Path, seeds: Sequence[int], environment: Environment, rep
         title=TITLE,
         test_file=layout.data / "test.parquet",
         sft_evaluation=layout.eval_sft,
-        seeds=tuple(SeedRuns(seed, layout.rl(seed), layout.eval_rl(seed)) for seed in seeds),
+        seeds=tuple(SeedRun(seed, layout.rl(seed)) for seed in seeds),
         stages=stage_seconds(out, seeds, environment) | {"report": report_s},
         notes=environment.notes,
         max_wall_s=MAX_WALL_S,

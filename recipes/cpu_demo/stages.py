@@ -10,7 +10,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from codedance_verl.errors import UserError
-from recipes.cpu_demo.progress import ProgressSource, evaluation_progress, training_progress
+from recipes.cpu_demo.progress import ProgressSource, evaluation_progress, in_turn, training_progress
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RECIPE = REPOSITORY / "conf" / "recipe" / "cpu_demo.yaml"
@@ -80,9 +80,6 @@ class Layout:
     def rl_model(self, seed: int) -> Path:
         return self.rl(seed) / "model"
 
-    def eval_rl(self, seed: int) -> Path:
-        return self.out / f"eval_seed{seed}"
-
 
 def rl_steps() -> int:
     """RL steps of the recipe."""
@@ -107,11 +104,8 @@ def plan(out: Path, seeds: Sequence[int], backend: str) -> list[Stage]:
     layout = Layout(out)
     stages = [] if backend == "process" else [_image()]
     stages += [_data(layout), _tiny(layout), _sft(layout)]
-    stages.append(_evaluation("eval_sft", "evaluate SFT", layout, layout.eval_sft, layout.sft_model, backend))
-    for seed in seeds:
-        stages.append(_rl(layout, seed, backend))
-        name, title = f"eval_seed{seed}", f"evaluate RL, seed {seed}"
-        stages.append(_evaluation(name, title, layout, layout.eval_rl(seed), layout.rl_model(seed), backend))
+    stages.append(_evaluate_sft(layout, backend))
+    stages += [_rl(layout, seed, backend) for seed in seeds]
     return [*stages, _report(layout, seeds)]
 
 
@@ -176,51 +170,57 @@ def _sft(layout: Layout) -> Stage:
     )
 
 
-def _rl(layout: Layout, seed: int, backend: str) -> Stage:
-    train, validation = layout.data / "rl_train.parquet", layout.data / "rl_val.parquet"
-    return Stage(
-        name=f"rl_seed{seed}",
-        title=f"reinforcement learning, seed {seed}",
-        command=_python(
-            "codedance_verl.train",
-            "recipe=cpu_demo",
-            f"run_dir={layout.rl(seed)}",
-            f"seed={seed}",
-            f"data.train_files={train}",
-            f"data.val_files={validation}",
-            f"actor_rollout_ref.model.path={layout.sft_model}",
-            f"sandbox.backend={backend}",
-        ),
-        inputs=(RECIPE, train, validation, layout.sft_model),
-        # the checkpoint of the last step: a run that resumed and trained nothing must not pass for a finished one
-        outputs=(layout.rl_model(seed) / "config.json", layout.rl(seed) / "checkpoints" / f"global_step_{rl_steps()}"),
-        folder=layout.rl(seed),
-        timeout_s=1_800,
-        expected_s=480,
-        resumable=True,
-        progress=training_progress(layout.rl(seed), rl_steps()),
-    )
-
-
-def _evaluation(name: str, title: str, layout: Layout, run: Path, model: Path, backend: str) -> Stage:
+def _evaluate_sft(layout: Layout, backend: str) -> Stage:
     test = layout.data / "test.parquet"
     return Stage(
-        name=name,
-        title=title,
+        name="eval_sft",
+        title="evaluation of SFT",
         command=_python(
             "codedance_verl.evaluate",
             "recipe=cpu_demo",
-            f"run_dir={run}",
+            f"run_dir={layout.eval_sft}",
             f"data.val_files={test}",
-            f"actor_rollout_ref.model.path={model}",
+            f"actor_rollout_ref.model.path={layout.sft_model}",
             f"sandbox.backend={backend}",
         ),
-        inputs=(RECIPE, test, model),
-        outputs=(run / "trajectories" / "val",),
-        folder=run,
+        inputs=(RECIPE, test, layout.sft_model),
+        outputs=(layout.eval_sft / "trajectories" / "val",),
+        folder=layout.eval_sft,
         timeout_s=900,
-        expected_s=210,
-        progress=evaluation_progress(run, test),
+        expected_s=250,
+        progress=evaluation_progress(layout.eval_sft, test),
+    )
+
+
+def _rl(layout: Layout, seed: int, backend: str) -> Stage:
+    """Training, and in the same run, as a start takes minutes of a small machine, the evaluation of its model."""
+    run, train, test = layout.rl(seed), layout.data / "rl_train.parquet", layout.data / "test.parquet"
+    return Stage(
+        name=f"rl_seed{seed}",
+        title=f"reinforcement learning and evaluation, seed {seed}",
+        command=_python(
+            "codedance_verl.train",
+            "recipe=cpu_demo",
+            f"run_dir={run}",
+            f"seed={seed}",
+            f"data.train_files={train}",
+            f"data.val_files={test}",
+            f"trainer.test_freq={rl_steps()}",
+            f"actor_rollout_ref.model.path={layout.sft_model}",
+            f"sandbox.backend={backend}",
+        ),
+        inputs=(RECIPE, train, test, layout.sft_model),
+        # the checkpoint of the last step: a run that resumed and trained nothing must not pass for a finished one
+        outputs=(
+            layout.rl_model(seed) / "config.json",
+            run / "checkpoints" / f"global_step_{rl_steps()}",
+            run / "trajectories" / "val",
+        ),
+        folder=run,
+        timeout_s=2_400,
+        expected_s=650,
+        resumable=True,
+        progress=in_turn(evaluation_progress(run, test), training_progress(run, rl_steps())),
     )
 
 

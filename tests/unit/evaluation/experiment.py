@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from codedance_verl.evaluation.build import ReportInputs, SeedRuns
+from codedance_verl.evaluation.build import ReportInputs, SeedRun
 from tests.unit.evaluation.logs import Line, answer_turn, code_turn, image, line, png, write_log, write_test_file
 
 HARD, EASY = 210, 105
@@ -19,11 +19,10 @@ def make_experiment(root: Path) -> ReportInputs:
     _store(root / "eval_sft", before)
     seeds = []
     for seed in (0, 1):
-        _store(
-            root / f"eval_seed{seed}", [item for index in range(HARD + EASY) for item in _question(index, trained=True)]
-        )
-        make_training(root / f"rl_seed{seed}")
-        seeds.append(SeedRuns(seed, root / f"rl_seed{seed}", root / f"eval_seed{seed}"))
+        run = root / f"rl_seed{seed}"
+        _store(run, [item for index in range(HARD + EASY) for item in _question(index, trained=True)])
+        make_training(run)
+        seeds.append(SeedRun(seed, run))
     return ReportInputs(
         title="Test experiment",
         test_file=test_file,

@@ -56,7 +56,7 @@ def exhibit(folder: Path, rollout: Line) -> Exhibit:
 
 
 def test_the_page_shows_figures_curves_and_three_trajectories(report: Report, inputs: ReportInputs) -> None:
-    exhibits = choose_exhibits(inputs.sft_evaluation / "trajectories", inputs.seeds[0].evaluation / "trajectories")
+    exhibits = choose_exhibits(inputs.sft_evaluation / "trajectories", inputs.seeds[0].folder / "trajectories")
     page = Page(render(report, exhibits))
     for expected in (
         percent(report.sft.overall.accuracy.value),
@@ -77,7 +77,7 @@ def test_the_page_shows_figures_curves_and_three_trajectories(report: Report, in
 
 def test_the_page_needs_nothing_from_outside(report: Report, inputs: ReportInputs) -> None:
     html = render(
-        report, choose_exhibits(inputs.sft_evaluation / "trajectories", inputs.seeds[0].evaluation / "trajectories")
+        report, choose_exhibits(inputs.sft_evaluation / "trajectories", inputs.seeds[0].folder / "trajectories")
     )
     page = Page(html)
     assert all(source.startswith("data:image/png;base64,") for source in page.pictures)
@@ -160,7 +160,7 @@ def test_a_run_without_such_a_trajectory_says_so(report: Report) -> None:
 
 def test_the_three_trajectories_are_the_right_ones(inputs: ReportInputs) -> None:
     by_code, direct, learned = choose_exhibits(
-        inputs.sft_evaluation / "trajectories", inputs.seeds[0].evaluation / "trajectories"
+        inputs.sft_evaluation / "trajectories", inputs.seeds[0].folder / "trajectories"
     )
     solved = by_code.examples[0].trajectory
     assert solved.difficulty == "hard" and solved.verdict == "correct" and solved.executions[0].images

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from recipes.cpu_demo.progress import Progress, evaluation_progress, training_progress
+from recipes.cpu_demo.progress import Progress, evaluation_progress, in_turn, training_progress
 from tests.unit.evaluation.experiment import make_training
 from tests.unit.evaluation.logs import line, write_log, write_test_file
 
@@ -43,4 +43,10 @@ def test_an_evaluation_counts_its_rollouts(tmp_path: Path) -> None:
     progress = evaluation_progress(tmp_path / "run", test_file)
     assert progress() is None
     write_log(tmp_path / "run" / "trajectories", asked[:2], tail='{"unfinished')
-    assert progress() == Progress("2/3 rollouts")
+    assert progress() == Progress("2/3 rollouts evaluated")
+
+
+def test_of_two_sources_the_later_one_takes_over() -> None:
+    said: list[Progress | None] = [None, Progress("late")]
+    look = in_turn(lambda: said.pop(0), lambda: Progress("early"))
+    assert [look(), look()] == [Progress("early"), Progress("late")]

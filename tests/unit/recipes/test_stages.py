@@ -16,9 +16,7 @@ def named(backend: str = "docker", seeds: tuple[int, ...] = (0, 1)) -> dict[str,
 
 
 def test_the_plan_goes_from_the_image_to_the_report() -> None:
-    assert list(named()) == [
-        "image", "data", "model", "sft", "eval_sft", "rl_seed0", "eval_seed0", "rl_seed1", "eval_seed1", "report"
-    ]  # fmt: skip
+    assert list(named()) == ["image", "data", "model", "sft", "eval_sft", "rl_seed0", "rl_seed1", "report"]
 
 
 def test_without_containers_there_is_no_image_to_build() -> None:
@@ -42,21 +40,23 @@ def test_seeds_differ_in_seed_and_folder() -> None:
     assert first.folder != second.folder
 
 
-def test_rl_ends_with_its_model_and_the_checkpoint_of_its_last_step() -> None:
-    model, checkpoint = named()["rl_seed0"].outputs
+def test_rl_ends_with_its_model_the_checkpoint_of_its_last_step_and_an_evaluation() -> None:
+    stage = named()["rl_seed0"]
+    _model, checkpoint, _evaluation = stage.outputs
     assert checkpoint.name == f"global_step_{rl_steps()}"
-    assert f"actor_rollout_ref.model.path={model.parent}" in named()["eval_seed0"].command
+    test_file = next(item for item in named()["eval_sft"].command if item.startswith("data.val_files="))
+    assert {test_file, f"trainer.test_freq={rl_steps()}"} <= set(stage.command)
 
 
 def test_only_training_resumes_and_every_stage_is_bounded() -> None:
     stages = named()
     assert [name for name, stage in stages.items() if stage.resumable] == ["sft", "rl_seed0", "rl_seed1"]
-    assert all(stage.expected_s < stage.timeout_s <= 1_800 for stage in stages.values())
+    assert all(stage.expected_s < stage.timeout_s <= 2_400 for stage in stages.values())
 
 
 @pytest.mark.parametrize(
     ("stage", "config", "steps"),
-    [("sft", "sft", sft_steps()), ("rl_seed0", "train", rl_steps()), ("eval_seed0", "evaluate", rl_steps())],
+    [("sft", "sft", sft_steps()), ("rl_seed0", "train", rl_steps()), ("eval_sft", "evaluate", rl_steps())],
 )
 def test_the_configuration_knows_every_key_of_the_commands(stage: str, config: str, steps: int) -> None:
     composed = compose_config(config, list(named()[stage].command[3:]))
