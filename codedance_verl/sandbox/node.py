@@ -169,10 +169,15 @@ class SandboxNode:
         self._drop(session)
 
     async def _place(self, session: _Session) -> None:
-        """Find an interpreter with a free place and open the session there; tries again when one dies under it."""
+        """Find an interpreter with a free place and open the session there; tries again when one dies under it.
+
+        A death is no failed attempt: a restart of the engine takes all interpreters, one after the other.
+        """
         assert self._fleet is not None, "start() comes first"
         config = self.config
-        for attempt in range(1, _OPEN_ATTEMPTS + 1):
+        deadline = time.monotonic() + config.queue_timeout_s
+        failed = 0
+        while True:
             asked = time.monotonic()
             try:
                 interpreter = await self._fleet.acquire(config.queue_timeout_s)
@@ -187,7 +192,8 @@ class SandboxNode:
                 return
             except (SandboxUnavailable, TimeoutError) as error:
                 self._fleet.release(interpreter)
-                if attempt == _OPEN_ATTEMPTS:
+                failed += not interpreter.dead.is_set()
+                if failed == _OPEN_ATTEMPTS or time.monotonic() > deadline:
                     reason = str(error) or f"no answer within sandbox.open_timeout_s={config.open_timeout_s:g}"
                     raise SandboxUnavailable(f"a session could not be opened: {reason}") from None
             except BaseException:
