@@ -1,7 +1,8 @@
-"""A cold start small enough for a test: real data, the tiny model, a short SFT through the real command."""
+"""A cold start small enough for a test: real data, the tiny model, SFT in two parts through the real command."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -12,15 +13,21 @@ import pytest
 from codedance_verl.data.demo_set import DemoSizes, make_demo_data
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-SFT_STEPS = 150
+SFT_STEPS, FIRST_PART = 150, 75
 
 
 @dataclass(frozen=True)
 class ColdStart:
-    """Where the small data set and the model that was trained on it are."""
+    """Where the small data set, the untrained model and its SFT run are; `first_losses`: of the run's first part."""
 
     data: Path
-    model: Path
+    tiny: Path
+    sft: Path
+    first_losses: tuple[float, ...]
+
+    @property
+    def model(self) -> Path:
+        return self.sft / "model"
 
 
 def run_main(module: str, *arguments: str, timeout_s: float = 400.0) -> subprocess.CompletedProcess[str]:
@@ -36,20 +43,35 @@ def run_main(module: str, *arguments: str, timeout_s: float = 400.0) -> subproce
     return done
 
 
+def run_sft(data: Path, tiny: Path, run_dir: Path, steps: int) -> None:
+    """Train up to this step, from the last checkpoint if there is one."""
+    done = run_main(
+        "codedance_verl.sft",
+        f"run_dir={run_dir}",
+        f"data.train_files={data / 'sft.parquet'}",
+        f"model.path={tiny}",
+        f"trainer.total_training_steps={steps}",
+        f"trainer.save_freq={FIRST_PART}",
+        "optim.lr_scheduler_type=constant",
+    )
+    assert done.returncode == 0
+    assert f"trained model: {run_dir / 'model'}" in done.stdout
+
+
+def sft_losses(run_dir: Path) -> tuple[float, ...]:
+    """The loss of every step, over all starts of the run."""
+    lines = [line for file in sorted((run_dir / "metrics").glob("*.jsonl")) for line in file.read_text().splitlines()]
+    return tuple(json.loads(line)["data"]["train/loss"] for line in lines)
+
+
 @pytest.fixture(scope="session")
 def cold_start(tmp_path_factory: pytest.TempPathFactory) -> ColdStart:
     folder = tmp_path_factory.mktemp("cold_start")
-    make_demo_data(folder / "data", seed=0, sizes=DemoSizes(sft=1_200, rl_train=64, rl_val=8, test=24, blank=4))
-    tiny, data = folder / "tiny", folder / "data"
+    data, tiny, sft = folder / "data", folder / "tiny", folder / "sft"
+    make_demo_data(data, seed=0, sizes=DemoSizes(sft=1_200, rl_train=64, rl_val=8, test=24, blank=4))
     built = run_main("recipes.cpu_demo.tiny_model", "--data", str(data / "sft.parquet"), "--out", str(tiny))
     assert built.returncode == 0
-    trained = run_main(
-        "codedance_verl.sft",
-        f"run_dir={folder / 'sft'}",
-        f"data.train_files={data / 'sft.parquet'}",
-        f"model.path={tiny}",
-        f"trainer.total_training_steps={SFT_STEPS}",
-        "trainer.save_freq=-1",
-    )
-    assert trained.returncode == 0
-    return ColdStart(data, folder / "sft" / "model")
+    run_sft(data, tiny, sft, FIRST_PART)
+    first_losses = sft_losses(sft)
+    run_sft(data, tiny, sft, SFT_STEPS)
+    return ColdStart(data, tiny, sft, first_losses)

@@ -1,4 +1,4 @@
-"""Two RL steps with the real vLLM, FSDP, Ray and containers: colocated and apart, killed and resumed, evaluated."""
+"""RL with the real vLLM, FSDP, Ray and containers: groups apart, killed, resumed with both in one place, evaluated."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ SMALL = (
     "data.val_batch_size=64",
     "actor_rollout_ref.rollout.n=4",
     "actor_rollout_ref.actor.ppo_mini_batch_size=8",
-    "trainer.total_training_steps=2",
     "trainer.save_freq=1",
     "time_limit_s=380",
 )
+STEPS = 2  # of each mode
 
 
 def _arguments(start: ColdStart, run_dir: Path, *more: str) -> list[str]:
@@ -57,9 +57,12 @@ def _metrics(run_dir: Path) -> dict[int, dict[str, Any]]:
     return steps
 
 
-def _rollouts(run_dir: Path, split: str) -> list[dict[str, Any]]:
-    files = sorted((run_dir / "trajectories" / split).glob("*.jsonl"))
-    return [json.loads(line) for path in files for line in path.read_text().splitlines()]
+def _rollout_files(run_dir: Path, split: str) -> set[Path]:
+    return set((run_dir / "trajectories" / split).glob("*.jsonl"))
+
+
+def _read(files: set[Path]) -> list[dict[str, Any]]:
+    return [json.loads(line) for path in sorted(files) for line in path.read_text().splitlines()]
 
 
 def _containers(engine: DockerClient) -> list[str]:
@@ -74,25 +77,22 @@ def _wait(condition: Any, seconds: float, what: str) -> None:
         time.sleep(0.2)
 
 
-def _assert_trained(run_dir: Path) -> None:
-    steps = _metrics(run_dir)
-    assert sorted(steps) == [1, 2]
+def _assert_trained(steps: dict[int, dict[str, Any]]) -> None:
     for metrics in steps.values():
         assert math.isfinite(metrics["actor/pg_loss"])
         assert metrics["actor/grad_norm"] > 0
-    # in the first step both groups hold the weights the run started from, later an asynchronous rollout lags behind
-    assert steps[1]["training/rollout_probs_diff_max"] < 0.05
-    model = AutoModelForImageTextToText.from_pretrained(run_dir / "model")
-    assert sum(parameter.numel() for parameter in model.parameters()) > 100_000
+    # in its first step both groups hold the weights a run started from, later an asynchronous rollout lags behind
+    assert steps[min(steps)]["training/rollout_probs_diff_max"] < 0.05
 
 
-def _assert_rolled_out(run_dir: Path, groups: int, size: int) -> None:
-    rollouts = _rollouts(run_dir, "train")
+def _assert_rolled_out(run_dir: Path, files: set[Path], steps: int) -> None:
+    """Every step had its eight groups of four, whole, code was run, and what the model saw can be looked at."""
+    rollouts = _read(files)
     members: dict[tuple[int, str], set[int]] = {}
     for rollout in rollouts:
         members.setdefault((rollout["step"], rollout["group"]), set()).add(rollout["sample"])
-    # an asynchronous run ends while further groups are under way
-    assert sum(samples == set(range(size)) for samples in members.values()) >= groups
+    # a run that is killed or asynchronous ends while further groups are under way
+    assert sum(samples == set(range(4)) for samples in members.values()) >= 8 * steps
     executions = [turn["execution"] for rollout in rollouts for turn in rollout["turns"] if turn["execution"]]
     assert any(execution["status"] == "ok" and execution["stdout"].strip() for execution in executions)
     for rollout in rollouts:
@@ -100,38 +100,39 @@ def _assert_rolled_out(run_dir: Path, groups: int, size: int) -> None:
             assert (run_dir / "trajectories" / image["path"]).is_file()
 
 
-def test_a_killed_run_resumes_and_leaves_no_container(
+def test_a_killed_run_with_groups_apart_is_resumed_with_both_in_one_place(
     cold_start: ColdStart, sandbox_image: str, docker_engine: DockerClient, tmp_path: Path
 ) -> None:
-    run_dir = tmp_path / "sync"
-    command = [sys.executable, "-m", "codedance_verl.train", *_arguments(cold_start, run_dir)]
+    run_dir = tmp_path / "run"
+    apart = ("mode=separate_async", "actor_rollout_ref.actor.use_kl_loss=true", "trainer.total_training_steps=9")
+    command = [sys.executable, "-m", "codedance_verl.train", *_arguments(cold_start, run_dir, *apart)]
     with (tmp_path / "first.log").open("w") as log:
         first = subprocess.Popen(command, cwd=REPOSITORY, stdout=log, stderr=subprocess.STDOUT)
     try:
-        checkpoint = run_dir / "checkpoints" / "latest_checkpointed_iteration.txt"
-        _wait(lambda: checkpoint.is_file() or first.poll() is not None, 380, "the first checkpoint")
+        _wait(lambda: STEPS in _metrics(run_dir) or first.poll() is not None, 380, "the second step")
         assert first.poll() is None, (tmp_path / "first.log").read_text()[-3000:]
         assert _containers(docker_engine), "the run uses no container"
     finally:
         os.kill(first.pid, signal.SIGKILL)
         first.wait(timeout=30)
     _wait(lambda: not _containers(docker_engine), 30, "removal of the dead run's containers")
+    done = int((run_dir / "checkpoints" / "latest_checkpointed_iteration.txt").read_text())
+    before = {step: metrics for step, metrics in _metrics(run_dir).items() if step <= done}
+    assert sorted(before) == list(range(1, done + 1)) and done >= STEPS
+    _assert_trained(before)
+    assert "actor/kl_loss" in before[STEPS], "the reference model took no part"
+    first_files = _rollout_files(run_dir, "train")
+    _assert_rolled_out(run_dir, first_files, steps=done)
 
-    assert run_main("codedance_verl.train", *_arguments(cold_start, run_dir)).returncode == 0
-    _assert_trained(run_dir)
-    _assert_rolled_out(run_dir, groups=16, size=4)
-    assert _containers(docker_engine) == []
-
-
-def test_a_vllm_group_apart_from_the_actor_group(
-    cold_start: ColdStart, sandbox_image: str, docker_engine: DockerClient, tmp_path: Path
-) -> None:
-    run_dir = tmp_path / "separate"
-    arguments = _arguments(cold_start, run_dir, "mode=separate_async", "actor_rollout_ref.actor.use_kl_loss=true")
-    assert run_main("codedance_verl.train", *arguments).returncode == 0
-    _assert_trained(run_dir)
-    _assert_rolled_out(run_dir, groups=16, size=4)
-    assert "actor/kl_loss" in _metrics(run_dir)[2], "the reference model took no part"
+    last = done + STEPS
+    resumed = _arguments(cold_start, run_dir, f"trainer.total_training_steps={last}")
+    assert run_main("codedance_verl.train", *resumed).returncode == 0
+    after = {step: metrics for step, metrics in _metrics(run_dir).items() if step > done}
+    assert sorted(after) == list(range(done + 1, last + 1)), "steps were done again or left out"
+    _assert_trained(after)
+    _assert_rolled_out(run_dir, _rollout_files(run_dir, "train") - first_files, steps=STEPS)
+    model = AutoModelForImageTextToText.from_pretrained(run_dir / "model")
+    assert sum(parameter.numel() for parameter in model.parameters()) > 100_000
     assert _containers(docker_engine) == []
 
 
@@ -146,8 +147,7 @@ def test_evaluation_uses_the_environment_of_training(
         f"actor_rollout_ref.model.path={cold_start.model}",
     ]
     assert run_main("codedance_verl.evaluate", *arguments).returncode == 0
-    rollouts = _rollouts(run_dir, "val")
-    variants = [rollout["variant"] for rollout in rollouts]
+    variants = [rollout["variant"] for rollout in _read(_rollout_files(run_dir, "val"))]
     assert (variants.count("sampled"), variants.count("greedy"), variants.count("blank")) == (24, 24, 4)
     assert not (run_dir / "checkpoints").exists()
     assert _containers(docker_engine) == []

@@ -1,0 +1,31 @@
+"""SFT through verl's own trainer, on this machine's hardware."""
+
+from __future__ import annotations
+
+import pytest
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from tests.e2e.conftest import FIRST_PART, SFT_STEPS, ColdStart, run_sft, sft_losses
+
+pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.timeout(600)]
+
+
+def test_it_learns_and_resumes(cold_start: ColdStart) -> None:
+    losses = sft_losses(cold_start.sft)
+    assert len(losses) == SFT_STEPS
+    assert losses[:FIRST_PART] == cold_start.first_losses
+    assert losses[FIRST_PART] < losses[0] - 1, "the second part began anew"
+    assert sum(losses[-10:]) < sum(losses[FIRST_PART - 10 : FIRST_PART])
+
+
+def test_a_finished_run_is_left_as_it_is(cold_start: ColdStart) -> None:
+    run_sft(cold_start.data, cold_start.tiny, cold_start.sft, SFT_STEPS)
+    assert len(sft_losses(cold_start.sft)) == SFT_STEPS
+
+
+def test_the_model_it_leaves_loads(cold_start: ColdStart) -> None:
+    trained = AutoModelForImageTextToText.from_pretrained(cold_start.model)
+    untrained = AutoModelForImageTextToText.from_pretrained(cold_start.tiny)
+    assert not trained.lm_head.weight.equal(untrained.lm_head.weight)
+    tokenizer = AutoProcessor.from_pretrained(cold_start.model).tokenizer
+    assert tokenizer.convert_tokens_to_ids("</code>") is not None
