@@ -34,6 +34,8 @@ FLASH_ATTENTION_SECONDS = 4 * 3600
 CHECK_SECONDS = 300
 PROGRESS_SECONDS = 10
 
+INSTALL = ("install", "--no-deps", "--no-compile")
+
 TORCH_PACKAGES = ("torch", "torchvision")
 BUILT_LAST = "flash-attn"
 
@@ -92,6 +94,7 @@ def make_environment(folder: Path, hardware: str, *, with_flash_attention: bool)
         install_libnuma()
         install_cpu_torch(python, pins)
     install(python, pins)
+    compile_bytecode(python)
     if hardware == "cpu":
         declare_torchvision_operators(python)
     pip(python, ["install", "--no-deps", "--no-build-isolation", "--editable", str(ROOT)])
@@ -160,13 +163,13 @@ def install_cpu_torch(python: Path, pins: dict[str, str]) -> None:
     wanted = {name: pins.pop(name) for name in TORCH_PACKAGES}
     if answers(f"{CPU_INDEX}/torch/"):
         builds = [f"{name}=={version.removesuffix('+cpu')}+cpu" for name, version in wanted.items()]
-        if pip(python, ["install", "--no-deps", "--index-url", CPU_INDEX, *builds], check=False) == 0:
+        if pip(python, [*INSTALL, "--index-url", CPU_INDEX, *builds], check=False) == 0:
             return
         print("PyTorch's CPU index has no fitting build; looking where pip is configured to look")
     else:
         print("PyTorch's CPU index does not answer; looking where pip is configured to look")
     builds = [f"{name}=={version}" for name, version in wanted.items()]
-    if pip(python, ["install", "--no-deps", *builds], check=False) != 0:
+    if pip(python, [*INSTALL, *builds], check=False) != 0:
         raise InstallError(
             f"torch {wanted['torch']} for Python {sys.version_info.major}.{sys.version_info.minor} is neither at "
             f"{CPU_INDEX} nor where pip looks (`pip config list`); make one of them reachable, or give pip the wheel "
@@ -186,7 +189,14 @@ def install(python: Path, pins: dict[str, str]) -> None:
     """Install exactly these versions and none of what they ask for beyond them."""
     print(f"installing {len(pins)} packages")
     requirements = [f"{name}=={version}" for name, version in pins.items()]
-    pip(python, ["install", "--no-deps", "--prefer-binary", *requirements])
+    pip(python, [*INSTALL, "--prefer-binary", *requirements])
+
+
+def compile_bytecode(python: Path) -> None:
+    """Compile what was installed on all cores; pip would use one. Files that are no Python of today do not matter."""
+    print("compiling")
+    command = [python, "-m", "compileall", "-q", "-j", "0", site_packages(python)]
+    subprocess.run(command, stdout=subprocess.DEVNULL, timeout=INSTALL_SECONDS, check=False)
 
 
 def declare_torchvision_operators(python: Path) -> None:

@@ -33,6 +33,7 @@ PROCESSES = 2
 FUZZ_SECONDS = 240.0
 CONNECTIONS = 3000
 FORGED_REPORTS = 200
+AT_ONCE = 4
 CHANNEL_ATTACKS = 50
 ANSWER_SECONDS = 30.0
 REPOSITORY = Path(__file__).parents[2]
@@ -174,9 +175,14 @@ async def test_forged_reports_of_a_session_are_believed_within_bounds_or_undo_th
             if execution.status is ExecutionStatus.KILLED:
                 assert (await session.run("'genuine' in globals()")).stdout == "False\n"
 
-    async with bystanders(node):
-        for forged in frames_like(reports, 1, FORGED_REPORTS):
+    pending = iter(frames_like(reports, 1, FORGED_REPORTS))
+
+    async def attacks() -> None:
+        for forged in pending:
             await attack(forged)
+
+    async with bystanders(node):
+        await asyncio.gather(*(attacks() for _ in range(AT_ONCE)))
     print(ends)
     assert ends[ExecutionStatus.OK] < FORGED_REPORTS / 2
     assert ExecutionStatus.REJECTED not in ends
