@@ -133,7 +133,8 @@ def test_a_failing_pip_is_told_in_one_line(
 ) -> None:
     (tmp_path / "bin").mkdir()
     python = tmp_path / "bin" / "python"
-    python.symlink_to(sys.executable)
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')  # a link would leave the environment
+    python.chmod(0o755)
     missing = str(tmp_path / "no-such.whl")
     with pytest.raises(installer.InstallError, match=re.escape("pip.log")):
         installer.pip(python, ["install", missing])
