@@ -23,8 +23,8 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from codedance_verl.data.schema import Record, read_records
+from codedance_verl.rollout.formats import get_format
 from codedance_verl.rollout.observations import observation_text
-from codedance_verl.rollout.parsing import ANSWER_END, CODE_END, parse_turn
 from codedance_verl.sandbox.pool import SandboxPool
 from codedance_verl.types import Execution
 
@@ -61,7 +61,9 @@ class Player:
         self.pool = pool
         self.max_turns = max_turns
         self.image_token = self.model.config.image_token_id
-        self.stops = [self.tokenizer.convert_tokens_to_ids(token) for token in (CODE_END, ANSWER_END, "<|im_end|>")]
+        self.stops = [
+            self.tokenizer.convert_tokens_to_ids(token) for token in (*get_format("code").stop_strings, "<|im_end|>")
+        ]
 
     async def play(self, records: Sequence[Record], sample: bool) -> list[Attempt]:
         attempts = [self._start(record) for record in records]
@@ -124,7 +126,7 @@ class Player:
         attempt.tokens += generated
         text = self.tokenizer.decode(generated)
         attempt.well_formed &= _WELL_FORMED.fullmatch(text) is not None
-        turn = parse_turn(text)
+        turn = get_format("code").parse(text)
         if turn.code is None:
             attempt.answer = turn.answer or ""
         else:

@@ -27,6 +27,7 @@ class FinishReason(StrEnum):
     NO_ACTION = "no_action"  # a turn with neither code nor an answer: nothing to react to
     TURN_LIMIT = "turn_limit"
     LENGTH = "length"
+    TIME_LIMIT = "time_limit"
     INFRASTRUCTURE = "infrastructure"
 
 
@@ -86,7 +87,11 @@ class Turn:
 
 @dataclass(frozen=True)
 class Trajectory:
-    """A whole rollout of one record. `answer` is the text between the answer tags of the last turn, if any."""
+    """A whole rollout of one record.
+
+    `answer` is the text between the answer tags of the last turn, if any; `format` names how calls are written
+    (`rollout/formats`).
+    """
 
     record_id: str
     data_source: str
@@ -95,6 +100,7 @@ class Trajectory:
     turns: tuple[Turn, ...]
     finish: FinishReason
     answer: str | None = None
+    format: str = "code"
 
     @property
     def executions(self) -> tuple[Execution, ...]:

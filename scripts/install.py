@@ -268,7 +268,9 @@ def pip(python: Path, arguments: list[str], *, check: bool = True, timeout_s: fl
                 next_report += PROGRESS_SECONDS
                 print(f"  {describe_progress(log_path)}", flush=True)
     if process.returncode != 0:
-        errors = [line for line in log_path.read_text(errors="replace").splitlines() if line.upper().startswith("ERROR")]
+        errors = [
+            line for line in log_path.read_text(errors="replace").splitlines() if line.upper().startswith("ERROR")
+        ]
         print("\n".join(f"  {line}" for line in errors[:5]) or f"  pip failed, see {log_path}")
         if check:
             raise InstallError(f"`pip {' '.join(arguments[:3])} ...` failed; its output is in {log_path}")

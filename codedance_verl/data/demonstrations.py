@@ -16,8 +16,8 @@ import numpy as np
 from codedance_verl.data.execution import render_png, run_program
 from codedance_verl.data.schema import Message
 from codedance_verl.data.tasks.base import Task, choose
+from codedance_verl.rollout.formats import get_format, render_answer, render_think
 from codedance_verl.rollout.observations import IMAGE_PLACEHOLDER, observation_text
-from codedance_verl.rollout.parsing import render_answer, render_code, render_think
 from codedance_verl.types import Execution
 
 
@@ -46,6 +46,7 @@ class Mixture:
 
 
 DEMO_MIXTURE = Mixture()
+_FORMAT = get_format("code")
 
 _BEFORE_CODE = {
     "easy": ("Let me check a pixel.", "I read one pixel to be sure."),
@@ -105,7 +106,7 @@ def demonstrate(rng: np.random.Generator, task: Task, mixture: Mixture = DEMO_MI
     turns: list[Message] = [question]
     for cell, execution in zip(program, executions, strict=True):
         thought = choose(rng, _BEFORE_CODE[task.difficulty]).format(focus=task.focus)
-        turns.append(Message("assistant", f"{render_think(thought)}\n{render_code(cell)}"))
+        turns.append(Message("assistant", f"{render_think(thought)}\n{_FORMAT.render_call(cell)}"))
         turns.append(Message("user", observation_text(execution)))
     answer = _answer_after(rng, task, executions[-1], flawed)
     turns.append(_answer_turn(rng, _AFTER_PRINT if task.answer_is_printed else _AFTER_LOOK, answer))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from codedance_verl.rollout.parsing import parse_turn
+from codedance_verl.rollout.formats import TurnFormat, get_format
 from codedance_verl.types import Trajectory
 
 WELL_FORMED = 0.0
@@ -22,7 +22,7 @@ def format_reward(trajectory: Trajectory, max_answer_chars: int) -> float:
 def malformation(trajectory: Trajectory, max_answer_chars: int) -> str | None:
     """What is wrong with the form of a trajectory, in a few words; None when it is well-formed.
 
-    Well-formed: thoughts are opened and closed in pairs, every turn but the last is one code block, the last is one
+    Well-formed: thoughts are opened and closed in pairs, every turn but the last is one call, the last is one
     answer of fewer than `max_answer_chars` characters, and the model wrote no feedback of its own.
     """
     if not trajectory.turns:
@@ -32,10 +32,11 @@ def malformation(trajectory: Trajectory, max_answer_chars: int) -> str | None:
             return "think tags do not pair"
         if _FEEDBACK_TAG.search(turn.text):
             return "feedback written by the model"
+    written = get_format(trajectory.format)
     for turn in trajectory.turns[:-1]:
-        if not _is_code_turn(turn.text):
-            return "a turn before the last is not one code block"
-    return _last_turn_malformation(trajectory.turns[-1].text, max_answer_chars)
+        if not _is_call(turn.text, written):
+            return "a turn before the last is not one call"
+    return _last_turn_malformation(trajectory.turns[-1].text, written, max_answer_chars)
 
 
 def _thoughts_paired(text: str) -> bool:
@@ -43,20 +44,20 @@ def _thoughts_paired(text: str) -> bool:
     return tags == ["<think>", "</think>"] * (len(tags) // 2)
 
 
-def _is_code_turn(text: str) -> bool:
+def _is_call(text: str, written: TurnFormat) -> bool:
     return (
-        parse_turn(text).code is not None
-        and text.count("<code>") == text.count("</code>") == 1
+        written.parse(text).code is not None
+        and written.count_calls(text) == (1, 1)
         and "<answer>" not in text
         and "</answer>" not in text
     )
 
 
-def _last_turn_malformation(text: str, max_answer_chars: int) -> str | None:
-    answer = parse_turn(text).answer
+def _last_turn_malformation(text: str, written: TurnFormat, max_answer_chars: int) -> str | None:
+    answer = written.parse(text).answer
     if answer is None or text.count("<answer>") != 1 or text.count("</answer>") != 1:
         return "the last turn is not exactly one answer"
-    if "<code>" in text or "</code>" in text:
+    if written.count_calls(text) != (0, 0):
         return "code beside the answer"
     if len(answer) >= max_answer_chars:
         return f"an answer of {len(answer)} characters"

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from codedance_verl.types import Grade, RewardTerms, Trajectory
+from codedance_verl.types import ExecutionStatus, FinishReason, Grade, RewardTerms, Trajectory
 
 
-def reward_extra_info(trajectory: Trajectory, grade: Grade, terms: RewardTerms, timing: Any) -> dict[str, float]:
+def reward_extra_info(
+    trajectory: Trajectory, grade: Grade, terms: RewardTerms, timing: Any, sandbox_retries: int = 0
+) -> dict[str, float]:
     """Numbers of one rollout; verl averages them over a validation set by data source.
 
-    `acc` is 1 for a right answer; `calls` counts executed cells; seconds are wall time.
+    `acc` is 1 for a right answer; `calls` counts executed cells, `calls_killed` those whose sandbox was lost;
+    `infrastructure` is 1 where something outside of the model ended the rollout; seconds are wall time.
     """
     executions = trajectory.executions
     return {
@@ -22,8 +25,12 @@ def reward_extra_info(trajectory: Trajectory, grade: Grade, terms: RewardTerms, 
         "turns": float(len(trajectory.turns)),
         "calls": float(len(executions)),
         "calls_succeeded": float(sum(execution.succeeded for execution in executions)),
+        "calls_killed": float(sum(execution.status is ExecutionStatus.KILLED for execution in executions)),
         "masked": float(terms.masked),
+        "infrastructure": float(trajectory.finish is FinishReason.INFRASTRUCTURE),
+        "sandbox_retries": float(sandbox_retries),
         "generate_s": timing.generate_s,
         "execute_s": timing.execute_s,
         "queue_s": timing.queue_s,
+        "observe_s": timing.observe_s,
     }

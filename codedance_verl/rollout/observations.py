@@ -3,17 +3,43 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
-from codedance_verl.types import Execution, ExecutionStatus
+from codedance_verl.rollout.views import ImageCost, padded_size, view_size
+from codedance_verl.types import Execution, ExecutionError, ExecutionStatus, RenderedImage
 
 IMAGE_PLACEHOLDER = "<image>"
 MAX_STDOUT_CHARS = 2_000
+LEAST_CHARS = 200
+LEAST_PIXELS = 56 * 56
+LAST_TURN = "This is your last turn: give your answer now."
 
-_MARKUP = re.compile(r"<\|[^|>\s]*\|>|</?tool_response>|<image>")
+# The special tokens of the Qwen family and the tags of this environment.
+_MARKUP = re.compile(
+    r"<\|[^|>\s]*\|>|</?(?:tool_response|tool_call|think|code|answer)>|<(?:image|video|audio)>", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much of an execution is shown.
+
+    Attributes:
+        chars: of stdout and of the error, each.
+        pixels: of each picture.
+        images: the first so many.
+        last_turn: whether the model is told to answer now.
+    """
+
+    chars: int = MAX_STDOUT_CHARS
+    pixels: int = 1 << 40
+    images: int = 1 << 40
+    last_turn: bool = False
 
 
 def escape_markup(text: str) -> str:
-    """Break up special tokens and feedback tags that code printed, so that they reach the tokenizer as plain text."""
+    """Break up special tokens and tags that code printed, so that they reach the tokenizer as plain text."""
     return _MARKUP.sub(lambda found: found.group().replace("<", "< ", 1), text)
 
 
@@ -23,6 +49,79 @@ def clip_text(text: str, limit: int = MAX_STDOUT_CHARS) -> str:
         return text
     head, tail = limit * 3 // 4, limit // 4
     return f"{text[:head]}\n[... {len(text) - head - tail} characters left out ...]\n{text[-tail:]}"
+
+
+def observation_text(execution: Execution, sizes: Sizes | None = None) -> str:
+    """The feedback turn as text, with one `<image>` placeholder per picture that is shown, in order.
+
+    Stdout comes first, then the error or status if there is one, then the pictures. Special tokens are escaped. The
+    model is told of what is left out or made smaller.
+    """
+    sizes = sizes or Sizes()
+    parts = [clip_text(part, sizes.chars) for part in (execution.stdout.rstrip("\n"), _status_line(execution))]
+    body = [escape_markup(part) for part in parts if part]
+    shown = execution.images[: sizes.images]
+    body += [IMAGE_PLACEHOLDER] * len(shown)
+    if smaller := sum(_pixels(image) > sizes.pixels for image in shown):
+        body.append(f"({smaller} of the images shown smaller than they are.)")
+    if hidden := len(execution.images) - len(shown):
+        body.append(f"({hidden} further images are not shown: there is no room for them.)")
+    lines = ["<tool_response>", *body, "</tool_response>"]
+    return "\n".join([*lines, LAST_TURN] if sizes.last_turn else lines)
+
+
+def fit(
+    execution: Execution, largest: Sizes, room: int, text_cost: Callable[[str], int], image_cost: ImageCost
+) -> Sizes | None:
+    """The largest sizes, none over `largest`, at which the observation costs at most `room` tokens.
+
+    Pixels are given up first, then text, then pictures, the last one first. None when nothing fits. `text_cost` counts
+    the tokens of an observation text without its pictures.
+    """
+
+    def fits(sizes: Sizes) -> bool:
+        tokens = text_cost(observation_text(execution, sizes))
+        return tokens + sum(image_cost(*size) for size in view_sizes(execution.images, sizes)) <= room
+
+    sizes = replace(largest, images=min(largest.images, len(execution.images)))
+    steps = [*_halved(sizes.pixels, LEAST_PIXELS, execution.images)]
+    for pixels in steps:
+        sizes = replace(sizes, pixels=pixels)
+        if fits(sizes):
+            return sizes
+    while sizes.chars > LEAST_CHARS:
+        sizes = replace(sizes, chars=max(sizes.chars // 2, LEAST_CHARS))
+        if fits(sizes):
+            return sizes
+    while sizes.images > 0:
+        sizes = replace(sizes, images=sizes.images - 1)
+        if fits(sizes):
+            return sizes
+    return None
+
+
+def view_sizes(images: Sequence[RenderedImage], sizes: Sizes) -> list[tuple[int, int]]:
+    """Width and height of each picture that is shown."""
+    return [view_size(*padded_size(image.width, image.height), sizes.pixels) for image in images[: sizes.images]]
+
+
+def refused(fault: str) -> Execution:
+    """What stands for an execution where the call could not be read."""
+    return Execution(ExecutionStatus.REJECTED, error=ExecutionError("Rejected", fault, ""))
+
+
+def _halved(pixels: int, least: int, images: Sequence[RenderedImage]) -> list[int]:
+    """The pixel budgets that are tried, from the largest that matters down to `least`."""
+    tried = [pixels]
+    current = min(pixels, max((_pixels(image) for image in images), default=0))
+    while current > least:
+        current = max(current // 2, least)
+        tried.append(current)
+    return tried
+
+
+def _pixels(image: RenderedImage) -> int:
+    return image.width * image.height
 
 
 def _status_line(execution: Execution) -> str:
@@ -43,18 +142,3 @@ def _status_line(execution: Execution) -> str:
             return "(no output)"
         case _:
             return ""
-
-
-def observation_text(execution: Execution, shown: int | None = None) -> str:
-    """The feedback turn as text, with one `<image>` placeholder per displayed image, in order.
-
-    Stdout comes first, then the error or status if there is one, then the images. Special tokens are escaped.
-    `shown` is how many of the images the model gets to see (all of them by default); it is told of the rest.
-    """
-    shown = len(execution.images) if shown is None else shown
-    parts = [clip_text(execution.stdout.rstrip("\n")), _status_line(execution)]
-    body = [escape_markup(part) for part in parts if part]
-    body += [IMAGE_PLACEHOLDER] * shown
-    if hidden := len(execution.images) - shown:
-        body.append(f"({hidden} further images are not shown: the limit of images is reached.)")
-    return "\n".join(["<tool_response>", *body, "</tool_response>"])

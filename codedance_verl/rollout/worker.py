@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,10 @@ from codedance_verl.reward.config import RewardConfig
 from codedance_verl.reward.encoding import encode_rewards
 from codedance_verl.reward.terms import score_group
 from codedance_verl.rollout.agent_loop import AGENT_NAME
+from codedance_verl.rollout.config import EnvironmentConfig
 from codedance_verl.rollout.metrics import reward_extra_info
 from codedance_verl.rollout.trajectory_log import TrajectoryLog
-from codedance_verl.types import Grade, RewardTerms, Trajectory
+from codedance_verl.types import FinishReason, Grade, RewardTerms, Trajectory
 
 logger = logging.getLogger(__name__)
 
@@ -61,12 +63,31 @@ class _Member:
         return self.output.extra_fields["trajectory"]  # type: ignore[no-any-return]
 
 
+class FaultCount:
+    """Infrastructure faults in a row; too many of them mean that what fails will not mend itself."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.in_a_row = 0
+
+    def add(self, trajectories: Sequence[Trajectory]) -> None:
+        """Count a finished group. Raises `RuntimeError` when there were too many faults in a row."""
+        for trajectory in trajectories:
+            self.in_a_row = self.in_a_row + 1 if trajectory.finish is FinishReason.INFRASTRUCTURE else 0
+        if self.in_a_row >= self._most:
+            raise RuntimeError(
+                f"{self.in_a_row} rollouts in a row have failed for reasons outside of the model "
+                f"(environment.max_faults_in_a_row={self._most}); the warnings above name them"
+            )
+
+
 class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
     """Rolls out prompts, scores each group, writes the trajectory log, and feeds the TransferQueue."""
 
     def __init__(self, config: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(config, *args, **kwargs)
         self._reward = RewardConfig.from_mapping(config.reward_preset)
+        self._faults = FaultCount(EnvironmentConfig.from_mapping(config.environment).max_faults_in_a_row)
         self._log = None
         if config.environment.save_trajectories:
             worker = ray.get_runtime_context().get_actor_id()[:8]
@@ -103,6 +124,7 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
         )
         started = time.perf_counter()
         trajectories = [member.trajectory for member in members]
+        self._faults.add(trajectories)
         grades = [grade(item.answer, item.ground_truth) for item in trajectories]
         terms = score_group(trajectories, grades, self._reward)
         grade_s = (time.perf_counter() - started) / len(members)
@@ -112,6 +134,14 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
         for member, verdict, reward in scored:
             output = _scored(member.output, verdict, reward, grade_s)
             await super()._agent_loop_postprocess(output, validate, **member.fields)
+
+    def _compute_multi_modal_inputs(self, output: AgentLoopOutput, input_ids: torch.Tensor) -> Any:
+        """The features of the pictures.
+
+        verl decodes all tokens for that and has the processor read the text anew, where a placeholder that the model
+        has typed letter by letter would count as one. The features depend on the pictures alone.
+        """
+        return super()._compute_multi_modal_inputs(output, input_ids[..., :0])
 
     async def _agent_loop_postprocess(self, output: AgentLoopOutput, validate: bool, **fields: Any) -> _Member:
         """Hold a finished rollout back: verl would queue it at once, before its group is known."""
@@ -157,7 +187,9 @@ def _scored(output: AgentLoopOutput, verdict: Grade, reward: RewardTerms, grade_
         reward_score=reward.score,
         token_rewards=torch.as_tensor(encode_rewards(spans, reward, length), dtype=torch.float32),
         extra_fields={
-            "reward_extra_info": reward_extra_info(trajectory, verdict, reward, output.extra_fields["timing"]),
+            "reward_extra_info": reward_extra_info(
+                trajectory, verdict, reward, output.extra_fields["timing"], output.extra_fields["sandbox_retries"]
+            ),
             "min_global_steps": output.extra_fields["min_global_steps"],
             "max_global_steps": output.extra_fields["max_global_steps"],
         },

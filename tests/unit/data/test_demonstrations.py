@@ -9,8 +9,8 @@ from codedance_verl.data.demonstrations import DEMO_MIXTURE, Mixture, Style, dem
 from codedance_verl.data.execution import TrustedSession, run_program
 from codedance_verl.data.tasks import GENERATORS, generate_task
 from codedance_verl.data.tasks.base import Split
+from codedance_verl.rollout.formats import get_format
 from codedance_verl.rollout.observations import observation_text
-from codedance_verl.rollout.parsing import parse_turn
 from codedance_verl.types import ExecutionStatus
 
 ALWAYS_RIGHT = Mixture(p_right=1, p_guess=0, p_needless=1, p_needless_flawed=0)
@@ -24,11 +24,11 @@ def test_a_demonstration_is_what_running_its_code_gives(kind: str) -> None:
         shown = demonstrate(np.random.default_rng(index), task, ALWAYS_RIGHT)
         assert [message.role for message in shown.messages] == ["user", "assistant"] * (len(shown.messages) // 2)
         assert shown.messages[0].content == f"<image>{task.question}"
-        cells = tuple(parse_turn(message.content).code for message in shown.messages[1:-1:2])
+        cells = tuple(get_format("code").parse(message.content).code for message in shown.messages[1:-1:2])
         assert cells in task.right_code
         executions = run_program(cells, task.image)
         assert [message.content for message in shown.messages[2::2]] == [observation_text(e) for e in executions]
-        assert parse_turn(shown.messages[-1].content).answer == shown.answer == task.answer
+        assert get_format("code").parse(shown.messages[-1].content).answer == shown.answer == task.answer
         placeholders = sum(message.content.count("<image>") for message in shown.messages)
         assert placeholders == len(shown.images)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from codedance_verl.rollout.parsing import parse_turn, render_answer, render_code, render_think
+from codedance_verl.rollout.formats import get_format, render_answer, render_think
 from codedance_verl.types import Execution, ExecutionStatus, FinishReason, Grade, Trajectory, Turn, Verdict
 
 RIGHT = Grade(Verdict.CORRECT, "exact_text")
@@ -19,7 +19,10 @@ def trajectory(
     finish: FinishReason = FinishReason.ANSWER,
 ) -> Trajectory:
     """One code turn for each status, then an answer unless it is None. `codes` replaces the first turns' code."""
-    texts = [render_think("look") + render_code(code) for code in (*codes, *[CODE] * (len(statuses) - len(codes)))]
+    texts = [
+        render_think("look") + get_format("code").render_call(code)
+        for code in (*codes, *[CODE] * (len(statuses) - len(codes)))
+    ]
     executions: list[Execution | None] = [Execution(ExecutionStatus(status)) for status in statuses]
     if answer is not None:
         texts.append(render_think("so") + render_answer(answer))
@@ -33,8 +36,8 @@ def from_texts(
     """Turns of 10 tokens each with 5 tokens of feedback between them."""
     executions = executions or [None] * len(texts)
     turns = tuple(
-        Turn(text, 15 * k, 15 * k + 10, parse_turn(text).code, execution)
+        Turn(text, 15 * k, 15 * k + 10, get_format("code").parse(text).code, execution)
         for k, (text, execution) in enumerate(zip(texts, executions, strict=True))
     )
-    answer = parse_turn(texts[-1]).answer if texts else None
+    answer = get_format("code").parse(texts[-1]).answer if texts else None
     return Trajectory("r", "test", "How many?", "3", turns, finish, answer)

@@ -1,6 +1,14 @@
 from __future__ import annotations
 
-from codedance_verl.rollout.observations import MAX_STDOUT_CHARS, clip_text, escape_markup, observation_text
+from codedance_verl.rollout.observations import (
+    MAX_STDOUT_CHARS,
+    Sizes,
+    clip_text,
+    escape_markup,
+    fit,
+    observation_text,
+    view_sizes,
+)
 from codedance_verl.types import Execution, ExecutionError, ExecutionStatus, RenderedImage
 
 IMAGE = RenderedImage("00", 4, 4, b"")
@@ -41,5 +49,36 @@ def test_long_output_keeps_head_and_tail_and_says_what_is_missing() -> None:
 
 
 def test_the_model_is_told_of_images_it_does_not_see() -> None:
-    text = observation_text(Execution(ExecutionStatus.OK, images=(IMAGE, IMAGE, IMAGE)), shown=1)
+    text = observation_text(Execution(ExecutionStatus.OK, images=(IMAGE, IMAGE, IMAGE)), Sizes(images=1))
     assert text.count("<image>") == 1 and "2 further images" in text
+
+
+def test_an_observation_that_does_not_fit_loses_pixels_then_text_then_pictures() -> None:
+    big = RenderedImage("01", 1_000, 500, b"")
+    execution = Execution(ExecutionStatus.OK, stdout="x" * 2_000, images=(big, big))
+
+    def cost(width: int, height: int) -> int:
+        return max(width * height // 784, 100)
+
+    def sizes_for(room: int) -> Sizes | None:
+        return fit(execution, Sizes(pixels=500_000), room, len, cost)
+
+    everything = sizes_for(10_000)
+    assert everything == Sizes(pixels=500_000, images=2)
+    fewer_pixels = sizes_for(2_500)
+    assert fewer_pixels is not None and fewer_pixels.pixels < 500_000 and fewer_pixels.chars == 2_000
+    assert "2 of the images shown smaller" in observation_text(execution, fewer_pixels)
+    less_text = sizes_for(1_000)
+    assert less_text is not None and less_text.chars < 2_000 and less_text.images == 2
+    assert "characters left out" in observation_text(execution, less_text)
+    no_picture = sizes_for(420)
+    assert no_picture is not None and no_picture.images < 2
+    assert "not shown" in observation_text(execution, no_picture)
+    assert sizes_for(50) is None
+    for sizes in (everything, fewer_pixels, less_text, no_picture):
+        assert all(width * height <= sizes.pixels for width, height in view_sizes(execution.images, sizes))
+
+
+def test_the_last_turn_is_announced_behind_the_feedback() -> None:
+    text = observation_text(Execution(ExecutionStatus.NO_OUTPUT), Sizes(last_turn=True))
+    assert text.rpartition("</tool_response>")[2].strip().startswith("This is your last turn")

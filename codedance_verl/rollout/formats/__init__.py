@@ -1,0 +1,17 @@
+"""How a model writes code and answers: one file per format, the only places that know its tags."""
+
+from __future__ import annotations
+
+from codedance_verl.rollout.formats.base import ANSWER_END, ParsedTurn, TurnFormat, render_answer, render_think
+from codedance_verl.rollout.formats.code_block import CodeBlock
+from codedance_verl.rollout.formats.fence import Fence
+from codedance_verl.rollout.formats.tool_call import ToolCall
+
+__all__ = ["ANSWER_END", "FORMATS", "ParsedTurn", "TurnFormat", "get_format", "render_answer", "render_think"]
+
+FORMATS: dict[str, TurnFormat] = {kind.name: kind for kind in (CodeBlock(), ToolCall(), Fence())}
+
+
+def get_format(name: str) -> TurnFormat:
+    """The format of that name. Raises `KeyError`; names that users give are checked by `EnvironmentConfig`."""
+    return FORMATS[name]

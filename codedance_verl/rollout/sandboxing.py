@@ -1,0 +1,64 @@
+"""The sandbox session of one trajectory: opened when first needed, asked for again when refused, always closed."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import TypeVar
+
+from codedance_verl.sandbox.pool import SandboxBusy, SandboxPool, SandboxSession, SandboxUnavailable
+from codedance_verl.types import Execution
+
+FIRST_PAUSE_SECONDS = 0.5
+LONGEST_PAUSE_SECONDS = 30.0
+
+T = TypeVar("T")
+_logger = logging.getLogger(__name__)
+
+
+class Sandboxed:
+    """Runs the code of one trajectory.
+
+    `picture` returns the file of the question's picture, in a thread of its own; None without one. `retries`: how many
+    refusals were overcome.
+    """
+
+    def __init__(self, pool: SandboxPool, picture: Callable[[], bytes] | None, most_retries: int) -> None:
+        self._pool = pool
+        self._picture = picture
+        self._most_retries = most_retries
+        self._session: SandboxSession | None = None
+        self.retries = 0
+
+    async def run(self, code: str, resources: AsyncExitStack) -> tuple[Execution, float]:
+        """Run one cell; also returns the seconds it waited. `resources` closes the session.
+
+        Raises `SandboxError` when the sandbox refuses more often than it may.
+        """
+        started = time.perf_counter()
+        if self._session is None:
+            self._session = await self._patiently(lambda: self._open(resources))
+        execution = await self._patiently(functools.partial(self._session.run, code))
+        return execution, max(time.perf_counter() - started - execution.duration_s, 0.0)
+
+    async def _open(self, resources: AsyncExitStack) -> SandboxSession:
+        image = None if self._picture is None else await asyncio.to_thread(self._picture)
+        return await resources.enter_async_context(self._pool.session(image))
+
+    async def _patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                return await attempt()
+            except (SandboxBusy, SandboxUnavailable) as error:
+                if self.retries >= self._most_retries:
+                    raise
+                self.retries += 1
+                _logger.info("the sandbox refuses (%s); asking again", error)
+            await asyncio.sleep(pause * random.uniform(0.5, 1.5))
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
