@@ -119,7 +119,7 @@ def _image() -> Stage:
         title="sandbox image",
         command=_python("codedance_verl.cli", "sandbox", "build"),
         timeout_s=1_200,
-        expected_s=130,
+        expected_s=90,
         always=True,  # it knows itself whether the image is up to date, and that takes a second
     )
 
@@ -218,7 +218,7 @@ def _rl(layout: Layout, seed: int, backend: str) -> Stage:
         ),
         folder=run,
         timeout_s=2_400,
-        expected_s=650,
+        expected_s=740,
         resumable=True,
         progress=in_turn(evaluation_progress(run, test), training_progress(run, rl_steps())),
     )
