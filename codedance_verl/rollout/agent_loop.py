@@ -11,6 +11,7 @@ import functools
 import io
 import logging
 import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,7 +28,7 @@ from codedance_verl.rollout.observations import IMAGE_PLACEHOLDER, Sizes, fit, o
 from codedance_verl.rollout.sampling import kept_tokens
 from codedance_verl.rollout.sandboxing import Sandboxed
 from codedance_verl.rollout.tokens import TokenStream, Vocabulary
-from codedance_verl.rollout.views import image_cost, make_view, source_bytes
+from codedance_verl.rollout.views import make_view, patch_count, source_bytes
 from codedance_verl.rollout.watch import Phase, Progress, Watch
 from codedance_verl.sandbox.pool import SandboxError, SandboxPool
 from codedance_verl.types import Execution, FinishReason, Trajectory, Turn
@@ -115,9 +116,8 @@ class CodeDanceAgentLoop(AgentLoopBase):  # type: ignore[misc]  # verl ships no 
         images = [make_view(image, self.environment.max_image_pixels) for image in given]
         prompt_ids = await self.ct_build_initial_tokens(messages, images=images)
         stream = TokenStream.from_prompt(prompt_ids, self._vocabulary(), self._features(images))
-        sandbox = Sandboxed(
-            SandboxPool.connect(self.config.sandbox), _first_image(messages), self.environment.sandbox_retries
-        )
+        connect = functools.partial(SandboxPool.connect, self.config.sandbox)
+        sandbox = Sandboxed(connect, _first_image(messages), self.environment.sandbox_retries)
         return _Rollout(messages, images, stream, progress, sandbox)
 
     async def _to_the_end(
@@ -234,8 +234,8 @@ class CodeDanceAgentLoop(AgentLoopBase):  # type: ignore[misc]  # verl ships no 
         def text_cost(text: str) -> int:
             return len(self.tokenizer.encode(text, add_special_tokens=False)) + TURN_MARKS
 
-        cost = image_cost(self.processor) if execution.images else lambda width, height: 0
-        return fit(execution, largest, room, text_cost, cost)
+        patches = patch_count(self.processor) if execution.images else lambda width, height: 0
+        return fit(execution, largest, room, text_cost, patches)
 
     async def _append_observation(self, rollout: _Rollout, execution: Execution, sizes: Sizes, room: int) -> bool:
         shown = await asyncio.to_thread(_views, execution, sizes)
@@ -259,11 +259,11 @@ class CodeDanceAgentLoop(AgentLoopBase):  # type: ignore[misc]  # verl ships no 
         return _vocabulary(self.processor or self.tokenizer, self.end_of_turn_id)
 
     def _features(self, images: list[Image.Image]) -> list[int]:
-        """Merged patches of each picture, without its two marks."""
+        """Merged patches of each picture."""
         if not images:
             return []
-        cost = image_cost(self.processor)
-        return [cost(*image.size) - 2 for image in images]
+        patches = patch_count(self.processor)
+        return [patches(*image.size) for image in images]
 
     def _output(self, rollout: _Rollout, finish: FinishReason, record: dict[str, Any]) -> AgentLoopOutput:
         stream, timing = rollout.stream, rollout.timing
@@ -328,8 +328,8 @@ def _question(record: dict[str, Any]) -> str:
     return "".join(part.get("text", "") for part in content if part.get("type") == "text")
 
 
-def _first_image(messages: list[dict[str, Any]]) -> Any:
-    """The first picture as the record has it, whatever the model gets to see of it; None without one."""
+def _first_image(messages: list[dict[str, Any]]) -> Callable[[], bytes] | None:
+    """Reads the first picture as the record has it, whatever the model gets to see of it; None without one."""
     for message in messages:
         if isinstance(message["content"], list):
             for part in message["content"]:

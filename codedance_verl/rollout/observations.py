@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from codedance_verl.rollout.views import ImageCost, padded_size, view_size
+from codedance_verl.rollout.views import MARKS, PatchCount, padded_size, view_size
 from codedance_verl.types import Execution, ExecutionError, ExecutionStatus, RenderedImage
 
 IMAGE_PLACEHOLDER = "<image>"
@@ -71,7 +71,7 @@ def observation_text(execution: Execution, sizes: Sizes | None = None) -> str:
 
 
 def fit(
-    execution: Execution, largest: Sizes, room: int, text_cost: Callable[[str], int], image_cost: ImageCost
+    execution: Execution, largest: Sizes, room: int, text_cost: Callable[[str], int], patches: PatchCount
 ) -> Sizes | None:
     """The largest sizes, none over `largest`, at which the observation costs at most `room` tokens.
 
@@ -81,23 +81,27 @@ def fit(
 
     def fits(sizes: Sizes) -> bool:
         tokens = text_cost(observation_text(execution, sizes))
-        return tokens + sum(image_cost(*size) for size in view_sizes(execution.images, sizes)) <= room
+        return tokens + sum(patches(*size) + MARKS for size in view_sizes(execution.images, sizes)) <= room
 
-    sizes = replace(largest, images=min(largest.images, len(execution.images)))
-    steps = [*_halved(sizes.pixels, LEAST_PIXELS, execution.images)]
-    for pixels in steps:
+    return next((sizes for sizes in _ever_smaller(execution, largest) if fits(sizes)), None)
+
+
+def _ever_smaller(execution: Execution, largest: Sizes) -> Iterator[Sizes]:
+    """`largest`, then what is tried in its place, in order."""
+    images = execution.images
+    sizes = replace(largest, images=min(largest.images, len(images)))
+    yield sizes
+    pixels = min(sizes.pixels, max(map(_pixels, images), default=0))  # the largest budget that matters
+    while pixels > LEAST_PIXELS:
+        pixels = max(pixels // 2, LEAST_PIXELS)
         sizes = replace(sizes, pixels=pixels)
-        if fits(sizes):
-            return sizes
+        yield sizes
     while sizes.chars > LEAST_CHARS:
         sizes = replace(sizes, chars=max(sizes.chars // 2, LEAST_CHARS))
-        if fits(sizes):
-            return sizes
+        yield sizes
     while sizes.images > 0:
         sizes = replace(sizes, images=sizes.images - 1)
-        if fits(sizes):
-            return sizes
-    return None
+        yield sizes
 
 
 def view_sizes(images: Sequence[RenderedImage], sizes: Sizes) -> list[tuple[int, int]]:
@@ -108,16 +112,6 @@ def view_sizes(images: Sequence[RenderedImage], sizes: Sizes) -> list[tuple[int,
 def refused(fault: str) -> Execution:
     """What stands for an execution where the call could not be read."""
     return Execution(ExecutionStatus.REJECTED, error=ExecutionError("Rejected", fault, ""))
-
-
-def _halved(pixels: int, least: int, images: Sequence[RenderedImage]) -> list[int]:
-    """The pixel budgets that are tried, from the largest that matters down to `least`."""
-    tried = [pixels]
-    current = min(pixels, max((_pixels(image) for image in images), default=0))
-    while current > least:
-        current = max(current // 2, least)
-        tried.append(current)
-    return tried
 
 
 def _pixels(image: RenderedImage) -> int:

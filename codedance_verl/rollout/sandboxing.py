@@ -24,12 +24,14 @@ _logger = logging.getLogger(__name__)
 class Sandboxed:
     """Runs the code of one trajectory.
 
-    `picture` returns the file of the question's picture, in a thread of its own; None without one. `retries`: how many
-    refusals were overcome.
+    `connect` finds the pool when code is first run; a trajectory without code asks for none. `picture` returns the file
+    of the question's picture, in a thread of its own; None without one. `retries`: how many refusals were overcome.
     """
 
-    def __init__(self, pool: SandboxPool, picture: Callable[[], bytes] | None, most_retries: int) -> None:
-        self._pool = pool
+    def __init__(
+        self, connect: Callable[[], SandboxPool], picture: Callable[[], bytes] | None, most_retries: int
+    ) -> None:
+        self._connect = connect
         self._picture = picture
         self._most_retries = most_retries
         self._session: SandboxSession | None = None
@@ -48,7 +50,7 @@ class Sandboxed:
 
     async def _open(self, resources: AsyncExitStack) -> SandboxSession:
         image = None if self._picture is None else await asyncio.to_thread(self._picture)
-        return await resources.enter_async_context(self._pool.session(image))
+        return await resources.enter_async_context(self._connect().session(image))
 
     async def _patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
         pause = FIRST_PAUSE_SECONDS

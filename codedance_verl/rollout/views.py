@@ -16,8 +16,11 @@ from PIL import Image
 LONGEST_TO_SHORTEST = 100
 """Processors of the Qwen family refuse pictures over 200 to 1; narrower ones are padded to this."""
 
-ImageCost = Callable[[int, int], int]
-"""Tokens that a picture of this width and height takes up, its start and end marks included."""
+PatchCount = Callable[[int, int], int]
+"""Merged patches, each one token, of a picture of this width and height."""
+
+MARKS = 2
+"""Tokens around the patches of a picture: where it begins and where it ends."""
 
 
 def view_size(width: int, height: int, max_pixels: int) -> tuple[int, int]:
@@ -44,14 +47,10 @@ def make_view(image: Image.Image, max_pixels: int) -> Image.Image:
     return image if target == image.size else image.resize(target, Image.Resampling.BICUBIC)
 
 
-def image_cost(processor: Any) -> ImageCost:
-    """How many tokens this processor makes of a picture, without rendering it."""
+def patch_count(processor: Any) -> PatchCount:
+    """How many merged patches this processor makes of a picture, without rendering it."""
     from_size, merge = processor.image_processor.get_number_of_image_patches, processor.image_processor.merge_size
-
-    def cost(width: int, height: int) -> int:
-        return int(from_size(height, width, {})) // int(merge) ** 2 + 2
-
-    return cost
+    return lambda width, height: int(from_size(height, width, {})) // int(merge) ** 2
 
 
 def source_bytes(reference: Any) -> bytes:

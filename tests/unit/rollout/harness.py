@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import hashlib
 import io
 import random
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -37,6 +36,7 @@ from codedance_verl.rollout.agent_loop import CodeDanceAgentLoop
 from codedance_verl.rollout.worker import CodeDanceAgentLoopWorker
 from codedance_verl.sandbox.pool import SandboxUnavailable
 from codedance_verl.types import Execution, ExecutionStatus, RenderedImage
+from tests.unit.rollout.pools import CountingPool
 
 FAMILIES = ("qwen2_5_vl", "qwen3_vl")
 _TEXT = "user assistant print numpy image count the red circles. <think>so</think> def f(x): return x + 1\n" * 20
@@ -144,21 +144,13 @@ class _Model:
         return SimpleNamespace(token_ids=ids, log_probs=self.logprobs[-1], stop_reason=reason, extra_fields={})
 
 
-class _Pool:
+class _Pool(CountingPool):
     """Answers calls with the executions of the script."""
 
     def __init__(self, script: Script) -> None:
+        super().__init__()
         self._executions = iter(script.executions)
         self.codes: list[str] = []
-        self.open_sessions = 0
-
-    @contextlib.asynccontextmanager
-    async def session(self, image: bytes | None = None) -> AsyncIterator[_Pool]:
-        self.open_sessions += 1
-        try:
-            yield self
-        finally:
-            self.open_sessions -= 1
 
     async def run(self, code: str) -> Execution:
         self.codes.append(code)

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -11,30 +9,25 @@ from codedance_verl.rollout import sandboxing
 from codedance_verl.rollout.sandboxing import Sandboxed
 from codedance_verl.sandbox.pool import SandboxBusy, SandboxInputError
 from codedance_verl.types import Execution, ExecutionStatus
+from tests.unit.rollout.pools import CountingPool
 
 pytestmark = pytest.mark.asyncio
 
 DONE = Execution(ExecutionStatus.OK, stdout="1\n")
 
 
-class FaultyPool:
+class FaultyPool(CountingPool):
     """Refuses to open and to run so many times, then serves."""
 
     def __init__(self, opens: list[Exception] | None = None, runs: list[Exception] | None = None) -> None:
+        super().__init__()
         self.opens, self.runs = opens or [], runs or []
-        self.open_sessions = 0
         self.pictures: list[bytes | None] = []
 
-    @contextlib.asynccontextmanager
-    async def session(self, image: bytes | None) -> AsyncIterator[FaultyPool]:
+    def admit(self, image: bytes | None) -> None:
         if self.opens:
             raise self.opens.pop()
         self.pictures.append(image)
-        self.open_sessions += 1
-        try:
-            yield self
-        finally:
-            self.open_sessions -= 1
 
     async def run(self, code: str) -> Execution:
         if self.runs:
@@ -48,7 +41,7 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def run(pool: Any, most_retries: int, cells: int = 1) -> Sandboxed:
-    sandboxed = Sandboxed(pool, lambda: b"png", most_retries)
+    sandboxed = Sandboxed(lambda: pool, lambda: b"png", most_retries)
     async with AsyncExitStack() as resources:
         for _ in range(cells):
             execution, waited_s = await sandboxed.run("1", resources)

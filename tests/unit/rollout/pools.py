@@ -1,0 +1,26 @@
+"""A pool without containers that knows how many of its sessions are open."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Self
+
+
+class CountingPool:
+    """Pool and session in one; `admit` may refuse a session by raising."""
+
+    def __init__(self) -> None:
+        self.open_sessions = 0
+
+    def admit(self, image: bytes | None) -> None:
+        """A session is asked for."""
+
+    @contextlib.asynccontextmanager
+    async def session(self, image: bytes | None = None) -> AsyncIterator[Self]:
+        self.admit(image)
+        self.open_sessions += 1
+        try:
+            yield self
+        finally:
+            self.open_sessions -= 1
