@@ -146,7 +146,7 @@ async def _as_we_do(setup: Setup, plans: Sequence[Plan], engine: Engine) -> None
     """Every trajectory on its own, all at once."""
     config = OmegaConf.create(
         {
-            "environment": {},
+            "environment": {"instructions": False},
             "sandbox": {},
             "actor_rollout_ref": {"rollout": {"prompt_length": 1024, "response_length": 6000}},
             "data": {},

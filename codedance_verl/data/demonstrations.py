@@ -1,7 +1,8 @@
 """SFT trajectories, made by really running code: right, plausibly flawed, guessed, and needlessly careful ones.
 
-The mixture leaves the right behaviour the most likely one and yet leaves reinforcement learning something to do:
-flawed programs to drop, guesses to replace by code, needless code to leave out.
+The mixture leaves reinforcement learning something to do: flawed programs to drop, guesses to replace by code, needless
+code to leave out. Where all flawed programs of a kind are alike (`extremes`) one of them is as likely as the right one,
+so the most likely program is often wrong; where they are scattered it is right.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Mixture:
     Of the easy ones `p_needless` get a call; of those calls `p_needless_flawed` look in the wrong place.
     """
 
-    p_right: float = 0.6
+    p_right: float = 0.5
     p_guess: float = 0.25
     p_needless: float = 0.22
     p_needless_flawed: float = 0.4

@@ -23,6 +23,7 @@ from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetr
 
 from codedance_verl.rollout.config import EnvironmentConfig
 from codedance_verl.rollout.formats import ParsedTurn, get_format
+from codedance_verl.rollout.instructions import with_instructions
 from codedance_verl.rollout.invariants import InvariantError, VisionTokens
 from codedance_verl.rollout.observations import IMAGE_PLACEHOLDER, Sizes, fit, observation_text, refused
 from codedance_verl.rollout.sampling import kept_tokens
@@ -31,7 +32,7 @@ from codedance_verl.rollout.tokens import TokenStream, Vocabulary
 from codedance_verl.rollout.views import make_view, patch_count, source_bytes
 from codedance_verl.rollout.watch import Phase, Progress, Watch
 from codedance_verl.sandbox.pool import SandboxError, SandboxPool
-from codedance_verl.types import Execution, FinishReason, Trajectory, Turn
+from codedance_verl.types import Execution, ExecutionStatus, FinishReason, Trajectory, Turn
 
 logger = logging.getLogger(__name__)
 
@@ -112,6 +113,8 @@ class CodeDanceAgentLoop(AgentLoopBase):  # type: ignore[misc]  # verl ships no 
     async def _start(self, record: dict[str, Any], progress: Progress) -> _Rollout:
         """Render the prompt. A record that cannot be rendered is an error of the data and ends its group."""
         messages = list(record["raw_prompt"])
+        if self.environment.instructions:
+            messages = with_instructions(messages, self.format)
         given = list((await self.process_multi_modal_info(messages)).get("images") or [])
         images = [make_view(image, self.environment.max_image_pixels) for image in given]
         prompt_ids = await self.ct_build_initial_tokens(messages, images=images)
@@ -166,6 +169,8 @@ class CodeDanceAgentLoop(AgentLoopBase):  # type: ignore[misc]  # verl ships no 
             if len(rollout.turns) >= self.environment.max_turns:
                 return FinishReason.TURN_LIMIT
             execution = await self._execute(rollout, parsed, resources)
+            if execution.status is ExecutionStatus.KILLED:
+                return FinishReason.INFRASTRUCTURE
             if not await self._observe(rollout, execution):
                 return FinishReason.LENGTH
 

@@ -27,6 +27,8 @@ class EnvironmentConfig:
 
     Attributes:
         format: how the model writes a call: `code` (a fence in code tags), `tool_call` (JSON) or `fence`.
+        instructions: lead a record that has no system message with one of ours: how to call and to answer, and what
+            coordinates mean. Off for a model that was trained without it.
         max_turns: assistant turns per trajectory, 1 to 100 (the paper trains with 6, evaluates with 10). Before the
             last one the model is told to answer; code of the last turn is not run.
         max_images: images per trajectory, the question's own included, 1 to 1000. Further ones are left out of the
@@ -49,6 +51,7 @@ class EnvironmentConfig:
     """
 
     format: str = "code"
+    instructions: bool = True
     max_turns: int = 6
     max_images: int = 16
     max_image_pixels: int = 1_003_520

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from codedance_verl.reward.terms import score_group
 from codedance_verl.rollout.agent_loop import AGENT_NAME
 from codedance_verl.rollout.config import EnvironmentConfig
 from codedance_verl.rollout.metrics import reward_extra_info
+from codedance_verl.rollout.observations import IMAGE_PLACEHOLDER
 from codedance_verl.rollout.trajectory_log import TrajectoryLog
 from codedance_verl.types import FinishReason, Grade, RewardTerms, Trajectory
 
@@ -133,7 +134,7 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
             self._write_log(member, verdict, reward, trajectory, grade_s)
         for member, verdict, reward in scored:
             output = _scored(member.output, verdict, reward, grade_s)
-            await super()._agent_loop_postprocess(output, validate, **member.fields)
+            await super()._agent_loop_postprocess(output, validate, **without_pictures(member.fields))
 
     def _compute_multi_modal_inputs(self, output: AgentLoopOutput, input_ids: torch.Tensor) -> Any:
         """The features of the pictures.
@@ -167,6 +168,24 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
             input_images=shown[: len(shown) - returned],
             timing={**asdict(extra["timing"]), "grade_s": grade_s},
         )
+
+
+def without_pictures(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a record, every picture in its messages a placeholder.
+
+    Else each of the n rollouts of a prompt would carry them all through the queue, and nobody reads them there.
+    """
+    found = dict(fields)
+    for name in ("prompt", "raw_prompt"):
+        if name in fields:
+            found[name] = [{**message, "content": _text_of(message["content"])} for message in fields[name]]
+    return found
+
+
+def _text_of(content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    return "".join(IMAGE_PLACEHOLDER if part["type"] == "image" else part["text"] for part in content)
 
 
 def _scored(output: AgentLoopOutput, verdict: Grade, reward: RewardTerms, grade_s: float) -> ScoredOutput:

@@ -40,11 +40,11 @@ _PHRASINGS = Phrasings(
     ),
 )
 
-_FRAMES = ("none", "edge", "corner", "bar")
+_FRAMES = ("none", "edge", "corner", "bar", "side")
 
 
 def _draw_frame(draw: ImageDraw.ImageDraw, frame: str, size: int, colour: tuple[int, int, int]) -> None:
-    """Something of another colour that covers a small part: an edge all round, a corner, a bar at the top."""
+    """Something of another colour that covers a small part: an edge all round, a corner, a bar above or aside."""
     thick = size // 14
     if frame == "edge":
         draw.rectangle((0, 0, size - 1, size - 1), outline=colour, width=thick)
@@ -52,12 +52,14 @@ def _draw_frame(draw: ImageDraw.ImageDraw, frame: str, size: int, colour: tuple[
         draw.rectangle((0, 0, size // 4, size // 4), fill=colour)
     elif frame == "bar":
         draw.rectangle((0, 0, size - 1, size // 7), fill=colour)
+    elif frame == "side":
+        draw.rectangle((0, 0, size // 7, size - 1), fill=colour)
 
 
 def generate(rng: np.random.Generator, split: Split, size: int) -> Task:
     while True:
         first, second = int(rng.integers(len(COLOURS))), int(rng.integers(len(_FRAMES)))
-        if combination_allowed(split, first, second, every=3):
+        if combination_allowed(split, first, second):
             break
     colour, frame = COLOURS[first], _FRAMES[second]
     image = Image.new("RGB", (size, size), shade(rng, colour))

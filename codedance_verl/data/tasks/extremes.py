@@ -84,15 +84,9 @@ def _right(relation: Relation) -> Program:
     return _program(relation.measure, f"{relation.pick}(s, key=s.get)")
 
 
-def _flawed(relation: Relation) -> tuple[Program, ...]:
-    """The other end, the other axis, the runner-up at the lower end."""
-    other_end = "min" if relation.pick == "max" else "max"
-    other_axis = {"len(x)": "x.mean()", "x.mean()": "y.mean()", "y.mean()": "x.mean()"}[relation.measure]
-    return (
-        _program(relation.measure, f"{other_end}(s, key=s.get)"),
-        _program(other_axis, f"{relation.pick}(s, key=s.get)"),
-        _program(relation.measure, "sorted(s, key=s.get)[1]"),
-    )
+def _flawed(relation: Relation) -> Program:
+    """The second from the lower end, whichever end is asked for."""
+    return _program(relation.measure, "sorted(s, key=s.get)[1]")
 
 
 def _values(relation: Relation, boxes: list[Box]) -> list[float]:
@@ -136,6 +130,6 @@ def generate(rng: np.random.Generator, split: Split, size: int) -> Task:
         answer=colours[int(np.argmax(_values(relation, boxes)))],
         image=add_noise(rng, image, 8),
         right_code=(_right(relation),),
-        flawed_code=_flawed(relation),
+        flawed_code=(_flawed(relation),),
         guesses=tuple(colours),
     )

@@ -171,7 +171,7 @@ def loop_of(script: Script, model: Any) -> CodeDanceAgentLoop:
     """The agent loop as verl's worker would build it."""
     config = OmegaConf.create(
         {
-            "environment": {"sandbox_retries": 0, **script.environment},
+            "environment": {"instructions": False, "sandbox_retries": 0, **script.environment},
             "sandbox": {},
             "actor_rollout_ref": {"rollout": {"prompt_length": 4_096, "response_length": script.response_length}},
             "data": {},

@@ -44,9 +44,9 @@ def says(draw: Any) -> Say:
 
 @st.composite
 def executions(draw: Any) -> Execution | None:
-    status = draw(st.sampled_from([*ExecutionStatus, ExecutionStatus.OK, ExecutionStatus.OK, None]))
+    status = draw(st.sampled_from([*ExecutionStatus, *[ExecutionStatus.OK] * 3, None]))
     if status is None:
-        return None if draw(st.booleans()) else Execution(ExecutionStatus.KILLED)
+        return None
     sizes = draw(st.lists(st.tuples(st.integers(1, 130), st.integers(1, 130)), max_size=3))
     narrow = [(1, 400)] if draw(st.integers(0, 20)) == 0 else []
     images = tuple(picture(width, height, shade) for shade, (width, height) in enumerate([*sizes, *narrow]))
@@ -176,9 +176,10 @@ def assert_within_budget(script: Script, played: Played) -> None:
     assert (trajectory.answer is not None) == (trajectory.finish is FinishReason.ANSWER)
     if trajectory.finish is FinishReason.ANSWER:
         assert trajectory.turns[-1].text.rstrip().endswith("</answer>")
-    refused = any(item is None for item in script.executions[: len(played.codes)])
+    asked = script.executions[: len(played.codes)]
+    struck = any(item is None or item.status is ExecutionStatus.KILLED for item in asked)
     aborted = any(say.aborted for say in script.says[: len(trajectory.turns)])
-    assert (trajectory.finish is FinishReason.INFRASTRUCTURE) == (refused or aborted)
+    assert (trajectory.finish is FinishReason.INFRASTRUCTURE) == (struck or aborted)
     executed = [turn.execution for turn in trajectory.turns if turn.execution is not None]
     assert len(executed) - sum(item.status is ExecutionStatus.REJECTED for item in executed) <= len(played.codes)
     last_call = script.environment["max_turns"] - 1

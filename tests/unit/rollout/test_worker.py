@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import pytest
+from PIL import Image
 
-from codedance_verl.rollout.worker import FaultCount
+from codedance_verl.rollout.worker import FaultCount, without_pictures
 from codedance_verl.types import FinishReason, Trajectory
 
 
@@ -22,3 +23,13 @@ def test_too_many_faults_in_a_row_are_an_error() -> None:
     faults.add(ended(FinishReason.INFRASTRUCTURE, 3))
     with pytest.raises(RuntimeError, match=r"5 rollouts in a row .*environment\.max_faults_in_a_row=4"):
         faults.add(ended(FinishReason.INFRASTRUCTURE, 2))
+
+
+def test_a_queued_record_keeps_its_text_and_the_places_of_its_pictures() -> None:
+    picture = {"type": "image", "image": Image.new("RGB", (9, 9)), "bytes": b"..."}
+    told = {"role": "system", "content": "Answer."}
+    asked = {"role": "user", "content": [picture, {"type": "text", "text": "How many?"}, picture]}
+    record = {"raw_prompt": [told, asked], "index": 7}
+    text = {"role": "user", "content": "<image>How many?<image>"}
+    assert without_pictures(record) == {"raw_prompt": [told, text], "index": 7}
+    assert asked["content"][0] is picture

@@ -1,0 +1,29 @@
+"""The system message of a record that has none: how to call, how to answer, and what coordinates mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from codedance_verl.rollout.formats import TurnFormat, render_answer, render_think
+
+_TEXT = """\
+You are asked a question about a picture. Think first: {think}. Then answer: {answer}. Where a look at the picture is \
+not enough, run Python code instead of answering, as often as it helps:
+{call}
+You are shown what the code prints and displays. Variables stay from call to call. `input_image` is the picture of the \
+question in full size (a PIL image), while you may see a smaller view of it: coordinates are pixels of `input_image`, \
+from the upper left corner, up to `input_image.size`."""
+
+
+def instructions(format: TurnFormat) -> str:
+    """What a model is told that was not trained on this environment yet. It neither asks for calls nor against them."""
+    call = format.render_call("input_image.crop((left, top, right, bottom))")
+    return _TEXT.format(think=render_think("..."), answer=render_answer("..."), call=call)
+
+
+def with_instructions(messages: Sequence[dict[str, Any]], format: TurnFormat) -> list[dict[str, Any]]:
+    """The messages, led by the instructions unless they have a system message of their own."""
+    if any(message["role"] == "system" for message in messages):
+        return list(messages)
+    return [{"role": "system", "content": instructions(format)}, *messages]

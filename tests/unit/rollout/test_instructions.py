@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import pytest
+
+from codedance_verl.rollout.formats import FORMATS
+from codedance_verl.rollout.instructions import instructions, with_instructions
+from tests.unit.rollout.harness import Say, Script, play, tokenizer
+
+ASKED = {"role": "user", "content": "How many?"}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_call_that_is_shown_can_be_read(name: str) -> None:
+    assert FORMATS[name].parse(instructions(FORMATS[name])).code == "input_image.crop((left, top, right, bottom))"
+
+
+def test_a_system_message_of_the_record_is_kept() -> None:
+    own = [{"role": "system", "content": "Be brief."}, ASKED]
+    assert with_instructions(own, FORMATS["code"]) == own
+    first, second = with_instructions([ASKED], FORMATS["code"])
+    assert (first["role"], second) == ("system", ASKED)
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_the_model_is_told_what_coordinates_mean_unless_that_is_switched_off(told: bool) -> None:
+    played = play(Script([Say("<answer>1</answer>")], environment={"instructions": told}))
+    prompt = tokenizer().decode(played.prompts[0])
+    assert ("coordinates are pixels of `input_image`" in prompt) == told
+    assert prompt.endswith("How many?<|im_end|>\n<|im_start|>assistant\n")
