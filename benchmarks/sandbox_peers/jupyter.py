@@ -50,7 +50,8 @@ class _Kernels:
         manager = AsyncKernelManager(kernel_name="python3", transport="ipc", connection_file=str(connection))
         await manager.start_kernel(cwd=str(self._folder), stdout=DEVNULL, stderr=DEVNULL)
         client = manager.client()
-        pid = manager.provisioner.pid
+        provisioner: Any = manager.provisioner  # its base class knows no pid
+        pid = provisioner.pid
         self._pids.add(pid)
         try:
             client.start_channels()

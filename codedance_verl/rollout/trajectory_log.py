@@ -57,6 +57,7 @@ class TrajectoryLog:
             "kind": extra_info.get("kind", trajectory.data_source),
             "difficulty": extra_info.get("difficulty"),
             "variant": extra_info.get("variant"),
+            "format": trajectory.format,
             "question": trajectory.question,
             "ground_truth": trajectory.ground_truth,
             "input_images": [self._store(_rendered(image)) for image in input_images],

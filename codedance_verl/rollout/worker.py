@@ -22,6 +22,7 @@ from verl.experimental.agent_loop.agent_loop import AgentLoopOutput
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorkerTQ
 
 from codedance_verl.grading import grade
+from codedance_verl.guards import request_stop
 from codedance_verl.reward import advantage
 from codedance_verl.reward.config import RewardConfig
 from codedance_verl.reward.encoding import encode_rewards
@@ -64,6 +65,10 @@ class _Member:
         return self.output.extra_fields["trajectory"]  # type: ignore[no-any-return]
 
 
+class TooManyFaults(RuntimeError):
+    """The rollouts of a worker fail one after the other."""
+
+
 class FaultCount:
     """Infrastructure faults in a row; too many of them mean that what fails will not mend itself."""
 
@@ -72,13 +77,13 @@ class FaultCount:
         self.in_a_row = 0
 
     def add(self, trajectories: Sequence[Trajectory]) -> None:
-        """Count a finished group. Raises `RuntimeError` when there were too many faults in a row."""
+        """Count a finished group. Raises `TooManyFaults` when there were too many faults in a row."""
         for trajectory in trajectories:
             self.in_a_row = self.in_a_row + 1 if trajectory.finish is FinishReason.INFRASTRUCTURE else 0
         if self.in_a_row >= self._most:
-            raise RuntimeError(
+            raise TooManyFaults(
                 f"{self.in_a_row} rollouts in a row have failed for reasons outside of the model "
-                f"(environment.max_faults_in_a_row={self._most}); the warnings above name them"
+                f"(environment.max_faults_in_a_row={self._most}); the warnings in its log name them"
             )
 
 
@@ -125,7 +130,7 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
         )
         started = time.perf_counter()
         trajectories = [member.trajectory for member in members]
-        self._faults.add(trajectories)
+        self._count_faults(trajectories)
         grades = [grade(item.answer, item.ground_truth) for item in trajectories]
         terms = score_group(trajectories, grades, self._reward)
         grade_s = (time.perf_counter() - started) / len(members)
@@ -135,6 +140,13 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
         for member, verdict, reward in scored:
             output = _scored(member.output, verdict, reward, grade_s)
             await super()._agent_loop_postprocess(output, validate, **without_pictures(member.fields))
+
+    def _count_faults(self, trajectories: Sequence[Trajectory]) -> None:
+        try:
+            self._faults.add(trajectories)
+        except TooManyFaults as error:
+            request_stop(Path(self.config.run_dir), str(error))  # verl itself would go on without this group
+            raise
 
     def _compute_multi_modal_inputs(self, output: AgentLoopOutput, input_ids: torch.Tensor) -> Any:
         """The features of the pictures.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Coroutine
@@ -26,6 +27,7 @@ from codedance_verl.sandbox.launcher import Launcher
 from codedance_verl.sandbox.wire import Message
 from codedance_verl.types import Execution, ExecutionStatus
 
+_logger = logging.getLogger(__name__)
 _OPEN_ATTEMPTS = 3
 _LONGEST_LEASE_CHECK = 30.0
 _DRAIN_CHECK = 0.05
@@ -266,7 +268,8 @@ class SandboxNode:
         except TimeoutError:  # not even the supervisor of the session answers
             self._drop(session)
             return lost(ExecutionStatus.TIMEOUT)
-        except ReplyError:
+        except ReplyError as error:
+            _logger.warning("sandbox: session %s is killed: %s", session.session_id, error)
             self._drop(session)
             return lost(ExecutionStatus.KILLED)
         except SandboxInputError:

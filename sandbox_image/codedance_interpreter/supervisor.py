@@ -24,7 +24,10 @@ from .wire import Message
 
 MAX_CELL_BYTES = wire.MAX_FRAME_BYTES // 2
 INTERRUPT_SECONDS = 0.1
-WAKE_SECONDS = 0.5
+WAKE_SECONDS = 30.0
+"""For the checkpoint's answer, which takes seconds where many processes want the cores. The host waits as long as the
+cell may take, and gives up on one that it stopped sooner."""
+
 SEND_SECONDS = 5.0
 _SIGNAL_NAMES: dict[int, str] = {
     signal.SIGSEGV: "segmentation fault",

@@ -1,4 +1,7 @@
-"""RL with the real vLLM, FSDP, Ray and containers: groups apart, killed, resumed with both in one place, evaluated."""
+"""RL with the real vLLM, FSDP, Ray and containers: groups apart, killed, resumed with both in one place, evaluated.
+
+What is resumed has a sandbox that fails on purpose: it must go on as if nothing were.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,7 @@ import pytest
 from docker import DockerClient
 from transformers import AutoModelForImageTextToText
 
+from codedance_verl.evaluation.training import read_metrics
 from codedance_verl.sandbox.reaper import PROJECT_LABEL
 from tests.e2e.conftest import REPOSITORY, ColdStart, run_main
 
@@ -32,6 +37,9 @@ SMALL = (
     "actor_rollout_ref.actor.ppo_mini_batch_size=8",
     "trainer.save_freq=1",
     "time_limit_s=380",
+    # for its metrics alone: the largest and the least ratio of a token's probability in training and in rollout
+    "algorithm.rollout_correction.rollout_is=token",
+    "algorithm.rollout_correction.rollout_is_threshold=1000.0",
 )
 STEPS = 2  # of each mode
 
@@ -47,14 +55,9 @@ def _arguments(start: ColdStart, run_dir: Path, *more: str) -> list[str]:
     ]
 
 
-def _metrics(run_dir: Path) -> dict[int, dict[str, Any]]:
-    """Metrics by step, over all starts of the run; a step that was done twice counts as done last."""
-    steps: dict[int, dict[str, Any]] = {}
-    for path in sorted((run_dir / "metrics").glob("*.jsonl")):
-        for line in path.read_text().splitlines():
-            record = json.loads(line)
-            steps[record["step"]] = record["data"]
-    return steps
+def _metrics(run_dir: Path) -> dict[int, Mapping[str, float]]:
+    """Metrics by step, over all starts of the run."""
+    return {line.step: line.values for line in read_metrics(run_dir)}
 
 
 def _rollout_files(run_dir: Path, split: str) -> set[Path]:
@@ -77,12 +80,16 @@ def _wait(condition: Any, seconds: float, what: str) -> None:
         time.sleep(0.2)
 
 
-def _assert_trained(steps: dict[int, dict[str, Any]]) -> None:
+def _assert_trained(steps: dict[int, Mapping[str, float]]) -> None:
     for metrics in steps.values():
         assert math.isfinite(metrics["actor/pg_loss"])
         assert metrics["actor/grad_norm"] > 0
-    # in its first step both groups hold the weights a run started from, later an asynchronous rollout lags behind
-    assert steps[min(steps)]["training/rollout_probs_diff_max"] < 0.05
+
+
+def _assert_same_log_probs(metrics: Mapping[str, float]) -> None:
+    """The trainer's log-probs of the sampled tokens are the rollout's, over turns and pictures, to the last bits."""
+    largest, least = metrics["rollout_corr/rollout_is_max"], metrics["rollout_corr/rollout_is_min"]
+    assert -1e-3 < math.log(least) <= math.log(largest) < 1e-3
 
 
 def _assert_rolled_out(run_dir: Path, files: set[Path], steps: int) -> None:
@@ -100,8 +107,33 @@ def _assert_rolled_out(run_dir: Path, files: set[Path], steps: int) -> None:
             assert (run_dir / "trajectories" / image["path"]).is_file()
 
 
-def test_a_killed_run_with_groups_apart_is_resumed_with_both_in_one_place(
-    cold_start: ColdStart, sandbox_image: str, docker_engine: DockerClient, tmp_path: Path
+FAULTY = "actor_rollout_ref.rollout.agent.agent_loop_manager_class=benchmarks.faulty_rollouts.FaultyManager"
+
+
+def _make_faults_frequent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So frequent that a run as short as this one has some of each."""
+    for name, value in {"KILLED": "0.2", "REFUSED": "0.2", "RESTART_AT": "20"}.items():
+        monkeypatch.setenv(f"CODEDANCE_FAULTS_{name}", value)
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))  # Ray's workers import the benchmarks
+
+
+def _assert_faults_cost_their_trajectories_only(run_dir: Path, files: set[Path]) -> None:
+    """Sessions that were refused were asked for again; what was killed is masked, and nothing else is."""
+    struck = json.loads((run_dir / "faults.json").read_text())
+    assert struck["refused"] and struck["killed"] and struck["restarts"] == 1, struck
+    rollouts = _read(files)
+    ended = [rollout for rollout in rollouts if rollout["finish"] == "infrastructure"]
+    assert len(ended) == struck["killed"] + struck["lost"]
+    assert [rollout for rollout in rollouts if rollout["reward"]["masked"]] == ended
+    assert len(ended) < len(rollouts) / 2
+
+
+def test_a_killed_run_with_groups_apart_is_resumed_with_both_in_one_place_and_a_faulty_sandbox(
+    cold_start: ColdStart,
+    sandbox_image: str,
+    docker_engine: DockerClient,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run_dir = tmp_path / "run"
     apart = ("mode=separate_async", "actor_rollout_ref.actor.use_kl_loss=true", "trainer.total_training_steps=9")
@@ -120,17 +152,23 @@ def test_a_killed_run_with_groups_apart_is_resumed_with_both_in_one_place(
     before = {step: metrics for step, metrics in _metrics(run_dir).items() if step <= done}
     assert sorted(before) == list(range(1, done + 1)) and done >= STEPS
     _assert_trained(before)
+    _assert_same_log_probs(before[1])  # later an asynchronous rollout lags behind
     assert "actor/kl_loss" in before[STEPS], "the reference model took no part"
     first_files = _rollout_files(run_dir, "train")
     _assert_rolled_out(run_dir, first_files, steps=done)
 
     last = done + STEPS
-    resumed = _arguments(cold_start, run_dir, f"trainer.total_training_steps={last}")
+    resumed = _arguments(cold_start, run_dir, f"trainer.total_training_steps={last}", FAULTY)
+    _make_faults_frequent(monkeypatch)
     assert run_main("codedance_verl.train", *resumed).returncode == 0
     after = {step: metrics for step, metrics in _metrics(run_dir).items() if step > done}
     assert sorted(after) == list(range(done + 1, last + 1)), "steps were done again or left out"
     _assert_trained(after)
-    _assert_rolled_out(run_dir, _rollout_files(run_dir, "train") - first_files, steps=STEPS)
+    for metrics in after.values():
+        _assert_same_log_probs(metrics)
+    files = _rollout_files(run_dir, "train") - first_files
+    _assert_rolled_out(run_dir, files, steps=STEPS)
+    _assert_faults_cost_their_trajectories_only(run_dir, files)
     model = AutoModelForImageTextToText.from_pretrained(run_dir / "model")
     assert sum(parameter.numel() for parameter in model.parameters()) > 100_000
     assert _containers(docker_engine) == []

@@ -347,6 +347,22 @@ async def _emptied(node: SandboxNode, within_s: float = 10.0) -> bool:
     return False
 
 
+async def test_a_checkpoint_that_gets_no_turn_for_a_while_is_waited_for(session: SandboxSession) -> None:
+    """As on a machine that has far more to do than it can."""
+    await session.run("kept = 7")
+    failed = await session.run(
+        "import os, signal, time\n"
+        "checkpoint = int(open(f'/proc/self/task/{os.getpid()}/children').read())\n"
+        "if os.fork() == 0:\n"
+        "    time.sleep(1.5); os.kill(checkpoint, signal.SIGCONT); os._exit(0)\n"
+        "os.kill(checkpoint, signal.SIGSTOP)\n"
+        "raise ValueError('meanwhile')"
+    )
+    assert failed.status is ExecutionStatus.ERROR, failed
+    assert failed.error is not None and "still defined: kept" in failed.error.traceback
+    assert (await session.run("kept")).stdout == "7\n"
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give sessions a uid of their own")
 async def test_processes_of_root_give_up_their_uid() -> None:
     config = SandboxConfig(backend="process", containers=1, cell_timeout_s=CELL_SECONDS)

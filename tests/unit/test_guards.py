@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from codedance_verl.errors import UserError
-from codedance_verl.guards import guarded
+from codedance_verl.guards import guarded, request_stop
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -30,3 +30,22 @@ def test_a_run_within_its_bounds_is_left_alone(tmp_path: Path) -> None:
     with guarded(tmp_path, 60.0, 0, 0.01):
         time.sleep(0.05)
     assert signal.getsignal(signal.SIGUSR1) is before
+
+
+def test_a_worker_can_end_the_run_with_a_reason_and_the_first_one_stays(tmp_path: Path) -> None:
+    def run() -> None:
+        request_stop(tmp_path, "all is lost")
+        request_stop(tmp_path, "and this too")
+        time.sleep(20)
+
+    with (
+        pytest.raises(UserError, match="stopped by a worker: all is lost; start it again"),
+        guarded(tmp_path, 9, 0, 0.01),
+    ):
+        run()
+
+
+def test_a_run_that_is_started_again_is_not_stopped_by_what_stopped_it_before(tmp_path: Path) -> None:
+    request_stop(tmp_path, "all was lost")
+    with guarded(tmp_path, 60.0, 0, 0.01):
+        time.sleep(0.05)

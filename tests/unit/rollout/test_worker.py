@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from PIL import Image
 
-from codedance_verl.rollout.worker import FaultCount, without_pictures
+from codedance_verl.rollout.worker import FaultCount, TooManyFaults, without_pictures
 from codedance_verl.types import FinishReason, Trajectory
 
 
@@ -21,7 +21,7 @@ def test_faults_with_something_good_in_between_never_end_a_run() -> None:
 def test_too_many_faults_in_a_row_are_an_error() -> None:
     faults = FaultCount(most=4)
     faults.add(ended(FinishReason.INFRASTRUCTURE, 3))
-    with pytest.raises(RuntimeError, match=r"5 rollouts in a row .*environment\.max_faults_in_a_row=4"):
+    with pytest.raises(TooManyFaults, match=r"5 rollouts in a row .*environment\.max_faults_in_a_row=4"):
         faults.add(ended(FinishReason.INFRASTRUCTURE, 2))
 
 
