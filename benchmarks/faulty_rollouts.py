@@ -29,8 +29,12 @@ from codedance_verl.types import Execution, ExecutionStatus
 
 @dataclass(frozen=True)
 class FaultPlan:
-    """Share of calls that are killed, share of attempts to open a session that are refused, and the call at which the
-    node actor is killed; 0: never. Read from the environment variables CODEDANCE_FAULTS_{KILLED,REFUSED,RESTART_AT}.
+    """What to strike, from the environment variables CODEDANCE_FAULTS_{KILLED,REFUSED,RESTART_AT}.
+
+    Attributes:
+        killed: share of the calls that are killed, 0 to 1.
+        refused: share of the attempts to open a session that are refused, 0 to 1.
+        restart_at: with this call, or the next that is not killed, the node actor is killed, once; 0: never.
     """
 
     killed: float = 0.05
@@ -63,7 +67,7 @@ class Faults:
         return self._chance.random() < self._plan.killed and self._count("killed")
 
     def restart_is_due(self) -> bool:
-        due = self._counts["calls"] == self._plan.restart_at and not self._counts["restarts"]
+        due = 0 < self._plan.restart_at <= self._counts["calls"] and not self._counts["restarts"]
         return due and self._count("restarts")
 
     def saw(self, execution: Execution) -> Execution:

@@ -24,9 +24,8 @@ from .wire import Message
 
 MAX_CELL_BYTES = wire.MAX_FRAME_BYTES // 2
 INTERRUPT_SECONDS = 0.1
-WAKE_SECONDS = 30.0
-"""For the checkpoint's answer, which takes seconds where many processes want the cores. The host waits as long as the
-cell may take, and gives up on one that it stopped sooner."""
+WAKE_SECONDS = 5.0
+"""For the checkpoint's answer; it takes seconds where many processes want the cores. A tampered one never answers."""
 
 SEND_SECONDS = 5.0
 _SIGNAL_NAMES: dict[int, str] = {

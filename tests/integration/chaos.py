@@ -60,10 +60,14 @@ class Session:
 
 @dataclass
 class Strike:
-    """A fault and what it took to recover: seconds until a new session answers, and until all places are back."""
+    """A fault and what it took to recover: seconds until a new session answers, and until all places are back.
+
+    It strikes somewhere between `at` and `until`.
+    """
 
     fault: str
     at: float
+    until: float = 0.0
     container: str = ""
     service_s: float | None = None
     capacity_s: float | None = None
@@ -71,7 +75,7 @@ class Strike:
 
     def hits(self, session: Session) -> bool:
         """Whether the session was open in what was struck; one that did not know its container yet may have been."""
-        if self.fault == "zygote" or session.opened > self.at or (session.closed or self.at) < self.at:
+        if self.fault == "zygote" or session.opened > self.until or (session.closed or self.at) < self.at:
             return False
         return self.fault != "container" or session.container in ("", self.container)
 
@@ -199,6 +203,7 @@ class Striker:
         lost = {"container": {name}, "zygote": set()}.get(fault, set(names))
         strike = Strike(fault, time.monotonic())
         await commit[fault](strike, name)
+        strike.until = time.monotonic()
         self._record.strikes.append(strike)
         await asyncio.gather(self._until_served(strike), self._until_complete(strike, lost))
         self.owners |= await asyncio.to_thread(own_owners)
