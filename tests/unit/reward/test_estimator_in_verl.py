@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
 
 from codedance_verl.reward.advantage import NAME, register, token_advantages
-from codedance_verl.reward.config import RewardConfig
+from codedance_verl.reward.presets import PAPER
 
 
 def verl_advantages(rewards: torch.Tensor, mask: torch.Tensor, uid: list[str], **algorithm: object) -> torch.Tensor:
@@ -32,10 +34,10 @@ def verl_advantages(rewards: torch.Tensor, mask: torch.Tensor, uid: list[str], *
 def test_verl_hands_over_rewards_groups_and_constants(divide_by_std: bool) -> None:
     rewards = torch.tensor([[0, -0.5, 0, 0, 1.2], [0, 0, 0, 0, 0.4], [0, 0, 0, 0, 0.0]])
     mask = torch.tensor([[1, 1, 0, 1, 1], [1, 1, 0, 1, 1], [0, 0, 0, 0, 0]])
-    algorithm = {"norm_adv_by_std_in_grpo": divide_by_std, "codedance": {"turn_weight": 0.4}}
+    algorithm = {"norm_adv_by_std_in_grpo": divide_by_std, "codedance": {"preset": "paper", "turn_weight": 0.4}}
     got = verl_advantages(rewards, mask, ["a", "a", "a"], adv_estimator=NAME, **algorithm)
     expected = token_advantages(
-        rewards.numpy(), mask.numpy(), ["a", "a", "a"], RewardConfig(turn_weight=0.4), divide_by_std=divide_by_std
+        rewards.numpy(), mask.numpy(), ["a", "a", "a"], replace(PAPER, turn_weight=0.4), divide_by_std=divide_by_std
     )
     assert got.dtype == torch.float32
     np.testing.assert_allclose(got.numpy(), expected)
@@ -48,6 +50,6 @@ def test_without_turn_rewards_it_is_verls_grpo() -> None:
     rewards = torch.zeros(16, 12)
     rewards[torch.arange(16), mask.sum(1) - 1] = torch.randn(16)
     uid = [f"g{row // 4}" for row in range(16)]
-    ours = verl_advantages(rewards, mask, uid, adv_estimator=NAME, codedance={})
+    ours = verl_advantages(rewards, mask, uid, adv_estimator=NAME, codedance={"preset": "paper"})
     theirs = verl_advantages(rewards, mask, uid, adv_estimator="grpo")
     assert torch.allclose(ours, theirs, atol=1e-5)
