@@ -61,9 +61,7 @@ def token_advantages(
         float32 [B, T], zero wherever the mask is.
     """
     decoded = decode_rewards(rewards, mask)
-    per_turn = turn_advantages(decoded, groups, config, divide_by_std=divide_by_std)
-    on_tokens = np.take_along_axis(per_turn, np.maximum(decoded.turn_of_token, 0), axis=1)
-    return np.where(decoded.turn_of_token >= 0, on_tokens, 0.0).astype(np.float32)
+    return decoded.on_tokens(turn_advantages(decoded, groups, config, divide_by_std=divide_by_std))
 
 
 def turn_advantages(decoded: DecodedRewards, groups: Groups, config: RewardConfig, *, divide_by_std: bool) -> Floats:

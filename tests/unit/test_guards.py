@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from codedance_verl.errors import UserError
-from codedance_verl.guards import guarded
+from codedance_verl.guards import guarded, request_stop
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -30,3 +30,21 @@ def test_a_run_within_its_bounds_is_left_alone(tmp_path: Path) -> None:
     with guarded(tmp_path, 60.0, 0, 0.01):
         time.sleep(0.05)
     assert signal.getsignal(signal.SIGUSR1) is before
+
+
+def test_a_process_of_the_run_can_ask_for_its_end(tmp_path: Path) -> None:
+    def run() -> None:
+        with guarded(tmp_path, None, 0, 0.2):
+            request_stop(tmp_path, "tool use has collapsed")
+            request_stop(tmp_path, "later, and for another reason")
+            time.sleep(20)
+
+    with pytest.raises(UserError, match=r"^tool use has collapsed$"):
+        run()
+
+
+def test_a_request_of_an_earlier_run_is_forgotten(tmp_path: Path) -> None:
+    request_stop(tmp_path, "long ago")
+    with guarded(tmp_path, None, 0, 0.01):
+        time.sleep(0.05)
+    assert list(tmp_path.iterdir()) == []
