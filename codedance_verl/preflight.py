@@ -12,6 +12,7 @@ from codedance_verl.reward import advantage
 from codedance_verl.reward.config import RewardConfig
 from codedance_verl.reward.monitors import MonitorConfig
 from codedance_verl.rollout.config import EnvironmentConfig
+from codedance_verl.rollout.metrics import FILTER_METRIC
 from codedance_verl.rollout.sampling_config import SamplingConfig
 from codedance_verl.sandbox.config import SandboxConfig
 
@@ -45,7 +46,7 @@ def _check_seed(config: DictConfig) -> None:
 
 def _check_filter(config: DictConfig) -> None:
     """verl would end the first step of a run whose rollouts do not report what its group filter compares."""
-    known = ("outcome", "reward")
+    known = (FILTER_METRIC, "reward")
     chosen = config.algorithm.filter_groups
     if chosen.enable and chosen.metric not in known:
         raise UserError(f"algorithm.filter_groups.metric={chosen.metric}: must be one of {', '.join(known)}")

@@ -13,6 +13,8 @@ from codedance_verl.cli import main
 from codedance_verl.reward.explain import explain
 from codedance_verl.reward.presets import PRESETS, ROBUST
 from codedance_verl.reward.rollout_lines import read_rollouts
+from tests.unit.evaluation.logs import line as log_line
+from tests.unit.evaluation.logs import write_log
 
 CALL = "<think>look</think>\n<code>\n```python\nprint(1)\n```\n</code>"
 JSON_CALL = '<tool_call>\n{"name": "execute_python_code", "arguments": {"code": "print(1)"}}\n</tool_call>'
@@ -113,6 +115,14 @@ def test_groups_may_be_numbers_and_calls_of_any_format(tmp_path: Path) -> None:
     ]
     assert lines[0].trajectory.turns[0].code == "print(1)"
     assert explain(lines, ROBUST)[0].terms.sequence > 0
+
+
+def test_a_trajectory_log_can_be_read(tmp_path: Path) -> None:
+    (path,) = write_log(tmp_path, [log_line("q0"), log_line("q0", calls=("error", "ok"), answer="4")])
+    right, wrong = explain(read_rollouts(path), ROBUST)
+    assert (right.terms.accuracy, wrong.terms.accuracy) == (1, 0)
+    assert right.terms.turns == (0, 0) and wrong.terms.turns == (-0.5, 0.2, 0)
+    assert right.line.trajectory.record_id == "q0"
 
 
 def without(key: str) -> dict[str, Any]:
