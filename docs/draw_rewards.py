@@ -79,7 +79,7 @@ def _term_over_mu(kinds: Sequence[CallKind], right: bool, preset: RewardConfig) 
 
 
 def draw_turns(path: Path) -> None:
-    """Turns ok, fail, ok, answer of one right rollout beside a wrong one, among other prompts that fail more or less."""
+    """Turns ok, fail, ok, answer of a right rollout, among other prompts whose turns fail more or less often."""
     rates = (0.01, 0.1, 0.5)
     figure, panels = plt.subplots(1, 2, figsize=(10, 3.4), dpi=130, sharey=True, layout="constrained")
     for panel, preset in zip(panels, (PAPER, replace(ROBUST, min_group_std=0.0)), strict=True):
