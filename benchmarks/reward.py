@@ -154,9 +154,20 @@ def main(arguments: list[str] | None = None) -> None:
     costs = []
     for name in options.presets.split(","):
         runs = [measure(batch, PRESETS[name]) for _ in range(options.runs)]
-        parts = [min(run[part] for run in runs) for part in range(3)]
-        sizes = (options.rollouts, options.turns, options.tokens)
-        costs.append(Cost(name, *sizes, *parts, min(map(sum, runs)), options.runs))
+        terms_s, encode_s, advantage_s = (min(run[part] for run in runs) for part in range(3))
+        costs.append(
+            Cost(
+                preset=name,
+                rollouts=options.rollouts,
+                turns=options.turns,
+                tokens=options.tokens,
+                terms_s=terms_s,
+                encode_s=encode_s,
+                advantage_s=advantage_s,
+                total_s=min(map(sum, runs)),
+                runs=options.runs,
+            )
+        )
         print(_line(costs[-1]))
     options.output.parent.mkdir(parents=True, exist_ok=True)
     found = {"bar_s": BAR_S, "cores": os.cpu_count(), "costs": [asdict(cost) for cost in costs]}
