@@ -147,6 +147,7 @@ async def _as_we_do(setup: Setup, plans: Sequence[Plan], engine: Engine) -> None
     config = OmegaConf.create(
         {
             "environment": {"instructions": False},
+            "sampling": {},
             "sandbox": {},
             "actor_rollout_ref": {"rollout": {"prompt_length": 1024, "response_length": 6000}},
             "data": {},

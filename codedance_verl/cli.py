@@ -28,6 +28,7 @@ class SubCommand:
 SUB_COMMANDS = {
     "sandbox": SubCommand("codedance_verl.sandbox.cli", "sandbox_app", "Build, run and clean up interpreters."),
     "data": SubCommand("codedance_verl.data.cli", "data_app", "Make, check and look at data sets."),
+    "reward": SubCommand("codedance_verl.reward.cli", "reward_app", "Say what a reward gives to rollouts, and why."),
 }
 
 

@@ -1,11 +1,12 @@
-"""Ends a run that would otherwise wait for ever, fill the disk or learn nothing, from a thread that watches.
+"""Ends a run that would otherwise wait for ever, fill the disk, or go on in vain.
 
-What it watches: wall time, free space, and whether a worker has asked for the end (`request_stop`).
+Wall time, free space and requests to stop (`request_stop`, from any process of the run) are watched from a thread.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import signal
 import threading
@@ -18,13 +19,16 @@ from codedance_verl.errors import UserError
 
 CHECK_SECONDS = 2.0
 MIN_FREE_BYTES = 64 << 20
-STOP_FILE = "stop_reason.txt"
+STOP_FILE = "stop_requested"
 
 
 def request_stop(folder: Path, reason: str) -> None:
-    """Have the driver end the run of this folder with an error, from any process of it; the first reason stays."""
-    with contextlib.suppress(FileExistsError), (folder / STOP_FILE).open("x", encoding="utf-8") as file:
-        file.write(reason)
+    """Have the run in this folder end with an error that gives this one-line reason; the first request counts."""
+    partial = folder / f"{STOP_FILE}.{os.getpid()}"
+    partial.write_text(reason)
+    with contextlib.suppress(FileExistsError):
+        os.link(partial, folder / STOP_FILE)
+    partial.unlink()
 
 
 @contextlib.contextmanager
@@ -34,7 +38,8 @@ def guarded(
     min_free_bytes: int = MIN_FREE_BYTES,
     check_seconds: float = CHECK_SECONDS,
 ) -> Iterator[None]:
-    """Raise `UserError` inside the block when it takes too long, the disk under `folder` runs full, or a worker asks.
+    """Raise `UserError` inside the block when it takes too long, the disk under `folder` runs full, or a process of the
+    run has asked for its end.
 
     Works in the main thread only: the watching thread interrupts it with SIGUSR1, also out of a blocking `ray.get`.
 
@@ -44,6 +49,7 @@ def guarded(
         min_free_bytes: less free space than this ends the run.
         check_seconds: time between two looks.
     """
+    (folder / STOP_FILE).unlink(missing_ok=True)
     found: list[str] = []
     done = threading.Event()
 
@@ -76,8 +82,8 @@ def _reason(folder: Path, elapsed_s: float, time_limit_s: float | None, min_free
             f"time_limit_s={time_limit_s}: the run was stopped at its time limit; start it again with a higher limit "
             "to resume from the last checkpoint"
         )
-    if reason := _requested(folder):
-        return f"the run was stopped by a worker: {reason}; start it again to resume from the last checkpoint"
+    with contextlib.suppress(FileNotFoundError):
+        return (folder / STOP_FILE).read_text()
     free = shutil.disk_usage(folder).free
     if free < min_free_bytes:
         return (
@@ -85,9 +91,3 @@ def _reason(folder: Path, elapsed_s: float, time_limit_s: float | None, min_free
             "resume from the last checkpoint"
         )
     return None
-
-
-def _requested(folder: Path) -> str | None:
-    """The reason that a worker has written; empty while it is being written."""
-    file = folder / STOP_FILE
-    return file.read_text(encoding="utf-8") if file.is_file() else None

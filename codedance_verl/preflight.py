@@ -10,7 +10,10 @@ from omegaconf import DictConfig
 from codedance_verl.errors import UserError
 from codedance_verl.reward import advantage
 from codedance_verl.reward.config import RewardConfig
+from codedance_verl.reward.monitors import MonitorConfig
 from codedance_verl.rollout.config import EnvironmentConfig
+from codedance_verl.rollout.metrics import FILTER_METRIC
+from codedance_verl.rollout.sampling_config import SamplingConfig
 from codedance_verl.sandbox.config import SandboxConfig
 
 MIN_FREE_BYTES = 1 << 30
@@ -24,9 +27,10 @@ def check(config: DictConfig) -> None:
     """
     EnvironmentConfig.from_mapping(config.environment)
     SandboxConfig.from_mapping(config.sandbox)
-    RewardConfig.from_mapping(config.reward_preset)
-    if config.algorithm.adv_estimator == advantage.NAME:
-        advantage.check_algorithm(config.algorithm)
+    SamplingConfig.from_mapping(config.sampling)
+    MonitorConfig.from_mapping(config.monitors)
+    advantage.check_estimator(config.algorithm, RewardConfig.from_mapping(config.reward_preset))
+    _check_filter(config)
     _check_seed(config)
     _check_batch(config)
     check_output_folder(Path(config.run_dir))
@@ -38,6 +42,14 @@ def check(config: DictConfig) -> None:
 def _check_seed(config: DictConfig) -> None:
     if not isinstance(config.seed, int) or not 0 <= config.seed < 2**31:
         raise UserError(f"seed={config.seed!r}: must be a whole number from 0 to 2^31 - 1")
+
+
+def _check_filter(config: DictConfig) -> None:
+    """verl would end the first step of a run whose rollouts do not report what its group filter compares."""
+    known = (FILTER_METRIC, "reward")
+    chosen = config.algorithm.filter_groups
+    if chosen.enable and chosen.metric not in known:
+        raise UserError(f"algorithm.filter_groups.metric={chosen.metric}: must be one of {', '.join(known)}")
 
 
 def _check_batch(config: DictConfig) -> None:

@@ -126,6 +126,11 @@ def figure(runs: Runs, measure: Measure, variant: str, choose: Choose) -> Figure
     )
 
 
+def accuracy_difference(after: Runs, before: Runs) -> Figure:
+    """Sampled accuracy of one method minus that of another, over the questions that every run of both has."""
+    return _difference(after, before, SAMPLED, _everything)
+
+
 def _difference(after: Runs, before: Runs, variant: str, choose: Choose) -> Figure:
     questions = _questions([*after, *before], variant, choose)
     result = paired_gain(

@@ -14,6 +14,8 @@ from codedance_verl.errors import UserError
 from codedance_verl.evaluation.trajectories import LoggedTrajectory, TrajectoryReader
 from codedance_verl.types import FinishReason, Verdict
 
+_CUT_OFF = (FinishReason.LENGTH, FinishReason.TIME_LIMIT)
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -61,7 +63,8 @@ def outcome_of(trajectory: LoggedTrajectory) -> Outcome:
         executed=len(executed),
         succeeded=sum(execution.succeeded for execution in executed),
         turns=len(trajectory.turns),
-        well_formed=trajectory.reward.format == 0,
+        # a masked rollout has no format term; one that was cut off has no answer either
+        well_formed=trajectory.reward.format == 0 and trajectory.finish not in _CUT_OFF,
         score=trajectory.reward.score,
     )
 

@@ -1,8 +1,17 @@
 """The advantage estimator `codedance_grpo`: group-relative sequence credit, plus credit for each turn on its tokens.
 
-A(token of turn k) = (score - mean) / (std + eps) over its group + turn_weight z(g_k), with g_k = r_k + turn_discount
-g_{k+1} and z the z-score over all turns of the batch but the last of each trajectory (CodeDance, turn-level BAT).
-Masked rollouts get zero and enter no statistic.
+With s the score of a rollout, r_k the reward of its turn k, mean and std over the counted rollouts of its group:
+
+    S = (s - mean) / (max(std, min_group_std) + eps)          without the division where verl's norm_adv_by_std_in_grpo
+                                                              is false (Dr. GRPO)
+    none      A_k = S
+    batch_z   A_k = S + turn_weight z(g_k), g_k = r_k + turn_discount g_{k+1}, z over all turns of the batch but the
+              last of each trajectory (CodeDance, turn-level BAT, as in the published code)
+    fixed     A_k = S + turn_weight g_k: a failure costs the same whatever else is in the batch
+    returns   A_k = (G_k - mean) / (std + eps), G_k = r_k + turn_discount G_{k+1} with r_K = s, over all turns of the
+              group (GTPO, arXiv 2511.14846)
+
+A_k stands on every sampled token of turn k. Masked rollouts get zero and enter no statistic.
 """
 
 from __future__ import annotations
@@ -14,8 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from codedance_verl.errors import UserError
-from codedance_verl.reward.config import RewardConfig
-from codedance_verl.reward.encoding import decode_rewards
+from codedance_verl.reward.config import RewardConfig, TurnCredit
+from codedance_verl.reward.encoding import DecodedRewards, decode_rewards
 
 if TYPE_CHECKING:
     import torch
@@ -27,11 +36,14 @@ CONFIG_KEY = "codedance"
 GROUP_STD_EPSILON = 1e-6  # as in verl's GRPO
 NO_SPREAD = 1e-9  # a standard deviation below this is rounding, not signal
 
+Floats = npt.NDArray[np.float64]
+Groups = Sequence[object] | npt.NDArray[Any]
+
 
 def token_advantages(
     rewards: npt.NDArray[np.floating],
     mask: npt.NDArray[np.integer],
-    groups: Sequence[object] | npt.NDArray[Any],
+    groups: Groups,
     config: RewardConfig,
     *,
     divide_by_std: bool = True,
@@ -42,31 +54,64 @@ def token_advantages(
         rewards: [B, T], as `encoding.encode_rewards` wrote them, padded with zeros.
         mask: [B, T], 1 on sampled tokens; a row of zeros is a masked rollout.
         groups: [B], rollouts of one question share a value.
-        config: `turn_weight` and `turn_discount` are read.
+        config: `turn_credit`, `turn_weight`, `turn_discount` and `min_group_std` are read.
         divide_by_std: divide by the group's standard deviation (GRPO) or not (Dr. GRPO).
 
     Returns:
         float32 [B, T], zero wherever the mask is.
     """
     decoded = decode_rewards(rewards, mask)
+    return decoded.on_tokens(turn_advantages(decoded, groups, config, divide_by_std=divide_by_std))
+
+
+def turn_advantages(decoded: DecodedRewards, groups: Groups, config: RewardConfig, *, divide_by_std: bool) -> Floats:
+    """A_k of every turn, [B, K]; what stands beyond a trajectory's last turn belongs to no token."""
     counted = decoded.turn_count > 0
-    sequence = group_relative(decoded.score, groups, counted, divide_by_std=divide_by_std)
-    turn = turn_z_scores(decoded.turn_reward, decoded.turn_count, config.turn_discount)
-    per_turn = sequence[:, None] + config.turn_weight * turn
-    on_tokens = np.take_along_axis(per_turn, np.maximum(decoded.turn_of_token, 0), axis=1)
-    return np.where(decoded.turn_of_token >= 0, on_tokens, 0.0).astype(np.float32)
+    if config.turn_credit is TurnCredit.RETURNS:
+        return _returns_in_group(decoded, groups, config, divide_by_std=divide_by_std)
+    sequence = group_relative(decoded.score, groups, counted, divide_by_std=divide_by_std, min_std=config.min_group_std)
+    return sequence[:, None] + config.turn_weight * _turn_term(decoded, config)
+
+
+def _turn_term(decoded: DecodedRewards, config: RewardConfig) -> Floats:
+    match config.turn_credit:
+        case TurnCredit.BATCH_Z:
+            return turn_z_scores(decoded.turn_reward, decoded.turn_count, config.turn_discount)
+        case TurnCredit.FIXED:
+            return discounted(decoded.turn_reward, config.turn_discount)
+        case _:
+            return np.zeros_like(decoded.turn_reward)
+
+
+def _returns_in_group(decoded: DecodedRewards, groups: Groups, config: RewardConfig, *, divide_by_std: bool) -> Floats:
+    rewards = decoded.turn_reward.copy()
+    rows = np.flatnonzero(decoded.turn_count)
+    rewards[rows, decoded.turn_count[rows] - 1] = decoded.score[rows]
+    returns = discounted(rewards, config.turn_discount)
+    is_turn = np.arange(returns.shape[1]) < decoded.turn_count[:, None]
+    of_turn = np.repeat(np.asarray(groups).astype(str), returns.shape[1])
+    normalised = group_relative(
+        returns.ravel(), of_turn, is_turn.ravel(), divide_by_std=divide_by_std, min_std=config.min_group_std
+    )
+    return normalised.reshape(returns.shape)
+
+
+def discounted(rewards: Floats, discount: float) -> Floats:
+    """g_k = r_k + discount g_{k+1} along the last axis; [B, K]."""
+    returns = rewards.copy()
+    for k in range(returns.shape[1] - 2, -1, -1):
+        returns[:, k] += discount * returns[:, k + 1]
+    return returns
 
 
 def group_relative(
-    scores: npt.NDArray[np.float64],
-    groups: Sequence[object] | npt.NDArray[Any],
-    counted: npt.NDArray[np.bool_],
-    *,
-    divide_by_std: bool,
-) -> npt.NDArray[np.float64]:
-    """Score minus the mean of the group's counted rollouts, over their sample standard deviation if asked; [B].
+    scores: Floats, groups: Groups, counted: npt.NDArray[np.bool_], *, divide_by_std: bool, min_std: float = 0.0
+) -> Floats:
+    """Score minus the mean of the group's counted entries, over their sample standard deviation if asked; [B].
 
-    Zero for rollouts that are not counted, and for one that is alone in its group: it has nothing to be compared with.
+    Zero for entries that are not counted, and for one that is alone in its group: it has nothing to be compared with.
+    `min_std` is the least that is divided by: without it a group whose rollouts differ by one call alone would get
+    advantages as large as one in which some are right and some are wrong.
     """
     _, member_of = np.unique(np.asarray(groups).astype(str), return_inverse=True)
     size = np.bincount(member_of, weights=counted)
@@ -77,24 +122,36 @@ def group_relative(
         return centred
     variance = np.bincount(member_of, weights=centred**2) / np.maximum(size - 1, 1)
     std = np.sqrt(variance)[member_of]
-    return np.where(std > NO_SPREAD, centred / (std + GROUP_STD_EPSILON), 0.0)
+    return np.where(std > NO_SPREAD, centred / (np.maximum(std, min_std) + GROUP_STD_EPSILON), 0.0)
 
 
-def turn_z_scores(
-    turn_reward: npt.NDArray[np.float64], turn_count: npt.NDArray[np.int64], discount: float
-) -> npt.NDArray[np.float64]:
+def turn_z_scores(turn_reward: Floats, turn_count: npt.NDArray[np.int64], discount: float) -> Floats:
     """z(g_k) of every turn but the last of each trajectory, 0 elsewhere; [B, K].
 
     The population's mean and standard deviation are taken over the whole batch; without spread every z is 0.
     """
-    returns = turn_reward.copy()
-    for k in range(returns.shape[1] - 2, -1, -1):
-        returns[:, k] += discount * returns[:, k + 1]
+    returns = discounted(turn_reward, discount)
     judged = np.arange(returns.shape[1]) < turn_count[:, None] - 1
     values = returns[judged]
     if values.size == 0 or values.std() < NO_SPREAD:
         return np.zeros_like(returns)
     return np.where(judged, (returns - values.mean()) / values.std(), 0.0)
+
+
+def check_estimator(algorithm: Mapping[str, Any], preset: RewardConfig) -> None:
+    """Check verl's `algorithm` node against the reward preset before a run.
+
+    Every other estimator of verl adds token rewards up (`terms.added_up`), which has no place for returns of the group.
+
+    Raises:
+        UserError: names the dotted key and the cure.
+    """
+    if algorithm["adv_estimator"] == NAME:
+        check_algorithm(algorithm)
+    elif preset.turn_credit is TurnCredit.RETURNS:
+        raise UserError(
+            f"algorithm.adv_estimator={algorithm['adv_estimator']}: reward_preset.turn_credit=returns needs {NAME}"
+        )
 
 
 def check_algorithm(algorithm: Mapping[str, Any]) -> RewardConfig:

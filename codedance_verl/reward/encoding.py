@@ -51,34 +51,50 @@ def encode_rewards(spans: Sequence[tuple[int, int]], terms: RewardTerms, length:
 
 @dataclass(frozen=True)
 class DecodedRewards:
-    """Rewards of a batch of B trajectories with up to K turns.
+    """Rewards of a batch of B trajectories with up to K turns, R in all.
 
     Attributes:
         score: float64 [B], the sequence score; 0 where masked.
         turn_reward: float64 [B, K], r_k; 0 for the last turn and beyond.
         turn_count: int64 [B], turns of each trajectory; 0 means masked.
-        turn_of_token: int64 [B, T], the turn a sampled token belongs to; -1 on all other tokens.
+        row, turn: int64 [R], which trajectory and which of its turns each is, in order.
+        length: int64 [R], sampled tokens of each turn.
+        sampled: bool [B, T], True on sampled tokens.
     """
 
     score: npt.NDArray[np.float64]
     turn_reward: npt.NDArray[np.float64]
     turn_count: npt.NDArray[np.int64]
-    turn_of_token: npt.NDArray[np.int64]
+    row: npt.NDArray[np.int64]
+    turn: npt.NDArray[np.int64]
+    length: npt.NDArray[np.int64]
+    sampled: npt.NDArray[np.bool_]
+
+    def on_tokens(self, per_turn: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+        """Values of turns, [B, K], on the sampled tokens of each; float32 [B, T], 0 elsewhere."""
+        tokens = np.zeros(self.sampled.shape, np.float32)
+        tokens[self.sampled] = np.repeat(per_turn[self.row, self.turn].astype(np.float32), self.length)
+        return tokens
 
 
 def decode_rewards(rewards: npt.NDArray[np.floating], mask: npt.NDArray[np.integer]) -> DecodedRewards:
     """The inverse of `encode_rewards` for a batch: `rewards` and `mask` are [B, T], padded with zeros."""
+    rows, width = mask.shape
     sampled = mask != 0
-    before = np.pad(sampled, ((0, 0), (1, 0)))[:, :-1]
-    after = np.pad(sampled, ((0, 0), (0, 1)))[:, 1:]
-    turn = np.cumsum(sampled & ~before, axis=1) - 1
-    turn_count = turn[:, -1] + 1
-    values = np.zeros((len(rewards), max(int(turn_count.max(initial=0)), 1)))
-    row, column = np.nonzero(sampled & ~after)
-    values[row, turn[row, column]] = rewards[row, column]
+    # one row after the other, each behind a token that was not sampled, so that no turn reaches into the next row
+    line = np.zeros((rows, width + 1), bool)
+    line[:, 1:] = sampled
+    line = np.append(line, False)
+    start = np.flatnonzero(line[1:] & ~line[:-1]) + 1
+    end = np.flatnonzero(line[:-1] & ~line[1:])
+    row = start // (width + 1)
+    turn_count = np.bincount(row, minlength=rows)
+    turn = np.arange(len(row)) - (np.cumsum(turn_count) - turn_count)[row]
+    values = np.zeros((rows, max(int(turn_count.max(initial=0)), 1)))
+    values[row, turn] = rewards[row, end % (width + 1) - 1]
     unmasked = np.flatnonzero(turn_count)
     last = turn_count[unmasked] - 1
-    score = np.zeros(len(rewards))
+    score = np.zeros(rows)
     score[unmasked] = values[unmasked, last]
     values[unmasked, last] = 0.0
-    return DecodedRewards(score, values, turn_count.astype(np.int64), np.where(sampled, turn, -1).astype(np.int64))
+    return DecodedRewards(score, values, turn_count.astype(np.int64), row, turn, end - start + 1, sampled)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from codedance_verl.reward.config import FormatRule
 from codedance_verl.rollout.formats import TurnFormat, get_format
 from codedance_verl.types import Trajectory
 
@@ -14,9 +15,10 @@ _THINK_TAG = re.compile(r"</?think>")
 _FEEDBACK_TAG = re.compile(r"</?tool_response>")
 
 
-def format_reward(trajectory: Trajectory, max_answer_chars: int) -> float:
-    """0.0 for a well-formed trajectory, -1.0 for any other."""
-    return MALFORMED if malformation(trajectory, max_answer_chars) else WELL_FORMED
+def format_reward(trajectory: Trajectory, max_answer_chars: int, rule: FormatRule = FormatRule.STRICT) -> float:
+    """0.0 for a trajectory that is well-formed by the rule, -1.0 for any other."""
+    find = malformation if rule is FormatRule.STRICT else tag_malformation
+    return MALFORMED if find(trajectory, max_answer_chars) else WELL_FORMED
 
 
 def malformation(trajectory: Trajectory, max_answer_chars: int) -> str | None:
@@ -37,6 +39,17 @@ def malformation(trajectory: Trajectory, max_answer_chars: int) -> str | None:
         if not _is_call(turn.text, written):
             return "a turn before the last is not one call"
     return _last_turn_malformation(trajectory.turns[-1].text, written, max_answer_chars)
+
+
+def tag_malformation(trajectory: Trajectory, max_answer_chars: int) -> str | None:
+    """What the published code finds wrong; None when nothing: it counts tags over the text of all turns."""
+    text = "\n".join(turn.text for turn in trajectory.turns)
+    if text.count("<think>") != text.count("</think>"):
+        return "think tags do not pair"
+    if text.count("<answer>") != 1 or text.count("</answer>") != 1:
+        return "not exactly one answer"
+    answer = text.partition("<answer>")[2].partition("</answer>")[0].strip()
+    return f"an answer of {len(answer)} characters" if len(answer) >= max_answer_chars else None
 
 
 def _thoughts_paired(text: str) -> bool:

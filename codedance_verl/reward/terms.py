@@ -1,53 +1,119 @@
 """The reward of a group of rollouts of one question, each term on its own.
 
-The published R = R_acc + R_format + R_seq, and the turn rewards r_k that the advantage estimator reads.
+score = accuracy_weight accuracy + format_weight format + tool term; beside it the turn rewards r_k, which the advantage
+estimator reads. Constants and their presets: `config.py`, `presets.py`.
 """
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from codedance_verl.reward.config import RewardConfig
+from codedance_verl.reward.calls import CallKind, call_kinds
+from codedance_verl.reward.config import GroupMean, RewardConfig, TurnCredit, Weights, weights_of
 from codedance_verl.reward.difficulty import difficulty
 from codedance_verl.reward.format import format_reward
-from codedance_verl.types import (
-    ExecutionStatus,
-    FinishReason,
-    Grade,
-    RewardTerms,
-    Trajectory,
-    Turn,
-    Verdict,
-)
+from codedance_verl.reward.tool_terms import Situation, tool_term
+from codedance_verl.types import FinishReason, Grade, RewardTerms, Trajectory, Verdict
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """A rollout that counts: accuracy 0 or 1, format 0 or -1, and both with their weights."""
+
+    trajectory: Trajectory
+    right: bool
+    form: float
+    weights: Weights
+
+    @property
+    def base(self) -> float:
+        return self.weights.accuracy * self.right + self.weights.format * self.form
 
 
 def score_group(trajectories: Sequence[Trajectory], grades: Sequence[Grade], config: RewardConfig) -> list[RewardTerms]:
     """Score all rollouts of one question together; returns their terms in the same order.
 
-    The group's accuracy mu is taken over the rollouts that are not masked. A masked rollout (`is_masked`) gets zeros.
+    The group's mean mu is taken over the rollouts that are not masked. A masked rollout (`is_masked`) gets zeros.
 
     Raises:
         ValueError: not one grade for each trajectory.
     """
     if len(trajectories) != len(grades):
         raise ValueError(f"{len(trajectories)} trajectories came with {len(grades)} grades")
-    masked = [is_masked(trajectory, grade) for trajectory, grade in zip(trajectories, grades, strict=True)]
-    counted = [grade.correct for grade, hidden in zip(grades, masked, strict=True) if not hidden]
+    judged = [
+        None if is_masked(trajectory, grade, config) else _judge(trajectory, grade.correct, config)
+        for trajectory, grade in zip(trajectories, grades, strict=True)
+    ]
+    counted = [item for item in judged if item is not None]
     if not counted:
         return [_masked_terms(trajectory) for trajectory in trajectories]
-    hardness = difficulty(
-        sum(counted) / len(counted), form=config.difficulty_form, gamma=config.gamma, delta=config.delta
-    )
+    mu = sum(_value(item, config.group_mean) for item in counted) / len(counted)
+    hardness = difficulty(mu, form=config.difficulty_form, gamma=config.gamma, delta=config.delta)
     return [
-        _masked_terms(trajectory) if hidden else _terms(trajectory, grade.correct, hardness, config)
-        for trajectory, grade, hidden in zip(trajectories, grades, masked, strict=True)
+        _masked_terms(trajectory) if item is None else _terms(item, hardness, config)
+        for trajectory, item in zip(trajectories, judged, strict=True)
     ]
 
 
-def is_masked(trajectory: Trajectory, grade: Grade) -> bool:
-    """True for a rollout that says nothing of the model: an infrastructure fault, or an answer that was not graded."""
-    return trajectory.finish is FinishReason.INFRASTRUCTURE or grade.verdict is Verdict.UNGRADED
+def is_masked(trajectory: Trajectory, grade: Grade, config: RewardConfig) -> bool:
+    """True for a rollout that says nothing of the model: an infrastructure fault, an answer that was not graded, and
+    what the preset counts as cut off (`mask_finishes`)."""
+    return (
+        trajectory.finish is FinishReason.INFRASTRUCTURE
+        or grade.verdict is Verdict.UNGRADED
+        or trajectory.finish in config.mask_finishes
+    )
+
+
+def turn_rewards(kinds: Sequence[CallKind | None], config: RewardConfig) -> tuple[float, ...]:
+    """Immediate reward r_k of each turn, from the kinds of their calls; the last turn's is always 0.
+
+    A helpful call right after one that went wrong earns `recovered_turn`. All are 0 where the preset credits no turns.
+    """
+    if config.turn_credit is TurnCredit.NONE:
+        return (0.0,) * len(kinds)
+    rewards, wrong_before = [], False
+    for kind in kinds:
+        rewards.append(_turn_reward(kind, wrong_before, config))
+        if kind is not None:
+            wrong_before = kind.went_wrong
+    return (*rewards[:-1], 0.0) if rewards else ()
+
+
+def added_up(terms: RewardTerms, config: RewardConfig) -> RewardTerms:
+    """The same reward for estimators that add up token rewards (PPO with GAE, plain GRPO): turn rewards in units of the
+    score.
+
+    r_k becomes turn_weight r_k, all of a trajectory scaled down where they take more than `turn_limit` off the score.
+    So a failing call never raises the sum, and a right answer outranks a wrong one there too.
+    """
+    weighted = [config.turn_weight * reward for reward in terms.turns]
+    total = sum(weighted)
+    scale = config.turn_limit / -total if total < -config.turn_limit else 1.0
+    return replace(terms, turns=tuple(scale * reward for reward in weighted))
+
+
+def _judge(trajectory: Trajectory, right: bool, config: RewardConfig) -> _Judged:
+    form = format_reward(trajectory, config.max_answer_chars, config.format_rule)
+    return _Judged(trajectory, right, form, weights_of(config, trajectory.data_source))
+
+
+def _value(item: _Judged, mean: GroupMean) -> float:
+    return item.base if mean is GroupMean.SCORE else float(item.right)
+
+
+def _terms(item: _Judged, hardness: float, config: RewardConfig) -> RewardTerms:
+    kinds = call_kinds(item.trajectory)
+    sequence = tool_term(Situation(kinds, item.right, item.base, hardness, item.weights, config))
+    return RewardTerms(
+        accuracy=float(item.right),
+        format=item.form,
+        difficulty=hardness,
+        sequence=sequence,
+        score=item.base + sequence,
+        turns=turn_rewards(kinds, config),
+    )
 
 
 def _masked_terms(trajectory: Trajectory) -> RewardTerms:
@@ -55,64 +121,15 @@ def _masked_terms(trajectory: Trajectory) -> RewardTerms:
     return RewardTerms(accuracy=0.0, format=0.0, difficulty=0.0, sequence=0.0, score=0.0, turns=turns, masked=True)
 
 
-def _terms(trajectory: Trajectory, correct: bool, hardness: float, config: RewardConfig) -> RewardTerms:
-    accuracy = float(correct)
-    form = format_reward(trajectory, config.max_answer_chars)
-    factor = config.sequence_right if correct else config.sequence_wrong
-    sequence = factor * hardness * success_rate(trajectory)
-    return RewardTerms(
-        accuracy=accuracy,
-        format=form,
-        difficulty=hardness,
-        sequence=sequence,
-        score=accuracy + config.format_weight * form + sequence,
-        turns=turn_rewards(trajectory, config),
-    )
-
-
-def success_rate(trajectory: Trajectory) -> float:
-    """N_succ / N_total over the calls that were run, 0 to 1; 0 where none was.
-
-    A call that was refused (`rejected`) is not the model's doing and is left out. A cell that does nothing, comments
-    only, is a call but no success.
-    """
-    called = [turn for turn in trajectory.turns if _counts_as_call(turn)]
-    return sum(_is_success(turn) for turn in called) / len(called) if called else 0.0
-
-
-def turn_rewards(trajectory: Trajectory, config: RewardConfig) -> tuple[float, ...]:
-    """Immediate reward r_k of each turn: `failed_turn` where its code failed, else 0; the last turn's is always 0."""
-    last = len(trajectory.turns) - 1
-    return tuple(
-        config.failed_turn if _failed(turn) and number < last else 0.0 for number, turn in enumerate(trajectory.turns)
-    )
-
-
-def _counts_as_call(turn: Turn) -> bool:
-    return turn.execution is not None and turn.execution.status is not ExecutionStatus.REJECTED
-
-
-def _failed(turn: Turn) -> bool:
-    return _counts_as_call(turn) and turn.execution is not None and not turn.execution.succeeded
-
-
-def _is_success(turn: Turn) -> bool:
-    if turn.execution is None or not turn.execution.succeeded:
-        return False
-    return turn.execution.status is not ExecutionStatus.NO_OUTPUT or does_something(turn.code or "")
-
-
-def does_something(code: str) -> bool:
-    """False for code of comments, `pass`, and bare constants only.
-
-    Code that this Python cannot parse, though another one ran it, is given the benefit of the doubt.
-    """
-    try:
-        body = ast.parse(code).body
-    except (SyntaxError, ValueError):
-        return True
-    return not all(
-        isinstance(statement, ast.Pass)
-        or (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant))
-        for statement in body
-    )
+def _turn_reward(kind: CallKind | None, wrong_before: bool, config: RewardConfig) -> float:
+    match kind:
+        case CallKind.FAILED:
+            return config.failed_turn
+        case CallKind.INVALID:
+            return config.invalid_turn
+        case CallKind.IDLE | CallKind.REPEATED:
+            return config.idle_turn
+        case CallKind.HELPFUL if wrong_before:
+            return config.recovered_turn
+        case _:
+            return 0.0

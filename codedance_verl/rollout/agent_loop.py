@@ -23,10 +23,12 @@ from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetr
 
 from codedance_verl.rollout.config import EnvironmentConfig
 from codedance_verl.rollout.formats import ParsedTurn, get_format
+from codedance_verl.rollout.generation import TurnSampler
 from codedance_verl.rollout.instructions import with_instructions
 from codedance_verl.rollout.invariants import InvariantError, VisionTokens
 from codedance_verl.rollout.observations import IMAGE_PLACEHOLDER, Sizes, fit, observation_text, refused
 from codedance_verl.rollout.sampling import kept_tokens
+from codedance_verl.rollout.sampling_config import SamplingConfig
 from codedance_verl.rollout.sandboxing import Sandboxed
 from codedance_verl.rollout.tokens import TokenStream, Vocabulary
 from codedance_verl.rollout.views import make_view, patch_count, source_bytes
@@ -82,6 +84,7 @@ class CodeDanceAgentLoop(AgentLoopBase):  # type: ignore[misc]  # verl ships no 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.environment = EnvironmentConfig.from_mapping(self.config.environment)
+        self.sampling = SamplingConfig.from_mapping(self.config.sampling)
         self.format = get_format(self.environment.format)
         self.watch = _watch(self.environment.stall_seconds)
         self.max_response_length = int(self.rollout_config.response_length)
@@ -180,29 +183,24 @@ class CodeDanceAgentLoop(AgentLoopBase):  # type: ignore[misc]  # verl ships no 
         """Sample one assistant turn; returns what it asks for, its span, and whether vLLM aborted it."""
         self.watch.enter(rollout.progress, Phase.GENERATE)
         started = time.perf_counter()
-        output = await self.server_manager.generate(
-            request_id=request_id,
-            prompt_ids=rollout.stream.ids,
-            sampling_params={
-                **sampling_params,
-                "max_tokens": budget,
-                "stop": list(self.format.stop_strings),
-                "include_stop_str_in_output": True,
-            },
-            image_data=rollout.images or None,
+        sampler = TurnSampler(
+            self.server_manager,
+            self.tokenizer,
+            self.format,
+            rollout.stream.vocabulary.reserved,
+            self.sampling.code_temperature,
         )
+        output = await sampler.sample(request_id, rollout.stream.ids, sampling_params, rollout.images or None, budget)
         rollout.timing.generate_s += time.perf_counter() - started
-        version = output.extra_fields.get("global_steps")
-        if version is not None:
-            rollout.weight_versions.append(version)
-        whole = list(output.token_ids)
+        rollout.weight_versions.extend(output.versions)
+        whole = output.token_ids
         kept = kept_tokens(self.tokenizer, whole[: rollout.stream.sampled_prefix(whole)], self.format.stop_strings)
-        logprobs = None if output.log_probs is None else list(output.log_probs)[: len(kept)]
+        logprobs = None if output.log_probs is None else output.log_probs[: len(kept)]
         span = rollout.stream.append_sampled(kept, logprobs)
         text = self.tokenizer.decode(kept, skip_special_tokens=True)
         parsed = self.format.parse(text)
         rollout.turns.append(Turn(text, *span, code=parsed.code))
-        return parsed, span, output.stop_reason == "aborted"
+        return parsed, span, output.aborted
 
     async def _execute(self, rollout: _Rollout, parsed: ParsedTurn, resources: AsyncExitStack) -> Execution:
         """Run the turn's code, or refuse a call that cannot be read."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -26,11 +27,14 @@ from codedance_verl.guards import request_stop
 from codedance_verl.reward import advantage
 from codedance_verl.reward.config import RewardConfig
 from codedance_verl.reward.encoding import encode_rewards
-from codedance_verl.reward.terms import score_group
+from codedance_verl.reward.monitors import CollapseMonitor, MonitorConfig
+from codedance_verl.reward.resample import resample_on_correct
+from codedance_verl.reward.terms import added_up, score_group
 from codedance_verl.rollout.agent_loop import AGENT_NAME
 from codedance_verl.rollout.config import EnvironmentConfig
-from codedance_verl.rollout.metrics import reward_extra_info
+from codedance_verl.rollout.metrics import group_outcomes, reward_extra_info
 from codedance_verl.rollout.observations import IMAGE_PLACEHOLDER
+from codedance_verl.rollout.sampling_config import Keep, SamplingConfig
 from codedance_verl.rollout.trajectory_log import TrajectoryLog
 from codedance_verl.types import FinishReason, Grade, RewardTerms, Trajectory
 
@@ -93,6 +97,8 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
     def __init__(self, config: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(config, *args, **kwargs)
         self._reward = RewardConfig.from_mapping(config.reward_preset)
+        self._sampling = SamplingConfig.from_mapping(config.sampling)
+        self._monitor = CollapseMonitor(MonitorConfig.from_mapping(config.monitors))
         self._faults = FaultCount(EnvironmentConfig.from_mapping(config.environment).max_faults_in_a_row)
         self._log = None
         if config.environment.save_trajectories:
@@ -125,28 +131,55 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
         members: list[_Member] = await asyncio.gather(
             *(
                 self._run_agent_loop(sampling_params, trajectory=trajectory, trace=trace, session_id=index, **prompt)
-                for index in range(size)
+                for index in range(size if validate else self._sampling.drawn(size))
             )
         )
         started = time.perf_counter()
         trajectories = [member.trajectory for member in members]
         self._count_faults(trajectories)
         grades = [grade(item.answer, item.ground_truth) for item in trajectories]
+        if not validate:
+            self._watch(trajectories)
+            kept = self._kept(trajectories, grades, size, int(trajectory["step"]))
+            members, grades = [members[k] for k in kept], [grades[k] for k in kept]
+            trajectories = [member.trajectory for member in members]
         terms = score_group(trajectories, grades, self._reward)
         grade_s = (time.perf_counter() - started) / len(members)
-        scored = list(zip(members, grades, terms, strict=True))
-        for member, verdict, reward in scored:  # before anything is awaited: a group is logged whole
+        scored = list(zip(members, grades, terms, group_outcomes(grades, terms), strict=True))
+        for member, verdict, reward, _ in scored:  # before anything is awaited: a group is logged whole
             self._write_log(member, verdict, reward, trajectory, grade_s)
-        for member, verdict, reward in scored:
-            output = _scored(member.output, verdict, reward, grade_s)
+        for member, verdict, reward, outcome in scored:
+            output = _scored(member.output, verdict, self._as_encoded(reward), grade_s, outcome)
             await super()._agent_loop_postprocess(output, validate, **without_pictures(member.fields))
 
     def _count_faults(self, trajectories: Sequence[Trajectory]) -> None:
         try:
             self._faults.add(trajectories)
         except TooManyFaults as error:
-            request_stop(Path(self.config.run_dir), str(error))  # verl itself would go on without this group
+            reason = f"{error}; mend it and start the run again to resume from the last checkpoint"
+            request_stop(Path(self.config.run_dir), reason)  # verl itself would go on without this group
             raise
+
+    def _kept(self, trajectories: list[Trajectory], grades: list[Grade], size: int, step: int) -> list[int]:
+        """Indices of the rollouts to train on."""
+        if self._sampling.keep is Keep.ALL:
+            return list(range(len(trajectories)))
+        chance = random.Random(f"{self.config.seed}/{step}/{trajectories[0].record_id}")
+        return resample_on_correct(trajectories, grades, size, self._reward, chance)
+
+    def _as_encoded(self, reward: RewardTerms) -> RewardTerms:
+        """What goes into the token rewards: other estimators than ours add them up."""
+        return reward if self.config.algorithm.adv_estimator == advantage.NAME else added_up(reward, self._reward)
+
+    def _watch(self, trajectories: list[Trajectory]) -> None:
+        """Warn of a collapse of tool use, and ask for the end of the run where the configuration says so."""
+        findings = self._monitor.add(trajectories)
+        for finding in findings:
+            logger.warning("%s", finding)
+        if self._monitor.must_stop(findings):
+            worst = max(findings, key=lambda finding: finding.windows)
+            reason = f"monitors.stop_after={self._monitor.stop_after}: {worst}; look into it, then resume or start anew"
+            request_stop(Path(self.config.run_dir), reason)
 
     def _compute_multi_modal_inputs(self, output: AgentLoopOutput, input_ids: torch.Tensor) -> Any:
         """The features of the pictures.
@@ -200,7 +233,9 @@ def _text_of(content: Any) -> str:
     return "".join(IMAGE_PLACEHOLDER if part["type"] == "image" else part["text"] for part in content)
 
 
-def _scored(output: AgentLoopOutput, verdict: Grade, reward: RewardTerms, grade_s: float) -> ScoredOutput:
+def _scored(
+    output: AgentLoopOutput, verdict: Grade, reward: RewardTerms, grade_s: float, outcome: float
+) -> ScoredOutput:
     """The output as verl queues it: token rewards in, typed records out (they are not tensors and stay here)."""
     trajectory: Trajectory = output.extra_fields["trajectory"]
     spans = [(turn.token_start, turn.token_end) for turn in trajectory.turns]
@@ -219,7 +254,12 @@ def _scored(output: AgentLoopOutput, verdict: Grade, reward: RewardTerms, grade_
         token_rewards=torch.as_tensor(encode_rewards(spans, reward, length), dtype=torch.float32),
         extra_fields={
             "reward_extra_info": reward_extra_info(
-                trajectory, verdict, reward, output.extra_fields["timing"], output.extra_fields["sandbox_retries"]
+                trajectory,
+                verdict,
+                reward,
+                output.extra_fields["timing"],
+                output.extra_fields["sandbox_retries"],
+                outcome,
             ),
             "min_global_steps": output.extra_fields["min_global_steps"],
             "max_global_steps": output.extra_fields["max_global_steps"],

@@ -79,13 +79,13 @@ def _demo(options: argparse.Namespace, console: Console) -> int:
     out: Path = options.out.resolve()
     seeds = parse_seeds(options.seeds)
     with explained_disk_errors(out):
-        _make_folder(out)
-        with _alone(out):
+        make_folder(out)
+        with alone(out):
             if options.fresh:
                 _clear(out)
             check_free_space(out, MIN_FREE_BYTES)
             backend = choose_backend(options.sandbox)
-            _prepare(out, backend, options.setup_seconds, console)
+            prepare(out, backend, options.setup_seconds, console)
             try:
                 Runner(out, console).run(plan(out, seeds, backend.name))
             finally:
@@ -106,7 +106,8 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _make_folder(out: Path) -> None:
+def make_folder(out: Path) -> None:
+    """Make the output folder. Raises UserError where that cannot be."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError, PermissionError) as error:
@@ -122,7 +123,7 @@ def _clear(out: Path) -> None:
         shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
 
-def _prepare(out: Path, backend: Backend, setup_s: float, console: Console) -> None:
+def prepare(out: Path, backend: Backend, setup_s: float, console: Console) -> None:
     """Say and keep what is known of the machine; the longest set-up counts, a repeated one takes no time."""
     with suppress(UserError):  # the first run has none
         setup_s = max(setup_s, read_environment(out).setup_s)
@@ -183,7 +184,7 @@ def _raise_on_signals() -> None:
 
 
 @contextmanager
-def _alone(out: Path) -> Iterator[None]:
+def alone(out: Path) -> Iterator[None]:
     """Keep a second demo out of the folder. Raises UserError when there is one."""
     descriptor = os.open(out / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
     try:

@@ -105,7 +105,7 @@ def plan(out: Path, seeds: Sequence[int], backend: str) -> list[Stage]:
     stages = [] if backend == "process" else [_image()]
     stages += [_data(layout), _tiny(layout), _sft(layout)]
     stages.append(_evaluate_sft(layout, backend))
-    stages += [_rl(layout, seed, backend) for seed in seeds]
+    stages += [rl_stage(layout, layout.rl(seed), seed, backend) for seed in seeds]
     return [*stages, _report(layout, seeds)]
 
 
@@ -192,11 +192,14 @@ def _evaluate_sft(layout: Layout, backend: str) -> Stage:
     )
 
 
-def _rl(layout: Layout, seed: int, backend: str) -> Stage:
-    """Training, and in the same run, as a start takes minutes of a small machine, the evaluation of its model."""
-    run, train, test = layout.rl(seed), layout.data / "rl_train.parquet", layout.data / "test.parquet"
+def rl_stage(layout: Layout, run: Path, seed: int, backend: str, overrides: Sequence[str] = ()) -> Stage:
+    """Training, and in the same run, as a start takes minutes of a small machine, the evaluation of its model.
+
+    The stage has the name of its folder `run`; `overrides` are further keys of the configuration.
+    """
+    train, test = layout.data / "rl_train.parquet", layout.data / "test.parquet"
     return Stage(
-        name=f"rl_seed{seed}",
+        name=run.name,
         title=f"reinforcement learning and evaluation, seed {seed}",
         command=_python(
             "codedance_verl.train",
@@ -208,11 +211,12 @@ def _rl(layout: Layout, seed: int, backend: str) -> Stage:
             f"trainer.test_freq={rl_steps()}",
             f"actor_rollout_ref.model.path={layout.sft_model}",
             f"sandbox.backend={backend}",
+            *overrides,
         ),
         inputs=(RECIPE, train, test, layout.sft_model),
         # the checkpoint of the last step: a run that resumed and trained nothing must not pass for a finished one
         outputs=(
-            layout.rl_model(seed) / "config.json",
+            run / "model" / "config.json",
             run / "checkpoints" / f"global_step_{rl_steps()}",
             run / "trajectories" / "val",
         ),

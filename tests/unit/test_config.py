@@ -10,7 +10,11 @@ from omegaconf import OmegaConf
 from codedance_verl.config import compose_config
 from codedance_verl.errors import UserError
 from codedance_verl.reward.config import RewardConfig
+from codedance_verl.reward.monitors import MonitorConfig
+from codedance_verl.reward.presets import PRESETS
 from codedance_verl.rollout.config import EnvironmentConfig
+from codedance_verl.rollout.metrics import FILTER_METRIC
+from codedance_verl.rollout.sampling_config import SamplingConfig
 from codedance_verl.sandbox.config import SandboxConfig
 
 RUN = ["hardware=cpu", "run_dir=/tmp/run", "data.train_files=a.parquet", "data.val_files=b.parquet"]
@@ -21,11 +25,29 @@ def test_the_yaml_defaults_are_the_dataclass_defaults() -> None:
     assert OmegaConf.to_container(config.environment) == asdict(EnvironmentConfig())
     assert OmegaConf.to_container(config.sandbox) == {**asdict(SandboxConfig()), "backend": "docker"}
     assert RewardConfig.from_mapping(config.reward_preset) == RewardConfig()
+    assert MonitorConfig.from_mapping(config.monitors) == MonitorConfig()
+    assert SamplingConfig.from_mapping(config.sampling) == SamplingConfig()
 
 
 def test_the_estimator_gets_the_reward_constants() -> None:
     config = compose_config("train", [*RUN, "reward_preset.turn_weight=0.5"])
     assert config.algorithm.codedance.turn_weight == 0.5
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_is_chosen_by_its_name(name: str) -> None:
+    config = compose_config("train", [*RUN, f"reward_preset={name}"])
+    assert RewardConfig.from_mapping(config.reward_preset) == PRESETS[name]
+
+
+def test_the_demo_keeps_the_published_reward_unless_told_otherwise() -> None:
+    assert compose_config("train", [*RUN, "recipe=cpu_demo"]).reward_preset.preset == "paper"
+    assert compose_config("train", [*RUN, "recipe=cpu_demo", "reward_preset=gtpo"]).reward_preset.preset == "gtpo"
+
+
+def test_groups_are_filtered_by_the_outcome_of_what_counts() -> None:
+    filtered = compose_config("train", RUN).algorithm.filter_groups
+    assert (filtered.enable, filtered.metric) == (False, FILTER_METRIC)
 
 
 @pytest.mark.parametrize("recipe", [[], ["recipe=cpu_demo"]])

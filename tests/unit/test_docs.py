@@ -56,7 +56,7 @@ def test_a_documented_command_is_understood(words: list[str]) -> None:
 
 
 def _assert_cli_knows(arguments: list[str]) -> None:
-    depth = 2 if arguments[0] in {"sandbox", "data"} else 1
+    depth = 2 if arguments[0] in {"sandbox", "data", "reward"} else 1
     application = typer.main.get_command(build_app(arguments))
     shown = CliRunner().invoke(application, [*arguments[:depth], "--help"], env={"COLUMNS": "200"})
     assert shown.exit_code == 0, shown.output

@@ -32,20 +32,19 @@ def test_a_run_within_its_bounds_is_left_alone(tmp_path: Path) -> None:
     assert signal.getsignal(signal.SIGUSR1) is before
 
 
-def test_a_worker_can_end_the_run_with_a_reason_and_the_first_one_stays(tmp_path: Path) -> None:
+def test_a_process_of_the_run_can_ask_for_its_end(tmp_path: Path) -> None:
     def run() -> None:
-        request_stop(tmp_path, "all is lost")
-        request_stop(tmp_path, "and this too")
-        time.sleep(20)
+        with guarded(tmp_path, None, 0, 0.2):
+            request_stop(tmp_path, "tool use has collapsed")
+            request_stop(tmp_path, "later, and for another reason")
+            time.sleep(20)
 
-    with (
-        pytest.raises(UserError, match="stopped by a worker: all is lost; start it again"),
-        guarded(tmp_path, 9, 0, 0.01),
-    ):
+    with pytest.raises(UserError, match=r"^tool use has collapsed$"):
         run()
 
 
-def test_a_run_that_is_started_again_is_not_stopped_by_what_stopped_it_before(tmp_path: Path) -> None:
-    request_stop(tmp_path, "all was lost")
-    with guarded(tmp_path, 60.0, 0, 0.01):
+def test_a_request_of_an_earlier_run_is_forgotten(tmp_path: Path) -> None:
+    request_stop(tmp_path, "long ago")
+    with guarded(tmp_path, None, 0, 0.01):
         time.sleep(0.05)
+    assert list(tmp_path.iterdir()) == []

@@ -130,3 +130,21 @@ def test_an_impossible_seed_is_named_with_its_range(seed: str, tmp_path: Path) -
     train = _write(tmp_path / "train.parquet", [_row(0)])
     with pytest.raises(UserError, match=rf"seed='?{seed}'?: must be a whole number from 0 to"):
         check(_config(tmp_path, train, f"seed={seed}"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["monitors.window=1"], r"monitors\.window=1: must be"),
+        (["sampling.oversample=2"], r"sampling\.oversample=2: needs sampling\.keep=on_correct"),
+        (
+            ["algorithm.filter_groups.enable=true", "algorithm.filter_groups.metric=accuracy"],
+            r"algorithm\.filter_groups\.metric=accuracy: must be one of outcome, reward",
+        ),
+        (["algorithm.adv_estimator=gae", "reward_preset=gtpo"], r"adv_estimator=gae: .*needs codedance_grpo"),
+    ],
+)
+def test_settings_that_would_end_a_run_later_are_named_now(overrides: list[str], told: str, tmp_path: Path) -> None:
+    train = _write(tmp_path / "train.parquet", [_row(0)])
+    with pytest.raises(UserError, match=told):
+        check(_config(tmp_path, train, *overrides))

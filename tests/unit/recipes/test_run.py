@@ -95,14 +95,14 @@ def test_without_an_engine_auto_falls_back_and_says_why(monkeypatch: pytest.Monk
     with pytest.raises(UserError, match="no Docker engine answers"):
         choose_backend("docker")
     stream = io.StringIO()
-    run._prepare(tmp_path, backend, 0.0, Console(stream))
+    run.prepare(tmp_path, backend, 0.0, Console(stream))
     assert "NOTICE: no containers." in stream.getvalue() and "no Docker engine answers" in stream.getvalue()
     assert "no security boundary" in read_environment(tmp_path).notes[1]
 
 
 def test_the_longest_set_up_counts(tmp_path: Path) -> None:
     for seconds in (300.0, 0.0, 2.0):
-        run._prepare(tmp_path, Backend("docker"), seconds, Console(io.StringIO()))
+        run.prepare(tmp_path, Backend("docker"), seconds, Console(io.StringIO()))
     assert read_environment(tmp_path).setup_s == 300.0
 
 

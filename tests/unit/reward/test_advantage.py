@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +12,8 @@ from codedance_verl.errors import UserError
 from codedance_verl.reward.advantage import check_algorithm, token_advantages, turn_z_scores
 from codedance_verl.reward.config import RewardConfig
 from codedance_verl.reward.encoding import encode_rewards
+from codedance_verl.reward.presets import PAPER
 from codedance_verl.types import RewardTerms
-
-PAPER = RewardConfig()
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,9 @@ def batch(rows: list[Row], length: int) -> tuple[npt.NDArray[np.float32], npt.ND
     return rewards, mask, [row.group for row in rows]
 
 
-def reference(rows: list[Row], length: int, config: RewardConfig, divide_by_std: bool) -> npt.NDArray[np.float64]:
+def batch_z_reference(
+    rows: list[Row], length: int, config: RewardConfig, divide_by_std: bool
+) -> npt.NDArray[np.float64]:
     """The formulas, one number at a time."""
     scores: dict[str, list[float]] = defaultdict(list)
     returns: list[list[float]] = []
@@ -84,10 +85,10 @@ def random_rows(rng: np.random.Generator, groups: int, size: int, max_turns: int
 @pytest.mark.parametrize("divide_by_std", [True, False])
 def test_agrees_with_a_slow_reference_on_ragged_batches(seed: int, divide_by_std: bool) -> None:
     rows, length = random_rows(np.random.default_rng(seed), groups=6, size=5, max_turns=6)
-    config = RewardConfig(turn_discount=0.3 if seed % 2 else 0.2, turn_weight=0.7 if seed % 3 else 0.2)
+    config = replace(PAPER, turn_discount=0.3 if seed % 2 else 0.2, turn_weight=0.7 if seed % 3 else 0.2)
     got = token_advantages(*batch(rows, length), config, divide_by_std=divide_by_std)
     assert got.dtype == np.float32
-    np.testing.assert_allclose(got, reference(rows, length, config, divide_by_std), atol=1e-5)
+    np.testing.assert_allclose(got, batch_z_reference(rows, length, config, divide_by_std), atol=1e-5)
 
 
 def test_discounted_turn_returns_worked_by_hand() -> None:

@@ -5,23 +5,59 @@ from pathlib import Path
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
 from codedance_verl.errors import UserError
-from codedance_verl.reward.config import PRESETS, RewardConfig
+from codedance_verl.reward.config import RewardConfig, Weights, weights_of
 from codedance_verl.reward.difficulty import DifficultyForm
+from codedance_verl.reward.presets import PRESETS
+from codedance_verl.types import FinishReason
 
 CONF = Path(__file__).resolve().parents[3] / "conf" / "reward"
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_the_file_of_a_preset_holds_every_constant_of_it(name: str) -> None:
-    values = yaml.safe_load((CONF / f"{name}.yaml").read_text())
-    assert values == asdict(PRESETS[name])
+    values, own = yaml.safe_load((CONF / f"{name}.yaml").read_text()), asdict(PRESETS[name])
+    assert values == {key: list(value) if isinstance(value, tuple) else value for key, value in own.items()}
     assert RewardConfig.from_mapping(values) == PRESETS[name]
 
 
 def test_every_file_is_a_preset() -> None:
-    assert {path.stem for path in CONF.glob("*.yaml")} == set(PRESETS)
+    for folder in (CONF, CONF.parent / "reward_preset"):
+        assert {path.stem for path in folder.glob("*.yaml")} == set(PRESETS)
+
+
+def test_robust_is_the_default() -> None:
+    assert RewardConfig.from_mapping({}) == RewardConfig() == PRESETS["robust"]
+
+
+def test_lists_are_read_as_the_tree_has_them() -> None:
+    values = OmegaConf.create({"mask_finishes": ["turn_limit"], "math_sources": ["Geo"]})
+    config = RewardConfig.from_mapping(values)
+    assert (config.mask_finishes, config.math_sources) == ((FinishReason.TURN_LIMIT,), ("Geo",))
+
+
+def test_mathematics_is_known_by_its_source() -> None:
+    release = PRESETS["release"]
+    assert weights_of(release, "ThinkLite_eureka") == Weights(1.2, 0.4, 2.0, 1.0)
+    assert weights_of(release, "MathVision") == Weights(1.2, 0.4, 2.0, 1.0)
+    assert weights_of(release, "chart") == Weights(1.0, 0.2, 1.5, 0.5)
+    assert weights_of(PRESETS["paper"], "math") == Weights(1.0, 0.2, 1.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"recovered_turn": 0.6}, r"reward_preset\.recovered_turn=0\.6: must be at most 0\.5"),
+        ({"easy_cost": 4}, r"reward_preset\.accuracy_weight=1\.0: must be more than 1\.3"),
+        ({"math_sources": ["math"], "math_accuracy_weight": 0.5}, r"reward_preset\.math_accuracy_weight=0\.5: must be"),
+    ],
+)
+def test_a_wrong_answer_may_not_outrank_a_right_one_nor_failing_pay(values: dict[str, object], told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        RewardConfig.from_mapping(values)
+    RewardConfig.from_mapping({**values, "preset": "paper", "recovered_turn": 0.0})
 
 
 def test_values_replace_those_of_the_preset() -> None:
@@ -42,7 +78,12 @@ def test_values_replace_those_of_the_preset() -> None:
         ("max_answer_chars", 0, "reward_preset.max_answer_chars=0: must be a number from 1"),
         ("max_answer_chars", 1.5, "reward_preset.max_answer_chars=1.5: must be a whole number"),
         ("difficulty_form", "cosine", "reward_preset.difficulty_form=cosine: must be one of sigmoid, tanh"),
-        ("preset", "best", "reward_preset.preset=best: must be one of paper"),
+        ("tool_term", "all", "reward_preset.tool_term=all: must be one of none, share, adaptive, per_call, gated"),
+        ("turn_credit", 1, "reward_preset.turn_credit=1: must be one of none, batch_z, fixed, returns"),
+        ("mask_finishes", ["answer"], "reward_preset.mask_finishes=answer: must be among no_action, turn_limit"),
+        ("mask_finishes", "length", "reward_preset.mask_finishes=length: must be a list of texts"),
+        ("math_sources", [1], "reward_preset.math_sources=[1]: must be a list of texts"),
+        ("preset", "best", "reward_preset.preset=best: must be one of robust, paper, release"),
         ("gama", 4, "reward_preset.gama: unknown key; known are preset, difficulty_form, gamma"),
     ],
 )

@@ -50,11 +50,22 @@ def test_decoding_gives_back_what_was_encoded_on_a_ragged_batch() -> None:
     assert decoded.score.tolist() == pytest.approx([1.25, -0.2, 0.0, 0.0])
     assert decoded.turn_reward.tolist() == [[-0.5, 0, 0], [0, 0, 0], [-0.5, 0, 0], [0, 0, 0]]
     assert decoded.turn_count.tolist() == [3, 1, 2, 0]
-    assert decoded.turn_of_token[0].tolist() == [0, 0, -1, 1, 1, 1, -1, -1, 2, -1]
-    assert (decoded.turn_of_token[3] == -1).all()
+    on_tokens = decoded.on_tokens(np.array([[1, 2, 3]] * 4))
+    assert on_tokens.dtype == np.float32
+    assert on_tokens[0].tolist() == [1, 1, 0, 2, 2, 2, 0, 0, 3, 0]
+    assert on_tokens[2].tolist() == [1, 1, 1, 1, 0, 2, 2, 2, 2, 2]
+    assert not on_tokens[3].any()
 
 
 def test_decoding_a_batch_without_any_turn() -> None:
     decoded = decode_rewards(np.zeros((2, 3)), np.zeros((2, 3), np.int64))
     assert decoded.turn_count.tolist() == [0, 0]
     assert decoded.turn_reward.shape == (2, 1)
+    assert not decoded.on_tokens(np.ones((2, 1))).any()
+
+
+def test_a_turn_that_fills_its_row_ends_there() -> None:
+    decoded = decode_rewards(np.array([[0, 0, 1.5], [0, 0, 0.5]]), np.ones((2, 3), np.int64))
+    assert decoded.turn_count.tolist() == [1, 1]
+    assert decoded.score.tolist() == [1.5, 0.5]
+    assert decoded.on_tokens(np.array([[1], [2]])).tolist() == [[1, 1, 1], [2, 2, 2]]

@@ -106,6 +106,7 @@ class Script:
     family: str = "qwen2_5_vl"
     response_length: int = 2_000
     environment: dict[str, Any] = field(default_factory=dict)
+    sampling: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -172,6 +173,7 @@ def loop_of(script: Script, model: Any) -> CodeDanceAgentLoop:
     config = OmegaConf.create(
         {
             "environment": {"instructions": False, "sandbox_retries": 0, **script.environment},
+            "sampling": script.sampling,
             "sandbox": {},
             "actor_rollout_ref": {"rollout": {"prompt_length": 4_096, "response_length": script.response_length}},
             "data": {},

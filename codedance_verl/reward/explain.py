@@ -1,0 +1,83 @@
+"""Grades and scores rollouts from a file and says what each of them gets, term by term."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from codedance_verl.grading import grade
+from codedance_verl.reward.advantage import turn_advantages
+from codedance_verl.reward.config import RewardConfig
+from codedance_verl.reward.encoding import decode_rewards, encode_rewards
+from codedance_verl.reward.rollout_lines import RolloutLine
+from codedance_verl.reward.terms import score_group
+from codedance_verl.types import Grade, RewardTerms
+
+
+@dataclass(frozen=True)
+class Explained:
+    """One rollout with its verdict, its terms and the advantage of each of its turns."""
+
+    line: RolloutLine
+    grade: Grade
+    terms: RewardTerms
+    turn_advantage: tuple[float, ...]
+
+    def as_record(self) -> dict[str, Any]:
+        """The line as it was, with what was found added to it."""
+        terms = self.terms
+        return {
+            **self.line.record,
+            "accuracy": terms.accuracy,
+            "format": terms.format,
+            "difficulty": terms.difficulty,
+            "sequence_reward": terms.sequence,
+            "turn_rewards": list(terms.turns),
+            "score": terms.score,
+            "turn_advantage": list(self.turn_advantage),
+            "masked": terms.masked,
+            "verdict": self.grade.verdict.value,
+            "rung": self.grade.rung,
+        }
+
+
+def explain(lines: Sequence[RolloutLine], config: RewardConfig) -> list[Explained]:
+    """Score the rollouts as one training batch; the result is in the order of the lines.
+
+    Answers are graded by the rungs that need no judge.
+    """
+    grades = [grade(line.trajectory.answer, line.trajectory.ground_truth) for line in lines]
+    terms: list[RewardTerms | None] = [None] * len(lines)
+    members: dict[str, list[int]] = {}
+    for index, line in enumerate(lines):
+        members.setdefault(line.group, []).append(index)
+    for group in members.values():
+        scored = score_group([lines[k].trajectory for k in group], [grades[k] for k in group], config)
+        for index, found in zip(group, scored, strict=True):
+            terms[index] = found
+    known = [found for found in terms if found is not None]
+    advantages = _turn_advantages(lines, known, config)
+    return [Explained(*item) for item in zip(lines, grades, known, advantages, strict=True)]
+
+
+def _turn_advantages(
+    lines: Sequence[RolloutLine], terms: Sequence[RewardTerms], config: RewardConfig
+) -> list[tuple[float, ...]]:
+    """What the estimator gives, for turns of one token each; zeros for a masked rollout."""
+    spans = [[(turn.token_start, turn.token_end) for turn in line.trajectory.turns] for line in lines]
+    length = max(span[-1][1] for span in spans)
+    rewards = np.zeros((len(lines), length), np.float32)
+    mask = np.zeros((len(lines), length), np.int64)
+    for row, (own, found) in enumerate(zip(spans, terms, strict=True)):
+        rewards[row] = encode_rewards(own, found, length)
+        mask[row, [start for start, _ in own]] = not found.masked
+    per_turn = turn_advantages(
+        decode_rewards(rewards, mask), [line.group for line in lines], config, divide_by_std=True
+    )
+    return [
+        tuple(0.0 if found.masked else float(value) for value in per_turn[row, : len(found.turns)])
+        for row, found in enumerate(terms)
+    ]

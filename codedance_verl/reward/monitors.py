@@ -1,0 +1,220 @@
+"""Watches tool use for signs of a collapse: rates over windows of rollouts, with warnings and an optional stop."""
+
+from __future__ import annotations
+
+import ast
+import functools
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from codedance_verl.errors import UserError
+from codedance_verl.reward.calls import CallKind, call_kinds, count
+from codedance_verl.types import FinishReason, Trajectory
+
+CUT_OFF = (FinishReason.LENGTH, FinishReason.TIME_LIMIT, FinishReason.TURN_LIMIT)
+_WINDOW = (8, 1_000_000)
+_STOP_AFTER = (1, 1_000)
+_NAMES_OF_RESULTS = ("answer", "result", "final", "ans", "output")
+
+
+@dataclass(frozen=True)
+class MonitorConfig:
+    """Bounds of the rates (`conf/monitors.yaml`).
+
+    Attributes:
+        window: rollouts of a window, 8 to 1,000,000.
+        min_tool_rate, max_tool_rate: share of rollouts with a call, 0 to 1.
+        max_failed, max_invalid, max_idle, max_repeated: share of calls of that kind, 0 to 1.
+        max_answer_in_code: share of rollouts whose code has the answer written into it, 0 to 1.
+        max_cut_off: share of rollouts that ended at a limit, 0 to 1.
+        stop_after: windows in a row out of a bound after which the run ends, 1 to 1000; None only warns.
+    """
+
+    window: int = 256
+    min_tool_rate: float = 0.01
+    max_tool_rate: float = 1.0
+    max_failed: float = 0.5
+    max_invalid: float = 0.2
+    max_idle: float = 0.2
+    max_repeated: float = 0.2
+    max_answer_in_code: float = 0.3
+    max_cut_off: float = 0.3
+    stop_after: int | None = None
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> MonitorConfig:
+        """Build from a config node.
+
+        Raises:
+            UserError: names the dotted key, the value seen and what is allowed.
+        """
+        known = [field.name for field in fields(cls)]
+        for key, value in values.items():
+            if key not in known:
+                raise UserError(f"monitors.{key}: unknown key; known are {', '.join(known)}")
+            if key == "window":
+                _check_whole(value, _WINDOW, key)
+            elif key == "stop_after":
+                if value is not None:
+                    _check_whole(value, _STOP_AFTER, key)
+            elif isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+                raise UserError(f"monitors.{key}={value}: must be a number from 0 to 1")
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A rate out of bounds: its name, its value, the bound, and for how many windows in a row."""
+
+    name: str
+    rate: float
+    bound: float
+    windows: int
+
+    def __str__(self) -> str:
+        side = "below" if self.rate < self.bound else "above"
+        for_long = f" for {self.windows} windows" if self.windows > 1 else ""
+        return f"{self.name} is {self.rate:.1%}, {side} its bound of {self.bound:.1%}{for_long}: {_ADVICE[self.name]}"
+
+
+_ADVICE = {
+    "tool_rate": "tool use collapses or is forced; look at some rollouts, and at the tool term of the reward",
+    "failed": "most code fails; look at the tracebacks, and at failed_turn",
+    "invalid": "calls cannot be read; look at environment.format and at invalid_turn",
+    "idle": "calls do nothing; the tool term pays for them, or idle_turn is too mild",
+    "repeated": "the same code is run again; idle_turn is too mild",
+    "answer_in_code": "code prints an answer that it did not compute",
+    "cut_off": "rollouts end at a limit; raise data.max_response_length or environment.max_turns, or look at loops",
+}
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Rates of a window: `tool_rate`, `answer_in_code`, `cut_off` per rollout; the others per call, 0 without one."""
+
+    tool_rate: float
+    failed: float
+    invalid: float
+    idle: float
+    repeated: float
+    answer_in_code: float
+    cut_off: float
+
+
+class CollapseMonitor:
+    """Counts rollouts; every full window is held against the bounds."""
+
+    def __init__(self, config: MonitorConfig) -> None:
+        self._config = config
+        self._counts: Counter[str] = Counter()
+        self._in_a_row: Counter[str] = Counter()
+        self.rates: Rates | None = None
+        """Of the last full window."""
+
+    def add(self, trajectories: Sequence[Trajectory]) -> list[Finding]:
+        """Count rollouts, those that infrastructure ended left out; returns what a full window shows."""
+        for trajectory in trajectories:
+            if trajectory.finish is not FinishReason.INFRASTRUCTURE:
+                self._counts.update(signs(trajectory))
+        if self._counts["rollouts"] < self._config.window:
+            return []
+        self.rates = rates_of(self._counts)
+        self._counts.clear()
+        return self._findings(self.rates)
+
+    @property
+    def stop_after(self) -> int | None:
+        return self._config.stop_after
+
+    def must_stop(self, findings: Sequence[Finding]) -> bool:
+        """Whether one of them has lasted for `stop_after` windows."""
+        limit = self._config.stop_after
+        return limit is not None and any(finding.windows >= limit for finding in findings)
+
+    def _findings(self, rates: Rates) -> list[Finding]:
+        config, found = self._config, []
+        bounds = {field.name: (0.0, getattr(config, f"max_{field.name}")) for field in fields(rates)}
+        bounds["tool_rate"] = (config.min_tool_rate, config.max_tool_rate)
+        for name, (low, high) in bounds.items():
+            rate = getattr(rates, name)
+            if low <= rate <= high:
+                self._in_a_row[name] = 0
+            else:
+                self._in_a_row[name] += 1
+                found.append(Finding(name, rate, low if rate < low else high, self._in_a_row[name]))
+        return found
+
+
+def signs(trajectory: Trajectory) -> dict[str, int]:
+    """What one rollout adds to the counts of its window."""
+    kinds = call_kinds(trajectory)
+    made = count(kinds)
+    return {
+        "rollouts": 1,
+        "with_calls": int(made > 0),
+        "calls": made,
+        **{kind.value: count(kinds, kind) for kind in CallKind},
+        "answer_in_code": int(answer_in_code(trajectory)),
+        "cut_off": int(trajectory.finish in CUT_OFF),
+    }
+
+
+def rates_of(counts: Mapping[str, int]) -> Rates:
+    """The rates of summed `signs`."""
+    rollouts, calls = max(counts["rollouts"], 1), max(counts["calls"], 1)
+    return Rates(
+        tool_rate=counts["with_calls"] / rollouts,
+        failed=counts["failed"] / calls,
+        invalid=counts["invalid"] / calls,
+        idle=counts["idle"] / calls,
+        repeated=counts["repeated"] / calls,
+        answer_in_code=counts["answer_in_code"] / rollouts,
+        cut_off=counts["cut_off"] / rollouts,
+    )
+
+
+def answer_in_code(trajectory: Trajectory) -> bool:
+    """True where code shows or names a constant as its result that is the final answer: it was not computed.
+
+    A constant is shown by `print`, by a bare expression, or named by an assignment to `answer`, `result` and the like.
+    """
+    answer = (trajectory.answer or "").strip().casefold()
+    return bool(answer) and any(
+        turn.code is not None and turn.execution is not None and answer in shown_constants(turn.code)
+        for turn in trajectory.turns
+    )
+
+
+@functools.lru_cache(maxsize=4096)
+def shown_constants(code: str) -> frozenset[str]:
+    """Constants that the code prints, displays or names as its result, as text in lower case."""
+    try:
+        tree = ast.parse(code)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return frozenset()
+    return frozenset(
+        str(value.value).strip().casefold()
+        for node in ast.walk(tree)
+        for value in _shown(node)
+        if isinstance(value, ast.Constant)
+    )
+
+
+def _shown(node: ast.AST) -> Sequence[ast.expr]:
+    match node:
+        case ast.Call(func=ast.Name(id="print" | "display"), args=arguments):
+            return arguments
+        case ast.Expr(value=value):
+            return [value]
+        case ast.Assign(targets=[ast.Name(id=name)], value=value) if name.casefold().startswith(_NAMES_OF_RESULTS):
+            return [value]
+        case _:
+            return []
+
+
+def _check_whole(value: object, bounds: tuple[int, int], key: str) -> None:
+    low, high = bounds
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise UserError(f"monitors.{key}={value}: must be a whole number from {low} to {high}")

@@ -1,0 +1,59 @@
+"""What is compared: one name and its keys of the configuration each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from codedance_verl.errors import UserError
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A method: its name, what it is in a few words, and what it changes in the configuration of the demo."""
+
+    name: str
+    title: str
+    overrides: tuple[str, ...]
+
+
+VARIANTS: tuple[Variant, ...] = (
+    Variant("outcome", "accuracy and format", ("reward_preset=outcome",)),
+    Variant("per_call_bonus", "+ a bonus per call", ("reward_preset=per_call_bonus",)),
+    Variant("paper", "CodeDance, as published", ("reward_preset=paper",)),
+    Variant("release", "CodeDance, published code", ("reward_preset=release",)),
+    Variant("robust", "this project's default", ("reward_preset=robust",)),
+    Variant("gtpo", "turn-level returns (GTPO)", ("reward_preset=gtpo",)),
+    Variant("gated", "gated rewards (G-RA)", ("reward_preset=gated",)),
+    Variant(
+        "roc",
+        "resample on correct (GRPO-RoC)",
+        # 8 rollouts are drawn as everywhere, and 4 of them are kept
+        ("reward_preset=outcome", "sampling.keep=on_correct", "sampling.oversample=2", "actor_rollout_ref.rollout.n=4"),
+    ),
+    Variant(
+        "ats",
+        "code at temperature 0 (GRPO-ATS)",
+        ("reward_preset=outcome", "sampling.code_temperature=0"),
+    ),
+)
+BASELINE, OURS = "outcome", "robust"
+
+
+def chosen(text: str) -> tuple[Variant, ...]:
+    """The variants named in "a,b", in the order of `VARIANTS`; all for "all". Raises UserError for an unknown name."""
+    known = [variant.name for variant in VARIANTS]
+    names = known if text == "all" else [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in known:
+            raise UserError(f"--variants {text}: {name!r} is none of {', '.join(known)}")
+    return tuple(variant for variant in VARIANTS if variant.name in names)
+
+
+def run_name(variant: str, seed: int) -> str:
+    """Name of the stage and of the folder of one run."""
+    return f"{variant}_seed{seed}"
+
+
+def names_of(variants: Sequence[Variant]) -> str:
+    return ",".join(variant.name for variant in variants)

@@ -1,0 +1,198 @@
+"""`codedance reward explain`: what comes out, and what is said of a line that is no rollout."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from codedance_verl.cli import main
+from codedance_verl.reward.explain import explain
+from codedance_verl.reward.presets import PRESETS, ROBUST
+from codedance_verl.reward.rollout_lines import read_rollouts
+from tests.unit.evaluation.logs import line as log_line
+from tests.unit.evaluation.logs import write_log
+
+CALL = "<think>look</think>\n<code>\n```python\nprint(1)\n```\n</code>"
+JSON_CALL = '<tool_call>\n{"name": "execute_python_code", "arguments": {"code": "print(1)"}}\n</tool_call>'
+OK = {"status": "ok", "stdout": "1\n", "images": []}
+ERROR = {"status": "error", "stdout": "", "images": []}
+ADDED = {
+    "accuracy",
+    "format",
+    "difficulty",
+    "sequence_reward",
+    "turn_rewards",
+    "score",
+    "turn_advantage",
+    "masked",
+    "verdict",
+    "rung",
+}
+
+
+def line(group: Any, answer: str, *executions: Any, finish: str = "answer", text: str = CALL) -> dict[str, Any]:
+    turns = [{"text": text, "execution": execution} for execution in executions]
+    return {
+        "group": group,
+        "data_source": "test",
+        "question": "How many?",
+        "ground_truth": "3",
+        "turns": [*turns, {"text": f"<answer>{answer}</answer>", "execution": None}],
+        "finish": finish,
+        "note": "kept \N{GREEK SMALL LETTER MU}",
+    }
+
+
+GROUP = [line("a", "3", OK), line("a", "4", ERROR, OK), line("b", "3"), line("a", "3"), line("b", "3", OK)]
+
+
+def write(folder: Path, *lines: dict[str, Any] | str) -> Path:
+    path = folder / "rollouts.jsonl"
+    path.write_text("".join((item if isinstance(item, str) else json.dumps(item)) + "\n" for item in lines))
+    return path
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> list[dict[str, Any]]:
+    with pytest.raises(SystemExit) as ended:
+        main(["reward", "explain", *map(str, arguments)])
+    assert ended.value.code == 0
+    return [json.loads(item) for item in capsys.readouterr().out.splitlines()]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_same_lines_come_out_with_their_terms(
+    preset: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = run(capsys, "--preset", preset, write(tmp_path, *GROUP))
+    assert len(out) == len(GROUP)
+    for given, got in zip(GROUP, out, strict=True):
+        assert {key: got[key] for key in given} == given
+        assert set(got) == set(given) | ADDED
+        assert len(got["turn_rewards"]) == len(got["turn_advantage"]) == len(given["turns"])
+    assert [got["accuracy"] for got in out] == [1, 0, 1, 1, 1]
+    assert out[0]["difficulty"] == out[1]["difficulty"] == out[3]["difficulty"] > out[2]["difficulty"]
+
+
+def test_numbers_of_the_default_preset(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = run(capsys, write(tmp_path, *GROUP))
+    d = ROBUST.difficulty_form
+    assert d == "tanh" and out[0]["difficulty"] == pytest.approx(0.0085, abs=1e-3)
+    assert out[0]["sequence_reward"] == pytest.approx(0.5 * out[0]["difficulty"] * 0.8)
+    assert out[1]["turn_rewards"] == [-0.5, 0.2, 0.0]
+    assert out[1]["turn_advantage"][0] == pytest.approx(out[1]["turn_advantage"][2] - 0.5, abs=1e-6)
+    assert out[2]["score"] == 1 > out[4]["score"]
+
+
+def test_constants_can_be_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path, *GROUP)
+    sigmoid = run(capsys, "--preset", "paper", path)
+    tanh = run(capsys, "--preset", "paper", "--set", "difficulty_form=tanh", "--set", "delta=0.3", path)
+    assert sigmoid[2]["difficulty"] == pytest.approx(-0.0808, abs=1e-4)
+    assert tanh[2]["difficulty"] == pytest.approx(-0.2820, abs=1e-4)
+
+
+def test_masked_lines_have_zeros(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cut = line("a", "3", OK, finish="length")
+    lost = line("a", "3", OK, finish="infrastructure")
+    open_question = {**line("a", "3"), "ground_truth": " "}
+    out = run(capsys, write(tmp_path, *GROUP[:2], cut, lost, open_question))
+    for got in out[2:]:
+        assert got["masked"] and got["score"] == 0 and not any(got["turn_advantage"])
+    assert [got["score"] for got in out[:2]] == [got["score"] for got in run(capsys, write(tmp_path, *GROUP[:2]))]
+
+
+def test_groups_may_be_numbers_and_calls_of_any_format(tmp_path: Path) -> None:
+    path = write(tmp_path, line(7, "3", OK, text=JSON_CALL), "", line(7, "4"), {**line(8, "3"), "format": "fence"})
+    lines = read_rollouts(path)
+    assert [(item.number, item.group, item.trajectory.format) for item in lines] == [
+        (1, "7", "tool_call"),
+        (3, "7", "code"),
+        (4, "8", "fence"),
+    ]
+    assert lines[0].trajectory.turns[0].code == "print(1)"
+    assert explain(lines, ROBUST)[0].terms.sequence > 0
+
+
+def test_a_trajectory_log_can_be_read(tmp_path: Path) -> None:
+    (path,) = write_log(tmp_path, [log_line("q0"), log_line("q0", calls=("error", "ok"), answer="4")])
+    right, wrong = explain(read_rollouts(path), ROBUST)
+    assert (right.terms.accuracy, wrong.terms.accuracy) == (1, 0)
+    assert right.terms.turns == (0, 0) and wrong.terms.turns == (-0.5, 0.2, 0)
+    assert right.line.trajectory.record_id == "q0"
+
+
+def without(key: str) -> dict[str, Any]:
+    return {name: value for name, value in line("a", "3").items() if name != key}
+
+
+BAD: list[tuple[Any, str]] = [
+    ("{", "it is no JSON"),
+    ("[1]", "it is a list, not an object"),
+    ('{"group": NaN}', "NaN is no JSON number"),
+    ("[" * 100_000, "it is no JSON"),
+    *[(without(key), f"{key} is missing") for key in ("group", "data_source", "question", "ground_truth", "finish")],
+    (without("turns"), "turns is missing"),
+    ({**line("a", "3"), "turns": []}, "turns has 0 items"),
+    ({**line("a", "3"), "turns": ["x"]}, "turns[0] is a text, not an object"),
+    ({**line("a", "3"), "turns": [{"text": 3, "execution": None}]}, "turns[0].text is a whole number, not a text"),
+    ({**line("a", "3"), "turns": [{"text": "x"}]}, "turns[0].execution is missing"),
+    (line("a", "3", {"status": "fine", "stdout": ""}), "turns[0].execution.status 'fine' is none of ok, no_output"),
+    (line("a", "3", {"stdout": ""}), "turns[0].execution.status is missing"),
+    (line("a", "3", "ok"), "turns[0].execution is a text, not an object or null"),
+    (line("a", "3", finish="done"), "finish 'done' is none of answer, no_action, turn_limit"),
+    (line(True, "3"), "group is true or false, not a text or a whole number"),
+    (line(None, "3"), "group is null"),
+    ({**line("a", "3"), "format": "xml"}, "format 'xml' is none of code, tool_call, fence"),
+]
+
+
+@pytest.mark.parametrize(("bad", "told"), BAD, ids=[told[:40] for _, told in BAD])
+def test_a_bad_line_is_named_with_its_file(
+    bad: Any, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path, GROUP[0], bad)
+    with pytest.raises(SystemExit) as ended:
+        main(["reward", "explain", str(path)])
+    captured = capsys.readouterr()
+    assert ended.value.code == 2 and captured.out == ""
+    assert captured.err.startswith(f"error: {path}:2: not a rollout: ") and told in captured.err
+    assert captured.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--preset", "best"], "--preset best: must be one of robust, paper"),
+        (["--set", "gamma"], "--set gamma: must be KEY=VALUE"),
+        (["--set", "gamma=0"], "reward_preset.gamma=0: must be a number from 0.01 to 100"),
+        (["--set", "gama=1"], "reward_preset.gama: unknown key"),
+        (["--plot", "x.png", "--group", "z"], "--group z: no such group in the file; there are a, b"),
+        (["--plot", "/nonexistent/x.png"], "--plot /nonexistent/x.png: cannot be written"),
+    ],
+)
+def test_bad_options_are_named(
+    arguments: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["reward", "explain", str(write(tmp_path, *GROUP)), *arguments])
+    assert ended.value.code == 2
+    assert f"error: {told}" in capsys.readouterr().err
+
+
+def test_files_that_hold_nothing_or_are_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path, told in ((write(tmp_path, ""), "holds no rollout"), (tmp_path / "none", "cannot be read (No such file")):
+        with pytest.raises(SystemExit) as ended:
+            main(["reward", "explain", str(path)])
+        assert ended.value.code == 2 and told in capsys.readouterr().err
+
+
+def test_the_plot_is_a_png(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture = tmp_path / "group.png"
+    cut = line("b", "3", OK, finish="length")
+    run(capsys, write(tmp_path, *GROUP, cut), "--plot", picture, "--group", "b")
+    with Image.open(picture) as image:
+        assert image.format == "PNG" and image.width > 1000

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from codedance_verl.errors import UserError
+from codedance_verl.reward.monitors import CollapseMonitor, MonitorConfig, answer_in_code, shown_constants
+from codedance_verl.types import FinishReason, Trajectory
+from tests.unit.reward.rollouts import trajectory
+
+WINDOW = MonitorConfig(window=8)
+GOOD = trajectory("ok", codes=("x = count(input_image)",))
+
+
+def names(rollouts: list[Trajectory], config: MonitorConfig = WINDOW) -> list[str]:
+    return [finding.name for finding in CollapseMonitor(config).add(rollouts)]
+
+
+def test_healthy_rollouts_raise_no_finding() -> None:
+    assert names([GOOD] * 7 + [trajectory()]) == []
+
+
+@pytest.mark.parametrize(
+    ("rollout", "sign"),
+    [
+        (trajectory(), "tool_rate"),
+        (trajectory("error", codes=("f()",)), "failed"),
+        (trajectory("rejected"), "invalid"),
+        (trajectory("ok", codes=("# nothing",)), "idle"),
+        (trajectory("ok", "ok", codes=("f()", "f()")), "repeated"),
+        (trajectory("ok", codes=("print('3')",)), "answer_in_code"),
+        (trajectory("ok", codes=("f()",), answer=None, finish=FinishReason.TURN_LIMIT), "cut_off"),
+    ],
+)
+def test_each_sign_of_a_collapse_is_found(rollout: Trajectory, sign: str) -> None:
+    assert names([rollout] * 8) == [sign]
+
+
+def test_tool_use_that_is_forced_is_found_where_a_bound_is_set() -> None:
+    (finding,) = CollapseMonitor(replace(WINDOW, max_tool_rate=0.9)).add([GOOD] * 8)
+    assert str(finding).startswith("tool_rate is 100.0%, above its bound of 90.0%: tool use")
+
+
+def test_nothing_is_said_before_a_window_is_full_and_faults_are_not_counted() -> None:
+    monitor = CollapseMonitor(WINDOW)
+    lost = trajectory(answer=None, finish=FinishReason.INFRASTRUCTURE)
+    assert monitor.add([trajectory()] * 7 + [lost] * 20) == [] and monitor.rates is None
+    assert len(monitor.add([trajectory()])) == 1
+    assert monitor.rates is not None and monitor.rates.tool_rate == 0
+
+
+def test_a_run_is_stopped_only_after_so_many_windows_in_a_row() -> None:
+    monitor = CollapseMonitor(replace(WINDOW, stop_after=2))
+    first = monitor.add([trajectory()] * 8)
+    assert not monitor.must_stop(first)
+    assert not monitor.must_stop(monitor.add([GOOD] * 8))
+    assert not monitor.must_stop(monitor.add([trajectory()] * 8))
+    last = monitor.add([trajectory()] * 8)
+    assert monitor.must_stop(last) and "for 2 windows" in str(last[0])
+    assert not CollapseMonitor(WINDOW).must_stop(last)
+
+
+@pytest.mark.parametrize(
+    ("code", "answer", "written"),
+    [
+        ("print('Red')", "red", True),
+        ("answer = 'red'", "red", True),
+        ("'red'", "red", True),
+        ("print(12)", "12", True),
+        ("x = 12\nprint(x)", "12", False),
+        ("print(count(12))", "12", False),
+        ("print(6 + 6)", "12", False),
+        ("def f(:", "12", False),
+    ],
+)
+def test_an_answer_that_code_shows_without_computing_it(code: str, answer: str, written: bool) -> None:
+    assert answer_in_code(trajectory("ok", codes=(code,), answer=answer)) is written
+
+
+def test_code_that_was_not_run_does_not_count() -> None:
+    assert not answer_in_code(trajectory(answer="3"))
+    assert shown_constants("(" * 500 + ")" * 500) == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"window": 2}, r"monitors\.window=2: must be a whole number from 8"),
+        ({"max_idle": 2}, r"monitors\.max_idle=2: must be a number from 0 to 1"),
+        ({"stop_after": 0}, r"monitors\.stop_after=0: must be a whole number from 1"),
+        ({"max_spam": 0.1}, r"monitors\.max_spam: unknown key; known are window"),
+    ],
+)
+def test_bad_bounds_are_named(values: dict[str, object], told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        MonitorConfig.from_mapping(values)

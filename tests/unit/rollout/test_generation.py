@@ -1,0 +1,122 @@
+"""A temperature of its own for the tokens of a call: what the engine is asked for, and what is made of it."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from codedance_verl.errors import UserError
+from codedance_verl.rollout.formats import get_format
+from codedance_verl.rollout.generation import Sampled, TurnSampler
+from codedance_verl.rollout.sampling_config import Keep, SamplingConfig
+from codedance_verl.types import Execution, ExecutionStatus
+from tests.unit.rollout.harness import Say, Script, play, tokenizer
+
+TEMPERATURE = {"temperature": 1.0, "top_p": 0.9}
+
+
+class Engine:
+    """Says its texts, one a request, and remembers what it was asked."""
+
+    def __init__(self, *texts: str, aborted: bool = False) -> None:
+        self._texts, self._aborted = list(texts), aborted
+        self.asked: list[dict[str, Any]] = []
+
+    async def generate(self, **request: Any) -> Any:
+        self.asked.append(request)
+        ids = Say(self._texts.pop(0)).token_ids[: request["sampling_params"]["max_tokens"]]
+        return SimpleNamespace(
+            token_ids=ids,
+            log_probs=[-0.1 * len(self.asked)] * len(ids),
+            stop_reason="aborted" if self._aborted else "completed",
+            extra_fields={"global_steps": len(self.asked)},
+        )
+
+
+def sample(engine: Engine, code_temperature: float | None, budget: int = 500, **params: Any) -> Sampled:
+    sampler = TurnSampler(engine, tokenizer(), get_format("code"), frozenset({0}), code_temperature)
+    return asyncio.run(sampler.sample("id", [7, 8], {**TEMPERATURE, **params}, None, budget))
+
+
+def text(sampled: Sampled) -> str:
+    return str(tokenizer().decode(sampled.token_ids))
+
+
+def test_a_turn_is_one_request_without_such_a_temperature() -> None:
+    engine = Engine("<think>so</think><code>")
+    sample(engine, None)
+    (asked,) = engine.asked
+    assert asked["sampling_params"]["temperature"] == 1.0
+    assert asked["sampling_params"]["stop"] == ["</code>", "</answer>"]
+
+
+def test_a_call_goes_on_at_its_own_temperature_where_the_text_left_off() -> None:
+    engine = Engine("<think>so</think><code>", "\nprint(1)\n</code>")
+    sampled = sample(engine, 0.0)
+    first, second = engine.asked
+    assert first["sampling_params"]["stop"] == ["</code>", "</answer>", "<code>"]
+    assert (first["sampling_params"]["temperature"], second["sampling_params"]["temperature"]) == (1.0, 0.0)
+    assert second["sampling_params"]["top_p"] == 0.9
+    assert second["prompt_ids"] == [7, 8, *Say("<think>so</think><code>").token_ids]
+    assert second["sampling_params"]["stop"] == ["</code>", "</answer>"]
+    spent = len(Say("<think>so</think><code>").token_ids)
+    assert second["sampling_params"]["max_tokens"] == 500 - spent
+    assert text(sampled) == "<think>so</think><code>\nprint(1)\n</code>"
+    assert sampled.log_probs == [-0.1] * spent + [-0.2] * (len(sampled.token_ids) - spent)
+    assert (sampled.versions, sampled.aborted) == ((1, 2), False)
+
+
+@pytest.mark.parametrize("said", ["<answer>3</answer>", "<code>\nprint(1)\n</code>", "nothing at all"])
+def test_a_turn_without_an_open_call_is_done(said: str) -> None:
+    engine = Engine(said)
+    assert text(sample(engine, 0.5)) == said
+    assert len(engine.asked) == 1
+
+
+def test_greedy_turns_and_spent_budgets_ask_once() -> None:
+    for params, budget in (({"temperature": 0}, 500), ({}, len(Say("<code>").token_ids))):
+        engine = Engine("<code>")
+        sample(engine, 0.5, budget, **params)
+        assert len(engine.asked) == 1
+
+
+def test_an_aborted_turn_ends_there() -> None:
+    engine = Engine("<code>", aborted=True)
+    assert sample(engine, 0.5).aborted and len(engine.asked) == 1
+
+
+def test_a_whole_trajectory_is_the_same_tokens_in_two_parts() -> None:
+    """Each call of the script is said in two requests; code runs once, and turns and masks are as ever."""
+    says = [Say("<think>so</think><code>"), Say("\n```python\nprint(1)\n```\n</code>"), Say("<answer>1</answer>")]
+    done = [Execution(ExecutionStatus.OK, "1\n")]
+    whole = play(Script([Say(says[0].text + says[1].text), says[2]], done))
+    parts = play(Script(says, done, sampling={"code_temperature": 0.0}))
+    assert parts.codes == whole.codes == ["print(1)"]
+    turns = parts.output.extra_fields["trajectory"].turns
+    assert [turn.text for turn in turns] == [turn.text for turn in whole.output.extra_fields["trajectory"].turns]
+    assert parts.prompts[1] == parts.prompts[0] + parts.sampled[0]
+    assert sum(parts.output.response_mask) == sum(map(len, parts.sampled))
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"oversample": 0.5}, r"sampling\.oversample=0\.5: must be a number from 1 to 8"),
+        ({"oversample": 2}, r"sampling\.oversample=2: needs sampling\.keep=on_correct"),
+        ({"keep": "best"}, r"sampling\.keep=best: must be one of all, on_correct"),
+        ({"code_temperature": -1}, r"sampling\.code_temperature=-1: must be a number from 0 to 2"),
+        ({"temperature": 1}, r"sampling\.temperature: unknown key; known are oversample"),
+    ],
+)
+def test_bad_values_are_named(values: dict[str, object], told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        SamplingConfig.from_mapping(values)
+
+
+def test_how_many_are_drawn() -> None:
+    config = SamplingConfig.from_mapping({"oversample": 1.5, "keep": "on_correct", "code_temperature": 0})
+    assert config == SamplingConfig(1.5, Keep.ON_CORRECT, 0.0)
+    assert (config.drawn(8), config.drawn(5), SamplingConfig().drawn(8)) == (12, 8, 8)

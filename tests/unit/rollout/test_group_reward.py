@@ -1,0 +1,116 @@
+"""What a worker makes of a finished group: which rollouts it keeps, what it queues of them, what it warns of."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+from verl.experimental.agent_loop.agent_loop import AgentLoopMetrics, AgentLoopOutput
+from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopWorkerTQ
+
+from codedance_verl.guards import STOP_FILE
+from codedance_verl.reward.monitors import CollapseMonitor, MonitorConfig
+from codedance_verl.reward.presets import PAPER, ROBUST
+from codedance_verl.rollout import worker as module
+from codedance_verl.rollout.sampling_config import Keep, SamplingConfig
+from codedance_verl.types import FinishReason, Trajectory
+from tests.unit.reward.rollouts import trajectory
+
+TIMING = SimpleNamespace(generate_s=0.0, execute_s=0.0, queue_s=0.0, observe_s=0.0)
+RIGHT, WRONG = trajectory("error", "ok"), trajectory(answer="4")
+
+
+def output_of(rollout: Trajectory) -> AgentLoopOutput:
+    length = rollout.turns[-1].token_end
+    mask = [0] * length
+    for turn in rollout.turns:
+        mask[turn.token_start : turn.token_end] = [1] * (turn.token_end - turn.token_start)
+    extra = {"trajectory": rollout, "timing": TIMING, "sandbox_retries": 0}
+    extra |= {"min_global_steps": 0, "max_global_steps": 0}
+    return AgentLoopOutput(
+        prompt_ids=[1], response_ids=[2] * length, response_mask=mask, metrics=AgentLoopMetrics(), extra_fields=extra
+    )
+
+
+def run(
+    folder: Path, rollouts: list[Trajectory], *, validate: bool = False, estimator: str = "codedance_grpo", **parts: Any
+) -> list[Any]:
+    """What the worker queues of a group whose rollouts are these, as long as there are any."""
+    queued: list[Any] = []
+    left = iter(rollouts)
+    worker = object.__new__(module.CodeDanceAgentLoopWorker)
+    rollout = {"n": parts.pop("n", len(rollouts)), "val_kwargs": {"n": len(rollouts)}}
+    worker.config = OmegaConf.create(
+        {
+            "run_dir": str(folder),
+            "seed": 0,
+            "algorithm": {"adv_estimator": estimator},
+            "actor_rollout_ref": {"rollout": rollout},
+        }
+    )
+    worker._reward = parts.get("reward", ROBUST)
+    worker._sampling = parts.get("sampling", SamplingConfig())
+    worker._monitor = parts.get("monitor", CollapseMonitor(MonitorConfig()))
+    worker._faults, worker._log = module.FaultCount(most=10), None
+
+    async def roll_out(*_: Any, **fields: Any) -> Any:
+        return module._Member(output_of(next(left)), {"uid": "u", **fields})
+
+    async def queue(_: Any, output: Any, *__: Any, **___: Any) -> None:
+        queued.append(output)
+
+    worker._run_agent_loop = roll_out
+    parent: Any = AgentLoopWorkerTQ.__ray_metadata__.modified_class
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parent, "_agent_loop_postprocess", queue)
+        asyncio.run(worker._run_group({"uid": "u"}, {}, {"validate": validate, "step": 1}, False))
+    return queued
+
+
+def test_turn_rewards_stand_on_their_tokens(tmp_path: Path) -> None:
+    right, wrong = run(tmp_path, [RIGHT, WRONG])
+    assert right.token_rewards[[9, 24, 39]].tolist() == pytest.approx([-0.5, 0.2, right.reward_score])
+    assert right.token_rewards.count_nonzero() == 3 and not wrong.token_rewards.any()
+    info = right.extra_fields["reward_extra_info"]
+    assert (info["acc"], info["outcome"], info["calls"], info["calls_idle"]) == (1, 1, 2, 0)
+
+
+def test_other_estimators_get_rewards_that_add_up(tmp_path: Path) -> None:
+    harsh = replace(ROBUST, turn_limit=0.15)
+    right, _ = run(tmp_path, [RIGHT, WRONG], estimator="gae", reward=harsh)
+    assert right.token_rewards.sum().item() == pytest.approx(right.reward_score - 0.15)
+    paper, _ = run(tmp_path, [RIGHT, WRONG], estimator="gae", reward=PAPER)
+    assert paper.token_rewards[9].item() == pytest.approx(0.2 * -0.5)
+
+
+def test_a_masked_rollout_is_queued_without_mask_and_repeats_the_outcome_of_another(tmp_path: Path) -> None:
+    cut = trajectory("ok", answer=None, finish=FinishReason.LENGTH)
+    masked, right = run(tmp_path, [cut, RIGHT])
+    assert not any(masked.response_mask) and not masked.token_rewards.any()
+    assert [item.extra_fields["reward_extra_info"]["outcome"] for item in (masked, right)] == [1, 1]
+
+
+def test_more_are_drawn_than_kept_in_training_only(tmp_path: Path) -> None:
+    sampling = SamplingConfig(2.0, Keep.ON_CORRECT)
+    drawn = [RIGHT, RIGHT, WRONG, WRONG]
+    kept = run(tmp_path, drawn, n=2, sampling=sampling)
+    assert sorted(item.extra_fields["reward_extra_info"]["acc"] for item in kept) == [0, 1]
+    assert len(run(tmp_path, drawn, validate=True, sampling=sampling)) == 4
+
+
+def test_a_collapse_is_told_and_ends_the_run_only_where_asked(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    direct = [trajectory()] * 8
+    with caplog.at_level(logging.WARNING):
+        run(tmp_path, direct, monitor=CollapseMonitor(MonitorConfig(window=8)))
+    assert "tool_rate is 0.0%, below its bound of 1.0%" in caplog.text
+    assert not (tmp_path / STOP_FILE).exists()
+    run(tmp_path, direct, validate=True, monitor=CollapseMonitor(MonitorConfig(window=8, stop_after=1)))
+    assert not (tmp_path / STOP_FILE).exists()
+    run(tmp_path, direct, monitor=CollapseMonitor(MonitorConfig(window=8, stop_after=1)))
+    assert (tmp_path / STOP_FILE).read_text().startswith("monitors.stop_after=1: tool_rate is 0.0%")
