@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from codedance_verl.types import ExecutionStatus, FinishReason, Grade, RewardTerms, Trajectory
+from codedance_verl.grading.judge.stats import JudgeStats
+from codedance_verl.types import ExecutionStatus, FinishReason, Grade, RewardTerms, Trajectory, Verdict
 
 
 def reward_extra_info(
-    trajectory: Trajectory, grade: Grade, terms: RewardTerms, timing: Any, sandbox_retries: int = 0
+    trajectory: Trajectory,
+    grade: Grade,
+    terms: RewardTerms,
+    timing: Any,
+    sandbox_retries: int = 0,
+    judged: JudgeStats | None = None,
 ) -> dict[str, float]:
     """Numbers of one rollout; verl averages them over a validation set by data source.
 
     `acc` is 1 for a right answer; `calls` counts executed cells, `calls_killed` those whose sandbox was lost;
-    `infrastructure` is 1 where something outside of the model ended the rollout; seconds are wall time.
+    `infrastructure` is 1 where something outside of the model ended the rollout; seconds are wall time. `judged` is
+    what the judge took since the last group, shared out evenly: sums over rollouts are right, single values are not.
     """
+    judged = judged or JudgeStats()
     executions = trajectory.executions
     return {
         "acc": float(grade.correct),
@@ -27,6 +35,14 @@ def reward_extra_info(
         "calls_succeeded": float(sum(execution.succeeded for execution in executions)),
         "calls_killed": float(sum(execution.status is ExecutionStatus.KILLED for execution in executions)),
         "masked": float(terms.masked),
+        "ungraded": float(grade.verdict is Verdict.UNGRADED and trajectory.finish is not FinishReason.INFRASTRUCTURE),
+        "judge_asked": judged.asked,
+        "judge_cached": judged.cached,
+        "judge_requests": judged.requests,
+        "judge_failures": judged.failures,
+        "judge_tokens": judged.prompt_tokens + judged.completion_tokens,
+        "judge_cost": judged.cost,
+        "judge_wait_s": judged.wait_s,
         "infrastructure": float(trajectory.finish is FinishReason.INFRASTRUCTURE),
         "sandbox_retries": float(sandbox_retries),
         "generate_s": timing.generate_s,

@@ -21,7 +21,8 @@ import transfer_queue as tq
 from verl.experimental.agent_loop.agent_loop import AgentLoopOutput
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorkerTQ
 
-from codedance_verl.grading import grade
+from codedance_verl.grading import Grader, GradingConfig
+from codedance_verl.grading.judge.stats import JudgeStats
 from codedance_verl.reward import advantage
 from codedance_verl.reward.config import RewardConfig
 from codedance_verl.reward.encoding import encode_rewards
@@ -31,7 +32,7 @@ from codedance_verl.rollout.config import EnvironmentConfig
 from codedance_verl.rollout.metrics import reward_extra_info
 from codedance_verl.rollout.observations import IMAGE_PLACEHOLDER
 from codedance_verl.rollout.trajectory_log import TrajectoryLog
-from codedance_verl.types import FinishReason, Grade, RewardTerms, Trajectory
+from codedance_verl.types import FinishReason, Grade, RewardTerms, Trajectory, Verdict
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +90,7 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
         super().__init__(config, *args, **kwargs)
         self._reward = RewardConfig.from_mapping(config.reward_preset)
         self._faults = FaultCount(EnvironmentConfig.from_mapping(config.environment).max_faults_in_a_row)
+        self._grader = Grader(GradingConfig.from_mapping(config.grading), Path(config.run_dir))
         self._log = None
         if config.environment.save_trajectories:
             worker = ray.get_runtime_context().get_actor_id()[:8]
@@ -126,15 +128,23 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
         started = time.perf_counter()
         trajectories = [member.trajectory for member in members]
         self._faults.add(trajectories)
-        grades = [grade(item.answer, item.ground_truth) for item in trajectories]
+        grades = await asyncio.gather(*(self._grade(item) for item in trajectories))
         terms = score_group(trajectories, grades, self._reward)
         grade_s = (time.perf_counter() - started) / len(members)
+        judged = self._grader.take_judge_stats()
         scored = list(zip(members, grades, terms, strict=True))
         for member, verdict, reward in scored:  # before anything is awaited: a group is logged whole
             self._write_log(member, verdict, reward, trajectory, grade_s)
         for member, verdict, reward in scored:
-            output = _scored(member.output, verdict, reward, grade_s)
+            output = _scored(member.output, verdict, reward, grade_s, judged.shared(len(members)))
             await super()._agent_loop_postprocess(output, validate, **without_pictures(member.fields))
+
+    async def _grade(self, trajectory: Trajectory) -> Grade:
+        if trajectory.finish is FinishReason.INFRASTRUCTURE:
+            return Grade(Verdict.UNGRADED, "infrastructure")  # masked anyway, and may be a judge's work
+        return await self._grader.grade(
+            trajectory.question, trajectory.answer, trajectory.ground_truth, trajectory.style, trajectory.data_source
+        )
 
     def _compute_multi_modal_inputs(self, output: AgentLoopOutput, input_ids: torch.Tensor) -> Any:
         """The features of the pictures.
@@ -188,7 +198,9 @@ def _text_of(content: Any) -> str:
     return "".join(IMAGE_PLACEHOLDER if part["type"] == "image" else part["text"] for part in content)
 
 
-def _scored(output: AgentLoopOutput, verdict: Grade, reward: RewardTerms, grade_s: float) -> ScoredOutput:
+def _scored(
+    output: AgentLoopOutput, verdict: Grade, reward: RewardTerms, grade_s: float, judged: JudgeStats
+) -> ScoredOutput:
     """The output as verl queues it: token rewards in, typed records out (they are not tensors and stay here)."""
     trajectory: Trajectory = output.extra_fields["trajectory"]
     spans = [(turn.token_start, turn.token_end) for turn in trajectory.turns]
@@ -207,7 +219,12 @@ def _scored(output: AgentLoopOutput, verdict: Grade, reward: RewardTerms, grade_
         token_rewards=torch.as_tensor(encode_rewards(spans, reward, length), dtype=torch.float32),
         extra_fields={
             "reward_extra_info": reward_extra_info(
-                trajectory, verdict, reward, output.extra_fields["timing"], output.extra_fields["sandbox_retries"]
+                trajectory,
+                verdict,
+                reward,
+                output.extra_fields["timing"],
+                output.extra_fields["sandbox_retries"],
+                judged,
             ),
             "min_global_steps": output.extra_fields["min_global_steps"],
             "max_global_steps": output.extra_fields["max_global_steps"],
