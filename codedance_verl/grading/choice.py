@@ -23,7 +23,9 @@ _SECOND_LETTER = re.compile(
 )
 _LETTERS = re.compile(r"\(?[A-H]\)?(?:(?:\s*[,;&/]\s*(?:and\s+)?|\s+and\s+)\(?[A-H]\)?)+")
 _RUN_OF_LETTERS = re.compile(r"[A-H]{2,8}")
-_LEAD = re.compile(r"(?:the\s+)?(?:option|choice|letter)s?\s*:?\s*(?=\(?[A-Ha-h]\b)", re.IGNORECASE)
+_LEAD = re.compile(
+    r"(?:the\s+)?(?:correct\s+|right\s+)?(?:option|choice|letter)s?(?:\s+is)?\s*:?\s*(?=\(?[A-Ha-h]\b)", re.IGNORECASE
+)
 _OPTION = re.compile(r"(?:^|[\s(])\(?([A-H])[.):]\s*(.+?)(?=\s*(?:\n|[\s(;,]\(?[A-H][.):]\s)|\s*$)", re.DOTALL)
 
 

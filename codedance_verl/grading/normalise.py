@@ -11,7 +11,7 @@ _QUOTES = "\"'`*_«»“”\N{LEFT SINGLE QUOTATION MARK}\N{RIGHT SINGLE QUOTATI
 _TRAILING = ".,;:\N{IDEOGRAPHIC FULL STOP}"
 _AFTER_LETTER = "!?"  # behind a digit these mean something ("3!")
 _ARTICLE = re.compile(r"^(?:an?|the)\s+(?=\S)")
-_BETWEEN_WORDS = re.compile(r"(?<=[^\W\d_])[-,;:]+\s*(?=[^\W\d_])")
+_BETWEEN_WORDS = re.compile(r"(?<=[^\W\d_])(?:[-,;:]+\s*|\.\s+)(?=[^\W\d_])")
 _AROUND_SIGNS = re.compile(r"\s*([:/=+<>()\[\]{}\N{MULTIPLICATION SIGN}])\s*")
 _LETTER = re.compile(r"[^\W\d_]")
 _BRACKETED = re.compile(r"\(([^()\[\]{},]+)\)|\[([^()\[\]{},]+)\]|\{([^()\[\]{},]+)\}")
@@ -19,8 +19,10 @@ _SHORT_UNIT = re.compile(
     r"[-+]?[\d.,]+\s*(?:[^\W\d_]{1,3}|[\s/*^\N{MIDDLE DOT}\d\N{SUPERSCRIPT TWO}\N{SUPERSCRIPT THREE}-])+"
 )
 _LEAD = re.compile(
-    r"(?:so,?\s+|thus,?\s+|therefore,?\s+|hence,?\s+)?(?:the\s+|my\s+)?(?:final\s+|correct\s+|right\s+)?"
-    r"(?:answer|result)(?:\s+(?:is|are)(?![^\W_])\s*:?|\s*[:=])\s*(?=\S)",
+    r"(?:so,?\s+|thus,?\s+|therefore,?\s+|hence,?\s+)?(?:"
+    r"(?:the\s+|my\s+)?(?:final\s+|correct\s+|right\s+)?"
+    r"(?:answer|result)(?:\s+(?:is|are)(?![^\W_])\s*:?|\s*[:=])|it\s+is|it's|this\s+is|i\s+(?:choose|pick|select))\s*"
+    r"(?=\S)",
     re.IGNORECASE,
 )
 _FOLDED = {

@@ -14,7 +14,7 @@ from fractions import Fraction
 from codedance_verl.grading.context import STRICT, Context
 from codedance_verl.grading.latex import to_plain
 from codedance_verl.grading.normalise import ascii_digits, strip_wrapping, words_of
-from codedance_verl.grading.numerals import SCALES, is_numeral_word, parse_words, spell_out_fractions
+from codedance_verl.grading.numerals import SCALES, is_numeral_word, parse_parts, parse_words, spell_out_fractions
 from codedance_verl.grading.units import CURRENCY_SIGNS, DEGREE, Unit, is_currency, names_unit, parse_unit
 from codedance_verl.types import Grade, Verdict
 
@@ -39,6 +39,7 @@ _SCALE = re.compile(rf"\s*(?P<word>{'|'.join(SCALES)})s?\b\s*", re.IGNORECASE)
 _SHORT_SCALE = {"k": 3, "K": 3, "M": 6, "B": 9, "bn": 9, "m": 6}  # behind a currency sign
 _WORDS = re.compile(r"[^\W\d_]+(?:[\s-]+[^\W\d_]+){0,4}")
 _THERE_IS = re.compile(r"(?:there\s+(?:is|are)|it\s+is|it's|i\s+(?:see|count))\s+(?:exactly\s+)?(?=\S)", re.IGNORECASE)
+_SAID_TWICE = re.compile(r"([^()]+)\s\(([^()]+)\)")
 _BEFORE = re.compile(r"(?:[^\W\d_]+\s+){1,4}(?=\d)")
 _BEFORE_ANY = ("in", "the")
 _FORMULA = re.compile(r"\\[A-Za-z]+|\N{SQUARE ROOT}|\N{GREEK SMALL LETTER PI}|\bsqrt\b|\bpi\b|\^")
@@ -66,6 +67,9 @@ def parse_quantity(text: str, question: str = "") -> Quantity | None:
     bare = bare[found.end() :] if (found := _THERE_IS.match(bare)) else bare
     if (found := _BEFORE.match(bare)) and set(words_of(found.group())) <= {*_BEFORE_ANY, *words_of(question)}:
         bare = bare[found.end() :]
+    if (said_twice := _SAID_TWICE.fullmatch(bare)) is not None:
+        first, second = (parse_quantity(part, question) for part in said_twice.groups())
+        return first if first == second else None
     if found := _NUMBER.fullmatch(bare):
         return _from_digits(found)
     return _from_words(bare)
@@ -98,7 +102,7 @@ def _from_digits(found: re.Match[str]) -> Quantity | None:
     rest, currency = found.group("rest"), found.group("currency")
     if scale := _SCALE.match(rest):
         value, rest = value * SCALES[scale.group("word").casefold()], rest[scale.end() :]
-    elif currency and rest.strip() in _SHORT_SCALE:
+    elif rest == "k" or (currency and rest.strip() in _SHORT_SCALE):
         value, rest = value * 10 ** _SHORT_SCALE[rest.strip()], ""
     return _with_rest(value, rest, currency, found.group("name") or "")
 
@@ -119,6 +123,8 @@ def _from_words(text: str) -> Quantity | None:
     whole = parse_words(text)
     if whole is not None:
         return Quantity(Fraction(whole))
+    if (part := parse_parts(text)) is not None:
+        return Quantity(part)
     words = text.split()
     for length in range(min(len(words) - 1, 8), 0, -1):
         value = parse_words(" ".join(words[:length]))

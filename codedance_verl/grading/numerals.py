@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from fractions import Fraction
 
 _SMALL = (
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
@@ -31,6 +32,8 @@ def parse_words(text: str) -> int | None:
     words = [word for word in re.split(r"[\s-]+", text.strip().casefold()) if word]
     if words in (["dozen"], ["a", "dozen"]):
         return 12
+    if len(words) == 2 and words[0] == "a" and (words[1] in SCALES or words[1] == "hundred"):
+        words[0] = "one"
     if not words or not all(word in VALUE_OF_WORD or word in SCALES or word in ("hundred", "and") for word in words):
         return _parse_han(text.strip())
     return _parse_english(words)
@@ -51,7 +54,7 @@ def _parse_english(words: list[str]) -> int | None:
                 return None
             group, last = group + value, "tens" if value >= 20 else "small"
         elif word == "hundred":
-            if last != "small" or not 0 < group < 10:
+            if last not in ("small", "tens") or not 0 < group < 100:
                 return None
             group, last = group * 100, "hundred"
         else:
@@ -72,6 +75,18 @@ def _parse_han(text: str) -> int | None:
     if len(tens) > 1 or len(ones) > 1 or _HAN_TEN in ones or tens == "零":
         return None
     return 10 * (_HAN_DIGITS[tens] if tens else 1) + (_HAN_DIGITS[ones] if ones else 0)
+
+
+_PARTS = {"half": 2, "halves": 2, "third": 3, "thirds": 3, "quarter": 4, "quarters": 4, "fifth": 5, "fifths": 5}
+
+
+def parse_parts(text: str) -> Fraction | None:
+    """Value of a fraction in words ("half", "one third", "three quarters"), else None."""
+    words = [word for word in re.split(r"[\s-]+", text.strip().casefold()) if word]
+    if not words or words[-1] not in _PARTS or len(words) > 2:
+        return None
+    top = 1 if words[:-1] in ([], ["a"]) else VALUE_OF_WORD.get(words[0])
+    return Fraction(top, _PARTS[words[-1]]) if top is not None else None
 
 
 def spell_out_fractions(text: str) -> str:

@@ -26,6 +26,7 @@ MAX_ELEMENTS = 64
 _BRACKETS = {"{": "}", "[": "]", "(": ")"}
 _THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 _AND = re.compile(r",?\s+and\s+", re.IGNORECASE)
+_SOLUTIONS = re.compile(r"\s+or\s+(?=[^\W\d_]\s*=)", re.IGNORECASE)  # "x = 2 or x = 5"
 _PLAIN_BRACKETS = ("", "(")
 
 
@@ -61,15 +62,18 @@ def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade 
         return None
     if truth.bracket == "{":
         return compare_sets(answer, ground_truth, context)
+    quantities = [number.parse_quantity(item) for item in truth.items]
+    if all(quantity is not None and quantity.name for quantity in quantities):
+        return compare_sets(answer, ground_truth, context)  # "x = 2, y = 3"
     grade = compare_lists(answer, ground_truth, context)
-    certain = all(number.parse_quantity(item) is not None for item in truth.items)
+    certain = None not in quantities
     return grade if grade is not None and (grade.correct or certain) else None
 
 
 def compare_sets(answer: str, ground_truth: str, context: Context = STRICT) -> Grade | None:
     """Correct where each element of one side has its own equal on the other, in any order."""
     truth = parse_elements(ground_truth) or Elements((ground_truth,))
-    given = parse_elements(answer) or Elements((answer,))
+    given = parse_elements(_SOLUTIONS.sub(", ", answer)) or Elements((answer,))
     left, right = _distinct(given.items, context), _distinct(truth.items, context)
     same = len(left) == len(right) and _matched(left, right, context) == len(right)
     return _grade(same, SET_RUNG, given.items, truth.items)

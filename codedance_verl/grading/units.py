@@ -81,6 +81,7 @@ _OTHERS: dict[str, tuple[str, Fraction | int]] = {
     "cc": ("m3", Fraction(1, 1_000_000)),
     "gal gallon": ("gal", 1),
     "mph": ("m s-1", Fraction(1_609_344, 3_600_000)),
+    "kilo": ("kg", 1),
     "kph kmh": ("m s-1", Fraction(5, 18)),
     "rpm": ("rpm", 1),
     "dB decibel": ("dB", 1),

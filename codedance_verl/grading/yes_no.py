@@ -12,7 +12,8 @@ from codedance_verl.types import Grade, Verdict
 RUNG = "yes_no"
 
 _VALUES = {"yes": True, "true": True, "no": False, "false": False}
-_MORE = re.compile(r"(yes|no|true|false)\s*[,.;:!\N{EM DASH}-]\s*(\S.*)", re.IGNORECASE | re.DOTALL)
+_INITIALS = {"y": True, "n": False}
+_MORE = re.compile(r"(yes|no|true|false)(?:\s*[,.;:!\N{EM DASH}-]\s*|\s+)(\S.*)", re.IGNORECASE | re.DOTALL)
 _SMALL_WORDS = frozenset(
     words_of(
         "a an the it its this that these those there they he she is are was were do does did has have had can in on of"
@@ -43,7 +44,7 @@ def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade 
     truth = parse_yes_no(ground_truth)
     if truth is None:
         return None
-    given = parse_yes_no(answer, context.question)
+    given = _INITIALS.get(strip_wrapping(answer).casefold(), parse_yes_no(answer, context.question))
     verdict = Verdict.CORRECT if given is truth else Verdict.WRONG
     return Grade(verdict, RUNG, f"{_show(given)} against {_show(truth)}")
 
