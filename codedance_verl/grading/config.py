@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from types import MappingProxyType
 from typing import Any
 
 from codedance_verl.errors import UserError
@@ -44,7 +43,7 @@ class GradingConfig:
     box_iou: float = 0.5
     math_timeout_s: float = 5.0
     open_answers: str = "judge"
-    data_sources: Mapping[str, Mapping[str, float]] = field(default_factory=lambda: MappingProxyType({}))
+    data_sources: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     judge: JudgeConfig = field(default_factory=JudgeConfig)
 
     @classmethod
@@ -85,7 +84,7 @@ def _data_sources(values: Any, node: str) -> Mapping[str, Mapping[str, float]]:
         if not isinstance(settings, Mapping):
             raise UserError(f"{key}={settings}: must be a mapping; known are {', '.join(_PER_SOURCE)}")
         check_known(settings, _PER_SOURCE, key)
-        checked[str(source)] = MappingProxyType(
-            {str(name): check_number(value, *_RANGES[str(name)], f"{key}.{name}") for name, value in settings.items()}
-        )
-    return MappingProxyType(checked)
+        checked[str(source)] = {
+            str(name): check_number(value, *_RANGES[str(name)], f"{key}.{name}") for name, value in settings.items()
+        }
+    return checked

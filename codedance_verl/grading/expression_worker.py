@@ -21,7 +21,7 @@ NO_DIFFERENCE = 1e-30
 
 def main() -> None:
     """Serve until the input ends."""
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    _limit(resource.RLIMIT_AS, MEMORY_BYTES)
     logging.disable(logging.CRITICAL)
     import math_verify  # noqa: F401
 
@@ -106,8 +106,13 @@ def _no_difference(left: Any, right: Any) -> bool:
 def _allow_cpu_seconds(seconds: float) -> None:
     """The kernel ends this process when a comparison takes longer, also if nobody is left who would."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
-    soft = int(usage.ru_utime + usage.ru_stime + seconds) + 2
-    resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
+    _limit(resource.RLIMIT_CPU, int(usage.ru_utime + usage.ru_stime + seconds) + 2)
+
+
+def _limit(kind: int, most: int) -> None:
+    """Set a soft limit, below the hard one that was found."""
+    hard = resource.getrlimit(kind)[1]
+    resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
 
 
 if __name__ == "__main__":

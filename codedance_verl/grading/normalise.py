@@ -16,7 +16,8 @@ _AROUND_SIGNS = re.compile(r"\s*([:/=+<>()\[\]{}\N{MULTIPLICATION SIGN}])\s*")
 _LETTER = re.compile(r"[^\W\d_]")
 _BRACKETED = re.compile(r"\(([^()\[\]{},]+)\)|\[([^()\[\]{},]+)\]|\{([^()\[\]{},]+)\}")
 _SHORT_UNIT = re.compile(
-    r"[-+]?[\d.,]+\s*(?:[^\W\d_]{1,3}|[\s/*^\N{MIDDLE DOT}\d\N{SUPERSCRIPT TWO}\N{SUPERSCRIPT THREE}-])+"
+    r"[-+]?[\d.,]+\s*(?:(?<![^\W\d_])[^\W\d_]{1,3}+(?![^\W\d_])"
+    r"|[\s/*^\N{MIDDLE DOT}\d\N{SUPERSCRIPT TWO}\N{SUPERSCRIPT THREE}-])+"
 )
 _LEAD = re.compile(
     r"(?:so,?\s+|thus,?\s+|therefore,?\s+|hence,?\s+)?(?:"

@@ -6,9 +6,13 @@ import asyncio
 import os
 import signal
 import time
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from omegaconf import OmegaConf
 
 from codedance_verl.errors import UserError
 from codedance_verl.grading import Grader, GradingConfig
@@ -178,6 +182,13 @@ def test_bad_settings_are_named(values: dict[str, Any], told: str) -> None:
         GradingConfig.from_mapping(values)
     assert str(caught.value).startswith(told)
     assert "\n" not in str(caught.value)
+
+
+def test_the_file_holds_every_setting_with_its_default() -> None:
+    path = Path(__file__).resolve().parents[3] / "conf" / "grading.yaml"
+    values = yaml.safe_load(path.read_text())["grading"]
+    assert values == {**asdict(GradingConfig()), "judge": {**asdict(JudgeConfig()), "endpoints": []}}
+    assert GradingConfig.from_mapping(OmegaConf.create(values)) == GradingConfig()
 
 
 def test_empty_nodes_are_the_defaults() -> None:

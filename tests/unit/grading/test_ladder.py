@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from codedance_verl.grading import grade
@@ -110,6 +112,23 @@ def test_no_answer_is_wrong(answer: str | None) -> None:
 def test_an_answer_of_a_thousand_characters_is_wrong(length: int, correct: bool) -> None:
     text = "x" * length
     assert grade(text, text).correct is correct
+
+
+HOSTILE = [
+    *("a" * 999, "1 " + "a" * 996 + "!", "(" * 999, "{" * 500 + "}" * 499, "$" * 999, "\\frac" * 190, "\\text{" * 160),
+    *(", " * 499, "1," * 499, " " * 900 + "x" * 99, "one " * 249, "A, " * 332, "yes " * 249, "=" * 999, "-" * 999),
+    *("1/" * 499, "[[" * 400, "x^" * 499, "cm " * 333, "1 square " * 110, "or " * 333, "\\" * 999),
+    "\N{SQUARE ROOT}" * 999,
+]
+
+
+@pytest.mark.parametrize("answer", HOSTILE, ids=lambda answer: answer[:8])
+def test_a_hostile_answer_is_wrong_in_no_time(answer: str) -> None:
+    truths = ["3", "B", "A, C", "yes", "12 cm", "{1, 2}", "3, 4", "\\frac{1}{2}", "x > 3", "a red car", "[0, 1)"]
+    started = time.monotonic()
+    for style in ("rule", "count", "box", "set", "list", "math", "number"):
+        assert not any(grade(answer, truth, style).correct for truth in truths)
+    assert time.monotonic() - started < 2
 
 
 def test_without_ground_truth_nothing_is_graded() -> None:
