@@ -65,7 +65,7 @@ def parse_quantity(text: str, question: str = "") -> Quantity | None:
         return None
     bare = strip_wrapping(to_plain(ascii_digits(spell_out_fractions(text))))
     bare = bare[found.end() :] if (found := _THERE_IS.match(bare)) else bare
-    if (found := _BEFORE.match(bare)) and set(words_of(found.group())) <= {*_BEFORE_ANY, *words_of(question)}:
+    if (found := _BEFORE.match(bare)) and _repeats(found.group(), question):
         bare = bare[found.end() :]
     if (said_twice := _SAID_TWICE.fullmatch(bare)) is not None:
         first, second = (parse_quantity(part, question) for part in said_twice.groups())
@@ -91,6 +91,12 @@ def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade 
     if truth.words or (given is None and len(answer) <= MAX_CHARS and _FORMULA.search(answer)):
         return None
     return Grade(Verdict.WRONG, RUNG, evidence)
+
+
+def _repeats(words: str, question: str) -> bool:
+    """Whether words in front of a number only repeat the question."""
+    said = set(words_of(words))
+    return said <= {*_BEFORE_ANY, *words_of(question)} and not said & _NO_NAMES
 
 
 def _from_digits(found: re.Match[str]) -> Quantity | None:
