@@ -56,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(f"train with: 'grading.judge.endpoints=[{base_url(options)}]' grading.judge.model={options.name}", flush=True)
-    os.execve(sys.executable, server_command(options), environment)
+    command = server_command(options)
+    return os.execve(command[0], command, environment)
 
 
 def parse(arguments: Sequence[str]) -> Options:
