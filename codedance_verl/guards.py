@@ -49,7 +49,6 @@ def guarded(
         min_free_bytes: less free space than this ends the run.
         check_seconds: time between two looks.
     """
-    (folder / STOP_FILE).unlink(missing_ok=True)
     found: list[str] = []
     done = threading.Event()
 

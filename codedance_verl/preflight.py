@@ -8,6 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from codedance_verl.errors import UserError
+from codedance_verl.grading import GradingConfig
 from codedance_verl.reward import advantage
 from codedance_verl.reward.config import RewardConfig
 from codedance_verl.reward.monitors import MonitorConfig
@@ -29,6 +30,7 @@ def check(config: DictConfig) -> None:
     SandboxConfig.from_mapping(config.sandbox)
     SamplingConfig.from_mapping(config.sampling)
     MonitorConfig.from_mapping(config.monitors)
+    grading = GradingConfig.from_mapping(config.grading)
     advantage.check_estimator(config.algorithm, RewardConfig.from_mapping(config.reward_preset))
     _check_filter(config)
     _check_seed(config)
@@ -36,6 +38,7 @@ def check(config: DictConfig) -> None:
     check_output_folder(Path(config.run_dir))
     _check_model(config)
     _check_data(config)
+    _check_judge(config, grading)
     _check_engine(config)
 
 
@@ -102,6 +105,28 @@ def _check_data(config: DictConfig) -> None:
         for path, copy in zip(paths, copies, strict=True):
             keep_good_rows(path, copy)
         config.data[key] = [str(copy) for copy in copies]
+
+
+def _check_judge(config: DictConfig, grading: GradingConfig) -> None:
+    """A configured judge must answer; without one, no record may need it. Judges that do not answer are told."""
+    from codedance_verl.data.schema import first_open_record
+    from codedance_verl.grading.judge.probe import unreachable
+
+    if grading.judge.endpoints:
+        silent = unreachable(grading.judge)
+        for line in silent:
+            print(f"judge: {line}", flush=True)
+        if len(silent) == len(grading.judge.endpoints):
+            raise UserError(f"grading.judge.endpoints: none answers; {silent[0]}")
+    elif grading.open_answers == "judge":
+        for key in ("train_files", "val_files"):
+            files = config.data[key]
+            for path in [files] if isinstance(files, str) else files:
+                if (row := first_open_record(path)) is not None:
+                    raise UserError(
+                        f"{path} row {row}: its answer needs a judge (reward_model.style) and there is none; "
+                        "name one in grading.judge.endpoints, or set grading.open_answers=text"
+                    )
 
 
 def _check_engine(config: DictConfig) -> None:

@@ -90,7 +90,7 @@ class Trajectory:
     """A whole rollout of one record.
 
     `answer` is the text between the answer tags of the last turn, if any; `format` names how calls are written
-    (`rollout/formats`).
+    (`rollout/formats`), `style` how the record wants its answers graded (`grading/ladder.py`).
     """
 
     record_id: str
@@ -101,6 +101,7 @@ class Trajectory:
     finish: FinishReason
     answer: str | None = None
     format: str = "code"
+    style: str = "rule"
 
     @property
     def executions(self) -> tuple[Execution, ...]:

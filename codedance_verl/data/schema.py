@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from PIL import Image, UnidentifiedImageError
 
 from codedance_verl.errors import UserError
+from codedance_verl.grading.ladder import RULE, STYLES, is_open
 from codedance_verl.rollout.observations import IMAGE_PLACEHOLDER
 
 _MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])
@@ -83,6 +84,7 @@ class Record:
     ability: str
     ground_truth: str
     extra_info: Mapping[str, Any] = field(default_factory=dict)
+    style: str = RULE
 
     @property
     def question(self) -> str:
@@ -179,6 +181,17 @@ def keep_good_rows(path: str | Path, target: str | Path) -> tuple[str, ...]:
     return tuple(skipped)
 
 
+def first_open_record(path: str | Path) -> int | None:
+    """Row of the first record whose answer may need a judge (`grading.ladder.is_open`); None without one."""
+    rows = pq.read_table(path, columns=["reward_model"]).column("reward_model").to_pylist()
+    for number, value in enumerate(rows):
+        if isinstance(value, Mapping) and is_open(
+            str(value.get("ground_truth") or ""), str(value.get("style") or RULE)
+        ):
+            return number
+    return None
+
+
 def write_records(path: str | Path, records: Iterable[Record]) -> None:
     """Store records in the published schema, images as bytes. Only the `extra_info` keys of RECORD_SCHEMA are kept."""
     rows = [
@@ -187,7 +200,7 @@ def write_records(path: str | Path, records: Iterable[Record]) -> None:
             "prompt": [{"role": message.role, "content": message.content} for message in record.prompt],
             "images": [{"bytes": data} for data in record.images],
             "ability": record.ability,
-            "reward_model": {"style": "rule", "ground_truth": record.ground_truth},
+            "reward_model": {"style": record.style, "ground_truth": record.ground_truth},
             "extra_info": dict(record.extra_info),
         }
         for record in records
@@ -242,6 +255,7 @@ def _parse_row(row: Mapping[str, Any], folder: Path) -> Record:
         ability=str(row.get("ability") or ""),
         ground_truth=_ground_truth(row.get("reward_model")),
         extra_info=extra,
+        style=_style(row.get("reward_model")),
     )
 
 
@@ -278,6 +292,13 @@ def _ground_truth(value: Any) -> str:
     if truth is None or not str(truth).strip():
         raise _BadRow("reward_model.ground_truth is missing or empty")
     return str(truth)
+
+
+def _style(value: Any) -> str:
+    style = (value.get("style") if isinstance(value, Mapping) else None) or RULE
+    if style not in STYLES:
+        raise _BadRow(f"reward_model.style is {style!r}; known are {', '.join(STYLES)}")
+    return str(style)
 
 
 def _image_bytes(value: Any, index: int, folder: Path) -> bytes:

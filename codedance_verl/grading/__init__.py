@@ -1,7 +1,9 @@
-"""Is an answer right? A ladder of cheap, certain comparisons (`ladder`), one file per rung."""
+"""Is an answer right? A ladder of cheap, certain comparisons (`ladder`), one file per rung; a judge comes last."""
 
 from __future__ import annotations
 
+from codedance_verl.grading.config import GradingConfig
+from codedance_verl.grading.grader import Grader
 from codedance_verl.grading.ladder import grade
 
-__all__ = ["grade"]
+__all__ = ["Grader", "GradingConfig", "grade"]

@@ -2,32 +2,92 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
-from codedance_verl.grading import choice, exact_text, number
+from codedance_verl.grading import box, choice, count, exact_text, expression, number, sequence, yes_no
+from codedance_verl.grading.context import STRICT, Context
+from codedance_verl.grading.normalise import strip_lead
 from codedance_verl.types import Grade, Verdict
 
-Rung = Callable[[str, str], Grade | None]
-"""Takes answer and ground truth; returns a verdict, or None where the rung does not apply."""
+Rung = Callable[[str, str, Context], Grade | None]
+"""Takes answer, ground truth and context; returns a verdict, or None where the rung does not apply."""
 
-RUNGS: tuple[Rung, ...] = (exact_text.compare, choice.compare, number.compare)
+RUNGS: tuple[Rung, ...] = (
+    exact_text.compare,
+    choice.compare,
+    yes_no.compare,
+    box.compare,
+    number.compare,
+    sequence.compare,
+    expression.compare,
+)
+"""What a record of style `rule` or `model` is compared by."""
+
+RULE, MODEL, JUDGE = "rule", "model", "judge"
+
+STYLES: Mapping[str, tuple[Rung, ...]] = MappingProxyType(
+    {
+        RULE: RUNGS,
+        MODEL: RUNGS,
+        JUDGE: (exact_text.compare,),
+        exact_text.RUNG: (exact_text.compare,),
+        choice.RUNG: (exact_text.compare, choice.compare),
+        yes_no.RUNG: (exact_text.compare, yes_no.compare),
+        number.RUNG: (exact_text.compare, number.compare, expression.compare),
+        count.RUNG: (count.compare,),
+        box.RUNG: (box.compare_boxes,),
+        sequence.SET_RUNG: (exact_text.compare, sequence.compare_sets),
+        sequence.LIST_RUNG: (exact_text.compare, sequence.compare_lists),
+        expression.RUNG: (exact_text.compare, number.compare, expression.compare_formulas),
+    }
+)
+"""The rungs by `reward_model.style` of a record. `rule` (also for none) never asks a judge; `model` asks it about what
+no rung settles, `judge` about everything that is not the same text; the others allow one kind of comparison only."""
+
+ASKS_JUDGE = frozenset({MODEL, JUDGE})
 
 MAX_ANSWER_CHARS = 1_000
 """An answer of this many characters or more is wrong, as in the published code: it states no single answer."""
 
+_NOTHING_LIKE_IT = "\N{REPLACEMENT CHARACTER}"
 
-def grade(answer: str | None, ground_truth: str) -> Grade:
-    """Grade the text between the answer tags (None: there were none) against the record's ground truth.
 
-    An answer that names several possibilities is wrong. Without a ground truth the verdict is `UNGRADED`.
+def grade(answer: str | None, ground_truth: str, style: str = RULE, context: Context = STRICT) -> Grade:
+    """Grade the text between the answer tags (None: there were none) by rule against the record's ground truth.
+
+    An answer that names several possibilities is wrong. `UNGRADED` without a ground truth, where the truth is not of
+    the kind that `style` names, and where a formula could not be compared in time.
+
+    Raises:
+        KeyError: `style` is none of `STYLES`.
     """
+    found = settle(answer, ground_truth, style, context)
+    if found is not None:
+        return found
+    if style in ASKS_JUDGE or style in (RULE, exact_text.RUNG):
+        return Grade(Verdict.WRONG, "text", "no rung finds them equal")
+    return Grade(Verdict.UNGRADED, style, f"the ground truth is no {style}")
+
+
+def settle(answer: str | None, ground_truth: str, style: str = RULE, context: Context = STRICT) -> Grade | None:
+    """As `grade`, but None where no rung has anything to say: the question is open."""
     if not ground_truth.strip():
         return Grade(Verdict.UNGRADED, "no_ground_truth")
     if answer is None or not answer.strip():
         return Grade(Verdict.WRONG, "no_answer")
     if len(answer) >= MAX_ANSWER_CHARS:
         return Grade(Verdict.WRONG, "too_long", f"{len(answer)} characters")
-    for rung in RUNGS:
-        if (verdict := rung(answer, ground_truth)) is not None:
+    return _climb(strip_lead(answer), strip_lead(ground_truth), STYLES[style], context)
+
+
+def is_open(ground_truth: str, style: str) -> bool:
+    """Whether an answer other than the very text is a judge's to grade."""
+    return style in ASKS_JUDGE and _climb(_NOTHING_LIKE_IT, strip_lead(ground_truth), STYLES[style], STRICT) is None
+
+
+def _climb(answer: str, ground_truth: str, rungs: tuple[Rung, ...], context: Context) -> Grade | None:
+    for rung in rungs:
+        if (verdict := rung(answer, ground_truth, context)) is not None:
             return verdict
-    return Grade(Verdict.WRONG, "text", "no rung finds them equal")
+    return None

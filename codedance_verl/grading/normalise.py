@@ -5,26 +5,51 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from codedance_verl.grading.latex import to_plain
+
 _QUOTES = "\"'`*_«»“”\N{LEFT SINGLE QUOTATION MARK}\N{RIGHT SINGLE QUOTATION MARK}"
-_TRAILING = ".,;:"
+_TRAILING = ".,;:\N{IDEOGRAPHIC FULL STOP}"
 _AFTER_LETTER = "!?"  # behind a digit these mean something ("3!")
 _ARTICLE = re.compile(r"^(?:an?|the)\s+(?=\S)")
-_BETWEEN_WORDS = re.compile(r"(?<=[^\W\d_])[-,;:]+\s*(?=[^\W\d_])")
+_BETWEEN_WORDS = re.compile(r"(?<=[^\W\d_])(?:[-,;:]+\s*|\.\s+)(?=[^\W\d_])")
+_AROUND_SIGNS = re.compile(r"\s*([:/=+<>()\[\]{}\N{MULTIPLICATION SIGN}])\s*")
+_LETTER = re.compile(r"[^\W\d_]")
 _BRACKETED = re.compile(r"\(([^()\[\]{},]+)\)|\[([^()\[\]{},]+)\]|\{([^()\[\]{},]+)\}")
-_SHORT_UNIT = re.compile(r"[-+]?[\d.,]+\s*[^\W\d_]{1,3}")
-_DASHES = str.maketrans(
-    dict.fromkeys("\N{MINUS SIGN}\N{EN DASH}\N{HYPHEN}\N{NON-BREAKING HYPHEN}\N{FULLWIDTH HYPHEN-MINUS}", "-")
+_SHORT_UNIT = re.compile(
+    r"[-+]?[\d.,]+\s*(?:(?<![^\W\d_])[^\W\d_]{1,3}+(?![^\W\d_])"
+    r"|[\s/*^\N{MIDDLE DOT}\d\N{SUPERSCRIPT TWO}\N{SUPERSCRIPT THREE}-])+"
 )
+_LEAD = re.compile(
+    r"(?:so,?\s+|thus,?\s+|therefore,?\s+|hence,?\s+)?(?:"
+    r"(?:the\s+|my\s+)?(?:final\s+|correct\s+|right\s+)?"
+    r"(?:answer|result)(?:\s+(?:is|are)(?![^\W_])\s*:?|\s*[:=])|it\s+is|it's|this\s+is|i\s+(?:choose|pick|select))\s*"
+    r"(?=\S)",
+    re.IGNORECASE,
+)
+_FOLDED = {
+    **dict.fromkeys("\N{MINUS SIGN}\N{EN DASH}\N{HYPHEN}\N{NON-BREAKING HYPHEN}\N{FULLWIDTH HYPHEN-MINUS}", "-"),
+    "\N{ARABIC DECIMAL SEPARATOR}": ".",
+    "\N{ARABIC THOUSANDS SEPARATOR}": ",",
+    "\N{ARABIC PERCENT SIGN}": "%",
+    "\N{DEGREE CELSIUS}": "\N{DEGREE SIGN}C",
+    "\N{DEGREE FAHRENHEIT}": "\N{DEGREE SIGN}F",
+    "\N{GREEK SMALL LETTER MU}": "\N{MICRO SIGN}",
+    # nothing to be seen of these; characters that turn the direction of writing are kept, and make no number
+    **dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff\u00ad\ufe0f\u20e3", ""),
+    # full-width ASCII
+    **{chr(code + 0xFEE0): chr(code) for code in range(0x21, 0x7F) if chr(code) != "-"},
+}
+_TABLE = str.maketrans(_FOLDED)
 
 
 def ascii_digits(text: str) -> str:
-    """Decimal digits of any script as 0-9, and the typographic minus as "-".
+    """Decimal digits of any script as 0-9, typographic minus and full-width signs as plain ones.
 
     Superscripts and fractions are left alone: "5²" is not "52".
     """
     digits = (unicodedata.decimal(char, None) for char in text)
     plain = "".join(char if digit is None else str(digit) for char, digit in zip(text, digits, strict=True))
-    return plain.translate(_DASHES)
+    return plain.translate(_TABLE)
 
 
 def strip_wrapping(text: str) -> str:
@@ -40,13 +65,34 @@ def strip_wrapping(text: str) -> str:
     return text
 
 
+def strip_lead(text: str) -> str:
+    """Remove a beginning that only announces the answer ("The answer is", "Final answer:"), with outer emphasis."""
+    bare = text.strip().strip("*_").strip()
+    found = _LEAD.match(bare)
+    return bare[found.end() :].strip().strip("*_").strip() if found else text.strip()
+
+
 def normalise(text: str) -> str:
-    """Case, digits' script, outer punctuation, a leading article and spacing made uniform.
+    """Case, digits' script, light LaTeX, outer punctuation, a leading article and spacing made uniform.
 
     Never empty for a text with any visible character. Case is kept in a number with a short unit: "5 mW" is not "5 MW".
     """
-    spaced = " ".join(ascii_digits(text).split())
-    bare = strip_wrapping(spaced) or spaced
+    spaced = " ".join(to_plain(ascii_digits(text)).split())
+    bare = strip_wrapping(spaced) or spaced or text.strip()
+    if not _LETTER.search(bare):
+        return _AROUND_SIGNS.sub(r"\1", bare)
     if not _SHORT_UNIT.fullmatch(bare):
         bare = bare.casefold()
     return " ".join(_BETWEEN_WORDS.sub(" ", _ARTICLE.sub("", bare)).split())
+
+
+def words_of(text: str) -> tuple[str, ...]:
+    """The words of a text in lower case, plural endings removed, so that "dogs" and "dog" are one."""
+    return tuple(singular(word) for word in re.findall(r"[^\W\d_]+", text.casefold()))
+
+
+def singular(word: str) -> str:
+    """A word without the "s" or "es" of an English plural."""
+    if len(word) > 4 and word.endswith(("ches", "shes", "sses", "xes")):
+        return word[:-2]
+    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word

@@ -281,6 +281,7 @@ class CodeDanceAgentLoop(AgentLoopBase):  # type: ignore[misc]  # verl ships no 
             finish=finish,
             answer=rollout.answer,
             format=self.format.name,
+            style=str(record["reward_model"].get("style") or "rule"),
         )
         return AgentLoopOutput(
             prompt_ids=stream.ids[: stream.prompt_length],

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from codedance_verl.grading.judge.stats import JudgeStats
 from codedance_verl.reward.monitors import signs
-from codedance_verl.types import ExecutionStatus, FinishReason, Grade, RewardTerms, Trajectory
+from codedance_verl.types import ExecutionStatus, FinishReason, Grade, RewardTerms, Trajectory, Verdict
 
 FILTER_METRIC = "outcome"
 """What verl's group filter compares: groups in which it is the same for all are dropped."""
@@ -19,13 +20,16 @@ def reward_extra_info(
     timing: Any,
     sandbox_retries: int = 0,
     outcome: float | None = None,
+    judged: JudgeStats | None = None,
 ) -> dict[str, float]:
     """Numbers of one rollout; verl averages them over a validation set by data source.
 
     `acc` is 1 for a right answer; `calls` counts executed cells, `calls_killed` those whose sandbox was lost;
     `infrastructure` is 1 where something outside of the model ended the rollout; seconds are wall time. `outcome` is
-    from `group_outcomes`; without it, `acc`.
+    from `group_outcomes`; without it, `acc`. `judged` is what the judge took since the last group, shared out evenly:
+    sums over rollouts are right, single values are not.
     """
+    judged = judged or JudgeStats()
     executions = trajectory.executions
     seen = signs(trajectory)
     return {
@@ -44,6 +48,14 @@ def reward_extra_info(
         "answer_in_code": float(seen["answer_in_code"]),
         "masked": float(terms.masked),
         FILTER_METRIC: float(grade.correct) if outcome is None else outcome,
+        "ungraded": float(grade.verdict is Verdict.UNGRADED and trajectory.finish is not FinishReason.INFRASTRUCTURE),
+        "judge_asked": judged.asked,
+        "judge_cached": judged.cached,
+        "judge_requests": judged.requests,
+        "judge_failures": judged.failures,
+        "judge_tokens": judged.prompt_tokens + judged.completion_tokens,
+        "judge_cost": judged.cost,
+        "judge_wait_s": judged.wait_s,
         "infrastructure": float(trajectory.finish is FinishReason.INFRASTRUCTURE),
         "sandbox_retries": float(sandbox_retries),
         "generate_s": timing.generate_s,

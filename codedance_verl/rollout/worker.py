@@ -22,7 +22,8 @@ import transfer_queue as tq
 from verl.experimental.agent_loop.agent_loop import AgentLoopOutput
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorkerTQ
 
-from codedance_verl.grading import grade
+from codedance_verl.grading import Grader, GradingConfig
+from codedance_verl.grading.judge.stats import JudgeStats
 from codedance_verl.guards import request_stop
 from codedance_verl.reward import advantage
 from codedance_verl.reward.config import RewardConfig
@@ -36,7 +37,7 @@ from codedance_verl.rollout.metrics import group_outcomes, reward_extra_info
 from codedance_verl.rollout.observations import IMAGE_PLACEHOLDER
 from codedance_verl.rollout.sampling_config import Keep, SamplingConfig
 from codedance_verl.rollout.trajectory_log import TrajectoryLog
-from codedance_verl.types import FinishReason, Grade, RewardTerms, Trajectory
+from codedance_verl.types import FinishReason, Grade, RewardTerms, Trajectory, Verdict
 
 logger = logging.getLogger(__name__)
 
@@ -100,6 +101,7 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
         self._sampling = SamplingConfig.from_mapping(config.sampling)
         self._monitor = CollapseMonitor(MonitorConfig.from_mapping(config.monitors))
         self._faults = FaultCount(EnvironmentConfig.from_mapping(config.environment).max_faults_in_a_row)
+        self._grader = Grader(GradingConfig.from_mapping(config.grading), Path(config.run_dir))
         self._log = None
         if config.environment.save_trajectories:
             worker = ray.get_runtime_context().get_actor_id()[:8]
@@ -137,7 +139,7 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
         started = time.perf_counter()
         trajectories = [member.trajectory for member in members]
         self._count_faults(trajectories)
-        grades = [grade(item.answer, item.ground_truth) for item in trajectories]
+        grades = await asyncio.gather(*(self._grade(item) for item in trajectories))
         if not validate:
             self._watch(trajectories)
             kept = self._kept(trajectories, grades, size, int(trajectory["step"]))
@@ -145,12 +147,20 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
             trajectories = [member.trajectory for member in members]
         terms = score_group(trajectories, grades, self._reward)
         grade_s = (time.perf_counter() - started) / len(members)
+        judged = self._grader.take_judge_stats().shared(len(members))
         scored = list(zip(members, grades, terms, group_outcomes(grades, terms), strict=True))
         for member, verdict, reward, _ in scored:  # before anything is awaited: a group is logged whole
             self._write_log(member, verdict, reward, trajectory, grade_s)
         for member, verdict, reward, outcome in scored:
-            output = _scored(member.output, verdict, self._as_encoded(reward), grade_s, outcome)
+            output = _scored(member.output, verdict, self._as_encoded(reward), grade_s, outcome, judged)
             await super()._agent_loop_postprocess(output, validate, **without_pictures(member.fields))
+
+    async def _grade(self, trajectory: Trajectory) -> Grade:
+        if trajectory.finish is FinishReason.INFRASTRUCTURE:
+            return Grade(Verdict.UNGRADED, "infrastructure")  # masked anyway, and may be a judge's work
+        return await self._grader.grade(
+            trajectory.question, trajectory.answer, trajectory.ground_truth, trajectory.style, trajectory.data_source
+        )
 
     def _count_faults(self, trajectories: Sequence[Trajectory]) -> None:
         try:
@@ -234,7 +244,12 @@ def _text_of(content: Any) -> str:
 
 
 def _scored(
-    output: AgentLoopOutput, verdict: Grade, reward: RewardTerms, grade_s: float, outcome: float
+    output: AgentLoopOutput,
+    verdict: Grade,
+    reward: RewardTerms,
+    grade_s: float,
+    outcome: float,
+    judged: JudgeStats,
 ) -> ScoredOutput:
     """The output as verl queues it: token rewards in, typed records out (they are not tensors and stay here)."""
     trajectory: Trajectory = output.extra_fields["trajectory"]
@@ -260,6 +275,7 @@ def _scored(
                 output.extra_fields["timing"],
                 output.extra_fields["sandbox_retries"],
                 outcome,
+                judged,
             ),
             "min_global_steps": output.extra_fields["min_global_steps"],
             "max_global_steps": output.extra_fields["max_global_steps"],

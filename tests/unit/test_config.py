@@ -9,6 +9,8 @@ from omegaconf import OmegaConf
 
 from codedance_verl.config import compose_config
 from codedance_verl.errors import UserError
+from codedance_verl.grading.config import GradingConfig
+from codedance_verl.grading.judge.config import JudgeConfig
 from codedance_verl.reward.config import RewardConfig
 from codedance_verl.reward.monitors import MonitorConfig
 from codedance_verl.reward.presets import PRESETS
@@ -27,6 +29,10 @@ def test_the_yaml_defaults_are_the_dataclass_defaults() -> None:
     assert RewardConfig.from_mapping(config.reward_preset) == RewardConfig()
     assert MonitorConfig.from_mapping(config.monitors) == MonitorConfig()
     assert SamplingConfig.from_mapping(config.sampling) == SamplingConfig()
+    assert OmegaConf.to_container(config.grading) == {
+        **asdict(GradingConfig()),
+        "judge": {**asdict(JudgeConfig()), "endpoints": []},
+    }
 
 
 def test_the_estimator_gets_the_reward_constants() -> None:

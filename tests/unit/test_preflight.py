@@ -125,6 +125,30 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         check_output_folder(tmp_path / "file" / "run")
 
 
+def _open_row(style: str) -> dict[str, Any]:
+    return {**_row(0), "reward_model": {"style": style, "ground_truth": "riding a bicycle"}}
+
+
+def test_a_record_that_needs_a_judge_where_there_is_none_is_named(tmp_path: Path) -> None:
+    train = _write(tmp_path / "train.parquet", [_row(0), _open_row("model")])
+    with pytest.raises(UserError, match=r"train\.parquet row 1: its answer needs a judge .*grading\.open_answers=text"):
+        check(_config(tmp_path, train))
+    check(_config(tmp_path, train, "grading.open_answers=text"))
+
+
+def test_a_judge_that_does_not_answer_is_named(tmp_path: Path) -> None:
+    train = _write(tmp_path / "train.parquet", [_open_row("model")])
+    judge = ("grading.judge.endpoints=[http://127.0.0.1:9/v1]", "grading.judge.model=judge")
+    with pytest.raises(UserError, match=r"grading\.judge\.endpoints: none answers; http://127\.0\.0\.1:9/v1: does not"):
+        check(_config(tmp_path, train, *judge))
+
+
+def test_a_style_of_grading_that_is_not_known_is_named(tmp_path: Path) -> None:
+    train = _write(tmp_path / "train.parquet", [_open_row("magic")])
+    with pytest.raises(UserError, match=r"row 0: reward_model\.style is 'magic'; known are rule, model, judge"):
+        check(_config(tmp_path, train))
+
+
 @pytest.mark.parametrize("seed", ["-1", "x", "2147483648"])
 def test_an_impossible_seed_is_named_with_its_range(seed: str, tmp_path: Path) -> None:
     train = _write(tmp_path / "train.parquet", [_row(0)])

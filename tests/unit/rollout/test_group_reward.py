@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from verl.experimental.agent_loop.agent_loop import AgentLoopMetrics, AgentLoopOutput
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopWorkerTQ
 
+from codedance_verl.grading import Grader, GradingConfig
 from codedance_verl.guards import STOP_FILE
 from codedance_verl.reward.monitors import CollapseMonitor, MonitorConfig
 from codedance_verl.reward.presets import PAPER, ROBUST
@@ -58,6 +59,7 @@ def run(
     worker._sampling = parts.get("sampling", SamplingConfig())
     worker._monitor = parts.get("monitor", CollapseMonitor(MonitorConfig()))
     worker._faults, worker._log = module.FaultCount(most=10), None
+    worker._grader = Grader(GradingConfig())
 
     async def roll_out(*_: Any, **fields: Any) -> Any:
         return module._Member(output_of(next(left)), {"uid": "u", **fields})

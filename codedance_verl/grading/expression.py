@@ -1,0 +1,198 @@
+r"""Rung: the same formula, equation, interval or matrix (`math-verify`), in LaTeX or as typed ("sqrt(2)/2").
+
+math-verify is generous: it drops units, reads "1 1/2" as 1 and holds 3 = 4 and 7 = 8 for the same. So both sides must
+first be formulas from end to end, of known commands and short names, with as many parts and relations as each other.
+The comparison itself may run for ever and is done in a process of its own (`expression_process`).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from codedance_verl.grading.context import STRICT, Context
+from codedance_verl.grading.expression_process import NoResult, shared_process
+from codedance_verl.grading.latex import to_plain, unwrap
+from codedance_verl.grading.normalise import ascii_digits
+from codedance_verl.grading.units import DEGREE, Unit, names_unit, parse_unit
+from codedance_verl.types import Grade, Verdict
+
+RUNG = "math"
+
+MAX_CHARS = 300
+MAX_DEPTH = 12
+MAX_DIGITS = 30
+"""Bounds of a formula: characters, nested brackets, digits of one number. Beyond them an answer is none."""
+
+_KNOWN = """
+    frac dfrac tfrac sqrt pi cdot times div pm mp infty left right leq le geq ge neq ne lt gt log ln exp sin cos tan
+    cot sec csc arcsin arccos arctan sinh cosh tanh alpha beta gamma delta epsilon theta lambda mu nu phi varphi psi rho
+    sigma tau omega xi eta zeta kappa Delta Omega cup cap emptyset varnothing binom begin end in mathbb circ degree
+    overline bar min max gcd lcm equiv lbrace rbrace vert lvert rvert quad qquad displaystyle text mathrm
+"""
+_COMMANDS = frozenset(_KNOWN.split())
+_SEPARATING_WORDS = frozenset({"or", "and"})
+_TYPED = (
+    (re.compile(r"\N{SQUARE ROOT}\s*\(([^()]*)\)|(?<!\\)\bsqrt\s*\(([^()]*)\)"), r"\\sqrt{\1\2}"),
+    (re.compile(r"\N{SQUARE ROOT}\s*(\w+)"), r"\\sqrt{\1}"),
+    (re.compile(r"(?<!\\)\b(pi|sin|cos|tan|log|ln|exp|infty)\b"), r"\\\1 "),
+    (re.compile(r"(?<!\\)\b(?:infinity|inf)\b|\N{INFINITY}"), r"\\infty "),
+    (re.compile(r"\N{GREEK SMALL LETTER PI}"), r"\\pi "),
+    (re.compile(r"\*\*"), "^"),
+    (re.compile(r"\^\s*\(([^()]*)\)"), r"^{\1}"),
+    (re.compile(r"\*|\N{MIDDLE DOT}|\N{DOT OPERATOR}"), r"\\cdot "),
+    (re.compile(r"\N{MULTIPLICATION SIGN}"), r"\\times "),
+    (re.compile(r"\N{DIVISION SIGN}"), "/"),
+    (re.compile(r"\N{PLUS-MINUS SIGN}"), r"\\pm "),
+    (re.compile(r"\N{LESS-THAN OR EQUAL TO}|<="), r"\\leq "),
+    (re.compile(r"\N{GREATER-THAN OR EQUAL TO}|>="), r"\\geq "),
+    (re.compile(r"\N{UNION}"), r"\\cup "),
+    (re.compile(r"\N{ELEMENT OF}"), r"\\in "),
+    (re.compile(r"\N{SUPERSCRIPT TWO}"), "^2"),
+    (re.compile(r"\N{SUPERSCRIPT THREE}"), "^3"),
+    (re.compile(r"\\[dt]frac"), r"\\frac"),
+    (re.compile(r"\\frac\s*(\d)\s*(\d)(?!\d)"), r"\\frac{\1}{\2}"),
+    (re.compile(r"\\sqrt\s*(\d)"), r"\\sqrt{\1}"),
+    (re.compile(r"(?<!\\)\\[,;:! ]|\\(?:left|right|displaystyle|quad|qquad)(?![A-Za-z])"), " "),
+    (re.compile(r"\\(?:text|mathrm)\s*\{\s*(or|and)\s*\}"), r" \1 "),
+    (re.compile(r"\^\s*\{?\s*\\circ\s*\}?|\\degree(?![A-Za-z])|\N{DEGREE SIGN}"), r"^{\\circ}"),
+)
+_COMMAND = re.compile(r"\\([A-Za-z]+)|\\(.)", re.DOTALL)
+_ENVIRONMENT = re.compile(r"\\(?:begin|end)\{([a-z]*matrix)\}")
+_RELATION = re.compile(r"\\(?:leq|le|geq|ge|neq|ne|lt|gt|in|equiv)(?![A-Za-z])|[<>=]")
+_ASSIGNED = re.compile(r"\s*([A-Za-z](?:_\{?\w\}?)?|f\(x\))\s*(?:=|\\in(?![A-Za-z]))\s*(?=\S)")
+_ALLOWED = re.compile(r"[A-Za-z0-9\s+\-*/^_=<>(){}\[\],;.!|\\&':]*")
+_LOOKS_LIKE_MATH = re.compile(r"\\[A-Za-z]+|[\^=<>]|\d\s*[-+*/]|[-+*/]\s*\d|\d[A-Za-z]|[A-Za-z]\d|[(\[].*,.*[)\]]|\d!")
+_BARE_NUMBER = re.compile(r"[-+]?[\d.,]*\d")
+_DATE_OR_RANGE = re.compile(r"\d+(?:\s*[-/.:\N{EN DASH}]\s*\d+)+")
+_HUGE = re.compile(r"\d\s*\^\s*\{?\s*\d+\s*\^|\^\s*\{?\s*-?\d{5}|\d{4,}\s*!|!\s*!")
+_UNIT_BEHIND = re.compile(
+    r"(?P<formula>.*\S)\s*(?P<unit>\\(?:text|mathrm)\s*\{[^{}]+\}(?:\s*\^\s*\{?-?\d\}?)?"
+    r"|(?<=\s)[A-Za-z]{1,3}[\N{SUPERSCRIPT TWO}\N{SUPERSCRIPT THREE}]?(?:\^\d)?)",
+    re.DOTALL,
+)
+_TWO_NUMBERS = re.compile(r"(?<![_\d])\d+\s+[\d.]")
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A formula in the LaTeX that math-verify reads, the variable that it was assigned to, and its shape."""
+
+    latex: str
+    variable: str
+    parts: int
+    relations: int
+
+
+def parse_formula(text: str) -> Formula | None:
+    """Read a text that is a formula from end to end; None for anything else, and beyond the bounds."""
+    latex = ascii_digits(unwrap(text)).strip().rstrip(".,;").strip()
+    if len(latex) > MAX_CHARS or _depth(latex) > MAX_DEPTH or re.search(rf"\d{{{MAX_DIGITS + 1}}}", latex):
+        return None
+    for pattern, replacement in _TYPED:
+        latex = pattern.sub(replacement, latex)
+    if not _is_formula(latex):
+        return None
+    latex, variable = _without_assignment(latex)
+    bare = _ENVIRONMENT.sub("", latex)
+    parts = 1 + len(re.findall(r"[,;]|\\pm(?![A-Za-z])|\b(?:or|and)\b", bare))
+    return Formula(latex, variable, parts, len(_RELATION.findall(bare)))
+
+
+def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade | None:
+    """Applies where the ground truth is a formula; an answer that is none is then wrong.
+
+    `UNGRADED` where the comparison did not end in time or could not be made.
+    """
+    if _DATE_OR_RANGE.fullmatch(ground_truth.strip()):
+        return None
+    if not _LOOKS_LIKE_MATH.search(ground_truth) and not _BARE_NUMBER.fullmatch(to_plain(ground_truth).strip()):
+        return None
+    return compare_formulas(answer, ground_truth, context)
+
+
+def compare_formulas(answer: str, ground_truth: str, context: Context = STRICT) -> Grade | None:
+    """As `compare`, also for a truth that is a formula only because the record says so, such as "x"."""
+    true_formula, true_unit = _split_unit(unwrap(ground_truth))
+    truth = parse_formula(true_formula)
+    if truth is None:
+        return None
+    given_formula, given_unit = _split_unit(unwrap(answer))
+    given = parse_formula(given_formula)
+    if given is None:
+        return Grade(Verdict.WRONG, RUNG, "not one formula")
+    if not _units_agree(given_unit, true_unit, context.question):
+        return Grade(Verdict.WRONG, RUNG, "another unit")
+    if not _same_shape(given, truth):
+        return Grade(Verdict.WRONG, RUNG, f"{given.latex!r} is built differently from {truth.latex!r}")
+    try:
+        same = shared_process().equal(given.latex, truth.latex, context.relative_tolerance, context.math_timeout_s)
+    except NoResult as reason:
+        return Grade(Verdict.UNGRADED, RUNG, str(reason))
+    if same is None:
+        return None
+    return Grade(Verdict.CORRECT if same else Verdict.WRONG, RUNG, f"{given.latex!r} against {truth.latex!r}")
+
+
+def _same_shape(given: Formula, truth: Formula) -> bool:
+    if given.variable and truth.variable and given.variable != truth.variable:
+        return False
+    return (given.parts, given.relations) == (truth.parts, truth.relations)
+
+
+def _split_unit(text: str) -> tuple[str, Unit | None]:
+    """The formula and the unit behind it, if there is one."""
+    found = _UNIT_BEHIND.fullmatch(text.strip().rstrip("."))
+    unit = parse_unit(to_plain(found.group("unit"))) if found else None
+    return (found.group("formula"), unit) if found and unit else (text, None)
+
+
+def _units_agree(given: Unit | None, truth: Unit | None, question: str) -> bool:
+    if given is None or truth is None:
+        extra = given or truth
+        return extra is None or extra == DEGREE or names_unit(question, extra)
+    return given == truth
+
+
+def _is_formula(latex: str) -> bool:
+    """Known commands, allowed characters, no words but short names, and no two numbers side by side."""
+    if not latex or not _ALLOWED.fullmatch(latex) or _TWO_NUMBERS.search(latex) or _HUGE.search(latex):
+        return False
+    for name, sign in _COMMAND.findall(latex):
+        if (name and name not in _COMMANDS) or (sign and sign not in "{}|\\ "):
+            return False
+    if re.search(r"\\(?:text|mathrm)(?![A-Za-z])", latex):
+        return False
+    bare = _ENVIRONMENT.sub(" ", latex)
+    if "\\begin" in bare or "\\end" in bare:
+        return False
+    words = re.findall(r"[A-Za-z]+", re.sub(r"\\[A-Za-z]+", " ", bare))
+    return all(len(word) <= 2 or word in _SEPARATING_WORDS for word in words)
+
+
+def _without_assignment(latex: str) -> tuple[str, str]:
+    """Remove "x =" in front, of every part where each has it; returns the rest and the variable."""
+    parts = re.split(r"\s*(?:[,;]|\bor\b|\band\b)\s*", latex)
+    found = [_ASSIGNED.match(part) for part in parts]
+    if not found[0] or _nested_comma(latex):
+        single = _ASSIGNED.match(latex)
+        if single is None or _RELATION.search(latex[single.end() :]):
+            return latex, ""
+        return latex[single.end() :], single.group(1)
+    names = {match.group(1) for match in found if match}
+    bodies = [part[match.end() :] if match else part for part, match in zip(parts, found, strict=True)]
+    if len(names) > 1 or any(_RELATION.search(body) for body in bodies):
+        return latex, ""
+    return ", ".join(bodies), names.pop()
+
+
+def _nested_comma(latex: str) -> bool:
+    return re.search(r"[(\[{][^()\[\]{}]*,", latex) is not None
+
+
+def _depth(text: str) -> int:
+    depth = deepest = 0
+    for char in text:
+        depth += (char in "([{") - (char in ")]}")
+        deepest = max(deepest, depth)
+    return deepest

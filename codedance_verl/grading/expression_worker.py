@@ -1,0 +1,119 @@
+"""Compares formulas on request: one JSON line in, one out. The program of `expression_process`; imports math-verify.
+
+Request: {"given": latex, "truth": latex, "tolerance": relative, "seconds": n}. Answer: {"equal": bool}, or
+{"equal": null} where the truth cannot be read. The first line out is "ready".
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import resource
+import sys
+from typing import Any
+
+MEMORY_BYTES = 2 << 30
+PRECISION = 40
+"""Digits to which numbers are worked out where symbols alone do not settle it."""
+NO_DIFFERENCE = 1e-30
+"""Relative; two numbers that differ by no more are the same."""
+
+
+def main() -> None:
+    """Serve until the input ends."""
+    _limit(resource.RLIMIT_AS, MEMORY_BYTES)
+    logging.disable(logging.CRITICAL)
+    import math_verify  # noqa: F401
+
+    print("ready", flush=True)
+    for line in sys.stdin:
+        request = json.loads(line)
+        _allow_cpu_seconds(float(request["seconds"]))
+        equal = compare(request["given"], request["truth"], float(request["tolerance"]))
+        print(json.dumps({"equal": equal}), flush=True)
+
+
+def compare(given: str, truth: str, tolerance: float = 0.0) -> bool | None:
+    """Whether two formulas are equal; False where the given one cannot be read, None where the true one cannot.
+
+    Plain expressions are compared here, numbers within the relative tolerance, as math-verify rounds what is small to
+    zero; relations, sets, intervals and matrices by math-verify.
+    """
+    from math_verify import verify
+    from sympy import Expr
+
+    right = _parse(truth)
+    if right is None:
+        return None
+    left = _parse(given)
+    if left is None:
+        return False
+    try:
+        if left == right:
+            return True
+        if _is_number(left) and _is_number(right):
+            return _close(left, right, tolerance)
+        if isinstance(left, Expr) and isinstance(right, Expr):
+            return _no_difference(left, right)
+        return bool(verify(right, left, strict=True, float_rounding=12, timeout_seconds=None, raise_on_error=True))
+    except MemoryError:
+        raise
+    except Exception:  # sympy raises what it likes on expressions it cannot handle
+        return False
+
+
+def _parse(latex: str) -> Any:
+    from latex2sympy2_extended import latex2sympy
+    from sympy import Basic, MatrixBase, nan, zoo
+    from sympy.core.relational import Relational
+
+    try:
+        parsed = latex2sympy(latex, is_real="i" not in latex)
+    except MemoryError:
+        raise
+    except Exception:  # the parser raises plain Exception and AttributeError
+        return None
+    if not isinstance(parsed, Basic | MatrixBase):
+        return None
+    relations = parsed.atoms(Relational) if isinstance(parsed, Basic) else set()
+    if any(not relation.free_symbols for relation in relations) or parsed.has(nan, zoo):
+        return None  # "3 = 4" is no answer
+    return parsed
+
+
+def _is_number(value: Any) -> bool:
+    from sympy import Expr
+
+    return isinstance(value, Expr) and not value.free_symbols
+
+
+def _close(left: Any, right: Any, tolerance: float) -> bool:
+    from sympy import N, nsimplify
+
+    if not left.is_finite or not right.is_finite:
+        return False
+    left, right = nsimplify(left, rational=True), nsimplify(right, rational=True)  # decimals as they were written
+    limit = max(tolerance, NO_DIFFERENCE) * abs(N(right, PRECISION))
+    return bool(abs(N(left - right, PRECISION)) <= limit)
+
+
+def _no_difference(left: Any, right: Any) -> bool:
+    from sympy import nsimplify, simplify
+
+    return bool(simplify(nsimplify(left, rational=True) - nsimplify(right, rational=True)) == 0)
+
+
+def _allow_cpu_seconds(seconds: float) -> None:
+    """The kernel ends this process when a comparison takes longer, also if nobody is left who would."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    _limit(resource.RLIMIT_CPU, int(usage.ru_utime + usage.ru_stime + seconds) + 2)
+
+
+def _limit(kind: int, most: int) -> None:
+    """Set a soft limit, below the hard one that was found."""
+    hard = resource.getrlimit(kind)[1]
+    resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+
+
+if __name__ == "__main__":
+    main()

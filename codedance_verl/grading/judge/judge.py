@@ -1,0 +1,68 @@
+"""The last rung: a verdict on an open answer from the cache, from a request under way, or from the judge itself."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+from codedance_verl.grading.judge.cache import VerdictCache, cache_key
+from codedance_verl.grading.judge.client import JudgeClient
+from codedance_verl.grading.judge.config import JudgeConfig
+from codedance_verl.grading.judge.prompt import Question
+from codedance_verl.grading.judge.stats import JudgeStats
+from codedance_verl.grading.judge.verdict import Judgement, NoVerdict
+from codedance_verl.types import Grade, Verdict
+
+RUNG = "judge"
+
+
+class Judge:
+    """Grades open answers. Equal ones that come at the same time share one request."""
+
+    def __init__(self, config: JudgeConfig, cache_folder: Path | None = None) -> None:
+        self.stats = JudgeStats()
+        self.client = JudgeClient(config, self.stats)
+        self._model = config.model
+        self._cache = VerdictCache(config.cache_entries, cache_folder)
+        self._under_way: dict[str, asyncio.Task[Judgement]] = {}
+
+    async def grade(self, question: Question) -> Grade:
+        """Correct or wrong as the judge says; `UNGRADED`, with the reason, where there is no verdict."""
+        started = time.perf_counter()
+        self.stats.asked += 1
+        try:
+            judgement = await self._judgement(question)
+        except NoVerdict as reason:
+            self.stats.no_verdict += 1
+            return Grade(Verdict.UNGRADED, RUNG, str(reason))
+        finally:
+            self.stats.wait_s += time.perf_counter() - started
+        return Grade(Verdict.CORRECT if judgement.correct else Verdict.WRONG, RUNG, judgement.reason)
+
+    async def close(self) -> None:
+        """Give up what is under way and close the connections."""
+        for task in self._under_way.values():
+            task.cancel()
+        await self.client.close()
+
+    async def _judgement(self, question: Question) -> Judgement:
+        key = cache_key(self._model, question)
+        if (known := self._cache.get(key)) is not None:
+            self.stats.cached += 1
+            return known
+        task = self._under_way.get(key)
+        if task is None:
+            task = asyncio.create_task(self._ask(key, question))
+            self._under_way[key] = task
+        else:
+            self.stats.cached += 1
+        return await asyncio.shield(task)  # one who gives up waiting does not take it from the others
+
+    async def _ask(self, key: str, question: Question) -> Judgement:
+        try:
+            judgement = await self.client.ask(question)
+        finally:
+            del self._under_way[key]
+        self._cache.put(key, judgement)
+        return judgement

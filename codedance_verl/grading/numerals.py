@@ -1,0 +1,101 @@
+"""Numbers written in words: English up to millions, and Chinese or Japanese numerals below a hundred."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from fractions import Fraction
+
+_SMALL = (
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
+    *("ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"),
+)
+_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+VALUE_OF_WORD = {word: value for value, word in enumerate(_SMALL)} | {
+    word: 10 * place for place, word in enumerate(_TENS, start=2)
+}
+"""Number words below a hundred that stand alone."""
+
+SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_NUMERAL_WORDS = frozenset({*VALUE_OF_WORD, *SCALES, "hundred", "dozen", "half", "quarter", "pair", "couple"})
+_HAN_TEN = "\N{CJK UNIFIED IDEOGRAPH-5341}"
+_HAN_DIGITS = dict(zip("〇一二三四五六七八九", range(10), strict=True)) | {"零": 0, "两": 2, "兩": 2}
+
+
+def is_numeral_word(word: str) -> bool:
+    """Whether a word says how many, so that it cannot be the name of what was counted."""
+    return word.casefold() in _NUMERAL_WORDS
+
+
+def parse_words(text: str) -> int | None:
+    """Value of a number in words ("one hundred and five", "twenty-one", "a dozen"), else None."""
+    words = [word for word in re.split(r"[\s-]+", text.strip().casefold()) if word]
+    if words in (["dozen"], ["a", "dozen"]):
+        return 12
+    if len(words) == 2 and words[0] == "a" and (words[1] in SCALES or words[1] == "hundred"):
+        words[0] = "one"
+    if not words or not all(word in VALUE_OF_WORD or word in SCALES or word in ("hundred", "and") for word in words):
+        return _parse_han(text.strip())
+    return _parse_english(words)
+
+
+def _parse_english(words: list[str]) -> int | None:
+    """Sum up from the left. Two values in a row that do not belong together ("three four") are no number."""
+    total, group, last = 0, 0, None
+    ceiling = 10**15
+    for word in words:
+        if word == "and":
+            if last not in ("hundred", "scale"):
+                return None
+            last = "and"
+        elif word in VALUE_OF_WORD:
+            value = VALUE_OF_WORD[word]
+            if last == "small" or (last == "tens" and not 0 < value < 10) or (last == "scale" and value == 0):
+                return None
+            group, last = group + value, "tens" if value >= 20 else "small"
+        elif word == "hundred":
+            if last not in ("small", "tens") or not 0 < group < 100:
+                return None
+            group, last = group * 100, "hundred"
+        else:
+            if group == 0 or last == "and" or SCALES[word] >= ceiling:
+                return None
+            ceiling = SCALES[word]
+            total, group, last = total + group * SCALES[word], 0, "scale"
+    return None if last == "and" else total + group
+
+
+def _parse_han(text: str) -> int | None:
+    """ "三" is 3, "十二" 12, "二十三" 23."""
+    if not text or len(text) > 3 or any(char != _HAN_TEN and char not in _HAN_DIGITS for char in text):
+        return None
+    if _HAN_TEN not in text:
+        return _HAN_DIGITS[text] if len(text) == 1 else None
+    tens, _, ones = text.partition(_HAN_TEN)
+    if len(tens) > 1 or len(ones) > 1 or _HAN_TEN in ones or tens == "零":
+        return None
+    return 10 * (_HAN_DIGITS[tens] if tens else 1) + (_HAN_DIGITS[ones] if ones else 0)
+
+
+_PARTS = {"half": 2, "halves": 2, "third": 3, "thirds": 3, "quarter": 4, "quarters": 4, "fifth": 5, "fifths": 5}
+
+
+def parse_parts(text: str) -> Fraction | None:
+    """Value of a fraction in words ("half", "one third", "three quarters"), else None."""
+    words = [word for word in re.split(r"[\s-]+", text.strip().casefold()) if word]
+    if not words or words[-1] not in _PARTS or len(words) > 2:
+        return None
+    top = 1 if words[:-1] in ([], ["a"]) else VALUE_OF_WORD.get(words[0])
+    return Fraction(top, _PARTS[words[-1]]) if top is not None else None
+
+
+def spell_out_fractions(text: str) -> str:
+    """A fraction that is one character as a plain one: "2½" becomes "2 1/2"."""
+    parts = []
+    for place, char in enumerate(text):
+        if unicodedata.category(char) == "No" and "FRACTION" in unicodedata.name(char, ""):
+            written = unicodedata.normalize("NFKC", char).replace("\N{FRACTION SLASH}", "/")
+            parts.append(f" {written}" if place and text[place - 1].isdigit() else written)
+        else:
+            parts.append(char)
+    return "".join(parts)

@@ -1,0 +1,164 @@
+"""Rungs: several things, as a set ("{1, 2}", any order) or as a list ("3, 4", in order).
+
+The ground truth says which by its braces; a record may say so with its style. Elements are compared as texts, numbers
+or options.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from codedance_verl.grading import choice, exact_text, number
+from codedance_verl.grading.context import STRICT, Context
+from codedance_verl.grading.latex import to_plain
+from codedance_verl.grading.normalise import ascii_digits, strip_wrapping
+from codedance_verl.types import Grade, Verdict
+
+Rung = Callable[[str, str, Context], Grade | None]
+
+SET_RUNG, LIST_RUNG = "set", "list"
+
+MAX_ELEMENTS = 64
+"""A longer enumeration is none."""
+
+_BRACKETS = {"{": "}", "[": "]", "(": ")"}
+_THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
+_AND = re.compile(r",?\s+and\s+", re.IGNORECASE)
+_SOLUTIONS = re.compile(r"\s+or\s+(?=[^\W\d_]\s*=)", re.IGNORECASE)  # "x = 2 or x = 5"
+_PLAIN_BRACKETS = ("", "(")
+
+
+@dataclass(frozen=True)
+class Elements:
+    """What is enumerated, in order, and the bracket it began with, if any."""
+
+    items: tuple[str, ...]
+    bracket: str = ""
+
+
+def parse_elements(text: str) -> Elements | None:
+    """Read an enumeration of two or more, or of one or none in brackets of its own; None for anything else."""
+    plain = ascii_digits(to_plain(text)).strip().rstrip(".")
+    bracket = plain[:1] if plain[:1] in _BRACKETS and plain[-1:] == _BRACKETS[plain[:1]] else ""
+    inner = plain[1:-1] if bracket and _matches(plain) else plain
+    bracket = bracket if inner is not plain else ""
+    if not bracket and _THOUSANDS.fullmatch(inner.strip()):
+        return None
+    items = _split(_AND.sub(", ", inner) if not _nested(inner) else inner)
+    if items is None or len(items) > MAX_ELEMENTS or not all(items):
+        return Elements((), bracket) if bracket == "{" and not inner.strip() else None
+    return Elements(tuple(items), bracket) if bracket or len(items) > 1 else None
+
+
+def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade | None:
+    """Applies where the ground truth is a set in braces, or an enumeration.
+
+    Says nothing, short of equality, where the truth is a list of texts: "Paris, France" is no list of two answers.
+    """
+    truth = parse_elements(ground_truth)
+    if truth is None:
+        return None
+    if truth.bracket == "{":
+        return compare_sets(answer, ground_truth, context)
+    quantities = [number.parse_quantity(item) for item in truth.items]
+    if all(quantity is not None and quantity.name for quantity in quantities):
+        return compare_sets(answer, ground_truth, context)  # "x = 2, y = 3"
+    grade = compare_lists(answer, ground_truth, context)
+    certain = None not in quantities
+    return grade if grade is not None and (grade.correct or certain) else None
+
+
+def compare_sets(answer: str, ground_truth: str, context: Context = STRICT) -> Grade | None:
+    """Correct where each element of one side has its own equal on the other, in any order."""
+    truth = parse_elements(ground_truth) or Elements((ground_truth,))
+    given = parse_elements(_SOLUTIONS.sub(", ", answer)) or Elements((answer,))
+    left, right = _distinct(given.items, context), _distinct(truth.items, context)
+    same = len(left) == len(right) and _matched(left, right, context) == len(right)
+    return _grade(same, SET_RUNG, given.items, truth.items)
+
+
+def compare_lists(answer: str, ground_truth: str, context: Context = STRICT) -> Grade | None:
+    """Correct where both enumerate the same in the same order.
+
+    Round brackets may be missing; pairs in square brackets are intervals, others than those in round ones.
+    """
+    truth = parse_elements(ground_truth) or Elements((ground_truth,))
+    given = parse_elements(answer) or Elements((answer,))
+    brackets = {given.bracket, truth.bracket}
+    fitting = len(brackets) == 1 or brackets == set(_PLAIN_BRACKETS) or ("{" not in brackets and len(truth.items) > 2)
+    same = (
+        fitting
+        and len(given.items) == len(truth.items)
+        and all(_equal(left, right, context) for left, right in zip(given.items, truth.items, strict=True))
+    )
+    return _grade(same, LIST_RUNG, given.items, truth.items)
+
+
+def _equal(left: str, right: str, context: Context) -> bool:
+    nested = parse_elements(right)
+    if nested is not None and nested.bracket:
+        rungs: tuple[Rung, ...] = (compare_sets if nested.bracket == "{" else compare_lists,)
+    else:
+        rungs = (exact_text.compare, choice.compare, number.compare)
+    return any((grade := rung(left, right, context)) is not None and grade.correct for rung in rungs)
+
+
+def _distinct(items: Sequence[str], context: Context) -> list[str]:
+    """The elements without repetitions; what only a tolerance makes alike stays apart."""
+    exact = Context(question=context.question)
+    kept: list[str] = []
+    for item in items:
+        if not any(_equal(item, other, exact) for other in kept):
+            kept.append(item)
+    return kept
+
+
+def _matched(left: Sequence[str], right: Sequence[str], context: Context) -> int:
+    """How many elements can be paired off with an equal one (augmenting paths: with a tolerance equals overlap)."""
+    partner: dict[int, int] = {}
+    fits = [[place for place, other in enumerate(left) if _equal(other, item, context)] for item in right]
+
+    def place_for(item: int, tried: set[int]) -> bool:
+        for place in fits[item]:
+            if place not in tried:
+                tried.add(place)
+                if place not in partner or place_for(partner[place], tried):
+                    partner[place] = item
+                    return True
+        return False
+
+    return sum(place_for(item, set()) for item in range(len(right)))
+
+
+def _split(text: str) -> list[str] | None:
+    """Parts between commas or semicolons outside of brackets, wrapping removed; None where brackets do not match."""
+    separator = ";" if ";" in text else ","
+    parts, open_brackets, start = [], [], 0
+    for place, char in enumerate(text):
+        if char in _BRACKETS:
+            open_brackets.append(_BRACKETS[char])
+        elif char in _BRACKETS.values():
+            if not open_brackets or open_brackets.pop() != char:
+                return None
+        elif char == separator and not open_brackets:
+            parts.append(text[start:place])
+            start = place + 1
+    if open_brackets:
+        return None
+    return [part.strip() if _nested(part) else strip_wrapping(part) for part in [*parts, text[start:]]]
+
+
+def _nested(text: str) -> bool:
+    return any(bracket in text for bracket in _BRACKETS)
+
+
+def _matches(text: str) -> bool:
+    """Whether the first bracket is closed by the last."""
+    return _split(text[1:-1]) is not None
+
+
+def _grade(same: bool, rung: str, given: Sequence[str], truth: Sequence[str]) -> Grade:
+    verdict = Verdict.CORRECT if same else Verdict.WRONG
+    return Grade(verdict, rung, f"{list(given)!r} against {list(truth)!r}"[:500])

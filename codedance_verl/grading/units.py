@@ -1,0 +1,197 @@
+"""Units of measure: what they measure, and how many of the basic unit of that they are.
+
+A unit is a product of powers of basic dimensions and a factor: "km/h" is (m: 1, s: -1) and 5/18. Temperatures and
+angles convert to nothing else, and neither do currencies.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A unit; `dimension` holds (basic unit, power) in order, `factor` how many of them it is."""
+
+    dimension: tuple[tuple[str, int], ...]
+    factor: Fraction = Fraction(1)
+
+
+PERCENT = Unit((("%", 1),))
+DEGREE = Unit((("deg", 1),))
+
+_PREFIXES = {"n": -9, "u": -6, "\N{MICRO SIGN}": -6, "m": -3, "c": -2, "d": -1, "k": 3, "M": 6, "G": 9, "T": 12}
+_PREFIX_WORDS = {"nano": -9, "micro": -6, "milli": -3, "centi": -2, "deci": -1, "kilo": 3, "mega": 6, "giga": 9}
+
+_METRIC: dict[str, tuple[str, str, Fraction | int]] = {
+    # symbol: word, dimension, factor
+    "m": ("metre meter", "m", 1),
+    "g": ("gram gramme", "kg", Fraction(1, 1000)),
+    "s": ("second", "s", 1),
+    "A": ("ampere amp", "A", 1),
+    "mol": ("mole", "mol", 1),
+    "L": ("litre liter", "m3", Fraction(1, 1000)),
+    "l": ("", "m3", Fraction(1, 1000)),
+    "N": ("newton", "kg m s-2", 1),
+    "Pa": ("pascal", "kg m-1 s-2", 1),
+    "J": ("joule", "kg m2 s-2", 1),
+    "W": ("watt", "kg m2 s-3", 1),
+    "V": ("volt", "kg m2 s-3 A-1", 1),
+    "\N{GREEK CAPITAL LETTER OMEGA}": ("ohm", "kg m2 s-3 A-2", 1),
+    "\N{OHM SIGN}": ("", "kg m2 s-3 A-2", 1),
+    "C": ("coulomb", "A s", 1),
+    "Hz": ("hertz", "s-1", 1),
+    "T": ("tesla", "kg s-2 A-1", 1),
+    "F": ("farad", "A2 s4 kg-1 m-2", 1),
+    "K": ("kelvin", "K", 1),
+    "B": ("byte", "byte", 1),
+    "eV": ("", "eV", 1),
+    "cal": ("calorie", "cal", 1),
+    "Wh": ("", "kg m2 s-2", 3600),
+    "bar": ("", "kg m-1 s-2", 100_000),
+}
+_OTHERS: dict[str, tuple[str, Fraction | int]] = {
+    # all names: dimension, factor
+    "% percent pct": ("%", 1),
+    "\N{DEGREE SIGN} deg degree": ("deg", 1),
+    "rad radian": ("rad", 1),
+    "\N{DEGREE SIGN}C celsius": ("celsius", 1),
+    "\N{DEGREE SIGN}F fahrenheit": ("fahrenheit", 1),
+    "min minute mins": ("s", 60),
+    "h hr hrs hour": ("s", 3600),
+    "sec secs": ("s", 1),
+    "d day": ("s", 86_400),
+    "week wk": ("s", 604_800),
+    "month": ("month", 1),
+    "year yr yrs": ("month", 12),
+    "t tonne": ("kg", 1000),
+    "ft foot feet": ("m", Fraction(3048, 10_000)),
+    "in inch": ("m", Fraction(254, 10_000)),
+    "yd yard": ("m", Fraction(9144, 10_000)),
+    "mi mile": ("m", Fraction(1_609_344, 1000)),
+    "lb lbs pound": ("kg", Fraction(45_359_237, 100_000_000)),
+    "oz ounce": ("kg", Fraction(45_359_237, 1_600_000_000)),
+    "ha hectare": ("m2", 10_000),
+    "acre": ("m2", Fraction(40_468_564_224, 10_000_000)),
+    "cc": ("m3", Fraction(1, 1_000_000)),
+    "gal gallon": ("gal", 1),
+    "mph": ("m s-1", Fraction(1_609_344, 3_600_000)),
+    "kilo": ("kg", 1),
+    "kph kmh": ("m s-1", Fraction(5, 18)),
+    "rpm": ("rpm", 1),
+    "dB decibel": ("dB", 1),
+    "$ US$ USD dollar": ("USD", 1),
+    "cent": ("USD", Fraction(1, 100)),
+    "\N{EURO SIGN} EUR euro": ("EUR", 1),
+    "\N{POUND SIGN} GBP": ("GBP", 1),
+    "\N{YEN SIGN} JPY yen": ("JPY", 1),
+    "CNY RMB yuan": ("CNY", 1),
+    "\N{INDIAN RUPEE SIGN} INR rupee": ("INR", 1),
+}
+CURRENCY_SIGNS = "$\N{EURO SIGN}\N{POUND SIGN}\N{YEN SIGN}\N{INDIAN RUPEE SIGN}"
+_CURRENCIES = frozenset({"USD", "EUR", "GBP", "JPY", "CNY", "INR"})
+_SUPERSCRIPTS = str.maketrans({"\N{SUPERSCRIPT TWO}": "2", "\N{SUPERSCRIPT THREE}": "3", "\N{SUPERSCRIPT MINUS}": "-"})
+_SQUARED = re.compile(r"\b(?:square|sq\.?)\s+([^\s/]+)|\b([^\s/]+)\s+squared\b|\bsq([a-z]+)\b")
+_CUBED = re.compile(r"\b(?:cubic|cu\.?)\s+([^\s/]+)|\b([^\s/]+)\s+cubed\b")
+_FACTOR = re.compile(r"(?P<name>[^\W\d_]+|[%$\N{DEGREE SIGN}]|\N{DEGREE SIGN}[CF]|[^\w\s])(?:\^?(?P<power>-?[1-9]))?")
+_PRODUCT = re.compile(r"\s*[*\N{MIDDLE DOT}\N{DOT OPERATOR}]\s*|\s+|(?<=\w)-(?=[^\W\d])")
+
+
+def is_currency(unit: Unit) -> bool:
+    """Whether it is the main unit of a currency, not its hundredth."""
+    return len(unit.dimension) == 1 and unit.dimension[0][0] in _CURRENCIES and unit.factor == 1
+
+
+@lru_cache(maxsize=4096)
+def parse_unit(text: str) -> Unit | None:
+    """Read a unit ("cm", "km/h", "square metres", "kg m^2 s^-2"); None where any part of the text is none."""
+    text = _CUBED.sub(_raised(3), _SQUARED.sub(_raised(2), text.strip().translate(_SUPERSCRIPTS)))
+    text = re.sub(r"(?i)\bdegrees?\s+(?=celsius|fahrenheit)", "", text)
+    text = re.sub(r"\bdegrees?\s+(?=[CF]\b)", "\N{DEGREE SIGN}", text)
+    text = text.replace("per cent", "percent")
+    dimension: Counter[str] = Counter()
+    factor = Fraction(1)
+    for place, part in enumerate(re.split(r"\s*/\s*|\s+per\s+", text)):
+        for piece in _PRODUCT.split(part):
+            found = _FACTOR.fullmatch(piece)
+            unit = _simple_unit(found.group("name")) if found else None
+            if found is None or unit is None:
+                return None
+            power = int(found.group("power") or 1) * (-1 if place else 1)
+            for name, exponent in unit.dimension:
+                dimension[name] += exponent * power
+            factor *= unit.factor**power
+    return Unit(tuple(sorted((name, power) for name, power in dimension.items() if power)), factor)
+
+
+def _raised(power: int) -> Callable[[re.Match[str]], str]:
+    return lambda found: f"{next(group for group in found.groups() if group)}^{power}"
+
+
+def _simple_unit(name: str) -> Unit | None:
+    """A unit without powers: by its symbol, then as a word or plural, then by its symbol in another case."""
+    if name in _SYMBOLS:
+        return _SYMBOLS[name]
+    word = name.casefold()
+    for spelling in (word, word.removesuffix("s"), word.removesuffix("es")):
+        if spelling in _WORDS:
+            return _WORDS[spelling]
+    return _FOLDED_SYMBOLS.get(word)
+
+
+def _dimension(text: str) -> tuple[tuple[str, int], ...]:
+    parts = (re.fullmatch(r"([A-Za-z%]+?)(-?\d*)", item) for item in text.split())
+    return tuple(sorted((part.group(1), int(part.group(2) or 1)) for part in parts if part is not None))
+
+
+def _tables() -> tuple[dict[str, Unit], dict[str, Unit], dict[str, Unit]]:
+    """Units by symbol (case matters), by word, and by symbols whose lower-case form is that of one unit alone."""
+    symbols: dict[str, Unit] = {}
+    words: dict[str, Unit] = {}
+    for symbol, (names, dimension, factor) in _METRIC.items():
+        basic = Unit(_dimension(dimension), Fraction(factor))
+        symbols[symbol] = basic
+        words.update(dict.fromkeys(names.split(), basic))
+        for prefix, power in _PREFIXES.items():
+            symbols.setdefault(prefix + symbol, Unit(basic.dimension, basic.factor * Fraction(10) ** power))
+        for prefix, power in _PREFIX_WORDS.items():
+            larger = Unit(basic.dimension, basic.factor * Fraction(10) ** power)
+            words.update({prefix + name: larger for name in names.split()})
+    for names, (dimension, factor) in _OTHERS.items():
+        unit = Unit(_dimension(dimension), Fraction(factor))
+        for name in names.split():
+            symbols[name] = unit
+            if len(name) > 2 and name.islower():
+                words[name] = unit
+    folded: dict[str, set[Unit]] = {}
+    for symbol, unit in symbols.items():
+        if len(symbol) > 1:
+            folded.setdefault(symbol.casefold(), set()).add(unit)
+    return symbols, words, {symbol: next(iter(units)) for symbol, units in folded.items() if len(units) == 1}
+
+
+_SYMBOLS, _WORDS, _FOLDED_SYMBOLS = _tables()
+
+_NO_MENTION = frozenset({"in", "as", "at", "per", "mi", "us", "ms"})
+_MENTION = re.compile(
+    r"\(([^()]{1,24})\)|\d\s*([^\s\d,.;?!()]+)|((?:square|cubic|sq)\s+[^\W\d_]+|[^\s\d,.;:?!()]{2,})"
+    r"|([%$\N{EURO SIGN}\N{POUND SIGN}])"
+)
+
+
+def names_unit(question: str, unit: Unit) -> bool:
+    """Whether a question names the unit ("how many centimetres", "in km/h", "(in %)"), so that it need not be said."""
+    for found in _MENTION.finditer(question):
+        bracketed, behind_number, word, sign = found.groups()
+        said = bracketed or behind_number or word or sign
+        if word and word.casefold() in _NO_MENTION:
+            continue
+        for candidate in (said, said.casefold().removeprefix("in ")) if bracketed else (said,):
+            if parse_unit(candidate) == unit:
+                return True
+    return unit == PERCENT and "percentage" in question.casefold()
