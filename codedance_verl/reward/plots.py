@@ -26,16 +26,16 @@ def draw(group: Sequence[Explained], config: RewardConfig, path: Path) -> None:
 
     More than 32 rollouts are cut to the first 32. Raises `OSError` when the file cannot be written.
     """
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
 
     shown = list(group[:MOST_SHOWN])
-    figure, axes = plt.subplots(1, 3, figsize=(14, 4), dpi=130, width_ratios=[1, 1.6, 1.6], layout="constrained")
+    figure = Figure(figsize=(14, 4), dpi=130, layout="constrained")
+    axes = figure.subplots(1, 3, width_ratios=[1, 1.6, 1.6])
     _draw_difficulty(axes[0], config, shown)
     _draw_terms(axes[1], shown, config)
     _draw_advantages(axes[2], shown)
     figure.suptitle(f"preset {config.preset}, group {shown[0].line.group[:60]}", parse_math=False)
     figure.savefig(path, format="png")
-    plt.close(figure)
 
 
 def difficulty_curve(config: RewardConfig, form: DifficultyForm, mu: npt.NDArray[np.float64]) -> list[float]:
