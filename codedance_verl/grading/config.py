@@ -9,7 +9,7 @@ from typing import Any
 from codedance_verl.errors import UserError
 from codedance_verl.grading.context import Context
 from codedance_verl.grading.judge.config import JudgeConfig
-from codedance_verl.grading.settings import check_choice, check_known, check_number
+from codedance_verl.settings import check_choice, check_known, check_number
 
 CONFIG_NODE = "grading"
 """Where the settings stand in the configuration."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from codedance_verl.errors import UserError
 from codedance_verl.reward.difficulty import DifficultyForm
+from codedance_verl.settings import check_choice, check_known, check_number, check_whole
 from codedance_verl.types import FinishReason
 
 CONFIG_NODE = "reward_preset"
@@ -165,10 +166,7 @@ class RewardConfig:
         from codedance_verl.reward.presets import PRESETS
 
         given = {str(key): value for key, value in values.items()}
-        known = [field.name for field in fields(cls)]
-        for key in given:
-            if key not in known:
-                raise UserError(f"{node}.{key}: unknown key; known are {', '.join(known)}")
+        check_known(given, [field.name for field in fields(cls)], node)
         name = given.get("preset", cls.preset)
         if name not in PRESETS:
             raise UserError(f"{node}.preset={name}: must be one of {', '.join(PRESETS)}")
@@ -202,16 +200,12 @@ def weights_of(config: RewardConfig, data_source: str) -> Weights:
 
 def _checked(values: dict[str, Any], node: str) -> dict[str, Any]:
     for name, (low, high) in _RANGES.items():
-        values[name] = _number(values[name], low, high, f"{node}.{name}")
+        values[name] = check_number(values[name], low, high, f"{node}.{name}")
     for name, kind in _CHOICES.items():
-        if values[name] not in list(kind):
-            raise UserError(f"{node}.{name}={values[name]}: must be one of {', '.join(kind)}")
-        values[name] = kind(values[name])
-    low_chars, high_chars = _MAX_ANSWER_CHARS_RANGE
-    chars = _number(values["max_answer_chars"], low_chars, high_chars, f"{node}.max_answer_chars")
-    if chars != int(chars):
-        raise UserError(f"{node}.max_answer_chars={chars}: must be a whole number")
-    values["max_answer_chars"] = int(chars)
+        values[name] = kind(check_choice(values[name], list(kind), f"{node}.{name}"))
+    values["max_answer_chars"] = check_whole(
+        values["max_answer_chars"], *_MAX_ANSWER_CHARS_RANGE, f"{node}.max_answer_chars"
+    )
     values["math_sources"] = _texts(values["math_sources"], f"{node}.math_sources")
     finishes = _texts(values["mask_finishes"], f"{node}.mask_finishes")
     allowed = [finish for finish in FinishReason if finish not in _NEVER_OPTIONAL]
@@ -241,12 +235,6 @@ def _check_ranking(config: RewardConfig, node: str) -> None:
                 f"{node}.{prefix}accuracy_weight={right}: must be more than {form + taken:g}, that is "
                 f"{prefix}format_weight + easy_cost x delta + turn_limit, or a wrong answer could outrank a right one"
             )
-
-
-def _number(value: object, low: float, high: float, key: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-        raise UserError(f"{key}={value}: must be a number from {low:g} to {high:g}")
-    return float(value)
 
 
 def _texts(value: Any, key: str) -> tuple[str, ...]:

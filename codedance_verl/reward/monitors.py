@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from codedance_verl.errors import UserError
 from codedance_verl.reward.calls import CallKind, call_kinds, count
+from codedance_verl.settings import check_known, check_number, check_whole
 from codedance_verl.types import FinishReason, Trajectory
 
 CUT_OFF = (FinishReason.LENGTH, FinishReason.TIME_LIMIT, FinishReason.TURN_LIMIT)
@@ -50,17 +50,14 @@ class MonitorConfig:
         Raises:
             UserError: names the dotted key, the value seen and what is allowed.
         """
-        known = [field.name for field in fields(cls)]
+        check_known(values, [field.name for field in fields(cls)], "monitors")
         for key, value in values.items():
-            if key not in known:
-                raise UserError(f"monitors.{key}: unknown key; known are {', '.join(known)}")
             if key == "window":
-                _check_whole(value, _WINDOW, key)
-            elif key == "stop_after":
-                if value is not None:
-                    _check_whole(value, _STOP_AFTER, key)
-            elif isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-                raise UserError(f"monitors.{key}={value}: must be a number from 0 to 1")
+                check_whole(value, *_WINDOW, "monitors.window")
+            elif key != "stop_after":
+                check_number(value, 0.0, 1.0, f"monitors.{key}")
+            elif value is not None:
+                check_whole(value, *_STOP_AFTER, "monitors.stop_after")
         return cls(**values)
 
 
@@ -212,9 +209,3 @@ def _shown(node: ast.AST) -> Sequence[ast.expr]:
             return [value]
         case _:
             return []
-
-
-def _check_whole(value: object, bounds: tuple[int, int], key: str) -> None:
-    low, high = bounds
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise UserError(f"monitors.{key}={value}: must be a whole number from {low} to {high}")

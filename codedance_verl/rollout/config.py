@@ -8,6 +8,7 @@ from typing import Any
 
 from codedance_verl.errors import UserError
 from codedance_verl.rollout.formats import FORMATS
+from codedance_verl.settings import check_known
 
 _WHOLE = {
     "max_turns": (1, 100),
@@ -70,10 +71,7 @@ class EnvironmentConfig:
         Raises:
             UserError: names the dotted key, the value seen and what is allowed.
         """
-        known = [field.name for field in fields(cls)]
-        for key in values:
-            if key not in known:
-                raise UserError(f"environment.{key}: unknown key; known are {', '.join(known)}")
+        check_known(values, [field.name for field in fields(cls)], "environment")
         config = cls(**values)
         if config.format not in FORMATS:
             raise UserError(f"environment.format={config.format!r}: must be one of {', '.join(FORMATS)}")

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from codedance_verl.errors import UserError
+from codedance_verl.settings import check_choice, check_known, check_number
 
 _OVERSAMPLE = (1.0, 8.0)
 _TEMPERATURE = (0.0, 2.0)
@@ -40,29 +41,18 @@ class SamplingConfig:
         Raises:
             UserError: names the dotted key, the value seen and what is allowed.
         """
-        known = [field.name for field in fields(cls)]
-        for key in values:
-            if key not in known:
-                raise UserError(f"sampling.{key}: unknown key; known are {', '.join(known)}")
-        keep = values.get("keep", cls.keep)
-        if keep not in list(Keep):
-            raise UserError(f"sampling.keep={keep}: must be one of {', '.join(Keep)}")
-        oversample = _number(values.get("oversample", cls.oversample), *_OVERSAMPLE, "sampling.oversample")
+        check_known(values, [field.name for field in fields(cls)], "sampling")
+        keep = check_choice(values.get("keep", cls.keep), list(Keep), "sampling.keep")
+        oversample = check_number(values.get("oversample", cls.oversample), *_OVERSAMPLE, "sampling.oversample")
         if oversample > 1 and keep == Keep.ALL:
             raise UserError(
                 f"sampling.oversample={oversample:g}: needs sampling.keep={Keep.ON_CORRECT}, else set it to 1"
             )
         temperature = values.get("code_temperature")
         if temperature is not None:
-            temperature = _number(temperature, *_TEMPERATURE, "sampling.code_temperature")
+            temperature = check_number(temperature, *_TEMPERATURE, "sampling.code_temperature")
         return cls(oversample, Keep(keep), temperature)
 
     def drawn(self, kept: int) -> int:
         """Rollouts to draw where `kept` are to remain."""
         return math.ceil(kept * self.oversample)
-
-
-def _number(value: object, low: float, high: float, key: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-        raise UserError(f"{key}={value}: must be a number from {low:g} to {high:g}")
-    return float(value)

@@ -78,7 +78,7 @@ def parse(arguments: Sequence[str]) -> Options:
 
 def server_command(options: Options) -> list[str]:
     """vLLM's server as a command."""
-    command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", options.model]
+    command = [sys.executable, "-m", "recipes.judge.vllm_cli", "serve", options.model]
     command += [f"--served-model-name={options.name}", f"--host={options.host}", f"--port={options.port}"]
     command += [f"--max-model-len={options.max_model_len}"]
     command += CPU_ARGUMENTS if options.device == "cpu" else [f"--tensor-parallel-size={options.gpus}"]

@@ -75,7 +75,7 @@ def test_values_replace_those_of_the_preset() -> None:
         ("gamma", float("nan"), "reward_preset.gamma=nan: must be a number"),
         ("delta", 1.5, "reward_preset.delta=1.5: must be a number from 0 to 1"),
         ("failed_turn", 0.5, "reward_preset.failed_turn=0.5: must be a number from -10 to 0"),
-        ("max_answer_chars", 0, "reward_preset.max_answer_chars=0: must be a number from 1"),
+        ("max_answer_chars", 0, "reward_preset.max_answer_chars=0: must be a whole number from 1"),
         ("max_answer_chars", 1.5, "reward_preset.max_answer_chars=1.5: must be a whole number"),
         ("difficulty_form", "cosine", "reward_preset.difficulty_form=cosine: must be one of sigmoid, tanh"),
         ("tool_term", "all", "reward_preset.tool_term=all: must be one of none, share, adaptive, per_call, gated"),
