@@ -91,8 +91,24 @@ class Engine:
         await done
         return ids
 
+    def least_seconds(self, plans: Sequence[Plan]) -> float:
+        """How long this engine takes for `plans` when all code runs at once and costs nothing but its own time."""
+        phases = [[float(part) for turn in plan for part in (len(self._ids(turn)), turn.tool_s or 0.0)] for plan in plans]
+        now = 0.0
+        while phases := [left for left in phases if left]:
+            generating = sum(len(left) % 2 == 0 for left in phases)
+            rate = min(self._rate_each, self._rate / max(generating, 1))
+            rates = [rate if len(left) % 2 == 0 else 1.0 for left in phases]
+            step = min(left[0] / speed for left, speed in zip(phases, rates, strict=True))
+            now += step
+            for left, speed in zip(phases, rates, strict=True):
+                left[0] -= step * speed
+                if left[0] <= 1e-9:
+                    del left[0]
+        return now
+
     def seconds_alone(self, plan: Plan) -> float:
-        """What a trajectory takes that never waits: its tokens at the highest rate, and its code."""
+        """What a trajectory takes that shares the engine with nobody: its tokens at the highest rate, and its code."""
         tokens = sum(len(self._ids(turn)) for turn in plan)
         return tokens / self._rate_each + sum(turn.tool_s or 0.0 for turn in plan)
 
