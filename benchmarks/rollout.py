@@ -60,18 +60,18 @@ Plan = tuple[PlannedTurn, ...]
 
 
 def make_workload(count: int, seed: int) -> list[Plan]:
-    """Trajectories as a model in training writes them: most call once or twice, most calls are short, some are not."""
+    """1 to 6 turns, each as likely; most calls are short, a few take as long as everything else."""
     chance = random.Random(seed)
     plans = []
     for _ in range(count):
-        calls = min(int(chance.expovariate(0.6)), 5)
+        calls = chance.randint(0, 5)
         turns = [PlannedTurn(chance.randint(60, 400), _tool_s(chance)) for _ in range(calls)]
         plans.append((*turns, PlannedTurn(chance.randint(30, 200), None)))
     return plans
 
 
 def _tool_s(chance: random.Random) -> float:
-    return min(max(math.exp(chance.gauss(math.log(0.05), 1.8)), SHORTEST_TOOL_S), LONGEST_TOOL_S)
+    return min(max(math.exp(chance.gauss(math.log(0.05), 2.0)), SHORTEST_TOOL_S), LONGEST_TOOL_S)
 
 
 class Engine:
@@ -223,7 +223,11 @@ async def _running(engine: Engine) -> AsyncIterator[None]:
 
 
 async def measure(setup: Setup, count: int, seed: int, *, waves: bool) -> dict[str, Any]:
-    """Wall seconds of one workload, and the least that any schedule could take."""
+    """Wall seconds of one workload, and the least that this engine could take for it.
+
+    That is more than the longer of `generation_s` (all tokens at the full rate) and `longest_trajectory_s` (one that has
+    the engine for itself): while many generate, even the longest trajectory gets its share only.
+    """
     plans = make_workload(count, seed)
     engine = Engine(setup.processor.tokenizer, setup.rate, setup.rate_each)
     peak, process = 0, psutil.Process()
@@ -241,12 +245,14 @@ async def measure(setup: Setup, count: int, seed: int, *, waves: bool) -> dict[s
         wall_s = time.monotonic() - started
     watching.cancel()
     generation_s, longest_s = engine.tokens / setup.rate, max(map(engine.seconds_alone, plans))
+    least_s = engine.least_seconds(plans)
     return {
         "trajectories": count,
         "wall_s": wall_s,
         "generation_s": generation_s,
         "longest_trajectory_s": longest_s,
-        "overlap": max(generation_s, longest_s) / wall_s,
+        "least_s": least_s,
+        "overlap": least_s / wall_s,
         "tools_s": sum(turn.tool_s or 0.0 for plan in plans for turn in plan),
         "peak_rss_mib": peak / 2**20,
     }
@@ -300,8 +306,8 @@ async def run(given: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rate", type=float, default=1500.0, help="tokens a second of the engine")
-    parser.add_argument("--rate-each", type=float, default=60.0, help="tokens a second of one trajectory, at most")
+    parser.add_argument("--rate", type=float, default=2500.0, help="tokens a second of the engine")
+    parser.add_argument("--rate-each", type=float, default=80.0, help="tokens a second of one trajectory, at most")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--backend", default="docker", help="of the sandbox: docker, process")
     parser.add_argument("--quick", action="store_true", help="16 trajectories only")

@@ -24,7 +24,6 @@ from codedance_verl.sandbox import engine, image, reaper
 from codedance_verl.sandbox.bench import footprint
 from codedance_verl.sandbox.bench.contender import Contender, Serving, Session, Traits
 from codedance_verl.sandbox.config import MIB, SandboxConfig
-from codedance_verl.sandbox.container import SCRATCH
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -32,8 +31,11 @@ if TYPE_CHECKING:
 ENGINE_SECONDS = 120
 _STDOUT = 1
 _STREAM_HEADER = ">BxxxI"
+HOME = "/session"
+"""Neither in the image nor a working directory: a tmpfs over such a folder would take its permissions."""
+
 _STARTING_AT_ONCE = 8
-_START = 'cp -r /opt/codedance/matplotlib . && exec python3 -c "$0"'
+_START = 'cd /session && cp -r /opt/codedance/matplotlib . && exec python3 -c "$0"'
 """Matplotlib reads its list of fonts, seconds of work to make, only from a folder it may write to."""
 _LIMITS = SandboxConfig()
 
@@ -84,7 +86,7 @@ class _Engine:
         hosting = api.create_host_config(
             network_mode="none",
             read_only=True,
-            tmpfs={SCRATCH: f"rw,nosuid,nodev,noexec,size={_LIMITS.scratch_mb}m,mode=1777"},
+            tmpfs={HOME: f"rw,nosuid,nodev,noexec,size={_LIMITS.scratch_mb}m,mode=1777"},
             cap_drop=["ALL"],
             security_opt=["no-new-privileges:true"],
             mem_limit=_LIMITS.memory_mb * MIB,
@@ -97,8 +99,7 @@ class _Engine:
             command=[],
             stdin_open=True,  # and closed for good when this process closes it, dead or alive: the container then ends
             user="10001:10001",
-            working_dir=SCRATCH,
-            environment={"MPLCONFIGDIR": f"{SCRATCH}/matplotlib", "OPENBLAS_NUM_THREADS": "1"},
+            environment={"MPLCONFIGDIR": f"{HOME}/matplotlib", "OPENBLAS_NUM_THREADS": "1"},
             labels=reaper.labels(reaper.Owner.current()),
             host_config=hosting,
         )
