@@ -93,7 +93,9 @@ class Engine:
 
     def least_seconds(self, plans: Sequence[Plan]) -> float:
         """How long this engine takes for `plans` when all code runs at once and costs nothing but its own time."""
-        phases = [[float(part) for turn in plan for part in (len(self._ids(turn)), turn.tool_s or 0.0)] for plan in plans]
+        phases = [
+            [float(part) for turn in plan for part in (len(self._ids(turn)), turn.tool_s or 0.0)] for plan in plans
+        ]
         now = 0.0
         while phases := [left for left in phases if left]:
             generating = sum(len(left) % 2 == 0 for left in phases)
@@ -225,8 +227,8 @@ async def _running(engine: Engine) -> AsyncIterator[None]:
 async def measure(setup: Setup, count: int, seed: int, *, waves: bool) -> dict[str, Any]:
     """Wall seconds of one workload, and the least that this engine could take for it.
 
-    That is more than the longer of `generation_s` (all tokens at the full rate) and `longest_trajectory_s` (one that has
-    the engine for itself): while many generate, even the longest trajectory gets its share only.
+    That is more than the longer of `generation_s` (all tokens at the full rate) and `longest_trajectory_s` (one that
+    has the engine for itself): while many generate, even the longest trajectory gets its share only.
     """
     plans = make_workload(count, seed)
     engine = Engine(setup.processor.tokenizer, setup.rate, setup.rate_each)

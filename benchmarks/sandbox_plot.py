@@ -102,7 +102,7 @@ def _memory(axes: Axes, contenders: Sequence[Found]) -> None:
     for contender in contenders:
         known = [level for level in contender["levels"] if level["memory_mib"] is not None and level["sessions"] > 1]
         weighed += [(contender, known[-1])] if known else []
-    axes.set_title("memory by session, base included, MiB")
+    axes.set_title("MiB a session, base included")
     if not weighed:
         axes.text(0.5, 0.5, "not measured", ha="center")
         return

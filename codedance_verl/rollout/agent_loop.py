@@ -31,7 +31,7 @@ from codedance_verl.rollout.sampling import kept_tokens
 from codedance_verl.rollout.sampling_config import SamplingConfig
 from codedance_verl.rollout.sandboxing import Sandboxed
 from codedance_verl.rollout.tokens import TokenStream, Vocabulary
-from codedance_verl.rollout.views import make_view, patch_count, source_bytes
+from codedance_verl.rollout.views import SharedViews, image_parts, make_view, patch_count, put_views, source_bytes
 from codedance_verl.rollout.watch import Phase, Progress, Watch
 from codedance_verl.sandbox.pool import SandboxError, SandboxPool
 from codedance_verl.types import Execution, ExecutionStatus, FinishReason, Trajectory, Turn
@@ -40,6 +40,9 @@ logger = logging.getLogger(__name__)
 
 AGENT_NAME = "codedance"
 END_OF_TURN = "<|im_end|>"
+VIEWS = "views"
+"""Field of a record that holds the `SharedViews` of its group."""
+
 TURN_MARKS = 16
 """Tokens that the chat template puts around a feedback turn, at most."""
 
@@ -118,13 +121,19 @@ class CodeDanceAgentLoop(AgentLoopBase):  # type: ignore[misc]  # verl ships no 
         messages = list(record["raw_prompt"])
         if self.environment.instructions:
             messages = with_instructions(messages, self.format)
-        given = list((await self.process_multi_modal_info(messages)).get("images") or [])
-        images = [make_view(image, self.environment.max_image_pixels) for image in given]
+        shared: SharedViews = record.get(VIEWS) or SharedViews()
+        images = await shared.get(lambda: self._views(messages))
         prompt_ids = await self.ct_build_initial_tokens(messages, images=images)
         stream = TokenStream.from_prompt(prompt_ids, self._vocabulary(), self._features(images))
         connect = functools.partial(SandboxPool.connect, self.config.sandbox)
         sandbox = Sandboxed(connect, _first_image(messages), self.environment.sandbox_retries)
         return _Rollout(messages, images, stream, progress, sandbox)
+
+    async def _views(self, messages: list[dict[str, Any]]) -> list[Image.Image]:
+        given = (await self.process_multi_modal_info(messages)).get("images") or []
+        views = [make_view(image, self.environment.max_image_pixels) for image in given]
+        put_views(messages, views)
+        return views
 
     async def _to_the_end(
         self, rollout: _Rollout, sampling_params: dict[str, Any], record: dict[str, Any]
@@ -334,12 +343,8 @@ def _question(record: dict[str, Any]) -> str:
 
 def _first_image(messages: list[dict[str, Any]]) -> Callable[[], bytes] | None:
     """Reads the first picture as the record has it, whatever the model gets to see of it; None without one."""
-    for message in messages:
-        if isinstance(message["content"], list):
-            for part in message["content"]:
-                if part.get("type") == "image":
-                    return functools.partial(source_bytes, part)
-    return None
+    first = next(image_parts(messages), None)
+    return None if first is None else functools.partial(source_bytes, first)
 
 
 def _views(execution: Execution, sizes: Sizes) -> list[Image.Image]:

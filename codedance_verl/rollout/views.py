@@ -6,8 +6,9 @@ sees `input_image` in full, so coordinates are always those of the full picture.
 
 from __future__ import annotations
 
+import asyncio
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,35 @@ PatchCount = Callable[[int, int], int]
 
 MARKS = 2
 """Tokens around the patches of a picture: where it begins and where it ends."""
+
+
+class SharedViews:
+    """The views of one record's pictures: made by the first of its rollouts, and held once for all of them."""
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+        self._views: Sequence[Image.Image] | None = None
+
+    async def get(self, make: Callable[[], Awaitable[Sequence[Image.Image]]]) -> list[Image.Image]:
+        """The views, in a list of the caller's own; `make` is called where there are none yet."""
+        async with self._lock:
+            if self._views is None:
+                self._views = await make()
+        return list(self._views)
+
+
+def image_parts(messages: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The parts of messages that are pictures, in order."""
+    for message in messages:
+        if isinstance(message["content"], list):
+            yield from (part for part in message["content"] if part.get("type") == "image")
+
+
+def put_views(messages: Sequence[Mapping[str, Any]], views: Sequence[Image.Image]) -> None:
+    """Let go of decoded pictures, which can be large: in place of each, its view. Files and their bytes stay."""
+    for part, view in zip(image_parts(messages), views, strict=True):
+        if isinstance(part.get("image"), Image.Image) and part.get("bytes"):
+            part["image"] = view
 
 
 def view_size(width: int, height: int, max_pixels: int) -> tuple[int, int]:
@@ -37,7 +67,7 @@ def padded_size(width: int, height: int) -> tuple[int, int]:
 
 def make_view(image: Image.Image, max_pixels: int) -> Image.Image:
     """The picture as the model sees it: RGB, on white where it is narrow, at most `max_pixels`."""
-    image = image.convert("RGB")
+    image = image if image.mode == "RGB" else image.convert("RGB")
     size = padded_size(*image.size)
     if size != image.size:
         canvas = Image.new("RGB", size, "white")

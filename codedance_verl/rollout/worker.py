@@ -31,12 +31,13 @@ from codedance_verl.reward.encoding import encode_rewards
 from codedance_verl.reward.monitors import CollapseMonitor, MonitorConfig
 from codedance_verl.reward.resample import resample_on_correct
 from codedance_verl.reward.terms import added_up, score_group
-from codedance_verl.rollout.agent_loop import AGENT_NAME
+from codedance_verl.rollout.agent_loop import AGENT_NAME, VIEWS
 from codedance_verl.rollout.config import EnvironmentConfig
 from codedance_verl.rollout.metrics import group_outcomes, reward_extra_info
 from codedance_verl.rollout.observations import IMAGE_PLACEHOLDER
 from codedance_verl.rollout.sampling_config import Keep, SamplingConfig
 from codedance_verl.rollout.trajectory_log import TrajectoryLog
+from codedance_verl.rollout.views import SharedViews
 from codedance_verl.types import FinishReason, Grade, RewardTerms, Trajectory, Verdict
 
 logger = logging.getLogger(__name__)
@@ -130,6 +131,7 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
         size = prompt.pop("__rollout_n__", rollout.val_kwargs.n if validate else rollout.n)
         prompt.pop("__do_sample__", None)
         prompt.setdefault("agent_name", AGENT_NAME)
+        prompt[VIEWS] = SharedViews()
         members: list[_Member] = await asyncio.gather(
             *(
                 self._run_agent_loop(sampling_params, trajectory=trajectory, trace=trace, session_id=index, **prompt)
@@ -230,7 +232,7 @@ def without_pictures(fields: Mapping[str, Any]) -> dict[str, Any]:
 
     Else each of the n rollouts of a prompt would carry them all through the queue, and nobody reads them there.
     """
-    found = dict(fields)
+    found = {name: value for name, value in fields.items() if name != VIEWS}
     for name in ("prompt", "raw_prompt"):
         if name in fields:
             found[name] = [{**message, "content": _text_of(message["content"])} for message in fields[name]]

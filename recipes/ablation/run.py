@@ -35,16 +35,17 @@ def stages(
 ) -> list[Stage]:
     """The stages in order: what all share, a run for each variant and seed, the table."""
     shared = [] if demo else plan(out, (), backend)[:-1]  # all but the demo's report
-    layout = Layout(demo or out)
+    layout, test = Layout(demo or out), out / "test.parquet"
     runs = [
         replace(
-            rl_stage(layout, out / run_name(variant.name, seed), seed, backend, variant.overrides),
+            rl_stage(layout, out / run_name(variant.name, seed), seed, backend, variant.overrides, test),
             title=f"{variant.name}, seed {seed}",
+            expected_s=600,
         )
         for seed in seeds
         for variant in variants
     ]
-    return [*shared, *runs, _table(out, layout, variants, seeds)]
+    return [*shared, _questions(layout, test), *runs, _table(out, test, variants, seeds)]
 
 
 def _ablation(options: argparse.Namespace, console: Console) -> int:
@@ -77,8 +78,21 @@ def _finished_demo(folder: Path | None) -> Path | None:
     return layout.out
 
 
-def _table(out: Path, layout: Layout, variants: Sequence[Variant], seeds: Sequence[int]) -> Stage:
-    command = (sys.executable, "-m", "recipes.ablation.table", "--out", str(out), "--data", str(layout.data))
+def _questions(layout: Layout, test: Path) -> Stage:
+    demo_test = layout.data / "test.parquet"
+    return Stage(
+        name="questions",
+        title="questions of the test set",
+        command=(sys.executable, "-m", "recipes.ablation.questions", "--test", str(demo_test), "--out", str(test)),
+        inputs=(demo_test,),
+        outputs=(test,),
+        timeout_s=120,
+        expected_s=3,
+    )
+
+
+def _table(out: Path, test: Path, variants: Sequence[Variant], seeds: Sequence[int]) -> Stage:
+    command = (sys.executable, "-m", "recipes.ablation.table", "--out", str(out), "--test", str(test))
     return Stage(
         name="table",
         title="table and plot",

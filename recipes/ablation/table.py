@@ -1,4 +1,4 @@
-"""Table, plot and JSON of an ablation: `python -m recipes.ablation.table --out outputs/ablation --data ...`.
+"""Table, plot and JSON of an ablation: `python -m recipes.ablation.table --out outputs/ablation --test ...`.
 
 Every figure is the mean over the seeds of sampled rollouts on the demo's test set, with a 95 % interval (questions
 resampled, the runs of a question kept together: `codedance_verl/evaluation/intervals.py`).
@@ -149,13 +149,13 @@ def write(rows: Sequence[Row], seeds: Sequence[int], out: Path) -> None:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Writes the table and the plot of an ablation.")
     parser.add_argument("--out", type=Path, required=True, help="folder of the ablation")
-    parser.add_argument("--data", type=Path, required=True, help="folder with test.parquet")
+    parser.add_argument("--test", type=Path, required=True, help="the questions, a parquet file")
     parser.add_argument("--variants", default="all")
     parser.add_argument("--seeds", required=True)
     options = parser.parse_args(arguments)
     try:
         seeds = parse_seeds(options.seeds)
-        rows = read_rows(options.out, options.data / "test.parquet", chosen(options.variants), seeds)
+        rows = read_rows(options.out, options.test, chosen(options.variants), seeds)
         write(rows, seeds, options.out)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

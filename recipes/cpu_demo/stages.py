@@ -192,12 +192,15 @@ def _evaluate_sft(layout: Layout, backend: str) -> Stage:
     )
 
 
-def rl_stage(layout: Layout, run: Path, seed: int, backend: str, overrides: Sequence[str] = ()) -> Stage:
+def rl_stage(
+    layout: Layout, run: Path, seed: int, backend: str, overrides: Sequence[str] = (), test: Path | None = None
+) -> Stage:
     """Training, and in the same run, as a start takes minutes of a small machine, the evaluation of its model.
 
-    The stage has the name of its folder `run`; `overrides` are further keys of the configuration.
+    The stage has the name of its folder `run`; `overrides` are further keys of the configuration; `test` replaces the
+    demo's test file.
     """
-    train, test = layout.data / "rl_train.parquet", layout.data / "test.parquet"
+    train, test = layout.data / "rl_train.parquet", test or layout.data / "test.parquet"
     return Stage(
         name=run.name,
         title=f"reinforcement learning and evaluation, seed {seed}",

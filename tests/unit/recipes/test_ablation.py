@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -11,6 +13,7 @@ from codedance_verl.errors import UserError
 from codedance_verl.evaluation.report import Figure
 from codedance_verl.reward.config import RewardConfig
 from codedance_verl.rollout.sampling_config import SamplingConfig
+from recipes.ablation.questions import main as write_questions
 from recipes.ablation.run import main, stages
 from recipes.ablation.table import Row, markdown, read_rows, verdict, write
 from recipes.ablation.variants import VARIANTS, chosen
@@ -23,14 +26,23 @@ OUT = Path("/nonexistent/ablation")
 def test_every_variant_and_seed_is_a_run_between_what_they_share_and_the_table() -> None:
     names = [stage.name for stage in stages(OUT, None, chosen("robust,outcome"), (0, 1), "docker")]
     shared = ["image", "data", "model", "sft", "eval_sft"]
-    assert names == [*shared, "outcome_seed0", "robust_seed0", "outcome_seed1", "robust_seed1", "table"]
+    assert names == [*shared, "questions", "outcome_seed0", "robust_seed0", "outcome_seed1", "robust_seed1", "table"]
 
 
 def test_the_data_and_the_model_of_a_demo_are_taken(tmp_path: Path) -> None:
-    first, *_ = stages(OUT, tmp_path, chosen("paper"), (0,), "process")
-    assert first.name == "paper_seed0" and first.folder == OUT / "paper_seed0"
-    assert f"data.val_files={tmp_path}/data/test.parquet" in first.command
-    assert f"actor_rollout_ref.model.path={tmp_path}/sft/model" in first.command
+    questions, run, *_ = stages(OUT, tmp_path, chosen("paper"), (0,), "process")
+    assert questions.inputs == (tmp_path / "data" / "test.parquet",)
+    assert run.name == "paper_seed0" and run.folder == OUT / "paper_seed0"
+    assert f"data.train_files={tmp_path}/data/rl_train.parquet" in run.command
+    assert f"data.val_files={OUT}/test.parquet" in run.command
+    assert f"actor_rollout_ref.model.path={tmp_path}/sft/model" in run.command
+
+
+def test_only_sampled_rows_are_evaluated(tmp_path: Path) -> None:
+    rows = [{"prompt": name, "extra_info": {"variant": name}} for name in ("greedy", "sampled", "blank", "sampled")]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "test.parquet")
+    assert write_questions(["--test", str(tmp_path / "test.parquet"), "--out", str(tmp_path / "kept.parquet")]) == 0
+    assert pq.read_table(tmp_path / "kept.parquet").to_pylist() == [rows[1], rows[3]]
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)

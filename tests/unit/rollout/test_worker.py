@@ -5,6 +5,8 @@ import asyncio
 import pytest
 from PIL import Image
 
+from codedance_verl.rollout.agent_loop import VIEWS
+from codedance_verl.rollout.views import SharedViews
 from codedance_verl.rollout.worker import CodeDanceAgentLoopWorker, FaultCount, TooManyFaults, without_pictures
 from codedance_verl.types import FinishReason, Trajectory, Verdict
 
@@ -37,7 +39,7 @@ def test_a_queued_record_keeps_its_text_and_the_places_of_its_pictures() -> None
     picture = {"type": "image", "image": Image.new("RGB", (9, 9)), "bytes": b"..."}
     told = {"role": "system", "content": "Answer."}
     asked = {"role": "user", "content": [picture, {"type": "text", "text": "How many?"}, picture]}
-    record = {"raw_prompt": [told, asked], "index": 7}
+    record = {"raw_prompt": [told, asked], "index": 7, VIEWS: SharedViews()}
     text = {"role": "user", "content": "<image>How many?<image>"}
     assert without_pictures(record) == {"raw_prompt": [told, text], "index": 7}
     assert asked["content"][0] is picture
