@@ -70,6 +70,7 @@ class Growth:
     last_files: float
     first_sockets: float
     last_sockets: float
+    mib_by_step: tuple[float, ...]
 
 
 def kind_of(command: str) -> str | None:
@@ -116,7 +117,9 @@ def growth(samples: list[Sample]) -> Growth | None:
         return statistics.median(item.files for item in chosen), statistics.median(item.sockets for item in chosen)
 
     (first_files, first_sockets), (last_files, last_sockets) = files(numbers[0]), files(numbers[-1])
-    return Growth(memory[0], memory[-1], slope, 2 * error, first_files, last_files, first_sockets, last_sockets)
+    return Growth(
+        memory[0], memory[-1], slope, 2 * error, first_files, last_files, first_sockets, last_sockets, tuple(memory)
+    )
 
 
 def _slope(xs: list[float], ys: list[float]) -> tuple[float, float]:
