@@ -18,6 +18,7 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskErro
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from codedance_verl.errors import UserError
+from codedance_verl.sandbox import reaper
 from codedance_verl.sandbox.config import SandboxConfig
 from codedance_verl.sandbox.errors import NodeLost, SandboxError, SandboxUnavailable, UnknownSession
 from codedance_verl.sandbox.node import SandboxNode
@@ -82,6 +83,13 @@ class _ActorHandle:
         self._restart: asyncio.Future[None] | None = None
         self.actor = _get_or_start(config, node_id)
 
+    def latest(self) -> Any:
+        """The actor that has the name now: another process may have started a successor."""
+        try:
+            return ray.get_actor(_actor_name(self._config, self._node_id), namespace=NAMESPACE)
+        except ValueError:
+            return self.actor
+
     @property
     def is_up(self) -> bool:
         return self._restart is None or self._restart.done()
@@ -112,8 +120,8 @@ class RemoteNode:
 
     @property
     def actors(self) -> list[Any]:
-        """The node actor, then the standby if there is one."""
-        return [handle.actor for handle in (self._main, self._standby) if handle is not None]
+        """The node actor, then the standby if there is one; those that are there now."""
+        return [handle.latest() for handle in (self._main, self._standby) if handle is not None]
 
     async def open(self, image: bytes | None = None, session_id: str | None = None) -> str:
         session_id = session_id or secrets.token_hex(8)
@@ -185,25 +193,35 @@ def stats(nodes: Sequence[RemoteNode]) -> list[dict[str, Any]]:
 
 
 def shut_down(nodes: Sequence[RemoteNode], drain_s: float = 0.0) -> None:
-    """Wait up to `drain_s` for open sessions to end, then shut the nodes down and end their actors."""
+    """Wait up to `drain_s` for open sessions to end, then shut the nodes down and end their actors.
+
+    What actors that were killed left on this machine is removed too; on others their next start does that.
+    """
     actors = [actor for node in nodes for actor in node.actors]
-    try:
-        _wait([actor.shutdown.remote(drain_s) for actor in actors], drain_s + SHUTDOWN_SECONDS)
-    except (SandboxError, RayError) as error:
-        _logger.warning("sandbox: shutting down: %s", error)
-    for actor in actors:
+    ends = [actor.shutdown.remote(drain_s) for actor in actors]
+    if ends:
+        ray.wait(ends, num_returns=len(ends), timeout=drain_s + SHUTDOWN_SECONDS)  # one that died keeps none waiting
+    for actor, end in zip(actors, ends, strict=True):
+        try:
+            _wait(end, 0.0)
+        except (SandboxError, RayError) as error:
+            _logger.warning("sandbox: shutting down: %s", error)
         with contextlib.suppress(RayError, ValueError):
             ray.kill(actor)
     _remote_node.cache_clear()
+    reaper.remove_dead_directories()
+
+
+def _actor_name(config: SandboxConfig, node_id: str) -> str:
+    settings = json.dumps(dataclasses.asdict(config), sort_keys=True)
+    return f"sandbox-{node_id[:12]}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
 
 
 def _get_or_start(config: SandboxConfig, node_id: str) -> Any:
     """The named actor of a node and configuration; whoever asks first starts it and owns it."""
-    settings = json.dumps(dataclasses.asdict(config), sort_keys=True)
-    name = f"sandbox-{node_id[:12]}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
     actor_class = ray.remote(SandboxNodeActor)
     return actor_class.options(
-        name=name,
+        name=_actor_name(config, node_id),
         namespace=NAMESPACE,
         get_if_exists=True,
         num_cpus=0,
@@ -212,7 +230,7 @@ def _get_or_start(config: SandboxConfig, node_id: str) -> Any:
     ).remote(config)
 
 
-def _wait(references: list[Any], timeout_s: float) -> Any:
+def _wait(references: Any, timeout_s: float) -> Any:
     try:
         return ray.get(references, timeout=timeout_s)
     except GetTimeoutError:

@@ -113,13 +113,24 @@ def _result_of(driver: subprocess.Popen[str]) -> dict[str, list]:  # type: ignor
 
 
 LOSS = """
-import asyncio, json, time
+import asyncio, json, tempfile, time
+from pathlib import Path
 import ray
-from codedance_verl.sandbox.pool import get_or_start_pool
+from codedance_verl.sandbox.pool import SandboxPool, get_or_start_pool
 
 CONFIG = {"backend": "docker", "containers": 1, "spares": 1}
 
+class Worker:
+    async def lose_a_session(self, main_actor):
+        async with SandboxPool.connect(CONFIG).session() as session:
+            ray.kill(main_actor)
+            return (await session.run("1")).status.value
+
+def folders():
+    return {path.name for path in Path(tempfile.gettempdir()).glob("codedance-*-*-*-*")}
+
 async def main():
+    before = folders()
     pool = get_or_start_pool(CONFIG)
     main_actor = pool._actors[0].actors[0]
     async with pool.session() as struck, pool.session() as idle:
@@ -139,8 +150,16 @@ async def main():
     async with pool.session() as late:
         restored = (await late.run("1 + 1")).stdout
     stats = pool.stats()
-    pool.shutdown()
+    worker = ray.remote(num_cpus=0)(Worker).remote()
+    first = pool._actors[0].actors[0]
+    by_worker = await worker.lose_a_session.remote(first)
+    successor = pool._actors[0].actors[0]
+    await successor.ready.remote()
+    names = set(pool.stats()[0]["interpreters"])
+    await asyncio.to_thread(pool.shutdown)
     results = dict(told=told, served=served, again=again, restored=restored, opened=stats[0]["opened"], back_s=back_s)
+    results |= dict(by_worker=by_worker, replaced=first != successor, names=sorted(names))
+    results |= dict(left=sorted(folders() - before))
     print("RESULT " + json.dumps(results), flush=True)
 
 ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
@@ -148,7 +167,8 @@ asyncio.run(main())
 """
 
 
-def test_a_standby_serves_while_a_lost_node_actor_is_replaced(sandbox_image: str) -> None:
+def test_a_standby_serves_while_a_lost_node_actor_is_replaced(sandbox_image: str, docker_engine: DockerClient) -> None:
+    since = time.time()
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     driver = subprocess.Popen(
         [sys.executable, "-c", LOSS], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -162,3 +182,6 @@ def test_a_standby_serves_while_a_lost_node_actor_is_replaced(sandbox_image: str
     assert (results["served"], results["again"]) == ("42\n", "False\n")
     assert (results["restored"], results["opened"]) == ("2\n", 1), "the successor of the node actor got no session"
     print(f"back after {results['back_s']:.2f} s")
+    assert results["by_worker"] == "killed" and results["replaced"]
+    assert not set(results["names"]) & ours(docker_engine, since), "the successor that a worker started was left alone"  # type: ignore[call-overload]
+    assert results["left"] == [], "killed actors left their folders"
