@@ -16,6 +16,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
+from weakref import WeakKeyDictionary
 
 from PIL import Image
 from ray.exceptions import RayError
@@ -80,6 +81,14 @@ def _watch(limit_s: float) -> Watch:
     return Watch(limit_s)
 
 
+_places_by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
+
+
+def _places(most: int) -> asyncio.Semaphore:
+    """The places for trajectories of this process's event loop."""
+    return _places_by_loop.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(most))
+
+
 @register(AGENT_NAME)
 class CodeDanceAgentLoop(AgentLoopBase):  # type: ignore[misc]  # verl ships no types
     """One trajectory of one record; verl builds an instance per trajectory (see `AgentLoopBase`)."""
@@ -104,6 +113,10 @@ class CodeDanceAgentLoop(AgentLoopBase):  # type: ignore[misc]  # verl ships no 
             record: fields of the dataset row; `raw_prompt` (messages with images in place), `reward_model`,
                 `data_source` and `extra_info` are read.
         """
+        async with _places(self.environment.max_in_flight):
+            return await self._run(sampling_params, record)
+
+    async def _run(self, sampling_params: dict[str, Any], record: dict[str, Any]) -> AgentLoopOutput:
         started = time.perf_counter()
         with self.watch.trajectory(_record_id(record)) as progress:
             try:

@@ -18,6 +18,7 @@ _WHOLE = {
     "answer_tokens": (1, 100_000),
     "sandbox_retries": (0, 100),
     "max_faults_in_a_row": (1, 1_000_000),
+    "max_in_flight": (1, 100_000),
 }
 _SECONDS = {"max_seconds": (1.0, 86_400.0), "stall_seconds": (10.0, 86_400.0)}
 
@@ -48,6 +49,8 @@ class EnvironmentConfig:
             two, ...; then the trajectory ends as `infrastructure`.
         max_faults_in_a_row: so many trajectories of a worker that end as `infrastructure` without one in between that
             does not end the run with an error: what is broken does not mend itself. 1 to 1,000,000.
+        max_in_flight: trajectories of a rollout worker under way at once, 1 to 100,000; the others wait their turn.
+            Each holds its pictures, tokens and a sandbox session; with fewer than vLLM can take it has less to do.
         save_trajectories: write every rollout to `<run_dir>/trajectories`.
     """
 
@@ -62,6 +65,7 @@ class EnvironmentConfig:
     stall_seconds: float = 1800.0
     sandbox_retries: int = 4
     max_faults_in_a_row: int = 256
+    max_in_flight: int = 256
     save_trajectories: bool = True
 
     @classmethod
