@@ -19,7 +19,7 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -160,8 +160,12 @@ class Setup:
     rate_each: float
 
 
-async def _as_we_do(setup: Setup, plans: Sequence[Plan], engine: Engine) -> None:
-    """Every trajectory on its own, all at once."""
+def _ignore(_: Any) -> None:
+    """What is done with a finished rollout where nobody wants it."""
+
+
+async def as_we_do(setup: Setup, plans: Sequence[Plan], engine: Engine, ended: Callable[[Any], None] = _ignore) -> None:
+    """Every trajectory on its own, all at once; `ended` gets the agent loop's output of each."""
     config = OmegaConf.create(
         {
             "environment": {"instructions": False},
@@ -192,6 +196,7 @@ async def _as_we_do(setup: Setup, plans: Sequence[Plan], engine: Engine) -> None
         )
         trajectory = output.extra_fields["trajectory"]
         assert len(trajectory.turns) == len(plan) and trajectory.answer == "1", trajectory
+        ended(output)
 
     with mock.patch("codedance_verl.rollout.agent_loop.SandboxPool.connect", return_value=setup.pool):
         await asyncio.gather(*map(one, plans))
@@ -216,7 +221,7 @@ async def _in_waves(setup: Setup, plans: Sequence[Plan], engine: Engine) -> None
 
 
 @contextlib.asynccontextmanager
-async def _running(engine: Engine) -> AsyncIterator[None]:
+async def running(engine: Engine) -> AsyncIterator[None]:
     task = asyncio.create_task(engine.run())
     try:
         yield
@@ -241,9 +246,9 @@ async def measure(setup: Setup, count: int, seed: int, *, waves: bool) -> dict[s
             await asyncio.sleep(0.1)
 
     watching = asyncio.create_task(watch_memory())
-    async with _running(engine):
+    async with running(engine):
         started = time.monotonic()
-        await (_in_waves if waves else _as_we_do)(setup, plans, engine)
+        await (_in_waves if waves else as_we_do)(setup, plans, engine)
         wall_s = time.monotonic() - started
     watching.cancel()
     generation_s, longest_s = engine.tokens / setup.rate, max(map(engine.seconds_alone, plans))
@@ -290,7 +295,7 @@ def _picture() -> bytes:
 PICTURE = _picture()
 
 
-def _processor() -> Any:
+def tiny_processor() -> Any:
     with tempfile.TemporaryDirectory() as folder:
         data = make_demo_data(Path(folder) / "data", sizes=DemoSizes(sft=64, rl_train=1, rl_val=1, test=1, blank=0))
         return AutoProcessor.from_pretrained(  # type: ignore[no-untyped-call]
@@ -301,7 +306,7 @@ def _processor() -> Any:
 async def run(given: argparse.Namespace) -> dict[str, Any]:
     config = SandboxConfig(backend=given.backend, containers=4, sessions_per_container=300, queue_length=4096)
     async with SandboxPool.local(config) as pool:
-        setup = Setup(_processor(), pool, given.rate, given.rate_each)
+        setup = Setup(tiny_processor(), pool, given.rate, given.rate_each)
         levels, crowds = ((16,), ()) if given.quick else (LEVELS, CROWDS)
         return await compare(setup, levels, crowds, given.seed)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import typer
@@ -28,7 +29,31 @@ class SubCommand:
 SUB_COMMANDS = {
     "sandbox": SubCommand("codedance_verl.sandbox.cli", "sandbox_app", "Build, run and clean up interpreters."),
     "data": SubCommand("codedance_verl.data.cli", "data_app", "Make, check and look at data sets."),
+    "cluster": SubCommand("codedance_verl.cluster.cli", "cluster_app", "Prepare and look over a Ray cluster."),
     "reward": SubCommand("codedance_verl.reward.cli", "reward_app", "Say what a reward gives to rollouts, and why."),
+}
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command without sub-commands: the module that defines it, the name of its function there, and its help line."""
+
+    module: str
+    function: str
+    help: str
+
+    def load(self) -> Callable[..., None]:
+        loaded: Callable[..., None] = getattr(importlib.import_module(self.module), self.function)
+        return loaded
+
+
+COMMANDS = {
+    "chat": Command("codedance_verl.serving.cli", "chat", "Ask a trained model about a picture in the terminal."),
+    "serve": Command("codedance_verl.serving.cli", "serve", "Serve a trained model to OpenAI clients."),
+    "dashboards": Command("codedance_verl.metrics.cli", "dashboards", "Set up Grafana and Prometheus for Ray."),
+    "plot": Command("codedance_verl.evaluation.curves", "plot", "Draw the curves of a training run."),
+    "view": Command("codedance_verl.viewer.cli", "view", "Show trajectories of runs in a browser."),
+    "export": Command("codedance_verl.export", "export", "Make a checkpoint a Hugging Face folder of its own."),
 }
 
 
@@ -45,10 +70,19 @@ def build_app(arguments: list[str]) -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     app.command()(doctor)
+    for name, command in COMMANDS.items():
+        if name in arguments[:1]:
+            app.command(name)(command.load())
+        else:
+            app.command(name, help=command.help)(_not_called)
     for name, sub_command in SUB_COMMANDS.items():
         loaded = sub_command.load() if name in arguments[:1] else typer.Typer()
         app.add_typer(loaded, name=name, help=sub_command.help)
     return app
+
+
+def _not_called() -> None:
+    """Stands for a command of which only the name is shown."""
 
 
 def doctor() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,31 +21,92 @@ CONF_DIR = Path(__file__).resolve().parent.parent / "conf"
 VERL_CONFIGS = "pkg://verl.trainer.config"
 
 
+@dataclass(frozen=True)
+class Composed:
+    """A configuration, and a line for every override that was left out because there is no such key or option.
+
+    `config` is None where what is wrong cannot be left out.
+    """
+
+    config: DictConfig | None
+    mistakes: tuple[str, ...] = ()
+
+
 def compose_config(name: str, overrides: list[str]) -> DictConfig:
     """The configuration `name` of `conf/` with command-line overrides applied and every interpolation resolvable.
 
     Raises:
-        UserError: unknown key or group option, missing mandatory value, or an override that cannot be parsed; the
-            message names the dotted key.
+        UserError: unknown keys or group options, a missing mandatory value, or an override that cannot be parsed; one
+            line each, which names the dotted key.
     """
+    composed = compose_leniently(name, overrides)
+    if composed.config is None or composed.mistakes:
+        raise UserError("\n".join(composed.mistakes))
+    return composed.config
+
+
+def compose_leniently(name: str, overrides: list[str]) -> Composed:
+    """As `compose_config`, but overrides that name no key or option are left out and told, so that all can be told."""
+    rest, mistakes = hardware.resolve(overrides), list[str]()
+    while True:
+        try:
+            config = _compose(name, rest)
+        except (HydraException, OmegaConfBaseException) as error:
+            mistakes.append(_explain(error))
+            fewer = _without_culprit(rest, error)
+            if len(fewer) == len(rest):
+                return Composed(None, tuple(mistakes))
+            rest = fewer
+            continue
+        if OmegaConf.is_missing(config, "run_dir"):
+            return Composed(None, (*mistakes, "run_dir: no value given; add run_dir=... to the command"))
+        return Composed(config, tuple(mistakes))
+
+
+def _compose(name: str, overrides: list[str]) -> DictConfig:
+    hardware.register()
     GlobalHydra.instance().clear()
-    try:
-        with initialize_config_dir(config_dir=str(CONF_DIR), version_base=None):
-            search = f"hydra.searchpath=[{VERL_CONFIGS}]"
-            config = compose(name, overrides=[search, *hardware.resolve(overrides)])
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(_explain(error)) from error
-    if OmegaConf.is_missing(config, "run_dir"):
-        raise UserError("run_dir: no value given; add run_dir=... to the command")
-    return config
+    with initialize_config_dir(config_dir=str(CONF_DIR), version_base=None):
+        return compose(name, overrides=[f"hydra.searchpath=[{VERL_CONFIGS}]", *overrides])
+
+
+_UNKNOWN_KEY = re.compile(r"Could not override '([^']+)'")
+_UNKNOWN_OPTION = re.compile(
+    r"Could not find '([^']+)/([^'/]+)'(?:.*?Available options in '[^']+': (.*?) Config search path)?"
+)
 
 
 def _explain(error: Exception) -> str:
-    """Hydra's message as one line, with the cure for the commonest mistake."""
+    """Hydra's message as one line, with the cure for the commonest mistakes."""
+    if (ours := _of_ours(error)) is not None:
+        return str(ours)
     text = " ".join(str(error).split())
-    if unknown := re.search(r"Could not override '([^']+)'", text):
+    if unknown := _UNKNOWN_KEY.search(text):
         return f"{unknown.group(1)}: unknown key; `--cfg job` prints every key there is"
+    if unknown := _UNKNOWN_OPTION.search(text):
+        group, option, known = unknown.groups()
+        if group == "reward":
+            return f"{group}={option}: verl's own node; the rewards of this project are reward_preset={option}"
+        allowed = ["auto"] * (group == "hardware") + (known or "").split()
+        return f"{group}={option}: must be one of {', '.join(allowed)}"
     return text
+
+
+def _of_ours(error: BaseException | None) -> UserError | None:
+    """The error that a resolver of ours raised, of which Hydra and OmegaConf made theirs; None where there is none."""
+    while error is not None and not isinstance(error, UserError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def _without_culprit(overrides: list[str], error: Exception) -> list[str]:
+    """The overrides without those that Hydra's message is about; all of them where it names none."""
+    text = " ".join(str(error).split())
+    if unknown := _UNKNOWN_KEY.search(text):
+        return [item for item in overrides if item.lstrip("+~").split("=", 1)[0] != unknown.group(1)]
+    if unknown := _UNKNOWN_OPTION.search(text):
+        return [item for item in overrides if item != f"{unknown.group(1)}={unknown.group(2)}"]
+    return overrides
 
 
 def print_config(config: DictConfig) -> None:

@@ -260,13 +260,14 @@ def check_docker() -> list[Finding]:
 
 
 def check_ray(environment: Mapping[str, str], temp_folder: Path) -> Finding:
-    """Is a cluster running that a run would join? Without one each run starts its own."""
+    """Is there a cluster that a run would join? Only `RAY_ADDRESS` makes it; else each run starts its own."""
     address = environment.get("RAY_ADDRESS", "")
     marker = temp_folder / "ray" / "ray_current_cluster"
     if address:
         return Finding("Ray cluster", f"RAY_ADDRESS={address}: runs join it")
     if marker.is_file():
-        return Finding("Ray cluster", f"{marker.read_text().strip()}: runs join it if it still answers")
+        found = f"{marker.read_text().strip()} was started here; runs join it where RAY_ADDRESS names it"
+        return Finding("Ray cluster", found)
     return Finding("Ray cluster", "none running: each run starts its own")
 
 

@@ -6,6 +6,6 @@ from __future__ import annotations
 class UserError(Exception):
     """Bad input or a missing prerequisite.
 
-    The message is one line that names the cause and the cure. Mains print it as ``error: <message>`` and exit with 2;
-    no traceback is shown.
+    The message is one line that names the cause and the cure; where several things are wrong, one line each. Mains
+    print each as ``error: <line>`` and exit with 2; no traceback is shown.
     """

@@ -1,6 +1,7 @@
-"""Ends a run that would otherwise wait for ever, fill the disk, or go on in vain.
+"""Ends a run that would otherwise wait for ever, fill the disk, or go on in vain; and one that is told to end.
 
 Wall time, free space and requests to stop (`request_stop`, from any process of the run) are watched from a thread.
+SIGTERM and Ctrl-C ask the trainer to save and end (`stops_on_signals`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,13 @@ from codedance_verl.errors import UserError
 CHECK_SECONDS = 2.0
 MIN_FREE_BYTES = 64 << 20
 STOP_FILE = "stop_requested"
+SAVE_FILE = "save_and_stop"
+STOPPED_EXIT_CODE = 75
+"""Of a run that was told to end and has saved: EX_TEMPFAIL of sysexits.h, "try again later"."""
+
+
+class Stopped(Exception):
+    """The run was told to end, and has saved what it had. Its message is one line."""
 
 
 def request_stop(folder: Path, reason: str) -> None:
@@ -29,6 +37,40 @@ def request_stop(folder: Path, reason: str) -> None:
     with contextlib.suppress(FileExistsError):
         os.link(partial, folder / STOP_FILE)
     partial.unlink()
+
+
+def stop_is_wanted(folder: Path) -> bool:
+    """Whether the run in this folder was told to save and end, by a signal or by anybody who made the file."""
+    return (folder / SAVE_FILE).exists()
+
+
+@contextlib.contextmanager
+def stops_on_signals(folder: Path, grace_s: float) -> Iterator[None]:
+    """Inside the block the first SIGTERM or SIGINT asks the trainer to save and end, a second one ends the run at once.
+
+    The trainer has `grace_s` seconds, then the run ends with an error. Works in the main thread, inside `guarded`.
+    """
+    timers: list[threading.Timer] = []
+
+    def stop(number: int, _frame: object) -> None:
+        if timers:
+            raise KeyboardInterrupt
+        name = signal.Signals(number).name
+        print(f"{name}: saving, then ending; again to end at once", flush=True)
+        (folder / SAVE_FILE).touch()
+        late = f"{name}: the running step did not end within stop_grace_s={grace_s:g}; the last checkpoint is kept"
+        timers.append(threading.Timer(grace_s, request_stop, (folder, late)))
+        timers[0].daemon = True
+        timers[0].start()
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for timer in timers:
+            timer.cancel()
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
@@ -63,12 +105,17 @@ def guarded(
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
                 return
 
-    (folder / STOP_FILE).unlink(missing_ok=True)  # of an earlier start of the run
+    for name in (STOP_FILE, SAVE_FILE):  # of an earlier start of the run
+        (folder / name).unlink(missing_ok=True)
     previous = signal.signal(signal.SIGUSR1, interrupt)
     watcher = threading.Thread(target=watch, name="run-guard", daemon=True)
     watcher.start()
     try:
         yield
+    except SystemError as error:  # Ray runs signal handlers inside C code, where what they raise may come out as this
+        if found:
+            raise UserError(found[0]) from error
+        raise
     finally:
         done.set()
         watcher.join()

@@ -1,10 +1,15 @@
-"""Which hardware this machine offers: `hardware=auto` on the command line becomes `cpu` or `gpu` here."""
+"""Which hardware this machine offers: `hardware=auto`, the default, becomes an option of `conf/hardware` here."""
 
 from __future__ import annotations
 
+from omegaconf import OmegaConf
+
+from codedance_verl.cluster.connection import joins
 from codedance_verl.errors import UserError
 
-CHOICES = ("auto", "cpu", "gpu")
+AUTO = "hardware=auto"
+RESOLVER = "detected_hardware"
+"""What `conf/train.yaml` and `conf/sft.yaml` call, so that a recipe or the command line can choose another option."""
 
 
 def detect() -> str:
@@ -14,21 +19,22 @@ def detect() -> str:
     return "gpu" if torch.cuda.is_available() else "cpu"
 
 
-def resolve(overrides: list[str]) -> list[str]:
-    """Replace `hardware=auto`, also where nothing was said, by what this machine has.
+def option() -> str:
+    """The option of `conf/hardware` for this machine. More than one GPU is asked for by name, such as 8xgpu.
 
     Raises:
-        UserError: another value, or a GPU was asked for and there is none.
+        UserError: the run joins a cluster; what counts is what its nodes have, and this may be one without GPUs.
     """
-    given = [override for override in overrides if override.startswith("hardware=")]
-    choice = given[-1].split("=", 1)[1] if given else "auto"
-    if choice not in CHOICES:
-        raise UserError(f"hardware={choice}: must be one of {', '.join(CHOICES)}")
-    found = detect()
-    if choice == "gpu" and found != "gpu":
-        raise UserError(
-            "hardware=gpu: torch finds no CUDA device; use hardware=cpu, or install requirements/gpu.txt "
-            "and check `nvidia-smi`"
-        )
-    rest = [override for override in overrides if not override.startswith("hardware=")]
-    return [*rest, f"hardware={found if choice == 'auto' else choice}"]
+    if joins():
+        raise UserError("hardware=auto: on a cluster that runs already say hardware=1xgpu, 8xgpu, 2x8gpu or cpu")
+    return "1xgpu" if detect() == "gpu" else "cpu"
+
+
+def resolve(overrides: list[str]) -> list[str]:
+    """The overrides with `hardware=auto` replaced by what this machine has."""
+    return [f"hardware={option()}" if override == AUTO else override for override in overrides]
+
+
+def register() -> None:
+    """Make the resolver known to OmegaConf; safe to call again."""
+    OmegaConf.register_new_resolver(RESOLVER, option, replace=True)

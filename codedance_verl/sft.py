@@ -11,30 +11,31 @@ import os
 import socket
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
-from codedance_verl.config import apply_env_vars, compose_config, print_config, write_resolved
+from codedance_verl.config import apply_env_vars, write_resolved
 from codedance_verl.errors import UserError
+from codedance_verl.mains import obey
 from codedance_verl.run_folder import last_step, new_metrics_file, publish_model
 
-_READ_BY_INTERPOLATION = ("actor_rollout_ref", "reward", "ray_kwargs")
+if TYPE_CHECKING:
+    from codedance_verl.preflight.report import Report
+
+_READ_BY_INTERPOLATION = ("actor_rollout_ref", "critic", "reward", "ray_kwargs")
 """What the hardware group says to RL training; SFT has no use for these once its own keys are resolved."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Command-line entry; returns the exit code. `--cfg job` prints the composed configuration instead of running."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    try:
-        if "--cfg" in arguments:
-            print_config(compose_config("sft", [item for item in arguments if item not in ("--cfg", "job")]))
-            return 0
-        model = run(compose_config("sft", arguments))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"trained model: {model}")
-    return 0
+    """Command-line entry; returns the exit code. See `mains.obey` for what a command line may ask for."""
+    return obey("sft", arguments, lambda config: print(f"trained model: {run(config)}"), _dry_examine)
+
+
+def _dry_examine(config: DictConfig) -> Report:
+    from codedance_verl.preflight.sft import examine
+
+    return examine(_resolve(config), dry=True)
 
 
 def run(config: DictConfig) -> Path:
@@ -64,27 +65,12 @@ def run(config: DictConfig) -> Path:
 
 
 def check(config: DictConfig) -> None:
-    """Check values, disk, model folder and every demonstration. Raises UserError at the first thing found wrong."""
-    from codedance_verl.data.schema import check_file
-    from codedance_verl.preflight import check_output_folder
+    """Check values, disk, model folder and every demonstration. Raises UserError, a line for everything wrong."""
+    from codedance_verl.preflight.sft import examine
 
-    for key in ("model.path", "data.train_files"):
-        if not OmegaConf.select(config, key):
-            raise UserError(f"{key}: no value given; add {key}=... to the command")
-    steps = config.trainer.total_training_steps
-    if not isinstance(steps, int) or steps < 1:
-        raise UserError(f"trainer.total_training_steps={steps}: must be a whole number of at least 1")
-    check_output_folder(Path(config.run_dir))
-    path = str(config.model.path)
-    if path.startswith((".", "/", "~")) and not (Path(path).expanduser() / "config.json").is_file():
-        raise UserError(f"model.path={path}: no config.json there; give a Hugging Face model folder")
-    files = config.data.train_files
-    usable = sum(check_file(file)[0] for file in ([files] if isinstance(files, str) else files))
-    if usable < config.data.train_batch_size:
-        raise UserError(
-            f"data.train_batch_size={config.data.train_batch_size}: there are only {usable} demonstrations; "
-            "make more or lower it"
-        )
+    findings = examine(config).findings
+    if findings:
+        raise UserError("\n".join(findings))
 
 
 def _resolve(config: DictConfig) -> DictConfig:

@@ -1,7 +1,7 @@
 """Trains: `python -m codedance_verl.train recipe=cpu_demo run_dir=outputs/run data.train_files=...`.
 
-Composes the configuration, checks what can be known before anything starts, starts Ray and the interpreter pool, and
-hands over to verl's PPO/GRPO driver.
+Composes the configuration, checks what can be known before anything starts, starts Ray or joins a cluster that runs
+(`codedance_verl.cluster`), starts the interpreter pool, and hands over to verl's PPO/GRPO driver.
 """
 
 from __future__ import annotations
@@ -9,29 +9,40 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from codedance_verl.config import apply_env_vars, compose_config, print_config, write_resolved
-from codedance_verl.errors import UserError
-from codedance_verl.guards import guarded
+from codedance_verl.cluster.connection import check_run_folder, keep_to_loopback, ray_arguments
+from codedance_verl.config import apply_env_vars, write_resolved
+from codedance_verl.guards import STOPPED_EXIT_CODE, Stopped, guarded, stops_on_signals
+from codedance_verl.mains import obey
+from codedance_verl.metrics.emit import RUN_VARIABLE, SWITCH_VARIABLE
+from codedance_verl.progress import step_lines
 from codedance_verl.run_folder import last_step, new_metrics_file, publish_model
+from codedance_verl.trainer import checkpoints, determinism
+
+if TYPE_CHECKING:
+    from codedance_verl.preflight.report import Report
 
 
 def main(config_name: str = "train", arguments: list[str] | None = None) -> int:
-    """Command-line entry; returns the exit code. `--cfg job` prints the composed configuration instead of running."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    """Command-line entry; returns the exit code: 0 done, 2 an error the user can mend, 75 told to end, and saved.
+
+    See `mains.obey` for what else a command line may ask for.
+    """
     try:
-        if "--cfg" in arguments:
-            print_config(compose_config(config_name, [item for item in arguments if item not in ("--cfg", "job")]))
-            return 0
-        config = compose_config(config_name, arguments)
-        run(config)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+        return obey(config_name, arguments, run, _dry_examine)
+    except Stopped as stop:
+        reason = getattr(stop, "cause", stop)  # raised in Ray's task, its own text is a whole traceback
+        print(f"stopped: {reason}; start the run again to go on", file=sys.stderr)
+        return STOPPED_EXIT_CODE
+
+
+def _dry_examine(config: DictConfig) -> Report:
+    from codedance_verl.preflight import examine
+
+    return examine(config, dry=True)
 
 
 def run(config: DictConfig) -> None:
@@ -39,12 +50,17 @@ def run(config: DictConfig) -> None:
 
     Raises:
         UserError: something the user can mend (configuration, data files, disk, container engine, time limit).
+        Stopped: SIGTERM or Ctrl-C came, and the last finished step is saved.
     """
-    env_vars = apply_env_vars(config)  # before anything imports verl, torch or vLLM
+    determinism.settle(config)
+    env_vars = apply_env_vars(config)  # before anything imports verl, torch, vLLM or Ray
+    keep_to_loopback(config.ray_kwargs.get("ray_init", {}))
     from codedance_verl.preflight import check
 
+    check_run_folder(str(config.run_dir))
     check(config)
     run_dir = Path(config.run_dir).resolve()
+    checkpoints.settle(run_dir / "checkpoints")
     _settle_validation(config, last_step(run_dir))
     write_resolved(config, run_dir)
     os.environ["TENSORBOARD_DIR"] = str(run_dir / "tensorboard")
@@ -68,27 +84,27 @@ def _settle_validation(config: DictConfig, step: int) -> None:
 
 def _train(config: DictConfig, env_vars: dict[str, str]) -> None:
     import ray
-    from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
-    from verl.trainer.ppo.utils import need_critic, need_reference_policy
-    from verl.utils.config import validate_config
+    from verl.trainer.main_ppo import run_ppo
 
     from codedance_verl import plugin
+    from codedance_verl.cluster.run import on_cluster
     from codedance_verl.sandbox.config import SandboxConfig
     from codedance_verl.sandbox.pool import get_or_start_pool
+    from codedance_verl.trainer.runner import RemoteRunner
 
     plugin.require_loaded()
-    validate_config(
-        config=config,
-        use_reference_policy=need_reference_policy(config),
-        use_critic=need_critic(config),
-    )
-    ray.init(**_ray_arguments(config, env_vars))
+    metrics_file, total = Path(os.environ["VERL_FILE_LOGGER_PATH"]), config.trainer.total_training_steps
+    arguments, run_dir = _ray_arguments(config, env_vars), Path(config.run_dir).resolve()
+    ray.init(**arguments)
     try:
-        pool = get_or_start_pool(SandboxConfig.from_mapping(config.sandbox))
-        try:
-            run_ppo(config, task_runner_class=TaskRunnerV1)
-        finally:
-            pool.shutdown()
+        with on_cluster(arguments["address"], run_dir, _inputs(config)):
+            pool = get_or_start_pool(SandboxConfig.from_mapping(config.sandbox))
+            try:
+                # only now, as Ray has set handlers of its own
+                with stops_on_signals(run_dir, config.stop_grace_s), step_lines(metrics_file, total):
+                    run_ppo(config, task_runner_class=RemoteRunner)
+            finally:
+                pool.shutdown()
     finally:
         ray.shutdown()
 
@@ -101,13 +117,22 @@ def _ray_arguments(config: DictConfig, env_vars: dict[str, str]) -> dict[str, An
     from verl.trainer.constants_ppo import get_ppo_ray_runtime_env
 
     runtime_env: Any = get_ppo_ray_runtime_env(config)
-    ours = {"env_vars": {**env_vars, "TRANSFER_QUEUE_ENABLE": "1"}}
-    for name in ("TENSORBOARD_DIR", "VERL_FILE_LOGGER_PATH"):
-        ours["env_vars"][name] = os.environ[name]
-    arguments: Any = OmegaConf.to_container(config.ray_kwargs.get("ray_init", OmegaConf.create({})), resolve=True)
-    given = arguments.pop("runtime_env", None) or {}
-    merged: Any = OmegaConf.to_container(OmegaConf.merge(runtime_env, ours, given), resolve=True)
-    return {**arguments, "runtime_env": merged}
+    ours = {**env_vars, "TRANSFER_QUEUE_ENABLE": "1", RUN_VARIABLE: Path(str(config.run_dir)).resolve().name}
+    if SWITCH_VARIABLE in os.environ:
+        ours[SWITCH_VARIABLE] = os.environ[SWITCH_VARIABLE]
+    ours |= {name: os.environ[name] for name in ("TENSORBOARD_DIR", "VERL_FILE_LOGGER_PATH")}
+    ray_init: Any = OmegaConf.to_container(config.ray_kwargs.get("ray_init", OmegaConf.create({})), resolve=True)
+    return ray_arguments(ray_init, {**runtime_env, "env_vars": {**runtime_env["env_vars"], **ours}})
+
+
+def _inputs(config: DictConfig) -> dict[str, str]:
+    """Paths of data and model by key; the nodes of a cluster must all see them."""
+    found = {"actor_rollout_ref.model.path": str(Path(str(config.actor_rollout_ref.model.path)).expanduser())}
+    for key in ("train_files", "val_files"):
+        files = config.data[key]
+        for index, path in enumerate([files] if isinstance(files, str) else files):
+            found[f"data.{key}[{index}]"] = str(path)
+    return found
 
 
 if __name__ == "__main__":

@@ -112,6 +112,15 @@ class Dataset:
     skipped: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Prompt:
+    """What a row asks the model to read: its number, its messages, and width and height of its images, in order."""
+
+    row: int
+    messages: tuple[Message, ...]
+    sizes: tuple[tuple[int, int], ...]
+
+
 class _BadRow(Exception):
     """What is wrong with a row, in words, without the file and row."""
 
@@ -179,6 +188,23 @@ def keep_good_rows(path: str | Path, target: str | Path) -> tuple[str, ...]:
     Path(target).parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(table.take(good), target)
     return tuple(skipped)
+
+
+def read_prompts(path: str | Path) -> Iterator[Prompt]:
+    """The messages and image sizes of every row of a file of RL records or demonstrations; images are not decoded.
+
+    Rows that cannot be read are left out: `check_file` tells them.
+    """
+    path = Path(path)
+    for number, row in enumerate(_rows(path)):
+        try:
+            name = "messages" if "messages" in row else "prompt"
+            messages = _parse_messages(row.get(name), name)
+            images = _as_list(row.get("images"), "images")
+            sizes = tuple(_image_size(image, index, path.parent) for index, image in enumerate(images))
+        except _BadRow:
+            continue
+        yield Prompt(number, messages, sizes)
 
 
 def first_open_record(path: str | Path) -> int | None:
@@ -301,18 +327,32 @@ def _style(value: Any) -> str:
     return str(style)
 
 
-def _image_bytes(value: Any, index: int, folder: Path) -> bytes:
+def _image_size(value: Any, index: int, folder: Path) -> tuple[int, int]:
+    """Width and height, from the head of the file."""
     where = f"images[{index}]"
+    try:
+        with Image.open(io.BytesIO(_encoded_image(value, where, folder))) as image:
+            return image.size
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        raise _BadRow(f"{where} is not a readable image") from None
+
+
+def _encoded_image(value: Any, where: str, folder: Path) -> bytes:
     if not isinstance(value, Mapping) or not (value.get("bytes") or value.get("path")):
         raise _BadRow(f'{where} has neither "bytes" nor "path"')
-    data = value.get("bytes") or _read_image_file(folder / str(value["path"]), where)
+    return bytes(value.get("bytes") or _read_image_file(folder / str(value["path"]), where))
+
+
+def _image_bytes(value: Any, index: int, folder: Path) -> bytes:
+    where = f"images[{index}]"
+    data = _encoded_image(value, where, folder)
     try:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = "unknown or damaged format" if isinstance(error, UnidentifiedImageError) else str(error)
         raise _BadRow(f"{where} is not a readable image ({reason})") from None
-    return bytes(data)
+    return data
 
 
 def _read_image_file(path: Path, where: str) -> bytes:

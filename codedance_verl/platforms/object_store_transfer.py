@@ -2,50 +2,58 @@
 
 Registered with verl's `CheckpointEngineRegistry` as ``ray_object_store``. It needs no GPU, crosses nodes (Ray moves
 the objects), and keeps one bucket in flight per receiver. On GPU clusters verl's `nccl` engine is the faster choice.
+Both sides hash what they send and receive; a difference ends the update with an error on both.
 """
 
 from __future__ import annotations
 
-import asyncio
+import functools
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import ray
 import torch
+import xxhash
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from verl.checkpoint_engine.base import CheckpointEngine, CheckpointEngineRegistry
+
+from codedance_verl.platforms.mailbox import EndOfWeights, Mailbox
 
 BACKEND = "ray_object_store"
 RECEIVE_TIMEOUT_S = 600.0
-END_OF_WEIGHTS = "end"
 
 Bucket = list[tuple[str, torch.Tensor]]
 
 
-class _Mailbox:
-    """Holds references to the buckets of one weight update until every receiver has taken each of them."""
+class WeightsDiffer(RuntimeError):
+    """What a rollout worker received is not what the actor sent."""
 
-    def __init__(self, receivers: int) -> None:
-        self._receivers = receivers
-        self._items: list[Any] = []
-        self._taken: list[int] = []
-        self._changed = asyncio.Condition()
 
-    async def put(self, item: list[Any]) -> None:
-        """`item` is a one-element list with an ObjectRef (wrapped, so that Ray does not resolve it) or the end mark."""
-        async with self._changed:
-            self._items.append(item)
-            self._taken.append(0)
-            self._changed.notify_all()
+class Fingerprint:
+    """A hash of tensors in their order: names, shapes, types, bytes (XXH3, 128 bits; against faults, not attacks)."""
 
-    async def get(self, index: int, timeout_s: float) -> list[Any]:
-        async with self._changed:
-            await asyncio.wait_for(self._changed.wait_for(lambda: index < len(self._items)), timeout_s)
-            item = self._items[index]
-            self._taken[index] += 1
-            if self._taken[index] == self._receivers:
-                self._items[index] = None  # lets the object store drop the bucket
-            return item  # type: ignore[no-any-return]
+    def __init__(self) -> None:
+        self._hash = xxhash.xxh3_128()
+        self.tensor_bytes = 0
+
+    def add(self, name: str, tensor: torch.Tensor) -> None:
+        self._hash.update(f"{name}\0{tuple(tensor.shape)}\0{tensor.dtype}\0".encode())
+        self._hash.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        self.tensor_bytes += tensor.nbytes
+
+    def hexdigest(self) -> str:
+        return self._hash.hexdigest()
+
+
+@functools.lru_cache(maxsize=8)
+def _mailbox(receivers: int, _job_id: str) -> Any:
+    """The mailbox of this process's updates: one for all, as starting an actor takes longer than a small update.
+
+    On the node of this process, so that the loss of another node cannot take it away.
+    """
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=here).remote(receivers)
 
 
 def _buckets(weights: Iterator[tuple[str, torch.Tensor]], bucket_bytes: int) -> Iterator[Bucket]:
@@ -71,11 +79,14 @@ class ObjectStoreTransfer(CheckpointEngine):  # type: ignore[misc]  # verl ships
         bucket_size: bytes per bucket, from `rollout.checkpoint_engine.update_weights_bucket_megabytes`.
         is_master: true on actor rank 0, which creates the mailbox and sends; other actor ranks only take part in
             gathering the shards.
+        verify: compare what arrives with what was sent, bit for bit, at every transfer. From the configuration:
+            `rollout.checkpoint_engine.engine_kwargs.ray_object_store.verify`, where it stands documented.
     """
 
-    def __init__(self, bucket_size: int, is_master: bool = False, **_: Any) -> None:
+    def __init__(self, bucket_size: int, is_master: bool = False, verify: bool = True, **_: Any) -> None:
         self._bucket_size = bucket_size
         self._is_master = is_master
+        self._verify = verify
         self._mailbox: Any = None
 
     def prepare(self) -> dict[str, Any] | None:
@@ -85,7 +96,8 @@ class ObjectStoreTransfer(CheckpointEngine):  # type: ignore[misc]  # verl ships
     def build_topology(
         cls, actor_wg_world_size: int, rollout_world_size: int, metadata: list[dict[str, Any]]
     ) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
-        mailbox = ray.remote(_Mailbox).options(num_cpus=0).remote(rollout_world_size)
+        mailbox = _mailbox(rollout_world_size, ray.get_runtime_context().get_job_id())
+        ray.get(mailbox.begin.remote(), timeout=RECEIVE_TIMEOUT_S)
         actors = {
             "mailbox": [mailbox] * actor_wg_world_size,
             "sends": [rank == 0 for rank in range(actor_wg_world_size)],
@@ -99,20 +111,43 @@ class ObjectStoreTransfer(CheckpointEngine):  # type: ignore[misc]  # verl ships
     def finalize(self) -> None:
         self._mailbox = None
 
-    async def send_weights(self, weights: Iterator[tuple[str, torch.Tensor]], global_steps: int | None = None) -> None:
+    async def send_weights(
+        self, weights: Iterator[tuple[str, torch.Tensor]], global_steps: int | None = None
+    ) -> dict[str, float]:
+        """Send all weights. Returns metrics of the transfer; raises `WeightsDiffer` when a receiver got others."""
         # Every rank walks the generator: materialising a sharded tensor is a collective operation.
+        fingerprint = Fingerprint()
         for bucket in _buckets(weights, self._bucket_size):
             if self._sends:
+                for name, tensor in bucket if self._verify else ():
+                    fingerprint.add(name, tensor)
                 await self._mailbox.put.remote([ray.put(bucket)])
-        if self._sends:
-            await self._mailbox.put.remote([END_OF_WEIGHTS])
+        if not self._sends:
+            return {}
+        await self._mailbox.put.remote([EndOfWeights(fingerprint.hexdigest() if self._verify else "")])
+        if not self._verify:
+            return {}
+        equal = await self._mailbox.confirmed.remote(RECEIVE_TIMEOUT_S)
+        if not all(equal):
+            raise WeightsDiffer(f"step {global_steps}: a rollout worker received other weights than the actor sent")
+        return {"weight_transfer/mib": fingerprint.tensor_bytes / 2**20, "weight_transfer/bit_equal": float(len(equal))}
 
     async def receive_weights(self, global_steps: int | None = None) -> AsyncIterator[tuple[str, torch.Tensor]]:
+        """Yield the weights as they were sent; raises `WeightsDiffer` behind the last one when they are others."""
+        fingerprint = Fingerprint()
         index = 0
         while True:
             (item,) = await self._mailbox.get.remote(index, RECEIVE_TIMEOUT_S)
-            if item == END_OF_WEIGHTS:
-                return
+            if isinstance(item, EndOfWeights):
+                break
             for name, tensor in await item:
-                yield name, tensor.clone()  # objects from the store are read-only
+                received = tensor.clone()  # objects from the store are read-only
+                if self._verify:
+                    fingerprint.add(name, received)
+                yield name, received
             index += 1
+        if self._verify:
+            equal = fingerprint.hexdigest() == item.fingerprint
+            await self._mailbox.confirm.remote(equal)
+            if not equal:
+                raise WeightsDiffer(f"step {global_steps}: the weights received are not those the actor sent")

@@ -1,4 +1,4 @@
-"""Every constant of the reward, with its range (`conf/reward/*.yaml`). The presets themselves are in `presets.py`."""
+"""Every constant of the reward, with its range (`conf/reward_preset/`). The presets themselves are in `presets.py`."""
 
 from __future__ import annotations
 

@@ -121,6 +121,14 @@ class CollapseMonitor:
         self._counts.clear()
         return self._findings(self.rates)
 
+    def state(self) -> dict[str, dict[str, int]]:
+        """What was counted of the window under way, and the windows in a row out of bounds; for a checkpoint."""
+        return {"counts": dict(self._counts), "in_a_row": dict(self._in_a_row)}
+
+    def restore(self, state: Mapping[str, Mapping[str, int]]) -> None:
+        """Go on counting from a `state`."""
+        self._counts, self._in_a_row = Counter(state["counts"]), Counter(state["in_a_row"])
+
     @property
     def stop_after(self) -> int | None:
         return self._config.stop_after

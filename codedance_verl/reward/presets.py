@@ -1,4 +1,4 @@
-"""The presets by name; `conf/reward/<name>.yaml` holds the same constants, with what each of them means."""
+"""The presets by name; `conf/reward_preset/<name>.yaml` holds the same constants, `robust.yaml` what each means."""
 
 from __future__ import annotations
 

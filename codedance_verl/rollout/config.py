@@ -51,7 +51,7 @@ class EnvironmentConfig:
             does not end the run with an error: what is broken does not mend itself. 1 to 1,000,000.
         max_in_flight: trajectories of a rollout worker under way at once, 1 to 100,000; the others wait their turn.
             Each holds its pictures, tokens and a sandbox session; with fewer than vLLM can take it has less to do.
-        save_trajectories: write every rollout to `<run_dir>/trajectories`.
+        save_trajectories: write rollouts to `<run_dir>/trajectories`; the node `trajectories` says which of them.
     """
 
     format: str = "code"

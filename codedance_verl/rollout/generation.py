@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from codedance_verl.rollout.formats import TurnFormat
+from codedance_verl.rollout.seeds import for_part
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class TurnSampler:
         left = budget - len(first.token_ids)
         if first.aborted or left <= 0 or not self._call_is_open(first.token_ids, stops):
             return first
-        in_call = {**sampling_params, "temperature": self.code_temperature}
+        in_call = {**for_part(sampling_params, "call"), "temperature": self.code_temperature}
         prompt_ids = [*prompt_ids, *first.token_ids]
         return _joined(first, await self._request(request_id, prompt_ids, in_call, images, left, stops))
 

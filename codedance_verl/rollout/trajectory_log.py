@@ -5,15 +5,28 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import logging
 import os
+import threading
+import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import xxhash
 from PIL import Image
 
+from codedance_verl.trajectories import disk
 from codedance_verl.types import Execution, Grade, RenderedImage, RewardTerms, Trajectory
+
+logger = logging.getLogger(__name__)
+
+LOOKS_PER_LIMIT = 50
+"""The disk is looked at each time a worker has written this part of the limit."""
+
+ENCODED_KEPT = 16
+"""Pictures of questions that are kept as PNG, the ones used last."""
 
 
 class TrajectoryLog:
@@ -21,11 +34,19 @@ class TrajectoryLog:
 
     Layout: `<folder>/{train,val}/step_<6 digits>.<worker>.jsonl` and `<folder>/images/<sha256>.png`. Every line is
     flushed whole, so the log can be read while the run goes on.
+
+    With `max_bytes` the folder is kept within that by a thread (`codedance_verl.trajectories.disk`); where only
+    validation is left to delete, rollouts of training are no longer written.
     """
 
-    def __init__(self, folder: Path, worker: str) -> None:
+    def __init__(self, folder: Path, worker: str, max_bytes: int | None = None) -> None:
         self._folder = folder
         self._worker = worker
+        self._max_bytes = max_bytes
+        self._unlooked = max_bytes or 0  # what a run before this one has left is looked at with the first line
+        self._full = False
+        self._encoded: dict[str, RenderedImage] = {}
+        self._looking: threading.Thread | None = None
 
     def write(
         self,
@@ -41,12 +62,18 @@ class TrajectoryLog:
         observations: tuple[str, ...],
         input_images: list[Image.Image],
         timing: Mapping[str, float],
+        advantage: Mapping[str, Any] | None = None,
     ) -> None:
         """Append one rollout.
+
+        `advantage` holds `sequence` and `turns` as `codedance_verl.reward.known` has them; None where not known.
 
         Raises:
             OSError: the disk is full or the folder cannot be written.
         """
+        if self._full and split == "train":
+            self._wrote((self._max_bytes or 0) // (100 * LOOKS_PER_LIMIT))  # so that it is looked at again
+            return
         record = {
             "step": step,
             "split": split,
@@ -60,24 +87,52 @@ class TrajectoryLog:
             "format": trajectory.format,
             "question": trajectory.question,
             "ground_truth": trajectory.ground_truth,
-            "input_images": [self._store(_rendered(image)) for image in input_images],
+            "input_images": [self._store(self._rendered(image)) for image in input_images],
             "turns": self._turns(trajectory, observations),
             "finish": trajectory.finish,
             "answer": trajectory.answer,
+            "style": trajectory.style,
             "grade": asdict(grade),
             "reward": asdict(terms),
+            "advantage": advantage,
             "timing": dict(timing),
+            "written_at": time.time(),
         }
         path = self._folder / split / f"step_{step:06d}.{self._worker}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        line = (json.dumps(record, ensure_ascii=False) + "\n").encode("utf-8", "replace")  # a text may hold half a pair
+        with path.open("ab") as file:
+            file.write(line)
+        self._wrote(len(line))
+
+    def _wrote(self, count: int) -> None:
+        """Look at the disk, in a thread, once enough was written since."""
+        if self._max_bytes is None:
+            return
+        self._unlooked += count
+        idle = self._looking is None or not self._looking.is_alive()
+        if idle and self._unlooked * LOOKS_PER_LIMIT >= self._max_bytes:
+            self._unlooked = 0
+            self._looking = threading.Thread(target=self._look, args=(self._max_bytes,), daemon=True)
+            self._looking.start()
+
+    def _look(self, max_bytes: int) -> None:
+        try:
+            usage = disk.enforce(self._folder, max_bytes)
+        except OSError as error:
+            logger.warning("trajectories.max_gib: the folder cannot be looked through (%s)", error)
+            return
+        full = usage.settled and usage.used > max_bytes
+        if full and not self._full:
+            logger.warning("trajectories.max_gib: nothing is left to delete; training is not written any more")
+        self._full = full
 
     def _turns(self, trajectory: Trajectory, observations: tuple[str, ...]) -> list[dict[str, Any]]:
         told = iter(observations)
         return [
             {
                 "text": turn.text,
+                "tokens": turn.token_end - turn.token_start,
                 "code": turn.code,
                 "observation": next(told, None) if turn.execution is not None else None,
                 "execution": self._execution(turn.execution) if turn.execution is not None else None,
@@ -99,16 +154,25 @@ class TrajectoryLog:
     def _store(self, image: RenderedImage) -> dict[str, Any]:
         relative = f"images/{image.sha256}.png"
         target = self._folder / relative
-        if not target.exists():
+        try:
+            os.utime(target)  # in use: `disk` leaves young pictures alone
+        except FileNotFoundError:
             target.parent.mkdir(parents=True, exist_ok=True)
             partial = target.with_suffix(f".{self._worker}.{os.getpid()}.partial")
             partial.write_bytes(image.png)
             partial.replace(target)
+            self._wrote(len(image.png))
         return {"sha256": image.sha256, "width": image.width, "height": image.height, "path": relative}
 
-
-def _rendered(image: Image.Image) -> RenderedImage:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    png = buffer.getvalue()
-    return RenderedImage(hashlib.sha256(png).hexdigest(), image.width, image.height, png)
+    def _rendered(self, image: Image.Image) -> RenderedImage:
+        """The picture as PNG; the rollouts of a prompt share theirs, and making one costs more than all the rest."""
+        key = f"{image.mode} {image.size} {xxhash.xxh3_128_hexdigest(image.tobytes())}"
+        if (found := self._encoded.pop(key, None)) is None:
+            buffer = io.BytesIO()
+            image.save(buffer, "PNG")
+            png = buffer.getvalue()
+            found = RenderedImage(hashlib.sha256(png).hexdigest(), image.width, image.height, png)
+        self._encoded[key] = found
+        while len(self._encoded) > ENCODED_KEPT:
+            del self._encoded[next(iter(self._encoded))]
+        return found

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from codedance_verl.metrics import catalogue, emit
+
 logger = logging.getLogger(__name__)
 
 _REPORTED = 20
@@ -54,6 +56,7 @@ class Watch:
         """Watch the calling task for as long as the block lasts; `stalled` is set when the watch has cancelled it."""
         progress = Progress(record_id, asyncio.current_task())
         self._under_way.add(progress)
+        emit.put(catalogue.ROLLOUT_UNDER_WAY, len(self._under_way))
         self._last_change = time.monotonic()
         if self._guard is None or self._guard.done():
             self._guard = asyncio.get_running_loop().create_task(self._look())
@@ -61,6 +64,7 @@ class Watch:
             yield progress
         finally:
             self._under_way.discard(progress)
+            emit.put(catalogue.ROLLOUT_UNDER_WAY, len(self._under_way))
             self._last_change = time.monotonic()
 
     def enter(self, progress: Progress, phase: Phase) -> None:

@@ -25,22 +25,31 @@ from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorke
 from codedance_verl.grading import Grader, GradingConfig
 from codedance_verl.grading.judge.stats import JudgeStats
 from codedance_verl.guards import request_stop
+from codedance_verl.metrics import emit
 from codedance_verl.reward import advantage
 from codedance_verl.reward.config import RewardConfig
 from codedance_verl.reward.encoding import encode_rewards
+from codedance_verl.reward.known import Advantage, known_advantages
 from codedance_verl.reward.monitors import CollapseMonitor, MonitorConfig
 from codedance_verl.reward.resample import resample_on_correct
 from codedance_verl.reward.terms import added_up, score_group
-from codedance_verl.rollout.agent_loop import AGENT_NAME, VIEWS
+from codedance_verl.rollout.agent_loop import AGENT_NAME, VIEWS, record_id_of, watch_of
 from codedance_verl.rollout.config import EnvironmentConfig
 from codedance_verl.rollout.metrics import group_outcomes, reward_extra_info
 from codedance_verl.rollout.observations import IMAGE_PLACEHOLDER
 from codedance_verl.rollout.sampling_config import Keep, SamplingConfig
+from codedance_verl.rollout.seeds import seed_of
+from codedance_verl.rollout.telemetry import MemberFacts, tell_group, tell_window
 from codedance_verl.rollout.trajectory_log import TrajectoryLog
 from codedance_verl.rollout.views import SharedViews
+from codedance_verl.sandbox.pool import SandboxPool
+from codedance_verl.trajectories.config import TrajectoriesConfig
 from codedance_verl.types import FinishReason, Grade, RewardTerms, Trajectory, Verdict
 
 logger = logging.getLogger(__name__)
+
+NODE_ANSWER_SECONDS = 5.0
+"""How long a sandbox node may take to say what it has counted."""
 
 advantage.register()  # this module is loaded in the process that computes advantages, through the manager below
 
@@ -103,10 +112,35 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
         self._monitor = CollapseMonitor(MonitorConfig.from_mapping(config.monitors))
         self._faults = FaultCount(EnvironmentConfig.from_mapping(config.environment).max_faults_in_a_row)
         self._grader = Grader(GradingConfig.from_mapping(config.grading), Path(config.run_dir))
+        self._written = TrajectoriesConfig.from_mapping(config.trajectories)
         self._log = None
         if config.environment.save_trajectories:
             worker = ray.get_runtime_context().get_actor_id()[:8]
-            self._log = TrajectoryLog(Path(config.run_dir) / "trajectories", worker)
+            self._log = TrajectoryLog(Path(config.run_dir) / "trajectories", worker, self._written.max_bytes)
+
+    async def state(self) -> dict[str, Any]:
+        """What a checkpoint holds of this worker; plain JSON."""
+        return {"monitor": self._monitor.state()}
+
+    async def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        self._monitor.restore(state["monitor"])
+
+    async def take_metrics(self) -> list[dict[str, emit.Sample]]:
+        """What this worker and the sandbox nodes have told since the last call of any worker; for verl's trackers."""
+        pool = SandboxPool.connect(self.config.sandbox)
+        return [emit.take(), *await pool.take_metrics(NODE_ANSWER_SECONDS)]
+
+    async def waiting(self) -> str:
+        """Who waits for what, a line each; empty where nobody does."""
+        return watch_of(EnvironmentConfig.from_mapping(self.config.environment).stall_seconds).report()
+
+    async def abandon(self) -> None:
+        """Drop the rollouts under way; their sandbox sessions are closed, and nothing of them is logged or queued."""
+        tasks = tuple(self.background_tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _run_prompt(
         self, prompt: dict[str, Any], sampling_params: dict[str, Any], trajectory: dict[str, Any], trace: bool = False
@@ -134,7 +168,13 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
         prompt[VIEWS] = SharedViews()
         members: list[_Member] = await asyncio.gather(
             *(
-                self._run_agent_loop(sampling_params, trajectory=trajectory, trace=trace, session_id=index, **prompt)
+                self._run_agent_loop(
+                    self._seeded(sampling_params, trajectory, prompt, index),
+                    trajectory=trajectory,
+                    trace=trace,
+                    session_id=index,
+                    **prompt,
+                )
                 for index in range(size if validate else self._sampling.drawn(size))
             )
         )
@@ -151,11 +191,21 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
         grade_s = (time.perf_counter() - started) / len(members)
         judged = self._grader.take_judge_stats().shared(len(members))
         scored = list(zip(members, grades, terms, group_outcomes(grades, terms), strict=True))
-        for member, verdict, reward, _ in scored:  # before anything is awaited: a group is logged whole
-            self._write_log(member, verdict, reward, trajectory, grade_s)
+        self._write_group(members, grades, terms, trajectory, grade_s)  # before anything is awaited: whole
+        facts = [_facts(member, verdict, reward) for member, verdict, reward, _ in scored]
+        tell_group(facts, "val" if validate else "train", grade_s)
         for member, verdict, reward, outcome in scored:
             output = _scored(member.output, verdict, self._as_encoded(reward), grade_s, outcome, judged)
             await super()._agent_loop_postprocess(output, validate, **without_pictures(member.fields))
+
+    def _seeded(
+        self, sampling_params: dict[str, Any], trajectory: dict[str, Any], prompt: dict[str, Any], index: int
+    ) -> dict[str, Any]:
+        """A deterministic run draws a rollout from a generator of its own, whoever else is served."""
+        if not self.config.deterministic:
+            return sampling_params
+        seed = seed_of(self.config.seed, trajectory["step"], trajectory["validate"], record_id_of(prompt), index)
+        return {**sampling_params, "seed": seed}
 
     async def _grade(self, trajectory: Trajectory) -> Grade:
         if trajectory.finish is FinishReason.INFRASTRUCTURE:
@@ -185,7 +235,10 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
 
     def _watch(self, trajectories: list[Trajectory]) -> None:
         """Warn of a collapse of tool use, and ask for the end of the run where the configuration says so."""
+        before = self._monitor.rates
         findings = self._monitor.add(trajectories)
+        if self._monitor.rates is not None and self._monitor.rates is not before:
+            tell_window(self._monitor.rates, findings)
         for finding in findings:
             logger.warning("%s", finding)
         if self._monitor.must_stop(findings):
@@ -205,14 +258,42 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
         """Hold a finished rollout back: verl would queue it at once, before its group is known."""
         return _Member(output, fields)
 
-    def _write_log(
-        self, member: _Member, verdict: Grade, reward: RewardTerms, info: dict[str, Any], grade_s: float
+    def _write_group(
+        self,
+        members: Sequence[_Member],
+        grades: Sequence[Grade],
+        terms: Sequence[RewardTerms],
+        info: dict[str, Any],
+        grade_s: float,
     ) -> None:
+        """Log a group, where the configuration keeps it."""
         if self._log is None:
             return
+        split = "val" if info["validate"] else "train"
+        faulty = any(member.trajectory.finish is FinishReason.INFRASTRUCTURE for member in members)
+        group = str(members[0].fields["uid"])
+        if not self._written.keeps(step=int(info["step"]), split=split, group=group, faulty=faulty):
+            return
+        advantages: Sequence[Advantage | None] = [None] * len(members)
+        if split == "train" and self.config.algorithm.adv_estimator == advantage.NAME:
+            by_std = bool(self.config.algorithm.get("norm_adv_by_std_in_grpo", True))
+            advantages = known_advantages(terms, self._reward, divide_by_std=by_std)
+        for member, verdict, reward, known in zip(members, grades, terms, advantages, strict=True):
+            self._write_log(self._log, member, verdict, reward, known, info, grade_s)
+
+    def _write_log(
+        self,
+        log: TrajectoryLog,
+        member: _Member,
+        verdict: Grade,
+        reward: RewardTerms,
+        known: Advantage | None,
+        info: dict[str, Any],
+        grade_s: float,
+    ) -> None:
         extra, shown = member.output.extra_fields, member.output.multi_modal_data.get("images", [])
         returned = sum(observation.count("<image>") for observation in extra["observations"])
-        self._log.write(
+        log.write(
             member.trajectory,
             verdict,
             reward,
@@ -224,7 +305,16 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
             observations=extra["observations"],
             input_images=shown[: len(shown) - returned],
             timing={**asdict(extra["timing"]), "grade_s": grade_s},
+            advantage=asdict(known) if known is not None else None,
         )
+
+
+def _facts(member: _Member, verdict: Grade, reward: RewardTerms) -> MemberFacts:
+    extra, mask = member.output.extra_fields, member.output.response_mask
+    sampled = int(sum(mask))
+    return MemberFacts(
+        member.trajectory, verdict, reward, extra["timing"], extra["sandbox_retries"], sampled, len(mask) - sampled
+    )
 
 
 def without_pictures(fields: Mapping[str, Any]) -> dict[str, Any]:

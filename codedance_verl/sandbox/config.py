@@ -27,6 +27,9 @@ class SandboxConfig:
     runtime: OCI runtime of the containers by the name the engine knows it by, e.g. `runsc` (gVisor); empty for the
         engine's default. Another one than runc may ignore the seccomp profile in favour of its own isolation.
     image: tag of the sandbox image; `auto` is the tag of this checkout's `sandbox_image/` folder.
+    node_resource: custom Ray resource of the nodes that run interpreters, started with e.g.
+        `ray start --resources='{"sandbox": 1}'`; every one of them must be able to. Empty: every node of the cluster
+        that can, a node without what `backend` needs being left out with a warning.
     preload: libraries imported before sessions are forked. `light`: numpy, Pillow, OpenCV, matplotlib and
         scipy.ndimage. `full`: also scipy's optimize and stats, scikit-image, sympy and pandas, which spares each
         session that uses one up to half a second, and costs every session up to 0.2 s and every cell up to 60 ms,
@@ -69,6 +72,7 @@ class SandboxConfig:
     backend: str = "auto"
     runtime: str = ""
     image: str = "auto"
+    node_resource: str = ""
     preload: str = "light"
     containers: int = 2
     spares: int = 1
@@ -107,6 +111,8 @@ class SandboxConfig:
             raise _error("on_error", self.on_error, " | ".join(ON_ERROR))
         if not isinstance(self.runtime, str) or self.runtime != "".join(self.runtime.split()):
             raise _error("runtime", self.runtime, "the name of a runtime the engine knows, or nothing for its default")
+        if not isinstance(self.node_resource, str) or self.node_resource != "".join(self.node_resource.split()):
+            raise _error("node_resource", self.node_resource, "the name of a Ray resource, or nothing for every node")
         if not isinstance(self.image, str) or not self.image.strip():
             raise _error("image", self.image, "auto or the tag of an image")
         for name, (low, high) in _RANGES.items():
@@ -145,7 +151,7 @@ class SandboxConfig:
         known = {field.name for field in dataclasses.fields(cls)}
         for key in values:
             if key not in known:
-                raise UserError(f"unknown key sandbox.{key}; known keys: {', '.join(sorted(known))}")
+                raise UserError(f"sandbox.{key}: unknown key; known are {', '.join(sorted(known))}")
         return cls(**{str(key): value for key, value in values.items()})
 
 

@@ -136,6 +136,9 @@ class DockerLauncher:
         except (NotFound, DockerException, OSError):
             return ""
 
+    def count_orphans(self) -> int:
+        return reaper.count_orphans(self.client)
+
     def close(self) -> None:
         if self._client is not None:
             self._client.close()

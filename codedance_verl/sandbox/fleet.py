@@ -110,6 +110,15 @@ class Fleet:
         """Callers who wait for a place."""
         return len(self._waiting)
 
+    @property
+    def memory_bytes(self) -> int:
+        """What the interpreters themselves hold, without their sessions."""
+        return sum(member.memory_bytes for member in self._members.values())
+
+    def count_orphans(self) -> int:
+        """See `Launcher.count_orphans`."""
+        return self._launcher.count_orphans()
+
     async def acquire(self, timeout_s: float) -> Interpreter:
         """Take a place in the least occupied interpreter; first come, first served.
 
@@ -142,7 +151,7 @@ class Fleet:
         """Give a place back."""
         interpreter.vacate()
         self._retire_if_old(interpreter)
-        self._hand_out()
+        self._balance()  # a spare that stepped in, and was in use when the lost one came back, can step back now
 
     def _least_occupied(self) -> Interpreter | None:
         free = [member for member in self._members.values() if member.has_place]

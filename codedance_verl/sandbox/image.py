@@ -76,7 +76,9 @@ def require_image(client: DockerClient, setting: str) -> str:
     """The tag of an image that is there. Raises `UserError` when it must be built first."""
     tag = image_tag(setting)
     if not has_image(client, tag):
-        cure = "run `make sandbox-image`" if setting == "auto" else "pull or build it, or set sandbox.image=auto"
+        cure = "pull or build it, or set sandbox.image=auto"
+        if setting == "auto":
+            cure = "run `make sandbox-image`, or on a cluster `codedance cluster prepare`"
         raise UserError(f"the sandbox image {tag} is not there; {cure}")
     return tag
 

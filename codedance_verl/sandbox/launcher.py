@@ -33,5 +33,8 @@ class Launcher(Protocol):
     def failure_log(self, name: str) -> str:
         """Last lines the interpreter wrote, for an error message; empty when there are none."""
 
+    def count_orphans(self) -> int:
+        """Containers on this machine whose owner is dead."""
+
     def close(self) -> None:
         """Give up what the launcher itself holds, once all its interpreters are removed."""

@@ -69,7 +69,9 @@ class SandboxNode:
         self._slots = asyncio.Semaphore(config.cell_slots)
         self._opens = asyncio.Semaphore(config.cell_slots)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._counts = {"opened": 0, "cells": 0, "refused": 0} | {str(status): 0 for status in ExecutionStatus}
+        self._counts = {"opened": 0, "cells": 0, "refused": 0, "leases_expired": 0} | {
+            str(status): 0 for status in ExecutionStatus
+        }
 
     async def start(self) -> None:
         """Bring up the interpreters. Raises `UserError` when the set-up lacks something, or `SandboxUnavailable`."""
@@ -111,8 +113,13 @@ class SandboxNode:
             "waiting": fleet.waiting if fleet else 0,
             "restarts": fleet.restarts if fleet else 0,
             "recycled": fleet.recycled if fleet else 0,
+            "memory_bytes": fleet.memory_bytes if fleet else 0,
             "last_failure": fleet.last_failure if fleet else "",
         }
+
+    def count_orphans(self) -> int:
+        """Containers on this machine whose owner is dead; blocks, and raises what the engine's client does."""
+        return 0 if self._fleet is None else self._fleet.count_orphans()
 
     async def open(self, image: bytes | None = None, session_id: str | None = None) -> str:
         """Open a session and return its id; `image` is an encoded picture for `input_image`.
@@ -305,6 +312,7 @@ class SandboxNode:
             now = time.monotonic()
             for session in list(self._sessions.values()):
                 if now - session.used_at > ttl_s and not session.lock.locked() and session.opening is None:
+                    self._counts["leases_expired"] += 1
                     await self.close(session.session_id)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:

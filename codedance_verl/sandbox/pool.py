@@ -5,7 +5,8 @@
         execution = await session.run("input_image.size")
 
 One actor per Ray node owns that node's interpreters (`ray_node.py`). A client takes sessions on its own node and goes
-elsewhere only when that one cannot serve. A session is closed when its `async with` block is left, however it is left.
+elsewhere only when that one cannot serve; one whose node has none takes them on the others by chance. A session is
+closed when its `async with` block is left, however it is left.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from codedance_verl.errors import UserError
+from codedance_verl.metrics.emit import Sample
 from codedance_verl.sandbox.config import SandboxConfig
 from codedance_verl.sandbox.errors import (
     NodeLost,
@@ -94,14 +96,14 @@ class SandboxPool:
 
     @classmethod
     def connect(cls, config: SandboxConfig | Mapping[str, Any]) -> SandboxPool:
-        """The pool of the Ray job this process belongs to; the node actor is started if it does not run yet.
+        """The pool of the Ray job this process belongs to; a node actor is started if none runs yet.
 
         Cheap, does not wait, and the same pool for the same configuration: call it wherever a session is needed.
         Raises `UserError` for a bad configuration, or when Ray is not initialised.
         """
         from codedance_verl.sandbox import ray_node
 
-        return cls([ray_node.own_node(_checked(config))])
+        return cls(ray_node.client_nodes(_checked(config)))
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -126,6 +128,14 @@ class SandboxPool:
             session = SandboxSession(self, image, cleanup)
             await session.open()
             yield session
+
+    async def take_metrics(self, timeout_s: float) -> list[dict[str, Sample]]:
+        """What the nodes have told since the last call, for verl's trackers; only nodes of Ray tell anything."""
+        from codedance_verl.sandbox import ray_node
+
+        return await ray_node.take_metrics(
+            [node for node in self._nodes if isinstance(node, ray_node.RemoteNode)], timeout_s
+        )
 
     async def open_on_any(self, session_id: str, image: bytes | None, cleanup: contextlib.AsyncExitStack) -> Node:
         """Open a session on the first node that can serve; `cleanup` gets what closes it."""
@@ -166,10 +176,11 @@ class RayPool(SandboxPool):
 
 
 def get_or_start_pool(config: SandboxConfig | Mapping[str, Any]) -> RayPool:
-    """Start the interpreters on every Ray node, or find them running; blocks until all can serve.
+    """Start the interpreters on the Ray nodes that may run them, or find them running; blocks until they can serve.
 
-    To be called once where the job starts (it owns the actors), after `ray.init`. Raises `UserError` when a node lacks
-    what `config.backend` needs, `SandboxUnavailable` when interpreters do not come up.
+    To be called once where the job starts (it owns the actors), after `ray.init`. Nodes without what it takes are left
+    out unless `sandbox.node_resource` names them. Raises `UserError` when a named node, or every one, lacks what
+    `config.backend` needs, `SandboxUnavailable` when interpreters do not come up there.
     """
     from codedance_verl.sandbox import ray_node
 

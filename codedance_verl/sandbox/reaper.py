@@ -83,6 +83,12 @@ def remove_orphans(client: DockerClient, everything: bool = False) -> list[str]:
     return removed
 
 
+def count_orphans(client: DockerClient) -> int:
+    """How many containers of dead owners there are."""
+    owners = [owner_of(container) for container in list_containers(client)]
+    return sum(owner is None or owner.is_dead() for owner in owners)
+
+
 def remove_container(client: DockerClient, name: str) -> None:
     """Kill and remove a container; one that is gone or going already is fine."""
     from docker.errors import APIError

@@ -40,8 +40,13 @@ SMALL = SandboxConfig(
     session_processes=16,
     scratch_mb=64,
     pids=256,
+    recycle_sessions=0,
+    recycle_growth_mb=0,
 )
-"""One container in which bombs are over soon; every session of an attack has its neighbour in it."""
+"""One container in which bombs are over soon; every session of an attack has its neighbour in it.
+
+It is not recycled: the neighbour would stay in the old one, and the attacks to come would be in another.
+"""
 
 RUNTIME_PIDS = 4096  # a runtime with a kernel of its own counts its threads among those of the container
 

@@ -20,7 +20,8 @@ from types import FrameType
 
 from codedance_verl.errors import UserError
 from codedance_verl.evaluation.report import Report, read_report
-from recipes.cpu_demo.console import Console, clock
+from codedance_verl.progress import clock
+from recipes.cpu_demo.console import Console
 from recipes.cpu_demo.environment import (
     BACKENDS,
     Backend,

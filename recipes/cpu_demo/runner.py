@@ -13,7 +13,8 @@ from datetime import datetime
 from pathlib import Path
 
 from codedance_verl.errors import UserError
-from recipes.cpu_demo.console import Console, clock
+from codedance_verl.progress import clock
+from recipes.cpu_demo.console import Console
 from recipes.cpu_demo.markers import Attempt, Marker, StageRecords, fingerprint
 from recipes.cpu_demo.processes import GRACE_S, ProcessTree, end_leftover
 from recipes.cpu_demo.stages import REPOSITORY, Stage

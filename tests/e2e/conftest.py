@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from codedance_verl.data.demo_set import DemoSizes, make_demo_data
+from codedance_verl.data.demo_set import DEMO_KINDS, DemoSizes, make_demo_data
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SFT_STEPS, FIRST_PART = 150, 75
@@ -28,6 +28,15 @@ class ColdStart:
     @property
     def model(self) -> Path:
         return self.sft / "model"
+
+    def rl(self, run_dir: Path) -> tuple[str, ...]:
+        """Arguments of an RL run from here."""
+        return (
+            f"run_dir={run_dir}",
+            f"data.train_files={self.data / 'rl_train.parquet'}",
+            f"data.val_files={self.data / 'rl_val.parquet'}",
+            f"actor_rollout_ref.model.path={self.model}",
+        )
 
 
 def run_main(module: str, *arguments: str, timeout_s: float = 400.0) -> subprocess.CompletedProcess[str]:
@@ -68,7 +77,8 @@ def sft_losses(run_dir: Path) -> tuple[float, ...]:
 def cold_start(tmp_path_factory: pytest.TempPathFactory) -> ColdStart:
     folder = tmp_path_factory.mktemp("cold_start")
     data, tiny, sft = folder / "data", folder / "tiny", folder / "sft"
-    make_demo_data(data, seed=0, sizes=DemoSizes(sft=1_200, rl_train=64, rl_val=8, test=24, blank=4))
+    sizes = DemoSizes(sft=1_200, rl_train=64, rl_val=8, test=24, blank=4)
+    make_demo_data(data, seed=0, sizes=sizes, kinds=(*DEMO_KINDS, "search"))  # its programs show pictures
     built = run_main("recipes.cpu_demo.tiny_model", "--data", str(data / "sft.parquet"), "--out", str(tiny))
     assert built.returncode == 0
     run_sft(data, tiny, sft, FIRST_PART)

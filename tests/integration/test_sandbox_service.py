@@ -69,6 +69,25 @@ def the_keeper_of(name: str) -> psutil.Process:
     return keeper
 
 
+async def test_a_spare_that_was_in_use_when_the_lost_one_came_back_steps_back_once_it_is_empty() -> None:
+    """Else sessions would be spread over more interpreters than were asked for."""
+    async with started(backend="process", spares=1) as node:
+        await until(lambda: node.stats()["spares"] == 1)
+        fleet = node._fleet
+        assert fleet is not None
+        (spare,) = (member for member in fleet._members.values() if not member.serving)
+        spare.serving = True
+        spare.occupy()
+        fleet._balance()  # it cannot step back yet; the other one, empty, does
+        (other,) = (member for member in fleet._members.values() if not member.serving)
+        other.serving = True
+        other.occupy()
+        assert len(fleet.load) == 2
+        fleet.release(other)
+        assert list(fleet.load) == [spare.name]
+        fleet.release(spare)
+
+
 async def test_a_spare_takes_over_and_is_replaced(backend: str) -> None:
     async with started(backend=backend, spares=1) as node:
         await until(lambda: node.stats()["spares"] == 1)

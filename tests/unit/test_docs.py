@@ -8,9 +8,11 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 import typer.main
 from click.testing import CliRunner
+from ray.scripts.scripts import cli as ray_cli
 
 from codedance_verl.cli import build_app
 from codedance_verl.config import compose_config
@@ -49,14 +51,34 @@ def test_a_documented_command_is_understood(words: list[str]) -> None:
         _assert_cli_knows(arguments)
     elif program.startswith("python") and arguments[:1] == ["-m"]:
         _assert_module_takes(arguments[1], arguments[2:])
+    elif program == "torchrun":
+        module = arguments.index("-m") + 1
+        _assert_module_takes(arguments[module], arguments[module + 1 :])
     elif program.startswith("python"):
         assert (REPOSITORY / arguments[0]).is_file()
+    elif program == "ray":
+        _assert_ray_knows(arguments)
     else:
         assert program in {"git", "tensorboard", "docker", "pre-commit", "pytest", "ruff", "mypy"}, words
 
 
+def _assert_ray_knows(arguments: list[str]) -> None:
+    """Its sub-command has the options; what a job runs is a command of ours."""
+    ours = arguments[arguments.index("--") + 1 :] if "--" in arguments else []
+    command: click.Command = ray_cli
+    for word in arguments:
+        if not isinstance(command, click.Group):
+            break
+        command = command.commands[word]
+    known = {option for parameter in command.params for option in parameter.opts}
+    given = {item.split("=")[0] for item in arguments[: len(arguments) - len(ours)] if item.startswith("--")}
+    assert given - {"--"} <= known, f"{given - known} are no options of ray {arguments[:2]}"
+    if ours:
+        test_a_documented_command_is_understood(ours)
+
+
 def _assert_cli_knows(arguments: list[str]) -> None:
-    depth = 2 if arguments[0] in {"sandbox", "data", "reward"} else 1
+    depth = 2 if arguments[0] in {"sandbox", "data", "reward", "cluster"} else 1
     application = typer.main.get_command(build_app(arguments))
     shown = CliRunner().invoke(application, [*arguments[:depth], "--help"], env={"COLUMNS": "200"})
     assert shown.exit_code == 0, shown.output

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections import namedtuple
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from codedance_verl.errors import UserError
-from codedance_verl.guards import guarded, request_stop
+from codedance_verl.guards import SAVE_FILE, guarded, request_stop, stop_is_wanted, stops_on_signals
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -48,3 +49,39 @@ def test_a_request_of_an_earlier_run_is_forgotten(tmp_path: Path) -> None:
     with guarded(tmp_path, None, 0, 0.01):
         time.sleep(0.05)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_asks_the_trainer_to_save_and_end(tmp_path: Path, number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with stops_on_signals(tmp_path, 60.0):
+        assert not stop_is_wanted(tmp_path)
+        os.kill(os.getpid(), number)
+        assert stop_is_wanted(tmp_path)
+    assert signal.getsignal(number) is before
+
+
+def test_a_second_signal_ends_the_run_at_once(tmp_path: Path) -> None:
+    def run() -> None:
+        with stops_on_signals(tmp_path, 60.0):
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+
+
+def test_a_step_that_does_not_end_is_not_waited_for_longer_than_was_said(tmp_path: Path) -> None:
+    def run() -> None:
+        with guarded(tmp_path, None, 0, 0.01), stops_on_signals(tmp_path, 0.1):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(20)
+
+    with pytest.raises(UserError, match=r"^SIGTERM: the running step did not end within stop_grace_s=0\.1; "):
+        run()
+
+
+def test_a_stop_that_an_earlier_start_was_told_is_forgotten(tmp_path: Path) -> None:
+    (tmp_path / SAVE_FILE).touch()
+    with guarded(tmp_path, None, 0, 0.01):
+        assert not stop_is_wanted(tmp_path)

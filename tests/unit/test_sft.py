@@ -9,14 +9,15 @@ from codedance_verl.data.demo_set import DemoSizes, make_demo_data
 from codedance_verl.errors import UserError
 from codedance_verl.run_folder import publish_model
 from codedance_verl.sft import check, main
+from tests.unit.preflight.folders import make_model
 
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("sft")
     data = make_demo_data(folder, sizes=DemoSizes(sft=20, rl_train=1, rl_val=1, test=1, blank=0))
-    (folder / "config.json").write_text("{}")
-    return {"run_dir": str(folder / "run"), "data.train_files": str(data.sft), "model.path": str(folder)}
+    model = make_model(folder / "model")
+    return {"run_dir": str(folder / "run"), "data.train_files": str(data.sft), "model.path": str(model)}
 
 
 def _check(inputs: dict[str, str], **changes: str) -> None:

@@ -18,6 +18,7 @@ from codedance_verl.grading.judge.endpoints import Endpoint, EndpointPool
 from codedance_verl.grading.judge.prompt import VERDICT_SCHEMA, Prompt, Question, make_prompt
 from codedance_verl.grading.judge.stats import JudgeStats
 from codedance_verl.grading.judge.verdict import Judgement, NoVerdict, read_verdict
+from codedance_verl.metrics import catalogue, emit
 
 logger = logging.getLogger(__name__)
 
@@ -118,6 +119,7 @@ class JudgeClient:
 
     def _note(self, trouble: list[str], endpoint: Endpoint, error: Exception) -> None:
         self.stats.failures += 1
+        emit.add(catalogue.JUDGE_FAILURES)
         trouble.append(str(error))
         logger.info("judge %s: %s", endpoint.url, error)
 
@@ -135,6 +137,7 @@ class JudgeClient:
 
     async def _send(self, endpoint: Endpoint, prompt: Prompt, with_schema: bool) -> _Reply:
         self.stats.requests += 1
+        emit.add(catalogue.JUDGE_REQUESTS)
         timeout = aiohttp.ClientTimeout(total=self._config.request_timeout_s)
         try:
             async with self._opened().post(
@@ -165,7 +168,11 @@ class JudgeClient:
             raise _Failed("the reply is no chat completion") from None
         self.stats.prompt_tokens += asked
         self.stats.completion_tokens += written
-        self.stats.cost += (asked * self._config.input_price + written * self._config.output_price) / 1e6
+        cost = (asked * self._config.input_price + written * self._config.output_price) / 1e6
+        self.stats.cost += cost
+        emit.add(catalogue.JUDGE_TOKENS, asked, direction="read")
+        emit.add(catalogue.JUDGE_TOKENS, written, direction="written")
+        emit.add(catalogue.JUDGE_COST, cost)
         return _Reply(text, cut)
 
     def _body(self, prompt: Prompt, with_schema: bool) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from codedance_verl.grading.judge.config import JudgeConfig
 from codedance_verl.grading.judge.prompt import Question
 from codedance_verl.grading.judge.stats import JudgeStats
 from codedance_verl.grading.judge.verdict import Judgement, NoVerdict
+from codedance_verl.metrics import catalogue, emit
 from codedance_verl.types import Grade, Verdict
 
 RUNG = "judge"
@@ -35,9 +36,12 @@ class Judge:
             judgement = await self._judgement(question)
         except NoVerdict as reason:
             self.stats.no_verdict += 1
+            emit.add(catalogue.JUDGE_ANSWERS, source="none")
             return Grade(Verdict.UNGRADED, RUNG, str(reason))
         finally:
-            self.stats.wait_s += time.perf_counter() - started
+            waited_s = time.perf_counter() - started
+            self.stats.wait_s += waited_s
+            emit.observe(catalogue.JUDGE_SECONDS, waited_s)
         return Grade(Verdict.CORRECT if judgement.correct else Verdict.WRONG, RUNG, judgement.reason)
 
     async def close(self) -> None:
@@ -50,14 +54,18 @@ class Judge:
         key = cache_key(self._model, question)
         if (known := self._cache.get(key)) is not None:
             self.stats.cached += 1
+            emit.add(catalogue.JUDGE_ANSWERS, source="cache")
             return known
         task = self._under_way.get(key)
+        is_first = task is None
         if task is None:
             task = asyncio.create_task(self._ask(key, question))
             self._under_way[key] = task
         else:
             self.stats.cached += 1
-        return await asyncio.shield(task)  # one who gives up waiting does not take it from the others
+        judgement = await asyncio.shield(task)  # one who gives up waiting does not take it from the others
+        emit.add(catalogue.JUDGE_ANSWERS, source="server" if is_first else "cache")
+        return judgement
 
     async def _ask(self, key: str, question: Question) -> Judgement:
         try:

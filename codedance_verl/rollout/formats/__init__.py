@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
-from codedance_verl.rollout.formats.base import ANSWER_END, ParsedTurn, TurnFormat, render_answer, render_think
+from codedance_verl.rollout.formats.base import (
+    ANSWER_END,
+    ANSWER_START,
+    ParsedTurn,
+    TurnFormat,
+    render_answer,
+    render_think,
+)
 from codedance_verl.rollout.formats.code_block import CodeBlock
 from codedance_verl.rollout.formats.fence import Fence
 from codedance_verl.rollout.formats.tool_call import ToolCall
 
-__all__ = ["ANSWER_END", "FORMATS", "ParsedTurn", "TurnFormat", "get_format", "render_answer", "render_think"]
+__all__ = [
+    "ANSWER_END",
+    "ANSWER_START",
+    "FORMATS",
+    "ParsedTurn",
+    "TurnFormat",
+    "get_format",
+    "render_answer",
+    "render_think",
+]
 
 FORMATS: dict[str, TurnFormat] = {kind.name: kind for kind in (CodeBlock(), ToolCall(), Fence())}
 

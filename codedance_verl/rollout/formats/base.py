@@ -6,9 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
-ANSWER_END = "</answer>"
-
-_ANSWER_START = "<answer>"
+ANSWER_START, ANSWER_END = "<answer>", "</answer>"
 _FENCE = "```"
 _OPENINGS = (_FENCE, _FENCE + "python", _FENCE + "py")
 
@@ -62,8 +60,8 @@ class TurnFormat(ABC):
         if call := self.parse_call(text):
             return call
         end = text.rfind(ANSWER_END)
-        start = text.rfind(_ANSWER_START, 0, max(end, 0))
-        return ParsedTurn(answer=text[start + len(_ANSWER_START) : end].strip() if start >= 0 else None)
+        start = text.rfind(ANSWER_START, 0, max(end, 0))
+        return ParsedTurn(answer=text[start + len(ANSWER_START) : end].strip() if start >= 0 else None)
 
 
 def between(text: str, start: str, end: str) -> str | None:

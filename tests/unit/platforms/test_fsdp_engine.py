@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import torch
 
-from codedance_verl.platforms.fsdp_engine import never_sampled, without
+from codedance_verl.platforms.fsdp_engine import without
+from codedance_verl.platforms.sampled_vocabulary import never_sampled
 from tests.unit.rollout.harness import processor, tokenizer
 
 

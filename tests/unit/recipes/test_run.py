@@ -9,9 +9,10 @@ import pytest
 
 from codedance_verl.errors import UserError
 from codedance_verl.evaluation.report import read_report
+from codedance_verl.progress import clock
 from recipes.cpu_demo import report as report_main
 from recipes.cpu_demo import run
-from recipes.cpu_demo.console import Console, clock
+from recipes.cpu_demo.console import Console
 from recipes.cpu_demo.environment import Backend, choose_backend, describe, read_environment, write_environment
 from recipes.cpu_demo.markers import Marker, StageRecords
 from tests.unit.evaluation.experiment import make_experiment

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -13,19 +14,34 @@ from codedance_verl.reward.difficulty import DifficultyForm
 from codedance_verl.reward.presets import PRESETS
 from codedance_verl.types import FinishReason
 
-CONF = Path(__file__).resolve().parents[3] / "conf" / "reward"
+CONF = Path(__file__).resolve().parents[3] / "conf" / "reward_preset"
+
+
+def composed(name: str) -> dict[str, Any]:
+    """The constants of a file over those of the files that it begins with, as Hydra composes them."""
+    values = yaml.safe_load((CONF / f"{name}.yaml").read_text())
+    parents = [item for item in values.pop("defaults", []) if item != "_self_"]
+    below: dict[str, Any] = {}
+    for parent in parents:
+        below |= composed(parent)
+    return below | values
+
+
+def test_the_file_of_robust_explains_every_constant() -> None:
+    paragraphs = (CONF / "robust.yaml").read_text().split("\n\n")[2:]
+    explained = [line.split(":")[0] for part in paragraphs if part.startswith("# ") for line in part.splitlines()]
+    assert {name for name in explained if not name.startswith("#")} == set(asdict(PRESETS["robust"])) - {"preset"}
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_the_file_of_a_preset_holds_every_constant_of_it(name: str) -> None:
-    values, own = yaml.safe_load((CONF / f"{name}.yaml").read_text()), asdict(PRESETS[name])
+def test_the_files_of_a_preset_hold_every_constant_of_it(name: str) -> None:
+    values, own = composed(name), asdict(PRESETS[name])
     assert values == {key: list(value) if isinstance(value, tuple) else value for key, value in own.items()}
     assert RewardConfig.from_mapping(values) == PRESETS[name]
 
 
 def test_every_file_is_a_preset() -> None:
-    for folder in (CONF, CONF.parent / "reward_preset"):
-        assert {path.stem for path in folder.glob("*.yaml")} == set(PRESETS)
+    assert {path.stem for path in CONF.glob("*.yaml")} == set(PRESETS)
 
 
 def test_robust_is_the_default() -> None:

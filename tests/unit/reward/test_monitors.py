@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -95,3 +96,14 @@ def test_code_that_was_not_run_does_not_count() -> None:
 def test_bad_bounds_are_named(values: dict[str, object], told: str) -> None:
     with pytest.raises(UserError, match=told):
         MonitorConfig.from_mapping(values)
+
+
+def test_a_window_goes_on_where_a_checkpoint_left_it() -> None:
+    rollouts = [trajectory("error", codes=("f()",))] * 5 + [GOOD] * 15
+    straight, first, resumed = (CollapseMonitor(WINDOW) for _ in range(3))
+    found = [straight.add([rollout]) for rollout in rollouts]
+    for rollout in rollouts[:13]:
+        first.add([rollout])
+    resumed.restore(json.loads(json.dumps(first.state())))
+    assert [resumed.add([rollout]) for rollout in rollouts[13:]] == found[13:]
+    assert any(found[:13])

@@ -119,6 +119,7 @@ class Played:
     logprobs: list[list[float]]
     shown: list[int]
     codes: list[str]
+    seeds: list[int | None]
 
 
 class _Model:
@@ -131,6 +132,7 @@ class _Model:
         self.sampled: list[list[int]] = []
         self.logprobs: list[list[float]] = []
         self.shown: list[int] = []
+        self.seeds: list[int | None] = []
 
     async def generate(
         self, request_id: str, prompt_ids: list[int], sampling_params: dict[str, Any], image_data: Any
@@ -141,6 +143,7 @@ class _Model:
         self.sampled.append(ids)
         self.logprobs.append([-self._random.random() for _ in ids])
         self.shown.append(len(image_data or []))
+        self.seeds.append(sampling_params.get("seed"))
         reason = "aborted" if say.aborted else "completed"
         return SimpleNamespace(token_ids=ids, log_probs=self.logprobs[-1], stop_reason=reason, extra_fields={})
 
@@ -191,12 +194,12 @@ def loop_of(script: Script, model: Any) -> CodeDanceAgentLoop:
     )
 
 
-def play(script: Script) -> Played:
-    """Roll out the script."""
-    return asyncio.run(play_async(script))
+def play(script: Script, seed: int | None = None) -> Played:
+    """Roll out the script; with a seed as in a deterministic run."""
+    return asyncio.run(play_async(script, {} if seed is None else {"seed": seed}))
 
 
-async def play_async(script: Script) -> Played:
+async def play_async(script: Script, sampling_params: dict[str, Any] | None = None) -> Played:
     model, pool = _Model(script), _Pool(script)
     content: list[dict[str, Any]] = [
         {"type": "image", "image": Image.new("RGB", size, "teal")} for size in script.pictures
@@ -204,11 +207,11 @@ async def play_async(script: Script) -> Played:
     messages = [{"role": "user", "content": [*content, {"type": "text", "text": script.question}]}]
     with mock.patch.object(module.SandboxPool, "connect", return_value=pool):
         output = await loop_of(script, model).run(
-            {},
+            sampling_params or {},
             raw_prompt=messages,
             reward_model={"ground_truth": "1"},
             data_source="test",
             extra_info={"record_id": "test-0"},
         )
     assert pool.open_sessions == 0, "a session was left open"
-    return Played(output, model.prompts, model.sampled, model.logprobs, model.shown, pool.codes)
+    return Played(output, model.prompts, model.sampled, model.logprobs, model.shown, pool.codes, model.seeds)

@@ -120,3 +120,13 @@ def test_how_many_are_drawn() -> None:
     config = SamplingConfig.from_mapping({"oversample": 1.5, "keep": "on_correct", "code_temperature": 0})
     assert config == SamplingConfig(1.5, Keep.ON_CORRECT, 0.0)
     assert (config.drawn(8), config.drawn(5), SamplingConfig().drawn(8)) == (12, 8, 8)
+
+
+def test_a_deterministic_rollout_asks_for_each_part_of_each_turn_with_a_seed_of_its_own() -> None:
+    says = [Say("<code>"), Say("\n```python\nprint(1)\n```\n</code>"), Say("<answer>1</answer>")]
+    script = Script(says, [Execution(ExecutionStatus.OK, "1\n")], sampling={"code_temperature": 0.5})
+    first, again, other = (play(script, seed=seed).seeds for seed in (1, 1, 2))
+    assert len(set(first)) == 3
+    assert first == again
+    assert not set(first) & set(other)
+    assert play(script).seeds == [None] * 3

@@ -40,7 +40,12 @@ def output_of(rollout: Trajectory) -> AgentLoopOutput:
 
 
 def run(
-    folder: Path, rollouts: list[Trajectory], *, validate: bool = False, estimator: str = "codedance_grpo", **parts: Any
+    folder: Path,
+    rollouts: list[Trajectory],
+    *,
+    validate: bool = False,
+    estimator: str = "codedance_grpo",
+    **parts: Any,
 ) -> list[Any]:
     """What the worker queues of a group whose rollouts are these, as long as there are any."""
     queued: list[Any] = []
@@ -51,6 +56,7 @@ def run(
         {
             "run_dir": str(folder),
             "seed": 0,
+            "deterministic": False,
             "algorithm": {"adv_estimator": estimator},
             "actor_rollout_ref": {"rollout": rollout},
         }
@@ -116,3 +122,19 @@ def test_a_collapse_is_told_and_ends_the_run_only_where_asked(tmp_path: Path, ca
     assert not (tmp_path / STOP_FILE).exists()
     run(tmp_path, direct, monitor=CollapseMonitor(MonitorConfig(window=8, stop_after=1)))
     assert (tmp_path / STOP_FILE).read_text().startswith("monitors.stop_after=1: tool_rate is 0.0%")
+
+
+def test_in_a_deterministic_run_each_rollout_has_a_seed_that_follows_from_what_it_is() -> None:
+    worker = object.__new__(module.CodeDanceAgentLoopWorker)
+    worker.config = OmegaConf.create({"deterministic": True, "seed": 3})
+    prompt = {"extra_info": {"record_id": "a/1"}}
+
+    def seed(step: int = 1, validate: bool = False, index: int = 0) -> int:
+        params = worker._seeded({"temperature": 1.0}, {"step": step, "validate": validate}, prompt, index)
+        assert params["temperature"] == 1.0
+        return int(params["seed"])
+
+    assert seed() == seed()
+    assert len({seed(), seed(step=2), seed(validate=True), seed(index=1)}) == 4
+    worker.config.deterministic = False
+    assert worker._seeded({}, {"step": 1, "validate": False}, prompt, 0) == {}

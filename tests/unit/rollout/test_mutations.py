@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from codedance_verl.rollout import agent_loop as module
-from codedance_verl.rollout import observations
+from codedance_verl.rollout import interaction, observations
 from codedance_verl.rollout.agent_loop import CodeDanceAgentLoop
 from codedance_verl.rollout.formats import get_format
+from codedance_verl.rollout.interaction import Interaction
 from codedance_verl.rollout.observations import Sizes
 from codedance_verl.rollout.tokens import TokenStream
 from codedance_verl.types import Execution, ExecutionStatus, FinishReason
@@ -88,9 +88,9 @@ BY_THE_TESTS: dict[str, Patch] = {
     "a picture lost": _replace(CodeDanceAgentLoop, "_output", _lose_a_picture),
     "feedback not escaped": _replace(observations, "escape_markup", lambda old, text: text),
     "reserved tokens kept": _replace(TokenStream, "sampled_prefix", lambda old, self, ids: len(ids)),
-    "turns not cut at their stop": _replace(module, "kept_tokens", lambda old, _, ids, stops: list(ids)),
-    "last turn not announced": _replace(module, "fit", _say_no_last_turn),
-    "budget ignored": _replace(CodeDanceAgentLoop, "_append_observation", _ignore_the_budget),
+    "turns not cut at their stop": _replace(interaction, "kept_tokens", lambda old, _, ids, stops: list(ids)),
+    "last turn not announced": _replace(interaction, "fit", _say_no_last_turn),
+    "budget ignored": _replace(Interaction, "_append_observation", _ignore_the_budget),
 }
 BY_THE_PROGRAM = (
     "feedback is trained",

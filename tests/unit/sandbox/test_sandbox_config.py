@@ -17,7 +17,7 @@ def test_a_mapping_sets_what_it_names_and_leaves_the_rest() -> None:
 
 
 def test_an_unknown_key_is_named_with_the_known_ones() -> None:
-    with pytest.raises(UserError, match=r"sandbox\.cell_timeout;.*cell_timeout_s"):
+    with pytest.raises(UserError, match=r"sandbox\.cell_timeout: unknown key; .*cell_timeout_s"):
         SandboxConfig.from_mapping({"cell_timeout": 3})
 
 

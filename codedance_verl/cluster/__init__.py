@@ -1,0 +1,1 @@
+"""Runs on several machines: joining a Ray cluster, what its nodes must share, and what happens when one is lost."""

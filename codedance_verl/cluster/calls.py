@@ -1,0 +1,40 @@
+"""Calls of a function on one node of the cluster, and their answers within a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from codedance_verl.errors import UserError
+from codedance_verl.sandbox.placement import RayNode
+
+
+def call_on(node: RayNode, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Start a call that takes no CPU of the node; returns Ray's reference to its result."""
+    here = NodeAffinitySchedulingStrategy(node.node_id, soft=False)
+    return ray.remote(function).options(num_cpus=0, scheduling_strategy=here).remote(*arguments)
+
+
+def answer(node: RayNode, reference: Any, timeout_s: float) -> Any:
+    """The result of a call.
+
+    Raises:
+        UserError: the one the call has raised, or that it failed or took longer than `timeout_s`; names the node.
+    """
+    try:
+        return ray.get(reference, timeout=timeout_s)
+    except GetTimeoutError:
+        raise UserError(f"node {node.address}: no answer within {timeout_s:g} s") from None
+    except RayTaskError as error:
+        raise UserError(f"node {node.address}: {_one_line(error.cause)}") from None
+    except RayError as error:
+        raise UserError(f"node {node.address}: {_one_line(error)}") from None
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())[:400]
+    return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"

@@ -1,0 +1,65 @@
+"""`codedance cluster …`: the sandbox image on all nodes, and what the nodes have."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+
+from codedance_verl.cluster.connection import connect
+from codedance_verl.sandbox.config import SandboxConfig
+from codedance_verl.sandbox.image import image_folder, image_tag
+
+cluster_app = typer.Typer(help="The Ray cluster that runs here, or at RAY_ADDRESS.", no_args_is_help=True)
+
+Resource = Annotated[
+    str, typer.Option("--resource", help="only nodes with this Ray resource, as sandbox.node_resource")
+]
+Image = Annotated[str, typer.Option("--image", help="tag of the image, as sandbox.image; auto is this checkout's")]
+
+
+@cluster_app.command()
+def prepare(resource: Resource = "", image: Image = "auto") -> None:
+    """Have the same sandbox image on every node: built on one, loaded on the others, digests compared."""
+    from codedance_verl.cluster import images
+    from codedance_verl.sandbox.placement import sandbox_nodes
+
+    config = SandboxConfig(node_resource=resource, image=image)
+    with _connected():
+        images.prepare(sandbox_nodes(config), config.image, lambda line: print(line, flush=True))
+
+
+@cluster_app.command()
+def status(resource: Resource = "", image: Image = "auto") -> None:
+    """List the nodes with their resources, their container engines, and the digest of the sandbox image there."""
+    from codedance_verl.cluster import images
+    from codedance_verl.sandbox.placement import living_nodes, sandbox_nodes
+
+    config = SandboxConfig(node_resource=resource, image=image)
+    with _connected():
+        chosen = {node.node_id for node in sandbox_nodes(config)}
+        for entry in images.survey(living_nodes(), image_tag(config.image)):
+            node, engine = entry.node, entry.engine
+            has = ", ".join(f"{name} {amount:g}" for name, amount in sorted(node.resources.items()) if _shown(name))
+            role = "interpreters" if node.node_id in chosen else "no interpreters"
+            found = f"engine {engine.version}, image {engine.digest or 'missing'}" if engine else entry.problem
+            print(f"{node.address}  {role}  {has or 'no resources'}  {found}", flush=True)
+
+
+@contextlib.contextmanager
+def _connected() -> Iterator[None]:
+    """Connected to the cluster, with this checkout on its nodes."""
+    import ray
+
+    connect({"working_dir": str(image_folder().parent)})
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _shown(resource: str) -> bool:
+    """Ray gives every node resources of its own making, and bytes of memory."""
+    return not resource.startswith("node:") and resource not in ("memory", "object_store_memory")

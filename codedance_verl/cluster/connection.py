@@ -1,0 +1,129 @@
+"""How a run gets its Ray: a cluster of its own on this machine, or one that is running already.
+
+It joins where `RAY_ADDRESS` says so, which Ray itself sets in a job (`ray job submit`), or
+`ray_kwargs.ray_init.address`. What then describes a cluster to be started (`num_cpus`, `num_gpus`, ...) is left out:
+the nodes were started by others.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from codedance_verl.errors import UserError
+
+OF_A_NEW_CLUSTER = (
+    "num_cpus",
+    "num_gpus",
+    "resources",
+    "labels",
+    "object_store_memory",
+    "include_dashboard",
+    "dashboard_host",
+    "dashboard_port",
+    "_memory",
+    "_node_ip_address",
+    "_node_name",
+    "_plasma_directory",
+    "_system_config",
+    "_temp_dir",
+)
+"""Arguments of `ray.init` that it refuses, or that mean nothing, where it connects to a running cluster."""
+
+PLUGIN = "codedance_verl.plugin"
+_JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray's job supervisor, as JSON
+
+
+def joins(address: str | None = None) -> bool:
+    """Whether a run joins a running cluster; `address` is `ray_kwargs.ray_init.address`."""
+    if address is not None:
+        return address != "local"
+    return os.environ.get("RAY_ADDRESS", "local") != "local"
+
+
+def keep_to_loopback(ray_init: Mapping[str, Any]) -> None:
+    """Have a cluster of the run's own listen on 127.0.0.1 alone; to be called before Ray is imported.
+
+    Ray on Linux listens on all interfaces, as other machines might join. This switch of Ray tells it that none will.
+    Nothing is changed where `ray_init` gives an address to join, or `_node_ip_address` to listen on.
+    """
+    if not joins(ray_init.get("address")) and not ray_init.get("_node_ip_address"):
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+
+
+def in_job() -> bool:
+    """Whether this process is the entry point of a Ray job, whose working directory is a copy that Ray deletes."""
+    return _JOB_CONFIG in os.environ
+
+
+def check_run_folder(run_dir: str) -> None:
+    """A job's relative folder would lie in Ray's copy of the working directory, and go with it.
+
+    Raises:
+        UserError: the folder is relative and this is a Ray job.
+    """
+    if in_job() and not Path(run_dir).is_absolute():
+        raise UserError(
+            f"run_dir={run_dir}: relative, so it would be deleted with the job's working directory; give the absolute "
+            "path of a folder that all nodes share"
+        )
+
+
+def ray_arguments(ray_init: Mapping[str, Any], runtime_env: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `ray.init`, `address` always among them.
+
+    Args:
+        ray_init: the configuration's `ray_kwargs.ray_init`; its own `runtime_env` has the last word.
+        runtime_env: what all workers need. What the job itself was submitted with is left out of it: it holds already,
+            and Ray refuses to be told twice.
+    """
+    arguments = dict(ray_init)
+    given = dict(arguments.pop("runtime_env", None) or {})
+    env_vars = {**runtime_env.get("env_vars", {}), **(given.get("env_vars") or {})}
+    merged = {**runtime_env, **given, "env_vars": env_vars}
+    if not joins(arguments.get("address")):
+        return {**arguments, "address": "local", "runtime_env": merged}
+    # Code that is shipped rather than installed has no entry point by which verl would find the plugin.
+    env_vars.setdefault("VERL_USE_EXTERNAL_MODULES", PLUGIN)
+    submitted = _submitted_runtime_env()
+    said = submitted.get("env_vars") or {}
+    kept = {name: value for name, value in merged.items() if name not in submitted}
+    kept["env_vars"] = {name: value for name, value in env_vars.items() if name not in said}
+    arguments = {name: value for name, value in arguments.items() if name not in OF_A_NEW_CLUSTER}
+    return {"address": "auto", **arguments, "runtime_env": kept}
+
+
+def connect(runtime_env: Mapping[str, Any] | None = None) -> None:
+    """Connect a tool to the cluster that is running here or at `RAY_ADDRESS`.
+
+    Raises:
+        UserError: there is none, or it refuses this process's token.
+    """
+    import ray
+    from ray.exceptions import AuthenticationError
+
+    try:
+        ray.init(
+            address="auto",
+            runtime_env=None if in_job() else dict(runtime_env or {}),
+            log_to_driver=False,
+            logging_level="ERROR",
+        )
+    except AuthenticationError as error:
+        raise UserError(f"the Ray cluster refuses: {_first_line(error)} (docs/clusters.md, tokens)") from None
+    except ConnectionError as error:
+        raise UserError(
+            f"no Ray cluster answers ({_first_line(error)}); start one with `ray start --head`, or set RAY_ADDRESS"
+        ) from None
+
+
+def _submitted_runtime_env() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(os.environ.get(_JOB_CONFIG, "{}")).get("runtime_env") or {}
+    return found
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

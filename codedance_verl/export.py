@@ -1,0 +1,81 @@
+"""`codedance export`: a checkpoint as a Hugging Face folder of its own, with the rules it was trained under."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from codedance_verl.errors import UserError
+from codedance_verl.run_folder import last_step
+from codedance_verl.serving.settings import SETTINGS_FILE, settings_document
+
+MERGE_SECONDS = 7200.0
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="a run's folder")],
+    out: Annotated[Path, typer.Argument(help="folder to make")],
+    step: Annotated[int | None, typer.Option(help="step of the checkpoint; the last one by default")] = None,
+) -> None:
+    """Make a checkpoint of a run a Hugging Face folder that transformers, vLLM and `codedance serve` load."""
+    export_checkpoint(run, out, step)
+    print(f"exported: {out}")
+
+
+def export_checkpoint(run: Path, out: Path, step: int | None = None) -> None:
+    """Copy the checkpoint's Hugging Face folder, or merge its shards where it holds no weights, and add the settings.
+
+    `out` never holds half a model.
+
+    Raises:
+        UserError: no such checkpoint, or `out` is there already.
+    """
+    checkpoint = find_checkpoint(run, step)
+    if out.exists():
+        raise UserError(f"{out}: is there already; choose another folder or remove it")
+    partial = out.with_name(f"{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        if any((checkpoint / "huggingface").glob("*.safetensors")):
+            shutil.copytree(checkpoint / "huggingface", partial)
+        else:
+            _merge(checkpoint, partial)
+        if (run / "config.yaml").is_file() and (document := settings_document(run / "config.yaml")):
+            (partial / SETTINGS_FILE).write_text(document)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written ({error.strerror or error}); free some space") from error
+    partial.rename(out)
+
+
+def find_checkpoint(run: Path, step: int | None) -> Path:
+    """The folder with shards and `huggingface/` of a step, after RL that of the actor; the last step by default.
+
+    Raises:
+        UserError: names the steps that there are.
+    """
+    folders: dict[int, Path] = {}
+    for path in (run / "checkpoints").glob("global_step_*"):
+        folder = path / "actor" if (path / "actor").is_dir() else path
+        if (folder / "huggingface").is_dir():  # of older checkpoints only the data loader's state is kept
+            folders[int(path.name.rpartition("_")[2])] = folder
+    chosen = last_step(run) if step is None else step
+    if chosen not in folders:
+        known = ", ".join(map(str, sorted(folders))) or "none"
+        raise UserError(f"{run}: no checkpoint of step {chosen}; there are: {known}")
+    return folders[chosen]
+
+
+def _merge(checkpoint: Path, out: Path) -> None:
+    """verl's own merger, as a process of its own: it takes the memory of the whole model."""
+    command = [sys.executable, "-m", "verl.model_merger", "merge", "--backend", "fsdp", "--local_dir", str(checkpoint)]
+    done = subprocess.run(
+        [*command, "--target_dir", str(out)], capture_output=True, text=True, timeout=MERGE_SECONDS, check=False
+    )
+    if done.returncode:
+        told = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
+        raise UserError(f"{checkpoint}: its shards cannot be merged: {told[:300]}")

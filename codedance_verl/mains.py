@@ -1,0 +1,77 @@
+"""What the mains have in common: `--cfg job`, `dry_run=true`, and errors as lines."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
+
+from codedance_verl.config import (
+    Composed,
+    apply_env_vars,
+    compose_config,
+    compose_leniently,
+    print_config,
+    write_resolved,
+)
+from codedance_verl.errors import UserError
+
+if TYPE_CHECKING:
+    from codedance_verl.preflight.report import Report
+
+FOLDER = "dry_run"
+"""In the run's folder: where the resolved configuration is written, apart from that of a run."""
+
+
+def obey(
+    name: str, arguments: list[str] | None, run: Callable[[DictConfig], None], examine: Callable[[DictConfig], Report]
+) -> int:
+    """Do what a command line asks for with the configuration `name`; returns the exit code: 0, or 2 for a `UserError`.
+
+    `--cfg job` prints the composed configuration instead of running, `dry_run=true` examines it.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        if "--cfg" in arguments:
+            print_config(compose_config(name, [item for item in arguments if item not in ("--cfg", "job")]))
+        elif _asks_for_dry_run(arguments):
+            _dry_run(compose_leniently(name, arguments), name, examine)
+        else:
+            run(compose_config(name, arguments))
+    except UserError as error:
+        for line in str(error).splitlines():  # one for everything that is wrong
+            print(f"error: {line}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _asks_for_dry_run(arguments: list[str]) -> bool:
+    """Whether the last `dry_run=` of a command line says yes."""
+    given = [item.split("=", 1)[1].lower() for item in arguments if item.startswith("dry_run=")]
+    return bool(given) and given[-1] in ("true", "1", "yes", "on")
+
+
+def _dry_run(composed: Composed, name: str, examine: Callable[[DictConfig], Report]) -> None:
+    """Examine what was composed, print the table, and write the configuration resolved.
+
+    Raises:
+        UserError: a line for everything that is wrong, what could not be composed first.
+    """
+    config = composed.config
+    if config is None:
+        raise UserError("\n".join(composed.mistakes))
+    apply_env_vars(config)  # before anything imports verl
+    report = examine(config)
+    from codedance_verl.preflight.report import print_report
+
+    print_report(report, f"dry run of {name}")
+    findings = [*composed.mistakes, *report.findings]
+    with contextlib.suppress(OSError):  # told as a finding about run_dir
+        print(f"configuration: {write_resolved(config, Path(config.run_dir) / FOLDER)}", flush=True)
+    if findings:
+        raise UserError("\n".join(findings))
+    print("nothing wrong was found", flush=True)

@@ -1,0 +1,110 @@
+"""Alert rules for Prometheus: what is wrong with a run that somebody should look at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from codedance_verl.metrics import catalogue as c
+
+STALLED_STEPS = 3
+"""A step is stalled when it takes so many times as long as the last one, ..."""
+
+STALLED_SECONDS = 600
+"""... and at least so long; ..."""
+
+FIRST_STEP_SECONDS = 1800
+"""... and the first one, with nothing to compare with, when it takes so long."""
+
+KILLED_SHARE = 0.05
+"""Share of calls that may be killed."""
+
+
+@dataclass(frozen=True)
+class Alert:
+    """A rule: it fires when `query` has had a result for the time `lasting`; `what` is wrong, and `cure`."""
+
+    name: str
+    query: str
+    lasting: str
+    severity: str
+    what: str
+    cure: str
+
+
+_LIMIT = (
+    f"(clamp_min({STALLED_STEPS} * max by (run) ({c.TRAINING_STEP_SECONDS.exposed}), {STALLED_SECONDS}) "
+    f"or 0 * max by (run) ({c.TRAINING_STARTED.exposed}) + {FIRST_STEP_SECONDS})"
+)
+_CALLS = f"sum by (run) (increase({c.SANDBOX_CALLS.exposed}[10m]))"
+_KILLED = f'sum by (run) (increase({c.SANDBOX_CALLS.exposed}{{status="killed"}}[10m]))'
+
+ALERTS = (
+    Alert(
+        "CodeDanceStepStalled",
+        f"time() - max by (run) ({c.TRAINING_STARTED.exposed}) > {_LIMIT}",
+        "1m",
+        "critical",
+        "The step of run {{ $labels.run }} has been under way for {{ $value | humanizeDuration }}, "
+        f"more than {STALLED_STEPS} times as long as the last one.",
+        "Look at the panels of trajectories under way and of waiting callers. `step_limit_s` ends such a run "
+        "and writes `stalled.txt`, which says who waits for what.",
+    ),
+    Alert(
+        "CodeDanceToolCollapse",
+        f"max by (run, sign) ({c.GUARD_WINDOWS.exposed}) >= 2",
+        "0m",
+        "warning",
+        "{{ $labels.sign }} of run {{ $labels.run }} is out of its bounds for {{ $value }} windows in a row.",
+        "Look at rollouts of the last steps and at the tool term of the reward; `monitors.stop_after` ends such a run. "
+        "The bounds are in `conf/monitors.yaml`.",
+    ),
+    Alert(
+        "CodeDanceKillRate",
+        f"{_KILLED} / {_CALLS} > {KILLED_SHARE}",
+        "2m",
+        "warning",
+        "{{ $value | humanizePercentage }} of the calls of run {{ $labels.run }} were killed in the last ten minutes.",
+        "Sessions are lost and their trajectories masked: look at the log of the sandbox node for deaths of "
+        "interpreters, at the memory of the machine, and at `sandbox.memory_mb`.",
+    ),
+    Alert(
+        "CodeDancePoolStarved",
+        f"sum by (run) ({c.SANDBOX_WAITING.exposed}) > 0 and "
+        f"sum by (run) ({c.SANDBOX_SESSIONS.exposed}) >= sum by (run) ({c.SANDBOX_CAPACITY.exposed})",
+        "5m",
+        "warning",
+        "{{ $value }} trajectories of run {{ $labels.run }} have waited for a sandbox session for minutes.",
+        "Raise `sandbox.containers` or `sandbox.sessions_per_container`, add nodes for interpreters, or lower "
+        "`environment.max_in_flight`.",
+    ),
+    Alert(
+        "CodeDanceOrphanContainers",
+        f"max by (NodeAddress) ({c.SANDBOX_ORPHANS.exposed}) > 0",
+        "5m",
+        "warning",
+        "{{ $value }} containers on {{ $labels.NodeAddress }} have a dead owner.",
+        "`codedance sandbox clean` on that machine removes them; so does the next start of a run there.",
+    ),
+)
+
+
+def rules(lasting: str | None = None) -> dict[str, Any]:
+    """The rules as a rule file of Prometheus holds them; `lasting` overrides the time for which each must hold."""
+    return {
+        "groups": [
+            {
+                "name": "codedance",
+                "rules": [
+                    {
+                        "alert": alert.name,
+                        "expr": alert.query,
+                        "for": lasting or alert.lasting,
+                        "labels": {"severity": alert.severity},
+                        "annotations": {"summary": alert.what, "description": alert.cure},
+                    }
+                    for alert in ALERTS
+                ],
+            }
+        ]
+    }

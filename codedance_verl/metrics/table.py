@@ -1,0 +1,49 @@
+"""The catalogue as the tables of docs/metrics.md: `python -m codedance_verl.metrics.table` renews the page."""
+
+from __future__ import annotations
+
+import re
+from itertools import groupby
+from pathlib import Path
+
+from codedance_verl.metrics.alerts import ALERTS
+from codedance_verl.metrics.catalogue import METRICS, Metric
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
+
+
+def metrics_table() -> str:
+    """A table for each part of the system."""
+    parts = []
+    for part, metrics in groupby(METRICS, key=lambda metric: metric.part):
+        rows = [_row(metric) for metric in metrics]
+        head = f"### {part}\n\n| metric | kind | labels | unit | what it says |\n|---|---|---|---|---|\n"
+        parts.append(head + "\n".join(rows) + "\n")
+    return "\n".join(parts)
+
+
+def alerts_table() -> str:
+    """What each alert says, and what to do."""
+    rows = []
+    for alert in ALERTS:
+        what = re.sub(r"\{\{ \$(?:labels\.)?(\w+)[^}]*\}\}", lambda found: f"*{found[1]}*", alert.what)
+        rows.append(f"| `{alert.name}` | {alert.severity}, after {alert.lasting} | {what} | {alert.cure} |")
+    return "| alert | severity | what it says | what to do |\n|---|---|---|---|\n" + "\n".join(rows) + "\n"
+
+
+def page(text: str) -> str:
+    """The page with its tables as they should be."""
+    for name, table in (("metrics", metrics_table()), ("alerts", alerts_table())):
+        before, after = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+        head, rest = text.split(before)
+        text = head + before + table + after + rest.split(after)[1]
+    return text
+
+
+def _row(metric: Metric) -> str:
+    labels = ", ".join(metric.labels) or "-"
+    return f"| `{metric.name}` | {metric.kind} | {labels} | {metric.unit} | {metric.description} |"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(PAGE.read_text()))

@@ -1,0 +1,94 @@
+"""Checks what can be known before a run starts; a dry run prints what was found and ends there.
+
+Everything that is wrong is told, one line each: the dotted key, the value seen, what is allowed. A run makes the same
+checks as a dry run but for the memory estimate, since an estimate must not keep a run from starting.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from codedance_verl.errors import UserError
+from codedance_verl.preflight.devices import check_device, check_memory
+from codedance_verl.preflight.files import check_data, check_output_folder, check_run_folder, find_model, load_processor
+from codedance_verl.preflight.layout import check_layout, needs_critic, needs_reference
+from codedance_verl.preflight.model_shape import ModelShape, read_shape
+from codedance_verl.preflight.prompts import check_lengths, check_prompts
+from codedance_verl.preflight.report import Report
+from codedance_verl.preflight.services import check_engine, check_judge
+from codedance_verl.preflight.settings import MODEL, check_settings
+
+__all__ = ["check", "check_output_folder", "examine"]
+
+
+def check(config: DictConfig) -> None:
+    """Check a training or evaluation configuration before it runs.
+
+    Raises:
+        UserError: a line for everything that is wrong.
+    """
+    findings = examine(config).findings
+    if findings:
+        raise UserError("\n".join(findings))
+
+
+def examine(config: DictConfig, dry: bool = False) -> Report:
+    """Make every check; with `dry` nothing is started, and the memory of a device is estimated."""
+    report = Report(dry=dry)
+    check_settings(config, report)
+    check_run_folder(config, report)
+    check_layout(config, report)
+    check_device(config, report)
+    shape = _check_model(config, report)
+    check_lengths(config, report, shape)
+    check_data(config, report)
+    if shape is not None and dry:
+        check_memory(config, report, shape)
+    check_judge(config, report)
+    check_engine(config, report)
+    if not report.findings:
+        _ask_verl(config, report)
+    return report
+
+
+def _check_model(config: DictConfig, report: Report) -> ModelShape | None:
+    """The model's files, its sizes, and with its processor the questions."""
+    key = f"{MODEL}.path"
+    folder = find_model(config, report, key)
+    if folder is None:
+        return None
+    processor = load_processor(folder, report, key)
+    if processor is not None:
+        check_prompts(config, report, processor)
+    return read_model(folder, report, key)
+
+
+def read_model(folder: Path, report: Report, key: str) -> ModelShape | None:
+    """The model's sizes; None, and a finding, where its `config.json` makes no model."""
+    with report.collecting():
+        shape = read_shape(folder, key)
+        report.say("model", shape.name, f"{shape.parameters / 1e6:,.1f} M parameters ({folder})")
+        report.say(
+            "model",
+            "of these",
+            f"{shape.vision_parameters / 1e6:,.1f} M in the vision tower, "
+            f"{shape.block_parameters / 1e6:,.1f} M in the largest block",
+        )
+        return shape
+    return None
+
+
+def _ask_verl(config: DictConfig, report: Report) -> None:
+    """verl's own validation, for what is left."""
+    from verl.utils.config import validate_config
+
+    reference, critic = needs_reference(config), needs_critic(config)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # what it prints is not about this run alone
+            validate_config(config=config, use_reference_policy=reference, use_critic=critic)
+    except (AssertionError, ValueError, NotImplementedError, TypeError) as error:
+        report.find(f"actor_rollout_ref: verl refuses this configuration: {' '.join(str(error).split())}")

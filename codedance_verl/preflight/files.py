@@ -1,0 +1,162 @@
+"""Checks what a run reads and where it writes: its folder, the model's files, every record of the data files."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig
+
+from codedance_verl.errors import UserError
+from codedance_verl.preflight.report import Report, at
+
+MIN_FREE_BYTES = 1 << 30
+WEIGHT_FILES = ("*.safetensors", "*.bin")
+
+
+def check_output_folder(folder: Path, min_free_bytes: int = MIN_FREE_BYTES) -> None:
+    """Raise `UserError` when `folder` cannot be written or its disk has less than `min_free_bytes` free."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".write-probe"
+        probe.write_bytes(b"\0" * 4096)
+        probe.unlink()
+    except OSError as error:
+        raise UserError(
+            f"run_dir={folder}: cannot be written ({error.strerror}); free some space or choose another folder"
+        ) from error
+    free = shutil.disk_usage(folder).free
+    if free < min_free_bytes:
+        raise UserError(
+            f"run_dir={folder}: {free / 2**20:.0f} MiB free, at least {min_free_bytes / 2**20:.0f} MiB are needed for "
+            "checkpoints and trajectories; free some space or choose another folder"
+        )
+
+
+def check_run_folder(config: DictConfig, report: Report) -> None:
+    """The run's folder can be written and has room."""
+    folder = Path(config.run_dir)
+    with report.collecting():
+        check_output_folder(folder)
+        report.say("files", "run_dir", f"{folder}, {shutil.disk_usage(folder).free / 2**30:.0f} GiB free")
+
+
+def find_model(config: DictConfig, report: Report, key: str) -> Path | None:
+    """The model's folder on this machine; None where it is not here, which is a finding only for a folder's name.
+
+    A name of Hugging Face's hub is looked up in its cache; what is not there is fetched when the run starts.
+    """
+    name = at(config, key)
+    if not name or not isinstance(name, str):
+        report.find(f"{key}=null: no value given; choose an option of model=, or add {key}=/path/to/model")
+        return None
+    folder = Path(name).expanduser()
+    if not _is_folder_name(name):
+        cached = _cached(name)
+        if cached is None:
+            report.say("model", "files", f"{name} is not on this machine: the run fetches it; not checked")
+            return None
+        folder = cached
+    if not (folder / "config.json").is_file():
+        report.find(f"{key}={name}: no config.json there; give a Hugging Face model folder")
+        return None
+    if not any(path for pattern in WEIGHT_FILES for path in folder.glob(pattern)):
+        report.say("model", "weights", f"none in {folder}")
+        if not report.dry:
+            report.find(f"{key}={name}: no weights ({', '.join(WEIGHT_FILES)}) there; give a Hugging Face model folder")
+    return folder
+
+
+def load_processor(folder: Path, report: Report, key: str) -> Any:
+    """The processor of a model's folder, tokenizer included; None, and a finding, where it cannot be loaded."""
+    from transformers import AutoProcessor
+
+    auto: Any = AutoProcessor
+    try:
+        processor = auto.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # transformers raises whatever the reading of a file raised
+        report.find(
+            f"{key}={folder}: its processor cannot be loaded ({_first_line(error)}); copy the model's folder whole"
+        )
+        return None
+    if getattr(processor, "image_processor", None) is None or getattr(processor, "tokenizer", None) is None:
+        report.find(
+            f"{key}={folder}: its processor is a {type(processor).__name__}, which takes no pictures; it must have a "
+            "preprocessor_config.json or processor_config.json, and a tokenizer.json"
+        )
+        return None
+    if not getattr(processor, "chat_template", None):
+        report.find(f"{key}={folder}: has no chat template; copy chat_template.jinja or chat_template.json too")
+        return None
+    return processor
+
+
+def data_paths(config: DictConfig, key: str) -> list[Path]:
+    """The files at `data.<key>`, one or a list. Raises `UserError` where there is none."""
+    files = at(config, f"data.{key}")
+    if isinstance(files, str) and files:
+        return [Path(files).expanduser()]
+    if isinstance(files, list | ListConfig) and files and all(isinstance(item, str) for item in files):
+        return [Path(item).expanduser() for item in files]
+    raise UserError(f"data.{key}={files}: must be a parquet file or a list of them")
+
+
+def check_data(config: DictConfig, report: Report) -> None:
+    """Read every record. With `skip_bad_records` the good ones are copied to `<run_dir>/data` and used from there."""
+    for key in ("train_files", "val_files"):
+        with report.collecting():
+            if key == "train_files" and at(config, "trainer.val_only"):
+                continue  # they are those of validation
+            records = _check_files(config, key)
+            report.say("data", key, f"{records} records")
+            batch = at(config, "data.train_batch_size")
+            if key == "train_files" and isinstance(batch, int) and records < batch:
+                report.find(
+                    f"data.train_batch_size={batch}: must be at most {records}, the records of data.train_files"
+                )
+
+
+def _check_files(config: DictConfig, key: str) -> int:
+    """How many records the files at this key hold. Names the key where one is missing or has none."""
+    from codedance_verl.data.schema import check_file, keep_good_rows
+
+    paths, good, skipped = data_paths(config, key), 0, list[str]()
+    for path in paths:
+        try:
+            usable, lines = check_file(path, skip_bad_records=bool(config.skip_bad_records))
+        except UserError as error:
+            raise UserError(f"data.{key}: {error}") from error
+        good += usable
+        skipped += lines
+    if skipped:
+        for line in skipped:
+            print(f"skipped: {line}", flush=True)
+        copies = [Path(config.run_dir) / "data" / f"{key}_{index}.parquet" for index in range(len(paths))]
+        for path, copy in zip(paths, copies, strict=True):
+            keep_good_rows(path, copy)
+        config.data[key] = [str(copy) for copy in copies]
+    return good
+
+
+def readable(paths: Sequence[Path]) -> list[Path]:
+    """Those that are there."""
+    return [path for path in paths if path.is_file()]
+
+
+def _is_folder_name(name: str) -> bool:
+    """Names of the hub have one slash; anything else, and what is there, is a folder."""
+    return name.startswith((".", "/", "~")) or name.count("/") != 1 or Path(name).is_dir()
+
+
+def _cached(name: str) -> Path | None:
+    """The folder of a hub's model in the cache of this machine."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(name, "config.json")
+    return Path(found).parent if isinstance(found, str) else None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,110 @@
+"""Checks what a run calls: the container engine with its image, and the judge."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
+
+from codedance_verl.cluster.connection import joins
+from codedance_verl.errors import UserError
+from codedance_verl.grading import GradingConfig
+from codedance_verl.preflight.files import data_paths, readable
+from codedance_verl.preflight.report import Report, ToldAlready, at
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+
+def check_judge(config: DictConfig, report: Report) -> None:
+    """A configured judge must answer; without one, no record may need it. Judges that do not answer are told."""
+    with report.collecting():
+        try:
+            grading = GradingConfig.from_mapping(config.grading)
+        except UserError:
+            raise ToldAlready("grading") from None
+        if grading.judge.endpoints:
+            _probe(grading, report)
+        elif grading.open_answers == "judge":
+            report.say("judge", "endpoints", "none")
+            _no_open_records(config, report)
+        else:
+            report.say("judge", "endpoints", "none is asked (grading.open_answers=text)")
+
+
+def check_engine(config: DictConfig, report: Report) -> None:
+    """With `sandbox.backend=docker` an engine must answer (a run may start one) and hold the image."""
+    from codedance_verl.sandbox.engine import connect, ensure_engine
+
+    backend = at(config, "sandbox.backend")
+    if backend == "process":
+        report.say("sandbox", "backend", "process: no security boundary")
+    if backend not in ("docker", "auto") or (backend == "auto" and not report.dry):
+        return
+    if joins((at(config, "ray_kwargs.ray_init") or {}).get("address")):
+        report.say("sandbox", "engine", "the cluster's nodes are asked when their interpreters start")
+        return
+    with report.collecting():
+        client = connect()
+        if client is None and (backend == "auto" or (report.dry and _run_may_start_one())):
+            report.say("sandbox", "engine", "none answers; a run starts one if it may")
+            return
+        try:
+            client = client or ensure_engine(may_start=not report.dry)
+        except UserError as error:
+            raise UserError(f"sandbox.backend={backend}: {error}") from error
+        try:
+            _check_image(config, report, client)
+        finally:
+            client.close()
+
+
+def _check_image(config: DictConfig, report: Report, client: DockerClient) -> None:
+    from codedance_verl.sandbox.image import require_image
+
+    info = client.info()
+    report.say("sandbox", "engine", f"{info.get('ServerVersion', '?')} at {client.api.base_url}")
+    wanted, known = str(at(config, "sandbox.runtime") or ""), sorted(info.get("Runtimes") or {})
+    if wanted and wanted not in known:
+        report.find(f"sandbox.runtime={wanted}: the engine has no such runtime; it knows {', '.join(known)}")
+    try:
+        report.say("sandbox", "image", require_image(client, str(config.sandbox.image)))
+    except UserError as error:
+        raise UserError(f"sandbox.image={config.sandbox.image}: {error}") from error
+
+
+def _run_may_start_one() -> bool:
+    return os.geteuid() == 0 and not os.environ.get("DOCKER_HOST")
+
+
+def _probe(grading: GradingConfig, report: Report) -> None:
+    from codedance_verl.grading.judge.probe import unreachable
+
+    silent, asked = unreachable(grading.judge), len(grading.judge.endpoints)
+    for line in silent:
+        print(f"judge: {line}", flush=True)
+    report.say("judge", "endpoints", f"{asked - len(silent)} of {asked} answer")
+    if len(silent) == asked:
+        report.find(f"grading.judge.endpoints: none answers; {silent[0]}")
+
+
+def _no_open_records(config: DictConfig, report: Report) -> None:
+    from codedance_verl.data.schema import first_open_record
+
+    for key in ("train_files", "val_files"):
+        for path in _files(config, key):
+            if (row := first_open_record(path)) is not None:
+                report.find(
+                    f"grading.judge.endpoints=[]: data.{key}: {path} row {row}: its answer needs a judge "
+                    "(reward_model.style) and there is none; name one, or set grading.open_answers=text"
+                )
+                return
+
+
+def _files(config: DictConfig, key: str) -> list[Path]:
+    try:
+        return readable(data_paths(config, key))
+    except UserError:
+        return []

@@ -1,0 +1,142 @@
+"""Checks of supervised fine-tuning: the same as those of reinforcement learning, as far as they concern it."""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig
+
+from codedance_verl.errors import UserError
+from codedance_verl.preflight import read_model
+from codedance_verl.preflight.devices import device_bytes
+from codedance_verl.preflight.files import check_run_folder, data_paths, find_model, load_processor, readable
+from codedance_verl.preflight.memory import GIB, EngineMemory, MemorySettings, estimate
+from codedance_verl.preflight.model_shape import ModelShape
+from codedance_verl.preflight.report import Report, at
+from codedance_verl.preflight.settings import Range
+
+NUMBERS: dict[str, Range] = {
+    "seed": Range(0, 2**31 - 1),
+    "data.train_batch_size": Range(1, 1_000_000),
+    "data.micro_batch_size_per_gpu": Range(1, 1_000_000),
+    "data.max_length": Range(1, 10_000_000),
+    "data.num_workers": Range(0, 256),
+    "optim.lr": Range(0, 1, whole=False),
+    "optim.weight_decay": Range(0, 1, whole=False),
+    "optim.lr_warmup_steps": Range(-1, 10_000_000),
+    "optim.min_lr_ratio": Range(0, 1, whole=False),
+    "trainer.total_training_steps": Range(1, 10_000_000),
+    "trainer.save_freq": Range(-1, 10_000_000),
+    "trainer.nnodes": Range(1, 10_000),
+    "trainer.n_gpus_per_node": Range(1, 64),
+    "engine.fsdp_size": Range(-1, 100_000),
+}
+
+
+def examine(config: DictConfig, dry: bool = False) -> Report:
+    """Check values, disk, model folder and every demonstration."""
+    report = Report(dry=dry)
+    for key, allowed in NUMBERS.items():
+        with report.collecting():
+            allowed.check(at(config, key), key)
+    check_run_folder(config, report)
+    if not report.findings:
+        _check_batches(config, report)
+    _check_data(config, report)
+    shape = _check_model(config, report)
+    if shape is not None and dry and not report.findings:
+        _check_memory(config, report, shape)
+    return report
+
+
+def _check_batches(config: DictConfig, report: Report) -> None:
+    ranks, batch = config.trainer.nnodes * config.trainer.n_gpus_per_node, config.data.train_batch_size
+    report.say("layout", "training", f"{config.trainer.nnodes} x {config.trainer.n_gpus_per_node} devices")
+    if batch % ranks:
+        report.find(
+            f"data.train_batch_size={batch}: must be a multiple of {ranks} (trainer.nnodes x trainer.n_gpus_per_node)"
+        )
+    elif config.data.use_dynamic_bsz:
+        room, longest = config.data.max_token_len_per_gpu, config.data.max_length
+        if room < longest:
+            report.find(f"data.max_token_len_per_gpu={room}: must be at least data.max_length={longest}")
+    elif batch // ranks % config.data.micro_batch_size_per_gpu:
+        micro = config.data.micro_batch_size_per_gpu
+        report.find(f"data.micro_batch_size_per_gpu={micro}: must divide the {batch // ranks} demonstrations a device")
+
+
+def _check_data(config: DictConfig, report: Report) -> None:
+    from codedance_verl.data.schema import check_file
+
+    with report.collecting():
+        if not config.data.train_files:
+            raise UserError("data.train_files: no value given; add data.train_files=... to the command")
+        usable = sum(check_file(path)[0] for path in data_paths(config, "train_files"))
+        report.say("data", "train_files", f"{usable} demonstrations")
+        batch = config.data.train_batch_size
+        if isinstance(batch, int) and usable < batch:
+            report.find(f"data.train_batch_size={batch}: there are only {usable} demonstrations; make more or lower it")
+
+
+def _check_model(config: DictConfig, report: Report) -> ModelShape | None:
+    if not config.model.path:
+        report.find("model.path: no value given; add model.path=... to the command")
+        return None
+    folder = find_model(config, report, "model.path")
+    if folder is None:
+        return None
+    processor = load_processor(folder, report, "model.path")
+    if processor is not None:
+        _check_tokens(config, report, processor)
+    return read_model(folder, report, "model.path")
+
+
+def _check_tokens(config: DictConfig, report: Report, processor: object) -> None:
+    """verl ends at the first demonstration that is longer than `data.max_length` (`data.truncation=error`)."""
+    from codedance_verl.data.schema import read_prompts
+    from codedance_verl.preflight.prompts import PromptTokens, longest_prompt
+
+    limit = config.data.max_length
+    if not isinstance(limit, int) or not config.data.train_files:
+        return
+    with report.collecting():
+        tokens = PromptTokens(processor, max_pixels=None, answer_follows=False)
+        for path in readable(data_paths(config, "train_files")):
+            found = longest_prompt(read_prompts(path), tokens, limit)
+            report.say("tokens", "longest demonstration", f"{found.tokens} of {limit}, {found.pictures} pictures")
+            if found.too_long and config.data.truncation == "error":
+                report.find(
+                    f"data.max_length={limit}: must be at least {found.tokens}: {found.too_long} of {found.prompts} "
+                    f"demonstrations are longer, the longest is row {found.row} of {path.name}"
+                )
+
+
+def _check_memory(config: DictConfig, report: Report, shape: ModelShape) -> None:
+    dynamic, longest = config.data.use_dynamic_bsz, config.data.max_length
+    tokens = config.data.max_token_len_per_gpu if dynamic else config.data.micro_batch_size_per_gpu * longest
+    precision = config.engine.get("mixed_precision") or {}
+    ranks = config.trainer.nnodes * config.trainer.n_gpus_per_node
+    size = config.engine.fsdp_size
+    settings = MemorySettings(
+        shards=size if 0 < size < ranks else ranks,
+        actor=EngineMemory(
+            compute_bytes=4 if precision.get("param_dtype") in ("fp32", "float32") else 2,
+            micro_tokens=tokens,
+            param_offload=bool(config.engine.param_offload),
+            optimizer_offload=bool(config.engine.optimizer_offload),
+            lora_rank=config.model.lora_rank,
+        ),
+        checkpointing=bool(config.model.enable_gradient_checkpointing),
+        separate=True,
+        sequence_tokens=longest,
+        picture_tokens=longest,
+    )
+    found, device = estimate(shape, settings), device_bytes(config)
+    for phase in found.phases:
+        parts = ", ".join(f"{name} {size / GIB:.1f}" for name, size in phase.parts.items())
+        report.say("memory", phase.name.removeprefix("actor: "), f"{phase.total / GIB:.1f} GiB: {parts}")
+        shared = config.trainer.n_gpus_per_node if config.trainer.device == "cpu" else 1
+        if device is not None and phase.total * shared > device:
+            key = "data.max_token_len_per_gpu" if dynamic else "data.micro_batch_size_per_gpu"
+            report.find(
+                f"{key}={at(config, key)}: must be less, or trainer.n_gpus_per_node more: `{phase.name}` takes about "
+                f"{phase.total / GIB:.0f} of {device / GIB:.0f} GiB a device, most of it {phase.largest}"
+            )

@@ -1,0 +1,96 @@
+"""The progress of a training run in the terminal: a line a step, with step, reward, tool rate and what is left."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TextIO
+
+from codedance_verl.metrics import catalogue
+
+LOOK_SECONDS = 1.0
+RECENT_STEPS = 5
+
+
+class StepLines:
+    """Makes the line of each step; `total` is the step at which the run ends, None where nobody knows."""
+
+    def __init__(self, total: int | None) -> None:
+        self._total = total
+        self._recent: deque[float] = deque(maxlen=RECENT_STEPS)
+
+    def line(self, step: int, values: Mapping[str, object]) -> str:
+        """What a step's metrics say, in a few words."""
+        numbers = {name: float(value) for name, value in values.items() if isinstance(value, int | float)}
+        parts = [f"step {step}/{self._total}" if self._total else f"step {step}"]
+        if (reward := numbers.get("critic/score/mean")) is not None:
+            parts.append(f"reward {reward:.2f}")
+        if (rate := _tool_rate(numbers)) is not None:
+            parts.append(f"tools {rate:.0%}")
+        taken = numbers.get("timing_s/step")
+        if taken is not None:
+            self._recent.append(taken + numbers.get("timing_s/testing", 0.0))
+            parts.append(f"{taken:.0f} s")
+        if self._total and self._recent:
+            pace = sum(self._recent) / len(self._recent)
+            parts.append(f"{clock(pace * max(self._total - step, 0))} to go")
+        return ", ".join(parts)
+
+
+@contextlib.contextmanager
+def step_lines(file: Path, total: int | None, stream: TextIO | None = None) -> Iterator[None]:
+    """Inside the block, print a line for each step that the run adds to its metrics file."""
+    stop = threading.Event()
+    follower = threading.Thread(
+        target=_follow, args=(file, StepLines(total), stream or sys.stdout, stop), name="step-lines", daemon=True
+    )
+    follower.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        follower.join()
+
+
+def clock(seconds: float) -> str:
+    """Seconds as m:ss, or h:mm:ss from an hour on."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def _follow(file: Path, lines: StepLines, stream: TextIO, stop: threading.Event) -> None:
+    position, ended = 0, False
+    while not ended:
+        ended = stop.wait(LOOK_SECONDS)  # and look once more after the end
+        if not file.is_file():
+            continue
+        with file.open("rb") as source:
+            source.seek(position)
+            for line in source:
+                if not line.endswith(b"\n"):  # it is being written
+                    break
+                position += len(line)
+                _print(line, lines, stream)
+
+
+def _print(line: bytes, lines: StepLines, stream: TextIO) -> None:
+    with contextlib.suppress(ValueError, KeyError, TypeError, OSError):  # what cannot be shown must not end the run
+        entry = json.loads(line)
+        if int(entry["step"]) > 0 and "timing_s/step" in entry["data"]:
+            print(
+                f"{time.strftime('%H:%M:%S')} {lines.line(int(entry['step']), entry['data'])}", file=stream, flush=True
+            )
+
+
+def _tool_rate(numbers: Mapping[str, float]) -> float | None:
+    """Share of the step's rollouts that have called the sandbox."""
+    finished = f"{catalogue.ROLLOUT_TRAJECTORIES.tracker}/train/"
+    rollouts = sum(value for name, value in numbers.items() if name.startswith(finished))
+    return numbers.get(f"{catalogue.ROLLOUT_WITH_CALLS.tracker}/train", 0.0) / rollouts if rollouts else None

@@ -1,0 +1,81 @@
+"""Which Ray nodes run interpreters, and in which order a client asks them.
+
+By default every node of the cluster that can runs some. With `sandbox.node_resource` it is the nodes that were started
+with this custom resource (`ray start --resources='{"sandbox": 1}'`), GPU or not.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from codedance_verl.errors import UserError
+from codedance_verl.sandbox.config import SandboxConfig
+
+NAMESPACE = "codedance"
+_PREFIX = "sandbox"
+
+
+@dataclass(frozen=True)
+class RayNode:
+    """A living node of the cluster: Ray's id of it, and its IP address."""
+
+    node_id: str
+    address: str
+    resources: Mapping[str, float]
+
+
+def living_nodes() -> list[RayNode]:
+    """The nodes of the cluster that are alive, the head among them."""
+    return [
+        RayNode(node["NodeID"], node["NodeManagerAddress"], node["Resources"]) for node in ray.nodes() if node["Alive"]
+    ]
+
+
+def is_alive(node_id: str) -> bool:
+    """Whether the cluster still counts this node in; it takes seconds to notice that a machine has gone."""
+    return any(node.node_id == node_id for node in living_nodes())
+
+
+def sandbox_nodes(config: SandboxConfig, nodes: Iterable[RayNode] | None = None) -> list[RayNode]:
+    """The living nodes that may run interpreters.
+
+    Raises:
+        UserError: none has the resource that `sandbox.node_resource` names.
+    """
+    nodes = living_nodes() if nodes is None else list(nodes)
+    wanted = config.node_resource
+    found = [node for node in nodes if not wanted or node.resources.get(wanted, 0) > 0]
+    if not found:
+        raise UserError(
+            f"sandbox.node_resource={wanted!r}: none of the cluster's {len(nodes)} nodes has this resource; start one "
+            f"with `ray start --resources='{{\"{wanted}\": 1}}'`, or leave it empty for interpreters on every node"
+        )
+    return found
+
+
+def actor_name(job_id: str, settings_hash: str, node_id: str) -> str:
+    """The name under which all processes of a job find the actor of a node and configuration."""
+    return f"{_PREFIX}-{job_id}-{settings_hash}-{node_id}"
+
+
+def serving_nodes(job_id: str, settings_hash: str) -> list[str]:
+    """Ids of the nodes whose actors of this job and configuration are running or starting."""
+    start = actor_name(job_id, settings_hash, "")
+    named: Sequence[dict[str, Any]] = ray.util.list_named_actors(all_namespaces=True)
+    return [
+        actor["name"].removeprefix(start)
+        for actor in named
+        if actor["namespace"] == NAMESPACE and actor["name"].startswith(start)
+    ]
+
+
+def in_order_of_preference(node_ids: Iterable[str], own: str) -> list[str]:
+    """The client's own node first if it is one of them, then the others by chance, which spreads sessions evenly."""
+    others = [node_id for node_id in node_ids if node_id != own]
+    random.shuffle(others)
+    return [*(node_id for node_id in node_ids if node_id == own), *others]

@@ -1,0 +1,143 @@
+"""`codedance serve` and `codedance chat`."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+import logging
+import mimetypes
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from codedance_verl.errors import UserError
+
+if TYPE_CHECKING:
+    from codedance_verl.serving.service import Audience, Outcome, Service
+    from codedance_verl.serving.settings import Settings
+
+_MODEL_HELP = "a run's folder, a Hugging Face folder, or a name on the Hub"
+_OVERRIDES_HELP = "keys of conf/serve.yaml, e.g. environment.max_turns=10 serving.port=8400"
+
+
+def serve(
+    model: Annotated[str, typer.Option(help=_MODEL_HELP)],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help=_OVERRIDES_HELP)] = None,
+) -> None:
+    """Serve a trained model as OpenAI's chat completions, with the sandbox behind it. Ends with Ctrl-C."""
+    settings = _prepare(model, overrides or ())
+    api_key = settings.serving.api_key(os.environ)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("codedance_verl").setLevel(logging.INFO)
+    asyncio.run(_serve(settings, api_key))
+
+
+def chat(
+    image: Annotated[Path, typer.Argument(help="picture that the question is about")],
+    question: Annotated[str, typer.Argument()],
+    model: Annotated[str, typer.Option(help=_MODEL_HELP)],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help=_OVERRIDES_HELP)] = None,
+    output: Annotated[Path, typer.Option(help="folder for the pictures that code shows")] = Path("chat_images"),
+    temperature: Annotated[float | None, typer.Option(help="0 to 2; serving.temperature by default")] = None,
+) -> None:
+    """Ask a trained model about a picture and watch it think, run code and answer. A terminal can ask on."""
+    body = _body(image, question, temperature)
+    settings = _prepare(model, overrides or (), containers=1, spares=0)
+    asyncio.run(_chat(settings, body, output))
+
+
+async def _serve(settings: Settings, api_key: str | None) -> None:
+    from codedance_verl.serving.server import listening, until_told
+    from codedance_verl.serving.service import Service
+
+    async with Service.started(settings) as service:
+        try:
+            async with listening(service, api_key) as url:
+                key = f", key in {settings.serving.api_key_env}" if api_key else ", no key"
+                print(f"serving {settings.name} at {url}{key}; settings of training: {_origin(settings)}", flush=True)
+                await until_told()
+        except OSError as error:
+            where = f"serving.host={settings.serving.host} serving.port={settings.serving.port}"
+            raise UserError(f"{where}: cannot be listened on ({error.strerror or error})") from None
+
+
+async def _chat(settings: Settings, body: dict[str, Any], output: Path) -> None:
+    from codedance_verl.rollout.formats import get_format
+    from codedance_verl.serving.console import Narrator
+    from codedance_verl.serving.replies import content
+    from codedance_verl.serving.service import Service
+
+    console = Console(highlight=False)
+    async with contextlib.AsyncExitStack() as resources:
+        with Console(stderr=True).status("starting vLLM and the sandbox"):
+            service = await resources.enter_async_context(Service.started(settings))
+        narrator = Narrator(console, output, get_format(settings.environment.format))
+        while True:
+            outcome = await _ask(service, body, narrator)
+            narrator.answered(outcome)
+            if not (question := await _next_question(console)):
+                return
+            body["messages"] += [
+                {"role": "assistant", "content": content(outcome)},
+                {"role": "user", "content": question},
+            ]
+
+
+async def _ask(service: Service, body: dict[str, Any], narrator: Audience) -> Outcome:
+    """Put the question as a client of the server would."""
+    from codedance_verl.serving.requests import RequestError, read_request
+
+    try:
+        ask = await asyncio.to_thread(read_request, json.dumps(body).encode(), service.special_tokens, service.bounds)
+        return await service.answer(ask, narrator)
+    except RequestError as error:
+        raise UserError(error.message) from None
+
+
+async def _next_question(console: Console) -> str:
+    """A line from the terminal; empty at its end, or where there is none. The sandbox is looked after meanwhile."""
+    if not sys.stdin.isatty():
+        return ""
+    console.print("[bold]ask on[/] (an empty line ends): ", end="")
+    loop, ready = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(sys.stdin, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(sys.stdin)
+    return sys.stdin.readline().strip()
+
+
+def _body(image: Path, question: str, temperature: float | None) -> dict[str, Any]:
+    try:
+        data = base64.b64encode(image.read_bytes()).decode()
+    except OSError as error:
+        raise UserError(f"{image}: cannot be read ({error.strerror})") from None
+    kind = mimetypes.guess_type(image.name)[0] or "image/png"
+    parts = [
+        {"type": "image_url", "image_url": {"url": f"data:{kind};base64,{data}"}},
+        {"type": "text", "text": question},
+    ]
+    return {"messages": [{"role": "user", "content": parts}], "temperature": temperature}
+
+
+def _prepare(model: str, overrides: Sequence[str], **sandbox: Any) -> Settings:
+    """Settings of the model, with the environment set that vLLM needs; to be called before it is imported."""
+    from codedance_verl.serving.settings import load
+
+    settings = load(model, overrides, **sandbox)
+    for key, value in settings.env_vars.items():
+        os.environ.setdefault(key, value)
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # of warnings it has many that mean nothing here
+    return settings
+
+
+def _origin(settings: Settings) -> str:
+    return str(settings.origin) if settings.origin is not None else "unknown, those of conf/serve.yaml hold"

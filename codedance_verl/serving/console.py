@@ -1,0 +1,90 @@
+"""A trajectory in the terminal: what the model thinks, its code, what that prints and shows, the answer."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from PIL import Image
+from rich.console import Console, RenderableType
+from rich.panel import Panel
+from rich.rule import Rule
+from rich.segment import Segment, Segments
+from rich.style import Style
+from rich.syntax import Syntax
+from rich.text import Text
+
+from codedance_verl.rollout.formats import ANSWER_START, ParsedTurn, TurnFormat
+from codedance_verl.serving.replies import content
+from codedance_verl.serving.service import Audience, Outcome
+from codedance_verl.types import Execution, RenderedImage, Turn
+
+PREVIEW_COLUMNS, PREVIEW_ROWS = 40, 16
+
+
+class Narrator(Audience):
+    """Prints a trajectory turn by turn. Pictures that code shows are stored in `folder`, numbered as they come."""
+
+    def __init__(self, console: Console, folder: Path, format: TurnFormat) -> None:
+        self._console = console
+        self._folder = folder
+        self._format = format
+        self._turns = 0
+        self.stored: list[Path] = []
+
+    def turn_sampled(self, turn: Turn, parsed: ParsedTurn) -> None:
+        self._turns += 1
+        self._console.print(Rule(Text(f"turn {self._turns}"), align="left", style="dim"))
+        ends = self._format.call_start if parsed.code is not None else ANSWER_START
+        thought = turn.text.partition(ends)[0] if parsed.fault is None else turn.text
+        if thought.strip():
+            self._console.print(Text(thought.strip(), style="italic"))
+        if parsed.code is not None:
+            self._console.print(Panel(Syntax(parsed.code, "python", word_wrap=True), title="code", title_align="left"))
+
+    def code_ran(self, turn: Turn) -> None:
+        execution = turn.execution
+        if execution is None:
+            return
+        title = f"{execution.status}, {execution.duration_s * 1000:.0f} ms"
+        style = "green" if execution.succeeded else "red"
+        if text := _output(execution):
+            self._console.print(Panel(Text(text), title=title, title_align="left", border_style=style))
+        else:
+            self._console.print(Text(f"[{title}]", style=style))
+        for image in execution.images:
+            self._console.print(f"picture {image.width} x {image.height}: {self._store(image)}", soft_wrap=True)
+            if self._console.is_terminal:
+                self._console.print(preview(image.png))
+
+    def answered(self, outcome: Outcome) -> None:
+        """The answer, or why there is none."""
+        text = content(outcome) or f"(no answer: {outcome.finish})"
+        self._console.print(Panel(Text(text), title="answer", title_align="left", border_style="bold"))
+
+    def _store(self, image: RenderedImage) -> Path:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = self._folder / f"{len(self.stored) + 1:02d}_{image.sha256[:8]}.png"
+        path.write_bytes(image.png)
+        self.stored.append(path)
+        return path
+
+
+def preview(png: bytes) -> RenderableType:
+    """A picture in coloured half blocks, two pixels to a character."""
+    picture = Image.open(io.BytesIO(png)).convert("RGB")
+    picture.thumbnail((PREVIEW_COLUMNS, 2 * PREVIEW_ROWS))
+    lines: list[Segment] = []
+    for y in range(0, picture.height - 1, 2):
+        for x in range(picture.width):
+            upper, lower = (f"rgb{picture.getpixel((x, y + row))}".replace(" ", "") for row in (0, 1))
+            lines.append(Segment("▀", Style.parse(f"{upper} on {lower}")))
+        lines.append(Segment.line())
+    return Segments(lines)
+
+
+def _output(execution: Execution) -> str:
+    parts = [execution.stdout.rstrip("\n")]
+    if execution.error is not None:
+        parts.append(execution.error.traceback or f"{execution.error.kind}: {execution.error.message}")
+    return "\n".join(part for part in parts if part)

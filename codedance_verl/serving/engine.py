@@ -1,0 +1,208 @@
+"""vLLM in the care of this process: asked with tokens and pictures, as in training, and heard while it writes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+from uuid import uuid4
+
+from codedance_verl.errors import UserError
+from codedance_verl.serving.config import EngineConfig
+
+NEVER = -100.0
+"""Bias on the logit of a token that is not to be sampled; vLLM takes no lower one."""
+
+START_SECONDS = 1800.0
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Tokenizer, processor and vLLM's limits of the model that is served.
+
+    Attributes:
+        tokenizer: of the model.
+        processor: of the model.
+        model_type: of its Hugging Face configuration.
+        never_sampled: tokens that training never samples either: picture placeholders and rows without a token.
+        max_model_len: tokens of prompt and trajectory together.
+    """
+
+    tokenizer: Any
+    processor: Any
+    model_type: str
+    never_sampled: tuple[int, ...]
+    max_model_len: int
+
+
+def load_tokens(model: str, max_model_len: int) -> Tokens:
+    """Tokenizer and processor as verl's rollout loads them.
+
+    Raises:
+        UserError: they cannot be loaded, or the model takes no pictures.
+    """
+    from transformers import AutoConfig
+    from verl.utils import hf_processor, hf_tokenizer
+
+    from codedance_verl.platforms.sampled_vocabulary import never_sampled
+
+    try:
+        config = AutoConfig.from_pretrained(model)
+        tokenizer, processor = hf_tokenizer(model), hf_processor(model)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{model}: cannot be loaded: {' '.join(str(error).split())[:300]}") from error
+    if processor is None:
+        raise UserError(f"{model}: has no processor for pictures; give a vision-language model")
+    text = config.get_text_config()
+    never = tuple(never_sampled(tokenizer, processor, int(text.vocab_size)))
+    positions = int(getattr(text, "max_position_embeddings", max_model_len))
+    return Tokens(tokenizer, processor, config.model_type, never, min(max_model_len, positions))
+
+
+class Engine:
+    """vLLM and what it needs to be asked with token ids; get one from `started`."""
+
+    def __init__(self, client: Any, tokens: Tokens) -> None:
+        self._client = client
+        self.tokens = tokens
+        self._bias = dict.fromkeys(tokens.never_sampled, NEVER)
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def started(
+        cls, model: str, config: EngineConfig, tokens: Tokens, max_images: int, seed: int = 0
+    ) -> AsyncIterator[Engine]:
+        """vLLM with this model loaded; it ends with the block.
+
+        Raises `UserError` when it does not come up; its own log says more.
+        """
+        from codedance_verl.platforms.vllm_cpu import answer_to_the_name_vllm
+
+        answer_to_the_name_vllm()
+        from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        arguments = AsyncEngineArgs(
+            model=model,
+            dtype=config.dtype,
+            enforce_eager=config.enforce_eager,
+            tensor_parallel_size=config.tensor_parallel_size,
+            gpu_memory_utilization=config.gpu_memory_utilization,
+            max_num_seqs=config.max_num_seqs,
+            distributed_executor_backend=config.distributed_executor_backend,
+            max_model_len=tokens.max_model_len,
+            limit_mm_per_prompt={"image": max_images, "video": 0},
+            seed=seed,
+            disable_log_stats=True,
+        )
+        try:
+            client = await asyncio.wait_for(asyncio.to_thread(AsyncLLM.from_engine_args, arguments), START_SECONDS)
+        except Exception as error:
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            raise UserError(f"{model}: vLLM does not start: {reason}") from error
+        try:
+            yield cls(client, tokens)
+        finally:
+            client.shutdown()
+
+    async def check(self) -> None:
+        """Raise when vLLM is gone."""
+        await self._client.check_health()
+
+    async def sample(
+        self,
+        prompt_ids: list[int],
+        sampling_params: dict[str, Any],
+        images: list[Any] | None,
+        on_text: Callable[[str, list[int]], None],
+    ) -> Any:
+        """Sample one turn, with the result of verl's server client. `on_text` gets text and tokens as they come.
+
+        Cancelled, it takes its request out of the batch.
+        """
+        from verl.workers.rollout.utils import qwen2_5_vl_dedup_image_tokens
+        from vllm import SamplingParams, TokensPrompt
+        from vllm.sampling_params import RequestOutputKind
+
+        room = self.tokens.max_model_len - len(prompt_ids)
+        params = SamplingParams(
+            **{**sampling_params, "max_tokens": max(1, min(sampling_params["max_tokens"], room))},
+            logit_bias=self._bias or None,
+            output_kind=RequestOutputKind.DELTA,
+        )
+        prompt = TokensPrompt(
+            prompt_token_ids=qwen2_5_vl_dedup_image_tokens(prompt_ids, self.tokens.processor),
+            **({"multi_modal_data": {"image": images}} if images else {}),
+        )
+        token_ids: list[int] = []
+        reason = None
+        async for output in self._client.generate(prompt, params, uuid4().hex):
+            for part in output.outputs:
+                token_ids.extend(part.token_ids)
+                reason = part.finish_reason or reason
+                on_text(part.text, list(part.token_ids))
+        return SimpleNamespace(
+            token_ids=token_ids,
+            log_probs=None,
+            stop_reason="aborted" if reason in (None, "abort") else "completed",
+            extra_fields={},
+        )
+
+
+@dataclass(frozen=True)
+class Voice:
+    """The engine as one trajectory asks it: with the `generate` of verl's server client, heard by `on_text`.
+
+    What follows one of the `special` tokens is not heard: the loop may cut it.
+    """
+
+    engine: Engine
+    on_text: Callable[[str], None]
+    special: frozenset[int]
+
+    async def generate(
+        self, request_id: str, prompt_ids: list[int], sampling_params: dict[str, Any], image_data: Any
+    ) -> Any:
+        sure = True
+
+        def hear(text: str, token_ids: list[int]) -> None:
+            nonlocal sure
+            sure = sure and self.special.isdisjoint(token_ids)
+            if sure and text:
+                self.on_text(text)
+
+        return await self.engine.sample(prompt_ids, sampling_params, image_data, hear)
+
+
+class Renderer:
+    """Messages to tokens by verl's continuous-token builder, as in training; one for each trajectory."""
+
+    def __init__(self, tokens: Tokens) -> None:
+        from verl.utils.tokenizer.continuous_token_wiring import create_continuous_token_builder
+
+        self._tokens = tokens
+        self._builder = create_continuous_token_builder(
+            tokens.tokenizer, hf_model_type=tokens.model_type, processor=tokens.processor
+        )
+
+    async def pictures(self, messages: list[dict[str, Any]]) -> list[Any]:
+        """The pictures of the messages, as training prepares them. Raises `ValueError` for one that is too narrow."""
+        from qwen_vl_utils import process_vision_info
+
+        patch = getattr(self._tokens.processor.image_processor, "patch_size", 14)
+        images, _ = await asyncio.to_thread(
+            process_vision_info, messages, image_patch_size=patch, return_video_metadata=True
+        )
+        return list(images or [])
+
+    async def prompt(self, messages: list[dict[str, Any]], images: list[Any]) -> list[int]:
+        """Tokens of the messages, placeholders of the pictures in place, up to where the model goes on."""
+        return list(await asyncio.to_thread(self._builder.build_initial_tokens, messages, images=images))
+
+    async def append(self, before: list[Any], now: list[Any], ids: list[int]) -> list[int]:
+        """Tokens of a conversation that has grown (`Interaction.append`)."""
+        merged = await asyncio.to_thread(self._builder.merge_context_tokens, before, now, ids)
+        return list(merged.token_ids)

@@ -1,0 +1,279 @@
+"""What a client asks: the body of an OpenAI chat completion, read into the messages of training.
+
+Pictures come within the request. Nothing is ever fetched, from the network or from this machine's files.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+
+from codedance_verl.rollout.formats import ANSWER_END, render_answer
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+"""Of pictures, by the names that Pillow has for them."""
+
+_DATA_URL = re.compile(r"data:image/[\w.+-]+;base64,", re.ASCII)
+_NEUTRAL: Mapping[str, Sequence[Any]] = {
+    "n": (1,),
+    "stop": ([], ""),
+    "tools": ([],),
+    "functions": ([],),
+    "tool_choice": ("none", "auto"),
+    "function_call": ("none", "auto"),
+    "response_format": ({"type": "text"},),
+    "logprobs": (False,),
+    "top_logprobs": (0,),
+    "logit_bias": ({},),
+    "presence_penalty": (0,),
+    "frequency_penalty": (0,),
+    "modalities": (["text"],),
+    "audio": (),
+    "prediction": (),
+}
+"""What would change the reply and is not offered, with the values that change nothing."""
+
+
+class RequestError(Exception):
+    """Why a request is refused, as OpenAI's error object has it."""
+
+    def __init__(self, message: str, *, status: int = 400, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.message, self.status, self.param, self.code = message, status, param, code
+
+    def body(self) -> dict[str, Any]:
+        kind = "server_error" if self.status >= 500 else "invalid_request_error"
+        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Bounds of what a request may hold: pictures, and pixels of each."""
+
+    max_images: int
+    max_picture_pixels: int
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A question as the loop of training takes it.
+
+    Attributes:
+        messages: roles `system`, `user`, `assistant`; a picture is a part with its file (`bytes`) and itself (`image`).
+        picture: file of the picture that code gets as `input_image`: the first of the last message that has any.
+        model: as the client named it.
+        temperature: 0 to 2; None for the server's own.
+        top_p: above 0, to 1.
+        seed: of the sampling; None for any.
+        max_tokens: of the trajectory; None for as many as the server allows.
+        stream: whether the reply comes in parts.
+        with_usage: whether a stream ends with counts of tokens.
+        with_token_ids: whether the reply has the tokens of prompt and turns.
+    """
+
+    messages: tuple[dict[str, Any], ...]
+    picture: bytes
+    model: str | None = None
+    temperature: float | None = None
+    top_p: float = 1.0
+    seed: int | None = None
+    max_tokens: int | None = None
+    stream: bool = False
+    with_usage: bool = False
+    with_token_ids: bool = False
+
+
+def read_request(body: bytes, special_tokens: Sequence[str], bounds: Bounds) -> Ask:
+    """Read a request; decodes its pictures, so it is to be called in a thread.
+
+    `special_tokens` are broken up where a text has them: only the chat template may write those.
+
+    Raises:
+        RequestError: with status 400.
+    """
+    try:
+        asked = json.loads(body)
+    except (ValueError, RecursionError):
+        raise RequestError("the body is no valid JSON") from None
+    if not isinstance(asked, dict):
+        raise RequestError("the body must be a JSON object")
+    _refuse_what_is_not_offered(asked)
+    messages, pictures = _Messages(special_tokens, bounds).read(asked.get("messages"))
+    options = asked.get("stream_options")
+    return Ask(
+        messages=tuple(messages),
+        picture=pictures[-1],
+        model=_text_or_none(asked, "model"),
+        temperature=_number(asked, "temperature", 0.0, 2.0),
+        top_p=_number(asked, "top_p", 1e-6, 1.0) or 1.0,
+        seed=_whole(asked, "seed", -(2**63), 2**63 - 1),
+        max_tokens=_whole(asked, "max_completion_tokens", 1, 2**31) or _whole(asked, "max_tokens", 1, 2**31),
+        stream=_flag(asked, "stream"),
+        with_usage=isinstance(options, dict) and _flag(options, "include_usage"),
+        with_token_ids=_flag(asked, "return_token_ids"),
+    )
+
+
+def picture_of(url: Any, bounds: Bounds, param: str) -> tuple[bytes, Image.Image]:
+    """File and picture of a `data:` URL.
+
+    Raises:
+        RequestError: it is another URL, no picture, broken, or too large.
+    """
+    prefix = _DATA_URL.match(url) if isinstance(url, str) else None
+    if prefix is None:
+        raise RequestError(
+            "pictures must come with the request, as data:image/...;base64,...; no other URL is opened",
+            param=param,
+            code="invalid_image_url",
+        )
+    try:
+        data = base64.b64decode(url[prefix.end() :], validate=True)
+        picture = Image.open(io.BytesIO(data), formats=FORMATS)
+        if picture.width * picture.height > bounds.max_picture_pixels:
+            raise RequestError(
+                f"the picture has {picture.width} x {picture.height} pixels, at most {bounds.max_picture_pixels} "
+                "are allowed",
+                param=param,
+                code="image_too_large",
+            )
+        picture.load()
+    except RequestError:
+        raise
+    except Exception as error:  # Pillow's decoders raise almost anything for broken files
+        raise RequestError(
+            f"the picture cannot be decoded ({type(error).__name__}); {', '.join(FORMATS)} are understood",
+            param=param,
+            code="invalid_image",
+        ) from None
+    return data, picture
+
+
+class _Messages:
+    """Reads the messages of one request."""
+
+    def __init__(self, special_tokens: Sequence[str], bounds: Bounds) -> None:
+        self._special = re.compile("|".join(map(re.escape, special_tokens))) if special_tokens else None
+        self._bounds = bounds
+        self._count = 0
+
+    def read(self, given: Any) -> tuple[list[dict[str, Any]], list[bytes]]:
+        """The messages, and the first picture of each that has any."""
+        if not isinstance(given, list) or not given:
+            raise RequestError("messages must be a list with at least one message", param="messages")
+        messages, firsts = [], []
+        for index, message in enumerate(given):
+            param = f"messages[{index}]"
+            if not isinstance(message, dict):
+                raise RequestError(f"{param} must be an object", param=param)
+            read, pictures = self._message(message, param)
+            messages.append(read)
+            firsts += pictures[:1]
+        if messages[-1]["role"] != "user":
+            raise RequestError("the last message must be the user's", param="messages")
+        if not firsts:
+            raise RequestError(
+                "no image: add a part of type image_url with a data: URL to a message of the user",
+                param="messages",
+                code="no_image",
+            )
+        return messages, firsts
+
+    def _message(self, message: Mapping[str, Any], param: str) -> tuple[dict[str, Any], list[bytes]]:
+        role, content = message.get("role"), message.get("content")
+        if role in ("system", "developer"):
+            return {"role": "system", "content": self._joined(content, param)}, []
+        if role == "assistant":
+            text = self._joined(content or "", param)
+            return {"role": "assistant", "content": text if ANSWER_END in text else render_answer(text)}, []
+        if role != "user":
+            raise RequestError(
+                f"{param}.role is {role!r}; system, user and assistant are understood", param=f"{param}.role"
+            )
+        if isinstance(content, str):
+            return {"role": "user", "content": self._plain(content)}, []
+        if not isinstance(content, list) or not content:
+            raise RequestError(f"{param}.content must be a text or a list of parts", param=f"{param}.content")
+        parts = [self._part(part, f"{param}.content[{index}]") for index, part in enumerate(content)]
+        return {"role": "user", "content": parts}, [part["bytes"] for part in parts if part["type"] == "image"]
+
+    def _part(self, part: Any, param: str) -> dict[str, Any]:
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind == "text" and isinstance(part.get("text"), str):
+            return {"type": "text", "text": self._plain(part["text"])}
+        if kind != "image_url":
+            raise RequestError(f"{param} must be a part of type text or image_url", param=param)
+        self._count += 1
+        if self._count > self._bounds.max_images:
+            raise RequestError(f"more than {self._bounds.max_images} pictures", param=param, code="too_many_images")
+        given = part.get("image_url")
+        data, picture = picture_of(given.get("url") if isinstance(given, dict) else given, self._bounds, param)
+        return {"type": "image", "bytes": data, "image": picture}
+
+    def _joined(self, content: Any, param: str) -> str:
+        """A text, or the text of its parts."""
+        if isinstance(content, str):
+            return self._plain(content)
+        if isinstance(content, list) and all(
+            isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
+            for part in content
+        ):
+            return self._plain("".join(part["text"] for part in content))
+        raise RequestError(f"{param}.content must be text", param=f"{param}.content")
+
+    def _plain(self, text: str) -> str:
+        """The text with special tokens broken up, as in feedback, and without half characters."""
+        text = text.encode("utf-8", "replace").decode()
+        if self._special is None:
+            return text
+        return self._special.sub(lambda found: f"{found.group()[0]} {found.group()[1:]}", text)
+
+
+def _refuse_what_is_not_offered(asked: Mapping[str, Any]) -> None:
+    for key, neutral in _NEUTRAL.items():
+        value = asked.get(key)
+        if value is not None and value not in neutral:
+            allowed = " or ".join(json.dumps(item) for item in neutral) or "null"
+            raise RequestError(f"{key} is not supported here; leave it out or set it to {allowed}", param=key)
+
+
+def _number(asked: Mapping[str, Any], key: str, low: float, high: float) -> float | None:
+    value = asked.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise RequestError(f"{key} must be a number", param=key)
+    if not low <= value <= high:
+        raise RequestError(f"{key} must be from {low:g} to {high:g}", param=key)
+    return float(value)
+
+
+def _whole(asked: Mapping[str, Any], key: str, low: int, high: int) -> int | None:
+    value = asked.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise RequestError(f"{key} must be a whole number, at least {low}", param=key)
+    return value
+
+
+def _flag(asked: Mapping[str, Any], key: str) -> bool:
+    value = asked.get(key)
+    if value is not None and not isinstance(value, bool):
+        raise RequestError(f"{key} must be true or false", param=key)
+    return bool(value)
+
+
+def _text_or_none(asked: Mapping[str, Any], key: str) -> str | None:
+    value = asked.get(key)
+    if value is not None and not isinstance(value, str):
+        raise RequestError(f"{key} must be a text", param=key)
+    return value

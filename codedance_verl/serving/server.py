@@ -1,0 +1,209 @@
+"""The HTTP side: OpenAI's chat completions over a `Service`, on loopback unless told otherwise.
+
+A client that goes away cancels its request: aiohttp cancels the handler, which ends the trajectory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import json
+import logging
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+
+from codedance_verl.loopback import names_loopback
+from codedance_verl.serving.replies import Reply, pieces
+from codedance_verl.serving.requests import Ask, RequestError, read_request
+from codedance_verl.serving.service import Service
+
+logger = logging.getLogger(__name__)
+
+SHUTDOWN_SECONDS = 10.0
+"""How long requests may go on once the server was told to end."""
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Server:
+    """Handlers and what they count."""
+
+    def __init__(self, service: Service, api_key: str | None) -> None:
+        self._service = service
+        self._api_key = api_key
+        self._started = int(time.time())
+        self._under_way = 0
+        self._answered = 0
+
+    def application(self) -> web.Application:
+        """The routes, with errors as OpenAI has them."""
+        serving = self._service.settings.serving
+        application = web.Application(
+            client_max_size=serving.max_request_mb << 20, middlewares=[self._errors, self._admission]
+        )
+        application.router.add_get("/health", self._health)
+        application.router.add_get("/v1/models", self._models)
+        application.router.add_get("/v1/models/{name:.+}", self._model)
+        application.router.add_post("/v1/chat/completions", self._chat)
+        return application
+
+    @web.middleware
+    async def _errors(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except web.HTTPRequestEntityTooLarge:
+            largest = self._service.settings.serving.max_request_mb
+            refusal = RequestError(f"the request is larger than {largest} MiB", status=413, code="request_too_large")
+        except web.HTTPException as raised:
+            refusal = RequestError(f"{request.method} {request.path}: {raised.reason}", status=raised.status)
+        except ConnectionError:
+            raise
+        except Exception as raised:
+            refusal = _refusal(raised)
+        return web.json_response(refusal.body(), status=refusal.status)
+
+    @web.middleware
+    async def _admission(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Who may ask: those with the key, and without one those of this machine, but not through a browser's page."""
+        if self._api_key is None:
+            if not names_loopback(request.host):
+                raise RequestError(f"unknown host {request.host}", status=403, code="unknown_host")
+        elif request.path != "/health":
+            given = request.headers.get("Authorization", "").removeprefix("Bearer ")
+            if not hmac.compare_digest(given.encode(errors="surrogateescape"), self._api_key.encode()):
+                raise RequestError("the API key is missing or wrong", status=401, code="invalid_api_key")
+        return await handler(request)
+
+    async def _health(self, request: web.Request) -> web.Response:
+        try:
+            await self._service.engine.check()
+        except Exception as error:
+            raise RequestError(f"vLLM is gone ({type(error).__name__})", status=503, code="engine_dead") from None
+        return web.json_response(
+            {"status": "ok", "requests_under_way": self._under_way, "requests_answered": self._answered}
+        )
+
+    def _description(self) -> dict[str, Any]:
+        return {
+            "id": self._service.settings.name,
+            "object": "model",
+            "created": self._started,
+            "owned_by": "codedance-verl",
+            "max_model_len": self._service.engine.tokens.max_model_len,
+        }
+
+    async def _models(self, request: web.Request) -> web.Response:
+        return web.json_response({"object": "list", "data": [self._description()]})
+
+    async def _model(self, request: web.Request) -> web.Response:
+        self._check_model(request.match_info["name"])
+        return web.json_response(self._description())
+
+    async def _chat(self, request: web.Request) -> web.StreamResponse:
+        if request.content_type != "application/json":  # what a browser sends to other sites without asking first
+            raise RequestError("the request must be application/json", status=415)
+        if self._under_way >= self._service.settings.serving.max_requests:
+            raise RequestError("too many requests at once; ask again later", status=429, code="rate_limit_exceeded")
+        self._under_way += 1
+        started, end = time.perf_counter(), "failed"
+        try:
+            body = await request.read()
+            service = self._service
+            ask = await asyncio.to_thread(read_request, body, service.special_tokens, service.bounds)
+            self._check_model(ask.model)
+            response = await (self._stream(request, ask) if ask.stream else self._whole(ask))
+            self._answered += 1
+            end = "answered"
+            return response
+        except RequestError as error:
+            end = f"refused ({error.code or error.status})"
+            raise
+        except (asyncio.CancelledError, ConnectionError):
+            end = "left by its client"
+            raise
+        finally:
+            self._under_way -= 1
+            logger.info("request of %s %s after %.1f s", request.remote, end, time.perf_counter() - started)
+
+    async def _whole(self, ask: Ask) -> web.Response:
+        async with contextlib.aclosing(pieces(self._service, ask)) as parts:
+            return web.json_response(await Reply(self._service.settings.name, ask).whole(parts))
+
+    async def _stream(self, request: web.Request, ask: Ask) -> web.StreamResponse:
+        """Server-sent events; an error that comes after the first one is an event too."""
+        reply = Reply(self._service.settings.name, ask)
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
+        async with contextlib.aclosing(pieces(self._service, ask)) as parts:
+            try:
+                async for piece in parts:
+                    if not response.prepared:  # so that a question which does not fit is refused with its status
+                        await response.prepare(request)
+                        await _send(response, reply.first())
+                    for chunk in reply.chunks(piece):
+                        await _send(response, chunk)
+            except Exception as error:
+                if not response.prepared or isinstance(error, ConnectionError):
+                    raise
+                await _send(response, _refusal(error).body())
+        await response.write(b"data: [DONE]\n\n")
+        await response.write_eof()
+        return response
+
+    def _check_model(self, name: str | None) -> None:
+        """Raise `RequestError` for another model than ours; a client that names none means ours."""
+        ours = self._service.settings.name
+        if name is not None and name != ours:
+            raise RequestError(
+                f"there is no model {name!r} here, only {ours!r}", status=404, param="model", code="model_not_found"
+            )
+
+
+def _refusal(error: Exception) -> RequestError:
+    """What the client is told; an error of ours is logged in full and told in a word."""
+    if isinstance(error, RequestError):
+        return error
+    logger.error("an error of the server", exc_info=error)
+    return RequestError("an error of the server; its log says more", status=500, code="internal_error")
+
+
+async def _send(response: web.StreamResponse, event: dict[str, Any]) -> None:
+    await response.write(f"data: {json.dumps(event, ensure_ascii=False)}\n\n".encode())
+
+
+@contextlib.asynccontextmanager
+async def listening(service: Service, api_key: str | None) -> AsyncIterator[str]:
+    """Serve for as long as the block lasts; yields the base URL for clients.
+
+    Raises:
+        OSError: the address cannot be listened on.
+    """
+    serving = service.settings.serving
+    runner = web.AppRunner(
+        Server(service, api_key).application(),
+        handler_cancellation=True,
+        shutdown_timeout=SHUTDOWN_SECONDS,
+        access_log=None,
+    )
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, serving.host, serving.port, reuse_address=True)
+        await site.start()
+        port = runner.addresses[0][1]
+        host = "127.0.0.1" if serving.host in ("0.0.0.0", "::") else serving.host
+        yield f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
+    finally:
+        await runner.cleanup()
+
+
+async def until_told() -> None:
+    """Wait for Ctrl-C or SIGTERM."""
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, told.set)
+    await told.wait()

@@ -1,0 +1,177 @@
+"""Answers one question: the loop of training over vLLM and the sandbox of this process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+from codedance_verl.rollout.formats import get_format
+from codedance_verl.rollout.instructions import with_instructions
+from codedance_verl.rollout.interaction import Interaction, Listener, Rollout, Timing, views_of
+from codedance_verl.rollout.sandboxing import Sandboxed
+from codedance_verl.rollout.watch import Progress, Watch
+from codedance_verl.sandbox.pool import SandboxPool
+from codedance_verl.serving.engine import Engine, Renderer, Voice, load_tokens
+from codedance_verl.serving.requests import Ask, Bounds, RequestError
+from codedance_verl.serving.settings import Settings
+from codedance_verl.types import FinishReason, Turn
+
+logger = logging.getLogger(__name__)
+
+
+class Audience(Listener):
+    """A listener that also hears a turn while it is written."""
+
+    def text_sampled(self, text: str) -> None:
+        """More of the turn, as far as it is sure to stay."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a trajectory ended.
+
+    Attributes:
+        turns: of the model, with what their code did.
+        observations: the feedback turns as the model got them, one for each execution that still fitted.
+        finish: why it ended, never `INFRASTRUCTURE`.
+        answer: what stands between the answer tags of the last turn, if any.
+        prompt_ids: tokens of the prompt.
+        turn_ids: tokens of each turn.
+        timing: wall seconds by activity.
+    """
+
+    turns: tuple[Turn, ...]
+    observations: tuple[str, ...]
+    finish: FinishReason
+    answer: str | None
+    prompt_ids: tuple[int, ...]
+    turn_ids: tuple[tuple[int, ...], ...]
+    timing: Timing
+
+
+class Service:
+    """Everything that answers need; get one from `started`."""
+
+    def __init__(self, settings: Settings, engine: Engine, pool: SandboxPool) -> None:
+        self.settings = settings
+        self.engine = engine
+        self._pool = pool
+        self._watch = Watch(settings.environment.stall_seconds)
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def started(cls, settings: Settings) -> AsyncIterator[Service]:
+        """vLLM and interpreters that end with the block. Raises `UserError` where one of them does not start."""
+        serving, environment = settings.serving, settings.environment
+        tokens = await asyncio.to_thread(load_tokens, settings.model, serving.max_model_len)
+        async with (
+            SandboxPool.local(settings.sandbox) as pool,
+            Engine.started(settings.model, serving.engine, tokens, environment.max_images) as engine,
+        ):
+            yield cls(settings, engine, pool)
+
+    @functools.cached_property
+    def special_tokens(self) -> tuple[str, ...]:
+        """Texts that only the chat template may turn into tokens."""
+        return tuple(self.engine.tokens.tokenizer.convert_ids_to_tokens(sorted(self._special_ids)))
+
+    @functools.cached_property
+    def _special_ids(self) -> frozenset[int]:
+        added = self.engine.tokens.tokenizer.added_tokens_decoder
+        return frozenset(token_id for token_id, token in added.items() if token.special)
+
+    @property
+    def bounds(self) -> Bounds:
+        """Bounds of the pictures in a request."""
+        return Bounds(self.settings.environment.max_images, self.settings.serving.max_picture_pixels)
+
+    async def answer(self, ask: Ask, audience: Audience | None = None) -> Outcome:
+        """Interact until the model answers or a limit is met. Cancelled, it leaves neither request nor session behind.
+
+        Raises:
+            RequestError: the question does not fit into the model, or something outside of the model failed (503).
+        """
+        name = uuid4().hex[:12]
+        started = time.perf_counter()
+        with self._watch.trajectory(name) as progress:
+            try:
+                interaction, rollout = await self._begin(ask, audience or Audience(), progress)
+            except asyncio.CancelledError:
+                if progress.stalled:
+                    raise _failed(name, "its prompt was not rendered in time") from None
+                raise
+            finish = await interaction.to_the_end(rollout, self._sampling(ask))
+        rollout.timing.total_s = time.perf_counter() - started
+        if finish is FinishReason.INFRASTRUCTURE:
+            raise _failed(name, rollout.fault or "its session or its vLLM request was ended")
+        return _outcome(rollout, finish)
+
+    async def _begin(self, ask: Ask, audience: Audience, progress: Progress) -> tuple[Interaction, Rollout]:
+        environment, tokens = self.settings.environment, self.engine.tokens
+        messages = list(ask.messages)
+        if environment.instructions:
+            messages = with_instructions(messages, get_format(environment.format))
+        renderer = Renderer(tokens)
+        try:
+            pictures = await renderer.pictures(messages)
+        except ValueError as error:
+            raise RequestError(f"a picture cannot be shown to the model: {error}", code="invalid_image") from None
+        views = await asyncio.to_thread(views_of, pictures, environment)
+        prompt_ids = await renderer.prompt(messages, views)
+        interaction = Interaction(
+            environment=environment,
+            server=Voice(self.engine, audience.text_sampled, self._special_ids),
+            tokenizer=tokens.tokenizer,
+            processor=tokens.processor,
+            append=renderer.append,
+            watch=self._watch,
+            response_length=self._room(len(prompt_ids), ask.max_tokens),
+            code_temperature=self.settings.serving.code_temperature,
+            listener=audience,
+        )
+        sandbox = Sandboxed(lambda: self._pool, lambda: ask.picture, environment.sandbox_retries)
+        return interaction, interaction.begin(messages, views, prompt_ids, sandbox, progress)
+
+    def _room(self, prompt: int, wanted: int | None) -> int:
+        """Tokens that may follow a prompt of that many."""
+        serving, longest = self.settings.serving, self.engine.tokens.max_model_len
+        left = longest - prompt
+        if left < self.settings.environment.answer_tokens:
+            raise RequestError(
+                f"the prompt has {prompt} tokens, pictures included, of at most {longest} together with the reply",
+                param="messages",
+                code="context_length_exceeded",
+            )
+        return min(left, serving.response_tokens, wanted or serving.response_tokens)
+
+    def _sampling(self, ask: Ask) -> dict[str, Any]:
+        temperature = self.settings.serving.temperature if ask.temperature is None else ask.temperature
+        params: dict[str, Any] = {"temperature": temperature, "top_p": ask.top_p, "top_k": -1}
+        return params if ask.seed is None else {**params, "seed": ask.seed}
+
+
+def _failed(name: str, reason: str) -> RequestError:
+    logger.error("request %s failed: %s", name, reason)
+    message = f"something outside of the model failed (request {name} in the server's log); ask again"
+    return RequestError(message, status=503, code="infrastructure")
+
+
+def _outcome(rollout: Rollout, finish: FinishReason) -> Outcome:
+    stream = rollout.stream
+    response = stream.response_ids
+    return Outcome(
+        turns=tuple(rollout.turns),
+        observations=tuple(rollout.observations),
+        finish=finish,
+        answer=rollout.answer,
+        prompt_ids=tuple(stream.ids[: stream.prompt_length]),
+        turn_ids=tuple(tuple(response[turn.token_start : turn.token_end]) for turn in rollout.turns),
+        timing=rollout.timing,
+    )

@@ -1,0 +1,170 @@
+"""Which model is meant, and under which settings it was trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from codedance_verl.config import compose_config
+from codedance_verl.errors import UserError
+from codedance_verl.rollout.config import EnvironmentConfig
+from codedance_verl.sandbox.config import SandboxConfig
+from codedance_verl.serving.config import ServingConfig
+
+SETTINGS_FILE = "codedance.yaml"
+"""Beside an exported model: the part of its run's configuration that `inherited` reads."""
+
+_OF_THE_SANDBOX = (
+    "preload",
+    "on_error",
+    "cell_timeout_s",
+    "max_code_bytes",
+    "max_stdout_bytes",
+    "max_images",
+    "max_image_pixels",
+    "session_memory_mb",
+)
+"""What code of a trajectory can notice; how many containers there are, and where, is the server's own affair."""
+
+_OF_SERVING = {
+    "data.max_response_length": "serving.response_tokens",
+    "sampling.code_temperature": "serving.code_temperature",
+}
+"""Keys of training that go by another name in serving."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is served, under which rules.
+
+    Attributes:
+        model: Hugging Face folder, or a name on the Hub.
+        name: what clients call it.
+        origin: the file that the rules of training were read from; None where there is none.
+        env_vars: to be set before vLLM is imported, where the user has not.
+    """
+
+    model: str
+    name: str
+    origin: Path | None
+    environment: EnvironmentConfig
+    sandbox: SandboxConfig
+    serving: ServingConfig
+    env_vars: Mapping[str, str]
+
+
+def load(model: str, overrides: Sequence[str] = (), **defaults: Any) -> Settings:
+    """The settings of a model under the configuration `serve`.
+
+    Args:
+        model: a run's folder, a Hugging Face folder, or a name on the Hub.
+        overrides: `key=value`, as for training; they go before everything else.
+        defaults: values of `sandbox` keys that go before the configuration's.
+
+    Raises:
+        UserError: no model there, or a bad setting.
+    """
+    folder, origin = find_model(model)
+    config = compose_config("serve", list(overrides))
+    chosen = {override.split("=", 1)[0].lstrip("+~") for override in overrides}
+    values = {f"sandbox.{key}": value for key, value in defaults.items()}
+    of_training = inherited(origin) if origin is not None else {}
+    values |= of_training
+    for key, value in values.items():
+        if key not in chosen:
+            OmegaConf.update(config, key, value, force_add=True)
+    serving = ServingConfig.from_mapping(_plain(config, "serving"))
+    return Settings(
+        model=folder,
+        name=serving.model_name or _name(model, folder),
+        origin=origin if of_training else None,
+        environment=EnvironmentConfig.from_mapping(_plain(config, "environment")),
+        sandbox=_isolated(SandboxConfig.from_mapping(_plain(config, "sandbox")), serving),
+        serving=serving,
+        env_vars={key: str(value) for key, value in _plain(config, "env_vars").items()},
+    )
+
+
+def find_model(given: str) -> tuple[str, Path | None]:
+    """The Hugging Face folder of a run, a folder or a name, and the file with the settings of its training, if any.
+
+    Raises:
+        UserError: the folder is there, or looks like one, and holds no model.
+    """
+    path = Path(given).expanduser()
+    folder = path / "model" if (path / "model" / "config.json").is_file() else path
+    if (folder / "config.json").is_file():
+        folder = folder.resolve()
+        places = (folder / SETTINGS_FILE, *_configurations_of_runs(folder))
+        return str(folder), next((place for place in places if place.is_file()), None)
+    if path.exists() or given.startswith((".", "/", "~")):
+        raise UserError(f"{given}: no model there; give a run's folder, or a Hugging Face folder with a config.json")
+    return given, None
+
+
+def inherited(origin: Path) -> dict[str, Any]:
+    """Values of `serve` by dotted key, as the configuration file of a run has them; empty for SFT."""
+    try:
+        trained = OmegaConf.load(origin)
+    except Exception as error:
+        raise UserError(f"{origin}: no YAML ({' '.join(str(error).split())[:200]})") from None
+    assert isinstance(trained, DictConfig)
+    values = {f"environment.{key}": value for key, value in _plain(trained, "environment").items()}
+    sandbox = _plain(trained, "sandbox")
+    values |= {f"sandbox.{key}": sandbox[key] for key in _OF_THE_SANDBOX if key in sandbox}
+    if not values:
+        return {}
+    named = {ours: OmegaConf.select(trained, key) for key, ours in _OF_SERVING.items()}
+    return values | {ours: value for ours, value in named.items() if value is not None}
+
+
+def settings_document(origin: Path) -> str:
+    """What `inherited` reads of a run's configuration, as YAML that can travel with its model; empty for SFT."""
+    trained = OmegaConf.load(origin)
+    assert isinstance(trained, DictConfig)
+    if not _plain(trained, "environment"):
+        return ""
+    sandbox = _plain(trained, "sandbox")
+    kept: dict[str, Any] = {
+        "environment": _plain(trained, "environment"),
+        "sandbox": {key: sandbox[key] for key in _OF_THE_SANDBOX if key in sandbox},
+    }
+    for key in _OF_SERVING:
+        node, name = key.split(".")
+        if (value := OmegaConf.select(trained, key)) is not None:
+            kept[node] = {name: value}
+    return OmegaConf.to_yaml({key: value for key, value in kept.items() if value})
+
+
+def _configurations_of_runs(folder: Path) -> list[Path]:
+    """Where the configuration of a run lies whose published model, or in whose checkpoint, this folder is."""
+    published = [folder.parent] if folder.name == "model" else []
+    checkpoint = [parent.parent for parent in folder.parents if parent.name == "checkpoints"]
+    return [run / "config.yaml" for run in (*published, *checkpoint)]
+
+
+def _name(given: str, folder: str) -> str:
+    path = Path(folder)
+    return path.parent.name if path.name == "model" and (path.parent / "config.yaml").is_file() else path.name or given
+
+
+def _isolated(sandbox: SandboxConfig, serving: ServingConfig) -> SandboxConfig:
+    """Where other machines may ask, only containers will do."""
+    if serving.on_loopback:
+        return sandbox
+    if sandbox.backend == "process":
+        raise UserError(
+            f"sandbox.backend=process: no security boundary, and serving.host={serving.host} lets other machines run "
+            "code; use sandbox.backend=docker or serving.host=127.0.0.1"
+        )
+    return replace(sandbox, backend="docker")
+
+
+def _plain(config: DictConfig, node: str) -> dict[str, Any]:
+    found = OmegaConf.select(config, node)
+    values: Any = {} if found is None else OmegaConf.to_container(found, resolve=True)
+    return dict(values)

@@ -1,0 +1,32 @@
+"""verl's task runner with our trainers: in every mode checkpoints survive a kill, and a run can be told to stop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ray
+from omegaconf import DictConfig
+from verl.trainer.main_ppo import TaskRunnerV1
+from verl.trainer.ppo.v1 import get_trainer_cls
+from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
+
+from codedance_verl.trainer.durable import durable
+
+_VerlRunner: Any = TaskRunnerV1.__ray_metadata__.modified_class  # the class under verl's @ray.remote
+
+
+class TaskRunner(_VerlRunner):  # type: ignore[misc]
+    """Runs the training (see `verl.trainer.main_ppo.run_ppo`, which takes it as `task_runner_class`)."""
+
+    def run(self, config: DictConfig) -> None:
+        """Train to the end.
+
+        Raises:
+            Stopped: a stop was asked for; what was trained until then is saved.
+        """
+        mode = config.trainer.v1.trainer_mode
+        TRAINER_REGISTRY[mode] = durable(get_trainer_cls(mode))
+        super().run(config)
+
+
+RemoteRunner = ray.remote(TaskRunner)

@@ -1,0 +1,94 @@
+"""What the trainer tells at the end of a step: verl's metrics under our names, and how long the run will take."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+from codedance_verl.metrics import catalogue, emit
+from codedance_verl.metrics.catalogue import Metric
+
+RECENT_STEPS = 5
+
+SAME: dict[str, Metric] = {
+    "timing_s/step": catalogue.TRAINING_STEP_SECONDS,
+    "perf/total_num_tokens": catalogue.TRAINING_TOKENS,
+    "perf/throughput": catalogue.TRAINING_TOKEN_RATE,
+    "perf/mfu/actor": catalogue.TRAINING_MFU,
+    "actor/pg_loss": catalogue.TRAINING_LOSS,
+    "actor/grad_norm": catalogue.TRAINING_GRADIENT,
+    "actor/entropy": catalogue.TRAINING_ENTROPY,
+    "actor/ppo_kl": catalogue.TRAINING_KL,
+    "actor/pg_clipfrac": catalogue.TRAINING_CLIPPED,
+    "actor/lr": catalogue.TRAINING_RATE,
+    "critic/score/mean": catalogue.TRAINING_SCORE,
+    "response_length/mean": catalogue.TRAINING_RESPONSE,
+    "training/rollout_probs_diff_mean": catalogue.TRAINING_MISMATCH,
+}
+"""verl's name of a metric, and ours."""
+
+PHASES = {
+    "timing_s/gen": "rollout",
+    "timing_s/old_log_prob": "old_log_prob",
+    "timing_s/ref": "ref_log_prob",
+    "timing_s/values": "values",
+    "timing_s/adv": "advantage",
+    "timing_s/update_actor": "update_actor",
+    "timing_s/update_critic": "update_critic",
+    "timing_s/update_weights": "weight_sync",
+    "timing_s/save_checkpoint": "checkpoint",
+    "timing_s/testing": "validation",
+}
+"""verl's timer of a phase, and its name in `codedance_training_phase_seconds`."""
+
+STALENESS = {
+    "training/off_policy/trajectory_staleness/mean": "mean",
+    "training/off_policy/trajectory_staleness/max": "max",
+}
+
+
+class StepTelemetry:
+    """Tells of the steps of one run."""
+
+    def __init__(self) -> None:
+        self._recent: deque[float] = deque(maxlen=RECENT_STEPS)
+
+    def begin(self) -> None:
+        """A step begins, or a validation."""
+        emit.put(catalogue.TRAINING_STARTED, time.time())
+
+    def rest(self) -> None:
+        """Nothing is under way: an alert compares with the time, and nothing is more than no number."""
+        emit.put(catalogue.TRAINING_STARTED, math.nan)
+
+    def end(self, step: int, planned: int, values: Mapping[str, Any], trajectories: float) -> None:
+        """A step of `planned` has ended with these metrics of verl's; `trajectories` were rolled out meanwhile."""
+        numbers = {name: float(value) for name, value in values.items() if _is_number(value)}
+        emit.put(catalogue.TRAINING_STEP, step)
+        emit.put(catalogue.TRAINING_STEPS, planned)
+        for name, metric in SAME.items():
+            if name in numbers:
+                emit.put(metric, numbers[name])
+        for name, phase in PHASES.items():
+            if name in numbers:
+                emit.put(catalogue.TRAINING_PHASE, numbers[name], phase=phase)
+        for name, statistic in STALENESS.items():
+            if name in numbers:
+                emit.put(catalogue.TRAINING_STALENESS, numbers[name], statistic=statistic)
+        self._tell_pace(planned - step, numbers, trajectories)
+
+    def _tell_pace(self, steps_left: int, numbers: Mapping[str, float], trajectories: float) -> None:
+        taken = numbers.get("timing_s/step", 0.0)
+        if taken <= 0:
+            return
+        emit.put(catalogue.TRAINING_TRAJECTORY_RATE, trajectories / taken)
+        self._recent.append(taken + numbers.get("timing_s/testing", 0.0))
+        pace = sum(self._recent) / len(self._recent)
+        emit.put(catalogue.TRAINING_REMAINING, pace * max(steps_left, 0))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) or (hasattr(value, "item") and getattr(value, "size", None) == 1)

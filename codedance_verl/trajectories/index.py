@@ -1,0 +1,361 @@
+"""An index over trajectories in SQLite: a row each, and where its line lies. Built as files grow, the newest first.
+
+The index is a cache: it can be deleted at any time, and is made anew where it does not fit what is there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from codedance_verl.errors import UserError
+from codedance_verl.trajectories.lines import Line, read_line, whole_lines
+from codedance_verl.trajectories.query import Query
+from codedance_verl.trajectories.runs import LogFile, Run, find_runs
+from codedance_verl.trajectories.summary import COLUMNS, Summary
+
+VERSION = 1
+"""Of the tables; an index of another version is made anew."""
+
+BATCH = 500
+"""Lines read and written at once: what bounds the memory of indexing."""
+
+_TABLES = f"""
+CREATE TABLE runs (id INTEGER PRIMARY KEY, name TEXT UNIQUE, folder TEXT);
+CREATE TABLE files (
+    id INTEGER PRIMARY KEY, run INTEGER, path TEXT UNIQUE, split TEXT, step INTEGER,
+    inode INTEGER, read_to INTEGER, broken INTEGER
+);
+CREATE TABLE trajectories (
+    id INTEGER PRIMARY KEY, run INTEGER, file INTEGER, at INTEGER, length INTEGER, {", ".join(COLUMNS)}
+);
+CREATE INDEX by_step ON trajectories (run, step DESC, split, batch, sample);
+CREATE INDEX by_record ON trajectories (record, run, step);
+CREATE INDEX by_file ON trajectories (file);
+PRAGMA user_version = {VERSION};
+"""
+_INSERT = (
+    f"INSERT INTO trajectories (run, file, at, length, {', '.join(COLUMNS)}) "
+    f"VALUES ({', '.join('?' * (4 + len(COLUMNS)))})"
+)
+_NEWEST_FIRST = "ORDER BY step DESC, split, batch, sample, id"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A trajectory in a list."""
+
+    id: int
+    run: int
+    summary: Summary
+
+
+@dataclass(frozen=True)
+class Found:
+    """A page of rows and how many there are in all."""
+
+    rows: tuple[Row, ...]
+    total: int
+
+
+@dataclass(frozen=True)
+class StepFigures:
+    """Means over the trajectories of a step; None where no row has a value."""
+
+    step: int
+    split: str
+    count: int
+    accuracy: float | None
+    score: float | None
+    tool_rate: float
+    turns: float
+    failed_calls: float | None
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class RunFigures:
+    """A run in the list of runs."""
+
+    id: int
+    name: str
+    count: int
+    last_step: int | None
+    broken: int
+
+
+def cache_folder() -> Path:
+    """Where indices lie unless told otherwise: `$XDG_CACHE_HOME/codedance`, else `~/.cache/codedance`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "codedance"
+
+
+class Index:
+    """The index of the runs at or below `root`. Methods may be called from several threads."""
+
+    def __init__(self, root: Path, cache: Path) -> None:
+        """Open or make it.
+
+        Raises:
+            UserError: no run is there, or the cache cannot be written.
+        """
+        find_runs(root)
+        self._root = root.resolve()
+        name = hashlib.sha256(str(self._root).encode("utf-8", "surrogateescape")).hexdigest()[:24]
+        self._path = cache / f"{name}.sqlite"
+        self._local = threading.local()
+        self._writing = threading.Lock()
+        self._choices: dict[tuple[int, str], tuple[int, list[str]]] = {}  # with the newest row when they were looked up
+        try:
+            cache.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._prepare()
+        except (OSError, sqlite3.OperationalError) as error:
+            raise UserError(
+                f"{cache}: no index can be kept there ({error}); choose another folder with --cache"
+            ) from None
+
+    def close(self) -> None:
+        """Close the connection of the calling thread."""
+        connection = getattr(self._local, "connection", None)
+        if connection is not None:
+            connection.close()
+            self._local.connection = None
+
+    def _prepare(self) -> None:
+        try:
+            if self._db.execute("PRAGMA user_version").fetchone()[0] == VERSION:
+                return
+        except sqlite3.DatabaseError:
+            pass
+        self.close()
+        for suffix in ("", "-wal", "-shm"):
+            Path(f"{self._path}{suffix}").unlink(missing_ok=True)
+        self._db.executescript(_TABLES)
+
+    @property
+    def _db(self) -> sqlite3.Connection:
+        if getattr(self._local, "connection", None) is None:
+            connection = sqlite3.connect(self._path, timeout=30.0, isolation_level=None)
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = OFF")  # a cache: what a crash loses is read again
+            self._local.connection = connection
+        connection = self._local.connection
+        assert isinstance(connection, sqlite3.Connection)
+        return connection
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield self._db
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def update(self) -> Iterator[int]:
+        """Read what was written since, the newest files first; yields how many rows were added after each batch."""
+        with self._writing:
+            runs = {run.name: run for run in find_runs(self._root)}
+            ids = self._match_runs(runs)
+            files = sorted(
+                ((file, ids[name]) for name, run in runs.items() for file in run.files()),
+                key=lambda item: -item[0].step,
+            )
+            self._forget_files({str(file.path) for file, _ in files})
+            for file, run in files:
+                yield from self._read(file, run)
+
+    def update_fully(self) -> int:
+        """All of it at once; how many rows were added."""
+        return sum(self.update())
+
+    def _match_runs(self, runs: dict[str, Run]) -> dict[str, int]:
+        with self._transaction() as db:
+            known = {name: (number, folder) for number, name, folder in db.execute("SELECT id, name, folder FROM runs")}
+            for name, (number, folder) in known.items():
+                if name not in runs or str(runs[name].folder) != folder:
+                    db.execute("DELETE FROM trajectories WHERE run = ?", (number,))
+                    db.execute("DELETE FROM files WHERE run = ?", (number,))
+                    db.execute("DELETE FROM runs WHERE id = ?", (number,))
+            db.executemany(
+                "INSERT OR IGNORE INTO runs (name, folder) VALUES (?, ?)",
+                [(name, str(run.folder)) for name, run in runs.items()],
+            )
+            return dict(db.execute("SELECT name, id FROM runs"))
+
+    def _forget_files(self, present: set[str]) -> None:
+        gone = [number for number, path in self._db.execute("SELECT id, path FROM files") if path not in present]
+        for number in gone:
+            self._forget(number)
+
+    def _forget(self, file: int) -> None:
+        with self._transaction() as db:
+            db.execute("DELETE FROM trajectories WHERE file = ?", (file,))
+            db.execute("DELETE FROM files WHERE id = ?", (file,))
+
+    def _read(self, file: LogFile, run: int) -> Iterator[int]:
+        try:
+            status = file.path.stat()
+        except FileNotFoundError:
+            return
+        number, read_to = self._file(file, run, status)
+        if status.st_size <= read_to:
+            return
+        lines = whole_lines(file.path, read_to)
+        while batch := list(islice(lines, BATCH)):
+            yield self._insert(batch, file, number, run)
+
+    def _file(self, file: LogFile, run: int, status: os.stat_result) -> tuple[int, int]:
+        """Number of the file in the index, and how far it was read; one that was written anew is read anew."""
+        known = self._db.execute("SELECT id, inode, read_to FROM files WHERE path = ?", (str(file.path),)).fetchone()
+        if known is not None:
+            if known[1] == status.st_ino and known[2] <= status.st_size:
+                return int(known[0]), int(known[2])
+            self._forget(known[0])
+        with self._transaction() as db:
+            added = db.execute(
+                "INSERT INTO files (run, path, split, step, inode, read_to, broken) VALUES (?, ?, ?, ?, ?, 0, 0)",
+                (run, str(file.path), file.split, file.step, status.st_ino),
+            )
+        return int(added.lastrowid or 0), 0
+
+    def _insert(self, batch: list[Line], file: LogFile, number: int, run: int) -> int:
+        rows = [
+            (run, number, line.offset, line.length, *Summary.of(line.record, step=file.step, split=file.split).values())
+            for line in batch
+            if line.record is not None
+        ]
+        with self._transaction() as db:
+            db.executemany(_INSERT, rows)
+            db.execute(
+                "UPDATE files SET read_to = ?, broken = broken + ? WHERE id = ?",
+                (batch[-1].offset + batch[-1].length, len(batch) - len(rows), number),
+            )
+        return len(rows)
+
+    def runs(self) -> list[RunFigures]:
+        """Every run, by name."""
+        found = self._db.execute(
+            "SELECT id, name, (SELECT count(*) FROM trajectories WHERE run = runs.id), "
+            "(SELECT max(step) FROM trajectories WHERE run = runs.id), "
+            "(SELECT coalesce(sum(broken), 0) FROM files WHERE run = runs.id) FROM runs ORDER BY name"
+        )
+        return [RunFigures(*row) for row in found]
+
+    def runs_named(self) -> list[tuple[int, str]]:
+        """Number and name of every run."""
+        return [(int(number), str(name)) for number, name in self._db.execute("SELECT id, name FROM runs")]
+
+    def run_folder(self, run: int) -> Path | None:
+        """The folder of a run's trajectories."""
+        found = self._db.execute("SELECT folder FROM runs WHERE id = ?", (run,)).fetchone()
+        return None if found is None else Path(found[0])
+
+    def steps(self, run: int) -> list[StepFigures]:
+        """Figures of every step and split of a run, in the order of steps."""
+        found = self._db.execute(
+            "SELECT step, split, count(*), avg(correct), avg(score), avg(calls > 0), avg(turns), "
+            "sum(failed) * 1.0 / nullif(sum(calls), 0), avg(seconds) "
+            "FROM trajectories WHERE run = ? GROUP BY step, split ORDER BY step, split",
+            (run,),
+        )
+        return [StepFigures(*row) for row in found]
+
+    def find(self, run: int, query: Query, *, limit: int, offset: int = 0) -> Found:
+        """A page of what a query finds, the newest step first."""
+        where, values = query.where()
+        where, values = f"run = ? AND {where}", (run, *values)
+        (total,) = self._db.execute(f"SELECT count(*) FROM trajectories WHERE {where}", values).fetchone()
+        if offset >= total or not limit:
+            return Found((), int(total))
+        rows = self._rows(f"WHERE {where} {_NEWEST_FIRST} LIMIT ? OFFSET ?", (*values, limit, offset))
+        return Found(tuple(rows), int(total))
+
+    def newer(self, run: int, query: Query, after: int, limit: int) -> list[Row]:
+        """What a query finds among rows that were added after the one numbered `after`."""
+        where, values = query.where()
+        return self._rows(
+            f"WHERE run = ? AND id > ? AND {where} ORDER BY id DESC LIMIT ?", (run, after, *values, limit)
+        )
+
+    def newest_id(self) -> int:
+        """Number of the row added last, 0 where there is none."""
+        return int(self._db.execute("SELECT coalesce(max(id), 0) FROM trajectories").fetchone()[0])
+
+    def neighbours(self, row: Row, query: Query) -> tuple[int | None, int | None]:
+        """The rows before and behind one in the order of a list."""
+        where, values = query.where()
+        own = row.summary
+        place = (-own.step, own.split, own.batch, own.sample, row.id)
+        found: list[int | None] = []
+        for sign, order in (
+            ("<", "step, split DESC, batch DESC, sample DESC, id DESC"),
+            (">", "step DESC, split, batch, sample, id"),
+        ):
+            next_one = self._db.execute(
+                f"SELECT id FROM trajectories WHERE run = ? AND {where} AND "
+                f"(-step, split, batch, sample, id) {sign} (?, ?, ?, ?, ?) ORDER BY {order} LIMIT 1",
+                (row.run, *values, *place),
+            ).fetchone()
+            found.append(None if next_one is None else int(next_one[0]))
+        return found[0], found[1]
+
+    def group(self, row: Row, limit: int) -> list[Row]:
+        """The rollouts of a row's group, its own included."""
+        own = row.summary
+        return self._rows(
+            "WHERE run = ? AND step = ? AND split = ? AND batch = ? ORDER BY sample, id LIMIT ?",
+            (row.run, own.step, own.split, own.batch, limit),
+        )
+
+    def same_prompt(self, row: Row, limit: int) -> list[Row]:
+        """One rollout of the same record in each other step, of this run and of others."""
+        return self._rows(
+            "WHERE id IN (SELECT min(id) FROM trajectories WHERE record = ? AND record != '' "
+            "AND NOT (run = ? AND step = ? AND split = ?) GROUP BY run, step, split) ORDER BY run, step LIMIT ?",
+            (row.summary.record, row.run, row.summary.step, row.summary.split, limit),
+        )
+
+    def row(self, number: int) -> Row | None:
+        """The row of that number."""
+        found = self._rows("WHERE id = ?", (number,))
+        return found[0] if found else None
+
+    def values_of(self, run: int, column: str) -> list[str]:
+        """What stands in a column of a run, for the choices of a filter."""
+        assert column in COLUMNS
+        newest = self.newest_id()
+        seen_at, seen = self._choices.get((run, column), (-1, []))
+        if seen_at == newest:
+            return seen
+        found = self._db.execute(
+            f"SELECT DISTINCT {column} FROM trajectories WHERE run = ? ORDER BY 1 LIMIT 200", (run,)
+        )
+        values = [str(value) for (value,) in found if value not in (None, "")]
+        self._choices[run, column] = (newest, values)
+        return values
+
+    def record(self, number: int) -> dict[str, Any] | None:
+        """The whole line of a row; None where it is gone."""
+        found = self.place(number)
+        return None if found is None else read_line(*found)
+
+    def place(self, number: int) -> tuple[Path, int, int] | None:
+        """File, offset and bytes of a row's line."""
+        found = self._db.execute(
+            "SELECT path, at, length FROM trajectories JOIN files ON files.id = file WHERE trajectories.id = ?",
+            (number,),
+        ).fetchone()
+        return None if found is None else (Path(found[0]), found[1], found[2])
+
+    def _rows(self, rest: str, values: tuple[Any, ...]) -> list[Row]:
+        found = self._db.execute(f"SELECT id, run, {', '.join(COLUMNS)} FROM trajectories {rest}", values)
+        return [Row(number, run, Summary(*columns)) for number, run, *columns in found]

@@ -1,0 +1,112 @@
+"""What a list of trajectories is filtered by; read from the fields of a form or a link."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+from urllib.parse import urlencode
+
+from codedance_verl.errors import UserError
+
+_EQUAL = {"split": "split", "kind": "kind", "finish": "finish", "batch": "batch", "record": "record"}
+_LEAST = {"min_turns": "turns", "min_calls": "calls", "min_images": "images", "min_score": "score"}
+_MOST = {"max_turns": "turns", "max_calls": "calls", "max_score": "score"}
+_OUTCOMES = {
+    "correct": "correct = 1",
+    "wrong": "correct = 0",
+    "ungraded": "correct IS NULL",
+    "masked": "masked = 1",
+}
+_TOOLS = {"used": "calls > 0", "unused": "calls = 0", "failed": "failed > 0"}
+_WHOLE = ("step", "min_turns", "max_turns", "min_calls", "max_calls", "min_images")
+_NUMBERS = ("min_score", "max_score")
+
+
+@dataclass(frozen=True)
+class Query:
+    """None or empty: whatever it is.
+
+    `outcome` is `correct`, `wrong`, `ungraded` or `masked`; `tools` is `used`, `unused` or `failed`; `status` one that
+    a call of the trajectory came back with; `text` stands in question, answer or name of the record.
+    """
+
+    split: str = ""
+    step: int | None = None
+    kind: str = ""
+    outcome: str = ""
+    finish: str = ""
+    status: str = ""
+    tools: str = ""
+    min_turns: int | None = None
+    max_turns: int | None = None
+    min_calls: int | None = None
+    max_calls: int | None = None
+    min_images: int | None = None
+    min_score: float | None = None
+    max_score: float | None = None
+    batch: str = ""
+    record: str = ""
+    text: str = ""
+
+    @classmethod
+    def from_fields(cls, values: Mapping[str, str]) -> Query:
+        """Of the fields of a form; others are left alone.
+
+        Raises:
+            UserError: names the field, the value seen and what is allowed.
+        """
+        given: dict[str, Any] = {}
+        for field in fields(cls):
+            value = values.get(field.name, "").strip()[:300]
+            if value:
+                given[field.name] = _read(field.name, value)
+        return cls(**given)
+
+    def where(self) -> tuple[str, tuple[Any, ...]]:
+        """An SQL condition and its values."""
+        found: list[tuple[str, Any]] = []
+        found += [(f"{column} = ?", getattr(self, name)) for name, column in _EQUAL.items() if getattr(self, name)]
+        found += [
+            (f"{column} >= ?", value) for name, column in _LEAST.items() if (value := getattr(self, name)) is not None
+        ]
+        found += [
+            (f"{column} <= ?", value) for name, column in _MOST.items() if (value := getattr(self, name)) is not None
+        ]
+        if self.step is not None:
+            found.append(("step = ?", self.step))
+        if self.status:
+            found.append(("instr(statuses, ?) > 0", f",{self.status},"))
+        conditions, values = [condition for condition, _ in found], [value for _, value in found]
+        conditions += [table[chosen] for table, chosen in ((_OUTCOMES, self.outcome), (_TOOLS, self.tools)) if chosen]
+        if self.text:
+            conditions.append("(question LIKE ? ESCAPE '\\' OR answer LIKE ? ESCAPE '\\' OR record LIKE ? ESCAPE '\\')")
+            values += [_like(self.text)] * 3
+        return " AND ".join(conditions) or "1", tuple(values)
+
+    def link(self, **others: object) -> str:
+        """The query of a link that means this, and `others`; empty where there is nothing."""
+        own = {field.name: getattr(self, field.name) for field in fields(self)}
+        return urlencode({name: value for name, value in {**own, **others}.items() if value not in ("", None)})
+
+
+def _like(text: str) -> str:
+    for special in ("\\", "%", "_"):
+        text = text.replace(special, f"\\{special}")
+    return f"%{text}%"
+
+
+def _read(name: str, value: str) -> Any:
+    if name in _WHOLE:
+        if not value.lstrip("-").isascii() or not value.lstrip("-").isdigit() or len(value) > 15:
+            raise UserError(f"{name}={value}: must be a whole number")
+        return int(value)
+    if name in _NUMBERS:
+        try:
+            return float(value)
+        except ValueError:
+            raise UserError(f"{name}={value}: must be a number") from None
+    allowed = {"outcome": _OUTCOMES, "tools": _TOOLS, "split": ("train", "val")}.get(name)
+    if allowed is not None and value not in allowed:
+        raise UserError(f"{name}={value}: must be one of {', '.join(allowed)}")
+    return value.encode("utf-8", "replace").decode()

@@ -1,0 +1,1 @@
+"""`codedance view`: a web page over the trajectories of runs, and the same as one file."""

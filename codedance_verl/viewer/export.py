@@ -1,0 +1,83 @@
+"""Trajectories as one HTML file that needs nothing else: style and pictures are in it, and no script."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from pathlib import Path
+
+from codedance_verl.trajectories.index import Index, Row
+from codedance_verl.trajectories.query import Query
+from codedance_verl.viewer.pages import GROUP_COLUMNS, STATIC, Missing, Told, render
+from codedance_verl.viewer.story import Bounds, Picture, tell
+
+MOST = 200
+"""Trajectories in one file."""
+
+PICTURE_BYTES = 64 << 20
+"""Of pictures in one file, before they are encoded; further ones are left out."""
+
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+
+
+class Budget:
+    """The pictures of a file by their hash, each once in memory, within `PICTURE_BYTES`."""
+
+    def __init__(self) -> None:
+        self._left = PICTURE_BYTES
+
+    def address(self, folder: Path, sha256: str) -> str:
+        """A `data:` address; empty where the picture is gone, is none, or does not fit any more."""
+        try:
+            path = folder / "images" / f"{sha256}.png"
+            if path.stat().st_size > self._left:
+                return ""
+            content = path.read_bytes()
+        except OSError:
+            return ""
+        if not content.startswith(_PNG):
+            return ""
+        self._left -= len(content)
+        return f"data:image/png;base64,{base64.b64encode(content).decode()}"
+
+
+@dataclass(frozen=True)
+class Exported(Told):
+    """A trajectory in a file: pictures are in it, and whole texts are not to be had."""
+
+    folder: Path
+    budget: Budget
+
+    def image(self, picture: Picture) -> str:
+        return self.budget.address(self.folder, picture.sha256)
+
+    def raw(self, part: str) -> str | None:
+        return None
+
+
+def of_query(index: Index, run: int, query: Query, most: int = MOST) -> str:
+    """What a query finds, the first `most` of it."""
+    found = index.find(run, query, limit=most)
+    return _file(index, run, list(found.rows), found.total)
+
+
+def of_trajectory(index: Index, number: int, *, whole_group: bool) -> str:
+    """One trajectory, or its group."""
+    row = index.row(number)
+    if row is None:
+        raise Missing(f"there is no trajectory {number}")
+    rows = index.group(row, GROUP_COLUMNS) if whole_group else [row]
+    return _file(index, row.run, rows, len(rows))
+
+
+def _file(index: Index, run: int, rows: list[Row], total: int) -> str:
+    folder = index.run_folder(run)
+    if folder is None:
+        raise Missing(f"there is no run {run}")
+    name = dict(index.runs_named())[run]
+    budget = Budget()
+    told = [Exported(row, tell(record, Bounds()), folder, budget) for row in rows if (record := index.record(row.id))]
+    style = (STATIC / "view.css").read_text()
+    return render("export.html", name=name, told=told, total=total, style=style, policy=POLICY)

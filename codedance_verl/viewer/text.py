@@ -1,0 +1,54 @@
+"""Makes what a model or its code wrote fit for a page: bounded, and nothing in it unseen.
+
+Escaping is left to Jinja2, which does it everywhere; the only markup made here is that of Pygments.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from markupsafe import Markup
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import PythonLexer
+
+SHOWN_CHARS = 6_000
+"""Of one text on a page; the whole of it is behind a link, as plain text."""
+
+SHOWN_CODE_CHARS = 20_000
+
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
+_PYTHON = PythonLexer(stripnl=False)
+_PLAIN_CLASSES = HtmlFormatter(nowrap=True)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A text as it stands on a page: its head and its tail, and the number of characters that were left out."""
+
+    head: str
+    tail: str = ""
+    left_out: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.head)
+
+
+def shown(value: str, limit: int = SHOWN_CHARS) -> Shown:
+    """Head and tail of a text, so that both together have no more than `limit` characters."""
+    if len(value) <= limit:
+        return Shown(visible(value))
+    head = limit * 3 // 4
+    tail = limit - head
+    return Shown(visible(value[:head]), visible(value[-tail:]), len(value) - limit)
+
+
+def visible(value: str) -> str:
+    """Control, direction and zero-width characters as their code points, half surrogate pairs too."""
+    return _UNSEEN.sub(lambda found: f"⟨U+{ord(found.group()):04X}⟩", value.replace("\r\n", "\n"))
+
+
+def python(code: str, limit: int = SHOWN_CODE_CHARS) -> Markup:
+    """Code with its tokens in spans; of more than `limit` characters the rest is left out."""
+    return Markup(highlight(visible(code[:limit]), _PYTHON, _PLAIN_CLASSES))  # Pygments escapes what it wraps

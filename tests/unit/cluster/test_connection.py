@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from codedance_verl import hardware
+from codedance_verl.cluster.connection import PLUGIN, check_run_folder, joins, ray_arguments
+from codedance_verl.config import compose_config
+from codedance_verl.errors import UserError
+
+INIT = {"num_cpus": 16, "num_gpus": 2, "include_dashboard": False, "log_to_driver": True}
+RUNTIME = {"env_vars": {"VERL_PLATFORM": "cpu", "MINE": "1"}, "working_dir": None}
+
+
+@pytest.fixture(autouse=True)
+def _no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.delenv("RAY_JOB_CONFIG_JSON_ENV_VAR", raising=False)
+
+
+def _submit(monkeypatch: pytest.MonkeyPatch, **runtime_env: object) -> None:
+    """What Ray's job supervisor sets for an entry point."""
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps({"runtime_env": runtime_env, "metadata": {}}))
+
+
+def test_without_an_address_a_run_starts_a_cluster_of_its_own() -> None:
+    arguments = ray_arguments(INIT, RUNTIME)
+    assert arguments == {**INIT, "address": "local", "runtime_env": RUNTIME}
+
+
+LISTENERS = """
+import os, psutil
+from codedance_verl.cluster.connection import keep_to_loopback
+keep_to_loopback({})
+import ray
+ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+ours = {os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))}
+listening = [each.laddr.ip for each in psutil.net_connections("tcp") if each.status == "LISTEN" and each.pid in ours]
+print("LISTENERS", len(listening), *sorted(set(listening)))
+"""
+
+
+@pytest.mark.slow
+def test_a_cluster_of_its_own_listens_on_loopback_alone() -> None:
+    done = subprocess.run([sys.executable, "-c", LISTENERS], capture_output=True, text=True, timeout=120)
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("LISTENERS")] or [done.stderr[-2000:]]
+    count, addresses = int(line.split()[1]), set(line.split()[2:])
+    assert count > 1 and addresses <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}, line
+
+
+def test_it_joins_where_ray_address_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not joins()
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    assert joins() and not joins("local")
+    arguments = ray_arguments(INIT, RUNTIME)
+    assert arguments.pop("runtime_env")["env_vars"] == {**RUNTIME["env_vars"], "VERL_USE_EXTERNAL_MODULES": PLUGIN}
+    assert arguments == {"address": "auto", "log_to_driver": True}
+
+
+def test_an_address_of_the_configuration_is_kept() -> None:
+    arguments = ray_arguments({**INIT, "address": "10.0.0.2:6379"}, RUNTIME)
+    assert arguments["address"] == "10.0.0.2:6379" and "num_gpus" not in arguments
+
+
+def test_what_the_job_was_submitted_with_is_not_said_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    _submit(monkeypatch, working_dir="gcs://_ray_pkg_1.zip", env_vars={"MINE": "2"})
+    runtime_env = ray_arguments(INIT, RUNTIME)["runtime_env"]
+    assert "working_dir" not in runtime_env
+    assert set(runtime_env["env_vars"]) == {"VERL_PLATFORM", "VERL_USE_EXTERNAL_MODULES"}
+
+
+def test_the_configurations_own_runtime_env_has_the_last_word() -> None:
+    given = {"env_vars": {"MINE": "3"}, "pip": ["x"]}
+    runtime_env = ray_arguments({"runtime_env": given}, RUNTIME)["runtime_env"]
+    assert runtime_env == {"env_vars": {"VERL_PLATFORM": "cpu", "MINE": "3"}, "working_dir": None, "pip": ["x"]}
+
+
+def test_a_job_keeps_nothing_in_its_working_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_run_folder("outputs/run")
+    _submit(monkeypatch)
+    check_run_folder("/shared/run")
+    with pytest.raises(UserError, match="run_dir=outputs/run: relative"):
+        check_run_folder("outputs/run")
+
+
+def test_on_a_cluster_the_hardware_is_said_and_not_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    assert hardware.resolve(["hardware=8xgpu", "seed=1"]) == ["hardware=8xgpu", "seed=1"]
+    assert compose_config("train", ["hardware=8xgpu", "run_dir=/runs/a"]).trainer.n_gpus_per_node == 8
+    for overrides in (["run_dir=/runs/a"], ["run_dir=/runs/a", "hardware=auto"]):
+        with pytest.raises(UserError, match=r"^hardware=auto: on a cluster"):
+            compose_config("train", overrides)

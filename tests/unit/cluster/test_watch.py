@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from ray.exceptions import ActorDiedError
+
+from codedance_verl.cluster import watch
+from codedance_verl.cluster.watch import NodeWatch, explained, watched
+from codedance_verl.errors import UserError
+from codedance_verl.guards import guarded
+from codedance_verl.sandbox.placement import RayNode
+
+
+def _cluster(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
+    nodes = [RayNode(f"id-{address}", address, {}) for address in addresses]
+    monkeypatch.setattr(watch, "living_nodes", lambda: nodes)
+
+
+def test_a_lost_node_counts_when_the_run_needed_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "needed_actors", lambda node_id: ["Worker"] if node_id == "id-b" else [])
+    looker = NodeWatch()
+    _cluster(monkeypatch, "a", "b")
+    assert looker.look() is None
+    _cluster(monkeypatch, "a", "b", "c")  # joins later
+    assert looker.look() is None
+    _cluster(monkeypatch, "a", "b")  # had interpreters only
+    assert looker.look() is None
+    _cluster(monkeypatch, "a")
+    reason = looker.look()
+    assert reason is not None and "node b of the cluster was lost" in reason and "Worker" in reason
+    assert looker.look() == reason, "whoever looks next is told, too"
+
+
+def test_the_run_ends_with_the_reason(tmp_path: Path) -> None:
+    with (
+        pytest.raises(UserError, match="node b was lost"),
+        guarded(tmp_path, time_limit_s=30, check_seconds=0.05),
+        watched(tmp_path, lambda: "node b was lost", check_seconds=0.05),
+    ):
+        time.sleep(30)
+
+
+def test_an_actors_death_is_explained_by_the_loss_of_its_node() -> None:
+    looks = iter([None, "node b was lost"])  # Ray notices later that the node is gone
+    with pytest.raises(UserError, match="node b was lost"), explained(lambda: next(looks), notice_seconds=30):
+        raise ActorDiedError
+
+
+def test_other_errors_stay_what_they_are() -> None:
+    with pytest.raises(ActorDiedError), explained(lambda: None, notice_seconds=0):
+        raise ActorDiedError
+    with pytest.raises(ValueError, match="mine"), explained(lambda: pytest.fail("has nothing to do with nodes")):
+        raise ValueError("mine")

@@ -1,0 +1,181 @@
+"""Each mistake a user can make before a run starts ends with one line that names the cause and the cure."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from omegaconf import DictConfig
+
+from codedance_verl.config import compose_config
+from codedance_verl.errors import UserError
+from codedance_verl.preflight import check, check_output_folder
+from tests.unit.preflight.folders import make_model, row, write
+
+Usage = namedtuple("Usage", "total used free")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def configure(model: Path, tmp_path: Path) -> Callable[..., DictConfig]:
+    """Composes a run on the tiny model and this data file."""
+
+    def composed(train: Path, *overrides: str) -> DictConfig:
+        return compose_config(
+            "train",
+            [
+                "hardware=cpu",
+                "recipe=cpu_demo",
+                "sandbox.backend=process",
+                f"run_dir={tmp_path / 'run'}",
+                "data.train_batch_size=2",
+                "actor_rollout_ref.actor.ppo_mini_batch_size=2",
+                "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=2",
+                "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=2",
+                f"data.train_files={train}",
+                f"data.val_files={train}",
+                f"actor_rollout_ref.model.path={model}",
+                *overrides,
+            ],
+        )
+
+    return composed
+
+
+def test_good_records_pass(configure: Callable[..., DictConfig], tmp_path: Path) -> None:
+    check(configure(write(tmp_path / "train.parquet", [row(0), row(1)])))
+
+
+@pytest.mark.parametrize(
+    ("images", "cause"),
+    [
+        ([], "no image"),
+        ([{"bytes": b"\x89PNG\r\n\x1a\n broken", "path": None}], "image"),
+        ([{"bytes": None, "path": "gone.png"}], r"gone\.png"),
+    ],
+    ids=["no image", "broken PNG", "missing file"],
+)
+def test_a_bad_record_names_file_row_and_cure(
+    images: list[dict[str, Any]], cause: str, tmp_path: Path, configure: Callable[..., DictConfig]
+) -> None:
+    train = write(tmp_path / "train.parquet", [row(0), row(1, images)])
+    with pytest.raises(UserError, match=rf"train\.parquet row 1: .*{cause}.*skip_bad_records=true"):
+        check(configure(train))
+
+
+def test_bad_records_are_left_out_and_named_only_when_asked(
+    configure: Callable[..., DictConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = write(tmp_path / "train.parquet", [row(0), row(1, []), row(2)])
+    config = configure(train, "skip_bad_records=true")
+    check(config)
+    assert "skipped: train.parquet row 1" in capsys.readouterr().out
+    (used,) = config.data.train_files
+    assert [row["extra_info"]["index"] for row in pq.read_table(used).to_pylist()] == [0, 2]
+
+
+def test_a_missing_data_file_says_how_to_make_one(configure: Callable[..., DictConfig], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no data file at .*codedance data make"):
+        check(configure(tmp_path / "train.parquet"))
+
+
+def test_a_model_folder_without_a_model_is_named(configure: Callable[..., DictConfig], tmp_path: Path) -> None:
+    train = write(tmp_path / "train.parquet", [row(0)])
+    with pytest.raises(UserError, match=r"actor_rollout_ref\.model\.path=.*no config\.json there"):
+        check(configure(train, f"actor_rollout_ref.model.path={tmp_path}/nothing"))
+
+
+def test_a_batch_that_mini_batches_do_not_divide_is_named(configure: Callable[..., DictConfig], tmp_path: Path) -> None:
+    train = write(tmp_path / "train.parquet", [row(0)])
+    with pytest.raises(UserError, match=r"data\.train_batch_size=33: must be a multiple of .*ppo_mini_batch_size=2"):
+        check(configure(train, "data.train_batch_size=33"))
+
+
+def test_no_engine_where_docker_was_asked_for_names_the_cure(
+    configure: Callable[..., DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no.sock")
+    train = write(tmp_path / "train.parquet", [row(0)])
+    with pytest.raises(UserError, match=r"no Docker engine answers at DOCKER_HOST=.*start it or unset it"):
+        check(configure(train, "sandbox.backend=docker"))
+
+
+def test_a_full_disk_is_named_with_what_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("codedance_verl.preflight.files.shutil.disk_usage", lambda _: Usage(100, 97, 3 << 20))
+    with pytest.raises(UserError, match=r"3 MiB free, at least 1024 MiB are needed .*free some space"):
+        check_output_folder(tmp_path)
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"file/run: cannot be written \(Not a directory\)"):
+        check_output_folder(tmp_path / "file" / "run")
+
+
+def _openrow(style: str) -> dict[str, Any]:
+    return {**row(0), "reward_model": {"style": style, "ground_truth": "riding a bicycle"}}
+
+
+def test_a_record_that_needs_a_judge_where_there_is_none_is_named(
+    configure: Callable[..., DictConfig], tmp_path: Path
+) -> None:
+    train = write(tmp_path / "train.parquet", [row(0), _openrow("model")])
+    with pytest.raises(UserError, match=r"train\.parquet row 1: its answer needs a judge .*grading\.open_answers=text"):
+        check(configure(train))
+    check(configure(train, "grading.open_answers=text"))
+
+
+def test_a_judge_that_does_not_answer_is_named(configure: Callable[..., DictConfig], tmp_path: Path) -> None:
+    train = write(tmp_path / "train.parquet", [_openrow("model")])
+    judge = ("grading.judge.endpoints=[http://127.0.0.1:9/v1]", "grading.judge.model=judge")
+    with pytest.raises(UserError, match=r"grading\.judge\.endpoints: none answers; http://127\.0\.0\.1:9/v1: does not"):
+        check(configure(train, *judge))
+
+
+def test_a_style_of_grading_that_is_not_known_is_named(configure: Callable[..., DictConfig], tmp_path: Path) -> None:
+    train = write(tmp_path / "train.parquet", [_openrow("magic")])
+    with pytest.raises(UserError, match=r"row 0: reward_model\.style is 'magic'; known are rule, model, judge"):
+        check(configure(train))
+
+
+@pytest.mark.parametrize("seed", ["-1", "x", "2147483648"])
+def test_an_impossible_seed_is_named_with_its_range(
+    seed: str, tmp_path: Path, configure: Callable[..., DictConfig]
+) -> None:
+    train = write(tmp_path / "train.parquet", [row(0)])
+    with pytest.raises(UserError, match=rf"seed='?{seed}'?: must be a whole number from 0 to"):
+        check(configure(train, f"seed={seed}"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["monitors.window=1"], r"monitors\.window=1: must be"),
+        (["sampling.oversample=2"], r"sampling\.oversample=2: needs sampling\.keep=on_correct"),
+        (
+            ["algorithm.filter_groups.enable=true", "algorithm.filter_groups.metric=accuracy"],
+            r"algorithm\.filter_groups\.metric=accuracy: must be one of outcome, reward",
+        ),
+        (["stop_grace_s=0"], r"stop_grace_s=0: must be .*1 to 86400"),
+        (["stop_grace_s=null"], r"stop_grace_s=None: must be"),
+        (["step_limit_s=0.5"], r"step_limit_s=0\.5: must be .*1 to 604800"),
+        (["deterministic=maybe"], r"deterministic=maybe: must be true or false"),
+        (["deterministic=true", "trainer=colocate_async"], r"deterministic=true: needs trainer\.v1\.trainer_mode=sync"),
+        (["algorithm=ppo", "reward_preset=gtpo"], r"adv_estimator=gae: .*needs codedance_grpo"),
+        (["algorithm.adv_estimator=gae", "reward_preset=gtpo"], r"adv_estimator=gae: .*needs codedance_grpo"),
+    ],
+)
+def test_settings_that_would_end_a_run_later_are_named_now(
+    overrides: list[str], told: str, tmp_path: Path, configure: Callable[..., DictConfig]
+) -> None:
+    train = write(tmp_path / "train.parquet", [row(0)])
+    with pytest.raises(UserError, match=told):
+        check(configure(train, *overrides))

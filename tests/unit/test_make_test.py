@@ -1,0 +1,57 @@
+"""`scripts/test.sh`, which `make test` calls, with a stand-in for Python: what it says, how it ends, what it leaves."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "test.sh"
+HANGS = "trap 'echo interrupted; exit 2' INT; touch began$$; while true; do sleep 0.1; done"
+
+
+def _stand_in(folder: Path, slow: str, fast: str) -> Path:
+    """A program that does one thing for the slow tests and another one for the fast ones."""
+    path = folder / "python"
+    path.write_text(f'#!/usr/bin/env bash\ncd {folder}\nif [[ "${{*: -1}}" = "not "* ]]; then {fast}; fi\n{slow}\n')
+    path.chmod(0o755)
+    return path
+
+
+def _start(folder: Path, program: Path, seconds: str) -> subprocess.Popen[str]:
+    (folder / "tmp").mkdir()
+    environment = {**os.environ, "TMPDIR": str(folder / "tmp")}
+    return subprocess.Popen([SCRIPT, program, seconds], stdout=subprocess.PIPE, text=True, env=environment)
+
+
+@pytest.mark.parametrize(
+    ("slow", "fast", "code"), [("exit 0", "exit 0", 0), ("exit 1", "exit 0", 1), ("exit 0", "exit 1", 1)]
+)
+def test_it_passes_when_both_do(slow: str, fast: str, code: int, tmp_path: Path) -> None:
+    program = _stand_in(tmp_path, f"echo these; {slow}", f"echo those; {fast}")
+    run = _start(tmp_path, program, "30")
+    said, _ = run.communicate(timeout=30)
+    assert run.returncode == code
+    assert said.index("these\n") < said.index("those\n"), "the second one speaks at the end"
+    assert not list((tmp_path / "tmp").iterdir())
+
+
+def test_both_are_ended_when_the_time_is_over(tmp_path: Path) -> None:
+    run = _start(tmp_path, _stand_in(tmp_path, HANGS, HANGS), "2")
+    said, _ = run.communicate(timeout=30)
+    assert run.returncode != 0 and said.count("interrupted") == 2
+
+
+def test_both_are_ended_by_a_signal(tmp_path: Path) -> None:
+    run = _start(tmp_path, _stand_in(tmp_path, HANGS, HANGS), "60")
+    deadline = time.monotonic() + 20
+    while len(list(tmp_path.glob("began*"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    run.send_signal(signal.SIGTERM)
+    said, _ = run.communicate(timeout=30)
+    assert run.returncode != 0 and said.count("interrupted") == 2
+    assert not list((tmp_path / "tmp").iterdir())

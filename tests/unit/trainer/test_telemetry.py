@@ -1,0 +1,64 @@
+"""What the trainer tells of a step, from metrics as verl gives them."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from codedance_verl.metrics import catalogue, emit
+from codedance_verl.metrics.emit import Recorder, for_trackers
+from codedance_verl.trainer.telemetry import StepTelemetry
+
+
+@pytest.fixture(autouse=True)
+def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    found = Recorder(lambda: True)
+    for name in ("add", "put", "observe", "take"):
+        monkeypatch.setattr(emit, name, getattr(found, name))
+    return found
+
+
+def test_verls_metrics_are_told_under_our_names(recorder: Recorder) -> None:
+    values = {
+        "timing_s/step": 40.0,
+        "timing_s/gen": 25.0,
+        "timing_s/update_weights": 0.5,
+        "timing_s/testing": 10.0,
+        "perf/throughput": np.float64(650.0),
+        "critic/score/mean": np.float32(0.5),
+        "training/off_policy/trajectory_staleness/max": 3,
+        "something else": [1, 2],
+    }
+    StepTelemetry().end(4, 10, values, trajectories=80)
+    assert for_trackers([recorder.take()]) == {
+        "codedance/training/step": 4,
+        "codedance/training/steps_planned": 10,
+        "codedance/training/step_seconds": 40.0,
+        "codedance/training/phase_seconds/rollout": 25.0,
+        "codedance/training/phase_seconds/weight_sync": 0.5,
+        "codedance/training/phase_seconds/validation": 10.0,
+        "codedance/training/tokens_per_second": 650.0,
+        "codedance/training/score": 0.5,
+        "codedance/training/staleness_steps/max": 3,
+        "codedance/training/trajectories_per_second": 2.0,
+        "codedance/training/remaining_seconds": 300.0,
+    }
+
+
+def test_what_is_left_follows_the_last_steps(recorder: Recorder) -> None:
+    telemetry = StepTelemetry()
+    for step, seconds in enumerate((1000.0, 10.0, 10.0, 10.0, 10.0, 10.0), start=1):
+        telemetry.end(step, 10, {"timing_s/step": seconds}, 1)
+        left = for_trackers([recorder.take()])[catalogue.TRAINING_REMAINING.tracker]
+    assert left == 40.0
+
+
+def test_between_runs_nothing_is_under_way(recorder: Recorder) -> None:
+    telemetry = StepTelemetry()
+    telemetry.begin()
+    started = for_trackers([recorder.take()])[catalogue.TRAINING_STARTED.tracker]
+    assert abs(started - time.time()) < 60
+    telemetry.rest()
+    assert np.isnan(for_trackers([recorder.take()])[catalogue.TRAINING_STARTED.tracker])

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.sample_run import write_group, write_run
+from codedance_verl.errors import UserError
+from codedance_verl.rollout.trajectory_log import TrajectoryLog
+from codedance_verl.trajectories.index import Index
+from codedance_verl.trajectories.query import Query
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Index:
+    write_run(tmp_path / "runs" / "one", steps=3, groups=3)
+    write_run(tmp_path / "runs" / "two", steps=2, groups=2)
+    made = Index(tmp_path / "runs", tmp_path / "cache")
+    made.update_fully()
+    return made
+
+
+def run_of(index: Index, name: str) -> int:
+    return {known: number for number, known in index.runs_named()}[name]
+
+
+def test_runs_and_steps(index: Index) -> None:
+    one, two = index.runs()
+    assert (one.name, one.count, one.last_step) == ("one", 3 * 3 * 4 + 1, 3)
+    assert (two.name, two.count, two.last_step) == ("two", 2 * 2 * 4, 2)
+    steps = index.steps(one.id)
+    assert [(step.step, step.split, step.count) for step in steps] == [
+        (1, "train", 12),
+        (2, "train", 12),
+        (3, "train", 12),
+        (3, "val", 1),
+    ]
+
+
+def test_every_filter_finds_what_the_lines_say(index: Index) -> None:
+    run = run_of(index, "one")
+    rows = index.find(run, Query(), limit=1000).rows
+    records = {row.id: index.record(row.id) or {} for row in rows}
+
+    def ids(**given: object) -> set[int]:
+        query = Query.from_fields({name: str(value) for name, value in given.items()})
+        return {row.id for row in index.find(run, query, limit=1000).rows}
+
+    def expected(test: object) -> set[int]:
+        assert callable(test)
+        return {number for number, record in records.items() if test(record)}
+
+    def calls(record: dict[str, object]) -> list[dict[str, str]]:
+        return [turn["execution"] for turn in record["turns"] if turn["execution"]]  # type: ignore[attr-defined]
+
+    assert ids(outcome="wrong") == expected(lambda record: record["grade"]["verdict"] == "wrong") != set()
+    assert ids(step=2, split="train") == expected(lambda record: record["step"] == 2 and record["split"] == "train")
+    assert ids(tools="used") == expected(lambda record: len(calls(record)) > 0)
+    assert ids(tools="unused") == expected(lambda record: not calls(record))
+    assert ids(status="error") == expected(lambda record: any(call["status"] == "error" for call in calls(record)))
+    assert ids(min_turns=3) == expected(lambda record: len(record["turns"]) >= 3) != set()
+    assert ids(max_score=0.2) == expected(lambda record: record["reward"]["score"] <= 0.2)
+    assert ids(min_images=2) == expected(lambda record: sum(len(call["images"]) for call in calls(record)) >= 2)
+    assert ids(text="DISCS") == set(records)
+    assert ids(text="100%_") == set()
+
+
+def test_pages_cover_the_list_once_in_the_order_of_neighbours(index: Index) -> None:
+    run, query = run_of(index, "one"), Query(split="train")
+    pages = [index.find(run, query, limit=10, offset=start).rows for start in range(0, 40, 10)]
+    order = [row.id for page in pages for row in page]
+    assert len(order) == len(set(order)) == 36
+    row = pages[0][1]
+    assert index.neighbours(row, query) == (order[0], order[2])
+    assert index.neighbours(pages[0][0], query)[0] is None
+
+
+def test_a_group_and_the_same_prompt_elsewhere(index: Index) -> None:
+    run = run_of(index, "one")
+    row = index.find(run, Query(step=2, split="train"), limit=1).rows[0]
+    group = index.group(row, 50)
+    assert [member.summary.sample for member in group] == [0, 1, 2, 3]
+    others = index.same_prompt(row, 50)
+    assert {other.summary.record for other in others} == {row.summary.record}
+    assert (run, 2) not in {(other.run, other.summary.step) for other in others}
+    assert {other.run for other in others} == {run_of(index, "one"), run_of(index, "two")}
+
+
+def test_what_is_added_later_is_found_and_half_a_line_waits(index: Index, tmp_path: Path) -> None:
+    assert index.update_fully() == 0
+    newest = index.newest_id()
+    log = TrajectoryLog(tmp_path / "runs" / "one" / "trajectories", "late")
+    write_group(log, 1, step=4, split="train", size=2, skill=1.0)
+    (path,) = (tmp_path / "runs" / "one" / "trajectories" / "train").glob("step_000004*")
+    with path.open("ab") as file:
+        file.write(b'{"turns": [], "step": 4')
+    assert index.update_fully() == 2
+    assert len(index.newer(run_of(index, "one"), Query(), newest, 10)) == 2
+    with path.open("ab") as file:
+        file.write(b"}\nnot json\n")
+    assert index.update_fully() == 1
+    assert index.runs()[0].broken == 1
+
+
+def test_a_file_that_is_deleted_or_written_anew(index: Index, tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "one" / "trajectories" / "train"
+    first, second, _ = sorted(folder.glob("*.jsonl"))
+    first.unlink()
+    partial = second.with_suffix(".partial")
+    partial.write_text(json.dumps({"turns": [], "step": 2, "record_id": "anew"}) + "\n")
+    partial.replace(second)
+    index.update_fully()
+    counts = {(step.step, step.split): step.count for step in index.steps(run_of(index, "one"))}
+    assert counts == {(2, "train"): 1, (3, "train"): 12, (3, "val"): 1}
+
+
+def test_a_run_that_is_gone_is_forgotten(index: Index, tmp_path: Path) -> None:
+    (tmp_path / "runs" / "two").rename(tmp_path / "elsewhere")
+    index.update_fully()
+    assert [run.name for run in index.runs()] == ["one"]
+
+
+def test_an_index_that_is_broken_or_of_another_version_is_made_anew(index: Index, tmp_path: Path) -> None:
+    index.close()
+    (path,) = (tmp_path / "cache").glob("*.sqlite")
+    for suffix in ("-wal", "-shm"):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+    path.write_bytes(b"no database at all " * 100)
+    anew = Index(tmp_path / "runs", tmp_path / "cache")
+    assert anew.update_fully() == 37 + 16
+
+
+def test_lines_without_the_newer_fields(tmp_path: Path) -> None:
+    folder = tmp_path / "trajectories" / "val"
+    folder.mkdir(parents=True)
+    old = {"step": 7, "split": "val", "record_id": "r", "question": "q", "turns": [{"text": "t"}], "finish": "answer"}
+    (folder / "step_000007.w.jsonl").write_text(json.dumps(old) + "\n")
+    index = Index(tmp_path, tmp_path / "cache")
+    assert index.update_fully() == 1
+    (row,) = index.find(1, Query(), limit=5).rows
+    assert (row.summary.step, row.summary.correct, row.summary.score) == (7, None, None)
+
+
+def test_a_folder_of_verl(tmp_path: Path) -> None:
+    line = {"input": "q", "output": "a", "gts": "1", "score": 1.0, "step": 3, "uid": "u_0_0"}
+    (tmp_path / "3.jsonl").write_text(json.dumps(line) + "\n" + json.dumps({**line, "uid": "u_1_0"}) + "\n")
+    index = Index(tmp_path, tmp_path / "cache")
+    assert index.update_fully() == 2
+    row = index.find(1, Query(min_score=0.5), limit=5).rows[0]
+    assert len(index.group(row, 5)) == 2
+
+
+@pytest.mark.parametrize("fields", [{"step": "x"}, {"min_score": "much"}, {"outcome": "maybe"}, {"tools": "1"}])
+def test_a_filter_that_cannot_be_read_is_named(fields: dict[str, str]) -> None:
+    with pytest.raises(UserError, match=next(iter(fields))):
+        Query.from_fields(fields)
+
+
+def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", steps=1, groups=1)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="--cache"):
+        Index(tmp_path / "run", tmp_path / "file")

@@ -1,0 +1,263 @@
+"""The pages as a browser gets them."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import tracemalloc
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from benchmarks.sample_run import write_group, write_run
+from codedance_verl.rollout.trajectory_log import TrajectoryLog
+from codedance_verl.trajectories.index import Index
+from codedance_verl.trajectories.query import Query
+from codedance_verl.viewer.pages import STATIC
+from codedance_verl.viewer.server import listening
+from tests.unit.viewer.hostile import MARKUP, write_hostile_run
+
+Get = Callable[..., Awaitable[tuple[int, str, Any]]]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    write_run(folder / "sample", steps=3, groups=3)
+    write_hostile_run(folder / "hostile")
+    return folder
+
+
+def visiting(
+    root: Path, cache: Path, test: Callable[[Get, Index, str], Awaitable[None]], token: str | None = None
+) -> None:
+    """Run a test against a server over an index that is up to date."""
+
+    async def run() -> None:
+        index = Index(root, cache)
+        await asyncio.to_thread(index.update_fully)
+        jar = aiohttp.CookieJar(unsafe=True)
+        async with listening(index, token, "127.0.0.1", 0) as address, aiohttp.ClientSession(cookie_jar=jar) as client:
+            base = address.split("?")[0].rstrip("/")
+
+            async def get(path: str, **options: Any) -> tuple[int, str, Any]:
+                async with client.get(base + path, **options) as answer:
+                    return answer.status, (await answer.read()).decode(), answer.headers
+
+            async with asyncio.timeout(60):
+                await test(get, index, base)
+
+    asyncio.run(run())
+
+
+def run_of(index: Index, name: str) -> int:
+    return {known: number for number, known in index.runs_named()}[name]
+
+
+def first(index: Index, run: str, **given: Any) -> int:
+    return index.find(run_of(index, run), Query(**given), limit=1).rows[0].id
+
+
+def test_every_page_answers_and_forbids_what_it_does_not_need(root: Path, tmp_path: Path) -> None:
+    async def test(get: Get, index: Index, _: str) -> None:
+        run, one = run_of(index, "sample"), first(index, "sample", tools="used")
+        paths = ["/", f"/runs/{run}", f"/runs/{run}/list", f"/t/{one}", f"/t/{one}/group", f"/t/{one}/against/{one}"]
+        for path in paths:
+            status, html, headers = await get(path)
+            assert status == 200 and "</html>" in html, path
+            policy = headers["Content-Security-Policy"]
+            assert "default-src 'none'" in policy and "unsafe" not in policy
+            assert headers["X-Content-Type-Options"] == "nosniff" and headers["X-Frame-Options"] == "DENY"
+            assert not re.search(r"<script(?! type=\"module\" src=\"/static/app.js\")|<style| style=| on\w+=", html), (
+                path
+            )
+
+    visiting(root, tmp_path, test)
+
+
+def test_a_trajectory_shows_its_turns_terms_and_advantages(root: Path, tmp_path: Path) -> None:
+    async def test(get: Get, index: Index, _: str) -> None:
+        one = first(index, "sample", tools="used", min_images=2)
+        record = index.record(one) or {}
+        _, html, _ = await get(f"/t/{one}")
+        for turn, value in enumerate(record["advantage"]["turns"], start=1):
+            assert f'id="turn-{turn}"' in html
+            assert f"{abs(value):.3f}" in html
+        assert f"{record['reward']['score']:.3f}" in html
+        image = record["turns"][0]["execution"] and record["turns"][0]["execution"]["images"]
+        image = image or record["turns"][1]["execution"]["images"]
+        status, _, _headers = await get(f"/runs/{index.row(one).run}/images/{'0' * 64}.png")  # type: ignore[union-attr]
+        assert status == 404
+        address = f"/runs/{index.row(one).run}/images/{image[0]['sha256']}.png"  # type: ignore[union-attr]
+        assert address in html and '<span class="k">' in html
+
+    visiting(root, tmp_path, test)
+
+
+def test_a_picture_is_a_png(root: Path, tmp_path: Path) -> None:
+    async def test(_: Get, index: Index, base: str) -> None:
+        (name, *_rest) = sorted((root / "sample" / "trajectories" / "images").iterdir())
+        async with (
+            aiohttp.ClientSession() as client,
+            client.get(f"{base}/runs/{run_of(index, 'sample')}/images/{name.name}") as answer,
+        ):
+            assert (answer.status, answer.content_type) == (200, "image/png")
+            assert await answer.read() == name.read_bytes()
+
+    visiting(root, tmp_path, test)
+
+
+def test_hostile_lines_are_inert_and_bounded(root: Path, tmp_path: Path) -> None:
+    async def test(get: Get, index: Index, _: str) -> None:
+        run = run_of(index, "hostile")
+        rows = index.find(run, Query(), limit=50).rows
+        assert len(rows) == 8 and {known.id: known.broken for known in index.runs()}[run] == 1
+        for path in [
+            f"/runs/{run}/list",
+            *(f"/t/{row.id}{part}" for row in rows for part in ("", "/group", "/export")),
+        ]:
+            status, html, _ = await get(path)
+            assert status == 200, path
+            assert len(html) < 400_000, path
+            assert "<script>" not in html and "<img src=x" not in html and "<svg onload" not in html, path
+            assert "1337" not in html, path  # what a template would make of {{7*191}}
+        named = {row.summary.record: row.id for row in rows}
+        _, html, _ = await get(f"/t/{named['output']}")
+        assert "characters left out" in html and "\u202e" not in html and "⟨U+202E⟩" in html
+        _, whole, headers = await get(f"/t/{named['output']}/raw/1.stdout")
+        assert len(whole) > 10 << 20 and headers["Content-Type"] == "text/plain; charset=utf-8"
+        _, html, _ = await get(f"/t/{named['pictures']}")
+        assert html.count("<img ") == 13 and "188 more pictures" in html  # that of the zoom dialog is one
+        _, html, _ = await get(f"/t/{named['pictures']}?images=all")
+        assert html.count("<img ") == 201
+        _, html, _ = await get(f"/t/{named['turns']}")
+        assert html.count('class="turn"') == 50 and "450 more turns" in html
+        _, html, _ = await get(f"/t/{named['paths']}")
+        assert "passwd" not in html
+        _, html, _ = await get(f"/t/{named['bytes']}")
+        assert "\ufffd" in html
+
+    visiting(root, tmp_path, test)
+
+
+def test_markup_is_shown_as_what_it_is(root: Path, tmp_path: Path) -> None:
+    async def test(get: Get, index: Index, _: str) -> None:
+        run = run_of(index, "hostile")
+        (one,) = (row.id for row in index.find(run, Query(outcome="wrong"), limit=5).rows)
+        _, html, _ = await get(f"/t/{one}")
+        assert html.count("&lt;script&gt;window.owned = 1&lt;/script&gt;") >= 8
+        _, plain, headers = await get(f"/t/{one}/raw/1.text")
+        assert plain == MARKUP and headers.get("Content-Type", "").startswith("text/plain")
+
+    visiting(root, tmp_path, test)
+
+
+def test_ten_megabytes_of_output_cost_bounded_memory(root: Path, tmp_path: Path) -> None:
+    async def test(get: Get, index: Index, _: str) -> None:
+        one = first(index, "hostile", record="output")
+        tracemalloc.start()
+        await get(f"/t/{one}")
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 120 << 20  # the line, its text, and a few copies of it on the way
+
+    visiting(root, tmp_path, test)
+
+
+@pytest.mark.parametrize(
+    "path", ["/nothing", "/t/999999", "/runs/99", "/runs/99/list", "/t/1/raw/9.text", "/static/../cli.py", "/t/1/raw/x"]
+)
+def test_what_is_not_there(root: Path, tmp_path: Path, path: str) -> None:
+    async def test(get: Get, _: Index, __: str) -> None:
+        status, html, _headers = await get(path)
+        assert status == 404 and "Traceback" not in html
+
+    visiting(root, tmp_path, test)
+
+
+def test_a_filter_that_cannot_be_read_is_told(root: Path, tmp_path: Path) -> None:
+    async def test(get: Get, index: Index, _: str) -> None:
+        status, html, _ = await get(f"/runs/{run_of(index, 'sample')}/list?step=<b>")
+        assert status == 400 and "step=&lt;b&gt;: must be a whole number" in html
+
+    visiting(root, tmp_path, test)
+
+
+def test_without_a_token_other_hosts_names_are_refused(root: Path, tmp_path: Path) -> None:
+    async def test(get: Get, _: Index, __: str) -> None:
+        assert (await get("/", headers={"Host": "evil.example"}))[0] == 403
+        assert (await get("/", headers={"Host": "localhost:1"}))[0] == 200
+
+    visiting(root, tmp_path, test)
+
+
+def test_a_token_opens_once_and_stays_as_a_cookie(root: Path, tmp_path: Path) -> None:
+    async def test(get: Get, _: Index, base: str) -> None:
+        assert (await get("/"))[0] == 401
+        assert (await get("/?token=wrong"))[0] == 401
+        assert (await get("/static/app.js"))[0] == 401
+        assert (await get("/", headers={"Authorization": "Bearer a secret"}))[0] == 200
+        status, _, headers = await get("/?token=a+secret", allow_redirects=False)
+        assert (status, headers["Location"]) == (303, "/")
+        assert "HttpOnly" in headers["Set-Cookie"] and "SameSite=Strict" in headers["Set-Cookie"]
+        assert (await get("/"))[0] == 200
+        async with aiohttp.ClientSession() as stranger, stranger.get(base) as answer:
+            assert answer.status == 401
+
+    visiting(root, tmp_path, test, token="a secret")
+
+
+def test_a_page_is_told_of_new_lines_and_fetches_them(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", steps=1, groups=1)
+
+    async def test(get: Get, index: Index, base: str) -> None:
+        newest = index.newest_id()
+        timeout = aiohttp.ClientTimeout(total=30)
+        async with aiohttp.ClientSession() as client, client.get(f"{base}/events", timeout=timeout) as events:
+            assert await events.content.readline() == f'data: {{"newest": {newest}}}\n'.encode()
+            log = TrajectoryLog(tmp_path / "run" / "trajectories", "late")
+            write_group(log, 5, step=2, split="train", size=3, skill=1.0)
+            while b"data" not in (line := await events.content.readline()):
+                assert line
+        _, found, _ = await get(f"/runs/1/rows?after={newest}")
+        assert '"count": 3' in found and '"total": 7' in found and found.count("<tr class") == 3
+
+    visiting(tmp_path / "run", tmp_path / "cache", test)
+
+
+def test_an_export_needs_nothing_else(root: Path, tmp_path: Path) -> None:
+    async def test(get: Get, index: Index, _: str) -> None:
+        one = first(index, "sample", tools="used", min_images=2)
+        _, html, headers = await get(f"/t/{one}/export?group=1")
+        assert headers["Content-Disposition"].startswith("attachment")
+        assert html.count('class="exported"') == 4 and "data:image/png;base64," in html
+        assert not re.search(r'(?:src|href)="(?!data:|#)', html) and "<script" not in html and "@import" not in html
+
+    visiting(root, tmp_path, test)
+
+
+def test_colours_have_the_contrast_of_wcag_aa() -> None:
+    """Every ink on every ground that it stands on, light and dark."""
+    style = (STATIC / "view.css").read_text()
+    light, dark = (
+        dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", block)) for block in re.findall(r":root \{(.*?)\}", style, re.S)
+    )
+    for colours in (light, dark):
+        for ink in ("ink", "quiet", "accent", "good", "bad", "warn", "k", "s", "c", "d", "n"):
+            for ground in ("paper", "raised", "soft"):
+                assert contrast(colours[ink], colours[ground]) >= 4.5, (ink, ground)
+        for name in ("good", "bad", "warn"):
+            assert contrast(colours[name], colours[f"{name}-bg"]) >= 4.5, name
+
+
+def contrast(one: str, other: str) -> float:
+    def luminance(colour: str) -> float:
+        parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+        red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
