@@ -36,8 +36,15 @@ def test_it_passes_when_both_do(slow: str, fast: str, code: int, tmp_path: Path)
     run = _start(tmp_path, program, "30")
     said, _ = run.communicate(timeout=30)
     assert run.returncode == code
-    assert said.index("these\n") < said.index("those\n"), "the second one speaks at the end"
+    assert said.index("these\n") < said.index("those\n"), "the second one speaks after the first one"
     assert not list((tmp_path / "tmp").iterdir())
+
+
+def test_what_failed_is_said_last(tmp_path: Path) -> None:
+    slow = "echo 'FAILED tests/a.py::test_b - no'; echo '== 1 failed in 2.00s =='; exit 1"
+    run = _start(tmp_path, _stand_in(tmp_path, slow, "echo many lines; exit 0"), "30")
+    said, _ = run.communicate(timeout=30)
+    assert said.endswith("in short:\nFAILED tests/a.py::test_b - no\n== 1 failed in 2.00s ==\n")
 
 
 def test_both_are_ended_when_the_time_is_over(tmp_path: Path) -> None:
