@@ -1,5 +1,5 @@
 """Trains and evaluates every variant with every seed, then writes the table and the plot:
-`python -m recipes.ablation.run`. Run again, it goes on where it was.
+`python -m recipes.ablation.run`. Run again, it goes on where it was; a run whose result is there is not repeated.
 
 Data, tiny model and SFT are those of the CPU demo, made once (`--demo` takes those of a finished demo). Exit codes are
 those of `recipes.cpu_demo.run`.
@@ -9,19 +9,51 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from codedance_verl.errors import UserError
+from recipes.ablation.results import result_file
 from recipes.ablation.variants import VARIANTS, Variant, chosen, names_of, run_name
 from recipes.cpu_demo.console import Console
 from recipes.cpu_demo.environment import BACKENDS, choose_backend, remove_orphan_containers
 from recipes.cpu_demo.run import alone, guarded, make_folder, prepare
 from recipes.cpu_demo.runner import MIN_FREE_BYTES, Runner, check_free_space, explained_disk_errors
-from recipes.cpu_demo.stages import REPOSITORY, Layout, Stage, parse_seeds, plan, rl_stage
+from recipes.cpu_demo.stages import REPOSITORY, Layout, Stage, parse_seeds, rl_stage, rl_steps
+from recipes.cpu_demo.stages import plan as demo_plan
 
 DEFAULT_OUT = REPOSITORY / "outputs" / "ablation"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is compared and where it goes.
+
+    Attributes:
+        out: folder of the runs, the table and the plot.
+        results: folder of what each run has measured; a run that has its file there is not repeated.
+        demo: folder of a demo whose data and SFT model are taken; None to make them in `out`.
+        steps: RL steps of each run.
+        backend: where model code runs, "docker" or "process".
+    """
+
+    out: Path
+    results: Path
+    demo: Path | None
+    variants: tuple[Variant, ...]
+    seeds: tuple[int, ...]
+    steps: int
+    backend: str
+
+    @property
+    def layout(self) -> Layout:
+        """Where data and SFT model are."""
+        return Layout(self.demo or self.out)
+
+    @property
+    def test(self) -> Path:
+        """The questions of every evaluation."""
+        return self.out / "test.parquet"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,28 +62,46 @@ def main(arguments: list[str] | None = None) -> int:
     return guarded(lambda: _ablation(options, console), console)
 
 
-def stages(
-    out: Path, demo: Path | None, variants: Sequence[Variant], seeds: Sequence[int], backend: str
-) -> list[Stage]:
-    """The stages in order: what all share, a run for each variant and seed, the table."""
-    shared = [] if demo else plan(out, (), backend)[:-1]  # all but the demo's report
-    layout, test = Layout(demo or out), out / "test.parquet"
-    runs = [
-        replace(
-            rl_stage(layout, out / run_name(variant.name, seed), seed, backend, variant.overrides, test),
-            title=f"{variant.name}, seed {seed}",
-            expected_s=600,
-        )
-        for seed in seeds
-        for variant in variants
+def stages(plan: Plan) -> list[Stage]:
+    """The stages in order: what all share, for each variant and seed without a result a run, the table."""
+    shared = [] if plan.demo else demo_plan(plan.out, (), plan.backend)[:-1]  # all but the demo's report
+    missing = [
+        (variant, seed)
+        for seed in plan.seeds
+        for variant in plan.variants
+        if not result_file(plan.results, variant.name, seed).exists()
     ]
-    return [*shared, _questions(layout, test), *runs, _table(out, test, variants, seeds)]
+    runs = [stage for variant, seed in missing for stage in _run(plan, variant, seed)]
+    return [*([*shared, _questions(plan)] if runs else []), *runs, _table(plan)]
+
+
+def _run(plan: Plan, variant: Variant, seed: int) -> tuple[Stage, Stage]:
+    """Training with its evaluation, and what is kept of it."""
+    name, title = run_name(variant.name, seed), f"{variant.name}, seed {seed}"
+    folder, result = plan.out / name, result_file(plan.results, variant.name, seed)
+    run = rl_stage(plan.layout, folder, seed, plan.backend, variant.overrides, plan.test, plan.steps)
+    kept = Stage(
+        name=f"{name}_result",
+        title=f"result of {title}",
+        command=(
+            *(sys.executable, "-m", "recipes.ablation.results", "--run", str(folder), "--test", str(plan.test)),
+            *("--model", str(plan.layout.sft_model), "--steps", str(plan.steps), "--out", str(result)),
+        ),
+        outputs=(result,),
+        timeout_s=300,
+        expected_s=5,
+        always=True,
+    )
+    return replace(run, title=title, expected_s=600), kept
 
 
 def _ablation(options: argparse.Namespace, console: Console) -> int:
     out: Path = options.out.resolve()
+    results: Path = options.results.resolve() if options.results else out / "results"
     seeds, variants = parse_seeds(options.seeds), chosen(options.variants)
     demo = _finished_demo(options.demo)
+    if options.steps < 1:
+        raise UserError(f"--steps {options.steps}: must be 1 or more")
     with explained_disk_errors(out):
         make_folder(out)
         with alone(out):
@@ -59,7 +109,7 @@ def _ablation(options: argparse.Namespace, console: Console) -> int:
             backend = choose_backend(options.sandbox)
             prepare(out, backend, 0.0, console)
             try:
-                Runner(out, console).run(stages(out, demo, variants, seeds, backend.name))
+                Runner(out, console).run(stages(Plan(out, results, demo, variants, seeds, options.steps, backend.name)))
             finally:
                 remove_orphan_containers(backend)
     console.line()
@@ -78,8 +128,8 @@ def _finished_demo(folder: Path | None) -> Path | None:
     return layout.out
 
 
-def _questions(layout: Layout, test: Path) -> Stage:
-    demo_test = layout.data / "test.parquet"
+def _questions(plan: Plan) -> Stage:
+    demo_test, test = plan.layout.data / "test.parquet", plan.test
     return Stage(
         name="questions",
         title="questions of the test set",
@@ -91,13 +141,13 @@ def _questions(layout: Layout, test: Path) -> Stage:
     )
 
 
-def _table(out: Path, test: Path, variants: Sequence[Variant], seeds: Sequence[int]) -> Stage:
-    command = (sys.executable, "-m", "recipes.ablation.table", "--out", str(out), "--test", str(test))
+def _table(plan: Plan) -> Stage:
+    command = (sys.executable, "-m", "recipes.ablation.table", "--results", str(plan.results), "--out", str(plan.out))
     return Stage(
         name="table",
         title="table and plot",
-        command=(*command, "--variants", names_of(variants), "--seeds", ",".join(map(str, seeds))),
-        outputs=tuple(out / f"ablation.{kind}" for kind in ("json", "md", "png")),
+        command=(*command, "--variants", names_of(plan.variants), "--seeds", ",".join(map(str, plan.seeds))),
+        outputs=tuple(plan.out / f"ablation.{kind}" for kind in ("json", "md", "png")),
         timeout_s=600,
         expected_s=30,
         always=True,
@@ -108,6 +158,8 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m recipes.ablation.run", description="Compares rewards on the demo.")
     parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help="output folder (default: outputs/ablation)")
     parser.add_argument("--demo", type=Path, help="take data and SFT model of this finished demo")
+    parser.add_argument("--results", type=Path, help="a small file a run goes here (default: results in --out)")
+    parser.add_argument("--steps", type=int, default=rl_steps(), help="RL steps of a run (default: those of the demo)")
     parser.add_argument("--seeds", default="0,1,2", help="separated by commas (default: 0,1,2)")
     names = ", ".join(variant.name for variant in VARIANTS)
     parser.add_argument("--variants", default="all", help=f"all, or some of {names}, separated by commas")

@@ -1,4 +1,4 @@
-"""Table, plot and JSON of an ablation: `python -m recipes.ablation.table --out outputs/ablation --test ...`.
+"""Table, plot and JSON of an ablation: `python -m recipes.ablation.table --results outputs/ablation/results ...`.
 
 Every figure is the mean over the seeds of sampled rollouts on the demo's test set, with a 95 % interval (questions
 resampled, the runs of a question kept together: `codedance_verl/evaluation/intervals.py`).
@@ -16,9 +16,10 @@ from typing import Any
 
 from codedance_verl.errors import UserError
 from codedance_verl.evaluation.metrics import accuracy_difference, rl_figures
-from codedance_verl.evaluation.outcomes import EvaluationRun, read_evaluation
+from codedance_verl.evaluation.outcomes import EvaluationRun
 from codedance_verl.evaluation.report import Figure, RlFigures
-from recipes.ablation.variants import BASELINE, OURS, Variant, chosen, run_name
+from recipes.ablation.results import Result, read_result, result_file
+from recipes.ablation.variants import BASELINE, OURS, Variant, chosen
 from recipes.cpu_demo.stages import parse_seeds
 
 
@@ -45,15 +46,29 @@ COLUMNS = {
 _PERCENT = ("accuracy", "easy_tool_rate", "hard_tool_rate", "execution_success")
 
 
-def read_rows(out: Path, test_file: Path, variants: Sequence[Variant], seeds: Sequence[int]) -> list[Row]:
-    """The figures of every variant. Raises UserError where a run has no evaluation."""
-    runs = {
-        variant.name: [
-            read_evaluation(out / run_name(variant.name, seed) / "trajectories", test_file) for seed in seeds
-        ]
-        for variant in variants
-    }
+def read_results(folder: Path, variants: Sequence[Variant], seeds: Sequence[int]) -> dict[str, list[Result]]:
+    """The results of every variant, one a seed. Raises UserError where one is missing or cannot be compared."""
+    files = {variant.name: [result_file(folder, variant.name, seed) for seed in seeds] for variant in variants}
+    results = {name: [read_result(path) for path in paths] for name, paths in files.items()}
+    first = results[variants[0].name][0].origin
+    for name, paths in files.items():
+        for path, result in zip(paths, results[name], strict=True):
+            if (result.origin.steps, result.origin.questions) != (first.steps, first.questions):
+                raise UserError(f"{path}: trained or asked otherwise than the first one; delete it and run it again")
+    return results
+
+
+def read_rows(results: dict[str, list[Result]], variants: Sequence[Variant], seeds: Sequence[int]) -> list[Row]:
+    """The figures of every variant."""
+    runs = {name: [result.evaluation for result in found] for name, found in results.items()}
     return [_row(variant, runs, seeds) for variant in variants]
+
+
+def origin_text(results: dict[str, list[Result]]) -> str:
+    """In a sentence, what every run began with and did."""
+    origins = [result.origin for found in results.values() for result in found]
+    models = len({origin.model for origin in origins})
+    return f"{origins[0].steps} steps each, from {'the same SFT model' if models == 1 else f'{models} SFT models'}."
 
 
 def _row(variant: Variant, runs: dict[str, list[EvaluationRun]], seeds: Sequence[int]) -> Row:
@@ -72,7 +87,7 @@ def _row(variant: Variant, runs: dict[str, list[EvaluationRun]], seeds: Sequence
     )
 
 
-def markdown(rows: Sequence[Row], seeds: Sequence[int]) -> str:
+def markdown(rows: Sequence[Row], seeds: Sequence[int], origin: str) -> str:
     """The table, and in words whether `robust` is ahead."""
     head = ["variant", *COLUMNS.values(), f"accuracy over {BASELINE}"]
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
@@ -80,7 +95,7 @@ def markdown(rows: Sequence[Row], seeds: Sequence[int]) -> str:
         cells = [_text(getattr(row, name), percent=name in _PERCENT) for name in COLUMNS]
         over = "" if row.over_baseline is None else _text(row.over_baseline, percent=True, sign=True)
         lines.append(f"| `{row.variant.name}`, {row.variant.title} | {' | '.join([*cells, over])} |")
-    return "\n".join([*lines, "", f"{len(seeds)} seeds each; 95 % intervals. {verdict(rows)}", ""])
+    return "\n".join([*lines, "", f"{len(seeds)} seeds; {origin} 95 % intervals. {verdict(rows)}", ""])
 
 
 def verdict(rows: Sequence[Row]) -> str:
@@ -138,25 +153,25 @@ def _draw_figure(panel: Any, figure: Figure, place: int, colour: str) -> None:
     panel.plot([figure.value], [place], "o", color=colour, ms=6)
 
 
-def write(rows: Sequence[Row], seeds: Sequence[int], out: Path) -> None:
+def write(rows: Sequence[Row], seeds: Sequence[int], origin: str, out: Path) -> None:
     """Write `ablation.json`, `ablation.md` and `ablation.png`."""
-    found = {"seeds": list(seeds), "rows": [asdict(row) for row in rows], "verdict": verdict(rows)}
+    found = {"seeds": list(seeds), "origin": origin, "rows": [asdict(row) for row in rows], "verdict": verdict(rows)}
     (out / "ablation.json").write_text(json.dumps(found, indent=2) + "\n")
-    (out / "ablation.md").write_text(markdown(rows, seeds))
+    (out / "ablation.md").write_text(markdown(rows, seeds, origin))
     draw(rows, out / "ablation.png")
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Writes the table and the plot of an ablation.")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the ablation")
-    parser.add_argument("--test", type=Path, required=True, help="the questions, a parquet file")
+    parser.add_argument("--results", type=Path, required=True, help="folder of the results of the runs")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
     parser.add_argument("--variants", default="all")
     parser.add_argument("--seeds", required=True)
     options = parser.parse_args(arguments)
     try:
-        seeds = parse_seeds(options.seeds)
-        rows = read_rows(options.out, options.test, chosen(options.variants), seeds)
-        write(rows, seeds, options.out)
+        seeds, variants = parse_seeds(options.seeds), chosen(options.variants)
+        results = read_results(options.results, variants, seeds)
+        write(read_rows(results, variants, seeds), seeds, origin_text(results), options.out)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -193,14 +193,21 @@ def _evaluate_sft(layout: Layout, backend: str) -> Stage:
 
 
 def rl_stage(
-    layout: Layout, run: Path, seed: int, backend: str, overrides: Sequence[str] = (), test: Path | None = None
+    layout: Layout,
+    run: Path,
+    seed: int,
+    backend: str,
+    overrides: Sequence[str] = (),
+    test: Path | None = None,
+    steps: int | None = None,
 ) -> Stage:
     """Training, and in the same run, as a start takes minutes of a small machine, the evaluation of its model.
 
-    The stage has the name of its folder `run`; `overrides` are further keys of the configuration; `test` replaces the
-    demo's test file.
+    The stage has the name of its folder `run`; `overrides` are further keys of the configuration; `test` and `steps`
+    replace the demo's test file and the recipe's number of steps.
     """
     train, test = layout.data / "rl_train.parquet", test or layout.data / "test.parquet"
+    steps = steps or rl_steps()
     return Stage(
         name=run.name,
         title=f"reinforcement learning and evaluation, seed {seed}",
@@ -211,7 +218,8 @@ def rl_stage(
             f"seed={seed}",
             f"data.train_files={train}",
             f"data.val_files={test}",
-            f"trainer.test_freq={rl_steps()}",
+            f"trainer.total_training_steps={steps}",
+            f"trainer.test_freq={steps}",
             f"actor_rollout_ref.model.path={layout.sft_model}",
             f"sandbox.backend={backend}",
             *overrides,
@@ -220,14 +228,14 @@ def rl_stage(
         # the checkpoint of the last step: a run that resumed and trained nothing must not pass for a finished one
         outputs=(
             run / "model" / "config.json",
-            run / "checkpoints" / f"global_step_{rl_steps()}",
+            run / "checkpoints" / f"global_step_{steps}",
             run / "trajectories" / "val",
         ),
         folder=run,
         timeout_s=2_400,
         expected_s=740,
         resumable=True,
-        progress=in_turn(evaluation_progress(run, test), training_progress(run, rl_steps())),
+        progress=in_turn(evaluation_progress(run, test), training_progress(run, steps)),
     )
 
 
