@@ -52,6 +52,14 @@ def panel_queries(window: str) -> dict[str, str]:
     }
 
 
+def metrics_address(ray_dir: Path) -> str | None:
+    """Host and port at which the Ray whose temporary folder this is shows its metrics; None until it does."""
+    for path in (ray_dir / "session_latest").glob("metrics_export_port_*"):
+        if port := path.read_text().strip():
+            return f"127.0.0.1:{port}"
+    return None
+
+
 Points = list[tuple[float, float]]
 
 

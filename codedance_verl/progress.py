@@ -18,12 +18,28 @@ LOOK_SECONDS = 1.0
 RECENT_STEPS = 5
 
 
+class Pace:
+    """How long the rest of a run takes, by its last steps."""
+
+    def __init__(self) -> None:
+        self._recent: deque[float] = deque(maxlen=RECENT_STEPS)
+
+    def add(self, values: Mapping[str, float]) -> None:
+        """A step has ended with these metrics of verl's; nothing is added without its time in them."""
+        if (taken := values.get("timing_s/step", 0.0)) > 0:
+            self._recent.append(taken + values.get("timing_s/testing", 0.0))
+
+    def seconds_left(self, steps: int) -> float | None:
+        """For so many more steps, 0 when it is less than none; None where no step has been timed."""
+        return sum(self._recent) / len(self._recent) * max(steps, 0) if self._recent else None
+
+
 class StepLines:
     """Makes the line of each step; `total` is the step at which the run ends, None where nobody knows."""
 
     def __init__(self, total: int | None) -> None:
         self._total = total
-        self._recent: deque[float] = deque(maxlen=RECENT_STEPS)
+        self._pace = Pace()
 
     def line(self, step: int, values: Mapping[str, object]) -> str:
         """What a step's metrics say, in a few words."""
@@ -33,13 +49,11 @@ class StepLines:
             parts.append(f"reward {reward:.2f}")
         if (rate := _tool_rate(numbers)) is not None:
             parts.append(f"tools {rate:.0%}")
-        taken = numbers.get("timing_s/step")
-        if taken is not None:
-            self._recent.append(taken + numbers.get("timing_s/testing", 0.0))
+        self._pace.add(numbers)
+        if (taken := numbers.get("timing_s/step")) is not None:
             parts.append(f"{taken:.0f} s")
-        if self._total and self._recent:
-            pace = sum(self._recent) / len(self._recent)
-            parts.append(f"{clock(pace * max(self._total - step, 0))} to go")
+        if self._total and (left := self._pace.seconds_left(self._total - step)) is not None:
+            parts.append(f"{clock(left)} to go")
         return ", ".join(parts)
 
 

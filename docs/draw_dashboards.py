@@ -28,7 +28,7 @@ import matplotlib.pyplot as plt
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
-from benchmarks.prometheus import Points, Prometheus, prometheus  # noqa: E402
+from benchmarks.prometheus import Points, Prometheus, metrics_address, prometheus  # noqa: E402
 from codedance_verl.metrics.dashboards import DASHBOARDS, Dashboard, Panel, runnable  # noqa: E402
 
 COLUMNS = 3
@@ -76,9 +76,8 @@ def _watch(demo: Path, steps: int, folder: Path, out: Path) -> None:
 def _target(ray_dir: Path, run: subprocess.Popen[bytes]) -> str:
     """Where the run's own Ray shows its metrics."""
     while run.poll() is None:
-        for path in (ray_dir / "session_latest").glob("metrics_export_port_*"):
-            if text := path.read_text().strip():
-                return f"127.0.0.1:{text}"
+        if address := metrics_address(ray_dir):
+            return address
         time.sleep(0.5)
     raise SystemExit("the run has failed before it had a port for metrics")
 

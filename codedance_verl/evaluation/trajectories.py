@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from codedance_verl.errors import UserError
+from codedance_verl.trajectories.runs import STEP_FILE
 from codedance_verl.types import ExecutionError, ExecutionStatus, FinishReason, Verdict
 
 MAX_LINE_BYTES = 64 << 20
 """A longer line is an error: no rollout within the environment's limits comes near it."""
 
-_FILE_NAME = re.compile(r"step_(\d+)\..+\.jsonl")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 _Enum = TypeVar("_Enum", bound=StrEnum)
@@ -150,7 +150,7 @@ class TrajectoryReader:
         found = [
             LogFile(path, int(name.group(1)))
             for path in self._folder.iterdir()
-            if (name := _FILE_NAME.fullmatch(path.name))
+            if (name := STEP_FILE.fullmatch(path.name))
         ]
         return sorted(found, key=lambda file: (file.step, file.path.stat().st_mtime_ns, file.path.name))
 

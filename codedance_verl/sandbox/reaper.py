@@ -76,8 +76,7 @@ def remove_orphans(client: DockerClient, everything: bool = False) -> list[str]:
     """Remove the containers of dead owners, or with `everything` all of the project. Returns the names removed."""
     removed = []
     for container in list_containers(client):
-        owner = owner_of(container)
-        if everything or owner is None or owner.is_dead():
+        if everything or _is_orphan(container):
             remove_container(client, container.name)
             removed.append(container.name)
     return removed
@@ -85,8 +84,12 @@ def remove_orphans(client: DockerClient, everything: bool = False) -> list[str]:
 
 def count_orphans(client: DockerClient) -> int:
     """How many containers of dead owners there are."""
-    owners = [owner_of(container) for container in list_containers(client)]
-    return sum(owner is None or owner.is_dead() for owner in owners)
+    return sum(_is_orphan(container) for container in list_containers(client))
+
+
+def _is_orphan(container: Any) -> bool:
+    owner = owner_of(container)
+    return owner is None or owner.is_dead()
 
 
 def remove_container(client: DockerClient, name: str) -> None:

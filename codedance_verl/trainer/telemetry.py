@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
 from codedance_verl.metrics import catalogue, emit
 from codedance_verl.metrics.catalogue import Metric
-
-RECENT_STEPS = 5
+from codedance_verl.progress import Pace
 
 SAME: dict[str, Metric] = {
     "timing_s/step": catalogue.TRAINING_STEP_SECONDS,
@@ -54,7 +52,7 @@ class StepTelemetry:
     """Tells of the steps of one run."""
 
     def __init__(self) -> None:
-        self._recent: deque[float] = deque(maxlen=RECENT_STEPS)
+        self._pace = Pace()
 
     def begin(self) -> None:
         """A step begins, or a validation."""
@@ -78,16 +76,11 @@ class StepTelemetry:
         for name, statistic in STALENESS.items():
             if name in numbers:
                 emit.put(catalogue.TRAINING_STALENESS, numbers[name], statistic=statistic)
-        self._tell_pace(planned - step, numbers, trajectories)
-
-    def _tell_pace(self, steps_left: int, numbers: Mapping[str, float], trajectories: float) -> None:
-        taken = numbers.get("timing_s/step", 0.0)
-        if taken <= 0:
-            return
-        emit.put(catalogue.TRAINING_TRAJECTORY_RATE, trajectories / taken)
-        self._recent.append(taken + numbers.get("timing_s/testing", 0.0))
-        pace = sum(self._recent) / len(self._recent)
-        emit.put(catalogue.TRAINING_REMAINING, pace * max(steps_left, 0))
+        if (taken := numbers.get("timing_s/step", 0.0)) > 0:
+            emit.put(catalogue.TRAINING_TRAJECTORY_RATE, trajectories / taken)
+        self._pace.add(numbers)
+        if (left := self._pace.seconds_left(planned - step)) is not None:
+            emit.put(catalogue.TRAINING_REMAINING, left)
 
 
 def _is_number(value: Any) -> bool:

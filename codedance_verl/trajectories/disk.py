@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from codedance_verl.trajectories.runs import STEP_FILE
+
 logger = logging.getLogger(__name__)
 
 FREE_TO = 0.9
@@ -20,7 +22,6 @@ FREE_TO = 0.9
 YOUNG_SECONDS = 3600.0
 """A picture used within this time stays: the line that names it may still be on its way."""
 
-_STEP_FILE = re.compile(r"step_(\d+)\..+\.jsonl")
 _NAMED = re.compile(rb"images/([0-9a-f]{64})\.png")
 _BLOCK = 1 << 20
 _OVERLAP = 128  # longer than what is looked for
@@ -90,7 +91,7 @@ def _train_steps(folder: Path) -> list[int]:
 
 
 def _name(path: Path) -> re.Match[str] | None:
-    return _STEP_FILE.fullmatch(path.name)
+    return STEP_FILE.fullmatch(path.name)
 
 
 def _delete_step(folder: Path, step: int) -> None:

@@ -11,7 +11,9 @@ from codedance_verl.errors import UserError
 MAX_DEPTH = 3
 """How deep below the folder that was named runs are looked for."""
 
-_OURS = re.compile(r"step_(\d+)\..+\.jsonl")
+STEP_FILE = re.compile(r"step_(\d+)\..+\.jsonl")
+"""Name of a file of our own trajectories; the first group is the training step."""
+
 _OF_VERL = re.compile(r"(\d+)\.jsonl")
 
 
@@ -37,7 +39,7 @@ class Run:
             LogFile(path, split, int(match.group(1)))
             for split in ("train", "val")
             for path in _listed(self.folder / split)
-            if (match := _OURS.fullmatch(path.name))
+            if (match := STEP_FILE.fullmatch(path.name))
         ]
         split = "val" if "val" in self.folder.name else "train"
         found += [

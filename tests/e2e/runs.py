@@ -12,7 +12,7 @@ from typing import Any
 from docker import DockerClient
 
 from codedance_verl.evaluation.training import read_metrics
-from codedance_verl.sandbox.reaper import PROJECT_LABEL
+from codedance_verl.sandbox.reaper import list_containers
 
 
 def metrics_of(run_dir: Path) -> dict[int, Mapping[str, float]]:
@@ -32,8 +32,7 @@ def rollouts_in(files: Iterable[Path]) -> list[dict[str, Any]]:
 
 def containers(engine: DockerClient) -> list[str]:
     """Names of all containers of this project."""
-    found = engine.containers.list(all=True, filters={"label": PROJECT_LABEL}, ignore_removed=True)
-    return [container.name for container in found]
+    return [container.name for container in list_containers(engine)]
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:

@@ -27,9 +27,9 @@ from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from codedance_verl.data.schema import Record, read_records
-from codedance_verl.sandbox.reaper import PROJECT_LABEL
 from recipes.cpu_demo.processes import ProcessTree
 from tests.e2e.conftest import REPOSITORY, SFT_STEPS, ColdStart, run_main
+from tests.e2e.runs import containers
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -209,7 +209,7 @@ def test_chat_in_the_terminal(served: Served, docker_engine: DockerClient, tmp_p
         pytest.fail("no question made the model show a picture")
     picture, shown = tmp_path / "question.png", tmp_path / "shown"
     picture.write_bytes(record.images[0])
-    own = set(_containers(docker_engine))
+    own = set(containers(docker_engine))
     arguments = [str(picture), record.question, "--model", str(served.model), "--output", str(shown)]
     done = run_main("codedance_verl.cli", "chat", *arguments, *SETTINGS)
     assert done.returncode == 0
@@ -218,9 +218,4 @@ def test_chat_in_the_terminal(served: Served, docker_engine: DockerClient, tmp_p
     (stored,) = shown.glob("*.png")
     assert base64.b64encode(stored.read_bytes()).decode() in message.images[0]["image_url"]["url"]
     assert stored.name in done.stdout
-    assert set(_containers(docker_engine)) <= own, "chat left a container"
-
-
-def _containers(engine: DockerClient) -> list[str]:
-    found = engine.containers.list(all=True, filters={"label": PROJECT_LABEL}, ignore_removed=True)
-    return [str(container.name) for container in found]
+    assert set(containers(docker_engine)) <= own, "chat left a container"

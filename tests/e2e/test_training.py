@@ -21,7 +21,7 @@ import pytest
 from docker import DockerClient
 from transformers import AutoModelForImageTextToText
 
-from benchmarks.prometheus import Prometheus, panel_queries, prometheus
+from benchmarks.prometheus import Prometheus, metrics_address, panel_queries, prometheus
 from codedance_verl.metrics.catalogue import METRICS
 from tests.browser import browser_or_skip, clean_page, open_run, until, viewer
 from tests.e2e.conftest import REPOSITORY, ColdStart, run_main
@@ -66,14 +66,15 @@ class Run:
         wait_for_run(lambda: step in metrics_of(self.run_dir), self.process, self.log, RUN_SECONDS, what)
 
     def metrics_address(self) -> str:
-        """Of the run's own Ray, which notes its port in its session's folder."""
-        session = self.ray_dir / "session_latest"
+        """Of the run's own Ray."""
+        found: list[str] = []
 
-        def ports() -> list[str]:
-            return [text for path in session.glob("metrics_export_port_*") if (text := path.read_text().strip())]
+        def shown() -> bool:
+            found.extend(filter(None, [metrics_address(self.ray_dir)]))
+            return bool(found)
 
-        wait_for_run(lambda: bool(ports()), self.process, self.log, RUN_SECONDS, "port for metrics")
-        return f"127.0.0.1:{ports()[0]}"
+        wait_for_run(shown, self.process, self.log, RUN_SECONDS, "port for metrics")
+        return found[0]
 
 
 @pytest.fixture(scope="module")

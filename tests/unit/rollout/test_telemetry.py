@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from codedance_verl.metrics import emit
 from codedance_verl.metrics.emit import Recorder, for_trackers
 from codedance_verl.reward.monitors import Finding, Rates
 from codedance_verl.rollout.interaction import Timing
@@ -21,15 +20,9 @@ from codedance_verl.types import (
     Verdict,
 )
 
+pytestmark = pytest.mark.usefixtures("recorder")
+
 PICTURE = RenderedImage("0" * 64, 1, 1, b"")
-
-
-@pytest.fixture(autouse=True)
-def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
-    found = Recorder(lambda: True)
-    for name in ("add", "put", "observe", "take"):
-        monkeypatch.setattr(emit, name, getattr(found, name))
-    return found
 
 
 def member(

@@ -6,20 +6,13 @@ from typing import Any
 
 import pytest
 
-from codedance_verl.metrics import emit
 from codedance_verl.metrics.emit import Recorder, for_trackers
 from codedance_verl.sandbox.config import SandboxConfig
 from codedance_verl.sandbox.node import SandboxNode
 from codedance_verl.sandbox.telemetry import NodeTelemetry, tell_call
 from codedance_verl.types import Execution, ExecutionStatus
 
-
-@pytest.fixture(autouse=True)
-def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
-    found = Recorder(lambda: True)
-    for name in ("add", "put", "observe", "take"):
-        monkeypatch.setattr(emit, name, getattr(found, name))
-    return found
+pytestmark = pytest.mark.usefixtures("recorder")
 
 
 def _stats(**counts: int) -> dict[str, Any]:

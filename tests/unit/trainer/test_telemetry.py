@@ -7,17 +7,11 @@ import time
 import numpy as np
 import pytest
 
-from codedance_verl.metrics import catalogue, emit
+from codedance_verl.metrics import catalogue
 from codedance_verl.metrics.emit import Recorder, for_trackers
 from codedance_verl.trainer.telemetry import StepTelemetry
 
-
-@pytest.fixture(autouse=True)
-def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
-    found = Recorder(lambda: True)
-    for name in ("add", "put", "observe", "take"):
-        monkeypatch.setattr(emit, name, getattr(found, name))
-    return found
+pytestmark = pytest.mark.usefixtures("recorder")
 
 
 def test_verls_metrics_are_told_under_our_names(recorder: Recorder) -> None:
