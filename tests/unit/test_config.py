@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 import pytest
 from omegaconf import OmegaConf
+from transfer_queue.utils.common import get_node_round_robin_scheduling_strategies
 
 from codedance_verl.config import CONF_DIR, compose_config, compose_leniently
 from codedance_verl.errors import UserError
@@ -65,6 +66,16 @@ RECIPES = {
 }
 ROUNDS = max(map(len, GROUPS.values()))
 DEVICES = {"cpu": (1, 1), "1xgpu": (1, 1), "8xgpu": (1, 8), "2x8gpu": (2, 8)}
+
+
+def test_rollouts_are_kept_on_nodes_that_train(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TransferQueue takes any node else; that of interpreters, without CPUs for Ray, would never start its part."""
+    trains, interprets = ({"NodeID": name, "Alive": True, "Resources": {"CPU": 8.0}} for name in ("b" * 56, "a" * 56))
+    trains["Resources"]["GPU"] = 1.0
+    monkeypatch.setattr("ray.nodes", lambda: [interprets, trains])
+    storage = compose_config("train", ["run_dir=/tmp/run"]).transfer_queue.backend.SimpleStorage
+    chosen = get_node_round_robin_scheduling_strategies(2, required_node_resource=storage.required_node_resource)
+    assert [strategy.node_id for strategy in chosen] == ["b" * 56] * 2
 
 
 def test_the_groups_have_these_options() -> None:
