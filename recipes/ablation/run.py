@@ -64,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def stages(plan: Plan) -> list[Stage]:
     """The stages in order: what all share, for each variant and seed without a result a run, the table."""
-    shared = [] if plan.demo else demo_plan(plan.out, (), plan.backend)[:-1]  # all but the demo's report
+    shared = [] if plan.demo else demo_plan(plan.out, (), plan.backend)[:-2]  # without evaluation of SFT and report
     missing = [
         (variant, seed)
         for seed in plan.seeds

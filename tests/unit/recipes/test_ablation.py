@@ -37,7 +37,7 @@ def test_every_variant_and_seed_is_a_run_between_what_they_share_and_the_table()
     names = [stage.name for stage in stages(plan("robust,outcome", (0, 1)))]
     runs = ["outcome_seed0", "robust_seed0", "outcome_seed1", "robust_seed1"]
     runs_and_results = [name for run in runs for name in (run, f"{run}_result")]
-    assert names == ["image", "data", "model", "sft", "eval_sft", "questions", *runs_and_results, "table"]
+    assert names == ["image", "data", "model", "sft", "questions", *runs_and_results, "table"]
 
 
 def test_the_data_and_the_model_of_a_demo_are_taken(tmp_path: Path) -> None:
