@@ -9,6 +9,9 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
+IN_FLIGHT = 2
+"""Buckets that may wait for a receiver; a slow one must not have the whole model pile up in the object store."""
+
 
 @dataclass(frozen=True)
 class EndOfWeights:
@@ -38,12 +41,19 @@ class Mailbox:
         async with self._changed:
             self._start()
 
-    async def put(self, item: list[Any]) -> None:
-        """`item` is a one-element list with an ObjectRef (wrapped, so that Ray does not resolve it) or the end mark."""
+    async def put(self, item: list[Any], timeout_s: float) -> None:
+        """`item` is a one-element list with an ObjectRef (wrapped, so that Ray does not resolve it) or the end mark.
+
+        Waits while `IN_FLIGHT` items have not been taken by all; raises `TimeoutError` after `timeout_s`.
+        """
         async with self._changed:
+            await asyncio.wait_for(self._changed.wait_for(lambda: self._waiting() < IN_FLIGHT), timeout_s)
             self._items.append(item)
             self._taken.append(0)
             self._changed.notify_all()
+
+    def _waiting(self) -> int:
+        return sum(taken < self._receivers for taken in self._taken)
 
     async def get(self, index: int, timeout_s: float) -> list[Any]:
         """The item of this index, once it is there; raises `TimeoutError` after `timeout_s`."""
@@ -53,6 +63,7 @@ class Mailbox:
             self._taken[index] += 1
             if self._taken[index] == self._receivers:
                 self._items[index] = None  # lets the object store drop the bucket
+                self._changed.notify_all()
             return item  # type: ignore[no-any-return]
 
     async def confirm(self, equal: bool) -> None:

@@ -1,8 +1,9 @@
 """Weight transfer from the actor group to a separate rollout group through Ray's object store.
 
 Registered with verl's `CheckpointEngineRegistry` as ``ray_object_store``. It needs no GPU, crosses nodes (Ray moves
-the objects), and keeps one bucket in flight per receiver. On GPU clusters verl's `nccl` engine is the faster choice.
-Both sides hash what they send and receive; a difference ends the update with an error on both.
+the objects), and a slow receiver holds the sender back (`mailbox.IN_FLIGHT` buckets). On GPU clusters verl's `nccl`
+engine is the faster choice. Both sides hash what they send and receive; a difference ends the update with an
+error on both.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from verl.checkpoint_engine.base import CheckpointEngine, CheckpointEngineRegist
 from codedance_verl.platforms.mailbox import EndOfWeights, Mailbox
 
 BACKEND = "ray_object_store"
-RECEIVE_TIMEOUT_S = 600.0
+TRANSFER_TIMEOUT_S = 600.0
+"""How long one side waits for the other, bucket by bucket."""
 
 Bucket = list[tuple[str, torch.Tensor]]
 
@@ -97,7 +99,7 @@ class ObjectStoreTransfer(CheckpointEngine):  # type: ignore[misc]  # verl ships
         cls, actor_wg_world_size: int, rollout_world_size: int, metadata: list[dict[str, Any]]
     ) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
         mailbox = _mailbox(rollout_world_size, ray.get_runtime_context().get_job_id())
-        ray.get(mailbox.begin.remote(), timeout=RECEIVE_TIMEOUT_S)
+        ray.get(mailbox.begin.remote(), timeout=TRANSFER_TIMEOUT_S)
         actors = {
             "mailbox": [mailbox] * actor_wg_world_size,
             "sends": [rank == 0 for rank in range(actor_wg_world_size)],
@@ -121,13 +123,14 @@ class ObjectStoreTransfer(CheckpointEngine):  # type: ignore[misc]  # verl ships
             if self._sends:
                 for name, tensor in bucket if self._verify else ():
                     fingerprint.add(name, tensor)
-                await self._mailbox.put.remote([ray.put(bucket)])
+                await self._mailbox.put.remote([ray.put(bucket)], TRANSFER_TIMEOUT_S)
         if not self._sends:
             return {}
-        await self._mailbox.put.remote([EndOfWeights(fingerprint.hexdigest() if self._verify else "")])
+        end = EndOfWeights(fingerprint.hexdigest() if self._verify else "")
+        await self._mailbox.put.remote([end], TRANSFER_TIMEOUT_S)
         if not self._verify:
             return {}
-        equal = await self._mailbox.confirmed.remote(RECEIVE_TIMEOUT_S)
+        equal = await self._mailbox.confirmed.remote(TRANSFER_TIMEOUT_S)
         if not all(equal):
             raise WeightsDiffer(f"step {global_steps}: a rollout worker received other weights than the actor sent")
         return {"weight_transfer/mib": fingerprint.tensor_bytes / 2**20, "weight_transfer/bit_equal": float(len(equal))}
@@ -137,7 +140,7 @@ class ObjectStoreTransfer(CheckpointEngine):  # type: ignore[misc]  # verl ships
         fingerprint = Fingerprint()
         index = 0
         while True:
-            (item,) = await self._mailbox.get.remote(index, RECEIVE_TIMEOUT_S)
+            (item,) = await self._mailbox.get.remote(index, TRANSFER_TIMEOUT_S)
             if isinstance(item, EndOfWeights):
                 break
             for name, tensor in await item:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from codedance_verl.platforms import object_store_transfer
-from codedance_verl.platforms.mailbox import Mailbox
+from codedance_verl.platforms.mailbox import IN_FLIGHT, Mailbox
 from codedance_verl.platforms.object_store_transfer import (
     Bucket,
     ObjectStoreTransfer,
@@ -125,8 +125,23 @@ async def test_a_difference_of_one_bit_ends_the_update_on_both_sides(
 
 
 @pytest.mark.asyncio
+async def test_a_slow_receiver_holds_the_sender_back() -> None:
+    mailbox = Mailbox(receivers=2)
+    for item in range(IN_FLIGHT):
+        await mailbox.put([item], timeout_s=1)
+    third = asyncio.create_task(mailbox.put(["third"], timeout_s=30))
+    await mailbox.get(0, timeout_s=1)
+    await asyncio.sleep(0)
+    assert not third.done(), "one of two receivers has the first one"
+    await mailbox.get(0, timeout_s=1)
+    await asyncio.wait_for(third, 1)
+    with pytest.raises(TimeoutError):
+        await mailbox.put(["fourth"], timeout_s=0.01)
+
+
+@pytest.mark.asyncio
 @pytest.mark.usefixtures("stored")
 async def test_without_the_check_nobody_waits_for_a_confirmation() -> None:
-    sender, receivers = _engines(_Local(2), receivers=1, verify=False)
+    sender, receivers = _engines(_Local(1), receivers=1, verify=False)
     metrics, got = await asyncio.gather(sender.send_weights(iter(WEIGHTS.items()), 1), _received(receivers[0]))
     assert metrics == {} and list(got) == list(WEIGHTS)
