@@ -43,7 +43,8 @@ def obey(
         else:
             run(compose_config(name, arguments))
     except UserError as error:
-        for line in str(error).splitlines():  # one for everything that is wrong
+        text = str(getattr(error, "cause", error))  # raised in a Ray task, its own text is a whole traceback
+        for line in text.splitlines():  # one for everything that is wrong
             print(f"error: {line}", file=sys.stderr)
         return 2
     return 0

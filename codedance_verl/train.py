@@ -61,7 +61,7 @@ def run(config: DictConfig) -> None:
     check(config)
     run_dir = Path(config.run_dir).resolve()
     checkpoints.settle(run_dir / "checkpoints")
-    _settle_validation(config, last_step(run_dir))
+    _settle_validation(config, _begins_after(config, run_dir))
     write_resolved(config, run_dir)
     os.environ["TENSORBOARD_DIR"] = str(run_dir / "tensorboard")
     os.environ["VERL_FILE_LOGGER_PATH"] = str(new_metrics_file(run_dir))
@@ -71,6 +71,17 @@ def run(config: DictConfig) -> None:
         publish_model(run_dir, "actor")
 
 
+def _begins_after(config: DictConfig, run_dir: Path) -> int:
+    """The step a run goes on after, 0 where it begins anew."""
+    match config.trainer.resume_mode:
+        case "disable":
+            return 0
+        case "resume_path":
+            return checkpoints.step_of(Path(str(config.trainer.resume_from_path)))
+        case _:
+            return last_step(run_dir)
+
+
 def _settle_validation(config: DictConfig, step: int) -> None:
     """Have a run that resumes at `step` validate what it still owes.
 
@@ -78,7 +89,7 @@ def _settle_validation(config: DictConfig, step: int) -> None:
     the run was interrupted: its checkpoint is written before.
     """
     trainer = config.trainer
-    if step and trainer.resume_mode != "disable":
+    if step:
         trainer.val_before_train = trainer.test_freq > 0 and step == trainer.total_training_steps
 
 

@@ -19,20 +19,26 @@ from ray.exceptions import (
     NodeDiedError,
     ObjectLostError,
     RayActorError,
+    RayTaskError,
     WorkerCrashedError,
 )
 from ray.util.state import list_actors
 
 from codedance_verl.errors import UserError
-from codedance_verl.guards import request_stop
+from codedance_verl.guards import Stopped, request_stop
 from codedance_verl.sandbox.placement import living_nodes
+from codedance_verl.trainer.pulse import RolloutWorkerDied
 
 CHECK_SECONDS = 2.0
 NOTICE_SECONDS = 45.0
 """How long Ray may take to count a node out whose processes have gone; a worker's death is known long before."""
 
 _INTERPRETERS = "SandboxNodeActor"
-_OF_A_LOSS = (RayActorError, ActorUnschedulableError, NodeDiedError, ObjectLostError, WorkerCrashedError)
+_OF_A_LOSS = (
+    *(RayActorError, ActorUnschedulableError, NodeDiedError, ObjectLostError, WorkerCrashedError),
+    # ranks that are left raise whatever a broken collective raises; Ray's error is of that type, too
+    RayTaskError,
+)
 _logger = logging.getLogger(__name__)
 
 Look = Callable[[], str | None]
@@ -97,14 +103,16 @@ def watched(run_dir: Path, look: Look, check_seconds: float = CHECK_SECONDS) -> 
 
 @contextlib.contextmanager
 def explained(look: Look, notice_seconds: float = NOTICE_SECONDS) -> Iterator[None]:
-    """Turn the death of an actor in the block into the loss of a node, where that is what it comes from.
+    """Turn an error of an actor in the block into the loss of a node, where that is what it comes from.
 
     Raises:
         UserError: instead of Ray's error, when a node that was needed is lost within `notice_seconds` of it.
     """
     try:
         yield
-    except _OF_A_LOSS:
+    except _OF_A_LOSS as error:
+        if _is_no_loss(error):
+            raise
         deadline = time.monotonic() + notice_seconds
         while True:
             if reason := look():
@@ -112,3 +120,8 @@ def explained(look: Look, notice_seconds: float = NOTICE_SECONDS) -> Iterator[No
             if time.monotonic() > deadline:
                 raise
             time.sleep(1.0)
+
+
+def _is_no_loss(error: Exception) -> bool:
+    """What the run has said itself needs no other explanation, unless it says that a worker has died."""
+    return isinstance(error, UserError | Stopped) and not isinstance(error, RolloutWorkerDied)

@@ -8,6 +8,7 @@ the last sealed checkpoint, wherever it was killed.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -25,6 +26,12 @@ _FOLDER = re.compile(r"global_step_(\d+)")
 def folder_of(checkpoints: Path, step: int) -> Path:
     """Where verl puts the checkpoint of a step."""
     return checkpoints / f"global_step_{step}"
+
+
+def step_of(folder: Path) -> int:
+    """The step of a checkpoint's folder, 0 where its name tells none."""
+    match = _FOLDER.fullmatch(folder.name)
+    return int(match.group(1)) if match else 0
 
 
 def seal(folder: Path) -> None:
@@ -69,6 +76,24 @@ def settle(checkpoints: Path) -> int:
     elif not steps and named is None:
         tracker.unlink(missing_ok=True)
     return steps[-1] if steps else named or 0
+
+
+def set_aside(checkpoints: Path, step: int) -> Path | None:
+    """Move the whole checkpoints of later steps than `step` out of the way; returns the folder they are in now.
+
+    A run that began anew, or from an earlier checkpoint, leaves those of its former course behind: they would be taken
+    for the newest ones, by `prune` and at the next start.
+    """
+    later = [found for found in whole_steps(checkpoints) if found > step]
+    if not later:
+        return None
+    aside = next(
+        path for path in (checkpoints / f"superseded_{number}" for number in itertools.count()) if not path.exists()
+    )
+    aside.mkdir()
+    for found in later:
+        folder_of(checkpoints, found).rename(folder_of(aside, found))
+    return aside
 
 
 def prune(checkpoints: Path, keep: int | None) -> None:

@@ -7,6 +7,7 @@ rollouts), and what the rollout workers count.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import threading
@@ -17,12 +18,14 @@ from typing import Any
 import ray
 import torch
 from omegaconf import DictConfig, open_dict
+from ray.exceptions import RayActorError
 from verl.utils.tensordict_utils import assign_non_tensor_stack
 
 from codedance_verl.guards import Stopped, request_stop, stop_is_wanted
 from codedance_verl.metrics import catalogue, emit
 from codedance_verl.metrics.emit import Tally, for_trackers
 from codedance_verl.trainer import checkpoints
+from codedance_verl.trainer.pulse import Pulse
 from codedance_verl.trainer.step_watch import StepWatch, where_is
 from codedance_verl.trainer.telemetry import StepTelemetry
 
@@ -72,6 +75,7 @@ class Durable:
         self._drawn = (0, 0)
         self._watch = StepWatch(config.step_limit_s, self._end_stalled)
         self._telemetry = StepTelemetry()
+        self._pulse = Pulse()
         super().__init__(config)  # type: ignore[call-arg]
 
     # ---- stopping ----
@@ -118,13 +122,14 @@ class Durable:
             return {}
 
     def _build_replay_buffer(self) -> Any:
-        """verl's buffer, which looks for a request to stop whenever it has waited for rollouts."""
+        """verl's buffer; it looks for a request to stop, and for dead workers, whenever it has waited for rollouts."""
         buffer = super()._build_replay_buffer()  # type: ignore[misc]
         wait = buffer._wait_for_next_poll
 
         def wait_unless_stopped(*args: Any) -> float:
             if self.local_trigger_step == 0:  # later a part of the step has reached the weights
                 self._stop_here_if_wanted()
+            self._pulse.feel(self.agent_loop_manager.agent_loop_workers)
             return wait(*args)  # type: ignore[no-any-return]
 
         buffer._wait_for_next_poll = wait_unless_stopped
@@ -147,6 +152,8 @@ class Durable:
     def _save_checkpoint(self) -> None:
         assert self._settled is not None and self._settled.step == self.global_steps
         folder = checkpoints.folder_of(self._checkpoints, self.global_steps)
+        if aside := checkpoints.set_aside(self._checkpoints, self.global_steps):
+            logger.warning("checkpoints of steps after %d are of a former course: now in %s", self.global_steps, aside)
         checkpoints.unseal(folder)
         super()._save_checkpoint()  # type: ignore[misc]
         if self.trainer_mode == "sync":  # else prompts drawn since are in the queue, which is saved with them
@@ -176,7 +183,9 @@ class Durable:
             return
         self.global_steps = self._settled.step
         if self.trainer_mode == "sync":
-            ray.get([worker.abandon.remote() for worker in self.agent_loop_manager.agent_loop_workers])
+            for call in [worker.abandon.remote() for worker in self.agent_loop_manager.agent_loop_workers]:
+                with contextlib.suppress(RayActorError):  # a dead one has nothing left to drop
+                    ray.get(call)
         if self.config.actor_rollout_ref.rollout.free_cache_engine:  # the memory that saving needs is vLLM's
             self.checkpoint_manager.abort_replicas()  # type: ignore[attr-defined]
             self.checkpoint_manager.sleep_replicas()  # type: ignore[attr-defined]

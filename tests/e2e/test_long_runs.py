@@ -157,10 +157,10 @@ def test_stopped_at_the_end_of_an_epoch_and_killed_while_it_saves_it_ends_as_if_
 
     log = tmp_path / "killed.log"
     with _running((*arguments, "trainer.save_freq=1"), log) as process:
-        wait_for_run(folder_of(checkpoints, 3).exists, process, log, 380, "folder for step 3", pause_s=0.005)
+        wait_for_run(folder_of(checkpoints, STEPS).exists, process, log, 380, "folder for step 4", pause_s=0.005)
         _kill(process.pid)
-    assert not is_whole(folder_of(checkpoints, 3))
-    assert whole_steps(checkpoints) == [2]
+    assert not is_whole(folder_of(checkpoints, STEPS))
+    assert whole_steps(checkpoints) == [2, 3]  # goes on from the middle of an epoch
 
     assert run_main("codedance_verl.train", *arguments, f"trainer.save_freq={STEPS}").returncode == 0
     assert sorted(metrics_of(run_dir)) == list(range(1, STEPS + 1))

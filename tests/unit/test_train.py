@@ -1,9 +1,14 @@
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
 
+import pytest
+from ray.exceptions import RayTaskError
+
+from codedance_verl import train
 from codedance_verl.config import compose_config
-from codedance_verl.train import _settle_validation
+from codedance_verl.errors import UserError
+from codedance_verl.train import _begins_after, _settle_validation
 
 ARGUMENTS = ["recipe=cpu_demo", "run_dir=/nonexistent", "data.train_files=a", "data.val_files=b"]
 
@@ -16,11 +21,36 @@ ARGUMENTS = ["recipe=cpu_demo", "run_dir=/nonexistent", "data.train_files=a", "d
         (2, ["trainer.val_before_train=true", "trainer.test_freq=4"], False),
         (4, ["trainer.test_freq=4"], True),
         (4, ["trainer.test_freq=-1"], False),
-        (4, ["trainer.test_freq=4", "trainer.resume_mode=disable"], False),
     ],
-    ids=["new, asked to", "new", "was done before", "interrupted in its last one", "has none", "starts over"],
+    ids=["new, asked to", "new", "was done before", "interrupted in its last one", "has none"],
 )
 def test_a_run_that_resumes_validates_what_it_owes(step: int, overrides: list[str], validates_first: bool) -> None:
     config = compose_config("train", [*ARGUMENTS, "trainer.total_training_steps=4", *overrides])
     _settle_validation(config, step)
     assert config.trainer.val_before_train is validates_first
+
+
+@pytest.mark.parametrize(
+    ("overrides", "step"),
+    [
+        ([], 4),
+        (["trainer.resume_mode=disable"], 0),
+        (["trainer.resume_mode=resume_path", "trainer.resume_from_path=/runs/b/global_step_2"], 2),
+    ],
+    ids=["goes on", "starts over", "goes back"],
+)
+def test_where_a_run_begins(tmp_path: Path, overrides: list[str], step: int) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "latest_checkpointed_iteration.txt").write_text("4")
+    assert _begins_after(compose_config("train", [*ARGUMENTS, *overrides]), tmp_path) == step
+
+
+def test_what_the_trainer_says_in_its_process_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_: object) -> None:
+        raise RayTaskError("run", "a long traceback", UserError("worker 1 has died")).as_instanceof_cause()
+
+    monkeypatch.setattr(train, "run", fail)
+    assert train.main(ARGUMENTS) == 2
+    assert capsys.readouterr().err == "error: worker 1 has died\n"

@@ -4,13 +4,14 @@ import time
 from pathlib import Path
 
 import pytest
-from ray.exceptions import ActorDiedError
+from ray.exceptions import ActorDiedError, RayTaskError
 
 from codedance_verl.cluster import watch
 from codedance_verl.cluster.watch import NodeWatch, explained, watched
 from codedance_verl.errors import UserError
-from codedance_verl.guards import guarded
+from codedance_verl.guards import Stopped, guarded
 from codedance_verl.sandbox.placement import RayNode
+from codedance_verl.trainer.pulse import RolloutWorkerDied
 
 
 def _cluster(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
@@ -46,6 +47,20 @@ def test_an_actors_death_is_explained_by_the_loss_of_its_node() -> None:
     looks = iter([None, "node b was lost"])  # Ray notices later that the node is gone
     with pytest.raises(UserError, match="node b was lost"), explained(lambda: next(looks), notice_seconds=30):
         raise ActorDiedError
+
+
+@pytest.mark.parametrize("cause", [RuntimeError("gloo: connection closed by peer"), RolloutWorkerDied("worker 1")])
+def test_what_a_loss_breaks_elsewhere_is_explained_by_it(cause: Exception) -> None:
+    error = RayTaskError("step", "traceback", cause).as_instanceof_cause()
+    with pytest.raises(UserError, match="node b was lost"), explained(lambda: "node b was lost", notice_seconds=0):
+        raise error
+
+
+@pytest.mark.parametrize("cause", [UserError("a bad record"), Stopped("step 2 is saved")])
+def test_what_the_run_says_itself_stays_what_it_is(cause: Exception) -> None:
+    error = RayTaskError("step", "traceback", cause).as_instanceof_cause()
+    with pytest.raises(type(cause)), explained(lambda: pytest.fail("has nothing to do with nodes")):
+        raise error
 
 
 def test_other_errors_stay_what_they_are() -> None:

@@ -14,7 +14,9 @@ from codedance_verl.trainer.checkpoints import (
     is_whole,
     prune,
     seal,
+    set_aside,
     settle,
+    step_of,
     unseal,
     whole_steps,
 )
@@ -103,3 +105,20 @@ def test_what_a_kill_left_is_removed_once_a_later_one_is_whole(tmp_path: Path) -
     prune(tmp_path, 1)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["global_step_4", "global_step_5"]
     assert is_whole(folder_of(tmp_path, 4))
+
+
+def test_those_of_a_former_course_are_put_aside_and_nothing_is_lost(tmp_path: Path) -> None:
+    for step in (2, 100, 200):
+        write(tmp_path, step)
+    first = set_aside(tmp_path, 5)
+    assert first is not None and whole_steps(first) == [100, 200]
+    assert whole_steps(tmp_path) == [2] and settle(tmp_path) == 2
+    assert set_aside(tmp_path, 5) is None
+    write(tmp_path, 100)
+    second = set_aside(tmp_path, 5)
+    assert second is not None and second != first and whole_steps(second) == [100]
+
+
+def test_the_step_of_a_folder_is_in_its_name() -> None:
+    assert step_of(Path("/runs/a/checkpoints/global_step_12")) == 12
+    assert step_of(Path("/runs/a/model")) == 0

@@ -11,14 +11,16 @@ from typing import Any
 import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
+from ray.exceptions import ActorDiedError
 
 from codedance_verl.guards import SAVE_FILE, STOP_FILE, Stopped
 from codedance_verl.metrics import emit
 from codedance_verl.metrics.catalogue import Kind
 from codedance_verl.metrics.emit import Recorder, Sample
 from codedance_verl.trainer import durable as module
-from codedance_verl.trainer.checkpoints import folder_of, whole_steps
+from codedance_verl.trainer.checkpoints import folder_of, seal, settle, whole_steps
 from codedance_verl.trainer.durable import DATA_STATE, STALL_REPORT, WORKER_STATE, _place, durable
+from codedance_verl.trainer.pulse import RolloutWorkerDied
 
 
 class Remote:
@@ -38,6 +40,10 @@ class Worker:
         self.restore = Remote(lambda state: setattr(self, "count", state["count"]))
         self.waiting = Remote(lambda: "2 wait for vLLM")
         self.abandon = Remote(lambda: setattr(self, "abandoned", self.abandoned + 1))
+        self.__ray_ready__ = Remote(self.ready)
+
+    def ready(self) -> Any:
+        return "alive"
 
 
 class Loop:
@@ -186,6 +192,50 @@ def test_workers_go_on_counting_where_the_checkpoint_left_them(tmp_path: Path, m
     path = str(folder_of(tmp_path / "checkpoints", 3))
     resumed = make(tmp_path, first=3, resume_mode=mode, resume_from_path=path)
     assert run(resumed, tmp_path).count == 5
+
+
+@pytest.mark.parametrize(("mode", "first"), [("disable", 0), ("resume_path", 2)])
+def test_a_run_that_began_anew_keeps_what_it_saves(tmp_path: Path, mode: str, first: int) -> None:
+    """Of an earlier run in the same folder there are checkpoints of later steps."""
+    checkpoints = tmp_path / "checkpoints"
+    earlier = folder_of(checkpoints, 100)
+    earlier.mkdir(parents=True)
+    seal(earlier)
+    path = str(folder_of(checkpoints, first))
+    run(make(tmp_path, save_every=1, keep=1, first=first, resume_mode=mode, resume_from_path=path), tmp_path)
+    assert whole_steps(checkpoints) == [5] and settle(checkpoints) == 5
+    assert whole_steps(checkpoints / "superseded_0") == [100]
+
+
+class DeadWorker(Worker):
+    """Its process has ended after the step before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.abandon = Remote(ActorDiedError)
+
+    def ready(self) -> Any:
+        return ActorDiedError() if self.count > 1 else "alive"
+
+
+def test_the_death_of_a_rollout_worker_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def get(found: Any, timeout: float | None = None) -> Any:
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    monkeypatch.setattr(module.ray, "get", get)
+    trainer = make(tmp_path, save_every=1)
+    with pytest.raises(RolloutWorkerDied, match=r"^rollout worker 1 has died .* to resume from the last checkpoint$"):
+        trainer.fit(SimpleNamespace(agent_loop_workers=[Worker(), DeadWorker()]))
+    assert whole_steps(tmp_path / "checkpoints") == [1, 2]
+
+    stopped = make(tmp_path / "stopped")
+    stopped.at["begin", 2] = (tmp_path / "stopped" / SAVE_FILE).touch
+    (tmp_path / "stopped").mkdir()
+    with pytest.raises(Stopped):
+        stopped.fit(SimpleNamespace(agent_loop_workers=[Worker(), DeadWorker()]))
+    assert whole_steps(tmp_path / "stopped" / "checkpoints") == [1], "a stop saves without the dead one"
 
 
 def test_rollouts_are_put_in_the_order_they_were_drawn_in() -> None:
