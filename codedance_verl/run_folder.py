@@ -5,6 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+MODEL = "model"
+"""Name of the folder of the trained model, below that of the run."""
+
 
 def new_metrics_file(run_dir: Path) -> Path:
     """A metrics file of its own for each start of a run: verl's file logger truncates what it finds."""
@@ -25,7 +28,7 @@ def publish_model(run_dir: Path, part: str = "") -> Path:
     `part` is the worker group's folder inside a checkpoint, "actor" after RL.
     """
     source = run_dir / "checkpoints" / f"global_step_{last_step(run_dir)}" / part / "huggingface"
-    target, partial = run_dir / "model", run_dir / "model.partial"
+    target, partial = run_dir / MODEL, run_dir / "model.partial"
     shutil.rmtree(partial, ignore_errors=True)
     shutil.copytree(source, partial)
     shutil.rmtree(target, ignore_errors=True)

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from codedance_verl.config import apply_env_vars, write_resolved
 from codedance_verl.errors import UserError
 from codedance_verl.mains import obey
-from codedance_verl.run_folder import last_step, new_metrics_file, publish_model
+from codedance_verl.run_folder import MODEL, last_step, new_metrics_file, publish_model
 
 if TYPE_CHECKING:
     from codedance_verl.preflight.report import Report
@@ -29,7 +29,13 @@ _READ_BY_INTERPOLATION = ("actor_rollout_ref", "critic", "reward", "ray_kwargs")
 
 def main(arguments: list[str] | None = None) -> int:
     """Command-line entry; returns the exit code. See `mains.obey` for what a command line may ask for."""
-    return obey("sft", arguments, lambda config: print(f"trained model: {run(config)}"), _dry_examine)
+    return obey("sft", arguments, _run_and_tell, _dry_examine)
+
+
+def _run_and_tell(config: DictConfig) -> None:
+    model = run(config)
+    if _writes_files():
+        print(f"trained model: {model}")
 
 
 def _dry_examine(config: DictConfig) -> Report:
@@ -41,6 +47,8 @@ def _dry_examine(config: DictConfig) -> Report:
 def run(config: DictConfig) -> Path:
     """Train to the end, or go on from the last checkpoint; returns the folder of the trained model.
 
+    Of several ranks the first one writes it: when another one returns, it may not be there yet.
+
     Raises:
         UserError: something the user can mend (configuration, data file, model folder, disk).
     """
@@ -48,9 +56,10 @@ def run(config: DictConfig) -> Path:
     config = _resolve(config)
     check(config)
     run_dir = Path(config.run_dir).resolve()
-    write_resolved(config, run_dir)
+    if _writes_files():
+        write_resolved(config, run_dir)
     if last_step(run_dir) >= config.trainer.total_training_steps:
-        return publish_model(run_dir)
+        return _publish(run_dir)
     os.environ["TENSORBOARD_DIR"] = str(run_dir / "tensorboard")
     os.environ["VERL_FILE_LOGGER_PATH"] = str(new_metrics_file(run_dir))
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # else a warning of no use here for every single sample
@@ -61,7 +70,16 @@ def run(config: DictConfig) -> Path:
     from verl.trainer.sft_trainer import run_sft
 
     run_sft(config)
-    return publish_model(run_dir)
+    return _publish(run_dir)
+
+
+def _publish(run_dir: Path) -> Path:
+    return publish_model(run_dir) if _writes_files() else run_dir / MODEL
+
+
+def _writes_files() -> bool:
+    """Whether this is the rank that writes what all have in common."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def check(config: DictConfig) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,9 @@ def check_output_folder(folder: Path, min_free_bytes: int = MIN_FREE_BYTES) -> N
     """Raise `UserError` when `folder` cannot be written or its disk has less than `min_free_bytes` free."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".write-probe"
-        probe.write_bytes(b"\0" * 4096)
-        probe.unlink()
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".write-probe-") as probe:  # each rank has its own
+            probe.write(b"\0" * 4096)
+            probe.flush()
     except OSError as error:
         raise UserError(
             f"run_dir={folder}: cannot be written ({error.strerror}); free some space or choose another folder"

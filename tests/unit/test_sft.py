@@ -57,6 +57,25 @@ def test_the_command_ends_with_one_line_and_code_2(capsys: pytest.CaptureFixture
     assert capsys.readouterr().err == "error: optim.lrr: unknown key; `--cfg job` prints every key there is\n"
 
 
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_of_several_ranks_the_first_one_writes(
+    tmp_path: Path,
+    inputs: dict[str, str],
+    rank: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Of a run that had its last step before."""
+    monkeypatch.setenv("RANK", rank)
+    source = tmp_path / "checkpoints" / "global_step_1" / "huggingface"
+    source.mkdir(parents=True)
+    (tmp_path / "checkpoints" / "latest_checkpointed_iteration.txt").write_text("1")
+    arguments = {**inputs, "run_dir": str(tmp_path), "trainer.total_training_steps": "1"}
+    assert main([f"{key}={value}" for key, value in arguments.items()]) == 0
+    said = capsys.readouterr().out
+    assert (tmp_path / "model").is_dir() == (rank == "0") == ("trained model: " in said)
+
+
 def test_the_model_of_the_last_checkpoint_is_exported(tmp_path: Path) -> None:
     for step in (4, 8):
         folder = tmp_path / "checkpoints" / f"global_step_{step}" / "huggingface"
