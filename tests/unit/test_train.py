@@ -52,5 +52,5 @@ def test_what_the_trainer_says_in_its_process_is_one_line(
         raise RayTaskError("run", "a long traceback", UserError("worker 1 has died")).as_instanceof_cause()
 
     monkeypatch.setattr(train, "run", fail)
-    assert train.main(ARGUMENTS) == 2
+    assert train.main(arguments=ARGUMENTS) == 2
     assert capsys.readouterr().err == "error: worker 1 has died\n"
