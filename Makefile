@@ -40,7 +40,7 @@ test: setup ## run the tests, with the real vLLM, FSDP, Ray and Docker
 	@$(BIN)/codedance sandbox build || test -z "$${CI:-}"
 	@scripts/test.sh $(BIN)/python $(TEST_SECONDS)
 
-test-long: setup ## run what `make test` leaves out: exact resumption, two ranks, lost nodes, evaluation, chat
+test-long: setup ## run what `make test` leaves out: an evaluation, a million broken frames
 	@$(BIN)/codedance sandbox build || test -z "$${CI:-}"
 	@timeout --foreground --signal=INT --kill-after=60 $(TEST_SECONDS) $(BIN)/python -m pytest -m long --durations=15
 

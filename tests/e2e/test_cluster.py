@@ -163,7 +163,6 @@ def test_a_job_trains_on_two_nodes_with_weights_that_arrive_bit_for_bit(first_ru
     assert any(execution and execution["status"] == "ok" for execution in executions)
 
 
-@pytest.mark.long
 def test_the_loss_of_interpreters_costs_their_sessions_and_that_of_a_worker_ends_the_run_to_be_resumed(
     nodes: Cluster, first_run: Path, cold_start: ColdStart, docker_engine: DockerClient, tmp_path: Path
 ) -> None:

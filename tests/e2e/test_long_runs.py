@@ -130,7 +130,6 @@ def _kill(pid: int) -> None:
                 process.kill()
 
 
-@pytest.mark.long
 def test_checkpoints_are_kept_as_was_said(straight: Path) -> None:
     assert whole_steps(straight / "checkpoints") == [STEPS - 1, STEPS]
     kept = [path.name for path in (straight / "checkpoints").glob("global_step_*")]
@@ -138,7 +137,6 @@ def test_checkpoints_are_kept_as_was_said(straight: Path) -> None:
     AutoModelForImageTextToText.from_pretrained(straight / "model")
 
 
-@pytest.mark.long
 def test_stopped_at_the_end_of_an_epoch_and_killed_while_it_saves_it_ends_as_if_nothing_had_been(
     straight: Path, start: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -171,7 +169,6 @@ def test_stopped_at_the_end_of_an_epoch_and_killed_while_it_saves_it_ends_as_if_
     assert _largest_difference(run_dir, straight) == 0.0
 
 
-@pytest.mark.long
 def test_two_ranks_and_two_replicas_have_the_loss_of_one(
     straight: Path, start: tuple[str, ...], tmp_path: Path
 ) -> None:

@@ -194,7 +194,6 @@ def test_clients_that_leave_leave_nothing_behind(served: Served) -> None:
     assert state["status"] == "ok"
 
 
-@pytest.mark.long
 def test_chat_in_the_terminal(served: Served, docker_engine: DockerClient, tmp_path: Path) -> None:
     """It calls, shows the picture that its code displayed, and answers, as the server's reply has it."""
     client = OpenAI(**served.options)
