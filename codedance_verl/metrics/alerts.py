@@ -42,7 +42,8 @@ _KILLED = f'sum by (run) (increase({c.SANDBOX_CALLS.exposed}{{status="killed"}}[
 ALERTS = (
     Alert(
         "CodeDanceStepStalled",
-        f"time() - max by (run) ({c.TRAINING_STARTED.exposed}) > {_LIMIT}",
+        f"time() - max by (run) ({c.TRAINING_STARTED.exposed}) > {_LIMIT} "
+        f"unless on (run) max by (run) ({c.TRAINING_VALIDATING.exposed}) > 0",
         "1m",
         "critical",
         "The step of run {{ $labels.run }} has been under way for {{ $value | humanizeDuration }}, "

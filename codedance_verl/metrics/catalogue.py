@@ -242,6 +242,7 @@ TRAINING_STEPS = _gauge("training_steps_planned", Unit.STEPS, "The step at which
 TRAINING_STARTED = _gauge(
     "training_step_started_timestamp_seconds", Unit.TIMESTAMP, "When the step or the validation under way began."
 )
+TRAINING_VALIDATING = _gauge("training_validating", Unit.NUMBER, "1 while a validation is under way, else 0.")
 TRAINING_STEP_SECONDS = _gauge(
     "training_step_seconds", Unit.SECONDS, "Wall time of the last step, validation left out."
 )

@@ -1,12 +1,18 @@
 """Telling metrics: to Ray, which gives them to Prometheus, and to a tally that goes to verl's trackers once a step.
 
 Does nothing where Ray is not initialised. A value costs about 5 us; nothing is told token by token.
+
+Ray forgets a gauge that nobody has set since two of its reports (`_gauge_metric_ttl_s` of its
+`OpenTelemetryMetricRecorder`, 20 s by default), so a thread tells Ray the last value of every gauge again and again.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import threading
+import time
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +24,9 @@ RUN_VARIABLE = "CODEDANCE_RUN"
 
 SWITCH_VARIABLE = "CODEDANCE_METRICS"
 """Environment variable; "0" switches all metrics off."""
+
+AGAIN_SECONDS = 5.0
+"""How often gauges are told again: twice a report of Ray's, which is due every ten seconds."""
 
 
 @dataclass
@@ -38,15 +47,25 @@ def _ray_is_up() -> bool:
     return ray is not None and bool(ray.is_initialized())
 
 
-class Recorder:
-    """Tells values of metrics. `is_on` says whether to; the labels are those of the metric, `run` is added."""
+Series = tuple[str, frozenset[tuple[str, str]]]
+"""A metric's name, and its labels with their values."""
 
-    def __init__(self, is_on: Callable[[], bool] = _ray_is_up) -> None:
+
+class Recorder:
+    """Tells values of metrics. `is_on` says whether to; the labels are those of the metric, `run` is added.
+
+    Any thread may tell. Gauges are told again every `again_s` seconds for as long as metrics are on; a break of that
+    ends what was told before it.
+    """
+
+    def __init__(self, is_on: Callable[[], bool] = _ray_is_up, again_s: float = AGAIN_SECONDS) -> None:
         self._is_on = is_on
+        self._again_s = again_s
         self._wanted = os.environ.get(SWITCH_VARIABLE, "1") != "0"
         self._run = os.environ.get(RUN_VARIABLE, "none")
         self._told: dict[str, Any] = {}
         self._tally: dict[str, Sample] = {}
+        self.forget()
 
     def add(self, metric: Metric, amount: float = 1.0, **labels: str) -> None:
         """Have a counter grow by `amount`, 0 or more."""
@@ -67,13 +86,19 @@ class Recorder:
         """Switch metrics on or off in this process."""
         self._wanted = on
 
+    def forget(self) -> None:
+        """Tell no gauge again that was told before. For the child of a fork: its parent's thread is not there."""
+        self._lock = threading.Lock()
+        self._gauges: dict[Series, float] = {}
+        self._teller: threading.Thread | None = None
+
     def take(self) -> dict[str, Sample]:
         """What was told since the last call."""
         taken, self._tally = self._tally, {}
         return taken
 
     def _tell(self, metric: Metric, value: float, labels: Mapping[str, str]) -> None:
-        if not self._wanted or not self._is_on():
+        if not self._tells:
             return
         tags = {RUN: self._run, **labels}
         target = self._told.get(metric.name) or self._made(metric)
@@ -81,13 +106,40 @@ class Recorder:
             case Kind.COUNTER:
                 target._record(value, tags)  # Ray's `inc` refuses 0, from which alone a first growth can be seen
             case Kind.GAUGE:
-                target.set(value, tags)
+                self._set(target, metric, value, tags)
             case Kind.HISTOGRAM:
                 target.observe(value, tags)
         name = "/".join([metric.tracker, *(labels[key] for key in metric.labels)])
         sample = self._tally.setdefault(name, Sample(metric.kind))
         sample.total += value
         sample.count += 1
+
+    @property
+    def _tells(self) -> bool:
+        return self._wanted and self._is_on()
+
+    def _set(self, target: Any, metric: Metric, value: float, tags: dict[str, str]) -> None:
+        with self._lock:  # else the teller could put an older value over this one
+            target.set(value, tags)
+            self._gauges[metric.name, frozenset(tags.items())] = value
+            if self._teller is None:
+                self._teller = threading.Thread(
+                    target=_tell_again, args=(weakref.ref(self), self._again_s), name="gauges", daemon=True
+                )
+                self._teller.start()
+
+    def _tell_gauges(self) -> bool:
+        """Tell Ray the last values once more. False: metrics are off, and these values are forgotten."""
+        with self._lock:
+            if not self._tells:
+                self._gauges.clear()
+                self._teller = None
+                return False
+            series = list(self._gauges)
+        for name, tags in series:
+            with self._lock:  # for each alone: who has something to tell does not wait for all of them
+                self._told[name].set(self._gauges[name, tags], dict(tags))
+        return True
 
     def _made(self, metric: Metric) -> Any:
         from ray.util import metrics
@@ -104,6 +156,16 @@ class Recorder:
                 made = metrics.Histogram(metric.name, text, boundaries=list(metric.buckets), tag_keys=tags)
         self._told[metric.name] = made
         return made
+
+
+def _tell_again(recorder: weakref.ref[Recorder], again_s: float) -> None:
+    """The teller of a recorder. It ends when metrics are off or the recorder is gone; the next gauge starts another."""
+    while True:
+        time.sleep(again_s)
+        found = recorder()
+        if found is None or not found._tell_gauges():
+            return
+        del found
 
 
 def for_trackers(tallies: Iterable[Tally]) -> dict[str, float]:
@@ -123,3 +185,4 @@ def for_trackers(tallies: Iterable[Tally]) -> dict[str, float]:
 _recorder = Recorder()
 add, put, observe = _recorder.add, _recorder.put, _recorder.observe
 take, switch = _recorder.take, _recorder.switch
+os.register_at_fork(after_in_child=_recorder.forget)

@@ -109,7 +109,7 @@ class Durable:
     def on_validate_begin(self) -> None:
         """verl's hook before a validation."""
         self._watch.begin(f"the validation after step {self.global_steps}")
-        self._telemetry.begin()
+        self._telemetry.begin(validating=True)
         super().on_validate_begin()  # type: ignore[misc]
 
     def _validate(self) -> dict[str, float]:

@@ -53,14 +53,17 @@ class StepTelemetry:
 
     def __init__(self) -> None:
         self._pace = Pace()
+        self._phases: set[str] = set()
 
-    def begin(self) -> None:
-        """A step begins, or a validation."""
+    def begin(self, validating: bool = False) -> None:
+        """A step begins, or a validation, whose time says nothing of a step's."""
         emit.put(catalogue.TRAINING_STARTED, time.time())
+        emit.put(catalogue.TRAINING_VALIDATING, float(validating))
 
     def rest(self) -> None:
         """Nothing is under way: an alert compares with the time, and nothing is more than no number."""
         emit.put(catalogue.TRAINING_STARTED, math.nan)
+        emit.put(catalogue.TRAINING_VALIDATING, 0.0)
 
     def end(self, step: int, planned: int, values: Mapping[str, Any], trajectories: float) -> None:
         """A step of `planned` has ended with these metrics of verl's; `trajectories` were rolled out meanwhile."""
@@ -70,9 +73,9 @@ class StepTelemetry:
         for name, metric in SAME.items():
             if name in numbers:
                 emit.put(metric, numbers[name])
-        for name, phase in PHASES.items():
-            if name in numbers:
-                emit.put(catalogue.TRAINING_PHASE, numbers[name], phase=phase)
+        self._phases |= PHASES.keys() & numbers.keys()
+        for name in self._phases:  # 0 for one that this step did without: else the time of an earlier step would stay
+            emit.put(catalogue.TRAINING_PHASE, numbers.get(name, 0.0), phase=PHASES[name])
         for name, statistic in STALENESS.items():
             if name in numbers:
                 emit.put(catalogue.TRAINING_STALENESS, numbers[name], statistic=statistic)

@@ -22,7 +22,7 @@ from docker import DockerClient
 from transformers import AutoModelForImageTextToText
 
 from benchmarks.prometheus import Prometheus, metrics_address, panel_queries, prometheus
-from codedance_verl.metrics.catalogue import METRICS
+from codedance_verl.metrics.catalogue import METRICS, Kind
 from tests.browser import browser_or_skip, clean_page, open_run, until, viewer
 from tests.e2e.conftest import REPOSITORY, ColdStart, run_main
 from tests.e2e.runs import containers, metrics_of, rollout_files, rollouts_in, wait_for_run, wait_until
@@ -48,6 +48,8 @@ STEPS = 2  # before the run is killed, and after
 RUN_SECONDS = 400.0
 NOT_THERE = ("judge_",)
 """Parts of names of metrics that this run has none of: nobody judges. test_prometheus.py fills their panels."""
+
+GAUGES = [metric.exposed for metric in METRICS if metric.kind is Kind.GAUGE]
 
 FAULTY = "actor_rollout_ref.rollout.agent.agent_loop_manager_class=benchmarks.faulty_rollouts.FaultyManager"
 
@@ -123,8 +125,9 @@ def test_prometheus_has_data_for_every_panel_and_every_tracker_has_all_metrics(r
 
 
 def _had_data(server: Prometheus, query: str) -> bool:
-    """At any time of the last ten minutes."""
-    return bool(server.values(f"count_over_time(({query})[10m:2s])"))
+    """A gauge now, which is told for as long as its process lives; what has rates, at any time of the run."""
+    span = "30s" if any(f"{name}{{" in query for name in GAUGES) else "10m"
+    return bool(server.values(f"count_over_time(({query})[{span}:2s])"))
 
 
 def test_rows_arrive_in_the_viewer_while_the_run_goes_on(run: Run, tmp_path: Path) -> None:

@@ -29,20 +29,20 @@ PANELS = [
 ]
 QUERIES = [*PANELS, *((alert.name, alert.query) for alert in ALERTS)]
 FUNCTIONS = {"sum", "avg", "max", "min", "rate", "increase", "histogram_quantile", "clamp_min", "time"}
-WORDS = FUNCTIONS | {"by", "or", "and", "ignoring", "group_left"}
+WORDS = FUNCTIONS | {"by", "or", "and", "unless", "on", "ignoring", "group_left"}
 
 
 def _names(query: str) -> set[str]:
     """The series that a query asks for: every word of it that is no label, no function, no number and no duration."""
     bare = re.sub(r'"[^"]*"', "", query.replace("$__rate_interval", "1m"))
-    bare = re.sub(r"\{[^}]*\}|\[[^\]]*\]|\b(by|ignoring|group_left) \([^)]*\)", " ", bare)
+    bare = re.sub(r"\{[^}]*\}|\[[^\]]*\]|\b(by|on|ignoring|group_left) \([^)]*\)", " ", bare)
     return set(re.findall(r"[A-Za-z_][A-Za-z0-9_:]*", bare)) - WORDS
 
 
 def _labels(query: str) -> set[str]:
     """The labels that a query chooses or groups by."""
     groups = [
-        name.strip() for inside in re.findall(r"\b(?:by|ignoring) \(([^)]*)\)", query) for name in inside.split(",")
+        name.strip() for inside in re.findall(r"\b(?:by|on|ignoring) \(([^)]*)\)", query) for name in inside.split(",")
     ]
     chosen = [name for inside in re.findall(r"\{([^}]*)\}", query) for name in re.findall(r"(\w+)=", inside)]
     return {*groups, *chosen} - {""}

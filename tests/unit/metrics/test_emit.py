@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from codedance_verl.metrics import catalogue, emit
@@ -52,3 +59,116 @@ def test_a_label_that_is_missing_is_an_error() -> None:
     recorder = Recorder(lambda: True)
     with pytest.raises(ValueError, match="split"):
         recorder.add(catalogue.ROLLOUT_TURNS)
+
+
+AGAIN = 0.02
+
+
+class Gauge:
+    """Stands for Ray's, which forgets what it is not told again."""
+
+    def __init__(self, name: str, *_: object, **__: object) -> None:
+        self.name = name
+
+    def set(self, value: float, tags: dict[str, str]) -> None:
+        told.append((self.name, tags.get("term"), value))
+
+
+told: list[tuple[str, str | None, float]] = []
+
+
+@pytest.fixture
+def of_ray(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | None, float]]:
+    """What Ray has been told of gauges: name, term, value."""
+    monkeypatch.setattr("ray.util.metrics.Gauge", Gauge)
+    told.clear()
+    return told
+
+
+def _until(done: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 10
+    while not done():
+        assert time.monotonic() < deadline
+        time.sleep(AGAIN)
+
+
+def _tellers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "gauges"]
+
+
+def _term(recorder: Recorder, term: str, value: float) -> None:
+    recorder.put(catalogue.REWARD_TERM, value, split="train", term=term)
+
+
+def test_the_last_value_of_every_gauge_is_told_again(of_ray: list[Any]) -> None:
+    recorder = Recorder(lambda: True, AGAIN)
+    for value in (1.0, 2.0):
+        _term(recorder, "score", value)
+    recorder.put(catalogue.REWARD_TERM, 3.0, term="format", split="train")
+    recorder.put(catalogue.REWARD_TERM, 4.0, split="train", term="format")  # the same series
+    recorder.put(catalogue.TRAINING_STARTED, math.nan)
+    of_ray.clear()
+    _until(lambda: len(of_ray) >= 9)
+    recorder.switch(False)
+    assert {(term, value) for _, term, value in of_ray if term} == {("score", 2.0), ("format", 4.0)}
+    again = [value for name, _, value in of_ray if name == catalogue.TRAINING_STARTED.name]
+    assert len(again) >= 2 and all(map(math.isnan, again))
+
+
+def test_what_is_told_again_does_not_count_in_trackers(of_ray: list[Any]) -> None:
+    recorder = Recorder(lambda: True, AGAIN)
+    _term(recorder, "score", 1.0)
+    _until(lambda: len(of_ray) >= 3)
+    _term(recorder, "score", 4.0)
+    recorder.switch(False)
+    (sample,) = recorder.take().values()
+    assert (sample.total, sample.count) == (5.0, 2)
+
+
+@pytest.mark.parametrize("cause", ["switched off", "Ray is down", "the recorder is gone"])
+def test_the_telling_ends_with_its_cause_and_old_values_stay_untold(of_ray: list[Any], cause: str) -> None:
+    before = set(_tellers())
+    up = [True]
+    recorder = Recorder(lambda: up[0], AGAIN)
+    _term(recorder, "score", 1.0)
+    (teller,) = set(_tellers()) - before
+    if cause == "the recorder is gone":
+        del recorder
+        _until(lambda: not teller.is_alive())
+        return
+    up[0] = cause != "Ray is down"
+    recorder.switch(cause != "switched off")
+    _until(lambda: not teller.is_alive())
+    up[0] = True
+    recorder.switch(True)
+    of_ray.clear()
+    _term(recorder, "format", 2.0)
+    _until(lambda: len(of_ray) >= 3)
+    recorder.switch(False)
+    assert {term for _, term, _ in of_ray} == {"format"}
+
+
+def test_the_child_of_a_fork_tells_what_it_has_to_and_not_what_its_parent_had(
+    of_ray: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = emit._recorder
+    monkeypatch.setattr(recorder, "_is_on", lambda: True)
+    monkeypatch.setattr(recorder, "_again_s", AGAIN)
+    monkeypatch.setattr(recorder, "_told", {})
+    _term(recorder, "score", 1.0)
+    with recorder._lock:  # as if a thread were telling at that very moment
+        child = os.fork()
+        if child == 0:
+            os._exit(_told_by_the_child(recorder, of_ray))
+    recorder.take()
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def _told_by_the_child(recorder: Recorder, of_ray: list[Any]) -> int:
+    """0 when it tells what it was told after the fork, again, and nothing else."""
+    of_ray.clear()
+    threading.Timer(10, os._exit, [2]).start()  # whatever keeps it waiting: this process must not run on as pytest
+    _term(recorder, "format", 2.0)
+    while len(of_ray) < 3:
+        time.sleep(AGAIN)
+    return int({term for _, term, _ in of_ray} != {"format"})

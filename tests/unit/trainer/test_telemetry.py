@@ -41,6 +41,16 @@ def test_verls_metrics_are_told_under_our_names(recorder: Recorder) -> None:
     }
 
 
+def test_a_phase_that_a_step_did_without_took_no_time(recorder: Recorder) -> None:
+    telemetry = StepTelemetry()
+    telemetry.end(1, 10, {"timing_s/gen": 25.0, "timing_s/testing": 10.0}, 1)
+    recorder.take()
+    telemetry.end(2, 10, {"timing_s/gen": 20.0}, 1)
+    told = for_trackers([recorder.take()])
+    phases = {name.rsplit("/", 1)[1]: value for name, value in told.items() if "/phase_seconds/" in name}
+    assert phases == {"rollout": 20.0, "validation": 0.0}
+
+
 def test_what_is_left_follows_the_last_steps(recorder: Recorder) -> None:
     telemetry = StepTelemetry()
     for step, seconds in enumerate((1000.0, 10.0, 10.0, 10.0, 10.0, 10.0), start=1):
@@ -56,3 +66,18 @@ def test_between_runs_nothing_is_under_way(recorder: Recorder) -> None:
     assert abs(started - time.time()) < 60
     telemetry.rest()
     assert np.isnan(for_trackers([recorder.take()])[catalogue.TRAINING_STARTED.tracker])
+
+
+def test_the_time_of_a_validation_is_told_apart_from_that_of_a_step(recorder: Recorder) -> None:
+    def validating() -> float:
+        return for_trackers([recorder.take()])[catalogue.TRAINING_VALIDATING.tracker]
+
+    telemetry = StepTelemetry()
+    telemetry.begin(validating=True)
+    assert validating() == 1
+    telemetry.begin()
+    assert validating() == 0
+    telemetry.begin(validating=True)
+    recorder.take()
+    telemetry.rest()
+    assert validating() == 0
