@@ -71,11 +71,10 @@ ALERTS = (
     ),
     Alert(
         "CodeDancePoolStarved",
-        f"sum by (run) ({c.SANDBOX_WAITING.exposed}) > 0 and "
-        f"sum by (run) ({c.SANDBOX_SESSIONS.exposed}) >= sum by (run) ({c.SANDBOX_CAPACITY.exposed})",
+        f"sum by (run) ({c.SANDBOX_WAITING.exposed}) > 0",  # nobody waits at a node that has a free place
         "5m",
         "warning",
-        "{{ $value }} trajectories of run {{ $labels.run }} have waited for a sandbox session for minutes.",
+        "{{ $value }} trajectories of run {{ $labels.run }} wait for a sandbox session, as some have for minutes.",
         "Raise `sandbox.containers` or `sandbox.sessions_per_container`, add nodes for interpreters, or lower "
         "`environment.max_in_flight`.",
     ),

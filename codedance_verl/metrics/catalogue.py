@@ -111,11 +111,18 @@ _SHARES = (0.001, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 0.999, 1.0)
 
 # ---- sandbox: told by the actor of each node, every few seconds and after each call ----
 
-SANDBOX_SESSIONS = _gauge("sandbox_sessions", Unit.SESSIONS, "Sessions that are open or being opened on the node.")
-SANDBOX_CAPACITY = _gauge("sandbox_capacity", Unit.SESSIONS, "Sessions that the node's interpreters can hold.")
+SANDBOX_SESSIONS = _gauge(
+    "sandbox_sessions", Unit.SESSIONS, "Sessions that have a place in an interpreter of the node."
+)
+SANDBOX_CAPACITY = _gauge(
+    "sandbox_capacity", Unit.SESSIONS, "Sessions that the node's serving interpreters can hold, spare ones left out."
+)
 SANDBOX_WAITING = _gauge("sandbox_waiting", Unit.SESSIONS, "Callers who wait for a place in an interpreter.")
 SANDBOX_INTERPRETERS = _gauge(
-    "sandbox_interpreters", Unit.CONTAINERS, "Interpreters that are up, by role: serving or spare.", "role"
+    "sandbox_interpreters",
+    Unit.CONTAINERS,
+    "Interpreters that are up, by role: serving or spare, those of the standby included.",
+    "role",
 )
 SANDBOX_MEMORY = _gauge(
     "sandbox_memory_bytes", Unit.BYTES, "Memory of the interpreters themselves, without what their sessions hold."

@@ -48,9 +48,10 @@ _logger = logging.getLogger(__name__)
 class SandboxNodeActor:
     """`SandboxNode` as an asynchronous Ray actor. It starts at the first call, and once only."""
 
-    def __init__(self, config: SandboxConfig) -> None:
+    def __init__(self, config: SandboxConfig, standby: bool = False) -> None:
         logging.basicConfig(level=logging.INFO)
         self._config = config
+        self._is_standby = standby
         self._node: SandboxNode | None = None
         self._starting = asyncio.Lock()
         self._telling: asyncio.Task[None] | None = None
@@ -94,7 +95,7 @@ class SandboxNodeActor:
                 node = SandboxNode(self._config)
                 await node.start()
                 self._node = node
-                self._telling = asyncio.create_task(NodeTelemetry(node).forever())
+                self._telling = asyncio.create_task(NodeTelemetry(node, self._is_standby).forever())
         return self._node
 
 
@@ -104,12 +105,13 @@ class _ActorHandle:
     `gone`: its Ray node has left the cluster, so nothing can replace it.
     """
 
-    def __init__(self, config: SandboxConfig, node_id: str) -> None:
+    def __init__(self, config: SandboxConfig, node_id: str, standby: bool = False) -> None:
         self._config = config
         self._node_id = node_id
+        self._is_standby = standby
         self._restart: asyncio.Future[None] | None = None
         self.gone = False
-        self.actor = _get_or_start(config, node_id)
+        self.actor = _get_or_start(config, node_id, standby)
 
     def latest(self) -> Any:
         """The actor that has the name now: another process may have started a successor."""
@@ -127,7 +129,7 @@ class _ActorHandle:
             self.gone = True
             _logger.warning("sandbox: node %s has left the cluster", self._node_id[:12])
         if self.is_up and not self.gone:
-            self.actor = _get_or_start(self._config, self._node_id)
+            self.actor = _get_or_start(self._config, self._node_id, self._is_standby)
             self._restart = asyncio.ensure_future(self._until_ready())
 
     async def _until_ready(self) -> None:
@@ -147,7 +149,7 @@ class RemoteNode:
         self.node_id = node_id
         self._main = _ActorHandle(config, node_id)
         standby = dataclasses.replace(config, containers=config.spares, spares=0) if config.spares else None
-        self._standby = _ActorHandle(standby, node_id) if standby else None
+        self._standby = _ActorHandle(standby, node_id, standby=True) if standby else None
         self._holders: dict[str, tuple[_ActorHandle, Any]] = {}
 
     @property
@@ -318,7 +320,7 @@ def _actor_name(config: SandboxConfig, node_id: str) -> str:
     return actor_name(ray.get_runtime_context().get_job_id(), _settings_hash(config), node_id)
 
 
-def _get_or_start(config: SandboxConfig, node_id: str) -> Any:
+def _get_or_start(config: SandboxConfig, node_id: str, standby: bool) -> Any:
     """The named actor of this job, a node and a configuration; whoever asks first starts it and owns it."""
     actor_class = ray.remote(SandboxNodeActor)
     return actor_class.options(
@@ -328,7 +330,7 @@ def _get_or_start(config: SandboxConfig, node_id: str) -> Any:
         num_cpus=0,
         max_concurrency=_CONCURRENT_CALLS,
         scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False),
-    ).remote(config)
+    ).remote(config, standby)
 
 
 def _wait(references: Any, timeout_s: float) -> Any:

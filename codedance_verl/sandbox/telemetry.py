@@ -34,10 +34,14 @@ def tell_call(execution: Execution) -> None:
 
 
 class NodeTelemetry:
-    """Tells of a node; of its counts what was added since the last time."""
+    """Tells of a node; of its counts what was added since the last time.
 
-    def __init__(self, node: SandboxNode) -> None:
+    `standby`: it steps in where the node of the same machine dies. That one tells what can be used, and of the machine.
+    """
+
+    def __init__(self, node: SandboxNode, standby: bool = False) -> None:
         self._node = node
+        self._standby = standby
         self._told: dict[str, int] = dict.fromkeys(_GROWING, 0)
         self._looked_for_orphans = float("-inf")
 
@@ -47,19 +51,22 @@ class NodeTelemetry:
             emit.add(catalogue.SANDBOX_CALLS, 0, status=str(status))
         while True:
             self.tell(self._node.stats())
-            if time.monotonic() - self._looked_for_orphans > ORPHANS_SECONDS:
+            if not self._standby and time.monotonic() - self._looked_for_orphans > ORPHANS_SECONDS:
                 self._looked_for_orphans = time.monotonic()
                 await self._tell_orphans()
             await asyncio.sleep(SAMPLE_SECONDS)
 
     def tell(self, stats: Mapping[str, Any]) -> None:
         """Tell what `SandboxNode.stats` says."""
-        emit.put(catalogue.SANDBOX_SESSIONS, stats["sessions"])
-        emit.put(catalogue.SANDBOX_CAPACITY, stats["capacity"])
+        emit.put(catalogue.SANDBOX_SESSIONS, max(stats["sessions"] - stats["waiting"], 0))  # who waits is among them
         emit.put(catalogue.SANDBOX_WAITING, stats["waiting"])
         emit.put(catalogue.SANDBOX_MEMORY, stats["memory_bytes"])
-        emit.put(catalogue.SANDBOX_INTERPRETERS, len(stats["interpreters"]), role="serving")
-        emit.put(catalogue.SANDBOX_INTERPRETERS, stats["spares"], role="spare")
+        if self._standby:
+            emit.put(catalogue.SANDBOX_INTERPRETERS, len(stats["interpreters"]) + stats["spares"], role="spare")
+        else:
+            emit.put(catalogue.SANDBOX_CAPACITY, stats["capacity"])
+            emit.put(catalogue.SANDBOX_INTERPRETERS, len(stats["interpreters"]), role="serving")
+            emit.put(catalogue.SANDBOX_INTERPRETERS, stats["spares"], role="spare")
         for name, metric in _GROWING.items():
             emit.add(metric, stats[name] - self._told[name])
             self._told[name] = stats[name]

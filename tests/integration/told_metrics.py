@@ -49,7 +49,7 @@ class Node:
 
 def stats(count: int, fault: bool) -> dict[str, Any]:
     growing = dict.fromkeys(("opened", "refused", "leases_expired", "restarts", "recycled"), count)
-    sizes = {"sessions": 8 if fault else 2, "capacity": 8, "waiting": 3 * fault, "memory_bytes": 1 << 20, "spares": 1}
+    sizes = {"sessions": 11 if fault else 2, "capacity": 8, "waiting": 3 * fault, "memory_bytes": 1 << 20, "spares": 1}
     return {**growing, **sizes, "interpreters": {"a": 2}}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from codedance_verl.types import Execution, ExecutionStatus
 pytestmark = pytest.mark.usefixtures("recorder")
 
 
-def _stats(**counts: int) -> dict[str, Any]:
+def _stats(**counts: Any) -> dict[str, Any]:
     """Of a node that has not been started, with these counts."""
     return {**SandboxNode(SandboxConfig(containers=2, sessions_per_container=8)).stats(), **counts}
 
@@ -30,6 +31,38 @@ def test_counts_are_told_by_what_was_added(recorder: Recorder) -> None:
     assert second["codedance/sandbox/sessions_opened_total"] == 2
     assert second["codedance/sandbox/restarts_total"] == 0
     assert second["codedance/sandbox/capacity"] == 16
+
+
+def test_capacity_is_what_serves_and_spare_interpreters_are_told_as_such(recorder: Recorder) -> None:
+    """Else the alert and the panels would compare sessions with places that nobody can have."""
+    serving, standby = _stats(interpreters={"a": 8, "b": 8}, spares=1), _stats(interpreters={"c": 0}, spares=0)
+    NodeTelemetry(SandboxNode(SandboxConfig())).tell(serving)
+    assert _sizes(recorder) == {"capacity": 16, "interpreters/serving": 2, "interpreters/spare": 1}
+    NodeTelemetry(SandboxNode(SandboxConfig()), standby=True).tell(standby)
+    assert _sizes(recorder) == {"interpreters/spare": 1}
+
+
+def test_who_waits_has_no_session_yet(recorder: Recorder) -> None:
+    NodeTelemetry(SandboxNode(SandboxConfig())).tell(_stats(sessions=19, waiting=3))
+    told = for_trackers([recorder.take()])
+    assert told["codedance/sandbox/sessions"] == 16 and told["codedance/sandbox/waiting"] == 3
+
+
+def test_orphans_of_a_machine_are_counted_once(recorder: Recorder) -> None:
+    async def tell_for_a_moment(standby: bool) -> bool:
+        telling = asyncio.create_task(NodeTelemetry(SandboxNode(SandboxConfig()), standby).forever())
+        await asyncio.sleep(0.2)
+        telling.cancel()
+        return "codedance/sandbox/orphan_containers" in recorder.take()
+
+    assert asyncio.run(tell_for_a_moment(standby=False))
+    assert not asyncio.run(tell_for_a_moment(standby=True))
+
+
+def _sizes(recorder: Recorder) -> dict[str, float]:
+    """What was told of capacity and interpreters."""
+    told = for_trackers([recorder.take()]).items()
+    return {name.split("/", 2)[2]: value for name, value in told if "/capacity" in name or "/interpreters" in name}
 
 
 def test_calls_are_told_by_status(recorder: Recorder) -> None:
