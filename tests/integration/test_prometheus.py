@@ -13,10 +13,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 
 from benchmarks.prometheus import panel_queries, prometheus
-from codedance_verl.metrics.alerts import ALERTS
-from codedance_verl.metrics.catalogue import METRICS, RUN
+from codedance_verl.metrics import catalogue as c
+from codedance_verl.metrics.alerts import ALERTS, rules
+from codedance_verl.metrics.catalogue import METRICS, RUN, Metric
 from tests.required import require_prometheus
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -92,6 +94,38 @@ def test_the_rules_and_the_configuration_pass_promtool(told: Path, tmp_path: Pat
         [promtool, "check", "config", str(written.prometheus)], capture_output=True, text=True, timeout=60, check=False
     )
     assert checked.returncode == 0 and f"{len(ALERTS)} rules found" in checked.stdout, checked.stdout + checked.stderr
+
+
+@pytest.mark.parametrize(
+    ("series", "firing"),
+    [
+        ({c.TRAINING_STARTED: 0, c.TRAINING_STEP_SECONDS: 60, c.TRAINING_VALIDATING: 0}, {"CodeDanceStepStalled"}),
+        ({c.TRAINING_STARTED: 0, c.TRAINING_STEP_SECONDS: 60, c.TRAINING_VALIDATING: 1}, set()),
+        ({c.TRAINING_STARTED: 0, c.TRAINING_STEP_SECONDS: 3000, c.TRAINING_VALIDATING: 0}, set()),
+        ({c.SANDBOX_SESSIONS: 256, c.SANDBOX_CAPACITY: 384, c.SANDBOX_WAITING: 127}, {"CodeDancePoolStarved"}),
+        ({c.SANDBOX_SESSIONS: 256, c.SANDBOX_CAPACITY: 256, c.SANDBOX_WAITING: 0}, set()),
+    ],
+)
+def test_what_has_lasted_for_forty_minutes_raises_these_alerts(
+    series: dict[Metric, int], firing: set[str], tmp_path: Path
+) -> None:
+    require_prometheus()
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("no promtool beside Prometheus")
+    (tmp_path / "rules.yml").write_text(yaml.safe_dump(rules()))
+    given = [{"series": f"{metric.exposed}{{run='demo'}}", "values": f"{at}x60"} for metric, at in series.items()]
+    expected = [{"labels": f"{{alertname='{name}'}}", "value": 1} for name in firing]
+    asked = {
+        "expr": "count by (alertname) (ALERTS{alertstate='firing'})",
+        "eval_time": "40m",
+        "exp_samples": expected,
+    }
+    case = {"interval": "1m", "input_series": given, "promql_expr_test": [asked]}
+    (tmp_path / "case.yml").write_text(yaml.safe_dump({"rule_files": ["rules.yml"], "tests": [case]}))
+    command = [promtool, "test", "rules", str(tmp_path / "case.yml")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_trackers_get_every_metric_that_was_told(told: Path) -> None:
