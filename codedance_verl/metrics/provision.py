@@ -19,6 +19,9 @@ from codedance_verl.metrics.grafana import grafana
 OUTPUT_ROOT_VARIABLE = "RAY_METRICS_OUTPUT_ROOT"
 """Ray's variable for another folder than `<session>/metrics`."""
 
+DASHBOARDS_VARIABLE = "RAY_METRICS_GRAFANA_DASHBOARD_OUTPUT_DIR"
+"""Ray's variable for the folder from which its Grafana takes dashboards, in place of `grafana/dashboards`."""
+
 RULES_FILE = "codedance_alerts.yml"
 TARGETS_FILE = "codedance_targets.json"
 
@@ -53,7 +56,7 @@ def provision(folder: Path, targets: Sequence[str] = ()) -> Provisioned:
         folder: as of `metrics_folder`.
         targets: `host:port` of the nodes' metrics, for a cluster without Ray's dashboard, which else lists them itself.
     """
-    boards = folder / "grafana" / "dashboards"
+    boards = Path(os.environ.get(DASHBOARDS_VARIABLE) or folder / "grafana" / "dashboards")
     boards.mkdir(parents=True, exist_ok=True)
     for dashboard in DASHBOARDS:
         _write(boards / f"{dashboard.uid}.json", json.dumps(grafana(dashboard), indent=1) + "\n")

@@ -111,7 +111,8 @@ def test_every_alert_says_what_is_wrong_and_what_to_do() -> None:
         assert "$labels" in alert.what and len(alert.cure) > 40
 
 
-def test_rays_set_up_keeps_what_it_has_and_gets_ours_once(tmp_path: Path) -> None:
+def test_rays_set_up_keeps_what_it_has_and_gets_ours_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_METRICS_GRAFANA_DASHBOARD_OUTPUT_DIR", raising=False)
     folder = tmp_path / "metrics"
     (folder / "prometheus").mkdir(parents=True)
     of_ray = {"global": {"scrape_interval": "10s"}, "scrape_configs": [{"job_name": "ray"}], "rule_files": ["own.yml"]}
@@ -124,6 +125,15 @@ def test_rays_set_up_keeps_what_it_has_and_gets_ours_once(tmp_path: Path) -> Non
     assert {path.stem for path in written.dashboards.glob("*.json")} == {page.uid for page in DASHBOARDS}
     assert yaml.safe_load((folder / "prometheus" / RULES_FILE).read_text()) == rules()
     assert not list(folder.rglob("*.partial"))
+
+
+def test_dashboards_go_to_the_folder_that_ray_was_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's set-up has Grafana look there and nowhere else."""
+    monkeypatch.setenv("RAY_METRICS_GRAFANA_DASHBOARD_OUTPUT_DIR", str(tmp_path / "boards"))
+    written = provision(tmp_path / "metrics")
+    assert written.dashboards == tmp_path / "boards"
+    assert {path.stem for path in written.dashboards.glob("*.json")} == {page.uid for page in DASHBOARDS}
+    assert not (tmp_path / "metrics" / "grafana").exists()
 
 
 def test_without_rays_dashboard_the_targets_are_those_given(tmp_path: Path) -> None:
