@@ -154,14 +154,14 @@ SANDBOX_QUEUE_SECONDS = _histogram(
     "sandbox_queue_seconds", Unit.SECONDS, "What cells waited for a session or a slot.", _WAITS
 )
 
-# ---- rollout: told by the rollout workers when a group ends ----
+# ---- rollout: told by the rollout workers when a group ends, of all that were drawn ----
 
 ROLLOUT_UNDER_WAY = _gauge("rollout_under_way", Unit.TRAJECTORIES, "Trajectories under way in a rollout worker.")
 ROLLOUT_TRAJECTORIES = _counter(
     "rollout_trajectories",
     Unit.TRAJECTORIES,
-    "Finished trajectories by split (train, val) and by what ended them: answer, no_action, turn_limit, length, "
-    "time_limit, infrastructure.",
+    "Finished trajectories, with those that `sampling.keep` leaves out, by split (train, val) and by what ended them: "
+    "answer, no_action, turn_limit, length, time_limit, infrastructure.",
     "split",
     "finish",
 )
@@ -195,24 +195,38 @@ ROLLOUT_RETRIES = _counter(
     "rollout_sandbox_retries", Unit.CALLS, "Refusals of the sandbox that were overcome.", "split"
 )
 
+ROLLOUT_UNWRITTEN = _counter(
+    "rollout_unwritten_groups", Unit.GROUPS, "Groups that could not be written to the trajectory log.", "split"
+)
+
 # ---- reward: told by the rollout workers when a group is scored ----
 
-REWARD_CORRECT = _counter("reward_correct", Unit.TRAJECTORIES, "Trajectories with a right answer.", "split")
-REWARD_UNGRADED = _counter("reward_ungraded", Unit.TRAJECTORIES, "Trajectories whose answer got no verdict.", "split")
+REWARD_CORRECT = _counter(
+    "reward_correct", Unit.TRAJECTORIES, "Finished trajectories with a right answer, kept or not.", "split"
+)
+REWARD_UNGRADED = _counter(
+    "reward_ungraded", Unit.TRAJECTORIES, "Finished trajectories whose answer got no verdict, kept or not.", "split"
+)
 REWARD_TERM = _gauge(
     "reward_term",
     Unit.REWARD,
-    "Mean of a term over the last group, masked rollouts left out: accuracy, format, sequence, score, turns (the sum "
-    "over a trajectory's turns).",
+    "Mean of a term over the rollouts of the last group that were kept, masked ones left out: accuracy, format, "
+    "sequence, score, turns (the sum over a trajectory's turns).",
     "split",
     "term",
 )
-REWARD_DIFFICULTY = _gauge("reward_difficulty", Unit.NUMBER, "Difficulty d(mu) of the last group.", "split")
+REWARD_DIFFICULTY = _gauge(
+    "reward_difficulty", Unit.NUMBER, "Difficulty d(mu) of the last group, over what was kept of it.", "split"
+)
 REWARD_GROUPS = _counter(
-    "reward_groups", Unit.GROUPS, "Scored groups by outcome: all_right, mixed, all_wrong, masked.", "split", "outcome"
+    "reward_groups",
+    Unit.GROUPS,
+    "Scored groups by the outcome of what was kept of them: all_right, mixed, all_wrong, masked.",
+    "split",
+    "outcome",
 )
 REWARD_ACCURACY = _histogram(
-    "reward_group_accuracy_ratio", Unit.RATIO, "Share of right answers in a group.", _SHARES, "split"
+    "reward_group_accuracy_ratio", Unit.RATIO, "Share of right answers in what was kept of a group.", _SHARES, "split"
 )
 
 # ---- judge: told by its client in each rollout worker ----

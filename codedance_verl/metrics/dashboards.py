@@ -280,6 +280,13 @@ TRAINING = Dashboard(
             "Turns of a trajectory, and images that its cells returned.",
         ),
         _panel(
+            "Groups that could not be logged",
+            f"sum by (split) (increase({_of(c.ROLLOUT_UNWRITTEN)}[1h]))",
+            "{{split}}",
+            "none",
+            "In the last hour. The warnings of the rollout workers name the folder and the cause.",
+        ),
+        _panel(
             "Length of a response",
             _mean(c.TRAINING_RESPONSE, "run"),
             "{{run}}",

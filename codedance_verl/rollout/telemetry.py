@@ -14,7 +14,10 @@ from codedance_verl.types import FinishReason, Grade, RewardTerms, Trajectory, V
 
 @dataclass(frozen=True)
 class MemberFacts:
-    """One scored trajectory of a group; `sampled` and `context` are its tokens behind the prompt by origin."""
+    """One scored trajectory of a group; `sampled` and `context` are its tokens behind the prompt by origin.
+
+    `kept` is False where `sampling.keep` has left it out; its terms are then those it had among all that were drawn.
+    """
 
     trajectory: Trajectory
     grade: Grade
@@ -23,6 +26,7 @@ class MemberFacts:
     retries: int
     sampled: int
     context: int
+    kept: bool = True
 
     @property
     def ungraded(self) -> bool:
@@ -31,7 +35,7 @@ class MemberFacts:
 
 
 def tell_group(group: Sequence[MemberFacts], split: str, grade_s: float) -> None:
-    """Tell of a group, in one go; `grade_s` are the wall seconds of its grading by trajectory."""
+    """Tell of all that was drawn for a group, in one go; `grade_s` are the wall seconds of grading by trajectory."""
     for member in group:
         trajectory = member.trajectory
         emit.add(catalogue.ROLLOUT_TRAJECTORIES, split=split, finish=str(trajectory.finish))
@@ -42,7 +46,7 @@ def tell_group(group: Sequence[MemberFacts], split: str, grade_s: float) -> None
     emit.add(catalogue.ROLLOUT_TOKENS, sum(item.context for item in group), split=split, origin="feedback")
     for activity, seconds in _seconds(group, grade_s).items():
         emit.add(catalogue.ROLLOUT_SECONDS, seconds, split=split, activity=activity)
-    _tell_rewards(group, split)
+    _tell_rewards([member for member in group if member.kept], split)
 
 
 def tell_window(rates: Rates, findings: Sequence[Finding]) -> None:

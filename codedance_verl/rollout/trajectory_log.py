@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -9,7 +10,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import xxhash
 from PIL import Image
 
+from codedance_verl.metrics import catalogue, emit
 from codedance_verl.trajectories import disk
 from codedance_verl.types import Execution, Grade, RenderedImage, RewardTerms, Trajectory
 
@@ -45,8 +47,24 @@ class TrajectoryLog:
         self._max_bytes = max_bytes
         self._unlooked = max_bytes or 0  # what a run before this one has left is looked at with the first line
         self._full = False
+        self._fails = False
         self._encoded: dict[str, RenderedImage] = {}
         self._looking: threading.Thread | None = None
+
+    @contextlib.contextmanager
+    def group(self, split: str) -> Iterator[None]:
+        """Inside the block a group is written. One that cannot be is counted, and what was rolled out is not lost."""
+        failed = False
+        try:
+            yield
+        except OSError as error:
+            failed = True
+            if not self._fails:  # once until it works again: a disk that is full fails every group
+                logger.warning(
+                    "trajectories cannot be written to %s (%s); the run goes on without them", self._folder, error
+                )
+        self._fails = failed
+        emit.add(catalogue.ROLLOUT_UNWRITTEN, failed, split=split)
 
     def write(
         self,
@@ -101,8 +119,7 @@ class TrajectoryLog:
         path = self._folder / split / f"step_{step:06d}.{self._worker}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         line = (json.dumps(record, ensure_ascii=False) + "\n").encode("utf-8", "replace")  # a text may hold half a pair
-        with path.open("ab") as file:
-            file.write(line)
+        _append(path, line)
         self._wrote(len(line))
 
     def _wrote(self, count: int) -> None:
@@ -176,3 +193,15 @@ class TrajectoryLog:
         while len(self._encoded) > ENCODED_KEPT:
             del self._encoded[next(iter(self._encoded))]
         return found
+
+
+def _append(path: Path, line: bytes) -> None:
+    """Append a line, or nothing: half a line would spoil the next one."""
+    size = path.stat().st_size if path.exists() else 0
+    try:
+        with path.open("ab") as file:
+            file.write(line)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.truncate(path, size)
+        raise

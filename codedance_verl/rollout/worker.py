@@ -182,18 +182,21 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
         trajectories = [member.trajectory for member in members]
         self._count_faults(trajectories)
         grades = await asyncio.gather(*(self._grade(item) for item in trajectories))
+        terms = score_group(trajectories, grades, self._reward)
+        grade_s = (time.perf_counter() - started) / len(members)
+        left_out: list[MemberFacts] = []
         if not validate:
             self._watch(trajectories)
             kept = self._kept(trajectories, grades, size, int(trajectory["step"]))
+            others = [k for k in range(len(members)) if k not in kept]
+            left_out = [_facts(members[k], grades[k], terms[k], kept=False) for k in others]
             members, grades = [members[k] for k in kept], [grades[k] for k in kept]
-            trajectories = [member.trajectory for member in members]
-        terms = score_group(trajectories, grades, self._reward)
-        grade_s = (time.perf_counter() - started) / len(members)
+            terms = score_group([member.trajectory for member in members], grades, self._reward)
         judged = self._grader.take_judge_stats().shared(len(members))
         scored = list(zip(members, grades, terms, group_outcomes(grades, terms), strict=True))
         self._write_group(members, grades, terms, trajectory, grade_s)  # before anything is awaited: whole
         facts = [_facts(member, verdict, reward) for member, verdict, reward, _ in scored]
-        tell_group(facts, "val" if validate else "train", grade_s)
+        tell_group([*facts, *left_out], "val" if validate else "train", grade_s)
         for member, verdict, reward, outcome in scored:
             output = _scored(member.output, verdict, self._as_encoded(reward), grade_s, outcome, judged)
             await super()._agent_loop_postprocess(output, validate, **without_pictures(member.fields))
@@ -278,8 +281,9 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
         if split == "train" and self.config.algorithm.adv_estimator == advantage.NAME:
             by_std = bool(self.config.algorithm.get("norm_adv_by_std_in_grpo", True))
             advantages = known_advantages(terms, self._reward, divide_by_std=by_std)
-        for member, verdict, reward, known in zip(members, grades, terms, advantages, strict=True):
-            self._write_log(self._log, member, verdict, reward, known, info, grade_s)
+        with self._log.group(split):
+            for member, verdict, reward, known in zip(members, grades, terms, advantages, strict=True):
+                self._write_log(self._log, member, verdict, reward, known, info, grade_s)
 
     def _write_log(
         self,
@@ -309,11 +313,18 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
         )
 
 
-def _facts(member: _Member, verdict: Grade, reward: RewardTerms) -> MemberFacts:
+def _facts(member: _Member, verdict: Grade, reward: RewardTerms, kept: bool = True) -> MemberFacts:
     extra, mask = member.output.extra_fields, member.output.response_mask
     sampled = int(sum(mask))
     return MemberFacts(
-        member.trajectory, verdict, reward, extra["timing"], extra["sandbox_retries"], sampled, len(mask) - sampled
+        member.trajectory,
+        verdict,
+        reward,
+        extra["timing"],
+        extra["sandbox_retries"],
+        sampled,
+        len(mask) - sampled,
+        kept,
     )
 
 

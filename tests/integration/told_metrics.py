@@ -83,6 +83,7 @@ def tell(telemetry: NodeTelemetry, steps: StepTelemetry, count: int, fault: bool
         tell_call(Execution(status, duration_s=0.3, queue_s=0.01))
     for split in ("train", "val"):
         tell_group([member(True), member(False)], split, 0.1)
+        emit.add(catalogue.ROLLOUT_UNWRITTEN, fault, split=split)
     tell_window(RATES if fault else HEALTHY, [FINDING] if fault else [])
     tell_judge()
     steps.begin()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import resource
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,14 +17,17 @@ from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopWorkerTQ
 
 from codedance_verl.grading import Grader, GradingConfig
 from codedance_verl.guards import STOP_FILE
+from codedance_verl.metrics.emit import Recorder, for_trackers
 from codedance_verl.reward.monitors import CollapseMonitor, MonitorConfig
 from codedance_verl.reward.presets import PAPER, ROBUST
 from codedance_verl.rollout import worker as module
+from codedance_verl.rollout.interaction import Timing
 from codedance_verl.rollout.sampling_config import Keep, SamplingConfig
+from codedance_verl.rollout.trajectory_log import TrajectoryLog
+from codedance_verl.trajectories.config import TrajectoriesConfig
 from codedance_verl.types import FinishReason, Trajectory
 from tests.unit.reward.rollouts import trajectory
 
-TIMING = SimpleNamespace(generate_s=0.0, execute_s=0.0, queue_s=0.0, observe_s=0.0)
 RIGHT, WRONG = trajectory("error", "ok"), trajectory(answer="4")
 
 
@@ -32,10 +36,15 @@ def output_of(rollout: Trajectory) -> AgentLoopOutput:
     mask = [0] * length
     for turn in rollout.turns:
         mask[turn.token_start : turn.token_end] = [1] * (turn.token_end - turn.token_start)
-    extra = {"trajectory": rollout, "timing": TIMING, "sandbox_retries": 0}
+    extra = {"trajectory": rollout, "timing": Timing(), "sandbox_retries": 0, "observations": ("seen",) * 9}
     extra |= {"min_global_steps": 0, "max_global_steps": 0}
     return AgentLoopOutput(
-        prompt_ids=[1], response_ids=[2] * length, response_mask=mask, metrics=AgentLoopMetrics(), extra_fields=extra
+        prompt_ids=[1],
+        response_ids=[2] * length,
+        response_mask=mask,
+        multi_modal_data={},
+        metrics=AgentLoopMetrics(),
+        extra_fields=extra,
     )
 
 
@@ -64,7 +73,8 @@ def run(
     worker._reward = parts.get("reward", ROBUST)
     worker._sampling = parts.get("sampling", SamplingConfig())
     worker._monitor = parts.get("monitor", CollapseMonitor(MonitorConfig()))
-    worker._faults, worker._log = module.FaultCount(most=10), None
+    worker._faults = module.FaultCount(most=10)
+    worker._log, worker._written = parts.get("log"), TrajectoriesConfig()
     worker._grader = Grader(GradingConfig())
 
     async def roll_out(*_: Any, **fields: Any) -> Any:
@@ -110,6 +120,64 @@ def test_more_are_drawn_than_kept_in_training_only(tmp_path: Path) -> None:
     kept = run(tmp_path, drawn, n=2, sampling=sampling)
     assert sorted(item.extra_fields["reward_extra_info"]["acc"] for item in kept) == [0, 1]
     assert len(run(tmp_path, drawn, validate=True, sampling=sampling)) == 4
+
+
+def test_what_is_left_out_is_told_as_rolled_out_and_has_no_part_in_the_reward(
+    tmp_path: Path, recorder: Recorder
+) -> None:
+    sampling = SamplingConfig(2.0, Keep.ON_CORRECT)
+    cut = trajectory("ok", answer=None, finish=FinishReason.LENGTH)
+    kept = run(tmp_path, [RIGHT, RIGHT, RIGHT, WRONG, cut, cut], n=3, sampling=sampling)
+    told = for_trackers([recorder.take()])
+    assert len(kept) == 3
+    told_of = {
+        "rollout/trajectories_total/train/answer": 4,
+        "rollout/trajectories_total/train/length": 2,
+        "rollout/tokens_total/train/sampled": 3 * 30 + 10 + 2 * 10,
+        "rollout/masked_total/train": 2,
+        "reward/correct_total/train": 3,
+    }
+    assert {name: told[f"codedance/{name}"] for name in told_of} == told_of
+    share = sum(item.extra_fields["reward_extra_info"]["acc"] for item in kept) / 3
+    assert told["codedance/reward/term/train/accuracy"] == told["codedance/reward/group_accuracy_ratio/train"] == share
+    assert sum(value for name, value in told.items() if "/groups_total/" in name and "reward" in name) == 1
+
+
+def test_a_group_that_cannot_be_logged_is_queued_counted_and_warned_of_once(
+    tmp_path: Path, recorder: Recorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "trajectories"
+    folder.touch()  # where a folder should be
+    log = TrajectoryLog(folder, "w")
+    for _ in range(2):
+        assert len(run(tmp_path, [RIGHT, WRONG], log=log)) == 2
+    assert caplog.text.count(f"trajectories cannot be written to {folder} (") == 1
+    assert _unwritten(recorder) == 2
+    folder.unlink()
+    run(tmp_path, [RIGHT, WRONG], log=log)
+    assert _unwritten(recorder) == 0 and len(_lines(folder)) == 2
+
+
+def test_a_disk_that_was_full_for_a_while_leaves_whole_lines(tmp_path: Path, recorder: Recorder) -> None:
+    log = TrajectoryLog(tmp_path, "w")
+    run(tmp_path, [RIGHT, WRONG], log=log)
+    (file,) = tmp_path.rglob("*.jsonl")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + 100, limits[1]))  # room for a part of a line
+    try:
+        assert len(run(tmp_path, [RIGHT, WRONG], log=log)) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    run(tmp_path, [RIGHT, WRONG], log=log)
+    assert _unwritten(recorder) == 1 and len(_lines(tmp_path)) == 4
+
+
+def _unwritten(recorder: Recorder) -> float:
+    return for_trackers([recorder.take()])["codedance/rollout/unwritten_groups_total/train"]
+
+
+def _lines(folder: Path) -> list[Any]:
+    return [json.loads(line) for file in folder.rglob("*.jsonl") for line in file.read_text().splitlines()]
 
 
 def test_a_collapse_is_told_and_ends_the_run_only_where_asked(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
