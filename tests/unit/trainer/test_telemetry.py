@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from codedance_verl.metrics import catalogue
 from codedance_verl.metrics.emit import Recorder, for_trackers
+from codedance_verl.trainer.durable import durable
+from codedance_verl.trainer.step_watch import StepWatch
 from codedance_verl.trainer.telemetry import StepTelemetry
 
 pytestmark = pytest.mark.usefixtures("recorder")
@@ -66,6 +70,20 @@ def test_between_runs_nothing_is_under_way(recorder: Recorder) -> None:
     assert abs(started - time.time()) < 60
     telemetry.rest()
     assert np.isnan(for_trackers([recorder.take()])[catalogue.TRAINING_STARTED.tracker])
+
+
+def test_the_trainer_tells_when_it_validates(recorder: Recorder) -> None:
+    class Loop:
+        on_step_begin = on_validate_begin = lambda self: None
+
+    trainer: Any = object.__new__(durable(Loop))
+    trainer._watch, trainer._telemetry = StepWatch(None, print), StepTelemetry()
+    trainer._run_dir, trainer.global_steps = Path("nowhere"), 1
+    told = []
+    for hook in (trainer.on_step_begin, trainer.on_validate_begin, trainer.on_step_begin):
+        hook()
+        told.append(for_trackers([recorder.take()])[catalogue.TRAINING_VALIDATING.tracker])
+    assert told == [0, 1, 0]
 
 
 def test_the_time_of_a_validation_is_told_apart_from_that_of_a_step(recorder: Recorder) -> None:
