@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 from PIL import Image
@@ -21,6 +22,17 @@ from codedance_verl.types import Execution, RenderedImage, Turn
 
 PREVIEW_COLUMNS, PREVIEW_ROWS = 40, 16
 
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def printable(text: str) -> str:
+    """The text with control characters other than tab and newline replaced.
+
+    A terminal obeys them: an escape sequence can write the clipboard or change what stands on the screen. rich takes
+    out a few of them only.
+    """
+    return _CONTROLS.sub("\ufffd", text)
+
 
 class Narrator(Audience):
     """Prints a trajectory turn by turn. Pictures that code shows are stored in `folder`, numbered as they come."""
@@ -38,9 +50,10 @@ class Narrator(Audience):
         ends = self._format.call_start if parsed.code is not None else ANSWER_START
         thought = turn.text.partition(ends)[0] if parsed.fault is None else turn.text
         if thought.strip():
-            self._console.print(Text(thought.strip(), style="italic"))
+            self._console.print(Text(printable(thought.strip()), style="italic"))
         if parsed.code is not None:
-            self._console.print(Panel(Syntax(parsed.code, "python", word_wrap=True), title="code", title_align="left"))
+            code = Syntax(printable(parsed.code), "python", word_wrap=True)
+            self._console.print(Panel(code, title="code", title_align="left"))
 
     def code_ran(self, turn: Turn) -> None:
         execution = turn.execution
@@ -49,7 +62,7 @@ class Narrator(Audience):
         title = f"{execution.status}, {execution.duration_s * 1000:.0f} ms"
         style = "green" if execution.succeeded else "red"
         if text := _output(execution):
-            self._console.print(Panel(Text(text), title=title, title_align="left", border_style=style))
+            self._console.print(Panel(Text(printable(text)), title=title, title_align="left", border_style=style))
         else:
             self._console.print(Text(f"[{title}]", style=style))
         for image in execution.images:
@@ -60,7 +73,7 @@ class Narrator(Audience):
     def answered(self, outcome: Outcome) -> None:
         """The answer, or why there is none."""
         text = content(outcome) or f"(no answer: {outcome.finish})"
-        self._console.print(Panel(Text(text), title="answer", title_align="left", border_style="bold"))
+        self._console.print(Panel(Text(printable(text)), title="answer", title_align="left", border_style="bold"))
 
     def _store(self, image: RenderedImage) -> Path:
         self._folder.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from codedance_verl.rollout.formats import get_format
+from codedance_verl.rollout.formats.base import ParsedTurn
+from codedance_verl.serving.console import Narrator, printable
+from codedance_verl.types import Execution, ExecutionError, ExecutionStatus, FinishReason, Turn
+
+ATTACK = "\x1b]52;c;ZXZpbA==\x07 \x9d0;title\x9c \x1b[2J \x08\x7f\r\tseen\nbelow"
+
+
+def _answer(text: str) -> Any:
+    return SimpleNamespace(answer=text, finish=FinishReason.ANSWER, turns=())
+
+
+def _told(narrator: Narrator, place: str) -> None:
+    turn = Turn(ATTACK, 0, 1)
+    failed = ExecutionError("ValueError", ATTACK, ATTACK)
+    if place == "thought":
+        narrator.turn_sampled(turn, ParsedTurn())
+    elif place == "code":
+        narrator.turn_sampled(turn, ParsedTurn(code=ATTACK))
+    elif place == "output":
+        narrator.code_ran(Turn("", 0, 1, "x", Execution(ExecutionStatus.OK, stdout=ATTACK)))
+    elif place == "traceback":
+        narrator.code_ran(Turn("", 0, 1, "x", Execution(ExecutionStatus.ERROR, error=failed)))
+    else:
+        narrator.answered(_answer(ATTACK))
+
+
+@pytest.mark.parametrize("place", ["thought", "code", "output", "traceback", "answer"])
+def test_a_terminal_gets_no_control_characters_of_the_models(place: str, tmp_path: Path) -> None:
+    written = io.StringIO()
+    console = Console(file=written, color_system=None, width=100)
+    _told(Narrator(console, tmp_path, get_format("code")), place)
+    shown = written.getvalue()
+    assert "seen" in shown and "below" in shown
+    assert not [character for character in shown if character != "\n" and not character.isprintable()]
+
+
+def test_text_of_any_language_with_its_lines_and_tabs_stays_as_it_is() -> None:
+    text = "Größe\t30 %\n東京 🚋\n"
+    assert printable(text) == text
