@@ -17,6 +17,7 @@ _WHOLE = {
     "max_requests": (1, 100_000),
     "max_request_mb": (1, 1024),
     "max_picture_pixels": (28 * 28, 1_000_000_000),
+    "max_request_pixels": (28 * 28, 100_000_000_000),
 }
 _ENGINE_WHOLE = {"tensor_parallel_size": (1, 1024), "max_num_seqs": (1, 100_000)}
 _DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -72,6 +73,7 @@ class ServingConfig:
         max_requests: requests under way at once, 1 to 100,000; further ones are refused.
         max_request_mb: largest request body, 1 to 1024 MiB.
         max_picture_pixels: of one picture, 784 to 1000 million.
+        max_request_pixels: of all pictures of a request together, 784 to 100,000 million.
         engine: vLLM.
     """
 
@@ -86,6 +88,7 @@ class ServingConfig:
     max_requests: int = 256
     max_request_mb: int = 64
     max_picture_pixels: int = 50_000_000
+    max_request_pixels: int = 100_000_000
     engine: EngineConfig = field(default_factory=EngineConfig)
 
     @property

@@ -56,10 +56,11 @@ class RequestError(Exception):
 
 @dataclass(frozen=True)
 class Bounds:
-    """Bounds of what a request may hold: pictures, and pixels of each."""
+    """Bounds of what a request may hold: pictures, pixels of each, and pixels of all together."""
 
     max_images: int
     max_picture_pixels: int
+    max_request_pixels: int
 
 
 @dataclass(frozen=True)
@@ -122,11 +123,11 @@ def read_request(body: bytes, special_tokens: Sequence[str], bounds: Bounds) -> 
     )
 
 
-def picture_of(url: Any, bounds: Bounds, param: str) -> tuple[bytes, Image.Image]:
-    """File and picture of a `data:` URL.
+def picture_of(url: Any, bounds: Bounds, param: str, before: int = 0) -> tuple[bytes, Image.Image]:
+    """File and picture of a `data:` URL; `before`: pixels of the request's pictures before it.
 
     Raises:
-        RequestError: it is another URL, no picture, broken, or too large.
+        RequestError: it is another URL, no picture, broken, or too large by itself or together with those before it.
     """
     prefix = _DATA_URL.match(url) if isinstance(url, str) else None
     if prefix is None:
@@ -138,13 +139,7 @@ def picture_of(url: Any, bounds: Bounds, param: str) -> tuple[bytes, Image.Image
     try:
         data = base64.b64decode(url[prefix.end() :], validate=True)
         picture = Image.open(io.BytesIO(data), formats=FORMATS)
-        if picture.width * picture.height > bounds.max_picture_pixels:
-            raise RequestError(
-                f"the picture has {picture.width} x {picture.height} pixels, at most {bounds.max_picture_pixels} "
-                "are allowed",
-                param=param,
-                code="image_too_large",
-            )
+        _check_size(picture, bounds, param, before)
         picture.load()
     except RequestError:
         raise
@@ -157,6 +152,25 @@ def picture_of(url: Any, bounds: Bounds, param: str) -> tuple[bytes, Image.Image
     return data, picture
 
 
+def _check_size(picture: Image.Image, bounds: Bounds, param: str, before: int) -> None:
+    """Raise `RequestError` for a picture, not decoded yet, that would take too much memory."""
+    pixels = picture.width * picture.height
+    if pixels > bounds.max_picture_pixels:
+        raise RequestError(
+            f"the picture has {picture.width} x {picture.height} pixels, at most {bounds.max_picture_pixels} "
+            "are allowed",
+            param=param,
+            code="image_too_large",
+        )
+    if before + pixels > bounds.max_request_pixels:
+        raise RequestError(
+            f"the pictures of the request have more than {bounds.max_request_pixels} pixels together "
+            "(serving.max_request_pixels)",
+            param=param,
+            code="image_too_large",
+        )
+
+
 class _Messages:
     """Reads the messages of one request."""
 
@@ -164,6 +178,7 @@ class _Messages:
         self._special = re.compile("|".join(map(re.escape, special_tokens))) if special_tokens else None
         self._bounds = bounds
         self._count = 0
+        self._pixels = 0
 
     def read(self, given: Any) -> tuple[list[dict[str, Any]], list[bytes]]:
         """The messages, and the first picture of each that has any."""
@@ -215,7 +230,9 @@ class _Messages:
         if self._count > self._bounds.max_images:
             raise RequestError(f"more than {self._bounds.max_images} pictures", param=param, code="too_many_images")
         given = part.get("image_url")
-        data, picture = picture_of(given.get("url") if isinstance(given, dict) else given, self._bounds, param)
+        url = given.get("url") if isinstance(given, dict) else given
+        data, picture = picture_of(url, self._bounds, param, self._pixels)
+        self._pixels += picture.width * picture.height
         return {"type": "image", "bytes": data, "image": picture}
 
     def _joined(self, content: Any, param: str) -> str:

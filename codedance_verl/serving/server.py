@@ -13,6 +13,7 @@ import logging
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from aiohttp import web
@@ -27,6 +28,9 @@ logger = logging.getLogger(__name__)
 SHUTDOWN_SECONDS = 10.0
 """How long requests may go on once the server was told to end."""
 
+DECODERS = 4
+"""Requests whose pictures are decoded at the same time; the next one waits."""
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -39,6 +43,8 @@ class Server:
         self._started = int(time.time())
         self._under_way = 0
         self._answered = 0
+        # Threads of their own rather than a semaphore: they stay busy with a request whose client has left.
+        self._decoders = ThreadPoolExecutor(DECODERS, "decoder")
 
     def application(self) -> web.Application:
         """The routes, with errors as OpenAI has them."""
@@ -114,7 +120,9 @@ class Server:
         try:
             body = await request.read()
             service = self._service
-            ask = await asyncio.to_thread(read_request, body, service.special_tokens, service.bounds)
+            ask = await asyncio.get_running_loop().run_in_executor(
+                self._decoders, read_request, body, service.special_tokens, service.bounds
+            )
             self._check_model(ask.model)
             response = await (self._stream(request, ask) if ask.stream else self._whole(ask))
             self._answered += 1

@@ -90,7 +90,8 @@ class Service:
     @property
     def bounds(self) -> Bounds:
         """Bounds of the pictures in a request."""
-        return Bounds(self.settings.environment.max_images, self.settings.serving.max_picture_pixels)
+        serving = self.settings.serving
+        return Bounds(self.settings.environment.max_images, serving.max_picture_pixels, serving.max_request_pixels)
 
     async def answer(self, ask: Ask, audience: Audience | None = None) -> Outcome:
         """Interact until the model answers or a limit is met. Cancelled, it leaves neither request nor session behind.

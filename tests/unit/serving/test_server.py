@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import threading
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -12,6 +14,9 @@ import openai
 import pytest
 
 from codedance_verl.rollout.seeds import seed_of
+from codedance_verl.serving import server as server_module
+from codedance_verl.serving.requests import read_request
+from codedance_verl.serving.server import DECODERS
 from tests.unit.rollout.harness import Say, tokenizer
 from tests.unit.serving.chats import CALL, MODEL, SHOWN, Running, data_url, messages, running
 
@@ -222,6 +227,11 @@ def test_models_and_health() -> None:
         ({"messages": messages("a", "/etc/passwd")}, openai.BadRequestError, "no other URL is opened"),
         ({"messages": messages("a", data_url()[:-60])}, openai.BadRequestError, "cannot be decoded"),
         ({"messages": messages("a", data_url(2000, 2000))}, openai.BadRequestError, "2000 x 2000 pixels"),
+        (
+            {"messages": messages("a", data_url(1000, 800)) + messages("b", data_url(1000, 800))},
+            openai.BadRequestError,
+            r"more than 1500000 pixels together \(serving\.max_request_pixels\)",
+        ),
         ({"messages": messages("a", data_url(3000, 2))}, openai.BadRequestError, "cannot be shown to the model"),
         ({"messages": messages("a" * 9000)}, openai.BadRequestError, "of at most 2000 together with the reply"),
         ({"messages": messages("a" * 2_000_000)}, openai.APIStatusError, "the request is larger than 1 MiB"),
@@ -237,7 +247,29 @@ def test_bad_requests_are_refused_in_openais_terms(
             assert raised.value.type == "invalid_request_error"
         assert (await ask(server, "glance")).choices[0].message.content == "7"
 
-    against(refused, max_request_mb=1, max_picture_pixels=1_000_000)
+    against(refused, max_request_mb=1, max_picture_pixels=1_000_000, max_request_pixels=1_500_000)
+
+
+def test_requests_are_decoded_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    lock, running, most = threading.Lock(), 0, 0
+
+    def slowly(*arguments: Any) -> Any:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.05)
+        with lock:
+            running -= 1
+        return read_request(*arguments)
+
+    async def crowd(server: Running) -> None:
+        replies = await asyncio.gather(*(ask(server, "glance") for _ in range(4 * DECODERS)))
+        assert [reply.choices[0].message.content for reply in replies] == ["7"] * 4 * DECODERS
+
+    monkeypatch.setattr(server_module, "read_request", slowly)
+    against(crowd)
+    assert 1 < most <= DECODERS
 
 
 def test_a_key_that_is_set_is_needed() -> None:
