@@ -13,6 +13,7 @@ import typer
 from codedance_verl.errors import UserError
 from codedance_verl.run_folder import last_step
 from codedance_verl.serving.settings import SETTINGS_FILE, settings_document
+from codedance_verl.trainer.checkpoints import SEAL, is_whole
 
 MERGE_SECONDS = 7200.0
 
@@ -55,18 +56,24 @@ def export_checkpoint(run: Path, out: Path, step: int | None = None) -> None:
 def find_checkpoint(run: Path, step: int | None) -> Path:
     """The folder with shards and `huggingface/` of a step, after RL that of the actor; the last step by default.
 
+    Where any checkpoint was sealed, one that is not whole was being written when the run was killed, and is none.
+
     Raises:
         UserError: names the steps that there are.
     """
     folders: dict[int, Path] = {}
-    for path in (run / "checkpoints").glob("global_step_*"):
+    paths = list((run / "checkpoints").glob("global_step_*"))
+    sealed = any((path / SEAL).is_file() for path in paths)
+    for path in paths:
+        if sealed and not is_whole(path):
+            continue
         folder = path / "actor" if (path / "actor").is_dir() else path
         if (folder / "huggingface").is_dir():  # of older checkpoints only the data loader's state is kept
             folders[int(path.name.rpartition("_")[2])] = folder
     chosen = last_step(run) if step is None else step
     if chosen not in folders:
         known = ", ".join(map(str, sorted(folders))) or "none"
-        raise UserError(f"{run}: no checkpoint of step {chosen}; there are: {known}")
+        raise UserError(f"{run}: no {'whole ' * sealed}checkpoint of step {chosen}; there are: {known}")
     return folders[chosen]
 
 
@@ -79,3 +86,9 @@ def _merge(checkpoint: Path, out: Path) -> None:
     if done.returncode:
         told = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
         raise UserError(f"{checkpoint}: its shards cannot be merged: {told[:300]}")
+    if (out / "lora_adapter").is_dir():
+        shutil.rmtree(out)
+        raise UserError(
+            f"{checkpoint}: its shards hold LoRA adapters, which verl's merger leaves out of the weights; choose "
+            "a step that was saved with hf_model among checkpoint.save_contents, where they are merged in"
+        )

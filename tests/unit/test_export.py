@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from codedance_verl.errors import UserError
 from codedance_verl.export import export_checkpoint, find_checkpoint
 from codedance_verl.serving.settings import SETTINGS_FILE
+from codedance_verl.trainer import checkpoints
 
 
 def make_run(folder: Path, part: str) -> Path:
@@ -43,3 +45,33 @@ def test_nothing_is_overwritten_and_steps_are_named(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     with pytest.raises(UserError, match="is there already"):
         export_checkpoint(run, tmp_path / "out")
+
+
+def test_a_checkpoint_that_was_not_written_to_its_end_is_none(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", "actor")
+    checkpoints.seal(run / "checkpoints" / "global_step_5")
+    assert find_checkpoint(run, 5).name == "actor"
+    for step in (None, 10):
+        with pytest.raises(UserError, match=r"no whole checkpoint of step 10; there are: 5$"):
+            find_checkpoint(run, step)
+    checkpoints.seal(run / "checkpoints" / "global_step_10")
+    (run / "checkpoints" / "global_step_5" / "actor" / "huggingface" / "model.safetensors").write_text("half")
+    with pytest.raises(UserError, match=r"no whole checkpoint of step 5; there are: 10$"):
+        find_checkpoint(run, 5)
+
+
+def test_shards_with_adapters_are_not_exported_without_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """verl's merger writes the weights that training began with, and the adapters to a folder of their own."""
+
+    def merge(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        out = Path(command[command.index("--target_dir") + 1])
+        (out / "lora_adapter").mkdir(parents=True)
+        (out / "model.safetensors").write_text("as before training")
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    run = make_run(tmp_path / "run", "actor")
+    (run / "checkpoints" / "global_step_10" / "actor" / "huggingface" / "model.safetensors").unlink()
+    monkeypatch.setattr(subprocess, "run", merge)
+    with pytest.raises(UserError, match=r"hold LoRA adapters, .* hf_model among checkpoint\.save_contents"):
+        export_checkpoint(run, tmp_path / "out")
+    assert not list(tmp_path.glob("out*"))
