@@ -11,6 +11,8 @@ import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import ray
+
 from codedance_verl.cluster.calls import answer, call_on
 from codedance_verl.errors import UserError
 from codedance_verl.sandbox.placement import RayNode, living_nodes
@@ -21,7 +23,8 @@ ANSWER_SECONDS = 60.0
 def check_shared(run_dir: Path, inputs: Mapping[str, str]) -> None:
     """Ask every node that the run may use whether it reads and writes `run_dir` and sees the same `inputs`.
 
-    Nodes without CPUs and GPUs run interpreters only, which need none of it.
+    Nodes without CPUs and GPUs run interpreters only, or the driver alone, and are not asked. Nor is the driver's own
+    node where it is the only other one.
 
     Args:
         run_dir: the run's folder; it exists.
@@ -32,7 +35,7 @@ def check_shared(run_dir: Path, inputs: Mapping[str, str]) -> None:
         UserError: a node does not, or does not answer within a minute; names the key, the path and the node.
     """
     nodes = [node for node in living_nodes() if node.resources.get("CPU", 0) or node.resources.get("GPU", 0)]
-    if len(nodes) < 2:
+    if all(node.node_id == ray.get_runtime_context().get_node_id() for node in nodes):
         return
     seen_here = {key: (path, _size(Path(path))) for key, path in inputs.items() if Path(path).exists()}
     probe = run_dir / f".cluster-probe-{secrets.token_hex(8)}"
