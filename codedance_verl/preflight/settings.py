@@ -173,6 +173,8 @@ def check_settings(config: DictConfig, report: Report) -> None:
     with report.collecting():
         _check_filter(config)
     with report.collecting():
+        _check_adapter(config)
+    with report.collecting():
         determinism.check(config)
 
 
@@ -231,3 +233,10 @@ def _check_filter(config: DictConfig) -> None:
     chosen = config.algorithm.filter_groups
     if chosen.enable and chosen.metric not in known:
         raise UserError(f"algorithm.filter_groups.metric={chosen.metric}: must be one of {', '.join(known)}")
+
+
+def _check_adapter(config: DictConfig) -> None:
+    """Unmerged, vLLM would get the adapters apart from the weights, on a path of verl's that nothing here tests."""
+    rank = number(config, f"{MODEL}.lora_rank")
+    if rank and at(config, f"{MODEL}.lora.merge") is not True:
+        raise UserError(f"{MODEL}.lora.merge=false: must be true with {MODEL}.lora_rank={rank}; adapter=lora sets it")
