@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from codedance_verl.cluster.connection import check_run_folder, keep_to_loopback, ray_arguments
+from codedance_verl.cluster.connection import keep_to_loopback, ray_arguments, start
 from codedance_verl.config import apply_env_vars, write_resolved
 from codedance_verl.guards import STOPPED_EXIT_CODE, Stopped, guarded, stops_on_signals
 from codedance_verl.mains import obey
@@ -57,7 +57,6 @@ def run(config: DictConfig) -> None:
     keep_to_loopback(config.ray_kwargs.get("ray_init", {}))
     from codedance_verl.preflight import check
 
-    check_run_folder(str(config.run_dir))
     check(config)
     run_dir = Path(config.run_dir).resolve()
     checkpoints.settle(run_dir / "checkpoints")
@@ -106,7 +105,7 @@ def _train(config: DictConfig, env_vars: dict[str, str]) -> None:
     plugin.require_loaded()
     metrics_file, total = Path(os.environ["VERL_FILE_LOGGER_PATH"]), config.trainer.total_training_steps
     arguments, run_dir = _ray_arguments(config, env_vars), Path(config.run_dir).resolve()
-    ray.init(**arguments)
+    start(arguments)
     try:
         with on_cluster(arguments["address"], run_dir, _inputs(config)):
             pool = get_or_start_pool(SandboxConfig.from_mapping(config.sandbox))

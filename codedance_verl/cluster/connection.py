@@ -59,16 +59,33 @@ def in_job() -> bool:
     return _JOB_CONFIG in os.environ
 
 
-def check_run_folder(run_dir: str) -> None:
-    """A job's relative folder would lie in Ray's copy of the working directory, and go with it.
+def check_paths(run_dir: str, inputs: Mapping[str, str], address: str | None = None) -> None:
+    """On a cluster that a run joins, driver and workers would resolve a relative path against folders of their own.
+
+    A job's data files and models may be relative all the same: Ray ships the working directory to all nodes, and
+    resolves such a path within it.
+
+    Args:
+        run_dir: the run's folder. In a job's working directory it would be deleted with it.
+        inputs: paths of data files and model folders by configuration key.
+        address: `ray_kwargs.ray_init.address`.
 
     Raises:
-        UserError: the folder is relative and this is a Ray job.
+        UserError: a line for every relative one.
     """
-    if in_job() and not Path(run_dir).is_absolute():
+    if not joins(address):
+        return
+    reason = (
+        "it would be deleted with the job's working directory" if in_job() else "each node takes it for another one"
+    )
+    paths = {"run_dir": run_dir, **({} if in_job() else inputs)}
+    relative = {key: path for key, path in paths.items() if not Path(path).expanduser().is_absolute()}
+    if relative:
         raise UserError(
-            f"run_dir={run_dir}: relative, so it would be deleted with the job's working directory; give the absolute "
-            "path of a folder that all nodes share"
+            "\n".join(
+                f"{key}={path}: relative, so on a cluster {reason}; give an absolute path that all nodes share"
+                for key, path in relative.items()
+            )
         )
 
 
@@ -102,19 +119,32 @@ def connect(runtime_env: Mapping[str, Any] | None = None) -> None:
     Raises:
         UserError: there is none, or it refuses this process's token.
     """
+    start(
+        {
+            "address": "auto",
+            "runtime_env": None if in_job() else dict(runtime_env or {}),
+            "log_to_driver": False,
+            "logging_level": "ERROR",
+        }
+    )
+
+
+def start(arguments: Mapping[str, Any]) -> None:
+    """Call `ray.init` with these arguments, `address` among them.
+
+    Raises:
+        UserError: there is no cluster to join, or it refuses this process's token.
+    """
     import ray
     from ray.exceptions import AuthenticationError
 
     try:
-        ray.init(
-            address="auto",
-            runtime_env=None if in_job() else dict(runtime_env or {}),
-            log_to_driver=False,
-            logging_level="ERROR",
-        )
+        ray.init(**arguments)
     except AuthenticationError as error:
         raise UserError(f"the Ray cluster refuses: {_first_line(error)} (docs/clusters.md, tokens)") from None
     except ConnectionError as error:
+        if not joins(arguments["address"]):
+            raise
         raise UserError(
             f"no Ray cluster answers ({_first_line(error)}); start one with `ray start --head`, or set RAY_ADDRESS"
         ) from None

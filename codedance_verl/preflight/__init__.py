@@ -14,7 +14,14 @@ from omegaconf import DictConfig
 
 from codedance_verl.errors import UserError
 from codedance_verl.preflight.devices import check_device, check_memory
-from codedance_verl.preflight.files import check_data, check_output_folder, check_run_folder, find_model, load_processor
+from codedance_verl.preflight.files import (
+    check_cluster_paths,
+    check_data,
+    check_output_folder,
+    check_run_folder,
+    find_model,
+    load_processor,
+)
 from codedance_verl.preflight.layout import check_layout, needs_critic, needs_reference
 from codedance_verl.preflight.model_shape import ModelShape, read_shape
 from codedance_verl.preflight.prompts import check_lengths, check_prompts
@@ -40,6 +47,7 @@ def examine(config: DictConfig, dry: bool = False) -> Report:
     """Make every check; with `dry` nothing is started, and the memory of a device is estimated."""
     report = Report(dry=dry)
     check_settings(config, report)
+    check_cluster_paths(config, report)
     check_run_folder(config, report)
     check_layout(config, report)
     check_device(config, report)

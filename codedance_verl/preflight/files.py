@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig
 
+from codedance_verl.cluster.connection import check_paths
 from codedance_verl.errors import UserError
 from codedance_verl.preflight.report import Report, at
 
@@ -42,6 +44,20 @@ def check_run_folder(config: DictConfig, report: Report) -> None:
     with report.collecting():
         check_output_folder(folder)
         report.say("files", "run_dir", f"{folder}, {shutil.disk_usage(folder).free / 2**30:.0f} GiB free")
+
+
+def check_cluster_paths(config: DictConfig, report: Report) -> None:
+    """On a cluster that the run joins, no path may be relative; names of Hugging Face's hub are none."""
+    inputs = dict[str, str]()
+    for key in ("train_files", "val_files"):
+        with contextlib.suppress(UserError):  # told by `check_data`
+            paths = data_paths(config, key)
+            inputs |= {f"data.{key}" + f"[{index}]" * (len(paths) > 1): str(path) for index, path in enumerate(paths)}
+    model = at(config, "actor_rollout_ref.model.path")
+    if isinstance(model, str) and model and _is_folder_name(model):
+        inputs["actor_rollout_ref.model.path"] = model
+    with report.collecting():
+        check_paths(str(config.run_dir), inputs, (at(config, "ray_kwargs.ray_init") or {}).get("address"))
 
 
 def find_model(config: DictConfig, report: Report, key: str) -> Path | None:

@@ -3,9 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import ray
 from ray.exceptions import RayTaskError
 
-from codedance_verl import train
+from codedance_verl import preflight, train
 from codedance_verl.config import compose_config
 from codedance_verl.errors import UserError
 from codedance_verl.train import _begins_after, _settle_validation
@@ -54,3 +55,17 @@ def test_what_the_trainer_says_in_its_process_is_one_line(
     monkeypatch.setattr(train, "run", fail)
     assert train.main(arguments=ARGUMENTS) == 2
     assert capsys.readouterr().err == "error: worker 1 has died\n"
+
+
+def test_a_cluster_that_does_not_answer_is_told_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(**_: object) -> None:
+        raise ConnectionError("Failed to connect to Ray cluster at 10.0.0.1:6379")
+
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    monkeypatch.setattr(ray, "init", refused)
+    monkeypatch.setattr(preflight, "check", lambda config: None)
+    assert train.main("train", [*ARGUMENTS, "hardware=cpu", f"run_dir={tmp_path}"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: no Ray cluster answers (Failed to connect to Ray cluster at 10.0.0.1:6379)")

@@ -5,9 +5,11 @@ import subprocess
 import sys
 
 import pytest
+import ray
+from ray.exceptions import AuthenticationError
 
 from codedance_verl import hardware
-from codedance_verl.cluster.connection import PLUGIN, check_run_folder, joins, ray_arguments
+from codedance_verl.cluster.connection import PLUGIN, check_paths, connect, joins, ray_arguments, start
 from codedance_verl.config import compose_config
 from codedance_verl.errors import UserError
 
@@ -79,12 +81,56 @@ def test_the_configurations_own_runtime_env_has_the_last_word() -> None:
     assert runtime_env == {"env_vars": {"VERL_PLATFORM": "cpu", "MINE": "3"}, "working_dir": None, "pip": ["x"]}
 
 
+INPUTS = {"data.train_files": "data/train.parquet", "data.val_files": "/shared/val.parquet"}
+
+
 def test_a_job_keeps_nothing_in_its_working_directory(monkeypatch: pytest.MonkeyPatch) -> None:
-    check_run_folder("outputs/run")
+    check_paths("outputs/run", INPUTS)
     _submit(monkeypatch)
-    check_run_folder("/shared/run")
-    with pytest.raises(UserError, match="run_dir=outputs/run: relative"):
-        check_run_folder("outputs/run")
+    check_paths("/shared/run", INPUTS)  # what was shipped is in the working directory of every node
+    with pytest.raises(UserError, match=r"^run_dir=outputs/run: relative, .* deleted with the job's working directory"):
+        check_paths("outputs/run", INPUTS)
+
+
+def test_a_driver_that_joins_resolves_no_path_otherwise_than_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    check_paths("/shared/run", {"data.val_files": "/shared/val.parquet"})
+    check_paths("outputs/run", INPUTS, address="local")
+    with pytest.raises(UserError) as raised:
+        check_paths("outputs/run", INPUTS)
+    lines = str(raised.value).splitlines()
+    assert [line.split(":")[0] for line in lines] == ["run_dir=outputs/run", "data.train_files=data/train.parquet"]
+    assert all(line.endswith("give an absolute path that all nodes share") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        (ConnectionError("Failed to connect to Ray cluster at 10.0.0.1:6379"), r"^no Ray cluster answers \(Failed to"),
+        (AuthenticationError("InvalidAuthToken\nand much more"), r"^the Ray cluster refuses: InvalidAuthToken \("),
+    ],
+    ids=["dead", "token"],
+)
+def test_a_cluster_that_cannot_be_joined_is_told_in_a_line(
+    raised: Exception, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(**_: object) -> None:
+        raise raised
+
+    monkeypatch.setattr(ray, "init", refused)
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    for joined in (connect, lambda: start(ray_arguments(INIT, RUNTIME))):
+        with pytest.raises(UserError, match=told):
+            joined()
+
+
+def test_an_error_of_a_cluster_of_its_own_is_not_about_joining(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(**_: object) -> None:
+        raise ConnectionError("mine")
+
+    monkeypatch.setattr(ray, "init", broken)
+    with pytest.raises(ConnectionError, match="mine"):
+        start(ray_arguments(INIT, RUNTIME))
 
 
 def test_on_a_cluster_the_hardware_is_said_and_not_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -179,3 +179,33 @@ def test_settings_that_would_end_a_run_later_are_named_now(
     train = write(tmp_path / "train.parquet", [row(0)])
     with pytest.raises(UserError, match=told):
         check(configure(train, *overrides))
+
+
+def test_on_a_cluster_that_is_joined_every_relative_path_is_named(
+    configure: Callable[..., DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "train.parquet", [row(0), row(1)])
+    monkeypatch.chdir(tmp_path)
+    config = configure(Path("train.parquet"), "run_dir=run", "actor_rollout_ref.model.path=org/model")
+    check(config)
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    with pytest.raises(UserError) as raised:
+        check(config)
+    named = [line.split("=")[0] for line in str(raised.value).splitlines()]
+    assert named == ["run_dir", "data.train_files", "data.val_files"], "a name of the hub is no path"
+    (tmp_path / "org" / "model").mkdir(parents=True)
+    with pytest.raises(
+        UserError, match=r"actor_rollout_ref\.model\.path=org/model: relative, so on a cluster each node"
+    ):
+        check(config)
+
+
+def test_adapters_are_merged_for_vllm(configure: Callable[..., DictConfig], tmp_path: Path) -> None:
+    train = write(tmp_path / "train.parquet", [row(0), row(1)])
+    check(configure(train, "adapter=lora", "actor_rollout_ref.model.lora_rank=32"))
+    with pytest.raises(UserError) as raised:
+        check(configure(train, "actor_rollout_ref.model.lora_rank=32"))
+    assert str(raised.value) == (
+        "actor_rollout_ref.model.lora.merge=false: must be true with actor_rollout_ref.model.lora_rank=32; "
+        "adapter=lora sets it"
+    )
