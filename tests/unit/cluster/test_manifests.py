@@ -7,7 +7,9 @@ RayJobSpec, RayClusterSpec and their groups (KubeRay 1.6, ray.io/v1), pods by a 
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -180,10 +182,36 @@ def test_every_mount_has_its_volume_and_the_runs_are_shared_by_all_that_run_verl
             assert "runs" in mounts
 
 
+def _run_script(folder: Path, fails: str) -> list[str]:
+    """The commands that `rayjob.sh a=1 'b=[x y]'` runs, where those that contain `fails` fail."""
+    python, log = folder / "python", folder / "log"
+    python.write_text(f'#!/bin/sh\necho "$*" >> {log}\ncase "$*" in *{fails}*) exit 2;; esac\n')
+    python.chmod(0o755)
+    command = ["sh", str(FOLDER / "rayjob.sh"), "a=1", "b=[x y]"]
+    environment = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
+    done = subprocess.run(command, env=environment, timeout=30, check=False)
+    assert done.returncode == 2
+    return log.read_text().splitlines()
+
+
+def test_the_image_is_on_the_engines_before_training_starts(job: Any, tmp_path: Path) -> None:
+    """A cluster that is made for the job has engines without it."""
+    wanted = compose_config("train", shlex.split(job["spec"]["entrypoint"])[2:]).sandbox.node_resource
+    prepare = f"-m codedance_verl.cli cluster prepare --resource {wanted}"
+    assert _run_script(tmp_path, fails="codedance_verl.train") == [prepare, "-m codedance_verl.train a=1 b=[x y]"]
+    (tmp_path / "log").unlink()
+    assert _run_script(tmp_path, fails="prepare") == [prepare]
+
+
+def test_its_entry_point_is_one_command(job: Any) -> None:
+    """KubeRay writes it into a line of the submitter's shell."""
+    assert not set(job["spec"]["entrypoint"]) & set("&|;<>`$()\\\n*?#")
+
+
 def test_its_entry_point_is_a_configuration_of_ours_with_nodes_for_its_interpreters(job: Any) -> None:
     words = shlex.split(job["spec"]["entrypoint"])
-    assert words[:3] == ["python", "-m", "codedance_verl.train"]
-    config = compose_config("train", words[3:])
+    assert words[:2] == ["sh", "cluster/rayjob.sh"]
+    config = compose_config("train", words[2:])
     wanted = SandboxConfig.from_mapping(config.sandbox).node_resource
     (group,) = [group for group in _groups(job) if "resources" in group["rayStartParams"]]
     assert json.loads(json.loads(group["rayStartParams"]["resources"])) == {wanted: 1}, "as KubeRay quotes it"
