@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import math
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +21,12 @@ logger = logging.getLogger(__name__)
 FREE_TO = 0.9
 """Share of the limit that is left in use once something had to go, so that not every rollout deletes a file."""
 
-YOUNG_SECONDS = 3600.0
-"""A picture used within this time stays: the line that names it may still be on its way."""
+YOUNG_SECONDS = 60.0
+"""A picture used within this time stays: the line that names it may still be on its way. It is written milliseconds
+after; the rest is for clocks that differ."""
+
+_UNNAMED = -1
+"""In place of a step, for pictures that no line names."""
 
 _NAMED = re.compile(rb"images/([0-9a-f]{64})\.png")
 _BLOCK = 1 << 20
@@ -29,7 +35,10 @@ _OVERLAP = 128  # longer than what is looked for
 
 @dataclass(frozen=True)
 class Usage:
-    """Bytes of the folder, and what was deleted to come to that; `settled` is false where another process is at it."""
+    """Bytes of the folder, and what was deleted to come to that.
+
+    `settled` is false where another process is at it, or where pictures are still too young to go.
+    """
 
     used: int
     settled: bool = True
@@ -40,7 +49,8 @@ class Usage:
 def enforce(folder: Path, max_bytes: int, *, young_s: float = YOUNG_SECONDS) -> Usage:
     """Delete the oldest training steps, then pictures that no line names, until `FREE_TO` of the limit is in use.
 
-    The newest training step stays. Does nothing while another process is at it.
+    The newest training step stays. Pictures that are too young to go are left to a later call, and no further step is
+    deleted in their place. Does nothing while another process is at it.
 
     Raises:
         OSError: the folder cannot be read.
@@ -51,14 +61,13 @@ def enforce(folder: Path, max_bytes: int, *, young_s: float = YOUNG_SECONDS) -> 
     with _alone(folder) as alone:
         if not alone:
             return Usage(used, settled=False)
-        target, deleted, images = int(max_bytes * FREE_TO), list[int](), 0
-        for step in _train_steps(folder)[:-1]:
-            if used <= target:
-                break
+        young_since = time.time() - young_s  # before lines are read: what is named while they are stays
+        last_named = _last_named(folder)
+        deleted = _steps_to_go(folder, last_named, used - int(max_bytes * FREE_TO))
+        for step in deleted:
             _delete_step(folder, step)
-            deleted.append(step)
-            images += _sweep(folder, young_s)
-            used = _used(folder)
+        images, waiting = _sweep(folder, last_named, deleted[-1] if deleted else _UNNAMED, young_since)
+        used = _used(folder)
     if deleted:
         logger.warning(
             "trajectories.max_gib: deleted those of training steps %d to %d and %d pictures; %.2f GiB are in use",
@@ -67,7 +76,8 @@ def enforce(folder: Path, max_bytes: int, *, young_s: float = YOUNG_SECONDS) -> 
             images,
             used / 2**30,
         )
-    return Usage(used, deleted_steps=tuple(deleted), deleted_images=images)
+    settled = used <= max_bytes or used - waiting > max_bytes
+    return Usage(used, settled, tuple(deleted), images)
 
 
 def _used(folder: Path) -> int:
@@ -86,30 +96,58 @@ def _files(folder: Path) -> Iterator[tuple[Path, int, float]]:
             yield path, status.st_size, status.st_mtime
 
 
-def _train_steps(folder: Path) -> list[int]:
-    return sorted({int(found.group(1)) for path in (folder / "train").glob("*.jsonl") if (found := _name(path))})
-
-
-def _name(path: Path) -> re.Match[str] | None:
-    return STEP_FILE.fullmatch(path.name)
+def _train_files(folder: Path) -> Iterator[tuple[Path, int]]:
+    """Files of training and the step of each."""
+    for path in (folder / "train").glob("*.jsonl"):
+        if found := STEP_FILE.fullmatch(path.name):
+            yield path, int(found.group(1))
 
 
 def _delete_step(folder: Path, step: int) -> None:
-    for path in (folder / "train").glob("*.jsonl"):
-        if (found := _name(path)) and int(found.group(1)) == step:
+    for path, its_step in _train_files(folder):
+        if its_step == step:
             path.unlink(missing_ok=True)
 
 
-def _sweep(folder: Path, young_s: float) -> int:
-    named: set[str] = set()
+def _last_named(folder: Path) -> dict[str, float]:
+    """Pictures by hash, each with the last step of training that names it; infinite for those of other files."""
+    last: dict[str, float] = {}
+    steps: dict[Path, float] = dict(_train_files(folder))
     for path in folder.glob("*/*.jsonl"):
-        named |= _names_in(path)
-    count, now = 0, time.time()
-    for path, _, used_at in list(_files(folder / "images")):
-        if path.stem not in named and now - used_at > young_s:
+        step = steps.get(path, math.inf)
+        last |= {name: max(last.get(name, step), step) for name in _names_in(path)}
+    return last
+
+
+def _steps_to_go(folder: Path, last_named: Mapping[str, float], excess: int) -> list[int]:
+    """The oldest steps whose lines, with the pictures that no later step names, come to `excess` bytes."""
+    frees = Counter[float]()
+    for path, step in _train_files(folder):
+        frees[step] += path.stat().st_size
+    steps = sorted(int(step) for step in frees)
+    for path, size, _ in _files(folder / "images"):
+        frees[last_named.get(path.stem, _UNNAMED)] += size
+    chosen, freed = list[int](), frees[_UNNAMED]
+    for step in steps[:-1]:
+        if freed >= excess:
+            break
+        chosen.append(step)
+        freed += frees[step]
+    return chosen
+
+
+def _sweep(folder: Path, last_named: Mapping[str, float], up_to: int, young_since: float) -> tuple[int, int]:
+    """Delete pictures that no step after `up_to` names; how many, and the bytes of those too young to go."""
+    count = waiting = 0
+    for path, size, used_at in list(_files(folder / "images")):
+        if last_named.get(path.stem, _UNNAMED) > up_to:
+            continue
+        if used_at < young_since:
             path.unlink(missing_ok=True)
             count += 1
-    return count
+        else:
+            waiting += size
+    return count, waiting
 
 
 def _names_in(path: Path) -> set[str]:

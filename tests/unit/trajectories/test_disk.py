@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import time
 from pathlib import Path
+
+import pytest
 
 from benchmarks.sample_run import write_group, write_run
 from codedance_verl.rollout.trajectory_log import TrajectoryLog
@@ -36,12 +39,55 @@ def test_a_folder_within_its_limit_is_left_alone(tmp_path: Path) -> None:
     assert steps(folder) == [1, 2]
 
 
-def test_young_pictures_stay_for_the_line_that_is_on_its_way(tmp_path: Path) -> None:
-    folder = write_run(tmp_path, steps=3, groups=2) / "trajectories"
-    pictures = len(list((folder / "images").iterdir()))
-    assert disk.enforce(folder, 1).deleted_images == 0
-    assert len(list((folder / "images").iterdir())) == pictures
-    assert steps(folder) == [3]
+def write_steps(folder: Path, count: int) -> None:
+    """Steps with pictures of their own each."""
+    log = TrajectoryLog(folder, "w")
+    for step in range(1, count + 1):
+        for group in range(4):
+            write_group(log, 10 * step + group, step=step, split="train", size=2, skill=0.5)
+
+
+def age(folder: Path, seconds: float) -> None:
+    for path in (folder / "images").iterdir():
+        os.utime(path, (time.time() - seconds,) * 2)
+
+
+def test_pictures_of_the_last_steps_do_not_hold_up_the_older_ones(tmp_path: Path) -> None:
+    write_steps(tmp_path, 6)
+    age(tmp_path, 90.0)
+    limit = size(tmp_path) - 1
+    usage = disk.enforce(tmp_path, limit)
+    assert usage.settled and usage.used == size(tmp_path) <= limit * disk.FREE_TO
+    assert usage.deleted_steps == (1,) and usage.deleted_images > 0
+
+
+def test_young_pictures_stay_and_no_further_step_goes_in_their_place(tmp_path: Path) -> None:
+    write_steps(tmp_path, 6)
+    pictures = len(list((tmp_path / "images").iterdir()))
+    limit = size(tmp_path) - 1 - sum(path.stat().st_size for path in (tmp_path / "train").glob("step_000001*"))
+    for _ in range(3):
+        usage = disk.enforce(tmp_path, limit)
+        assert len(list((tmp_path / "images").iterdir())) == pictures and steps(tmp_path) == [2, 3, 4, 5, 6]
+        assert usage.used > limit and not usage.settled  # so that training goes on being written
+    age(tmp_path, 90.0)
+    usage = disk.enforce(tmp_path, limit)
+    assert usage.settled and usage.used < limit and usage.deleted_steps == () and usage.deleted_images > 0
+
+
+def test_a_limit_that_holds_nothing_keeps_the_newest_step(tmp_path: Path) -> None:
+    write_steps(tmp_path, 3)
+    age(tmp_path, 90.0)
+    assert disk.enforce(tmp_path, 1).settled and steps(tmp_path) == [3]
+
+
+def test_every_file_of_lines_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_steps(tmp_path, 6)
+    age(tmp_path, 90.0)
+    read: list[Path] = []
+    names_in = disk._names_in
+    monkeypatch.setattr(disk, "_names_in", lambda path: read.append(path) or names_in(path))
+    assert len(disk.enforce(tmp_path, size(tmp_path) // 2).deleted_steps) >= 2
+    assert len(read) == 6
 
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:
