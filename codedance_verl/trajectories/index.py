@@ -8,44 +8,19 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from codedance_verl.errors import UserError
-from codedance_verl.trajectories.lines import Line, read_line, whole_lines
+from codedance_verl.trajectories.lines import read_line
 from codedance_verl.trajectories.query import Query
-from codedance_verl.trajectories.runs import LogFile, Run, find_runs
+from codedance_verl.trajectories.reading import read_new
+from codedance_verl.trajectories.runs import find_runs
 from codedance_verl.trajectories.summary import COLUMNS, Summary
+from codedance_verl.trajectories.tables import Tables
 
-VERSION = 1
-"""Of the tables; an index of another version is made anew."""
-
-BATCH = 500
-"""Lines read and written at once: what bounds the memory of indexing."""
-
-_TABLES = f"""
-CREATE TABLE runs (id INTEGER PRIMARY KEY, name TEXT UNIQUE, folder TEXT);
-CREATE TABLE files (
-    id INTEGER PRIMARY KEY, run INTEGER, path TEXT UNIQUE, split TEXT, step INTEGER,
-    inode INTEGER, read_to INTEGER, broken INTEGER
-);
-CREATE TABLE trajectories (
-    id INTEGER PRIMARY KEY, run INTEGER, file INTEGER, at INTEGER, length INTEGER, {", ".join(COLUMNS)}
-);
-CREATE INDEX by_step ON trajectories (run, step DESC, split, batch, sample);
-CREATE INDEX by_record ON trajectories (record, run, step);
-CREATE INDEX by_file ON trajectories (file);
-PRAGMA user_version = {VERSION};
-"""
-_INSERT = (
-    f"INSERT INTO trajectories (run, file, at, length, {', '.join(COLUMNS)}) "
-    f"VALUES ({', '.join('?' * (4 + len(COLUMNS)))})"
-)
 _NEWEST_FIRST = "ORDER BY step DESC, split, batch, sample, id"
 
 
@@ -109,13 +84,9 @@ class Index:
         find_runs(root)
         self._root = root.resolve()
         name = hashlib.sha256(str(self._root).encode("utf-8", "surrogateescape")).hexdigest()[:24]
-        self._path = cache / f"{name}.sqlite"
-        self._local = threading.local()
-        self._writing = threading.Lock()
         self._choices: dict[tuple[int, str], tuple[int, list[str]]] = {}  # with the newest row when they were looked up
         try:
-            cache.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._prepare()
+            self._tables = Tables(cache / f"{name}.sqlite")
         except (OSError, sqlite3.OperationalError) as error:
             raise UserError(
                 f"{cache}: no index can be kept there ({error}); choose another folder with --cache"
@@ -123,123 +94,25 @@ class Index:
 
     def close(self) -> None:
         """Close the connection of the calling thread."""
-        connection = getattr(self._local, "connection", None)
-        if connection is not None:
-            connection.close()
-            self._local.connection = None
-
-    def _prepare(self) -> None:
-        try:
-            if self._db.execute("PRAGMA user_version").fetchone()[0] == VERSION:
-                return
-        except sqlite3.DatabaseError:
-            pass
-        self.close()
-        for suffix in ("", "-wal", "-shm"):
-            Path(f"{self._path}{suffix}").unlink(missing_ok=True)
-        self._db.executescript(_TABLES)
+        self._tables.close()
 
     @property
     def _db(self) -> sqlite3.Connection:
-        if getattr(self._local, "connection", None) is None:
-            connection = sqlite3.connect(self._path, timeout=30.0, isolation_level=None)
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = OFF")  # a cache: what a crash loses is read again
-            self._local.connection = connection
-        connection = self._local.connection
-        assert isinstance(connection, sqlite3.Connection)
-        return connection
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield self._db
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
+        return self._tables.db
 
     def update(self) -> Iterator[int]:
-        """Read what was written since, the newest files first; yields how many rows were added after each batch."""
-        with self._writing:
-            runs = {run.name: run for run in find_runs(self._root)}
-            ids = self._match_runs(runs)
-            files = sorted(
-                ((file, ids[name]) for name, run in runs.items() for file in run.files()),
-                key=lambda item: -item[0].step,
-            )
-            self._forget_files({str(file.path) for file, _ in files})
-            for file, run in files:
-                yield from self._read(file, run)
+        """Read what was written since, the newest files first; yields how many rows were added after each batch.
+
+        Yields 0 now and then while another process updates the same index.
+
+        Raises:
+            UserError: no run is there any more, or another process is at it for too long.
+        """
+        return self._tables.alone(read_new(self._tables, self._root))
 
     def update_fully(self) -> int:
         """All of it at once; how many rows were added."""
         return sum(self.update())
-
-    def _match_runs(self, runs: dict[str, Run]) -> dict[str, int]:
-        with self._transaction() as db:
-            known = {name: (number, folder) for number, name, folder in db.execute("SELECT id, name, folder FROM runs")}
-            for name, (number, folder) in known.items():
-                if name not in runs or str(runs[name].folder) != folder:
-                    db.execute("DELETE FROM trajectories WHERE run = ?", (number,))
-                    db.execute("DELETE FROM files WHERE run = ?", (number,))
-                    db.execute("DELETE FROM runs WHERE id = ?", (number,))
-            db.executemany(
-                "INSERT OR IGNORE INTO runs (name, folder) VALUES (?, ?)",
-                [(name, str(run.folder)) for name, run in runs.items()],
-            )
-            return dict(db.execute("SELECT name, id FROM runs"))
-
-    def _forget_files(self, present: set[str]) -> None:
-        gone = [number for number, path in self._db.execute("SELECT id, path FROM files") if path not in present]
-        for number in gone:
-            self._forget(number)
-
-    def _forget(self, file: int) -> None:
-        with self._transaction() as db:
-            db.execute("DELETE FROM trajectories WHERE file = ?", (file,))
-            db.execute("DELETE FROM files WHERE id = ?", (file,))
-
-    def _read(self, file: LogFile, run: int) -> Iterator[int]:
-        try:
-            status = file.path.stat()
-        except FileNotFoundError:
-            return
-        number, read_to = self._file(file, run, status)
-        if status.st_size <= read_to:
-            return
-        lines = whole_lines(file.path, read_to)
-        while batch := list(islice(lines, BATCH)):
-            yield self._insert(batch, file, number, run)
-
-    def _file(self, file: LogFile, run: int, status: os.stat_result) -> tuple[int, int]:
-        """Number of the file in the index, and how far it was read; one that was written anew is read anew."""
-        known = self._db.execute("SELECT id, inode, read_to FROM files WHERE path = ?", (str(file.path),)).fetchone()
-        if known is not None:
-            if known[1] == status.st_ino and known[2] <= status.st_size:
-                return int(known[0]), int(known[2])
-            self._forget(known[0])
-        with self._transaction() as db:
-            added = db.execute(
-                "INSERT INTO files (run, path, split, step, inode, read_to, broken) VALUES (?, ?, ?, ?, ?, 0, 0)",
-                (run, str(file.path), file.split, file.step, status.st_ino),
-            )
-        return int(added.lastrowid or 0), 0
-
-    def _insert(self, batch: list[Line], file: LogFile, number: int, run: int) -> int:
-        rows = [
-            (run, number, line.offset, line.length, *Summary.of(line.record, step=file.step, split=file.split).values())
-            for line in batch
-            if line.record is not None
-        ]
-        with self._transaction() as db:
-            db.executemany(_INSERT, rows)
-            db.execute(
-                "UPDATE files SET read_to = ?, broken = broken + ? WHERE id = ?",
-                (batch[-1].offset + batch[-1].length, len(batch) - len(rows), number),
-            )
-        return len(rows)
 
     def runs(self) -> list[RunFigures]:
         """Every run, by name."""

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
 import json
+import os
+import tracemalloc
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from benchmarks.sample_run import write_group, write_run
 from codedance_verl.errors import UserError
+from codedance_verl.evaluation.training import read_training
 from codedance_verl.rollout.trajectory_log import TrajectoryLog
+from codedance_verl.trajectories import tables
 from codedance_verl.trajectories.index import Index
 from codedance_verl.trajectories.query import Query
 
@@ -113,6 +118,113 @@ def test_a_file_that_is_deleted_or_written_anew(index: Index, tmp_path: Path) ->
     index.update_fully()
     counts = {(step.step, step.split): step.count for step in index.steps(run_of(index, "one"))}
     assert counts == {(2, "train"): 1, (3, "train"): 12, (3, "val"): 1}
+
+
+def verl_line(output: str) -> str:
+    return json.dumps({"input": "a prompt of the system, " * 40, "output": output, "score": 1.0, "uid": "u_0_0"}) + "\n"
+
+
+@pytest.mark.parametrize("more", ["", verl_line("one line more")])
+def test_a_file_that_is_written_anew_in_place_is_read_anew(tmp_path: Path, more: str) -> None:
+    path = tmp_path / "3.jsonl"
+    path.write_text(verl_line("first") + verl_line("other"))
+    index = Index(tmp_path, tmp_path / "cache")
+    assert index.update_fully() == 2
+    path.write_text(verl_line("third") + verl_line("again") + more)
+    os.utime(path, (path.stat().st_mtime + 1,) * 2)
+    assert index.update_fully() == 2 + bool(more)
+    rows = index.find(1, Query(), limit=5).rows
+    said = [(index.record(row.id) or {})["turns"][0]["text"] for row in rows]
+    assert said == ["third", "again", *(["one line more"] if more else [])]
+    os.utime(path, (path.stat().st_mtime + 1,) * 2)
+    assert index.update_fully() == 0 and index.find(1, Query(), limit=5).rows == rows
+
+
+def resumed(root: Path, *, second: int) -> tuple[Path, Path]:
+    """Files of a step that was tried twice, the second time for `second` groups of four."""
+    files = []
+    for worker, groups in (("b", 3), ("a", second)):
+        log = TrajectoryLog(root / "trajectories", worker)
+        for group in range(groups):
+            write_group(log, group, step=7, split="train", size=4, skill=1.0, pictures=False)
+        files.append(root / "trajectories" / "train" / f"step_000007.{worker}.jsonl")
+    os.utime(files[0], (files[1].stat().st_mtime - 60,) * 2)
+    return files[0], files[1]
+
+
+def rows_by_file(index: Index) -> dict[str, int]:
+    places = [index.place(row.id) for row in index.find(1, Query(), limit=100).rows]
+    return dict(Counter(place[0].name.split(".")[1] for place in places if place is not None))
+
+
+def test_of_a_step_that_was_tried_twice_the_later_rollouts_count_as_in_the_plot(tmp_path: Path) -> None:
+    resumed(tmp_path, second=2)
+    index = Index(tmp_path, tmp_path / "cache")
+    index.update_fully()
+    assert rows_by_file(index) == {"a": 8, "b": 4}
+    (plotted,) = read_training(tmp_path / "trajectories").points
+    (step,) = index.steps(1)
+    assert (step.count, step.accuracy) == (plotted.rollouts, plotted.accuracy)
+
+
+def test_a_second_try_takes_the_place_of_the_first_as_it_is_written(tmp_path: Path) -> None:
+    first, second = resumed(tmp_path, second=3)
+    lines = second.read_bytes().splitlines(keepends=True)
+    second.write_bytes(b"")
+    index = Index(tmp_path, tmp_path / "cache")
+    index.update_fully()
+    assert rows_by_file(index) == {"b": 12}
+    second.write_bytes(b"".join(lines[:5]))
+    index.update_fully()
+    assert rows_by_file(index) == {"a": 5, "b": 7}
+    second.unlink()
+    index.update_fully()
+    assert rows_by_file(index) == {"b": 12} and first.exists()
+
+
+def test_two_processes_update_one_index_in_turns(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", steps=3, groups=3)
+    one, other = (Index(tmp_path / "run", tmp_path / "cache") for _ in range(2))
+    first, second = one.update(), other.update()
+    read = next(first)
+    assert read > 0 and next(second) == 0 and next(second) == 0
+    assert read + sum(first) == 37 and sum(second) == 0
+    assert other.runs()[0].count == 37
+
+
+def test_waiting_for_another_process_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "WAIT_SECONDS", 0.0)
+    write_run(tmp_path / "run", steps=3, groups=3)
+    one, other = (Index(tmp_path / "run", tmp_path / "cache") for _ in range(2))
+    working = one.update()
+    next(working)
+    with pytest.raises(UserError, match="another process"):
+        other.update_fully()
+
+
+def test_a_number_is_never_given_twice(index: Index, tmp_path: Path) -> None:
+    newest = index.newest_id()
+    for path in (tmp_path / "runs").rglob("*.jsonl"):
+        path.unlink()
+    index.update_fully()
+    assert index.newest_id() == 0
+    write_run(tmp_path / "runs" / "one", steps=1, groups=1)
+    index.update_fully()
+    assert all(row.id > newest for row in index.find(run_of(index, "one"), Query(), limit=10).rows)
+
+
+def test_one_line_at_a_time_is_held(tmp_path: Path) -> None:
+    folder = tmp_path / "trajectories" / "train"
+    folder.mkdir(parents=True)
+    turn = {"text": "t", "execution": {"status": "ok", "stdout": "x" * (2 << 20)}}
+    line = json.dumps({"record_id": "r", "turns": [turn]}) + "\n"
+    (folder / "step_000001.w.jsonl").write_text(line * 20)
+    index = Index(tmp_path, tmp_path / "cache")
+    tracemalloc.start()
+    assert index.update_fully() == 20
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 16 << 20
 
 
 def test_a_run_that_is_gone_is_forgotten(index: Index, tmp_path: Path) -> None:

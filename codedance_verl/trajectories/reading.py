@@ -1,0 +1,182 @@
+"""Reads files of trajectories into the tables of an index: what was written since, the newest step first.
+
+Where a run was resumed, a step lies in files of both tries. Of one record and sample in a step the rollout in the file
+that was written last stays, which is what `codedance_verl.evaluation.training` counts: files of a step are read in the
+order of their times, and what is read takes the place of what was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+from codedance_verl.trajectories.lines import Line, whole_lines
+from codedance_verl.trajectories.runs import LogFile, Run, find_runs
+from codedance_verl.trajectories.summary import COLUMNS, MAX_NAME, Summary
+from codedance_verl.trajectories.tables import Tables
+
+BATCH = 500
+"""Rows written at once."""
+
+EDGE_BYTES = 512
+"""Of the beginning and of the end of what was read of a file; they tell whether it only grew."""
+
+_INSERT = (
+    f"INSERT INTO trajectories (run, file, at, length, {', '.join(COLUMNS)}) "
+    f"VALUES ({', '.join('?' * (4 + len(COLUMNS)))})"
+)
+_OF_ITS_STEP = "(SELECT run, split, step FROM files WHERE id = ?)"
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file as it lies on the disk now, and the number of its run."""
+
+    log: LogFile
+    run: int
+    status: os.stat_result
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A line by its place in a file, without what it holds; no summary where it is broken."""
+
+    offset: int
+    length: int
+    summary: Summary | None
+
+
+def read_new(tables: Tables, root: Path) -> Iterator[int]:
+    """Bring the tables up to what lies below `root`; yields how many rows were added after each batch."""
+    runs = {run.name: run for run in find_runs(root)}
+    ids = _match_runs(tables, runs)
+    files = [file for name, run in runs.items() for file in _files(run, ids[name])]
+    files.sort(key=lambda file: (-file.log.step, file.status.st_mtime_ns, file.log.path.name))
+    _forget_changed(tables, {str(file.log.path): file for file in files})
+    for file in files:
+        yield from _read(tables, file)
+
+
+def _match_runs(tables: Tables, runs: dict[str, Run]) -> dict[str, int]:
+    with tables.transaction() as db:
+        known = {name: (number, folder) for number, name, folder in db.execute("SELECT id, name, folder FROM runs")}
+        for name, (number, folder) in known.items():
+            if name not in runs or str(runs[name].folder) != folder:
+                db.execute("DELETE FROM trajectories WHERE run = ?", (number,))
+                db.execute("DELETE FROM files WHERE run = ?", (number,))
+                db.execute("DELETE FROM runs WHERE id = ?", (number,))
+        added = [(name, str(run.folder)) for name, run in runs.items()]
+        db.executemany("INSERT OR IGNORE INTO runs (name, folder) VALUES (?, ?)", added)
+        return dict(db.execute("SELECT name, id FROM runs"))
+
+
+def _files(run: Run, number: int) -> Iterator[_File]:
+    for log in run.files():
+        try:
+            yield _File(log, number, log.path.stat())
+        except FileNotFoundError:
+            continue
+
+
+def _forget_changed(tables: Tables, present: dict[str, _File]) -> None:
+    """Forget files that are gone or were written anew."""
+    known = tables.db.execute("SELECT id, path, inode, changed, read_to, edges FROM files").fetchall()
+    for number, path, *was in known:
+        if path not in present or not _only_grew(present[path], *was):
+            _forget_step(tables, number)
+
+
+def _only_grew(file: _File, inode: int, changed: int, read_to: int, edges: bytes) -> bool:
+    if file.status.st_ino != inode or file.status.st_size < read_to:
+        return False
+    return file.status.st_mtime_ns == changed or _edges(file.log.path, read_to) == edges
+
+
+def _edges(path: Path, read_to: int) -> bytes:
+    """A hash of how the first `read_to` bytes begin and end; none where the file is gone."""
+    size = min(EDGE_BYTES, read_to)
+    try:
+        with path.open("rb") as stream:
+            begin = stream.read(size)
+            stream.seek(read_to - size)
+            return hashlib.sha256(begin + stream.read(size)).digest()
+    except FileNotFoundError:
+        return b""
+
+
+def _forget_step(tables: Tables, number: int) -> None:
+    """All files of its step: rows of one may have taken the place of another's, which is read again then."""
+    with tables.transaction() as db:
+        files = db.execute(f"SELECT id FROM files WHERE (run, split, step) = {_OF_ITS_STEP}", (number,)).fetchall()
+        db.executemany("DELETE FROM trajectories WHERE file = ?", files)
+        db.executemany("DELETE FROM files WHERE id = ?", files)
+
+
+def _read(tables: Tables, file: _File) -> Iterator[int]:
+    number, read_to, changed = _known(tables, file)
+    if file.status.st_size <= read_to and file.status.st_mtime_ns == changed:
+        return
+    tables.db.execute("UPDATE files SET changed = ? WHERE id = ?", (file.status.st_mtime_ns, number))
+    entries = map(partial(_entry, file.log), whole_lines(file.log.path, read_to))  # one decoded line at a time
+    while batch := list(islice(entries, BATCH)):
+        yield _insert(tables, file, number, batch)
+
+
+def _known(tables: Tables, file: _File) -> tuple[int, int, int]:
+    """Number of the file, how far it was read, and when it had changed by then."""
+    path, status = str(file.log.path), file.status
+    known = tables.db.execute("SELECT id, read_to, changed FROM files WHERE path = ?", (path,)).fetchone()
+    if known is not None:
+        return int(known[0]), int(known[1]), int(known[2])
+    added = tables.db.execute(
+        "INSERT INTO files (run, path, split, step, inode, changed, read_to, edges, broken) "
+        "VALUES (?, ?, ?, ?, ?, ?, 0, ?, 0)",
+        (file.run, path, file.log.split, file.log.step, status.st_ino, status.st_mtime_ns, _edges(file.log.path, 0)),
+    )
+    return int(added.lastrowid or 0), 0, status.st_mtime_ns
+
+
+def _entry(log: LogFile, line: Line) -> _Entry:
+    summary = None if line.record is None else Summary.of(line.record, step=log.step, split=log.split)
+    return _Entry(line.offset, line.length, summary)
+
+
+def _insert(tables: Tables, file: _File, number: int, batch: Sequence[_Entry]) -> int:
+    summaries = [entry.summary for entry in batch if entry.summary is not None]
+    rows = [
+        (file.run, number, entry.offset, entry.length, *entry.summary.values())
+        for entry in batch
+        if entry.summary is not None
+    ]
+    read_to = batch[-1].offset + batch[-1].length
+    edges = _edges(file.log.path, read_to)
+    with tables.transaction() as db:
+        _delete_earlier_tries(db, file.run, number, summaries)
+        db.executemany(_INSERT, rows)
+        db.execute(
+            "UPDATE files SET read_to = ?, edges = ?, broken = broken + ? WHERE id = ?",
+            (read_to, edges, len(batch) - len(rows), number),
+        )
+    return len(rows)
+
+
+def _delete_earlier_tries(db: sqlite3.Connection, run: int, number: int, summaries: Sequence[Summary]) -> None:
+    others = db.execute(
+        f"SELECT 1 FROM files WHERE id != ? AND (run, split, step) = {_OF_ITS_STEP} LIMIT 1", (number, number)
+    )
+    if others.fetchone() is None:
+        return
+    db.executemany(
+        "DELETE FROM trajectories WHERE record = ? AND run = ? AND step = ? AND sample = ? AND split = ? AND file != ?",
+        [
+            (one.record, run, one.step, one.sample, one.split, number)
+            for one in summaries
+            if 0 < len(one.record) < MAX_NAME  # a name that was cut may be that of several records
+        ],
+    )

@@ -1,0 +1,132 @@
+"""The SQLite file of an index: its tables, a connection for each thread, and one writer at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from codedance_verl.errors import UserError
+from codedance_verl.trajectories.summary import COLUMNS
+
+VERSION = 2
+"""Of the tables; an index of another version is made anew."""
+
+WAIT_SECONDS = 600.0
+"""For another process that writes to the index."""
+
+_POLL_SECONDS = 0.1
+
+# AUTOINCREMENT: a number stands in addresses and tells what is new, so it is never given twice.
+_TABLES = f"""
+CREATE TABLE runs (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT UNIQUE, folder TEXT);
+CREATE TABLE files (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, run INTEGER, path TEXT UNIQUE, split TEXT, step INTEGER,
+    inode INTEGER, changed INTEGER, read_to INTEGER, edges BLOB, broken INTEGER
+);
+CREATE TABLE trajectories (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, run INTEGER, file INTEGER, at INTEGER, length INTEGER, {", ".join(COLUMNS)}
+);
+CREATE INDEX by_step ON trajectories (run, step DESC, split, batch, sample);
+CREATE INDEX by_record ON trajectories (record, run, step, sample);
+CREATE INDEX by_file ON trajectories (file);
+PRAGMA user_version = {VERSION};
+"""
+
+
+class Tables:
+    """The file at `path`. Methods may be called from several threads."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or make it; one that is broken or of another version is made anew.
+
+        Raises:
+            OSError, sqlite3.OperationalError: it cannot be written.
+            UserError: another process writes to it for too long.
+        """
+        self._path = path
+        self._local = threading.local()
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not self._fits():
+            with self._lock_file.open("w") as lock:
+                for _ in self._taking(lock.fileno()):
+                    pass
+                if not self._fits():
+                    self._make_anew()
+
+    @property
+    def db(self) -> sqlite3.Connection:
+        """The connection of the calling thread."""
+        if getattr(self._local, "connection", None) is None:
+            connection = sqlite3.connect(self._path, timeout=30.0, isolation_level=None)
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = OFF")  # a cache: what a crash loses is read again
+            self._local.connection = connection
+        connection = self._local.connection
+        assert isinstance(connection, sqlite3.Connection)
+        return connection
+
+    def close(self) -> None:
+        """Close the connection of the calling thread."""
+        connection = getattr(self._local, "connection", None)
+        if connection is not None:
+            connection.close()
+            self._local.connection = None
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All of it or nothing."""
+        self.db.execute("BEGIN IMMEDIATE")
+        try:
+            yield self.db
+        except BaseException:
+            self.db.execute("ROLLBACK")
+            raise
+        self.db.execute("COMMIT")
+
+    def alone(self, work: Iterator[int]) -> Iterator[int]:
+        """What `work` yields while no other process or thread is at it; 0 now and then until it is its turn.
+
+        Raises:
+            UserError: its turn does not come.
+        """
+        with self._lock_file.open("w") as lock:
+            yield from self._taking(lock.fileno())
+            yield from work
+
+    @property
+    def _lock_file(self) -> Path:
+        return self._path.with_suffix(".lock")
+
+    def _taking(self, lock: int) -> Iterator[int]:
+        deadline = time.monotonic() + WAIT_SECONDS
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise UserError(
+                        f"{self._path}: another process has written to this index for {WAIT_SECONDS:.0f} s; end it, "
+                        "or choose another folder with --cache"
+                    ) from None
+            time.sleep(_POLL_SECONDS)
+            yield 0
+
+    def _fits(self) -> bool:
+        try:
+            fits = bool(self.db.execute("PRAGMA user_version").fetchone()[0] == VERSION)
+        except sqlite3.DatabaseError:
+            fits = False
+        if not fits:
+            self.close()
+        return fits
+
+    def _make_anew(self) -> None:
+        for suffix in ("", "-wal", "-shm"):
+            Path(f"{self._path}{suffix}").unlink(missing_ok=True)
+        self.db.executescript(_TABLES)
