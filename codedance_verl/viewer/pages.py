@@ -15,12 +15,12 @@ from codedance_verl.trajectories.index import Index, Row, StepFigures
 from codedance_verl.trajectories.lines import items, mapping, text
 from codedance_verl.trajectories.query import Query
 from codedance_verl.viewer.charts import Spark, spark
-from codedance_verl.viewer.story import Bounds, Picture, Story, tell
+from codedance_verl.viewer.story import Bounds, Picture, Story, said, tell
 
 DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 PAGE_ROWS = 100
 GROUP_COLUMNS = 16
-DIFF_LINES = 2_000
+DIFF_CHARS, DIFF_LINES = 100_000, 2_000
 ALL_IMAGES = 500
 OTHERS = 60
 
@@ -137,10 +137,10 @@ def list_page(index: Index, run: int, query: Query, page: int, *, indexing: bool
     )
 
 
-def new_rows(index: Index, run: int, query: Query, after: int) -> dict[str, Any]:
-    """What was added to a list since, as rows of its table."""
+def new_rows(index: Index, run: int, query: Query, after: int | None) -> dict[str, Any]:
+    """What was added to a list since, as rows of its table; none with None, while old steps are still being read."""
     newest = index.newest_id()
-    rows = index.newer(run, query, after, PAGE_ROWS)
+    rows = [] if after is None else index.newer(run, query, after, PAGE_ROWS)
     total = index.find(run, query, limit=0).total
     html = render("rows.html", rows=rows, query=query, fresh=True)
     return {"html": html, "count": len(rows), "newest": newest, "total": total}
@@ -178,21 +178,27 @@ def group_page(index: Index, number: int) -> str:
 
 def diff_page(index: Index, number: int, other: int) -> str:
     """Two trajectories beside each other, and the lines in which they differ."""
-    left, right = (Told(_row(index, one), tell(_record(index, one), _GROUP_BOUNDS)) for one in (number, other))
+    rows = [_row(index, one) for one in (number, other)]
+    records = [_record(index, one) for one in (number, other)]
+    sides = [Told(row, tell(record, _GROUP_BOUNDS)) for row, record in zip(rows, records, strict=True)]
+    texts = [said(record, DIFF_CHARS) for record in records]
+    left, right = (whole.splitlines() for whole, _ in texts)
     return render(
         "diff.html",
-        runs=[_run(index, told.row.run) for told in (left, right)],
-        run=_run(index, left.row.run),
-        sides=[left, right],
-        lines=differing_lines(left.story.plain, right.story.plain),
-        same_prompt=left.row.summary.record == right.row.summary.record,
+        runs=[_run(index, row.run) for row in rows],
+        run=_run(index, rows[0].run),
+        sides=sides,
+        lines=differing_lines(left[:DIFF_LINES], right[:DIFF_LINES]),
+        cut=any(more for _, more in texts) or max(len(left), len(right)) > DIFF_LINES,
+        bounds=(DIFF_CHARS, DIFF_LINES),
+        same_prompt=rows[0].summary.record == rows[1].summary.record,
     )
 
 
-def differing_lines(left: str, right: str) -> list[tuple[str, str]]:
+def differing_lines(left: Sequence[str], right: Sequence[str]) -> list[tuple[str, str]]:
     """Lines with `+`, `-`, `@` or a blank, as a unified diff has them; empty where both are the same."""
-    lines = difflib.unified_diff(left.splitlines()[:DIFF_LINES], right.splitlines()[:DIFF_LINES], lineterm="", n=3)
-    return [(line[0], line[1:]) for line in lines if not line.startswith(("---", "+++"))][: 2 * DIFF_LINES]
+    lines = list(difflib.unified_diff(left, right, lineterm="", n=3))
+    return [(line[0], line[1:]) for line in lines[2:]]  # behind the names of two files
 
 
 def raw_part(index: Index, number: int, part: str) -> str:

@@ -46,7 +46,11 @@ class Viewer:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="view")
         self._changed = asyncio.Event()
         self._listeners = 0
-        self._indexing = True
+        self._first_read: int | None = None  # number of the newest row once all that lay there at the start was read
+
+    @property
+    def _indexing(self) -> bool:
+        return self._first_read is None
 
     def application(self) -> web.Application:
         """The routes; the index is followed from start to cleanup."""
@@ -91,15 +95,18 @@ class Viewer:
                 logger.warning("%s", error)
             except Exception:
                 logger.exception("the files cannot be read; tried again")
-            self._indexing = False
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _update(self) -> None:
         batches = self._index.update()
-        while (added := await self._ask(lambda: next(batches, None))) is not None:
-            if added:
-                self._changed.set()
-                self._changed = asyncio.Event()
+        try:
+            while (added := await self._ask(lambda: next(batches, None))) is not None:
+                if added:
+                    self._changed.set()
+                    self._changed = asyncio.Event()
+        finally:
+            if self._indexing:
+                self._first_read = await self._ask(self._index.newest_id)
 
     async def _ask(self, work: Callable[[], _Result]) -> _Result:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
@@ -134,7 +141,8 @@ class Viewer:
 
     async def _rows(self, request: web.Request) -> web.Response:
         run, query, after = _number(request, "run"), Query.from_fields(request.query), _field(request, "after", 0)
-        return web.json_response(await self._ask(lambda: pages.new_rows(self._index, run, query, after)))
+        fresh = None if self._first_read is None else max(after, self._first_read)
+        return web.json_response(await self._ask(lambda: pages.new_rows(self._index, run, query, fresh)))
 
     async def _trajectory(self, request: web.Request) -> web.Response:
         number, query = _number(request, "number"), Query.from_fields(request.query)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
@@ -88,8 +88,6 @@ class Story:
     terms: tuple[tuple[str, float], ...]
     seconds: tuple[tuple[str, float], ...]
     sequence_advantage: float | None
-    plain: str = field(repr=False)
-    """The texts of all turns, for a comparison; bounded."""
 
 
 @dataclass(frozen=True)
@@ -132,8 +130,24 @@ def tell(record: Mapping[str, Any], bounds: Bounds | None = None) -> Story:
         terms=_numbers(reward, _TERMS),
         seconds=_numbers(mapping(record.get("timing")), _SECONDS),
         sequence_advantage=number(advantage.get("sequence")),
-        plain=_plain(turns[: bounds.turns], bounds.chars),
     )
+
+
+def said(record: Mapping[str, Any], limit: int) -> tuple[str, bool]:
+    """The first `limit` characters of what all turns wrote and got, for a comparison, and whether there are more."""
+    whole = ""
+    for part in _parts(record):
+        whole += f"{part}\n"
+        if len(whole) > limit:
+            return visible(whole[:limit]), True
+    return visible(whole), False
+
+
+def _parts(record: Mapping[str, Any]) -> Iterator[str]:
+    for index, turn in enumerate(map(mapping, items(record.get("turns")))):
+        yield f"turn {index + 1}\n{text(turn.get('text'))}"
+        if stdout := text(mapping(turn.get("execution")).get("stdout")):
+            yield f"stdout\n{stdout}"
 
 
 def _turn(index: int, turn: Mapping[str, Any], reward: Any, advantage: Any, bounds: Bounds) -> TurnStory:
@@ -196,16 +210,6 @@ def _side(value: object) -> int:
 
 def _numbers(values: Mapping[str, Any], names: tuple[str, ...]) -> tuple[tuple[str, float], ...]:
     return tuple((name, found) for name in names if (found := number(values.get(name))) is not None)
-
-
-def _plain(turns: list[Any], limit: int) -> str:
-    parts = []
-    for index, turn in enumerate(map(mapping, turns)):
-        parts.append(f"turn {index + 1}\n{text(turn.get('text'))[:limit]}")
-        stdout = text(mapping(turn.get("execution")).get("stdout"))
-        if stdout:
-            parts.append(f"stdout\n{stdout[:limit]}")
-    return visible("\n".join(parts))
 
 
 def _at(values: list[Any], index: int) -> Any:

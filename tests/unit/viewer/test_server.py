@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
+import threading
 import tracemalloc
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,9 @@ import pytest
 
 from benchmarks.sample_run import write_group, write_run
 from codedance_verl.rollout.trajectory_log import TrajectoryLog
+from codedance_verl.trajectories import reading
 from codedance_verl.trajectories.index import Index
+from codedance_verl.trajectories.lines import Line
 from codedance_verl.trajectories.query import Query
 from codedance_verl.viewer.pages import STATIC
 from codedance_verl.viewer.server import listening
@@ -224,6 +228,83 @@ def test_a_page_is_told_of_new_lines_and_fetches_them(tmp_path: Path) -> None:
                 assert line
         _, found, _ = await get(f"/runs/1/rows?after={newest}")
         assert '"count": 3' in found and '"total": 7' in found and found.count("<tr class") == 3
+
+    visiting(tmp_path / "run", tmp_path / "cache", test)
+
+
+def test_rows_that_were_there_at_the_start_do_not_arrive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An index that is made while a list is followed: old steps are not news."""
+    write_run(tmp_path / "run", steps=3, groups=1)
+    go_on = threading.Event()
+    monkeypatch.setattr(reading, "BATCH", 2)
+    whole_lines = reading.whole_lines
+
+    def slow_lines(path: Path, offset: int) -> Iterator[Line]:
+        if "step_000001" in path.name:
+            go_on.wait(30)
+        return whole_lines(path, offset)
+
+    monkeypatch.setattr(reading, "whole_lines", slow_lines)
+
+    async def run() -> None:
+        index = Index(tmp_path / "run", tmp_path / "cache")
+        async with listening(index, None, "127.0.0.1", 0) as base, aiohttp.ClientSession() as client:
+
+            async def get(path: str) -> str:
+                async with client.get(base + path) as answer:
+                    return await answer.text() if answer.status == 200 else '{"total": 0}'
+
+            async def until(total: int) -> Any:
+                while (found := json.loads(await get("runs/1/rows?after=0")))["total"] < total:
+                    await asyncio.sleep(0.05)
+                return found
+
+            async with asyncio.timeout(20):
+                assert (await until(8))["count"] == 0
+                go_on.set()
+                assert (await until(12))["count"] == 0
+                while "Reading files" in await get("runs/1"):
+                    await asyncio.sleep(0.05)
+                log = TrajectoryLog(tmp_path / "run" / "trajectories", "late")
+                write_group(log, 5, step=1, split="train", size=3, skill=1.0)
+                assert (await until(15))["count"] == 3
+
+    asyncio.run(run())
+
+
+def write_turns(folder: Path, record: str, said: list[str]) -> None:
+    """One rollout with these turns, at a step of its own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    step = len(list(folder.iterdir())) + 1
+    line = {"record_id": record, "turns": [{"text": text} for text in said]}
+    (folder / f"step_{step:06d}.w.jsonl").write_text(json.dumps(line) + "\n")
+
+
+def compared(html: str) -> str:
+    """What a comparison says has changed."""
+    return html.split('id="changed"')[1].split("</section>")[0]
+
+
+def test_a_comparison_sees_what_pages_leave_out(tmp_path: Path) -> None:
+    folder, same = tmp_path / "run" / "trajectories" / "train", "the same " * 1_000
+    for last in ("one", "other"):
+        write_turns(folder, "late", [same + last] + ["a turn"] * 20 + [last])
+    for sign in ("- one", "++ two"):
+        write_turns(folder, "signs", [f"first\n--{sign}\nlast"])
+    for last in ("one", "other"):
+        write_turns(folder, "long", ["x" * 150_000 + last])
+
+    async def test(get: Get, index: Index, _: str) -> None:
+        ids = [row.id for row in reversed(index.find(1, Query(), limit=10).rows)]
+        _, html, _ = await get(f"/t/{ids[0]}/against/{ids[1]}")
+        assert "same one</span>" in compared(html) and "same other</span>" in compared(html)
+        assert "- one</span>" in compared(html) and "+ other</span>" in compared(html) and "note" not in compared(html)
+        _, html, _ = await get(f"/t/{ids[2]}/against/{ids[3]}")
+        assert "- --- one</span>" in compared(html) and "+ --++ two</span>" in compared(html)
+        _, html, _ = await get(f"/t/{ids[4]}/against/{ids[5]}")
+        assert "first 100,000 characters" in compared(html) and "Both wrote the same that far." in compared(html)
+        _, html, _ = await get(f"/t/{ids[0]}/against/{ids[0]}")
+        assert "Both wrote the same." in compared(html)
 
     visiting(tmp_path / "run", tmp_path / "cache", test)
 
