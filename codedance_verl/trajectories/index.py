@@ -181,13 +181,13 @@ class Index:
             found.append(None if next_one is None else int(next_one[0]))
         return found[0], found[1]
 
-    def group(self, row: Row, limit: int) -> list[Row]:
-        """The rollouts of a row's group, its own included."""
+    def group(self, row: Row, limit: int) -> Found:
+        """The first rollouts of a row's group by sample, its own among them, and how many there are in all."""
         own = row.summary
-        return self._rows(
-            "WHERE run = ? AND step = ? AND split = ? AND batch = ? ORDER BY sample, id LIMIT ?",
-            (row.run, own.step, own.split, own.batch, limit),
-        )
+        where, values = "run = ? AND step = ? AND split = ? AND batch = ?", (row.run, own.step, own.split, own.batch)
+        (total,) = self._db.execute(f"SELECT count(*) FROM trajectories WHERE {where}", values).fetchone()
+        rows = self._rows(f"WHERE {where} ORDER BY id != ?, sample, id LIMIT ?", (*values, row.id, limit))
+        return Found(tuple(sorted(rows, key=lambda member: (member.summary.sample, member.id))), int(total))
 
     def same_prompt(self, row: Row, limit: int) -> list[Row]:
         """One rollout of the same record in each other step, of this run and of others."""

@@ -6,7 +6,7 @@ import base64
 from dataclasses import dataclass
 from pathlib import Path
 
-from codedance_verl.trajectories.index import Index, Row
+from codedance_verl.trajectories.index import Found, Index
 from codedance_verl.trajectories.query import Query
 from codedance_verl.viewer.pages import GROUP_COLUMNS, STATIC, Missing, Told, render
 from codedance_verl.viewer.story import Bounds, Picture, tell
@@ -15,7 +15,7 @@ MOST = 200
 """Trajectories in one file."""
 
 PICTURE_BYTES = 64 << 20
-"""Of pictures in one file, before they are encoded; further ones are left out."""
+"""Of pictures in one file, before they are encoded, each as often as it is shown; further ones are left out."""
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
@@ -23,7 +23,8 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 
 
 class Budget:
-    """The pictures of a file by their hash, each once in memory, within `PICTURE_BYTES`."""
+    """The pictures of a file within `PICTURE_BYTES`. One that is shown twice is in the file twice, and counts twice:
+    without a script a `data:` address cannot be shared."""
 
     def __init__(self) -> None:
         self._left = PICTURE_BYTES
@@ -59,8 +60,7 @@ class Exported(Told):
 
 def of_query(index: Index, run: int, query: Query, most: int = MOST) -> str:
     """What a query finds, the first `most` of it."""
-    found = index.find(run, query, limit=most)
-    return _file(index, run, list(found.rows), found.total)
+    return _file(index, run, index.find(run, query, limit=most))
 
 
 def of_trajectory(index: Index, number: int, *, whole_group: bool) -> str:
@@ -68,16 +68,18 @@ def of_trajectory(index: Index, number: int, *, whole_group: bool) -> str:
     row = index.row(number)
     if row is None:
         raise Missing(f"there is no trajectory {number}")
-    rows = index.group(row, GROUP_COLUMNS) if whole_group else [row]
-    return _file(index, row.run, rows, len(rows))
+    found = index.group(row, GROUP_COLUMNS) if whole_group else Found((row,), 1)
+    return _file(index, row.run, found)
 
 
-def _file(index: Index, run: int, rows: list[Row], total: int) -> str:
+def _file(index: Index, run: int, found: Found) -> str:
     folder = index.run_folder(run)
     if folder is None:
         raise Missing(f"there is no run {run}")
     name = dict(index.runs_named())[run]
     budget = Budget()
-    told = [Exported(row, tell(record, Bounds()), folder, budget) for row in rows if (record := index.record(row.id))]
+    told = [
+        Exported(row, tell(record, Bounds()), folder, budget) for row in found.rows if (record := index.record(row.id))
+    ]
     style = (STATIC / "view.css").read_text()
-    return render("export.html", name=name, told=told, total=total, style=style, policy=POLICY)
+    return render("export.html", name=name, told=told, total=found.total, style=style, policy=POLICY)

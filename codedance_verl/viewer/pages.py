@@ -169,11 +169,11 @@ def trajectory_page(index: Index, number: int, query: Query, *, all_images: bool
 def group_page(index: Index, number: int) -> str:
     """The rollouts of a group side by side."""
     row = _row(index, number)
-    members = index.group(row, GROUP_COLUMNS)
-    told = [Told(member, tell(record, _GROUP_BOUNDS)) for member in members if (record := index.record(member.id))]
+    group = index.group(row, GROUP_COLUMNS)
+    told = [Told(member, tell(record, _GROUP_BOUNDS)) for member in group.rows if (record := index.record(member.id))]
     if not told:
         raise Missing(f"the lines of the group of trajectory {number} are gone")
-    return render("group.html", run=_run(index, row.run), told=told, own=number)
+    return render("group.html", run=_run(index, row.run), told=told, total=group.total, own=number)
 
 
 def diff_page(index: Index, number: int, other: int) -> str:

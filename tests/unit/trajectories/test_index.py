@@ -85,11 +85,22 @@ def test_a_group_and_the_same_prompt_elsewhere(index: Index) -> None:
     run = run_of(index, "one")
     row = index.find(run, Query(step=2, split="train"), limit=1).rows[0]
     group = index.group(row, 50)
-    assert [member.summary.sample for member in group] == [0, 1, 2, 3]
+    assert [member.summary.sample for member in group.rows] == [0, 1, 2, 3] and group.total == 4
     others = index.same_prompt(row, 50)
     assert {other.summary.record for other in others} == {row.summary.record}
     assert (run, 2) not in {(other.run, other.summary.step) for other in others}
     assert {other.run for other in others} == {run_of(index, "one"), run_of(index, "two")}
+
+
+def test_of_a_large_group_the_first_and_the_own_row(tmp_path: Path) -> None:
+    log = TrajectoryLog(tmp_path / "trajectories", "w")
+    write_group(log, 1, step=1, split="train", size=12, skill=1.0, pictures=False)
+    index = Index(tmp_path, tmp_path / "cache")
+    index.update_fully()
+    rows = index.find(1, Query(), limit=12).rows
+    for own, samples in ((9, [0, 1, 2, 9]), (2, [0, 1, 2, 3])):
+        group = index.group(rows[own], 4)
+        assert [member.summary.sample for member in group.rows] == samples and group.total == 12
 
 
 def test_what_is_added_later_is_found_and_half_a_line_waits(index: Index, tmp_path: Path) -> None:
@@ -260,7 +271,7 @@ def test_a_folder_of_verl(tmp_path: Path) -> None:
     index = Index(tmp_path, tmp_path / "cache")
     assert index.update_fully() == 2
     row = index.find(1, Query(min_score=0.5), limit=5).rows[0]
-    assert len(index.group(row, 5)) == 2
+    assert index.group(row, 5).total == 2
 
 
 @pytest.mark.parametrize("fields", [{"step": "x"}, {"min_score": "much"}, {"outcome": "maybe"}, {"tools": "1"}])

@@ -309,6 +309,22 @@ def test_a_comparison_sees_what_pages_leave_out(tmp_path: Path) -> None:
     visiting(tmp_path / "run", tmp_path / "cache", test)
 
 
+def test_a_group_that_is_cut_says_so(tmp_path: Path) -> None:
+    log = TrajectoryLog(tmp_path / "run" / "trajectories", "w")
+    write_group(log, 1, step=1, split="train", size=32, skill=1.0, pictures=False)
+
+    async def test(get: Get, index: Index, _: str) -> None:
+        one = index.find(1, Query(), limit=32).rows[20].id
+        _, html, _ = await get(f"/t/{one}")
+        assert "group of 32" in html and "16 of 32" in html and "sample 20</a>" in html
+        _, html, _ = await get(f"/t/{one}/group")
+        assert "16 of 32 of a group" in html and 'aria-label="Sample 20"' in html and html.count('class="column"') == 16
+        _, html, _ = await get(f"/t/{one}/export?group=1")
+        assert "16 of 32 trajectories" in html
+
+    visiting(tmp_path / "run", tmp_path / "cache", test)
+
+
 def test_an_export_needs_nothing_else(root: Path, tmp_path: Path) -> None:
     async def test(get: Get, index: Index, _: str) -> None:
         one = first(index, "sample", tools="used", min_images=2)
