@@ -81,10 +81,32 @@ document.addEventListener("click", (event) => {
 
 // the run as it is written
 
+// A browser opens six connections to a host for all its tabs, so a page listens only while it is seen. The server says
+// what is newest at the start of each stream: what came while the page was hidden is not missed.
+function listen(heard) {
+  let source = null;
+
+  function close() {
+    source?.close();
+    source = null;
+  }
+
+  function look() {
+    if (document.hidden) { close(); return; }
+    if (source && source.readyState !== EventSource.CLOSED) return;
+    source = new EventSource("/events");
+    source.onmessage = (event) => heard(JSON.parse(event.data).newest);
+  }
+
+  document.addEventListener("visibilitychange", look);
+  look();
+  return () => { document.removeEventListener("visibilitychange", look); close(); };
+}
+
 function tail() {
   const button = find("#live");
   let newest = Number(body.dataset.newest);
-  let source = null;
+  let stop = null;
   let busy = false;
   let again = false;
 
@@ -109,34 +131,44 @@ function tail() {
     }
   }
 
-  function start() {
-    source = new EventSource("/events");
-    source.onmessage = (event) => { if (JSON.parse(event.data).newest > newest) fetchRows(); };
-  }
-
   button.addEventListener("click", () => {
     const on = button.getAttribute("aria-pressed") !== "true";
     button.setAttribute("aria-pressed", String(on));
-    if (on) start(); else { source.close(); source = null; }
+    if (on) stop = listen((latest) => { if (latest > newest) fetchRows(); });
+    else { stop(); stop = null; }
     say(on ? "following the run" : "no longer following");
   });
 }
 
 function reloadWhenMore() {
   let waiting = false;
-  new EventSource("/events").onmessage = (event) => {
-    if (JSON.parse(event.data).newest <= Number(body.dataset.newest) || waiting) return;
+  let again = false;
+
+  async function reload() {
+    const answer = await fetch(location.href);
+    if (!answer.ok) return;
+    const next = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const focused = document.activeElement?.getAttribute("href");
+    find("#main").replaceWith(next.querySelector("#main"));
+    body.dataset.newest = next.body.dataset.newest;
+    if (focused) [...document.querySelectorAll("a")].find((link) => link.getAttribute("href") === focused)?.focus();
+  }
+
+  function soon() {
+    if (waiting) { again = true; return; }
     waiting = true;
     setTimeout(async () => {
-      const answer = await fetch(location.href);
-      const next = new DOMParser().parseFromString(await answer.text(), "text/html");
-      const focused = document.activeElement?.getAttribute("href");
-      find("#main").replaceWith(next.querySelector("#main"));
-      body.dataset.newest = next.body.dataset.newest;
-      if (focused) [...document.querySelectorAll("a")].find((link) => link.getAttribute("href") === focused)?.focus();
-      waiting = false;
+      again = false; // what was heard until now is on the page that is fetched
+      try {
+        await reload();
+      } finally {
+        waiting = false;
+        if (again) soon();
+      }
     }, 1000);
-  };
+  }
+
+  listen((latest) => { if (latest > Number(body.dataset.newest)) soon(); });
 }
 
 if (body.dataset.live === "rows") tail();
