@@ -46,17 +46,17 @@ class Tables:
 
         Raises:
             OSError, sqlite3.OperationalError: it cannot be written.
-            UserError: another process writes to it for too long.
+            UserError: another process opens it for too long.
         """
         self._path = path
         self._local = threading.local()
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if not self._fits():
-            with self._lock_file.open("w") as lock:
-                for _ in self._taking(lock.fileno()):
-                    pass
-                if not self._fits():
-                    self._make_anew()
+        # a lock of its own: nobody waits here for files to be read, nor has a file open that is being made anew
+        with path.with_suffix(".opening").open("w") as lock:
+            for _ in self._taking(lock.fileno()):
+                pass
+            if not self._fits():
+                self._make_anew()
 
     @property
     def db(self) -> sqlite3.Connection:
@@ -94,13 +94,9 @@ class Tables:
         Raises:
             UserError: its turn does not come.
         """
-        with self._lock_file.open("w") as lock:
+        with self._path.with_suffix(".writing").open("w") as lock:
             yield from self._taking(lock.fileno())
             yield from work
-
-    @property
-    def _lock_file(self) -> Path:
-        return self._path.with_suffix(".lock")
 
     def _taking(self, lock: int) -> Iterator[int]:
         deadline = time.monotonic() + WAIT_SECONDS
@@ -111,7 +107,7 @@ class Tables:
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     raise UserError(
-                        f"{self._path}: another process has written to this index for {WAIT_SECONDS:.0f} s; end it, "
+                        f"{self._path}: another process has been at this index for {WAIT_SECONDS:.0f} s; end it, "
                         "or choose another folder with --cache"
                     ) from None
             time.sleep(_POLL_SECONDS)

@@ -203,6 +203,13 @@ def test_two_processes_update_one_index_in_turns(tmp_path: Path) -> None:
     assert other.runs()[0].count == 37
 
 
+def test_an_index_can_be_looked_at_while_another_process_updates_it(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", steps=3, groups=3)
+    working = Index(tmp_path / "run", tmp_path / "cache").update()
+    read = next(working)
+    assert Index(tmp_path / "run", tmp_path / "cache").runs()[0].count == read
+
+
 def test_waiting_for_another_process_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tables, "WAIT_SECONDS", 0.0)
     write_run(tmp_path / "run", steps=3, groups=3)
