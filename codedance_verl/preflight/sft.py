@@ -38,6 +38,7 @@ def examine(config: DictConfig, dry: bool = False) -> Report:
         with report.collecting():
             allowed.check(at(config, key), key)
     check_run_folder(config, report)
+    _check_kept(config, report)
     if not report.findings:
         _check_batches(config, report)
     _check_data(config, report)
@@ -45,6 +46,13 @@ def examine(config: DictConfig, dry: bool = False) -> Report:
     if shape is not None and dry and not report.findings:
         _check_memory(config, report, shape)
     return report
+
+
+def _check_kept(config: DictConfig, report: Report) -> None:
+    """verl removes the oldest checkpoint before it notes that the new one is whole."""
+    kept = config.trainer.max_ckpt_to_keep
+    if kept is not None and (not isinstance(kept, int) or kept < 2):
+        report.find(f"trainer.max_ckpt_to_keep={kept}: must be a whole number of 2 or more, or null to keep all")
 
 
 def _check_batches(config: DictConfig, report: Report) -> None:

@@ -41,6 +41,7 @@ def test_good_inputs_pass_and_the_cpu_trains_in_fp32(inputs: dict[str, str]) -> 
         ({"model__path": "/nowhere"}, r"model.path=/nowhere: no config.json there"),
         ({"data__train_files": "/nowhere.parquet"}, r"no data file at /nowhere.parquet"),
         ({"data__train_batch_size": "32"}, r"data.train_batch_size=32: there are only 20 demonstrations"),
+        ({"trainer__max_ckpt_to_keep": "1"}, r"trainer.max_ckpt_to_keep=1: must be a whole number of 2 or more"),
         ({"trainer__total_training_steps": "0"}, r"trainer.total_training_steps=0: must be a whole number"),
         ({"trainer__total_training_steps": "null"}, r"trainer.total_training_steps=None: must be a whole number"),
     ],
