@@ -12,7 +12,7 @@ from codedance_verl.errors import UserError
 from codedance_verl.evaluation.metrics import ACCURACY, EXECUTION_SUCCESS, FORMAT, TOOL_RATE, TURNS, Measure
 from codedance_verl.evaluation.outcomes import Outcome, outcome_of
 from codedance_verl.evaluation.report import Curve, CurvePoint, RlSteps, Seconds, SeedSplit, StepSplit
-from codedance_verl.evaluation.trajectories import LoggedTrajectory, TrajectoryReader
+from codedance_verl.evaluation.trajectories import LoggedTiming, TrajectoryReader
 
 REWARD = Measure(lambda outcome: (outcome.score, 1.0), proportion=False)
 
@@ -71,12 +71,12 @@ class RolloutSeconds:
     sandbox_wait: float = 0.0
     grade: float | None = None
 
-    def add(self, trajectory: LoggedTrajectory) -> None:
-        self.generate += trajectory.timing.generate_s
-        self.execute += trajectory.timing.execute_s
-        self.sandbox_wait += trajectory.timing.queue_s
-        if trajectory.timing.grade_s is not None:
-            self.grade = (self.grade or 0.0) + trajectory.timing.grade_s
+    def add(self, timing: LoggedTiming) -> None:
+        self.generate += timing.generate_s
+        self.execute += timing.execute_s
+        self.sandbox_wait += timing.queue_s
+        if timing.grade_s is not None:
+            self.grade = (self.grade or 0.0) + timing.grade_s
 
 
 @dataclass(frozen=True)
@@ -96,13 +96,14 @@ def read_training(log_folder: Path) -> TrainingLog:
     points: list[CurvePoint] = []
     seconds: dict[int, RolloutSeconds] = {}
     for step, files in groupby(reader.files(), key=lambda file: file.step):
-        outcomes: dict[tuple[str, int], Outcome] = {}
-        seconds[step] = RolloutSeconds()
+        rollouts: dict[tuple[str, int], tuple[Outcome, LoggedTiming]] = {}
         for file in files:
             for trajectory in reader.read(file.path):
-                outcomes[trajectory.record_id, trajectory.sample] = outcome_of(trajectory)
-                seconds[step].add(trajectory)
-        points.append(curve_point(step, list(outcomes.values())))
+                rollouts[trajectory.record_id, trajectory.sample] = outcome_of(trajectory), trajectory.timing
+        seconds[step] = RolloutSeconds()
+        for _, timing in rollouts.values():
+            seconds[step].add(timing)
+        points.append(curve_point(step, [outcome for outcome, _ in rollouts.values()]))
     return TrainingLog(tuple(points), seconds)
 
 

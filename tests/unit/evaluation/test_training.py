@@ -45,8 +45,10 @@ def test_a_step_repeated_after_a_resume_counts_once(tmp_path: Path) -> None:
     write_log(tmp_path, first, worker="z-killed", written_at=1_000, tail='{"step"')
     again = [line("a", step=5, split="train"), line("b", step=5, split="train", verdict="wrong")]
     write_log(tmp_path, again, worker="a-resumed", written_at=2_000)
-    (point,) = read_training(tmp_path).points
+    found = read_training(tmp_path)
+    (point,) = found.points
     assert point.rollouts == 2 and point.accuracy == 0.5
+    assert found.seconds[5].generate == 2 * first[0]["timing"]["generate_s"], "those of the first try count twice"
 
 
 def test_metrics_of_all_starts_are_joined_the_latest_winning(tmp_path: Path) -> None:
