@@ -27,7 +27,6 @@ from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from codedance_verl.data.schema import Record, read_records
-from codedance_verl.trainer.checkpoints import SEAL
 from recipes.cpu_demo.processes import ProcessTree
 from tests.e2e.conftest import REPOSITORY, SFT_STEPS, ColdStart, run_main
 from tests.e2e.runs import containers
@@ -68,7 +67,6 @@ def exported(cold_start: ColdStart, tmp_path_factory: pytest.TempPathFactory) ->
     checkpoint = f"checkpoints/global_step_{SFT_STEPS}"
     shutil.copytree(cold_start.sft / checkpoint, run / checkpoint)
     (run / checkpoint / "huggingface" / "model.safetensors").unlink()
-    (run / checkpoint / SEAL).unlink()
     out = run / "exported"
     done = run_main("codedance_verl.cli", "export", str(run), str(out), "--step", str(SFT_STEPS))
     assert done.returncode == 0 and f"exported: {out}" in done.stdout

@@ -29,9 +29,9 @@ def test_two_ranks_leave_one_model(cold_start: ColdStart, tmp_path: Path) -> Non
     """Trained, and called again when there is nothing left to do."""
     command = ("--standalone", "--nproc_per_node=2", "-m", "codedance_verl.sft", f"run_dir={tmp_path / 'run'}")
     data = (f"data.train_files={cold_start.data / 'sft.parquet'}", f"model.path={cold_start.tiny}")
-    settings = ("trainer.n_gpus_per_node=2", "trainer.total_training_steps=3", "trainer.save_freq=1")
+    settings = ("trainer.n_gpus_per_node=2", "data.micro_batch_size_per_gpu=8", "trainer.total_training_steps=3")
     for _ in range(2):
-        done = run_main("torch.distributed.run", *command, *data, *settings)
+        done = run_main("torch.distributed.run", *command, *data, *settings, "trainer.save_freq=1")
         assert done.returncode == 0
         assert done.stdout.count("trained model: ") == 1
         AutoModelForImageTextToText.from_pretrained(tmp_path / "run" / "model")
