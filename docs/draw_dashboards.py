@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the pictures")
     parser.add_argument("--steps", type=int, default=6, help="steps of the run")
     given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)  # before the minutes that a run takes
     with tempfile.TemporaryDirectory(prefix="cdd-") as folder:
         _watch(given.demo, given.steps, Path(folder), given.out)
 
