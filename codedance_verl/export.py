@@ -13,7 +13,7 @@ import typer
 from codedance_verl.errors import UserError
 from codedance_verl.run_folder import last_step
 from codedance_verl.serving.settings import SETTINGS_FILE, settings_document
-from codedance_verl.trainer.checkpoints import SEAL, is_whole
+from codedance_verl.trainer.checkpoints import SEAL, is_whole, step_of
 
 MERGE_SECONDS = 7200.0
 
@@ -69,7 +69,7 @@ def find_checkpoint(run: Path, step: int | None) -> Path:
             continue
         folder = path / "actor" if (path / "actor").is_dir() else path
         if (folder / "huggingface").is_dir():  # of older checkpoints only the data loader's state is kept
-            folders[int(path.name.rpartition("_")[2])] = folder
+            folders[step_of(path)] = folder
     chosen = last_step(run) if step is None else step
     if chosen not in folders:
         known = ", ".join(map(str, sorted(folders))) or "none"

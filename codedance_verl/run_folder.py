@@ -28,7 +28,7 @@ def publish_model(run_dir: Path, part: str = "") -> Path:
     `part` is the worker group's folder inside a checkpoint, "actor" after RL.
     """
     source = run_dir / "checkpoints" / f"global_step_{last_step(run_dir)}" / part / "huggingface"
-    target, partial = run_dir / MODEL, run_dir / "model.partial"
+    target, partial = run_dir / MODEL, run_dir / f"{MODEL}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     shutil.copytree(source, partial)
     shutil.rmtree(target, ignore_errors=True)
