@@ -84,6 +84,7 @@ def guarded(
     run has asked for its end.
 
     Works in the main thread only: the watching thread interrupts it with SIGUSR1, also out of a blocking `ray.get`.
+    Inside the block that is a `KeyboardInterrupt`, the one exception of a signal handler at which Ray stops waiting.
 
     Args:
         folder: the run's folder.
@@ -95,7 +96,7 @@ def guarded(
     done = threading.Event()
 
     def interrupt(*_: object) -> NoReturn:
-        raise UserError(found[0])
+        raise KeyboardInterrupt(found[0])
 
     def watch() -> None:
         started = time.monotonic()
@@ -112,9 +113,9 @@ def guarded(
     watcher.start()
     try:
         yield
-    except SystemError as error:  # Ray runs signal handlers inside C code, where what they raise may come out as this
+    except KeyboardInterrupt:
         if found:
-            raise UserError(found[0]) from error
+            raise UserError(found[0]) from None
         raise
     finally:
         done.set()

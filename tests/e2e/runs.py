@@ -60,5 +60,13 @@ def wait_for_run(
         time.sleep(pause_s)
 
 
+def exit_code(run: subprocess.Popen[bytes], log: Path, seconds: float) -> int:
+    """Wait for the run's end; fails when it does not end within so many seconds, and shows the end of its log."""
+    try:
+        return run.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        raise AssertionError(f"the run has not ended within {seconds:g} s:\n{_tail(log)}") from None
+
+
 def _tail(log: Path) -> str:
     return log.read_text(errors="replace")[-6000:]

@@ -21,7 +21,7 @@ from codedance_verl.sandbox.reaper import Owner, list_containers, owner_of
 from tests.e2e import ray_cluster
 from tests.e2e.conftest import REPOSITORY, ColdStart
 from tests.e2e.ray_cluster import Cluster, resources
-from tests.e2e.runs import metrics_of, rollout_files, rollouts_in, wait_for_run, wait_until
+from tests.e2e.runs import exit_code, metrics_of, rollout_files, rollouts_in, wait_for_run, wait_until
 from tests.required import lacks
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.e2e, pytest.mark.timeout(1200)]
@@ -121,7 +121,7 @@ def test_a_run_in_a_folder_that_is_not_shared_says_so_at_its_start(
 ) -> None:
     unshared, log = nodes.folder / "unshared" / "run", tmp_path / "job.log"
     job = _submit(nodes, [*SMALL, *cold_start.rl(unshared)], log)
-    assert job.wait(timeout=RUN_SECONDS) != 0
+    assert exit_code(job, log, RUN_SECONDS) != 0
     (error,) = {line for line in log.read_text().splitlines() if line.startswith("error: ")}
     address = nodes.nodes[2].address
     assert error.startswith(f"error: run_dir={unshared}: ") and f"on node {address}" in error
@@ -143,7 +143,7 @@ def first_run(
     wait_for_run(
         lambda: _sandboxes(nodes, docker_engine) == (2, 1), job, log, RUN_SECONDS, "interpreters on every node"
     )
-    assert job.wait(timeout=RUN_SECONDS) == 0, log.read_text(errors="replace")[-6000:]
+    assert exit_code(job, log, RUN_SECONDS) == 0, log.read_text(errors="replace")[-6000:]
     assert "succeeded" in log.read_text()
     return run_dir
 
@@ -182,7 +182,7 @@ def test_the_loss_of_interpreters_costs_their_sessions_and_that_of_a_worker_ends
     wait_for_run(lambda: max(metrics_of(first_run)) >= done + 2, job, log, LOSS_SECONDS, "steps without node 3")
 
     nodes.nodes[2].kill()
-    assert job.wait(timeout=LOSS_SECONDS) != 0
+    assert exit_code(job, log, LOSS_SECONDS) != 0
     (error,) = {line for line in log.read_text().splitlines() if line.startswith("error: ")}
     assert f"node {nodes.nodes[2].address} of the cluster was lost" in error
     assert "start the run again to resume from the last checkpoint" in error

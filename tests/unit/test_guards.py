@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections import namedtuple
 from pathlib import Path
@@ -17,6 +19,35 @@ Usage = namedtuple("Usage", "total used free")
 def test_a_run_over_its_time_is_ended_out_of_a_blocking_call(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"time_limit_s=0\.05: the run was stopped"), guarded(tmp_path, 0.05, 0, 0.01):
         time.sleep(20)
+
+
+WAITS_FOR_RAY = """
+import sys, time
+from pathlib import Path
+import ray
+from codedance_verl.guards import guarded, request_stop
+
+class Worker:
+    def wait(self):
+        time.sleep(600)
+
+folder = Path(sys.argv[1])
+ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+try:
+    with guarded(folder, None, 0, 0.1):
+        answer = ray.remote(Worker).remote().wait.remote()
+        request_stop(folder, "a node was lost")
+        ray.get(answer)
+except BaseException as error:
+    print("RAISED", type(error).__name__, error)
+"""
+
+
+@pytest.mark.slow
+def test_a_run_that_waits_for_an_answer_of_ray_is_ended(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", WAITS_FOR_RAY, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert "RAISED UserError a node was lost" in done.stdout.splitlines(), done.stderr[-2000:]
 
 
 def test_a_disk_that_fills_up_ends_the_run_with_cause_and_cure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
