@@ -95,7 +95,8 @@ def markdown(rows: Sequence[Row], seeds: Sequence[int], origin: str) -> str:
         cells = [_text(getattr(row, name), percent=name in _PERCENT) for name in COLUMNS]
         over = "" if row.over_baseline is None else _text(row.over_baseline, percent=True, sign=True)
         lines.append(f"| `{row.variant.name}`, {row.variant.title} | {' | '.join([*cells, over])} |")
-    return "\n".join([*lines, "", f"{len(seeds)} seeds; {origin} 95 % intervals. {verdict(rows)}", ""])
+    number = "1 seed" if len(seeds) == 1 else f"{len(seeds)} seeds"
+    return "\n".join([*lines, "", f"{number}; {origin} 95 % intervals. {verdict(rows)}", ""])
 
 
 def verdict(rows: Sequence[Row]) -> str:
@@ -154,7 +155,8 @@ def _draw_figure(panel: Any, figure: Figure, place: int, colour: str) -> None:
 
 
 def write(rows: Sequence[Row], seeds: Sequence[int], origin: str, out: Path) -> None:
-    """Write `ablation.json`, `ablation.md` and `ablation.png`."""
+    """Write `ablation.json`, `ablation.md` and `ablation.png` into the folder, which is made if need be."""
+    out.mkdir(parents=True, exist_ok=True)
     found = {"seeds": list(seeds), "origin": origin, "rows": [asdict(row) for row in rows], "verdict": verdict(rows)}
     (out / "ablation.json").write_text(json.dumps(found, indent=2) + "\n")
     (out / "ablation.md").write_text(markdown(rows, seeds, origin))

@@ -179,12 +179,14 @@ def test_what_cannot_be_compared_is_refused_or_said(tmp_path: Path) -> None:
 
 def test_table_plot_and_figures_are_written(tmp_path: Path) -> None:
     found = rows(outcome=0.6, robust=0.7)
-    write(found, (0, 1), "9 steps each.", tmp_path)
-    text = (tmp_path / "ablation.md").read_text()
+    out = tmp_path / "new" / "folder"
+    write(found, (0, 1), "9 steps each.", out)
+    text = (out / "ablation.md").read_text()
     assert text == markdown(found, (0, 1), "9 steps each.") and "2 seeds; 9 steps each. 95 % intervals." in text
     table = text.splitlines()
     assert table[2].startswith("| `outcome`, accuracy and format | 60.0% (58.0% to 62.0%) | 2.00 (1.98 to 2.02) |")
     assert table[3].endswith("| +10.0% (+8.0% to +12.0%) |")
-    assert json.loads((tmp_path / "ablation.json").read_text())["rows"][1]["accuracy"]["value"] == 0.7
-    with Image.open(tmp_path / "ablation.png") as picture:
+    assert markdown(found, (0,), "9 steps each.").splitlines()[-1].startswith("1 seed; 9 steps each.")
+    assert json.loads((out / "ablation.json").read_text())["rows"][1]["accuracy"]["value"] == 0.7
+    with Image.open(out / "ablation.png") as picture:
         assert picture.format == "PNG"
