@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,11 +22,13 @@ from recipes.ablation.results import main as write_result
 from recipes.ablation.results import read_result, result_file
 from recipes.ablation.run import Plan, main, stages
 from recipes.ablation.table import Row, markdown, origin_text, read_results, read_rows, verdict, write
+from recipes.ablation.table import main as write_table
 from recipes.ablation.variants import VARIANTS, chosen
 from recipes.cpu_demo.stages import rl_steps
 from tests.unit.evaluation.logs import line, write_log, write_test_file
 
 OUT = Path("/nonexistent/ablation")
+REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 def plan(
@@ -190,3 +194,13 @@ def test_table_plot_and_figures_are_written(tmp_path: Path) -> None:
     assert json.loads((out / "ablation.json").read_text())["rows"][1]["accuracy"]["value"] == 0.7
     with Image.open(out / "ablation.png") as picture:
         assert picture.format == "PNG"
+
+
+def test_the_documented_table_is_what_the_documented_command_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (REPOSITORY / "docs" / "ablation.md").read_text()
+    (command,) = re.findall(r"^python -m recipes\.ablation\.table (.*)$", text.replace("\\\n", " "), re.MULTILINE)
+    monkeypatch.chdir(REPOSITORY)
+    assert write_table([*shlex.split(command), "--out", str(tmp_path)]) == 0
+    assert (tmp_path / "ablation.md").read_text() in text
