@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
 
 from codedance_verl.errors import UserError
 
@@ -95,8 +94,9 @@ def guarded(
     found: list[str] = []
     done = threading.Event()
 
-    def interrupt(*_: object) -> NoReturn:
-        raise KeyboardInterrupt(found[0])
+    def interrupt(*_: object) -> None:
+        if not done.is_set():
+            raise KeyboardInterrupt(found[0])
 
     def watch() -> None:
         started = time.monotonic()
