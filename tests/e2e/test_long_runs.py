@@ -11,6 +11,8 @@ import math
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +22,16 @@ import pytest
 import torch
 from transformers import AutoModelForImageTextToText
 
-from codedance_verl.guards import STOPPED_EXIT_CODE
+from codedance_verl.guards import SAVE_FILE, STOPPED_EXIT_CODE
 from codedance_verl.trainer.checkpoints import folder_of, is_whole, whole_steps
 from tests.e2e.conftest import REPOSITORY, ColdStart, run_main
-from tests.e2e.runs import metrics_of, rollout_files, rollouts_in, wait_for_run
+from tests.e2e.runs import exit_code, metrics_of, rollout_files, rollouts_in, wait_for_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 PROMPTS, STEPS = 4, 4
+LOOK_SECONDS = 2.0
+"""How often verl's trainer looks for rollouts, and so for a request to stop: `ReplayBuffer.poll_interval`."""
 SMALL = (
     "recipe=cpu_demo",
     "hardware=cpu",
@@ -130,6 +134,28 @@ def _kill(pid: int) -> None:
                 process.kill()
 
 
+@contextlib.contextmanager
+def _generation_held(pid: int) -> Iterator[None]:
+    """The engines of the run stand still inside the block: a step that has begun cannot get its rollouts."""
+    engines = [process for process in psutil.Process(pid).children(recursive=True) if "EngineCore" in _title(process)]
+    assert engines, "no process of vLLM's engine"
+    for engine in engines:
+        engine.suspend()
+    try:
+        yield
+    finally:
+        for engine in engines:
+            with contextlib.suppress(psutil.NoSuchProcess):  # the run has ended already
+                engine.resume()
+
+
+def _title(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
+
+
 def test_checkpoints_are_kept_as_was_said(straight: Path) -> None:
     assert whole_steps(straight / "checkpoints") == [STEPS - 1, STEPS]
     kept = [path.name for path in (straight / "checkpoints").glob("global_step_*")]
@@ -146,10 +172,13 @@ def test_stopped_at_the_end_of_an_epoch_and_killed_while_it_saves_it_ends_as_if_
 
     log = tmp_path / "stopped.log"
     with _running((*arguments, "trainer.save_freq=-1"), log) as process:
-        wait_for_run(lambda: 2 in metrics_of(run_dir), process, log, 380, "metrics of step 2")
-        assert whole_steps(checkpoints) == []
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=120) == STOPPED_EXIT_CODE
+        wait_for_run(lambda: 2 in metrics_of(run_dir), process, log, 380, "metrics of step 2", pause_s=0.01)
+        with _generation_held(process.pid):  # a fast machine would finish step 3 before the trainer looks
+            assert whole_steps(checkpoints) == []
+            process.send_signal(signal.SIGTERM)
+            wait_for_run((run_dir / SAVE_FILE).exists, process, log, 30, "request to save and stop")
+            time.sleep(2 * LOOK_SECONDS)
+        assert exit_code(process, log, 120) == STOPPED_EXIT_CODE
     assert "stopped: the last finished step, 2, is saved" in log.read_text()
     assert whole_steps(checkpoints) == [2]
 
