@@ -9,6 +9,7 @@ if [ $# -ne 2 ]; then
 fi
 python="$1" seconds="$2"
 logs="$(mktemp -d)"
+touch "$logs/slow" "$logs/fast" # before a reader looks for them
 trap 'rm -rf "$logs"' EXIT
 trap 'kill -INT $slow $fast 2>/dev/null' INT TERM
 
