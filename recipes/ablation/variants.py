@@ -36,6 +36,11 @@ VARIANTS: tuple[Variant, ...] = (
         "code at temperature 0 (GRPO-ATS)",
         ("reward_preset=outcome", "sampling.code_temperature=0"),
     ),
+    Variant(
+        "robust_ats",
+        "`robust`, code at temperature 0",
+        ("reward_preset=robust", "sampling.code_temperature=0"),
+    ),
 )
 BASELINE, OURS = "outcome", "robust"
 
