@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 from codedance_verl.metrics import catalogue
+from codedance_verl.metrics.emit import finished_trajectories
 
 LOOK_SECONDS = 1.0
 RECENT_STEPS = 5
@@ -105,6 +106,5 @@ def _print(line: bytes, lines: StepLines, stream: TextIO) -> None:
 
 def _tool_rate(numbers: Mapping[str, float]) -> float | None:
     """Share of the step's rollouts that have called the sandbox."""
-    finished = f"{catalogue.ROLLOUT_TRAJECTORIES.tracker}/train/"
-    rollouts = sum(value for name, value in numbers.items() if name.startswith(finished))
+    rollouts = finished_trajectories(numbers)
     return numbers.get(f"{catalogue.ROLLOUT_WITH_CALLS.tracker}/train", 0.0) / rollouts if rollouts else None

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from codedance_verl.errors import UserError
 
@@ -34,6 +37,8 @@ OF_A_NEW_CLUSTER = (
 """Arguments of `ray.init` that it refuses, or that mean nothing, where it connects to a running cluster."""
 
 PLUGIN = "codedance_verl.plugin"
+PORT_SECONDS = 10.0
+"""How long a cluster's address is tried: one that is being started comes up meanwhile."""
 _JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray's job supervisor, as JSON
 
 
@@ -41,7 +46,7 @@ def joins(address: str | None = None) -> bool:
     """Whether a run joins a running cluster; `address` is `ray_kwargs.ray_init.address`."""
     if address is not None:
         return address != "local"
-    return os.environ.get("RAY_ADDRESS", "local") != "local"
+    return os.environ.get("RAY_ADDRESS") not in (None, "", "local")  # Ray takes an empty one for none
 
 
 def keep_to_loopback(ray_init: Mapping[str, Any]) -> None:
@@ -97,7 +102,7 @@ def ray_arguments(ray_init: Mapping[str, Any], runtime_env: Mapping[str, Any]) -
         runtime_env: what all workers need. What the job itself was submitted with is left out of it: it holds already,
             and Ray refuses to be told twice.
     """
-    arguments = dict(ray_init)
+    arguments = {name: value for name, value in ray_init.items() if name != "address" or value is not None}
     given = dict(arguments.pop("runtime_env", None) or {})
     env_vars = {**runtime_env.get("env_vars", {}), **(given.get("env_vars") or {})}
     merged = {**runtime_env, **given, "env_vars": env_vars}
@@ -133,11 +138,12 @@ def start(arguments: Mapping[str, Any]) -> None:
     """Call `ray.init` with these arguments, `address` among them.
 
     Raises:
-        UserError: there is no cluster to join, or it refuses this process's token.
+        UserError: there is no cluster to join, its address is none, or it refuses this process's token.
     """
     import ray
     from ray.exceptions import AuthenticationError
 
+    _wait_for_port(arguments["address"])
     try:
         ray.init(**arguments)
     except AuthenticationError as error:
@@ -148,6 +154,49 @@ def start(arguments: Mapping[str, Any]) -> None:
         raise UserError(
             f"no Ray cluster answers ({_first_line(error)}); start one with `ray start --head`, or set RAY_ADDRESS"
         ) from None
+
+
+def _wait_for_port(address: str) -> None:
+    """Ray itself would try a dead address for two minutes, in lines of its own.
+
+    Raises:
+        UserError: nothing listens there, or what is given is not HOST:PORT.
+    """
+    key, named = (
+        ("RAY_ADDRESS", os.environ.get("RAY_ADDRESS") or "auto")
+        if address == "auto"
+        else ("ray_kwargs.ray_init.address", address)
+    )
+    if named in ("auto", "local"):
+        return  # Ray looks for a cluster on this machine, or starts one
+    place = _host_and_port(key, named)
+    deadline = time.monotonic() + PORT_SECONDS
+    while True:
+        try:
+            socket.create_connection(place, timeout=PORT_SECONDS).close()
+            return
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise UserError(
+                    f"{key}={named}: no Ray cluster answers there ({error}); start one with `ray start --head`, or "
+                    f"unset {key}"
+                ) from None
+            time.sleep(0.5)
+
+
+def _host_and_port(key: str, named: str) -> tuple[str, int]:
+    from ray.util import get_node_ip_address
+
+    try:
+        found = urlsplit(named if "://" in named else f"//{named}")
+        host, port = found.hostname, found.port
+    except ValueError:
+        host, port = None, None
+    if not host or not port or found.scheme not in ("", "ray"):
+        web = "; the dashboard's address is for `ray job submit` alone" if named.startswith("http") else ""
+        raise UserError(f"{key}={named}: must be HOST:PORT of a Ray head, as in 10.0.0.1:6379{web}")
+    # Ray, too, takes its node's address where that of the loopback is given.
+    return get_node_ip_address() if host in ("localhost", "127.0.0.1", "::1") else host, port
 
 
 def _submitted_runtime_env() -> dict[str, Any]:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from codedance_verl.metrics.catalogue import RUN, Kind, Metric
+from codedance_verl.metrics.catalogue import ROLLOUT_TRAJECTORIES, RUN, Kind, Metric
 
 RUN_VARIABLE = "CODEDANCE_RUN"
 """Environment variable with the name of the run, in every process of it."""
@@ -180,6 +180,11 @@ def for_trackers(tallies: Iterable[Tally]) -> dict[str, float]:
         name: sample.total if sample.kind is Kind.COUNTER else sample.total / sample.count
         for name, sample in merged.items()
     }
+
+
+def finished_trajectories(numbers: Mapping[str, float]) -> float:
+    """How many trajectories of training ended in a step, by its numbers `for_trackers`."""
+    return sum(value for name, value in numbers.items() if name.startswith(f"{ROLLOUT_TRAJECTORIES.tracker}/train/"))
 
 
 _recorder = Recorder()

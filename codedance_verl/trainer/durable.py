@@ -22,8 +22,8 @@ from ray.exceptions import RayActorError
 from verl.utils.tensordict_utils import assign_non_tensor_stack
 
 from codedance_verl.guards import Stopped, request_stop, stop_is_wanted
-from codedance_verl.metrics import catalogue, emit
-from codedance_verl.metrics.emit import Tally, for_trackers
+from codedance_verl.metrics import emit
+from codedance_verl.metrics.emit import Tally, finished_trajectories, for_trackers
 from codedance_verl.trainer import checkpoints
 from codedance_verl.trainer.pulse import Pulse
 from codedance_verl.trainer.step_watch import StepWatch, where_is
@@ -197,9 +197,8 @@ class Durable:
         """What verl gives to its trackers, with what all processes of the run have told since the last step."""
         super()._compute_metrics(batch, metrics, *args, **kwargs)  # type: ignore[misc]
         tallies = self._take_metrics()
-        finished = f"{catalogue.ROLLOUT_TRAJECTORIES.tracker}/train/"
-        trajectories = sum(item.total for tally in tallies for name, item in tally.items() if name.startswith(finished))
-        self._telemetry.end(self.global_steps, self.total_training_steps, metrics, trajectories)
+        finished = finished_trajectories(for_trackers(tallies))
+        self._telemetry.end(self.global_steps, self.total_training_steps, metrics, finished)
         metrics.update(for_trackers([*tallies, emit.take()]))
 
     def _take_metrics(self) -> list[Tally]:

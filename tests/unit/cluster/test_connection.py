@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import ray
 from ray.exceptions import AuthenticationError
 
 from codedance_verl import hardware
+from codedance_verl.cluster import connection
 from codedance_verl.cluster.connection import PLUGIN, check_paths, connect, joins, ray_arguments, start
 from codedance_verl.config import compose_config
 from codedance_verl.errors import UserError
@@ -118,10 +120,43 @@ def test_a_cluster_that_cannot_be_joined_is_told_in_a_line(
         raise raised
 
     monkeypatch.setattr(ray, "init", refused)
+    monkeypatch.setattr(connection, "_wait_for_port", lambda address: None)
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     for joined in (connect, lambda: start(ray_arguments(INIT, RUNTIME))):
         with pytest.raises(UserError, match=told):
             joined()
+
+
+def test_a_dead_address_is_told_before_ray_tries_it_for_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "PORT_SECONDS", 0.5)
+    monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray was asked"))
+    with socket.socket() as unheard:  # bound, but nobody listens
+        unheard.bind(("127.0.0.1", 0))
+        dead = f"127.0.0.1:{unheard.getsockname()[1]}"
+        with pytest.raises(UserError, match=rf"^ray_kwargs.ray_init.address={dead}: no Ray cluster answers there"):
+            start(ray_arguments({**INIT, "address": dead}, RUNTIME))
+        monkeypatch.setenv("RAY_ADDRESS", dead)
+        with pytest.raises(UserError, match=rf"^RAY_ADDRESS={dead}: no Ray cluster answers there .*unset RAY_ADDRESS$"):
+            connect()
+
+
+@pytest.mark.parametrize("address", ["nonsense", "host:", "host:port", ":6379", "http://10.0.0.1:8265"])
+def test_what_is_no_address_of_a_cluster_is_told(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(UserError, match=rf"^RAY_ADDRESS={address}: must be HOST:PORT") as raised:
+        connect()
+    assert ("ray job submit" in str(raised.value)) == address.startswith("http")
+
+
+def test_an_address_of_null_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    assert ray_arguments({**INIT, "address": None}, RUNTIME)["address"] == "auto"
+
+
+def test_an_empty_address_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "")
+    assert not joins()
+    assert ray_arguments(INIT, RUNTIME)["address"] == "local"
 
 
 def test_an_error_of_a_cluster_of_its_own_is_not_about_joining(monkeypatch: pytest.MonkeyPatch) -> None:
