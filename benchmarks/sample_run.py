@@ -124,7 +124,7 @@ def _looked(what: Scene, pictures: bool) -> Turn:
         "half = input_image.height // 2\n"
         "for top in (0, half):\n"
         "    part = input_image.crop((0, top, input_image.width, top + half))\n"
-        "    show(part.resize((part.width * 2, part.height * 2)))"
+        "    display(part.resize((part.width * 2, part.height * 2)))"
     )
     images = _halves(what.seed) if pictures else ()
     return _call(

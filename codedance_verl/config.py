@@ -32,35 +32,51 @@ class Composed:
     mistakes: tuple[str, ...] = ()
 
 
-def compose_config(name: str, overrides: list[str]) -> DictConfig:
+def compose_config(name: str, overrides: list[str], complete: bool = True) -> DictConfig:
     """The configuration `name` of `conf/` with command-line overrides applied and every interpolation resolvable.
+
+    Args:
+        name: train, evaluate, sft or serve.
+        overrides: as Hydra reads them.
+        complete: whether `run_dir` must be given.
 
     Raises:
         UserError: unknown keys or group options, a missing mandatory value, or an override that cannot be parsed; one
             line each, which names the dotted key.
     """
-    composed = compose_leniently(name, overrides)
+    composed = compose_leniently(name, overrides, complete)
     if composed.config is None or composed.mistakes:
         raise UserError("\n".join(composed.mistakes))
     return composed.config
 
 
-def compose_leniently(name: str, overrides: list[str]) -> Composed:
+def compose_leniently(name: str, overrides: list[str], complete: bool = True) -> Composed:
     """As `compose_config`, but overrides that name no key or option are left out and told, so that all can be told."""
-    rest, mistakes = hardware.resolve(overrides), list[str]()
+    known = {f"recipe={recipe}" for recipe in [*_recipes(name), "null"]}
+    strange = [item for item in overrides if item.startswith("recipe=") and item not in known]
+    mistakes = [f"{item}: must be one of {', '.join(_recipes(name))}" for item in strange]
+    rest = hardware.resolve([item for item in overrides if item not in strange])
     while True:
         try:
             config = _compose(name, rest)
         except (HydraException, OmegaConfBaseException) as error:
-            mistakes.append(_explain(error))
+            mistakes.append(_explain(error, name))
             fewer = _without_culprit(rest, error)
             if len(fewer) == len(rest):
                 return Composed(None, tuple(mistakes))
             rest = fewer
             continue
-        if OmegaConf.is_missing(config, "run_dir"):
+        if complete and OmegaConf.is_missing(config, "run_dir"):
             return Composed(None, (*mistakes, "run_dir: no value given; add run_dir=... to the command"))
         return Composed(config, tuple(mistakes))
+
+
+def _recipes(name: str) -> list[str]:
+    """The recipes of the configuration `name`: the end of a recipe's name says whose it is."""
+    every = sorted(path.stem for path in (CONF_DIR / "recipe").glob("*.yaml"))
+    if name == "sft":
+        return [recipe for recipe in every if recipe.endswith("_sft")]
+    return [recipe for recipe in every if not recipe.endswith(("_sft", "_eval")[: 1 if name == "evaluate" else 2])]
 
 
 def _compose(name: str, overrides: list[str]) -> DictConfig:
@@ -76,13 +92,14 @@ _UNKNOWN_OPTION = re.compile(
 )
 
 
-def _explain(error: Exception) -> str:
+def _explain(error: Exception, name: str) -> str:
     """Hydra's message as one line, with the cure for the commonest mistakes."""
     if (ours := _of_ours(error)) is not None:
         return str(ours)
     text = " ".join(str(error).split())
     if unknown := _UNKNOWN_KEY.search(text):
-        return f"{unknown.group(1)}: unknown key; `--cfg job` prints every key there is"
+        keys = "conf/serve.yaml has" if name == "serve" else "`--cfg job` prints"
+        return f"{unknown.group(1)}: unknown key; {keys} every key there is"
     if unknown := _UNKNOWN_OPTION.search(text):
         group, option, known = unknown.groups()
         if group == "reward":

@@ -23,6 +23,12 @@ from codedance_verl.errors import UserError
 if TYPE_CHECKING:
     from codedance_verl.preflight.report import Report
 
+USAGE = """usage: python -m codedance_verl.{name} [recipe=NAME] run_dir=FOLDER [KEY=VALUE ...]
+
+  KEY=VALUE      any key of conf/{name}.yaml or of verl's own tree (docs/configuration.md)
+  --cfg job      print the whole configuration as composed, and end
+  dry_run=true   check all that can be known beforehand, print it, and end"""
+
 FOLDER = "dry_run"
 """In the run's folder: where the resolved configuration is written, apart from that of a run."""
 
@@ -32,22 +38,46 @@ def obey(
 ) -> int:
     """Do what a command line asks for with the configuration `name`; returns the exit code: 0, or 2 for a `UserError`.
 
-    `--cfg job` prints the composed configuration instead of running, `dry_run=true` examines it.
+    `--cfg job` prints the composed configuration instead of running, `dry_run=true` examines it, `--help` says so.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    if {"-h", "--help"} & {*arguments}:
+        print(USAGE.format(name=name))
+        return 0
     try:
-        if "--cfg" in arguments:
-            print_config(compose_config(name, [item for item in arguments if item not in ("--cfg", "job")]))
-        elif _asks_for_dry_run(arguments):
-            _dry_run(compose_leniently(name, arguments), name, examine)
-        else:
-            run(compose_config(name, arguments))
+        _do(name, arguments, run, examine)
     except UserError as error:
         text = str(getattr(error, "cause", error))  # raised in a Ray task, its own text is a whole traceback
         for line in text.splitlines():  # one for everything that is wrong
             print(f"error: {line}", file=sys.stderr)
         return 2
     return 0
+
+
+def _do(
+    name: str, arguments: list[str], run: Callable[[DictConfig], None], examine: Callable[[DictConfig], Report]
+) -> None:
+    overrides = _overrides(arguments)
+    if len(overrides) < len(arguments):
+        print_config(compose_config(name, overrides, complete=False))
+    elif _asks_for_dry_run(overrides):
+        _dry_run(compose_leniently(name, overrides), name, examine)
+    else:
+        run(compose_config(name, overrides))
+
+
+def _overrides(arguments: list[str]) -> list[str]:
+    """What is left without `--cfg job`. Raises `UserError` for what is neither that nor an override of Hydra's."""
+    rest = list(arguments)
+    if "--cfg" in rest:
+        place = rest.index("--cfg")
+        if rest[place + 1 : place + 2] != ["job"]:
+            raise UserError("--cfg: must be `--cfg job`, which prints the configuration as composed")
+        del rest[place : place + 2]
+    wrong = [item for item in rest if item.startswith("-") or ("=" not in item and not item.startswith("~"))]
+    if wrong:
+        raise UserError("\n".join(f"{item}: must be KEY=VALUE; --help says what else there is" for item in wrong))
+    return rest
 
 
 def _asks_for_dry_run(arguments: list[str]) -> bool:

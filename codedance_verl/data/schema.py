@@ -67,6 +67,9 @@ SFT_SCHEMA = pa.schema(
 )
 """Demonstrations as verl's MultiTurnSFTDataset reads them; the last four columns are for people."""
 
+KINDS = {"prompt": "questions for RL", "messages": "demonstrations for SFT"}
+"""What a file holds, by the column that only such a file has."""
+
 
 @dataclass(frozen=True)
 class Message:
@@ -142,14 +145,25 @@ def read_records(path: str | Path, skip_bad_records: bool = False) -> Dataset:
     return Dataset(tuple(records), tuple(skipped))
 
 
-def check_file(path: str | Path, skip_bad_records: bool = False) -> tuple[int, tuple[str, ...]]:
+def check_file(
+    path: str | Path, skip_bad_records: bool = False, needs: str | None = None
+) -> tuple[int, tuple[str, ...]]:
     """Check every row of a file of RL records or of demonstrations: how many are good, and a line per bad one.
 
-    Raises UserError at the first bad row unless `skip_bad_records`, and where no row is good.
+    Args:
+        path: a parquet file.
+        skip_bad_records: whether bad rows are left out rather than an error.
+        needs: the column of what it must hold, a key of `KINDS`; None where both will do.
+
+    Raises:
+        UserError: there is no such file, it holds the other kind, a row is bad (the first is told) unless
+            `skip_bad_records`, or no row is good.
     """
     path = Path(path)
     good, skipped = 0, []
     for number, row in enumerate(_rows(path)):
+        if needs is not None and needs not in row:
+            raise UserError(f"{path} holds no {KINDS[needs]}: it has no column {needs} (docs/data.md)")
         try:
             if "messages" in row:
                 _parse_conversation(row.get("messages"), row, "messages", path.parent)
@@ -207,9 +221,24 @@ def read_prompts(path: str | Path) -> Iterator[Prompt]:
         yield Prompt(number, messages, sizes)
 
 
+def is_parquet(path: Path) -> bool:
+    """Whether there is a file that can be read as one."""
+    try:
+        pq.read_schema(path)
+    except (pa.ArrowException, OSError):
+        return False
+    return True
+
+
 def first_open_record(path: str | Path) -> int | None:
-    """Row of the first record whose answer may need a judge (`grading.ladder.is_open`); None without one."""
-    rows = pq.read_table(path, columns=["reward_model"]).column("reward_model").to_pylist()
+    """Row of the first record whose answer may need a judge (`grading.ladder.is_open`); None without one.
+
+    None too where the file is none of records: `check_file` tells it.
+    """
+    try:
+        rows = pq.read_table(path, columns=["reward_model"]).column("reward_model").to_pylist()
+    except (pa.ArrowException, OSError):
+        return None
     for number, value in enumerate(rows):
         if isinstance(value, Mapping) and is_open(
             str(value.get("ground_truth") or ""), str(value.get("style") or RULE)
@@ -252,7 +281,11 @@ def write_rows(path: str | Path, rows: Sequence[Mapping[str, Any]], schema: pa.S
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
     if not path.is_file():
-        raise UserError(f"no data file at {path}; make one with `codedance data make --out {path.parent}`")
+        found = "that is a folder" if path.is_dir() else "there is none"
+        raise UserError(
+            f"no data file at {path}: {found}; name a parquet file of yours (docs/data.md), or make the demo's with "
+            "`codedance data make --out FOLDER`"
+        )
     try:
         parquet = pq.ParquetFile(path)
         for batch in parquet.iter_batches(batch_size=256):

@@ -142,7 +142,7 @@ def _check_files(config: DictConfig, key: str) -> int:
     paths, good, skipped = data_paths(config, key), 0, list[str]()
     for path in paths:
         try:
-            usable, lines = check_file(path, skip_bad_records=bool(config.skip_bad_records))
+            usable, lines = check_file(path, bool(config.skip_bad_records), needs="prompt")
         except UserError as error:
             raise UserError(f"data.{key}: {error}") from error
         good += usable
@@ -158,8 +158,10 @@ def _check_files(config: DictConfig, key: str) -> int:
 
 
 def readable(paths: Sequence[Path]) -> list[Path]:
-    """Those that are there."""
-    return [path for path in paths if path.is_file()]
+    """Those that are there and are parquet files: `check_data` tells the others."""
+    from codedance_verl.data.schema import is_parquet
+
+    return [path for path in paths if is_parquet(path)]
 
 
 def _is_folder_name(name: str) -> bool:

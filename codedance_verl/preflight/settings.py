@@ -173,6 +173,8 @@ def check_settings(config: DictConfig, report: Report) -> None:
     with report.collecting():
         _check_filter(config)
     with report.collecting():
+        _check_reward_functions(config)
+    with report.collecting():
         _check_adapter(config)
     with report.collecting():
         determinism.check(config)
@@ -190,7 +192,10 @@ def number(config: DictConfig, key: str) -> Any:
 
 def faults(node: str, parse: Callable[[Mapping[str, Any]], object], values: Any) -> list[str]:
     """Every fault that `parse` finds in a node: what it names is told and left out, until the rest is right."""
-    rest: Any = OmegaConf.to_container(values, resolve=True) if isinstance(values, DictConfig) else dict(values)
+    rest: Any = OmegaConf.to_container(values, resolve=True) if isinstance(values, DictConfig) else values
+    if not isinstance(rest, Mapping):
+        return [f"{node}={rest}: must be a mapping; its keys are set one by one, as {node}.KEY=VALUE"]
+    rest = dict(rest)
     found: list[str] = []
     while True:
         try:
@@ -233,6 +238,16 @@ def _check_filter(config: DictConfig) -> None:
     chosen = config.algorithm.filter_groups
     if chosen.enable and chosen.metric not in known:
         raise UserError(f"algorithm.filter_groups.metric={chosen.metric}: must be one of {', '.join(known)}")
+
+
+def _check_reward_functions(config: DictConfig) -> None:
+    """verl's reward workers, which would call one, are not started here."""
+    for key in ("reward.custom_reward_function.path", "custom_reward_function.path"):
+        if path := at(config, key):
+            raise UserError(
+                f"{key}={path}: it would never be called, since the rollout workers score whole groups; "
+                "docs/reward.md says how to bring a reward of your own"
+            )
 
 
 def _check_adapter(config: DictConfig) -> None:

@@ -77,7 +77,7 @@ def _check_data(config: DictConfig, report: Report) -> None:
     with report.collecting():
         if not config.data.train_files:
             raise UserError("data.train_files: no value given; add data.train_files=... to the command")
-        usable = sum(check_file(path)[0] for path in data_paths(config, "train_files"))
+        usable = sum(check_file(path, needs="messages")[0] for path in data_paths(config, "train_files"))
         report.say("data", "train_files", f"{usable} demonstrations")
         batch = config.data.train_batch_size
         if isinstance(batch, int) and usable < batch:

@@ -25,6 +25,7 @@ import numpy.typing as npt
 from codedance_verl.errors import UserError
 from codedance_verl.reward.config import RewardConfig, TurnCredit
 from codedance_verl.reward.encoding import DecodedRewards, decode_rewards
+from codedance_verl.settings import check_choice
 
 if TYPE_CHECKING:
     import torch
@@ -146,6 +147,9 @@ def check_estimator(algorithm: Mapping[str, Any], preset: RewardConfig) -> None:
     Raises:
         UserError: names the dotted key and the cure.
     """
+    from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY
+
+    check_choice(algorithm["adv_estimator"], sorted({NAME, *ADV_ESTIMATOR_REGISTRY}), "algorithm.adv_estimator")
     if algorithm["adv_estimator"] == NAME:
         check_algorithm(algorithm)
     elif preset.turn_credit is TurnCredit.RETURNS:

@@ -50,15 +50,19 @@ def _export(index: Index, target: Path, where: list[str], most: int) -> None:
 
     index.update_fully()
     pairs = [item.partition("=") for item in where]
-    known = set(Query.__dataclass_fields__)
-    for name, _, _ in pairs:
-        if name not in known:
-            raise UserError(f"--where {name}: unknown field; known are {', '.join(sorted(known))}")
+    known = ", ".join(sorted(Query.__dataclass_fields__))
+    for name, equals, _ in pairs:
+        if not equals:
+            raise UserError(f"--where {name}: must be FIELD=VALUE; fields are {known}")
+        if name not in Query.__dataclass_fields__:
+            raise UserError(f"--where {name}: unknown field; known are {known}")
     query = Query.from_fields({name: value for name, _, value in pairs})
     runs = [known_run for known_run in index.runs() if known_run.count]
     if len(runs) != 1:
         names = ", ".join(known_run.name for known_run in runs)
         raise UserError(f"--export takes one run; name the folder of one of these: {names or 'none has a trajectory'}")
+    if not index.find(runs[0].id, query, limit=1).total:
+        raise UserError(f"no trajectory of {runs[0].name} matches --where {' '.join(where)}")
     content = of_query(index, runs[0].id, query, most)
     try:
         target.write_text(content, encoding="utf-8", errors="replace")

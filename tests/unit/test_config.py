@@ -32,6 +32,7 @@ def test_the_yaml_defaults_are_the_dataclass_defaults() -> None:
     assert SamplingConfig.from_mapping(config.sampling) == SamplingConfig()
     assert OmegaConf.to_container(config.grading) == {
         **asdict(GradingConfig()),
+        "data_sources": None,
         "judge": {**asdict(JudgeConfig()), "endpoints": []},
     }
 

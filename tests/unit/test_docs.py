@@ -62,6 +62,12 @@ def test_a_documented_command_is_understood(words: list[str]) -> None:
         assert program in {"git", "tensorboard", "docker", "pre-commit", "pytest", "ruff", "mypy"}, words
 
 
+def test_every_picture_is_shown_somewhere() -> None:
+    texts = "".join(document.read_text() for document in DOCUMENTS)
+    unseen = {path.name for path in (REPOSITORY / "docs" / "pictures").iterdir() if path.name not in texts}
+    assert not unseen
+
+
 def _assert_ray_knows(arguments: list[str]) -> None:
     """Its sub-command has the options; what a job runs is a command of ours."""
     ours = arguments[arguments.index("--") + 1 :] if "--" in arguments else []

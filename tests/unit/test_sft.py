@@ -53,6 +53,12 @@ def test_what_cannot_be_trained_is_refused_with_a_cure(
         _check(inputs, **changes)
 
 
+def test_questions_for_rl_are_no_demonstrations(inputs: dict[str, str]) -> None:
+    questions = Path(inputs["data.train_files"]).with_name("rl_train.parquet")
+    with pytest.raises(UserError, match="holds no demonstrations for SFT: it has no column messages"):
+        _check(inputs, data__train_files=str(questions))
+
+
 def test_the_command_ends_with_one_line_and_code_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["model.path=/nowhere", "run_dir=/tmp/unused", "optim.lrr=1"]) == 2
     assert capsys.readouterr().err == "error: optim.lrr: unknown key; `--cfg job` prints every key there is\n"

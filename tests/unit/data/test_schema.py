@@ -9,7 +9,15 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from codedance_verl.data.schema import Message, Record, check_file, check_files, read_records, write_records
+from codedance_verl.data.schema import (
+    Message,
+    Record,
+    check_file,
+    check_files,
+    first_open_record,
+    read_records,
+    write_records,
+)
 from codedance_verl.errors import UserError
 
 
@@ -115,9 +123,21 @@ def test_demonstrations_are_checked_too(tmp_path: Path) -> None:
         check_file(_file(tmp_path, good, bad))
 
 
+def test_a_file_of_the_other_kind_is_refused(tmp_path: Path) -> None:
+    demonstrations = {"messages": [{"role": "user", "content": "<image>Hm?"}], "images": [{"bytes": _png()}]}
+    path = _file(tmp_path, demonstrations)
+    with pytest.raises(UserError, match="holds no questions for RL: it has no column prompt"):
+        check_file(path, needs="prompt")
+    assert first_open_record(path) is None
+    with pytest.raises(UserError, match="holds no demonstrations for SFT: it has no column messages"):
+        check_file(_file(tmp_path, _row()), needs="messages")
+
+
 def test_files_that_are_no_data_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no data file at .*make one with `codedance data make"):
+    with pytest.raises(UserError, match=r"no data file at .*: there is none; .*`codedance data make"):
         read_records(tmp_path / "none.parquet")
+    with pytest.raises(UserError, match=r"no data file at .*: that is a folder"):
+        read_records(tmp_path)
     (tmp_path / "text.parquet").write_text("hello")
     with pytest.raises(UserError, match="is not a readable parquet file"):
         read_records(tmp_path / "text.parquet")

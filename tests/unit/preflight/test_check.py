@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from codedance_verl.config import compose_config
 from codedance_verl.errors import UserError
+from codedance_verl.grading import GradingConfig
 from codedance_verl.preflight import check, check_output_folder
 from tests.unit.preflight.folders import make_model, row, write
 
@@ -140,6 +141,33 @@ def test_a_judge_that_does_not_answer_is_named(configure: Callable[..., DictConf
         check(configure(train, *judge))
 
 
+def test_a_file_that_is_none_of_records_is_told_once(configure: Callable[..., DictConfig], tmp_path: Path) -> None:
+    damaged = tmp_path / "train.parquet"
+    damaged.write_text("hello")
+    with pytest.raises(UserError) as raised:
+        check(configure(damaged))
+    told = str(raised.value).splitlines()
+    assert [line.split(":")[0] for line in told] == ["data.train_files", "data.val_files"], told
+    assert "is not a readable parquet file" in told[0]
+
+
+def test_a_data_source_has_a_tolerance_of_its_own(configure: Callable[..., DictConfig], tmp_path: Path) -> None:
+    train = write(tmp_path / "train.parquet", [row(0), row(1)])
+    config = configure(train, "grading.data_sources={chartqa: {relative_tolerance: 0.05}}")
+    check(config)
+    grading = GradingConfig.from_mapping(config.grading)
+    assert grading.context(data_source="chartqa").relative_tolerance == 0.05
+    with pytest.raises(UserError, match=r"grading\.data_sources\.chartqa\.toleranze: unknown key"):
+        check(configure(train, "grading.data_sources={chartqa: {toleranze: 0.05}}"))
+
+
+@pytest.mark.parametrize("node", ["environment", "grading", "reward_preset.preset"])
+def test_what_is_no_mapping_is_told(node: str, configure: Callable[..., DictConfig], tmp_path: Path) -> None:
+    train = write(tmp_path / "train.parquet", [row(0), row(1)])
+    with pytest.raises(UserError, match=rf"{node}=foo: must be "):
+        check(configure(train, f"{node}=foo"))
+
+
 def test_a_style_of_grading_that_is_not_known_is_named(configure: Callable[..., DictConfig], tmp_path: Path) -> None:
     train = write(tmp_path / "train.parquet", [_openrow("magic")])
     with pytest.raises(UserError, match=r"row 0: reward_model\.style is 'magic'; known are rule, model, judge"):
@@ -169,6 +197,8 @@ def test_an_impossible_seed_is_named_with_its_range(
         (["step_limit_s=0.5"], r"step_limit_s=0\.5: must be .*1 to 604800"),
         (["deterministic=maybe"], r"deterministic=maybe: must be true or false"),
         (["deterministic=true", "trainer=colocate_async"], r"deterministic=true: needs trainer\.v1\.trainer_mode=sync"),
+        (["algorithm.adv_estimator=foo"], r"algorithm\.adv_estimator=foo: must be one of codedance_grpo, "),
+        (["reward.custom_reward_function.path=mine.py"], r"custom_reward_function\.path=mine\.py: it would never be"),
         (["algorithm=ppo", "reward_preset=gtpo"], r"adv_estimator=gae: .*needs codedance_grpo"),
         (["algorithm.adv_estimator=gae", "reward_preset=gtpo"], r"adv_estimator=gae: .*needs codedance_grpo"),
     ],
