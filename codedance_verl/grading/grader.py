@@ -11,7 +11,7 @@ from codedance_verl.grading.config import GradingConfig
 from codedance_verl.grading.judge.prompt import Question
 from codedance_verl.grading.judge.stats import JudgeStats
 from codedance_verl.grading.ladder import ASKS_JUDGE, RULE, STYLES, grade, settle
-from codedance_verl.types import Grade, Verdict
+from codedance_verl.types import FinishReason, Grade, Trajectory, Verdict
 
 if TYPE_CHECKING:
     from codedance_verl.grading.judge.judge import Judge
@@ -32,6 +32,14 @@ class Grader:
             from codedance_verl.grading.judge.judge import Judge
 
             self._judge = Judge(config.judge, run_dir / "judge" if run_dir is not None else None)
+
+    async def grade_rollout(self, trajectory: Trajectory) -> Grade:
+        """Grade the answer of a rollout; one that infrastructure ended is ungraded, and no judge is asked for it."""
+        if trajectory.finish is FinishReason.INFRASTRUCTURE:
+            return Grade(Verdict.UNGRADED, "infrastructure")
+        return await self.grade(
+            trajectory.question, trajectory.answer, trajectory.ground_truth, trajectory.style, trajectory.data_source
+        )
 
     async def grade(
         self, question: str, answer: str | None, ground_truth: str, style: str = RULE, data_source: str = ""

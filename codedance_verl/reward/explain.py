@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from codedance_verl.grading import grade
+from codedance_verl.grading import Grader, GradingConfig
 from codedance_verl.reward.advantage import turn_advantages
 from codedance_verl.reward.config import RewardConfig
 from codedance_verl.reward.encoding import decode_rewards, encode_rewards
@@ -47,9 +48,10 @@ class Explained:
 def explain(lines: Sequence[RolloutLine], config: RewardConfig) -> list[Explained]:
     """Score the rollouts as one training batch; the result is in the order of the lines.
 
-    Answers are graded by the rungs that need no judge.
+    A verdict that a line brings holds. Else answers are graded as in training with the defaults of `GradingConfig`,
+    without a judge: what only one could settle is ungraded.
     """
-    grades = [grade(line.trajectory.answer, line.trajectory.ground_truth) for line in lines]
+    grades = asyncio.run(_grades(lines))
     terms: list[RewardTerms | None] = [None] * len(lines)
     members: dict[str, list[int]] = {}
     for index, line in enumerate(lines):
@@ -61,6 +63,14 @@ def explain(lines: Sequence[RolloutLine], config: RewardConfig) -> list[Explaine
     known = [found for found in terms if found is not None]
     advantages = _turn_advantages(lines, known, config)
     return [Explained(*item) for item in zip(lines, grades, known, advantages, strict=True)]
+
+
+async def _grades(lines: Sequence[RolloutLine]) -> list[Grade]:
+    grader = Grader(GradingConfig())
+    try:
+        return [line.grade or await grader.grade_rollout(line.trajectory) for line in lines]
+    finally:
+        await grader.close()
 
 
 def _turn_advantages(

@@ -1,8 +1,9 @@
 """Reads rollouts for `codedance reward explain`: JSON lines, written by hand or by another system.
 
 A line has `group`, `data_source`, `question`, `ground_truth`, `turns` [{`text`, `execution`: null or {`status`,
-`stdout`, `images`}}] and `finish`. Further keys are kept and ignored; `format` names how calls are written
-(`rollout/formats`), else it is taken from the text.
+`stdout`, `images`}}] and `finish`. `format` names how calls are written (`rollout/formats`), else it is taken from the
+text; `style` says how the answer is graded (`grading/ladder.py`), and `grade` holds a verdict that was given already.
+Further keys are kept and ignored.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from codedance_verl.errors import UserError
+from codedance_verl.grading.ladder import RULE
 from codedance_verl.rollout.formats import FORMATS, get_format
-from codedance_verl.types import Execution, ExecutionStatus, FinishReason, Trajectory, Turn
+from codedance_verl.types import Execution, ExecutionStatus, FinishReason, Grade, Trajectory, Turn, Verdict
 
 MAX_LINE_BYTES = 64 << 20
 MAX_TURNS = 10_000
@@ -26,12 +28,14 @@ _Enum = TypeVar("_Enum", bound=StrEnum)
 
 @dataclass(frozen=True)
 class RolloutLine:
-    """One line: its number in the file from 1, the record as it was, its group as text, and the typed trajectory."""
+    """One line: its number in the file from 1, the record as it was, its group as text, the typed trajectory, and the
+    verdict that the line brings, if it does."""
 
     number: int
     record: dict[str, Any]
     group: str
     trajectory: Trajectory
+    grade: Grade | None = None
 
 
 class _Malformed(Exception):
@@ -66,7 +70,7 @@ def _read(line: bytes, number: int, path: Path) -> RolloutLine:
         record = json.loads(line, parse_constant=_no_constant)
         if not isinstance(record, dict):
             raise _Malformed(f"it is {_kind(record)}, not an object")
-        return RolloutLine(number, record, _group(record), _trajectory(record, number))
+        return RolloutLine(number, record, _group(record), _trajectory(record, number), _grade(record))
     except _Malformed as error:
         reason = str(error)
     except (ValueError, RecursionError) as error:
@@ -104,16 +108,24 @@ def _trajectory(record: Mapping[str, Any], number: int) -> Trajectory:
         finish=_choice(record, "finish", FinishReason),
         answer=parsed[-1].answer,
         format=written,
+        style=_optional(record, "style") or RULE,
     )
+
+
+def _grade(record: Mapping[str, Any]) -> Grade | None:
+    value = record.get("grade")
+    if value is None:
+        return None
+    verdict = _choice(value, "verdict", Verdict, "grade.")
+    return Grade(verdict, _optional(value, "rung", "grade."), _optional(value, "evidence", "grade."))
 
 
 def _format(record: Mapping[str, Any], texts: list[str]) -> str:
     """The format that the line names, else the first whose calls are in the text, else the default."""
-    if record.get("format") is not None:
-        name = _field(record, "format", (str,))
+    if name := _optional(record, "format"):
         if name not in FORMATS:
             raise _Malformed(f"format {name[:80]!r} is none of {', '.join(FORMATS)}")
-        return str(name)
+        return name
     for name, known in FORMATS.items():
         if any(known.parse(text).code is not None for text in texts):
             return name
@@ -129,7 +141,7 @@ def _execution(turn: Mapping[str, Any], where: str) -> Execution | None:
     if not isinstance(value, dict):
         raise _Malformed(f"{where}execution is {_kind(value)}, not an object or null")
     inside = f"{where}execution."
-    stdout = _field(value, "stdout", (str,), inside) if value.get("stdout") is not None else ""
+    stdout = _optional(value, "stdout", inside)
     if value.get("images") is not None:
         _field(value, "images", (list, int), inside)
     return Execution(_choice(value, "status", ExecutionStatus, inside), stdout)
@@ -144,6 +156,11 @@ def _field(record: Any, name: str, kinds: tuple[type, ...], where: str = "") -> 
     if not isinstance(value, kinds) or isinstance(value, bool):
         raise _Malformed(f"{where}{name} is {_kind(value)}, not {' or '.join(_NAMES[kind] for kind in kinds)}")
     return value
+
+
+def _optional(record: Mapping[str, Any], name: str, where: str = "") -> str:
+    """A text that may be missing or null; then it is empty."""
+    return _field(record, name, (str,), where) if record.get(name) is not None else ""
 
 
 def _choice(record: Any, name: str, choices: type[_Enum], where: str = "") -> _Enum:

@@ -44,7 +44,7 @@ from codedance_verl.rollout.trajectory_log import TrajectoryLog
 from codedance_verl.rollout.views import SharedViews
 from codedance_verl.sandbox.pool import SandboxPool
 from codedance_verl.trajectories.config import TrajectoriesConfig
-from codedance_verl.types import FinishReason, Grade, RewardTerms, Trajectory, Verdict
+from codedance_verl.types import FinishReason, Grade, RewardTerms, Trajectory
 
 logger = logging.getLogger(__name__)
 
@@ -181,7 +181,7 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
         started = time.perf_counter()
         trajectories = [member.trajectory for member in members]
         self._count_faults(trajectories)
-        grades = await asyncio.gather(*(self._grade(item) for item in trajectories))
+        grades = await asyncio.gather(*(self._grader.grade_rollout(item) for item in trajectories))
         terms = score_group(trajectories, grades, self._reward)
         grade_s = (time.perf_counter() - started) / len(members)
         left_out: list[MemberFacts] = []
@@ -209,13 +209,6 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
             return sampling_params
         seed = seed_of(self.config.seed, trajectory["step"], trajectory["validate"], record_id_of(prompt), index)
         return {**sampling_params, "seed": seed}
-
-    async def _grade(self, trajectory: Trajectory) -> Grade:
-        if trajectory.finish is FinishReason.INFRASTRUCTURE:
-            return Grade(Verdict.UNGRADED, "infrastructure")  # masked anyway, and may be a judge's work
-        return await self._grader.grade(
-            trajectory.question, trajectory.answer, trajectory.ground_truth, trajectory.style, trajectory.data_source
-        )
 
     def _count_faults(self, trajectories: Sequence[Trajectory]) -> None:
         try:

@@ -19,7 +19,7 @@ from codedance_verl.grading import Grader, GradingConfig
 from codedance_verl.grading.expression_process import ExpressionProcess, NoResult
 from codedance_verl.grading.judge.config import JudgeConfig
 from codedance_verl.grading.ladder import STYLES, grade, is_open
-from codedance_verl.types import Grade, Verdict
+from codedance_verl.types import FinishReason, Grade, Trajectory, Verdict
 from tests.unit.grading.judge_server import JudgeServer, serving
 
 
@@ -51,6 +51,12 @@ def test_without_a_judge_an_open_answer_is_ungraded_unless_text_is_asked_for() -
 def test_a_style_that_is_not_known_leaves_the_answer_ungraded() -> None:
     grade = graded({}, "", "3", "3", "magic")
     assert (grade.verdict, grade.evidence) == (Verdict.UNGRADED, "unknown style 'magic'")
+
+
+def test_what_an_infrastructure_fault_left_is_not_graded() -> None:
+    grader = object.__new__(Grader)  # without threads and judge: asking them would be an error
+    lost = Trajectory("r", "s", "q", "3", (), FinishReason.INFRASTRUCTURE, "3")
+    assert asyncio.run(grader.grade_rollout(lost)) == Grade(Verdict.UNGRADED, "infrastructure")
 
 
 @pytest.mark.parametrize("style", sorted(STYLES))

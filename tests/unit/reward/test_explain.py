@@ -10,9 +10,11 @@ import pytest
 from PIL import Image
 
 from codedance_verl.cli import main
+from codedance_verl.reward.difficulty import DifficultyForm, difficulty
 from codedance_verl.reward.explain import explain
 from codedance_verl.reward.presets import PRESETS, ROBUST
 from codedance_verl.reward.rollout_lines import read_rollouts
+from codedance_verl.types import Grade, Verdict
 from tests.unit.evaluation.logs import line as log_line
 from tests.unit.evaluation.logs import write_log
 
@@ -118,11 +120,46 @@ def test_groups_may_be_numbers_and_calls_of_any_format(tmp_path: Path) -> None:
 
 
 def test_a_trajectory_log_can_be_read(tmp_path: Path) -> None:
-    (path,) = write_log(tmp_path, [log_line("q0"), log_line("q0", calls=("error", "ok"), answer="4")])
+    lines = [log_line("q0"), log_line("q0", calls=("error", "ok"), answer="4", verdict="wrong")]
+    (path,) = write_log(tmp_path, lines)
     right, wrong = explain(read_rollouts(path), ROBUST)
     assert (right.terms.accuracy, wrong.terms.accuracy) == (1, 0)
     assert right.terms.turns == (0, 0) and wrong.terms.turns == (-0.5, 0.2, 0)
     assert right.line.trajectory.record_id == "q0"
+
+
+def test_a_verdict_of_a_log_holds(tmp_path: Path) -> None:
+    judged = {"verdict": "correct", "rung": "judge", "evidence": "the same"}
+    lost = {**log_line("q0", verdict="ungraded"), "grade": {"verdict": "ungraded", "rung": "judge"}}
+    (path,) = write_log(tmp_path, [{**log_line("q0", answer="three"), "style": "judge", "grade": judged}, lost])
+    right, masked = explain(read_rollouts(path), ROBUST)
+    assert (right.terms.accuracy, right.grade) == (1, Grade(Verdict.CORRECT, "judge", "the same"))
+    assert masked.terms.masked and right.terms.difficulty == pytest.approx(-0.182, abs=1e-3)
+
+
+def asked(question: str, truth: str, answer: str, **more: object) -> dict[str, Any]:
+    return {**line("a", answer), "question": question, "ground_truth": truth, **more}
+
+
+@pytest.mark.parametrize(
+    ("given", "verdict", "rung"),
+    [
+        (asked("How many apples are there?", "5", "5 apples"), "correct", "number"),
+        (asked("How many are there?", "5", "5 apples"), "wrong", "number"),
+        (asked("What is it?", "a bicycle", "bike", style="model"), "ungraded", "judge"),
+        (asked("What is it?", "a bicycle", "A bicycle.", style="model"), "correct", "exact_text"),
+        (asked("What is it?", "a bicycle", "bike", style=None), "wrong", "text"),
+        (asked("How many?", "3", "4", style="judge"), "ungraded", "judge"),
+        (asked("How many?", "3", "4", style="magic"), "ungraded", "style"),
+        ({**line("a", "4"), "finish": "infrastructure"}, "ungraded", "infrastructure"),
+    ],
+)
+def test_the_verdict_is_that_of_training(given: dict[str, Any], verdict: str, rung: str, tmp_path: Path) -> None:
+    wrong, found = explain(read_rollouts(write(tmp_path, line("a", "4"), given)), ROBUST)
+    assert (found.grade.verdict, found.grade.rung) == (verdict, rung)
+    assert found.terms.masked is (verdict == "ungraded")
+    mu = 0.5 if verdict == "correct" else 0.0  # what is masked is no wrong answer
+    assert wrong.terms.difficulty == pytest.approx(difficulty(mu, form=DifficultyForm.TANH, gamma=4, delta=0.2))
 
 
 def without(key: str) -> dict[str, Any]:
@@ -147,6 +184,10 @@ BAD: list[tuple[Any, str]] = [
     (line(True, "3"), "group is true or false, not a text or a whole number"),
     (line(None, "3"), "group is null"),
     ({**line("a", "3"), "format": "xml"}, "format 'xml' is none of code, tool_call, fence"),
+    ({**line("a", "3"), "style": 3}, "style is a whole number, not a text"),
+    ({**line("a", "3"), "grade": "right"}, "grade is a text, not an object"),
+    ({**line("a", "3"), "grade": {}}, "grade.verdict is missing"),
+    ({**line("a", "3"), "grade": {"verdict": "fine"}}, "grade.verdict 'fine' is none of correct, wrong, ungraded"),
 ]
 
 

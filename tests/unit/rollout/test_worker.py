@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 from PIL import Image
 
 from codedance_verl.rollout.agent_loop import VIEWS
 from codedance_verl.rollout.views import SharedViews
-from codedance_verl.rollout.worker import CodeDanceAgentLoopWorker, FaultCount, TooManyFaults, without_pictures
-from codedance_verl.types import FinishReason, Trajectory, Verdict
+from codedance_verl.rollout.worker import FaultCount, TooManyFaults, without_pictures
+from codedance_verl.types import FinishReason, Trajectory
 
 
 def ended(finish: FinishReason, count: int) -> list[Trajectory]:
@@ -27,12 +25,6 @@ def test_too_many_faults_in_a_row_are_an_error() -> None:
     faults.add(ended(FinishReason.INFRASTRUCTURE, 3))
     with pytest.raises(TooManyFaults, match=r"5 rollouts in a row .*environment\.max_faults_in_a_row=4"):
         faults.add(ended(FinishReason.INFRASTRUCTURE, 2))
-
-
-def test_what_an_infrastructure_fault_left_is_not_graded() -> None:
-    worker = object.__new__(CodeDanceAgentLoopWorker)  # without a grader: asking it would be an error
-    grade = asyncio.run(worker._grade(ended(FinishReason.INFRASTRUCTURE, 1)[0]))
-    assert grade.verdict is Verdict.UNGRADED
 
 
 def test_a_queued_record_keeps_its_text_and_the_places_of_its_pictures() -> None:
