@@ -1,4 +1,4 @@
-"""Which of several servers is asked next: a healthy one, with the fewest requests under way."""
+"""Which of several servers is asked next: of those that do not rest, the one with the fewest requests under way."""
 
 from __future__ import annotations
 
@@ -29,6 +29,11 @@ class Endpoint:
     resting_until: float = 0.0
     takes_schema: bool = True
 
+    @property
+    def on_trial(self) -> bool:
+        """Whether it failed last and is being asked: what becomes of that request says how it is."""
+        return self.failures > 0 and self.under_way > 0
+
 
 class EndpointPool:
     """Hands out endpoints and keeps away from those that fail, for a time that doubles with every failure in a row."""
@@ -39,12 +44,16 @@ class EndpointPool:
         self._longest_pause_s = longest_pause_s
 
     async def take(self) -> Endpoint:
-        """The next endpoint to ask; waits while all of them rest. Give it back with `succeeded` or `failed`."""
+        """The next endpoint to ask, to be given back with `succeeded`, `failed` or `released`; waits while all rest.
+
+        One that failed gets a single request when its rest is over, if there is another to ask meanwhile.
+        """
         while True:
             now = time.monotonic()
             awake = [endpoint for endpoint in self.endpoints if endpoint.resting_until <= now]
             if awake:
-                chosen = min(awake, key=lambda endpoint: (endpoint.failures > 0, endpoint.under_way, endpoint.served))
+                candidates = [endpoint for endpoint in awake if not endpoint.on_trial] or awake
+                chosen = min(candidates, key=lambda endpoint: (endpoint.under_way, endpoint.served))
                 chosen.under_way += 1
                 chosen.served += 1
                 return chosen

@@ -13,6 +13,7 @@ import pytest
 
 from codedance_verl.grading.judge.cache import VerdictCache, cache_key
 from codedance_verl.grading.judge.config import JudgeConfig
+from codedance_verl.grading.judge.endpoints import EndpointPool
 from codedance_verl.grading.judge.judge import Judge
 from codedance_verl.grading.judge.probe import unreachable
 from codedance_verl.grading.judge.prompt import Question
@@ -194,6 +195,32 @@ def test_a_failing_server_is_left_alone() -> None:
     found, _ = verdicts([broken, good], *many(60), concurrency=4, first_pause_s=5.0, longest_pause_s=60.0)
     assert found == [Verdict.CORRECT] * 60
     assert len(broken.requests) <= 4, "only what was under way when it failed first"
+
+
+def test_a_server_that_failed_is_tried_with_one_request_and_then_shares_the_work() -> None:
+    async def takes() -> tuple[list[str], list[str]]:
+        pool = EndpointPool(["a", "b"], 0.01, 0.02)
+        failed = await pool.take()
+        pool.failed(failed)
+        await asyncio.sleep(0.1)
+        trial = [(await pool.take()).url for _ in range(40)]
+        pool.succeeded(failed)
+        return trial, [(await pool.take()).url for _ in range(40)]
+
+    trial, after = asyncio.run(takes())
+    assert (trial.count("a"), trial.count("b")) == (1, 39)
+    assert after.count("a") == 40 - after.count("b") >= 39, "the one with fewer requests under way"
+
+
+def test_where_all_servers_failed_none_waits_for_another_to_be_tried() -> None:
+    async def takes() -> list[str]:
+        pool = EndpointPool(["a", "b"], 0.01, 0.02)
+        for endpoint in [await pool.take(), await pool.take()]:
+            pool.failed(endpoint)
+        await asyncio.sleep(0.1)
+        return sorted([(await pool.take()).url for _ in range(4)])
+
+    assert asyncio.run(asyncio.wait_for(takes(), 5)) == ["a", "a", "b", "b"]
 
 
 def test_a_server_that_is_gone_costs_no_verdict() -> None:
