@@ -199,12 +199,18 @@ def shown_constants(code: str) -> frozenset[str]:
         tree = ast.parse(code)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return frozenset()
-    return frozenset(
-        str(value.value).strip().casefold()
-        for node in ast.walk(tree)
-        for value in _shown(node)
-        if isinstance(value, ast.Constant)
-    )
+    texts = (_constant(value) for node in ast.walk(tree) for value in _shown(node))
+    return frozenset(text.strip().casefold() for text in texts if text is not None)
+
+
+def _constant(value: ast.expr) -> str | None:
+    """The text of a constant with its sign; None for anything else, and for a number too long to be written out."""
+    if not isinstance(value, ast.Constant | ast.UnaryOp):
+        return None
+    try:
+        return str(ast.literal_eval(value))
+    except ValueError:
+        return None
 
 
 def _shown(node: ast.AST) -> Sequence[ast.expr]:
@@ -213,7 +219,10 @@ def _shown(node: ast.AST) -> Sequence[ast.expr]:
             return arguments
         case ast.Expr(value=value):
             return [value]
-        case ast.Assign(targets=[ast.Name(id=name)], value=value) if name.casefold().startswith(_NAMES_OF_RESULTS):
+        case (
+            ast.Assign(targets=[ast.Name(id=name)], value=ast.expr() as value)
+            | ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value)
+        ) if name.casefold().startswith(_NAMES_OF_RESULTS):
             return [value]
         case _:
             return []

@@ -73,6 +73,10 @@ def test_a_run_is_stopped_only_after_so_many_windows_in_a_row() -> None:
         ("print(count(12))", "12", False),
         ("print(6 + 6)", "12", False),
         ("def f(:", "12", False),
+        ("print(-3)", "-3", True),
+        ("answer: int = 3", "3", True),
+        ("answer: int", "3", False),
+        ("print(-x, not 3)", "-3", False),
     ],
 )
 def test_an_answer_that_code_shows_without_computing_it(code: str, answer: str, written: bool) -> None:
@@ -82,6 +86,13 @@ def test_an_answer_that_code_shows_without_computing_it(code: str, answer: str, 
 def test_code_that_was_not_run_does_not_count() -> None:
     assert not answer_in_code(trajectory(answer="3"))
     assert shown_constants("(" * 500 + ")" * 500) == frozenset()
+
+
+def test_a_number_too_long_to_be_written_out_is_no_answer() -> None:
+    number = "0x" + "f" * 3600
+    rollout = trajectory("ok", codes=(f"x = len([{number}])\n{number}; print(x)",), answer="1")
+    assert not answer_in_code(rollout)
+    assert shown_constants(f"print('3', -{number}, {number})") == {"3"}
 
 
 @pytest.mark.parametrize(
