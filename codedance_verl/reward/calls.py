@@ -17,7 +17,7 @@ class CallKind(StrEnum):
     INVALID = "invalid"  # it could not be read, nothing was run
     FAILED = "failed"  # an exception, a time-out, or the session was lost
     IDLE = "idle"  # it ran, and does nothing: comments, `pass`, bare constants
-    REPEATED = "repeated"  # it ran, and so did the same code before
+    REPEATED = "repeated"  # it ran, and so did the same code before, comments and layout aside
     HELPFUL = "helpful"  # it ran, and was something new
 
     @property
@@ -32,12 +32,12 @@ class CallKind(StrEnum):
 
 def call_kinds(trajectory: Trajectory) -> tuple[CallKind | None, ...]:
     """The kind of each turn's call, in order; None for a turn whose code was not run, and for one without a call."""
-    seen: set[str] = set()
+    seen: _Seen = {}
     kinds = []
     for turn in trajectory.turns:
         kind = _kind(turn, seen)
         if kind is CallKind.HELPFUL and turn.code is not None:
-            seen.add(_bare(turn.code))
+            seen.setdefault(_skeleton(turn.code), []).append(turn.code)
         kinds.append(kind)
     return tuple(kinds)
 
@@ -47,7 +47,11 @@ def count(kinds: Sequence[CallKind | None], *wanted: CallKind) -> int:
     return sum(kind is not None and (not wanted or kind in wanted) for kind in kinds)
 
 
-def _kind(turn: Turn, seen: set[str]) -> CallKind | None:
+_Seen = dict[str, list[str]]
+"""Code that ran before, by its skeleton."""
+
+
+def _kind(turn: Turn, seen: _Seen) -> CallKind | None:
     execution = turn.execution
     if execution is None:
         return None
@@ -59,30 +63,63 @@ def _kind(turn: Turn, seen: set[str]) -> CallKind | None:
         return CallKind.HELPFUL
     if not does_something(turn.code):
         return CallKind.IDLE
-    return CallKind.REPEATED if _bare(turn.code) in seen else CallKind.HELPFUL
+    return CallKind.REPEATED if _ran_before(turn.code, seen) else CallKind.HELPFUL
 
 
-_STATEMENT = re.compile(r"^[^\W\d]\w*(?:\.\w+)*[ \t]*(?:=|\(|\[)|^(?:import|from|for|with|if)\b", re.MULTILINE)
+_STATEMENT = re.compile(
+    r"^(?!(?:if|while|not)\b)[^\W\d]\w*(?:\.\w+)*[ \t]*(?:=|\(|\[)|^(?:import|from|for|with)\b", re.MULTILINE
+)
 _MAY_HIDE_CODE = ('"""', "'''", "\\\n")
+_DOES_NOTHING = (
+    *(ast.Module, ast.Pass, ast.Expr, ast.If, ast.While),
+    *(ast.Constant, ast.UnaryOp, ast.unaryop, ast.JoinedStr, ast.FormattedValue),
+    *(ast.Tuple, ast.List, ast.Set, ast.Dict, ast.expr_context),
+)
+"""Nodes of which nothing comes where no other node is among them."""
+
+_UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
+"""What Python's parser and `ast.dump` raise for code that is none, too deep, or has too long a number."""
 
 
 @functools.lru_cache(maxsize=4096)
 def does_something(code: str) -> bool:
-    """False for code of comments, `pass`, and bare constants only.
+    """False for code of comments, `pass`, and bare constants only: signs, brackets and branches make no more of them.
 
     Code that this Python cannot parse, though another one ran it, is given the benefit of the doubt.
     """
     if _STATEMENT.search(code) and not any(mark in code for mark in _MAY_HIDE_CODE):
         return True  # an assignment, a call or an import, seen without the cost of a parser
     try:
-        body = ast.parse(code).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        tree = ast.parse(code)
+    except _UNREADABLE:
         return True
-    return not all(
-        isinstance(statement, ast.Pass)
-        or (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant))
-        for statement in body
-    )
+    return not all(isinstance(node, _DOES_NOTHING) for node in ast.walk(tree))
+
+
+def _ran_before(code: str, seen: _Seen) -> bool:
+    others = seen.get(_skeleton(code), [])
+    return code in others or any(_meaning(code) == _meaning(other) for other in others)
+
+
+_COMMENT = re.compile(r"#[^\r\n]*")
+_LAYOUT = str.maketrans("", "", " \t\r\n\f();,'\"\\")
+
+
+def _skeleton(code: str) -> str:
+    """What the same code has in common however it is commented and laid out; other code may have it too.
+
+    It spares nearly all code the parser.
+    """
+    return _COMMENT.sub("", code).translate(_LAYOUT)
+
+
+@functools.lru_cache(maxsize=4096)
+def _meaning(code: str) -> str:
+    """The syntax tree of the code as text; where this Python cannot parse it, the code without its comment lines."""
+    try:
+        return ast.dump(ast.parse(code))
+    except _UNREADABLE:
+        return _bare(code)
 
 
 def _bare(code: str) -> str:
