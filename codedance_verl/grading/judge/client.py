@@ -6,7 +6,6 @@ import asyncio
 import email.utils
 import json
 import logging
-import os
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +23,9 @@ logger = logging.getLogger(__name__)
 
 MAX_REPLY_BYTES = 1 << 20
 """A longer reply is no reply."""
+
+MAX_TOKENS_TOLD = 1_000_000_000
+"""A reply that says it took more is no reply."""
 
 UNREADABLE_REPLIES = 2
 """How often a reply may come that is no verdict: at temperature 0 a further one is hardly another."""
@@ -62,6 +64,7 @@ class JudgeClient:
         self.stats = stats or JudgeStats()
         self.pool = EndpointPool(config.endpoints, config.first_pause_s, config.longest_pause_s)
         self._slots = asyncio.Semaphore(config.concurrency)
+        self._headers = config.headers()
         self._session: aiohttp.ClientSession | None = None
 
     async def ask(self, question: Question) -> Judgement:
@@ -143,7 +146,7 @@ class JudgeClient:
             async with self._opened().post(
                 f"{endpoint.url}/chat/completions",
                 json=self._body(prompt, with_schema),
-                headers=self._headers(),
+                headers=self._headers,
                 timeout=timeout,
                 allow_redirects=False,
             ) as response:
@@ -163,8 +166,8 @@ class JudgeClient:
             choice = body["choices"][0]
             text, cut = choice["message"]["content"], choice.get("finish_reason") == "length"
             usage = body.get("usage") or {}
-            asked, written = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
+            asked, written = _tokens(usage.get("prompt_tokens")), _tokens(usage.get("completion_tokens"))
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError):
             raise _Failed("the reply is no chat completion") from None
         self.stats.prompt_tokens += asked
         self.stats.completion_tokens += written
@@ -188,15 +191,19 @@ class JudgeClient:
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
         return body
 
-    def _headers(self) -> dict[str, str]:
-        key = os.environ.get(self._config.api_key_env, "") if self._config.api_key_env else ""
-        return {"Authorization": f"Bearer {key}"} if key else {}
-
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
             connector = aiohttp.TCPConnector(limit=self._config.concurrency)
             self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
         return self._session
+
+
+def _tokens(told: Any) -> int:
+    """A count of tokens as a reply tells it, 0 where it does not."""
+    count = int(told or 0)
+    if not 0 <= count <= MAX_TOKENS_TOLD:
+        raise ValueError(f"{count} tokens")
+    return count
 
 
 def _judgement(reply: _Reply, prompt: Prompt) -> Judgement:

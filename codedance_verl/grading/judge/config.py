@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -81,6 +82,20 @@ class JudgeConfig:
         if given["endpoints"] and not given["model"]:
             raise UserError(f"{node}.model: no value given; name the model that {node}.endpoints serve")
         return cls(**given)
+
+    def headers(self) -> dict[str, str]:
+        """What requests carry: the key, where there is one, without white space around it.
+
+        Raises:
+            UserError: the key cannot stand in a header; names the variable and not what it holds.
+        """
+        key = os.environ.get(self.api_key_env, "").strip() if self.api_key_env else ""
+        if not all("!" <= char <= "~" for char in key):
+            raise UserError(
+                f"grading.judge.api_key_env={self.api_key_env}: the variable holds a blank or a character that no key "
+                "has; set it to the key alone"
+            )
+        return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def _endpoints(value: Any, key: str) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import urllib.error
 import urllib.request
 
@@ -14,16 +13,17 @@ MAX_LIST_BYTES = 1 << 20
 
 
 def unreachable(config: JudgeConfig) -> list[str]:
-    """One line for each endpoint that does not answer or does not serve the model, with what is wrong."""
+    """One line for each endpoint that does not answer or does not serve the model, with what is wrong.
+
+    Raises:
+        UserError: the key cannot be sent.
+    """
     return [f"{url}: {fault}" for url in config.endpoints if (fault := _fault(url, config))]
 
 
 def _fault(url: str, config: JudgeConfig) -> str:
     """What is wrong with an endpoint; empty where it lists the model, or lists none."""
-    request = urllib.request.Request(f"{url}/models")
-    key = os.environ.get(config.api_key_env, "") if config.api_key_env else ""
-    if key:
-        request.add_header("Authorization", f"Bearer {key}")
+    request = urllib.request.Request(f"{url}/models", headers=config.headers())
     try:
         with urllib.request.urlopen(request, timeout=PROBE_SECONDS) as response:
             listed = json.loads(response.read(MAX_LIST_BYTES))

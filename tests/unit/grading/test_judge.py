@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from codedance_verl.errors import UserError
 from codedance_verl.grading.judge.cache import VerdictCache, cache_key
 from codedance_verl.grading.judge.config import JudgeConfig
 from codedance_verl.grading.judge.endpoints import EndpointPool
@@ -73,6 +74,29 @@ def test_a_request_is_greedy_bounded_and_asks_for_the_form_of_the_verdict(monkey
     assert server.headers[0]["Authorization"] == "Bearer secret"
 
 
+def test_white_space_around_a_key_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JUDGE_KEY", " sk-abc\n")
+    server = JudgeServer()
+    assert verdicts([server], RIGHT, api_key_env="JUDGE_KEY")[0] == [Verdict.CORRECT]
+    assert server.headers[0]["Authorization"] == "Bearer sk-abc"
+
+
+@pytest.mark.parametrize("key", ["sk abc", "sk\nabc", "sk\x7fabc", "sk-\N{LATIN SMALL LETTER E WITH ACUTE}"])
+def test_a_key_that_cannot_be_sent_is_refused_at_the_start_and_not_told(
+    key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JUDGE_KEY", key)
+    settings = config(["http://127.0.0.1:9/v1"], api_key_env="JUDGE_KEY")
+
+    async def judged() -> None:
+        Judge(settings)
+
+    for refused in (lambda: asyncio.run(judged()), lambda: unreachable(settings)):
+        with pytest.raises(UserError, match=r"^grading\.judge\.api_key_env=JUDGE_KEY: ") as caught:
+            refused()
+        assert "sk" not in str(caught.value)
+
+
 PASSING = {
     "429": Fault(status=429),
     "500": Fault(status=500),
@@ -85,6 +109,11 @@ PASSING = {
     "nested": Fault(body="[" * 100_000),
     "cut": Fault(cut=True),
     "endless": Fault(body="x" * (2 << 20)),
+    "infinite tokens": Fault(body='{"choices": [{"message": {"content": "x"}}], "usage": {"prompt_tokens": 1e999}}'),
+    "tokens of 400 digits": Fault(
+        body='{"choices": [{"message": {"content": "x"}}], "usage": {"completion_tokens": 1' + "0" * 400 + "}}"
+    ),
+    "negative tokens": Fault(body='{"choices": [{"message": {"content": "x"}}], "usage": {"prompt_tokens": -1}}'),
 }
 
 
