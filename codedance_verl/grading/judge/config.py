@@ -102,7 +102,17 @@ def _endpoints(value: Any, key: str) -> tuple[str, ...]:
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise UserError(f"{key}={value}: must be a list of URLs such as [http://127.0.0.1:8200/v1]")
     for url in value:
-        parts = urlsplit(url) if isinstance(url, str) else None
-        if parts is None or parts.scheme not in ("http", "https") or not parts.netloc:
-            raise UserError(f"{key}={url}: must be http:// or https:// URLs such as http://127.0.0.1:8200/v1")
+        if not isinstance(url, str) or not _is_address(url):
+            raise UserError(f"{key}={url!s:.200}: must be http:// or https:// URLs such as http://127.0.0.1:8200/v1")
     return tuple(url.rstrip("/") for url in value)
+
+
+def _is_address(url: str) -> bool:
+    """Whether requests can be sent there: a scheme, a host, a port that is a number if there is one, no blanks."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return False
+    can_be_sent = url.isprintable() and " " not in url
+    return can_be_sent and parts.scheme in ("http", "https") and bool(parts.hostname) and port != 0

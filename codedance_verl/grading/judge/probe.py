@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -33,7 +34,7 @@ def _fault(url: str, config: JudgeConfig) -> str:
         return f"HTTP {error.code}; check grading.judge.api_key_env" if error.code in (401, 403) else ""
     except (urllib.error.URLError, OSError) as error:
         return f"does not answer ({getattr(error, 'reason', error)}); start it or correct its address"
-    except (ValueError, KeyError, TypeError):
+    except (http.client.HTTPException, ValueError, KeyError, TypeError, RecursionError):
         return "is no OpenAI-compatible server; its address ends in /v1 as a rule"
     if models and config.model not in models:
         return f"serves {', '.join(models[:5])}; set grading.judge.model to one of them"

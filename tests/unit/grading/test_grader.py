@@ -176,6 +176,11 @@ def test_the_event_loop_goes_on_while_a_formula_is_compared() -> None:
         ({"judge": {"temperature": 0.3}}, "grading.judge.temperature: unknown key; known are endpoints, model"),
         ({"judge": {"endpoints": "http://a/v1"}}, "grading.judge.endpoints=http://a/v1: must be a list of URLs"),
         ({"judge": {"endpoints": ["localhost:80"]}}, "grading.judge.endpoints=localhost:80: must be http:// or"),
+        ({"judge": {"endpoints": ["http://a:b/v1"]}}, "grading.judge.endpoints=http://a:b/v1: must be http:// or"),
+        ({"judge": {"endpoints": ["http://a:99999/v1"]}}, "grading.judge.endpoints=http://a:99999/v1: must be http://"),
+        ({"judge": {"endpoints": ["http://a b/v1"]}}, "grading.judge.endpoints=http://a b/v1: must be http:// or"),
+        ({"judge": {"endpoints": ["http://[::1/v1"]}}, "grading.judge.endpoints=http://[::1/v1: must be http:// or"),
+        ({"judge": {"endpoints": ["http://:80/v1"]}}, "grading.judge.endpoints=http://:80/v1: must be http:// or"),
         ({"judge": {"endpoints": ["http://a/v1"]}}, "grading.judge.model: no value given"),
         ({"judge": {"attempts": 0}}, "grading.judge.attempts=0: must be a whole number from 1 to 20"),
         ({"judge": {"concurrency": 1.5}}, "grading.judge.concurrency=1.5: must be a whole number"),
@@ -200,3 +205,4 @@ def test_the_file_holds_every_setting_with_its_default() -> None:
 def test_empty_nodes_are_the_defaults() -> None:
     assert GradingConfig.from_mapping({}) == GradingConfig()
     assert JudgeConfig.from_mapping({"endpoints": ["http://a/v1/"], "model": "m"}).endpoints == ("http://a/v1",)
+    assert JudgeConfig.from_mapping({"endpoints": ["http://[::1]:80/v1"], "model": "m"}).endpoints

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import json
+import socket
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -365,3 +367,20 @@ def test_before_a_run_each_endpoint_that_does_not_answer_is_named() -> None:
     (line,) = asyncio.run(probed("judge"))
     assert line.startswith("http://127.0.0.1:9/v1: does not answer")
     assert "serves judge; set grading.judge.model" in asyncio.run(probed("another"))[0]
+
+
+def test_before_a_run_an_endpoint_that_speaks_no_http_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def greet() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+
+        server = threading.Thread(target=greet)
+        server.start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
+        (line,) = unreachable(config([url]))
+        server.join(5)
+    assert line == f"{url}: is no OpenAI-compatible server; its address ends in /v1 as a rule"
