@@ -13,13 +13,17 @@ class DifficultyForm(StrEnum):
     TANH = "tanh"
 
 
+_LARGEST_EXPONENT = 700.0
+"""A double holds exp of this; d(mu) has its limit long before."""
+
+
 def difficulty(mu: float, *, form: DifficultyForm, gamma: float, delta: float) -> float:
     """d(mu), positive for hard groups, negative for easy ones.
 
     sigmoid: 1 / (1 + exp(-gamma (0.5 - mu))) - delta; tanh: (1 + tanh(gamma (0.5 - mu))) / 2 - delta.
 
     Args:
-        mu: accuracy of the group, 0 to 1.
+        mu: accuracy of the group, 0 to 1; or its mean score, beyond that.
         form: which of the two readings.
         gamma: steepness, above 0.
         delta: offset, 0 to 1; moves the accuracy at which d changes sign.
@@ -27,4 +31,4 @@ def difficulty(mu: float, *, form: DifficultyForm, gamma: float, delta: float) -
     x = gamma * (0.5 - mu)
     if form is DifficultyForm.TANH:
         x = 2 * x  # (1 + tanh x) / 2 is the sigmoid of 2x
-    return 1.0 / (1.0 + math.exp(-x)) - delta
+    return 1.0 / (1.0 + math.exp(min(-x, _LARGEST_EXPONENT))) - delta

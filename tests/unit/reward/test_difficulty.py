@@ -26,6 +26,12 @@ def test_the_accuracy_at_which_a_group_turns_easy(form: DifficultyForm, zero: fl
     )
 
 
+@pytest.mark.parametrize("form", DifficultyForm)
+def test_a_mean_score_far_from_the_middle_has_the_limit(form: DifficultyForm) -> None:
+    hard, easy = (difficulty(mu, form=form, gamma=100, delta=0.2) for mu in (-10, 10))
+    assert (hard, easy) == pytest.approx((0.8, -0.2))
+
+
 def test_steepness_and_offset_do_what_they_say() -> None:
     flat, steep = (difficulty(0.25, form=DifficultyForm.SIGMOID, gamma=gamma, delta=0) for gamma in (1, 10))
     assert 0.5 < flat < steep
