@@ -226,7 +226,7 @@ def _check_ranking(config: RewardConfig, node: str) -> None:
         )
     if config.tool_term is not ToolTerm.ADAPTIVE:
         return
-    limit = config.turn_limit if config.turn_credit is TurnCredit.FIXED else 0.0
+    limit = 0.0 if config.turn_credit is TurnCredit.NONE else config.turn_limit  # what PPO adds up
     taken = config.easy_cost * config.delta + limit
     for prefix in ("", "math_") if config.math_sources else ("",):
         right, form = getattr(config, f"{prefix}accuracy_weight"), getattr(config, f"{prefix}format_weight")

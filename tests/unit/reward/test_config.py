@@ -67,6 +67,10 @@ def test_mathematics_is_known_by_its_source() -> None:
     [
         ({"recovered_turn": 0.6}, r"reward_preset\.recovered_turn=0\.6: must be at most 0\.5"),
         ({"easy_cost": 4}, r"reward_preset\.accuracy_weight=1\.0: must be more than 1\.3"),
+        (
+            {"turn_credit": "batch_z", "turn_limit": 100},
+            r"reward_preset\.accuracy_weight=1\.0: must be more than 100\.6",
+        ),
         ({"math_sources": ["math"], "math_accuracy_weight": 0.5}, r"reward_preset\.math_accuracy_weight=0\.5: must be"),
     ],
 )
@@ -74,6 +78,10 @@ def test_a_wrong_answer_may_not_outrank_a_right_one_nor_failing_pay(values: dict
     with pytest.raises(UserError, match=told):
         RewardConfig.from_mapping(values)
     RewardConfig.from_mapping({**values, "preset": "paper", "recovered_turn": 0.0})
+
+
+def test_turn_rewards_that_are_never_paid_take_nothing_off_a_right_answer() -> None:
+    assert RewardConfig.from_mapping({"turn_credit": "none", "turn_limit": 100}).turn_limit == 100
 
 
 def test_values_replace_those_of_the_preset() -> None:
