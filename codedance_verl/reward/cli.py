@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -48,14 +49,21 @@ def explain_command(
 def _config(preset: str, constants: list[str]) -> RewardConfig:
     if preset not in PRESETS:
         raise UserError(f"--preset {preset}: must be one of {', '.join(PRESETS)}")
-    for item in constants:
-        if not item.partition("=")[1]:
-            raise UserError(f"--set {item}: must be KEY=VALUE, such as gamma=2")
-    try:
-        values: Any = OmegaConf.to_container(OmegaConf.from_dotlist(constants))
-    except (OmegaConfBaseException, ValueError) as error:
-        raise UserError(f"--set {' '.join(constants)}: cannot be read ({error})".replace("\n", " ")) from None
+    values = {key: value for item in constants for key, value in _constant(item).items()}
     return RewardConfig.from_mapping({**values, "preset": preset})
+
+
+def _constant(item: str) -> dict[str, Any]:
+    """The constant that KEY=VALUE sets; the value is read as YAML."""
+    key, equals, _ = item.partition("=")
+    if not equals or not key.isidentifier():
+        raise UserError(f"--set {item}: must be KEY=VALUE, such as gamma=2")
+    try:
+        found: Any = OmegaConf.to_container(OmegaConf.from_dotlist([item]))
+    except (OmegaConfBaseException, yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"--set {item}: the value of {key} cannot be read ({reason})") from None
+    return dict(found)
 
 
 def _draw(explained: list[Any], group: str | None, config: RewardConfig, path: Path) -> None:

@@ -167,10 +167,8 @@ class RewardConfig:
 
         given = {str(key): value for key, value in values.items()}
         check_known(given, [field.name for field in fields(cls)], node)
-        name = given.get("preset", cls.preset)
-        if name not in PRESETS:
-            raise UserError(f"{node}.preset={name}: must be one of {', '.join(PRESETS)}")
-        config = cls(**_checked({**asdict(PRESETS[str(name)]), **given}, node))
+        name = check_choice(given.get("preset", cls.preset), list(PRESETS), f"{node}.preset")
+        config = cls(**_checked({**asdict(PRESETS[name]), **given}, node))
         _check_ranking(config, node)
         return config
 

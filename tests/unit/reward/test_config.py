@@ -108,6 +108,9 @@ def test_values_replace_those_of_the_preset() -> None:
         ("mask_finishes", "length", "reward_preset.mask_finishes=length: must be a list of texts"),
         ("math_sources", [1], "reward_preset.math_sources=[1]: must be a list of texts"),
         ("preset", "best", "reward_preset.preset=best: must be one of robust, paper, release"),
+        ("preset", ["a"], "reward_preset.preset=['a']: must be one of robust, paper, release"),
+        ("preset", {"a": 1}, "reward_preset.preset={'a': 1}: must be one of robust, paper, release"),
+        ("preset", None, "reward_preset.preset=None: must be one of robust, paper, release"),
         ("gama", 4, "reward_preset.gama: unknown key; known are preset, difficulty_form, gamma"),
     ],
 )

@@ -209,6 +209,11 @@ def test_a_bad_line_is_named_with_its_file(
     [
         (["--preset", "best"], "--preset best: must be one of robust, paper"),
         (["--set", "gamma"], "--set gamma: must be KEY=VALUE"),
+        (["--set", "delta=0.1", "--set", "gamma=["], "--set gamma=[: the value of gamma cannot be read (while parsing"),
+        (["--set", "mask_finishes=[length"], "--set mask_finishes=[length: the value of mask_finishes cannot be read"),
+        (["--set", "gamma=${x"], "--set gamma=${x: the value of gamma cannot be read"),
+        (["--set", "[=1"], "--set [=1: must be KEY=VALUE"),
+        (["--set", "=1"], "--set =1: must be KEY=VALUE"),
         (["--set", "gamma=0"], "reward_preset.gamma=0: must be a number from 0.01 to 100"),
         (["--set", "gama=1"], "reward_preset.gama: unknown key"),
         (["--plot", "x.png", "--group", "z"], "--group z: no such group in the file; there are a, b"),
@@ -221,7 +226,8 @@ def test_bad_options_are_named(
     with pytest.raises(SystemExit) as ended:
         main(["reward", "explain", str(write(tmp_path, *GROUP)), *arguments])
     assert ended.value.code == 2
-    assert f"error: {told}" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {told}") and said.count("\n") == 1
 
 
 def test_files_that_hold_nothing_or_are_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
