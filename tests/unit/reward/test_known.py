@@ -7,6 +7,7 @@ from codedance_verl.reward.advantage import turn_advantages
 from codedance_verl.reward.config import RewardConfig
 from codedance_verl.reward.encoding import decode_rewards, encode_rewards
 from codedance_verl.reward.known import known_advantages
+from codedance_verl.reward.presets import PRESETS
 from codedance_verl.types import RewardTerms
 
 
@@ -36,6 +37,14 @@ def test_they_are_those_of_the_estimator(credit: str, by_std: bool) -> None:
         assert found.turns is not None
         wanted = [0.0] * 2 if GROUP[row].masked else expected[row, : len(GROUP[row].turns)]
         assert found.turns == pytest.approx(list(wanted), abs=1e-5)
+
+
+@pytest.mark.parametrize(("size", "turns"), [(1, (-0.98, -0.04, 1.02)), (4, (-1.15, -0.04, 1.19))])
+def test_returns_have_advantages_without_spread_between_rollouts(size: int, turns: tuple[float, ...]) -> None:
+    """The figures of docs/reward.md: turns differ by their distance from the end."""
+    alike = [terms(1.0, (0.0, 0.0, 0.0))] * size
+    for found in known_advantages(alike, PRESETS["gtpo"], divide_by_std=True):
+        assert found.turns == pytest.approx(turns, abs=5e-3)
 
 
 def test_what_rests_on_the_batch_is_not_told() -> None:
