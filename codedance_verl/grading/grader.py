@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,13 +12,21 @@ from codedance_verl.grading.config import GradingConfig
 from codedance_verl.grading.judge.prompt import Question
 from codedance_verl.grading.judge.stats import JudgeStats
 from codedance_verl.grading.ladder import ASKS_JUDGE, RULE, STYLES, grade, settle
+from codedance_verl.metrics import catalogue, emit
 from codedance_verl.types import FinishReason, Grade, Trajectory, Verdict
 
 if TYPE_CHECKING:
     from codedance_verl.grading.judge.judge import Judge
 
+logger = logging.getLogger(__name__)
+
 COMPARING_THREADS = 2
 """The ladder runs beside the event loop, as a formula may take seconds, and in few threads, as most is instant."""
+
+ERROR = "error"
+"""In the place of a rung, where grading failed."""
+
+MAX_EVIDENCE_CHARS = 300
 
 
 class Grader:
@@ -26,6 +35,7 @@ class Grader:
     def __init__(self, config: GradingConfig, run_dir: Path | None = None) -> None:
         """With `run_dir`, the judge's verdicts are kept in `<run_dir>/judge` and read from there."""
         self._config = config
+        self._run_dir = run_dir
         self._threads = ThreadPoolExecutor(COMPARING_THREADS, thread_name_prefix="grading")
         self._judge: Judge | None = None
         if config.judge.endpoints:
@@ -34,12 +44,20 @@ class Grader:
             self._judge = Judge(config.judge, run_dir / "judge" if run_dir is not None else None)
 
     async def grade_rollout(self, trajectory: Trajectory) -> Grade:
-        """Grade the answer of a rollout; one that infrastructure ended is ungraded, and no judge is asked for it."""
+        """Grade the answer of a rollout; one that infrastructure ended is ungraded, and no judge is asked for it.
+
+        An error in the grading costs this rollout its verdict, and no other one; it is logged and counted.
+        """
         if trajectory.finish is FinishReason.INFRASTRUCTURE:
             return Grade(Verdict.UNGRADED, "infrastructure")
-        return await self.grade(
-            trajectory.question, trajectory.answer, trajectory.ground_truth, trajectory.style, trajectory.data_source
-        )
+        own = (trajectory.answer, trajectory.ground_truth, trajectory.style, trajectory.data_source)
+        try:
+            found = await self.grade(trajectory.question, *own)
+        except Exception as error:
+            logger.exception("%s: record %s could not be graded", self._run_dir or "no run", trajectory.record_id)
+            found = Grade(Verdict.UNGRADED, ERROR, f"{type(error).__name__}: {error}"[:MAX_EVIDENCE_CHARS])
+        emit.add(catalogue.REWARD_GRADING_ERRORS, found.rung == ERROR)
+        return found
 
     async def grade(
         self, question: str, answer: str | None, ground_truth: str, style: str = RULE, data_source: str = ""

@@ -207,6 +207,11 @@ REWARD_CORRECT = _counter(
 REWARD_UNGRADED = _counter(
     "reward_ungraded", Unit.TRAJECTORIES, "Finished trajectories whose answer got no verdict, kept or not.", "split"
 )
+REWARD_GRADING_ERRORS = _counter(
+    "reward_grading_errors",
+    Unit.TRAJECTORIES,
+    "Of those without a verdict, trajectories whose grading ended with an error; the worker's log names the records.",
+)
 REWARD_TERM = _gauge(
     "reward_term",
     Unit.REWARD,

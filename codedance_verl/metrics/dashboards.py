@@ -333,12 +333,14 @@ REWARD = Dashboard(
             "percentunit",
             c.REWARD_ACCURACY.description,
         ),
-        _panel(
+        Panel(
             "Answers without a verdict",
-            _share(_rate(c.REWARD_UNGRADED, **_TRAIN), _ROLLED_OUT),
-            "ungraded",
+            (
+                (_share(_rate(c.REWARD_UNGRADED, **_TRAIN), _ROLLED_OUT), "ungraded"),
+                (_share(_rate(c.REWARD_GRADING_ERRORS), _rate(c.ROLLOUT_TRAJECTORIES)), "by an error in grading"),
+            ),
             "percentunit",
-            c.REWARD_UNGRADED.description,
+            "Share of the trajectories of training whose answer got no verdict, and share of all whose grading failed.",
         ),
         _panel(
             "Answers to the judge",

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from codedance_verl.errors import UserError
-from codedance_verl.reward.monitors import CollapseMonitor, MonitorConfig, answer_in_code, shown_constants
+from codedance_verl.reward.monitors import CollapseMonitor, MonitorConfig, answer_in_code, shown_constants, signs
 from codedance_verl.types import FinishReason, Trajectory
 from tests.unit.reward.rollouts import trajectory
 
@@ -93,6 +93,19 @@ def test_a_number_too_long_to_be_written_out_is_no_answer() -> None:
     rollout = trajectory("ok", codes=(f"x = len([{number}])\n{number}; print(x)",), answer="1")
     assert not answer_in_code(rollout)
     assert shown_constants(f"print('3', -{number}, {number})") == {"3"}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        *("print(" * 3000 + ")" * 3000, "-" * 3000 + "1", "not " * 50_000 + "1", "x" + ".y" * 50_000),
+        *("[" * 150 + "]" * 150, "answer = " + "9" * 5000, "print(0x" + "f" * 5000 + ")", "answer = 1e999; -1e999"),
+        *("\x00", "\ud800", "f'{" * 200, "answer = '\\ud800'", "print(b'\\xff', 1j, ...)"),
+    ],
+)
+def test_no_code_is_too_odd_to_be_looked_at(code: str) -> None:
+    kinds = signs(trajectory("ok", "ok", codes=(code, f"{code} # again"), answer="1"))
+    assert kinds["calls"] == 2 and not kinds["answer_in_code"]
 
 
 @pytest.mark.parametrize(

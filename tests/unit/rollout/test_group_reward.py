@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from verl.experimental.agent_loop.agent_loop import AgentLoopMetrics, AgentLoopOutput
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopWorkerTQ
 
-from codedance_verl.grading import Grader, GradingConfig
+from codedance_verl.grading import Grader, GradingConfig, ladder, number
 from codedance_verl.guards import STOP_FILE
 from codedance_verl.metrics.emit import Recorder, for_trackers
 from codedance_verl.reward.monitors import CollapseMonitor, MonitorConfig
@@ -75,7 +75,7 @@ def run(
     worker._monitor = parts.get("monitor", CollapseMonitor(MonitorConfig()))
     worker._faults = module.FaultCount(most=10)
     worker._log, worker._written = parts.get("log"), TrajectoriesConfig()
-    worker._grader = Grader(GradingConfig())
+    worker._grader = Grader(GradingConfig(), folder)
 
     async def roll_out(*_: Any, **fields: Any) -> Any:
         return module._Member(output_of(next(left)), {"uid": "u", **fields})
@@ -112,6 +112,30 @@ def test_a_masked_rollout_is_queued_without_mask_and_repeats_the_outcome_of_anot
     masked, right = run(tmp_path, [cut, RIGHT])
     assert not any(masked.response_mask) and not masked.token_rewards.any()
     assert [item.extra_fields["reward_extra_info"]["outcome"] for item in (masked, right)] == [1, 1]
+
+
+def test_an_error_in_grading_costs_one_rollout_its_verdict_and_not_its_group(
+    tmp_path: Path, recorder: Recorder, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compare = number.compare
+
+    def fails_for_four(answer: str, *others: Any) -> Any:
+        if answer == "4":
+            raise ZeroDivisionError("no such luck")
+        return compare(answer, *others)
+
+    rungs = tuple(fails_for_four if rung is compare else rung for rung in ladder.RUNGS)
+    monkeypatch.setattr(ladder, "STYLES", {"rule": rungs})
+    log = TrajectoryLog(tmp_path / "trajectories", "w")
+    right, lost = run(tmp_path, [RIGHT, WRONG], log=log)
+    assert right.extra_fields["reward_extra_info"]["acc"] == 1 and right.token_rewards.any()
+    info = lost.extra_fields["reward_extra_info"]
+    assert (info["ungraded"], info["masked"]) == (1, 1) and not any(lost.response_mask)
+    grade = _lines(tmp_path / "trajectories")[1]["grade"]
+    assert grade == {"verdict": "ungraded", "rung": "error", "evidence": "ZeroDivisionError: no such luck"}
+    assert f"{tmp_path}: record r could not be graded" in caplog.text and "Traceback" in caplog.text
+    told = for_trackers([recorder.take()])
+    assert told["codedance/reward/grading_errors_total"] == told["codedance/reward/ungraded_total/train"] == 1
 
 
 def test_more_are_drawn_than_kept_in_training_only(tmp_path: Path) -> None:
