@@ -198,7 +198,8 @@ def test_bad_settings_are_named(values: dict[str, Any], told: str) -> None:
 def test_the_file_holds_every_setting_with_its_default() -> None:
     path = Path(__file__).resolve().parents[3] / "conf" / "grading.yaml"
     values = yaml.safe_load(path.read_text())["grading"]
-    assert values == {**asdict(GradingConfig()), "judge": {**asdict(JudgeConfig()), "endpoints": []}}
+    judge = {**asdict(JudgeConfig()), "endpoints": []}
+    assert values == {**asdict(GradingConfig()), "judge": judge, "data_sources": None}  # null: it may be set whole
     assert GradingConfig.from_mapping(OmegaConf.create(values)) == GradingConfig()
 
 
