@@ -7,6 +7,7 @@ SIGTERM and Ctrl-C ask the trainer to save and end (`stops_on_signals`).
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 import signal
@@ -23,6 +24,8 @@ STOP_FILE = "stop_requested"
 SAVE_FILE = "save_and_stop"
 STOPPED_EXIT_CODE = 75
 """Of a run that was told to end and has saved: EX_TEMPFAIL of sysexits.h, "try again later"."""
+
+_logger = logging.getLogger(__name__)
 
 
 class Stopped(Exception):
@@ -47,7 +50,8 @@ def stop_is_wanted(folder: Path) -> bool:
 def stops_on_signals(folder: Path, grace_s: float) -> Iterator[None]:
     """Inside the block the first SIGTERM or SIGINT asks the trainer to save and end, a second one ends the run at once.
 
-    The trainer has `grace_s` seconds, then the run ends with an error. Works in the main thread, inside `guarded`.
+    The trainer has `grace_s` seconds, then the run ends with an error. Where the folder cannot be written the trainer
+    cannot be asked, and the first signal ends the run. Works in the main thread, inside `guarded`.
     """
     timers: list[threading.Timer] = []
 
@@ -55,12 +59,17 @@ def stops_on_signals(folder: Path, grace_s: float) -> Iterator[None]:
         if timers:
             raise KeyboardInterrupt
         name = signal.Signals(number).name
-        print(f"{name}: saving, then ending; again to end at once", flush=True)
-        (folder / SAVE_FILE).touch()
         late = f"{name}: the running step did not end within stop_grace_s={grace_s:g}; the last checkpoint is kept"
         timers.append(threading.Timer(grace_s, request_stop, (folder, late)))
         timers[0].daemon = True
         timers[0].start()
+        try:
+            (folder / SAVE_FILE).touch()
+        except OSError as error:  # no other exception would end Ray's waiting
+            raise KeyboardInterrupt(
+                f"{name}: {folder}: cannot be written ({error.strerror}): nothing is saved"
+            ) from None
+        print(f"{name}: saving, then ending; again to end at once", flush=True)
 
     previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
@@ -101,7 +110,12 @@ def guarded(
     def watch() -> None:
         started = time.monotonic()
         while not done.wait(check_seconds):
-            if reason := _reason(folder, time.monotonic() - started, time_limit_s, min_free_bytes):
+            try:
+                reason = _reason(folder, time.monotonic() - started, time_limit_s, min_free_bytes)
+            except Exception as error:  # a disk that does not answer costs this look, not the next one
+                _logger.warning("%s cannot be looked at: %s", folder, error)
+                continue
+            if reason:
                 found.append(reason)
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
                 return

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -100,6 +101,29 @@ def test_a_second_signal_ends_the_run_at_once(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         run()
+
+
+def _is_deleted_and_told_to_end(folder: Path, signals: int, time_limit_s: float | None = None) -> None:
+    with guarded(folder, time_limit_s, 0, 0.01), stops_on_signals(folder, 60.0):
+        shutil.rmtree(folder)
+        for _ in range(signals):
+            os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(20)
+
+
+def test_a_run_whose_folder_is_gone_cannot_save_and_ends_at_once(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt, match=r"^SIGINT: .*run: cannot be written \(No such file or directory\)"):
+        _is_deleted_and_told_to_end(_made(tmp_path / "run"), signals=1)
+
+
+def test_a_run_whose_folder_is_gone_keeps_to_its_time(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^time_limit_s=0\.2: the run was stopped"):
+        _is_deleted_and_told_to_end(_made(tmp_path / "run"), signals=0, time_limit_s=0.2)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
 
 
 def test_a_step_that_does_not_end_is_not_waited_for_longer_than_was_said(tmp_path: Path) -> None:
