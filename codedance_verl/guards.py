@@ -43,7 +43,11 @@ def request_stop(folder: Path, reason: str) -> None:
 
 def stop_is_wanted(folder: Path) -> bool:
     """Whether the run in this folder was told to save and end, by a signal or by anybody who made the file."""
-    return (folder / SAVE_FILE).exists()
+    try:
+        return (folder / SAVE_FILE).exists()
+    except OSError as error:  # a file system that does not answer costs this look, not the run
+        _logger.warning("%s cannot be looked at: %s", folder, error)
+        return False
 
 
 @contextlib.contextmanager

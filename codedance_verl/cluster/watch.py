@@ -88,9 +88,12 @@ def watched(run_dir: Path, look: Look, check_seconds: float = CHECK_SECONDS) -> 
 
     def watch() -> None:
         while not done.wait(check_seconds):
-            if reason := look():
-                request_stop(run_dir, reason)
-                return
+            try:
+                if reason := look():
+                    request_stop(run_dir, reason)
+                    return
+            except Exception as error:  # a GCS or a file system that does not answer costs this look, not the next one
+                _logger.warning("the cluster's nodes cannot be looked at: %s", error)
 
     watcher = threading.Thread(target=watch, name="node-watch", daemon=True)
     watcher.start()

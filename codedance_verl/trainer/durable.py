@@ -239,7 +239,10 @@ class Durable:
         limit = self.config.step_limit_s
         report = f"{what} has taken more than {limit:g} s\n\n{self._who_waits()}\n"
         logger.error("%s", report)
-        (self._run_dir / STALL_REPORT).write_text(report)
+        try:
+            (self._run_dir / STALL_REPORT).write_text(report)
+        except OSError as error:  # the log has the report too
+            logger.warning("%s cannot be written: %s", self._run_dir / STALL_REPORT, error)
         request_stop(
             self._run_dir,
             f"step_limit_s={limit:g}: {what} took longer; {self._run_dir / STALL_REPORT} says who waits for what; "

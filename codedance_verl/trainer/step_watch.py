@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 import time
@@ -10,9 +11,14 @@ from collections.abc import Callable
 
 CHECKS_PER_LIMIT = 20
 
+_logger = logging.getLogger(__name__)
+
 
 class StepWatch:
-    """Calls `stalled`, once, with what takes longer than `limit_s` seconds; None watches nothing."""
+    """Calls `stalled`, once, with what takes longer than `limit_s` seconds; None watches nothing.
+
+    Where `stalled` fails it is called again at the next look.
+    """
 
     def __init__(self, limit_s: float | None, stalled: Callable[[str], None]) -> None:
         self._limit_s = limit_s
@@ -33,9 +39,13 @@ class StepWatch:
         while True:
             time.sleep(limit_s / CHECKS_PER_LIMIT)
             current = self._current
-            if current is not None and time.monotonic() - current[1] > limit_s:
+            if current is None or time.monotonic() - current[1] <= limit_s:
+                continue
+            try:
                 self._stalled(current[0])
                 return
+            except Exception as error:
+                _logger.warning("%s has taken more than %g s, which cannot be told: %s", current[0], limit_s, error)
 
 
 def where_is(thread: threading.Thread, inside: str) -> str:

@@ -103,6 +103,28 @@ def test_a_second_signal_ends_the_run_at_once(tmp_path: Path) -> None:
         run()
 
 
+def test_a_look_at_the_disk_that_fails_is_followed_by_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = iter([OSError("stale file handle"), Usage(100, 99, 1 << 20)])
+
+    def disk_usage(_: Path) -> Usage:
+        found = next(looks)
+        if isinstance(found, OSError):
+            raise found
+        return found
+
+    monkeypatch.setattr("codedance_verl.guards.shutil.disk_usage", disk_usage)
+    with pytest.raises(UserError, match="the disk is full"), guarded(tmp_path, 10.0, 64 << 20, 0.01):
+        time.sleep(20)
+
+
+def test_a_folder_that_does_not_answer_is_no_wish_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def exists(_: Path) -> bool:
+        raise OSError("stale file handle")
+
+    monkeypatch.setattr(Path, "exists", exists)
+    assert not stop_is_wanted(tmp_path)
+
+
 def _is_deleted_and_told_to_end(folder: Path, signals: int, time_limit_s: float | None = None) -> None:
     with guarded(folder, time_limit_s, 0, 0.01), stops_on_signals(folder, 60.0):
         shutil.rmtree(folder)

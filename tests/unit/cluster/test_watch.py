@@ -43,6 +43,23 @@ def test_the_run_ends_with_the_reason(tmp_path: Path) -> None:
         time.sleep(30)
 
 
+def test_a_look_that_fails_is_followed_by_another(tmp_path: Path) -> None:
+    looks = iter([ConnectionError("the GCS does not answer"), OSError("stale file handle"), "node b was lost"])
+
+    def look() -> str:
+        found = next(looks)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    with (
+        pytest.raises(UserError, match="node b was lost"),
+        guarded(tmp_path, time_limit_s=10, check_seconds=0.05),
+        watched(tmp_path, look, check_seconds=0.05),
+    ):
+        time.sleep(30)
+
+
 def test_an_actors_death_is_explained_by_the_loss_of_its_node() -> None:
     looks = iter([None, "node b was lost"])  # Ray notices later that the node is gone
     with pytest.raises(UserError, match="node b was lost"), explained(lambda: next(looks), notice_seconds=30):

@@ -257,6 +257,15 @@ def test_a_step_that_stalls_ends_the_run_with_who_waits_for_what(tmp_path: Path)
     assert (tmp_path / STOP_FILE).read_text().startswith("step_limit_s=60: step 3 took longer; ")
 
 
+def test_a_stalled_step_ends_the_run_also_where_the_report_cannot_be_written(tmp_path: Path) -> None:
+    trainer = make(tmp_path)
+    trainer.config.step_limit_s = 60.0
+    trainer.agent_loop_manager = SimpleNamespace(agent_loop_workers=[])
+    (tmp_path / STALL_REPORT).mkdir()
+    trainer._end_stalled("step 3")
+    assert (tmp_path / STOP_FILE).read_text().startswith("step_limit_s=60: step 3 took longer; ")
+
+
 def test_trackers_get_what_all_processes_have_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recorder = Recorder(lambda: True)
     for name in ("add", "put", "observe", "take"):

@@ -29,6 +29,22 @@ def test_what_takes_too_long_is_told_once_and_by_name() -> None:
 
 
 @pytest.mark.timeout(20)
+def test_what_could_not_be_told_is_told_at_the_next_look() -> None:
+    told: list[str] = []
+    noticed = threading.Event()
+
+    def stalled(what: str) -> None:
+        told.append(what)
+        if len(told) < 3:
+            raise OSError("stale file handle")
+        noticed.set()
+
+    StepWatch(0.1, stalled).begin("step 7")
+    assert noticed.wait(10)
+    assert told == ["step 7"] * 3
+
+
+@pytest.mark.timeout(20)
 @pytest.mark.parametrize("limit_s", [None, 0.05])
 def test_nothing_under_way_is_never_too_long(limit_s: float | None) -> None:
     told: list[str] = []
