@@ -13,6 +13,7 @@ import shutil
 import signal
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,11 +35,24 @@ class Stopped(Exception):
 
 def request_stop(folder: Path, reason: str) -> None:
     """Have the run in this folder end with an error that gives this one-line reason; the first request counts."""
-    partial = folder / f"{STOP_FILE}.{os.getpid()}"
-    partial.write_text(reason)
-    with contextlib.suppress(FileExistsError):
-        os.link(partial, folder / STOP_FILE)
-    partial.unlink()
+    target, partial = folder / STOP_FILE, folder / f"{STOP_FILE}.{uuid.uuid4().hex}"
+    try:
+        partial.write_text(reason)
+        with contextlib.suppress(FileExistsError):
+            _link(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _link(path: Path, target: Path) -> None:
+    """Give the file a second name, or a copy where the file system has no hard links. Raises FileExistsError."""
+    try:
+        os.link(path, target)
+    except FileExistsError:
+        raise
+    except OSError:
+        with target.open("x") as file:
+            file.write(path.read_text())
 
 
 def stop_is_wanted(folder: Path) -> bool:
@@ -148,7 +162,8 @@ def _reason(folder: Path, elapsed_s: float, time_limit_s: float | None, min_free
             "to resume from the last checkpoint"
         )
     with contextlib.suppress(FileNotFoundError):
-        return (folder / STOP_FILE).read_text()
+        if reason := (folder / STOP_FILE).read_text():  # one that is empty is being written
+            return reason
     free = shutil.disk_usage(folder).free
     if free < min_free_bytes:
         return (

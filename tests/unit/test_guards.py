@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -7,12 +8,13 @@ import subprocess
 import sys
 import time
 from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from codedance_verl.errors import UserError
-from codedance_verl.guards import SAVE_FILE, guarded, request_stop, stop_is_wanted, stops_on_signals
+from codedance_verl.guards import SAVE_FILE, STOP_FILE, guarded, request_stop, stop_is_wanted, stops_on_signals
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -74,6 +76,31 @@ def test_a_process_of_the_run_can_ask_for_its_end(tmp_path: Path) -> None:
 
     with pytest.raises(UserError, match=r"^tool use has collapsed$"):
         run()
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP])
+def test_a_file_system_without_hard_links_takes_requests_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def link(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("codedance_verl.guards.os.link", link)
+    request_stop(tmp_path, "the first")
+    request_stop(tmp_path, "the second")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {STOP_FILE: "the first"}
+
+
+def test_a_request_that_is_being_written_is_none_yet(tmp_path: Path) -> None:
+    with guarded(tmp_path, None, 0, 0.01):
+        (tmp_path / STOP_FILE).touch()
+        time.sleep(0.1)
+
+
+def test_requests_at_the_same_time_do_not_meet(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda number: request_stop(tmp_path, f"reason {number}"), range(200)))
+    assert [path.name for path in tmp_path.iterdir()] == [STOP_FILE]
 
 
 def test_a_request_of_an_earlier_run_is_forgotten(tmp_path: Path) -> None:
