@@ -65,22 +65,19 @@ def stop_is_wanted(folder: Path) -> bool:
 
 
 @contextlib.contextmanager
-def stops_on_signals(folder: Path, grace_s: float) -> Iterator[None]:
+def stops_on_signals(folder: Path) -> Iterator[None]:
     """Inside the block the first SIGTERM or SIGINT asks the trainer to save and end, a second one ends the run at once.
 
-    The trainer has `grace_s` seconds, then the run ends with an error. Where the folder cannot be written the trainer
-    cannot be asked, and the first signal ends the run. Works in the main thread, inside `guarded`.
+    Where the folder cannot be written the trainer cannot be asked, and the first signal ends the run. Works in the main
+    thread, inside `guarded`, which bounds the trainer's time.
     """
-    timers: list[threading.Timer] = []
+    asked = threading.Event()
 
     def stop(number: int, _frame: object) -> None:
-        if timers:
+        if asked.is_set():
             raise KeyboardInterrupt
+        asked.set()
         name = signal.Signals(number).name
-        late = f"{name}: the running step did not end within stop_grace_s={grace_s:g}; the last checkpoint is kept"
-        timers.append(threading.Timer(grace_s, request_stop, (folder, late)))
-        timers[0].daemon = True
-        timers[0].start()
         try:
             (folder / SAVE_FILE).touch()
         except OSError as error:  # no other exception would end Ray's waiting
@@ -93,8 +90,6 @@ def stops_on_signals(folder: Path, grace_s: float) -> Iterator[None]:
     try:
         yield
     finally:
-        for timer in timers:
-            timer.cancel()
         for number, handler in previous.items():
             signal.signal(number, handler)
 
@@ -105,6 +100,7 @@ def guarded(
     time_limit_s: float | None,
     min_free_bytes: int = MIN_FREE_BYTES,
     check_seconds: float = CHECK_SECONDS,
+    stop_grace_s: float | None = None,
 ) -> Iterator[None]:
     """Raise `UserError` inside the block when it takes too long, the disk under `folder` runs full, or a process of the
     run has asked for its end.
@@ -117,6 +113,7 @@ def guarded(
         time_limit_s: wall seconds, None for no limit.
         min_free_bytes: less free space than this ends the run.
         check_seconds: time between two looks.
+        stop_grace_s: wall seconds that a run has to end by itself once it was told to, None for no limit.
     """
     found: list[str] = []
     done = threading.Event()
@@ -126,10 +123,10 @@ def guarded(
             raise KeyboardInterrupt(found[0])
 
     def watch() -> None:
-        started = time.monotonic()
+        bounds = _Bounds(folder, time_limit_s, stop_grace_s, min_free_bytes)
         while not done.wait(check_seconds):
             try:
-                reason = _reason(folder, time.monotonic() - started, time_limit_s, min_free_bytes)
+                reason = bounds.exceeded()
             except Exception as error:  # a disk that does not answer costs this look, not the next one
                 _logger.warning("%s cannot be looked at: %s", folder, error)
                 continue
@@ -155,19 +152,51 @@ def guarded(
         signal.signal(signal.SIGUSR1, previous)
 
 
-def _reason(folder: Path, elapsed_s: float, time_limit_s: float | None, min_free_bytes: int) -> str | None:
-    if time_limit_s is not None and elapsed_s > time_limit_s:
+class _Bounds:
+    """What a run may not exceed; its time begins with the object."""
+
+    def __init__(
+        self, folder: Path, time_limit_s: float | None, stop_grace_s: float | None, min_free_bytes: int
+    ) -> None:
+        self._folder, self._min_free_bytes = folder, min_free_bytes
+        self._time_limit_s, self._stop_grace_s = time_limit_s, stop_grace_s
+        self._started = time.monotonic()
+        self._told_at: float | None = None
+
+    def exceeded(self) -> str | None:
+        """Why the run must end now, in one line. Times come first, as they can be told without the disk.
+
+        Raises:
+            OSError: the disk does not answer.
+        """
+        return self._overdue() or self._asked_for() or self._out_of_room()
+
+    def _overdue(self) -> str | None:
+        now = time.monotonic()
+        if self._time_limit_s is not None and now - self._started > self._time_limit_s:
+            return (
+                f"time_limit_s={self._time_limit_s}: the run was stopped at its time limit; start it again with a "
+                "higher limit to resume from the last checkpoint"
+            )
+        if self._stop_grace_s is not None and self._told_at is not None and now - self._told_at > self._stop_grace_s:
+            return (
+                f"stop_grace_s={self._stop_grace_s:g}: the run was told to end, and has not ended within that time; "
+                "the last checkpoint is kept"
+            )
+        return None
+
+    def _asked_for(self) -> str | None:
+        if self._told_at is None and stop_is_wanted(self._folder):
+            self._told_at = time.monotonic()
+        with contextlib.suppress(FileNotFoundError):
+            return (self._folder / STOP_FILE).read_text()  # one that is empty is being written
+        return None
+
+    def _out_of_room(self) -> str | None:
+        free = shutil.disk_usage(self._folder).free
+        if free >= self._min_free_bytes:
+            return None
         return (
-            f"time_limit_s={time_limit_s}: the run was stopped at its time limit; start it again with a higher limit "
+            f"{self._folder}: the disk is full ({free / 2**20:.0f} MiB free); free some space and start the run again "
             "to resume from the last checkpoint"
         )
-    with contextlib.suppress(FileNotFoundError):
-        if reason := (folder / STOP_FILE).read_text():  # one that is empty is being written
-            return reason
-    free = shutil.disk_usage(folder).free
-    if free < min_free_bytes:
-        return (
-            f"{folder}: the disk is full ({free / 2**20:.0f} MiB free); free some space and start the run again to "
-            "resume from the last checkpoint"
-        )
-    return None

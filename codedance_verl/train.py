@@ -64,7 +64,7 @@ def run(config: DictConfig) -> None:
     write_resolved(config, run_dir)
     os.environ["TENSORBOARD_DIR"] = str(run_dir / "tensorboard")
     os.environ["VERL_FILE_LOGGER_PATH"] = str(new_metrics_file(run_dir))
-    with guarded(run_dir, config.time_limit_s):
+    with guarded(run_dir, config.time_limit_s, stop_grace_s=config.stop_grace_s):
         _train(config, env_vars)
     if last_step(run_dir):  # an evaluation has none
         publish_model(run_dir, "actor")
@@ -111,7 +111,7 @@ def _train(config: DictConfig, env_vars: dict[str, str]) -> None:
             pool = get_or_start_pool(SandboxConfig.from_mapping(config.sandbox))
             try:
                 # only now, as Ray has set handlers of its own
-                with stops_on_signals(run_dir, config.stop_grace_s), step_lines(metrics_file, total):
+                with stops_on_signals(run_dir), step_lines(metrics_file, total):
                     run_ppo(config, task_runner_class=RemoteRunner)
             finally:
                 pool.shutdown()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import namedtuple
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -113,7 +114,7 @@ def test_a_request_of_an_earlier_run_is_forgotten(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_asks_the_trainer_to_save_and_end(tmp_path: Path, number: signal.Signals) -> None:
     before = signal.getsignal(number)
-    with stops_on_signals(tmp_path, 60.0):
+    with stops_on_signals(tmp_path):
         assert not stop_is_wanted(tmp_path)
         os.kill(os.getpid(), number)
         assert stop_is_wanted(tmp_path)
@@ -122,7 +123,7 @@ def test_a_signal_asks_the_trainer_to_save_and_end(tmp_path: Path, number: signa
 
 def test_a_second_signal_ends_the_run_at_once(tmp_path: Path) -> None:
     def run() -> None:
-        with stops_on_signals(tmp_path, 60.0):
+        with stops_on_signals(tmp_path):
             os.kill(os.getpid(), signal.SIGTERM)
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -153,7 +154,7 @@ def test_a_folder_that_does_not_answer_is_no_wish_to_stop(tmp_path: Path, monkey
 
 
 def _is_deleted_and_told_to_end(folder: Path, signals: int, time_limit_s: float | None = None) -> None:
-    with guarded(folder, time_limit_s, 0, 0.01), stops_on_signals(folder, 60.0):
+    with guarded(folder, time_limit_s, 0, 0.01), stops_on_signals(folder):
         shutil.rmtree(folder)
         for _ in range(signals):
             os.kill(os.getpid(), signal.SIGINT)
@@ -175,13 +176,21 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-def test_a_step_that_does_not_end_is_not_waited_for_longer_than_was_said(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "tell",
+    [lambda _: os.kill(os.getpid(), signal.SIGTERM), lambda folder: (folder / SAVE_FILE).touch()],
+    ids=["a signal", "the file"],
+)
+def test_a_step_that_does_not_end_is_not_waited_for_longer_than_was_said(
+    tmp_path: Path, tell: Callable[[Path], None]
+) -> None:
     def run() -> None:
-        with guarded(tmp_path, None, 0, 0.01), stops_on_signals(tmp_path, 0.1):
-            os.kill(os.getpid(), signal.SIGTERM)
+        with guarded(tmp_path, None, 0, 0.01, stop_grace_s=0.3), stops_on_signals(tmp_path):
+            time.sleep(0.4)  # no time counts before it is told
+            tell(tmp_path)
             time.sleep(20)
 
-    with pytest.raises(UserError, match=r"^SIGTERM: the running step did not end within stop_grace_s=0\.1; "):
+    with pytest.raises(UserError, match=r"^stop_grace_s=0\.3: the run was told to end, and has not ended "):
         run()
 
 
