@@ -35,7 +35,7 @@ def main(config_name: str = "train", arguments: list[str] | None = None) -> int:
         return obey(config_name, arguments, run, _dry_examine)
     except Stopped as stop:
         reason = getattr(stop, "cause", stop)  # raised in Ray's task, its own text is a whole traceback
-        print(f"stopped: {reason}; start the run again to go on", file=sys.stderr)
+        print(f"stopped: {reason}", file=sys.stderr)
         return STOPPED_EXIT_CODE
 
 

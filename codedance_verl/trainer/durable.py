@@ -94,10 +94,22 @@ class Durable:
         except _StopHere:
             self._watch.begin("saving before the stop")
             self._save_settled()
-            raise Stopped(f"the last finished step, {self._saved_step}, is saved") from None
+            raise Stopped(self._what_is_left()) from None
         finally:
             self._watch.rest()
             self._telemetry.rest()
+
+    def _what_is_left(self) -> str:
+        """What a stop has left, and how to go on from it: in one line."""
+        if self._settled is None:
+            return "no step was finished, so nothing had to be saved; start the run again"
+        saved, mode = f"the last finished step, {self._saved_step}, is saved", self.config.trainer.resume_mode
+        if mode == "auto":
+            return f"{saved}; start the run again to go on"
+        return (
+            f"{saved}; start the run again with trainer.resume_mode=auto to go on, as with {mode} it would begin where "
+            "it began this time"
+        )
 
     def on_step_begin(self) -> None:
         """verl's hook before a step."""

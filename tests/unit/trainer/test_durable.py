@@ -146,7 +146,7 @@ def run(trainer: Any, folder: Path, stop_at: tuple[str, int] | None = None) -> W
 )
 def test_a_stop_saves_the_last_finished_step_as_it_was_then(tmp_path: Path, point: str, saved: int) -> None:
     trainer = make(tmp_path)
-    with pytest.raises(Stopped, match=rf"^the last finished step, {saved}, is saved$"):
+    with pytest.raises(Stopped, match=rf"^the last finished step, {saved}, is saved; start the run again to go on$"):
         run(trainer, tmp_path, (point, 3))
     assert whole_steps(tmp_path / "checkpoints") == [saved]
     folder = folder_of(tmp_path / "checkpoints", saved)
@@ -172,7 +172,7 @@ def test_what_is_saved_is_not_saved_again(tmp_path: Path) -> None:
 
 
 def test_a_stop_before_the_first_step_leaves_what_there_was(tmp_path: Path) -> None:
-    with pytest.raises(Stopped, match="step, 0, is saved"):
+    with pytest.raises(Stopped, match=r"^no step was finished, so nothing had to be saved; start the run again$"):
         run(make(tmp_path), tmp_path, ("begin", 1))
     assert not (tmp_path / "checkpoints").exists()
 
@@ -205,6 +205,13 @@ def test_a_run_that_began_anew_keeps_what_it_saves(tmp_path: Path, mode: str, fi
     run(make(tmp_path, save_every=1, keep=1, first=first, resume_mode=mode, resume_from_path=path), tmp_path)
     assert whole_steps(checkpoints) == [5] and settle(checkpoints) == 5
     assert whole_steps(checkpoints / "superseded_0") == [100]
+
+
+@pytest.mark.parametrize("mode", ["disable", "resume_path"])
+def test_a_run_that_does_not_begin_with_what_it_saved_says_how_to_go_on(tmp_path: Path, mode: str) -> None:
+    trainer = make(tmp_path, resume_mode=mode, resume_from_path="/runs/b/checkpoints/global_step_0")
+    with pytest.raises(Stopped, match=rf"is saved; .* with trainer\.resume_mode=auto to go on, as with {mode} "):
+        run(trainer, tmp_path, ("begin", 3))
 
 
 class DeadWorker(Worker):
