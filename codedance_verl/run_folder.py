@@ -2,11 +2,52 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
+import logging
+import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+
+from codedance_verl.errors import UserError
 
 MODEL = "model"
 """Name of the folder of the trained model, below that of the run."""
+LOCK = ".lock"
+
+_WITHOUT_LOCKS = (errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS)
+_logger = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def alone(folder: Path, otherwise: str) -> Iterator[None]:
+    """Keep others out of the folder inside the block. A file system without locks lets them in, which is logged.
+
+    The lock ends with this process, however that ends.
+
+    Raises:
+        UserError: `otherwise`, where somebody is in.
+    """
+    with (folder / LOCK).open("w") as file:
+        os.register_at_fork(after_in_child=file.close)  # a child that outlives this process must not keep the lock
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(otherwise) from None
+        except OSError as error:
+            if error.errno not in _WITHOUT_LOCKS:
+                raise
+            _logger.warning("%s: no locks there (%s); a second start would not be noticed", folder, error.strerror)
+        yield
+
+
+def only_run(run_dir: Path) -> contextlib.AbstractContextManager[None]:
+    """Keep other runs out of the run's folder inside the block. Raises UserError where there is one."""
+    return alone(
+        run_dir, f"run_dir={run_dir}: another run goes on there; wait for its end, or end it, or choose another folder"
+    )
 
 
 def new_metrics_file(run_dir: Path) -> Path:

@@ -7,6 +7,7 @@ start it with `torchrun --nproc_per_node=N -m codedance_verl.sft ...`.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sys
@@ -18,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from codedance_verl.config import apply_env_vars, write_resolved
 from codedance_verl.errors import UserError
 from codedance_verl.mains import obey
-from codedance_verl.run_folder import MODEL, last_step, new_metrics_file, publish_model
+from codedance_verl.run_folder import MODEL, last_step, new_metrics_file, only_run, publish_model
 
 if TYPE_CHECKING:
     from codedance_verl.preflight.report import Report
@@ -56,6 +57,11 @@ def run(config: DictConfig) -> Path:
     config = _resolve(config)
     check(config)
     run_dir = Path(config.run_dir).resolve()
+    with only_run(run_dir) if _writes_files() else contextlib.nullcontext():
+        return _run_alone(config, run_dir)
+
+
+def _run_alone(config: DictConfig, run_dir: Path) -> Path:
     if _writes_files():
         write_resolved(config, run_dir)
     if last_step(run_dir) >= config.trainer.total_training_steps:

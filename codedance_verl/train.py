@@ -19,7 +19,7 @@ from codedance_verl.guards import STOPPED_EXIT_CODE, Stopped, guarded, stops_on_
 from codedance_verl.mains import obey
 from codedance_verl.metrics.emit import RUN_VARIABLE, SWITCH_VARIABLE
 from codedance_verl.progress import step_lines
-from codedance_verl.run_folder import last_step, new_metrics_file, publish_model
+from codedance_verl.run_folder import last_step, new_metrics_file, only_run, publish_model
 from codedance_verl.trainer import checkpoints, determinism
 
 if TYPE_CHECKING:
@@ -59,6 +59,11 @@ def run(config: DictConfig) -> None:
 
     check(config)
     run_dir = Path(config.run_dir).resolve()
+    with only_run(run_dir):
+        _run_alone(config, run_dir, env_vars)
+
+
+def _run_alone(config: DictConfig, run_dir: Path, env_vars: dict[str, str]) -> None:
     checkpoints.settle(run_dir / "checkpoints")
     _settle_validation(config, _begins_after(config, run_dir))
     write_resolved(config, run_dir)

@@ -8,16 +8,15 @@ where it was. Exit codes: 0 done, 1 a stage failed, 2 something the user can men
 from __future__ import annotations
 
 import argparse
-import fcntl
-import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from types import FrameType
 
+from codedance_verl import run_folder
 from codedance_verl.errors import UserError
 from codedance_verl.evaluation.report import Report, read_report
 from codedance_verl.progress import clock
@@ -117,7 +116,7 @@ def make_folder(out: Path) -> None:
 
 def _clear(out: Path) -> None:
     """Empty the folder of an earlier demo; the lock stays. Raises UserError for a folder that is none."""
-    entries = [entry for entry in out.iterdir() if entry.name != ".lock"]
+    entries = [entry for entry in out.iterdir() if entry.name != run_folder.LOCK]
     if entries and not (out / "stages").is_dir():
         raise UserError(f"--fresh: {out} holds other things than a demo; choose an empty folder with --out")
     for entry in entries:
@@ -184,18 +183,9 @@ def _raise_on_signals() -> None:
         signal.signal(number, interrupt)
 
 
-@contextmanager
-def alone(out: Path) -> Iterator[None]:
+def alone(out: Path) -> AbstractContextManager[None]:
     """Keep a second demo out of the folder. Raises UserError when there is one."""
-    descriptor = os.open(out / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UserError(f"another demo runs in {out}; wait for it, or choose another folder with --out") from None
-    else:
-        yield
-    finally:
-        os.close(descriptor)
+    return run_folder.alone(out, f"another demo runs in {out}; wait for it, or choose another folder with --out")
 
 
 if __name__ == "__main__":

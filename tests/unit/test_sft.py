@@ -7,7 +7,7 @@ import pytest
 from codedance_verl.config import compose_config
 from codedance_verl.data.demo_set import DemoSizes, make_demo_data
 from codedance_verl.errors import UserError
-from codedance_verl.run_folder import publish_model
+from codedance_verl.run_folder import only_run, publish_model
 from codedance_verl.sft import check, main
 from tests.unit.preflight.folders import make_model
 
@@ -94,3 +94,12 @@ def test_the_model_of_the_last_checkpoint_is_exported(tmp_path: Path) -> None:
     model = publish_model(tmp_path)
     assert [path.name for path in model.iterdir()] == ["config.json"]
     assert (model / "config.json").read_text() == "8"
+
+
+def test_two_runs_do_not_share_a_folder(
+    tmp_path: Path, inputs: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with only_run(tmp_path):
+        assert main([f"{key}={value}" for key, value in {**inputs, "run_dir": str(tmp_path)}.items()]) == 2
+    assert capsys.readouterr().err.startswith(f"error: run_dir={tmp_path}: another run goes on there; ")
+    assert not (tmp_path / "config.yaml").exists()

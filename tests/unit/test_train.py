@@ -9,6 +9,8 @@ from ray.exceptions import RayTaskError
 from codedance_verl import preflight, train
 from codedance_verl.config import compose_config
 from codedance_verl.errors import UserError
+from codedance_verl.guards import SAVE_FILE
+from codedance_verl.run_folder import only_run
 from codedance_verl.train import _begins_after, _settle_validation
 
 ARGUMENTS = ["recipe=cpu_demo", "run_dir=/nonexistent", "data.train_files=a", "data.val_files=b"]
@@ -69,3 +71,15 @@ def test_a_cluster_that_does_not_answer_is_told_in_a_line(
     assert train.main("train", [*ARGUMENTS, "hardware=cpu", f"run_dir={tmp_path}"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: no Ray cluster answers (Failed to connect to Ray cluster at 10.0.0.1:6379)")
+
+
+def test_a_second_start_leaves_what_the_first_one_was_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As where a command is repeated while its first start saves."""
+    monkeypatch.setattr(preflight, "check", lambda config: None)
+    (tmp_path / SAVE_FILE).touch()
+    with only_run(tmp_path):
+        assert train.main("train", [*ARGUMENTS, "hardware=cpu", f"run_dir={tmp_path}"]) == 2
+    assert capsys.readouterr().err.startswith(f"error: run_dir={tmp_path}: another run goes on there; ")
+    assert (tmp_path / SAVE_FILE).exists()

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from codedance_verl.errors import UserError
+from codedance_verl.run_folder import only_run
+
+
+def test_a_second_run_is_kept_out_until_the_first_has_ended(tmp_path: Path) -> None:
+    told = pytest.raises(UserError, match=rf"^run_dir={tmp_path}: another run goes on there; wait for its end, ")
+    with only_run(tmp_path), told, only_run(tmp_path):
+        pass
+    with only_run(tmp_path):
+        pass
+
+
+HOLDS_AND_FORKS = """
+import os, sys, time
+from pathlib import Path
+from codedance_verl.run_folder import only_run
+
+with only_run(Path(sys.argv[1])):
+    if os.fork() == 0:
+        print(os.getpid(), flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_run_that_is_killed_leaves_the_folder_free_whatever_it_has_started(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HOLDS_AND_FORKS, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        try:
+            with pytest.raises(UserError, match="another run goes on there"), only_run(tmp_path):
+                pass
+            process.kill()
+            process.wait(timeout=30)
+            with only_run(tmp_path):
+                os.kill(child, 0)
+        finally:
+            os.kill(child, signal.SIGKILL)
+
+
+def test_where_there_are_no_locks_the_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("codedance_verl.run_folder.fcntl.flock", flock)
+    with caplog.at_level(logging.WARNING), only_run(tmp_path):
+        assert "a second start would not be noticed" in caplog.text
