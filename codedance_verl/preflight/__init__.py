@@ -15,10 +15,12 @@ from omegaconf import DictConfig
 from codedance_verl.errors import UserError
 from codedance_verl.preflight.devices import check_device, check_memory
 from codedance_verl.preflight.files import (
+    check_checkpoint_folder,
     check_cluster_paths,
     check_data,
     check_output_folder,
     check_run_folder,
+    check_start,
     find_model,
     load_processor,
 )
@@ -49,6 +51,8 @@ def examine(config: DictConfig, dry: bool = False) -> Report:
     check_settings(config, report)
     check_cluster_paths(config, report)
     check_run_folder(config, report)
+    check_checkpoint_folder(config, report)
+    check_start(config, report)
     check_layout(config, report)
     check_device(config, report)
     shape = _check_model(config, report)

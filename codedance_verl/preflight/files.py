@@ -14,6 +14,7 @@ from omegaconf import DictConfig, ListConfig
 from codedance_verl.cluster.connection import check_paths
 from codedance_verl.errors import UserError
 from codedance_verl.preflight.report import Report, at
+from codedance_verl.trainer.checkpoints import can_be_resumed, step_of
 
 MIN_FREE_BYTES = 1 << 30
 WEIGHT_FILES = ("*.safetensors", "*.bin")
@@ -44,6 +45,30 @@ def check_run_folder(config: DictConfig, report: Report) -> None:
     with report.collecting():
         check_output_folder(folder)
         report.say("files", "run_dir", f"{folder}, {shutil.disk_usage(folder).free / 2**30:.0f} GiB free")
+
+
+def check_checkpoint_folder(config: DictConfig, report: Report) -> None:
+    """Checkpoints go where a resume looks for them."""
+    given, needed = at(config, "trainer.default_local_dir"), Path(config.run_dir) / "checkpoints"
+    if not isinstance(given, str) or Path(given).resolve() != needed.resolve():
+        report.find(
+            f"trainer.default_local_dir={given}: must be {needed}; choose another run_dir to have them elsewhere"
+        )
+
+
+def check_start(config: DictConfig, report: Report) -> None:
+    """With `trainer.resume_mode=resume_path` a run begins from a whole checkpoint."""
+    if at(config, "trainer.resume_mode") != "resume_path":
+        return
+    given = at(config, "trainer.resume_from_path")
+    name = Path(given).name if isinstance(given, str) else ""
+    if not step_of(Path(name)) or not given.endswith(name):  # verl takes what follows `global_step_` for a number
+        report.find(
+            f"trainer.resume_from_path={given}: must be a checkpoint's folder, .../global_step_N without a slash at "
+            "its end, with trainer.resume_mode=resume_path"
+        )
+    elif not can_be_resumed(Path(given)):
+        report.find(f"trainer.resume_from_path={given}: no whole checkpoint there; choose another one")
 
 
 def check_cluster_paths(config: DictConfig, report: Report) -> None:

@@ -115,6 +115,7 @@ NUMBERS: dict[str, Range] = {
     "trainer.total_epochs": Range(1, 10_000_000),
     "trainer.save_freq": Range(-1, 1_000_000),
     "trainer.test_freq": Range(-1, 1_000_000),
+    "trainer.max_actor_ckpt_to_keep": _COUNT_OR_NULL,
     "trainer.critic_warmup": Range(0, 1_000_000),
     "trainer.v1.separate_async.parameter_sync_step": _COUNT,
 }

@@ -7,7 +7,14 @@ from omegaconf import DictConfig
 from codedance_verl.errors import UserError
 from codedance_verl.preflight import read_model
 from codedance_verl.preflight.devices import device_bytes
-from codedance_verl.preflight.files import check_run_folder, data_paths, find_model, load_processor, readable
+from codedance_verl.preflight.files import (
+    check_checkpoint_folder,
+    check_run_folder,
+    data_paths,
+    find_model,
+    load_processor,
+    readable,
+)
 from codedance_verl.preflight.memory import GIB, EngineMemory, MemorySettings, estimate
 from codedance_verl.preflight.model_shape import ModelShape
 from codedance_verl.preflight.report import Report, at
@@ -24,7 +31,6 @@ NUMBERS: dict[str, Range] = {
     "optim.lr_warmup_steps": Range(-1, 10_000_000),
     "optim.min_lr_ratio": Range(0, 1, whole=False),
     "trainer.total_training_steps": Range(1, 10_000_000),
-    "trainer.save_freq": Range(-1, 10_000_000),
     "trainer.nnodes": Range(1, 10_000),
     "trainer.n_gpus_per_node": Range(1, 64),
     "engine.fsdp_size": Range(-1, 100_000),
@@ -38,6 +44,8 @@ def examine(config: DictConfig, dry: bool = False) -> Report:
         with report.collecting():
             allowed.check(at(config, key), key)
     check_run_folder(config, report)
+    check_checkpoint_folder(config, report)
+    _check_intervals(config, report)
     _check_kept(config, report)
     if not report.findings:
         _check_batches(config, report)
@@ -46,6 +54,15 @@ def examine(config: DictConfig, dry: bool = False) -> Report:
     if shape is not None and dry and not report.findings:
         _check_memory(config, report, shape)
     return report
+
+
+def _check_intervals(config: DictConfig, report: Report) -> None:
+    """verl divides the number of every step by both."""
+    for key in ("trainer.save_freq", "trainer.test_freq"):
+        value = at(config, key)
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if value != "after_each_epoch" and (not whole or value < -1 or value == 0):
+            report.find(f"{key}={value}: must be a whole number of 1 or more, after_each_epoch, or -1 for never")
 
 
 def _check_kept(config: DictConfig, report: Report) -> None:

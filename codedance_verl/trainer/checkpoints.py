@@ -62,6 +62,15 @@ def whole_steps(checkpoints: Path) -> list[int]:
     return [step for step in _steps(checkpoints) if is_whole(folder_of(checkpoints, step))]
 
 
+def can_be_resumed(folder: Path) -> bool:
+    """Whole; or written to its end, as the tracker beside it says, by another trainer, which seals none."""
+    if is_whole(folder):
+        return True
+    others = folder.parent.glob("global_step_*")
+    finished = _named(folder.parent / TRACKER) or 0
+    return folder.is_dir() and step_of(folder) <= finished and not any((other / SEAL).is_file() for other in others)
+
+
 def settle(checkpoints: Path) -> int:
     """Have verl's tracker name the last whole checkpoint, and return its step.
 

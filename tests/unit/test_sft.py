@@ -42,6 +42,12 @@ def test_good_inputs_pass_and_the_cpu_trains_in_fp32(inputs: dict[str, str]) -> 
         ({"data__train_files": "/nowhere.parquet"}, r"no data file at /nowhere.parquet"),
         ({"data__train_batch_size": "32"}, r"data.train_batch_size=32: there are only 20 demonstrations"),
         ({"trainer__max_ckpt_to_keep": "1"}, r"trainer.max_ckpt_to_keep=1: must be a whole number of 2 or more"),
+        (
+            {"trainer__save_freq": "0"},
+            r"trainer.save_freq=0: must be a whole number of 1 or more, after_each_epoch, or -1",
+        ),
+        ({"trainer__test_freq": "0"}, r"trainer.test_freq=0: must be a whole number of 1 or more"),
+        ({"trainer__default_local_dir": "/elsewhere"}, r"trainer.default_local_dir=/elsewhere: must be .*/checkpoints"),
         ({"trainer__total_training_steps": "0"}, r"trainer.total_training_steps=0: must be a whole number"),
         ({"trainer__total_training_steps": "null"}, r"trainer.total_training_steps=None: must be a whole number"),
     ],

@@ -15,6 +15,7 @@ from codedance_verl.config import compose_config
 from codedance_verl.errors import UserError
 from codedance_verl.grading import GradingConfig
 from codedance_verl.preflight import check, check_output_folder
+from codedance_verl.trainer.checkpoints import seal
 from tests.unit.preflight.folders import make_model, row, write
 
 Usage = namedtuple("Usage", "total used free")
@@ -192,6 +193,14 @@ def test_an_impossible_seed_is_named_with_its_range(
             ["algorithm.filter_groups.enable=true", "algorithm.filter_groups.metric=accuracy"],
             r"algorithm\.filter_groups\.metric=accuracy: must be one of outcome, reward",
         ),
+        (["trainer.max_actor_ckpt_to_keep=two"], r"trainer\.max_actor_ckpt_to_keep=two: must be a whole number from 1"),
+        (["trainer.max_actor_ckpt_to_keep=2.0"], r"trainer\.max_actor_ckpt_to_keep=2\.0: must be"),
+        (["trainer.max_actor_ckpt_to_keep=-1"], r"trainer\.max_actor_ckpt_to_keep=-1: must be"),
+        (
+            ["trainer.default_local_dir=/elsewhere"],
+            r"trainer\.default_local_dir=/elsewhere: must be .*run/checkpoints; choose another run_dir",
+        ),
+        (["trainer.default_local_dir=null"], r"trainer\.default_local_dir=None: must be"),
         (["stop_grace_s=0"], r"stop_grace_s=0: must be .*1 to 86400"),
         (["stop_grace_s=null"], r"stop_grace_s=None: must be"),
         (["step_limit_s=0.5"], r"step_limit_s=0\.5: must be .*1 to 604800"),
@@ -209,6 +218,38 @@ def test_settings_that_would_end_a_run_later_are_named_now(
     train = write(tmp_path / "train.parquet", [row(0)])
     with pytest.raises(UserError, match=told):
         check(configure(train, *overrides))
+
+
+START = r"trainer\.resume_from_path={}: must be a checkpoint's folder, \.\.\./global_step_N without a slash"
+NOT_WHOLE = r"trainer\.resume_from_path={}: no whole checkpoint there"
+
+
+@pytest.mark.parametrize(
+    ("start", "told"),
+    [
+        ("global_step_20", None),
+        ("global_step_20/", START),
+        ("global_step_30", NOT_WHOLE),
+        ("global_step_40", NOT_WHOLE),
+        ("somewhere", START),
+        (None, START),
+    ],
+    ids=["whole", "with a slash", "half written", "not there", "no checkpoint", "null"],
+)
+def test_a_run_begins_from_a_whole_checkpoint(
+    start: str | None, told: str | None, tmp_path: Path, configure: Callable[..., DictConfig]
+) -> None:
+    for step in (20, 30):
+        (tmp_path / f"global_step_{step}").mkdir()
+    seal(tmp_path / "global_step_20")
+    train = write(tmp_path / "train.parquet", [row(0), row(1)])
+    path = "null" if start is None else f"{tmp_path}/{start}"
+    config = configure(train, "trainer.resume_mode=resume_path", f"trainer.resume_from_path={path}")
+    if told is None:
+        check(config)
+    else:
+        with pytest.raises(UserError, match=told.format("None" if start is None else path)):
+            check(config)
 
 
 def test_on_a_cluster_that_is_joined_every_relative_path_is_named(

@@ -10,6 +10,7 @@ import pytest
 from codedance_verl.trainer.checkpoints import (
     SEAL,
     TRACKER,
+    can_be_resumed,
     folder_of,
     is_whole,
     prune,
@@ -87,6 +88,18 @@ def test_the_checkpoints_of_another_trainer_are_taken_as_its_tracker_says(tmp_pa
     write(tmp_path, 6, sealed=False)
     track(tmp_path, "6")
     assert settle(tmp_path) == 6
+
+
+def test_a_run_can_begin_from_whole_checkpoints_and_from_those_that_another_trainer_has_finished(
+    tmp_path: Path,
+) -> None:
+    for step in (4, 6, 8):
+        write(tmp_path, step, sealed=False)
+    assert not can_be_resumed(folder_of(tmp_path, 4)), "its trainer has not told that it is finished"
+    track(tmp_path, "6")
+    assert [step for step in (2, 4, 6, 8) if can_be_resumed(folder_of(tmp_path, step))] == [4, 6]
+    seal(folder_of(tmp_path, 6))
+    assert [step for step in (2, 4, 6, 8) if can_be_resumed(folder_of(tmp_path, step))] == [6]
 
 
 @pytest.mark.parametrize(("keep", "left"), [(None, [2, 4, 6, 8]), (1, [8]), (2, [6, 8]), (9, [2, 4, 6, 8])])
