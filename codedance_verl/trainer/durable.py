@@ -157,6 +157,7 @@ class Durable:
         """One step of verl's, after which it is noted what belongs to it."""
         self.local_trigger_step = 0
         batch = super().step(metrics, timing_raw)  # type: ignore[misc]
+        self.local_trigger_step = 0  # verl leaves it at its last part, where nothing may break off what waits
         workers = [worker.state.remote() for worker in self.agent_loop_manager.agent_loop_workers]
         self._settled = Settled(self.global_steps, self.train_dataloader.state_dict(), ray.get(workers))
         return batch

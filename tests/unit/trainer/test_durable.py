@@ -89,6 +89,7 @@ class Loop:
             worker.count += 1
         self._reach("rollouts")
         self.replay_buffer._wait_for_next_poll("train", 0.0)
+        self.local_trigger_step = self.config.parts - 1
         self._reach("update")
 
     def _compute_metrics(self, batch: Any, metrics: dict[str, Any], *_: Any, **__: Any) -> None:
@@ -111,7 +112,9 @@ def _without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module.ray, "wait", lambda calls, **_: (calls, []))
 
 
-def make(folder: Path, save_every: int = 0, keep: int | None = None, first: int = 0, **trainer: Any) -> Any:
+def make(
+    folder: Path, save_every: int = 0, keep: int | None = None, first: int = 0, parts: int = 1, **trainer: Any
+) -> Any:
     config = OmegaConf.create(
         {
             "run_dir": str(folder),
@@ -119,6 +122,7 @@ def make(folder: Path, save_every: int = 0, keep: int | None = None, first: int 
             "deterministic": False,
             "save_every": save_every,
             "first": first,
+            "parts": parts,
             "actor_rollout_ref": {"rollout": {"free_cache_engine": False}},
             "trainer": {
                 "default_local_dir": str(folder / "checkpoints"),
@@ -153,6 +157,21 @@ def test_a_stop_saves_the_last_finished_step_as_it_was_then(tmp_path: Path, poin
     assert torch.load(folder / DATA_STATE) == {"drawn": saved}
     assert json.loads((folder / WORKER_STATE).read_text()) == [{"count": saved}]
     assert trainer.logged == list(range(1, saved + 1)), "a finished step keeps its metrics"
+
+
+def test_a_validation_is_broken_off_also_after_a_step_of_several_parts(tmp_path: Path) -> None:
+    trainer = make(tmp_path, parts=2)
+    validate, broken_off = trainer._validate, list[bool]()
+
+    def validates() -> dict[str, float]:
+        found: dict[str, float] = validate()
+        broken_off.append(not found)
+        return found
+
+    trainer._validate = validates
+    with pytest.raises(Stopped, match="step, 3, is saved"):
+        run(trainer, tmp_path, ("validation", 3))
+    assert broken_off == [False, False, True]
 
 
 def test_rollouts_under_way_are_dropped_before_it_is_saved(tmp_path: Path) -> None:
