@@ -75,16 +75,19 @@ def settle(checkpoints: Path) -> int:
     """Have verl's tracker name the last whole checkpoint, and return its step.
 
     Where no checkpoint was ever sealed (another trainer has written them) the tracker is left as it is; one that cannot
-    be read is removed, and the run starts anew: 0.
+    be read, or whose checkpoint is gone, is removed, and the run starts anew: 0.
     """
     tracker = checkpoints / TRACKER
     named = _named(tracker)
     steps = whole_steps(checkpoints)
-    if steps and named != steps[-1]:
-        write_at_once(tracker, str(steps[-1]))
-    elif not steps and named is None:
+    if steps:
+        if named != steps[-1]:
+            write_at_once(tracker, str(steps[-1]))
+        return steps[-1]
+    if named is None or not folder_of(checkpoints, named).is_dir():
         tracker.unlink(missing_ok=True)
-    return steps[-1] if steps else named or 0
+        return 0
+    return named
 
 
 def set_aside(checkpoints: Path, step: int) -> Path | None:

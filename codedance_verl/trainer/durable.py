@@ -165,13 +165,14 @@ class Durable:
     def _save_checkpoint(self) -> None:
         assert self._settled is not None and self._settled.step == self.global_steps
         folder = checkpoints.folder_of(self._checkpoints, self.global_steps)
-        if aside := checkpoints.set_aside(self._checkpoints, self.global_steps):
-            logger.warning("checkpoints of steps after %d are of a former course: now in %s", self.global_steps, aside)
         checkpoints.unseal(folder)
         super()._save_checkpoint()  # type: ignore[misc]
         if self.trainer_mode == "sync":  # else prompts drawn since are in the queue, which is saved with them
             torch.save(self._settled.data, folder / DATA_STATE)
         (folder / WORKER_STATE).write_text(json.dumps(self._settled.workers))
+        # only now: killed before, the run still has those of its former course
+        if aside := checkpoints.set_aside(self._checkpoints, self.global_steps):
+            logger.warning("checkpoints of steps after %d are of a former course: now in %s", self.global_steps, aside)
         checkpoints.seal(folder)
         checkpoints.prune(self._checkpoints, self._keep)
         self._saved_step = self.global_steps

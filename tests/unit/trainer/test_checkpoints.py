@@ -84,6 +84,12 @@ def test_without_any_checkpoint_a_run_starts_anew(tmp_path: Path) -> None:
     assert not (tmp_path / TRACKER).exists()
 
 
+def test_a_checkpoint_that_is_gone_is_not_resumed_from(tmp_path: Path) -> None:
+    track(tmp_path, "6")
+    assert settle(tmp_path) == 0
+    assert not (tmp_path / TRACKER).exists()
+
+
 def test_the_checkpoints_of_another_trainer_are_taken_as_its_tracker_says(tmp_path: Path) -> None:
     write(tmp_path, 6, sealed=False)
     track(tmp_path, "6")

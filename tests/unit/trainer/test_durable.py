@@ -233,6 +233,24 @@ def test_a_run_that_does_not_begin_with_what_it_saved_says_how_to_go_on(tmp_path
         run(trainer, tmp_path, ("begin", 3))
 
 
+@pytest.mark.parametrize("earlier", [(60,), (1, 60)], ids=["of other steps", "of the same step too"])
+def test_killed_in_its_first_save_a_run_that_began_anew_has_what_there_was(
+    tmp_path: Path, earlier: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints = tmp_path / "checkpoints"
+    for step in earlier:
+        folder_of(checkpoints, step).mkdir(parents=True)
+        seal(folder_of(checkpoints, step))
+
+    def killed(_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Loop, "_save_checkpoint", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(make(tmp_path, save_every=1, resume_mode="disable"), tmp_path)
+    assert whole_steps(checkpoints) == [60] and settle(checkpoints) == 60
+
+
 class DeadWorker(Worker):
     """Its process has ended after the step before."""
 
