@@ -54,7 +54,8 @@ def new_metrics_file(run_dir: Path) -> Path:
     """A metrics file of its own for each start of a run: verl's file logger truncates what it finds."""
     folder = run_dir / "metrics"
     folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{len(list(folder.glob('*.jsonl'))):04d}.jsonl"
+    taken = [int(path.stem) for path in folder.glob("*.jsonl") if path.stem.isdecimal()]
+    return folder / f"{max(taken, default=-1) + 1:04d}.jsonl"
 
 
 def last_step(run_dir: Path) -> int:

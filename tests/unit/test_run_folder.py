@@ -11,7 +11,17 @@ from pathlib import Path
 import pytest
 
 from codedance_verl.errors import UserError
-from codedance_verl.run_folder import only_run
+from codedance_verl.run_folder import new_metrics_file, only_run
+
+
+def test_each_start_has_a_metrics_file_of_its_own(tmp_path: Path) -> None:
+    found = []
+    for _ in range(3):
+        found.append(new_metrics_file(tmp_path))
+        found[-1].touch()
+    found[0].unlink()
+    assert [path.name for path in found] == ["0000.jsonl", "0001.jsonl", "0002.jsonl"]
+    assert new_metrics_file(tmp_path).name == "0003.jsonl", "that of a later start is kept"
 
 
 def test_a_second_run_is_kept_out_until_the_first_has_ended(tmp_path: Path) -> None:
