@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,8 @@ def compose_leniently(name: str, overrides: list[str], complete: bool = True) ->
             continue
         if complete and OmegaConf.is_missing(config, "run_dir"):
             return Composed(None, (*mistakes, "run_dir: no value given; add run_dir=... to the command"))
+        if unusable := list(_unusable(config)):
+            return Composed(None, (*mistakes, *unusable))
         return Composed(config, tuple(mistakes))
 
 
@@ -84,6 +87,15 @@ def _compose(name: str, overrides: list[str]) -> DictConfig:
     GlobalHydra.instance().clear()
     with initialize_config_dir(config_dir=str(CONF_DIR), version_base=None):
         return compose(name, overrides=[f"hydra.searchpath=[{VERL_CONFIGS}]", *overrides])
+
+
+def _unusable(config: DictConfig) -> Iterator[str]:
+    """What is wrong with the keys that are read before a configuration is examined."""
+    run_dir, env_vars = (OmegaConf.select(config, key) for key in ("run_dir", "env_vars"))
+    if "run_dir" in config and (not isinstance(run_dir, str) or not run_dir):
+        yield f"run_dir={run_dir}: must be the path of a folder; one whose name is a number is written ./2024"
+    if "env_vars" in config and not isinstance(env_vars, DictConfig):
+        yield f"env_vars={env_vars}: must be a mapping of names to values, {{}} for none"
 
 
 _UNKNOWN_KEY = re.compile(r"Could not override '([^']+)'")

@@ -48,6 +48,23 @@ def test_where_a_run_begins(tmp_path: Path, overrides: list[str], step: int) -> 
     assert _begins_after(compose_config("train", [*ARGUMENTS, *overrides]), tmp_path) == step
 
 
+@pytest.mark.parametrize("dry_run", ["true", "false"])
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("run_dir=2024", "run_dir=2024: must be the path of a folder; one whose name is a number is written ./2024"),
+        ("run_dir=null", "run_dir=None: must be the path of a folder; one whose name is a number is written ./2024"),
+        ("run_dir=''", "run_dir=: must be the path of a folder; one whose name is a number is written ./2024"),
+        ("env_vars=null", "env_vars=None: must be a mapping of names to values, {} for none"),
+    ],
+)
+def test_what_is_read_first_is_checked_first(
+    override: str, told: str, dry_run: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train.main("train", [*ARGUMENTS, "hardware=cpu", override, f"dry_run={dry_run}"]) == 2
+    assert capsys.readouterr().err == f"error: {told}\n"
+
+
 def test_what_the_trainer_says_in_its_process_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
