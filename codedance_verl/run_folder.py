@@ -68,11 +68,25 @@ def publish_model(run_dir: Path, part: str = "") -> Path:
     """Copy the Hugging Face folder of the last checkpoint to `<run_dir>/model`, which never holds half of one.
 
     `part` is the worker group's folder inside a checkpoint, "actor" after RL.
+
+    Raises:
+        UserError: it cannot be copied, for want of space, say; the checkpoint stays as it is.
     """
     source = run_dir / "checkpoints" / f"global_step_{last_step(run_dir)}" / part / "huggingface"
     target, partial = run_dir / MODEL, run_dir / f"{MODEL}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(source, partial)
-    shutil.rmtree(target, ignore_errors=True)
-    partial.rename(target)
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.copytree(source, partial)
+        shutil.rmtree(target, ignore_errors=True)
+        partial.rename(target)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise UserError(
+            f"{target}: cannot be made of {source} ({_cause(error)}); free some space and start the run again"
+        ) from error
     return target
+
+
+def _cause(error: OSError) -> str:
+    """In a line, also where `shutil` tells of every file that could not be copied."""
+    return str(error.args[0][0][-1]) if isinstance(error, shutil.Error) else error.strerror or str(error)

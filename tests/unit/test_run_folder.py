@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import errno
+import functools
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from codedance_verl.errors import UserError
-from codedance_verl.run_folder import new_metrics_file, only_run
+from codedance_verl.run_folder import new_metrics_file, only_run, publish_model
 
 
 def test_each_start_has_a_metrics_file_of_its_own(tmp_path: Path) -> None:
@@ -22,6 +24,25 @@ def test_each_start_has_a_metrics_file_of_its_own(tmp_path: Path) -> None:
     found[0].unlink()
     assert [path.name for path in found] == ["0000.jsonl", "0001.jsonl", "0002.jsonl"]
     assert new_metrics_file(tmp_path).name == "0003.jsonl", "that of a later start is kept"
+
+
+def test_a_disk_without_room_for_the_model_is_told_and_the_old_one_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    source = tmp_path / "checkpoints" / "global_step_2" / "huggingface"
+    source.mkdir(parents=True)
+    for name in ("config.json", "model.safetensors"):
+        (source / name).touch()
+    (tmp_path / "checkpoints" / "latest_checkpointed_iteration.txt").write_text("2")
+    (tmp_path / "model").mkdir()
+    monkeypatch.setattr(shutil, "copytree", functools.partial(shutil.copytree, copy_function=full))
+    told = rf"^{tmp_path}/model: cannot be made of {source} \([^\n']*No space left on device\); free some space"
+    with pytest.raises(UserError, match=told):
+        publish_model(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoints", "model"]
 
 
 def test_a_second_run_is_kept_out_until_the_first_has_ended(tmp_path: Path) -> None:
