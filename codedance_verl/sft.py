@@ -64,7 +64,7 @@ def run(config: DictConfig) -> Path:
 def _run_alone(config: DictConfig, run_dir: Path) -> Path:
     if _writes_files():
         write_resolved(config, run_dir)
-    if last_step(run_dir) >= config.trainer.total_training_steps:
+    if config.trainer.resume_mode == "auto" and last_step(run_dir) >= config.trainer.total_training_steps:
         return _publish(run_dir)
     os.environ["TENSORBOARD_DIR"] = str(run_dir / "tensorboard")
     os.environ["VERL_FILE_LOGGER_PATH"] = str(new_metrics_file(run_dir))

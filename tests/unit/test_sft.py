@@ -89,6 +89,21 @@ def test_of_several_ranks_the_first_one_writes(
     assert (tmp_path / "model").is_dir() == (rank == "0") == ("trained model: " in said)
 
 
+@pytest.mark.parametrize(("mode", "trains"), [("auto", False), ("disable", True)])
+def test_a_run_that_is_done_trains_only_where_it_is_to_begin_anew(
+    tmp_path: Path, inputs: dict[str, str], mode: str, trains: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("RANK", "TENSORBOARD_DIR", "VERL_FILE_LOGGER_PATH", "TRANSFORMERS_VERBOSITY"):
+        monkeypatch.setenv(name, "0")  # what the run sets ends with the test
+    trained: list[object] = []
+    monkeypatch.setattr("verl.trainer.sft_trainer.run_sft", trained.append)
+    (tmp_path / "checkpoints" / "global_step_1" / "huggingface").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "latest_checkpointed_iteration.txt").write_text("1")
+    changed = {"run_dir": str(tmp_path), "trainer.total_training_steps": "1", "trainer.resume_mode": mode}
+    assert main([f"{key}={value}" for key, value in {**inputs, **changed}.items()]) == 0
+    assert bool(trained) == trains
+
+
 def test_the_model_of_the_last_checkpoint_is_exported(tmp_path: Path) -> None:
     for step in (4, 8):
         folder = tmp_path / "checkpoints" / f"global_step_{step}" / "huggingface"
