@@ -69,7 +69,7 @@ def compose_leniently(name: str, overrides: list[str], complete: bool = True) ->
             continue
         if complete and OmegaConf.is_missing(config, "run_dir"):
             return Composed(None, (*mistakes, "run_dir: no value given; add run_dir=... to the command"))
-        if unusable := list(_unusable(config)):
+        if complete and (unusable := list(_unusable(config))):
             return Composed(None, (*mistakes, *unusable))
         return Composed(config, tuple(mistakes))
 
@@ -79,7 +79,8 @@ def _recipes(name: str) -> list[str]:
     every = sorted(path.stem for path in (CONF_DIR / "recipe").glob("*.yaml"))
     if name == "sft":
         return [recipe for recipe in every if recipe.endswith("_sft")]
-    return [recipe for recipe in every if not recipe.endswith(("_sft", "_eval")[: 1 if name == "evaluate" else 2])]
+    others = ("_sft",) if name == "evaluate" else ("_sft", "_eval")
+    return [recipe for recipe in every if not recipe.endswith(others)]
 
 
 def _compose(name: str, overrides: list[str]) -> DictConfig:
