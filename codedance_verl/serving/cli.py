@@ -9,6 +9,7 @@ import json
 import logging
 import mimetypes
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -132,11 +133,18 @@ def _prepare(model: str, overrides: Sequence[str], **sandbox: Any) -> Settings:
     """Settings of the model, with the environment set that vLLM needs; to be called before it is imported."""
     from codedance_verl.serving.settings import load
 
+    _end_by_signals()
     settings = load(model, overrides, **sandbox)
     for key, value in settings.env_vars.items():
         os.environ.setdefault(key, value)
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # of warnings it has many that mean nothing here
     return settings
+
+
+def _end_by_signals() -> None:
+    """Have SIGTERM end a command as Ctrl-C does, which ends vLLM's processes and the sandbox with it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has it ignored by what runs in its background
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
 
 
 def _origin(settings: Settings) -> str:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import multiprocessing
+import threading
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
+
+import psutil
 
 from codedance_verl.errors import UserError
 from codedance_verl.serving.config import EngineConfig
@@ -17,6 +22,8 @@ NEVER = -100.0
 """Bias on the logit of a token that is not to be sampled; vLLM takes no lower one."""
 
 START_SECONDS = 1800.0
+END_SECONDS = 5.0
+"""How long what a broken start leaves behind may take to end by itself."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +106,7 @@ class Engine:
             disable_log_stats=True,
         )
         try:
-            client = await asyncio.wait_for(asyncio.to_thread(AsyncLLM.from_engine_args, arguments), START_SECONDS)
+            client = await _start(lambda: AsyncLLM.from_engine_args(arguments))
         except Exception as error:
             reason = " ".join(str(error).split())[:300] or type(error).__name__
             raise UserError(f"{model}: vLLM does not start: {reason}") from error
@@ -150,6 +157,58 @@ class Engine:
             stop_reason="aborted" if reason in (None, "abort") else "completed",
             extra_fields={},
         )
+
+
+async def _start(make: Callable[[], Any]) -> Any:
+    """The client that `make` returns. Past START_SECONDS, or cancelled, it ends with the processes that `make` started.
+
+    It runs in a daemon thread: asyncio and Python would wait for that of an executor before they end, be it for ever.
+    """
+    future = Future[Any]()
+    thread = threading.Thread(target=_fulfil, args=(future, make), name="vLLM's start", daemon=True)
+    thread.start()
+    try:
+        async with asyncio.timeout(START_SECONDS) as limit:
+            return await asyncio.wrap_future(future)
+    except BaseException:
+        for _ in range(10):
+            _end_processes()
+            thread.join(END_SECONDS / 10)  # gives up once its processes are gone, if it does not start them only now
+            if not thread.is_alive():
+                break
+        if limit.expired():
+            raise TimeoutError(
+                f"not up after {START_SECONDS:g} s; VLLM_LOGGING_LEVEL=INFO shows how far it gets"
+            ) from None
+        raise
+
+
+def _fulfil(future: Future[Any], make: Callable[[], Any]) -> None:
+    """Give the future what `make` returns or raises; a client that nobody waits for any more is shut down."""
+    try:
+        client = make()
+    except Exception as error:
+        with contextlib.suppress(InvalidStateError):
+            future.set_exception(error)
+        return
+    try:
+        future.set_result(client)
+    except InvalidStateError:
+        client.shutdown()
+
+
+def _end_processes() -> None:
+    """End vLLM's processes, the only ones of `multiprocessing` here, and theirs: by SIGTERM, then by SIGKILL."""
+    left: list[psutil.Process] = []
+    for child in multiprocessing.active_children():
+        with contextlib.suppress(psutil.Error):
+            process = psutil.Process(child.pid)
+            left += [process, *process.children(recursive=True)]
+    for end in (psutil.Process.terminate, psutil.Process.kill):
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                end(process)
+        _, left = psutil.wait_procs(left, END_SECONDS)
 
 
 @dataclass(frozen=True)
