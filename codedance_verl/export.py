@@ -21,7 +21,7 @@ MERGE_SECONDS = 7200.0
 def export(
     run: Annotated[Path, typer.Argument(help="a run's folder")],
     out: Annotated[Path, typer.Argument(help="folder to make")],
-    step: Annotated[int | None, typer.Option(help="step of the checkpoint; the last one by default")] = None,
+    step: Annotated[int | None, typer.Option(help="step of the checkpoint; the last whole one by default")] = None,
 ) -> None:
     """Make a checkpoint of a run a Hugging Face folder that transformers, vLLM and `codedance serve` load."""
     export_checkpoint(run, out, step)
@@ -54,9 +54,9 @@ def export_checkpoint(run: Path, out: Path, step: int | None = None) -> None:
 
 
 def find_checkpoint(run: Path, step: int | None) -> Path:
-    """The folder with shards and `huggingface/` of a step, after RL that of the actor; the last step by default.
+    """The folder with shards and `huggingface/` of a step, after RL that of the actor; the last whole one by default.
 
-    Where any checkpoint was sealed, one that is not whole was being written when the run was killed, and is none.
+    Where any checkpoint was sealed, one that is not whole is being written, or was when its run was killed: it is none.
 
     Raises:
         UserError: names the steps that there are.
@@ -70,7 +70,8 @@ def find_checkpoint(run: Path, step: int | None) -> Path:
         folder = path / "actor" if (path / "actor").is_dir() else path
         if (folder / "huggingface").is_dir():  # of older checkpoints only the data loader's state is kept
             folders[step_of(path)] = folder
-    chosen = last_step(run) if step is None else step
+    last = max(folders, default=0) if sealed else last_step(run)
+    chosen = last if step is None else step
     if chosen not in folders:
         known = ", ".join(map(str, sorted(folders))) or "none"
         raise UserError(f"{run}: no {'whole ' * sealed}checkpoint of step {chosen}; there are: {known}")

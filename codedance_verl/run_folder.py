@@ -59,9 +59,11 @@ def new_metrics_file(run_dir: Path) -> Path:
 
 
 def last_step(run_dir: Path) -> int:
-    """Step of the last complete checkpoint, 0 where there is none."""
-    tracker = run_dir / "checkpoints" / "latest_checkpointed_iteration.txt"
-    return int(tracker.read_text()) if tracker.is_file() else 0
+    """Step of the last complete checkpoint, 0 where there is none; verl empties the file that names it to write it."""
+    try:
+        return int((run_dir / "checkpoints" / "latest_checkpointed_iteration.txt").read_text())
+    except (OSError, ValueError):
+        return 0
 
 
 def publish_model(run_dir: Path, part: str = "") -> Path:

@@ -9,6 +9,7 @@ import pytest
 
 from codedance_verl.errors import UserError
 from codedance_verl.export import export_checkpoint, find_checkpoint
+from codedance_verl.run_folder import last_step
 from codedance_verl.serving.settings import SETTINGS_FILE
 from codedance_verl.trainer import checkpoints
 
@@ -50,14 +51,25 @@ def test_nothing_is_overwritten_and_steps_are_named(tmp_path: Path) -> None:
 def test_a_checkpoint_that_was_not_written_to_its_end_is_none(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", "actor")
     checkpoints.seal(run / "checkpoints" / "global_step_5")
-    assert find_checkpoint(run, 5).name == "actor"
-    for step in (None, 10):
-        with pytest.raises(UserError, match=r"no whole checkpoint of step 10; there are: 5$"):
-            find_checkpoint(run, step)
+    fifth = run / "checkpoints" / "global_step_5" / "actor"
+    assert find_checkpoint(run, 5) == find_checkpoint(run, None) == fifth
+    with pytest.raises(UserError, match=r"no whole checkpoint of step 10; there are: 5$"):
+        find_checkpoint(run, 10)
     checkpoints.seal(run / "checkpoints" / "global_step_10")
     (run / "checkpoints" / "global_step_5" / "actor" / "huggingface" / "model.safetensors").write_text("half")
     with pytest.raises(UserError, match=r"no whole checkpoint of step 5; there are: 10$"):
         find_checkpoint(run, 5)
+
+
+@pytest.mark.parametrize("written", ["", "1\x00"])
+def test_a_tracker_that_was_not_written_to_its_end_names_no_step(written: str, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", "actor")
+    (run / "checkpoints" / checkpoints.TRACKER).write_text(written)
+    assert last_step(run) == 0
+    with pytest.raises(UserError, match=r"no checkpoint of step 0; there are: 5, 10$"):
+        find_checkpoint(run, None)
+    checkpoints.seal(run / "checkpoints" / "global_step_10")
+    assert find_checkpoint(run, None).parent.name == "global_step_10"
 
 
 def test_shards_with_adapters_are_not_exported_without_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
