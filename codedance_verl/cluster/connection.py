@@ -7,6 +7,7 @@ the nodes were started by others.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -57,6 +58,22 @@ def keep_to_loopback(ray_init: Mapping[str, Any]) -> None:
     """
     if not joins(ray_init.get("address")) and not ray_init.get("_node_ip_address"):
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+
+
+def keep_token_private() -> None:
+    """Let nobody else read Ray's token, with which anyone on this machine runs code as this user.
+
+    Ray writes it readable for all. Its folder is made first, closed, for the token that Ray is yet to write. What
+    belongs to another user is left as it is, and so is what cannot be changed.
+    """
+    folder = Path(os.environ.get("HOME") or "/nonexistent", ".ray")
+    with contextlib.suppress(OSError):
+        folder.mkdir(mode=0o700, exist_ok=True)
+    for path in (folder, folder / "auth_token", Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or folder)):
+        with contextlib.suppress(OSError):
+            found = path.stat()
+            if found.st_uid == os.geteuid() and found.st_mode & 0o077:
+                path.chmod(found.st_mode & 0o700)
 
 
 def in_job() -> bool:
@@ -144,6 +161,7 @@ def start(arguments: Mapping[str, Any]) -> None:
     from ray.exceptions import AuthenticationError
 
     _wait_for_port(arguments["address"])
+    keep_token_private()
     try:
         ray.init(**arguments)
     except AuthenticationError as error:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import ray
@@ -11,7 +13,15 @@ from ray.exceptions import AuthenticationError
 
 from codedance_verl import hardware
 from codedance_verl.cluster import connection
-from codedance_verl.cluster.connection import PLUGIN, check_paths, connect, joins, ray_arguments, start
+from codedance_verl.cluster.connection import (
+    PLUGIN,
+    check_paths,
+    connect,
+    joins,
+    keep_token_private,
+    ray_arguments,
+    start,
+)
 from codedance_verl.config import compose_config
 from codedance_verl.errors import UserError
 
@@ -54,6 +64,51 @@ def test_a_cluster_of_its_own_listens_on_loopback_alone() -> None:
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("LISTENERS")] or [done.stderr[-2000:]]
     count, addresses = int(line.split()[1]), set(line.split()[2:])
     assert count > 1 and addresses <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}, line
+
+
+def _mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("RAY_AUTH_TOKEN_PATH", raising=False)
+    return tmp_path
+
+
+def _open_token(path: Path) -> Path:
+    """A token as `ray get-auth-token --generate` leaves it behind."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("secret")
+    path.parent.chmod(0o755)
+    path.chmod(0o644)
+    return path
+
+
+def test_a_token_that_ray_is_yet_to_write_comes_into_a_closed_folder(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[int] = []
+    monkeypatch.setattr(ray, "init", lambda **_: found.append(_mode(home / ".ray")))
+    start(ray_arguments(INIT, RUNTIME))
+    assert found == [0o700]
+
+
+def test_a_token_is_closed_to_others_wherever_it_lies(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    token, named = _open_token(home / ".ray" / "auth_token"), _open_token(home / "elsewhere" / "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(named))
+    monkeypatch.setattr(ray, "init", lambda **_: None)
+    start(ray_arguments(INIT, RUNTIME))
+    assert [_mode(path) for path in (token.parent, token, named)] == [0o700, 0o600, 0o600]
+    assert _mode(named.parent) == 0o755
+
+
+def test_a_token_of_another_user_is_left_alone(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    token, me = _open_token(home / ".ray" / "auth_token"), os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: me + 1)
+    keep_token_private()
+    assert [_mode(path) for path in (token.parent, token)] == [0o755, 0o644]
 
 
 def test_it_joins_where_ray_address_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
