@@ -11,6 +11,7 @@ import mimetypes
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -50,6 +51,7 @@ def chat(
 ) -> None:
     """Ask a trained model about a picture and watch it think, run code and answer. A terminal can ask on."""
     body = _body(image, question, temperature)
+    _check_output(output)
     settings = _prepare(model, overrides or (), containers=1, spares=0)
     asyncio.run(_chat(settings, body, output))
 
@@ -127,6 +129,15 @@ def _body(image: Path, question: str, temperature: float | None) -> dict[str, An
         {"type": "text", "text": question},
     ]
     return {"messages": [{"role": "user", "content": parts}], "temperature": temperature}
+
+
+def _check_output(folder: Path) -> None:
+    """Raise `UserError` where no picture could be stored, minutes before the first one comes."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UserError(f"--output {folder}: cannot be written ({error.strerror}); choose another folder") from None
 
 
 def _prepare(model: str, overrides: Sequence[str], **sandbox: Any) -> Settings:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -266,7 +265,7 @@ def _number(asked: Mapping[str, Any], key: str, low: float, high: float) -> floa
     value = asked.get(key)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         raise RequestError(f"{key} must be a number", param=key)
     if not low <= value <= high:
         raise RequestError(f"{key} must be from {low:g} to {high:g}", param=key)

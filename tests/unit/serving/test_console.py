@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from codedance_verl import cli
 from codedance_verl.rollout.formats import get_format
 from codedance_verl.rollout.formats.base import ParsedTurn
 from codedance_verl.serving.console import Narrator, printable
@@ -48,3 +49,18 @@ def test_a_terminal_gets_no_control_characters_of_the_models(place: str, tmp_pat
 def test_text_of_any_language_with_its_lines_and_tabs_stays_as_it_is() -> None:
     text = "Größe\t30 %\n東京 🚋\n"
     assert printable(text) == text
+
+
+def test_a_folder_that_takes_no_pictures_is_told_before_vllm_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("picture.png", "config.json"):
+        (tmp_path / name).write_text("{}")
+    output = tmp_path / "picture.png" / "shown"
+    with pytest.raises(SystemExit) as ended:
+        cli.main(
+            ["chat", str(tmp_path / "picture.png"), "How many?", "--model", str(tmp_path), "--output", str(output)]
+        )
+    assert ended.value.code == 2
+    told = f"error: --output {output}: cannot be written (Not a directory); choose another folder\n"
+    assert capsys.readouterr().err == told

@@ -219,6 +219,8 @@ def test_models_and_health() -> None:
         ({"stop": ["x"]}, openai.BadRequestError, "stop is not supported"),
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, openai.BadRequestError, "tools is not"),
         ({"temperature": 3}, openai.BadRequestError, "temperature must be from 0 to 2"),
+        ({"temperature": 10**400}, openai.BadRequestError, "temperature must be from 0 to 2"),
+        ({"top_p": -(10**400)}, openai.BadRequestError, "top_p must be from 1e-06 to 1"),
         ({"max_tokens": 0}, openai.BadRequestError, "max_tokens must be a whole number"),
         ({"messages": []}, openai.BadRequestError, "at least one message"),
         ({"messages": [{"role": "user", "content": "hi"}]}, openai.BadRequestError, "no image"),
