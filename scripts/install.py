@@ -1,8 +1,9 @@
 """Makes the Python environment of this checkout: `python3 scripts/install.py`, or `make setup`.
 
 Needs Python 3.11 or 3.12 and pip's package index, nothing else. It is idempotent: a finished environment is recognised
-by the hash of everything it was made from and left alone; anything else is completed or made anew. The CPU build of
-torch comes from PyTorch's own index where that answers, else from wherever pip is configured to look.
+by the hash of everything it was made from and left alone; anything else is completed or made anew, and flash-attn is
+tried again where its build has failed. The CPU build of torch comes from PyTorch's own index where that answers, else
+from wherever pip is configured to look.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ from __future__ import annotations
 import argparse
 import ctypes
 import hashlib
+import http.client
 import os
 import shutil
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 import venv
 from collections.abc import Sequence
@@ -62,6 +63,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InstallError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except subprocess.TimeoutExpired as error:
+        command = " ".join(map(str, error.cmd))
+        print(f"error: `{command}` did not end in {error.timeout:.0f} s; try again", file=sys.stderr)
+        return 2
     if made:
         print(f"{options.venv} is ready ({hardware}, {time.monotonic() - started:.0f} s)")
     return 0
@@ -83,13 +88,15 @@ def make_environment(folder: Path, hardware: str, *, with_flash_attention: bool)
     """Make or complete the environment in `folder`; False when it was complete already."""
     lock = REQUIREMENTS / f"{hardware}.txt"
     wanted = fingerprint([lock, REQUIREMENTS / "dev.txt", ROOT / "pyproject.toml", TORCHVISION_OPS, Path(__file__)])
-    stamp = folder / STAMP
-    if stamp.is_file() and stamp.read_text() == wanted and (folder / "bin" / "python").exists():
+    pins = read_pins(lock) | read_pins(REQUIREMENTS / "dev.txt")
+    pinned = pins.pop(BUILT_LAST, None)
+    built_last = pinned if with_flash_attention else None
+    stamp, whole = folder / STAMP, f"{wanted} {BUILT_LAST}"
+    enough = (whole,) if built_last is not None else (whole, wanted)
+    if stamp.is_file() and stamp.read_text() in enough and (folder / "bin" / "python").exists():
         return False
     stamp.unlink(missing_ok=True)
     python = create_venv(folder)
-    pins = read_pins(lock) | read_pins(REQUIREMENTS / "dev.txt")
-    built_last = pins.pop(BUILT_LAST, None)
     if hardware == "cpu":
         install_libnuma()
         install_cpu_torch(python, pins)
@@ -98,10 +105,9 @@ def make_environment(folder: Path, hardware: str, *, with_flash_attention: bool)
     if hardware == "cpu":
         declare_torchvision_operators(python)
     pip(python, ["install", "--no-deps", "--no-build-isolation", "--editable", str(ROOT)])
-    if built_last is not None and with_flash_attention:
-        install_flash_attention(python, built_last)
+    built = built_last is not None and install_flash_attention(python, built_last)
     check_imports(python)
-    stamp.write_text(wanted)
+    stamp.write_text(whole if built else wanted)
     return True
 
 
@@ -181,7 +187,7 @@ def answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=PROBE_SECONDS) as response:
             return bool(response.status == 200)
-    except (urllib.error.URLError, OSError):
+    except (OSError, http.client.HTTPException):  # a proxy may answer with anything
         return False
 
 
@@ -212,15 +218,17 @@ def declare_torchvision_operators(python: Path) -> None:
         module.unlink(missing_ok=True)
 
 
-def install_flash_attention(python: Path, version: str) -> None:
-    """Training works without it, slower; a failed build is therefore told, and no error."""
+def install_flash_attention(python: Path, version: str) -> bool:
+    """Whether it is there now. Training works without it, slower; a failed build is therefore told, and no error."""
     print(f"installing {BUILT_LAST} {version}; without a fitting wheel it is built, which may take an hour")
     arguments = ["install", "--no-deps", "--no-build-isolation", f"{BUILT_LAST}=={version}"]
-    if pip(python, arguments, check=False, timeout_s=FLASH_ATTENTION_SECONDS) != 0:
-        print(
-            f"warning: {BUILT_LAST} could not be installed (building it needs nvcc); train with "
-            "+actor_rollout_ref.model.override_config.attn_implementation=sdpa"
-        )
+    if pip(python, arguments, check=False, timeout_s=FLASH_ATTENTION_SECONDS) == 0:
+        return True
+    print(
+        f"warning: {BUILT_LAST} could not be installed (building it needs nvcc); train with "
+        "+actor_rollout_ref.model.override_config.attn_implementation=sdpa; --no-flash-attn leaves it out next time"
+    )
+    return False
 
 
 def check_imports(python: Path) -> None:

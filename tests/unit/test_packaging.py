@@ -9,6 +9,7 @@ import importlib.util
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -124,8 +125,61 @@ def test_the_fingerprint_follows_the_lock(installer: ModuleType, tmp_path: Path)
     assert installer.fingerprint([lock]) != before
 
 
+def test_flash_attention_is_installed_once_it_is_wanted_and_tried_again_where_it_failed(
+    installer: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The steps are stood in for; what decides on them is not."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").touch()
+    for step in ("install", "compile_bytecode", "check_imports"):
+        monkeypatch.setattr(installer, step, lambda *_: None)
+    monkeypatch.setattr(installer, "create_venv", lambda folder: folder / "bin" / "python")
+    tried: list[str] = []
+    outcomes = [1, 0]
+
+    def pip(_: Path, arguments: list[str], **options: object) -> int:
+        if not any("flash-attn" in argument for argument in arguments):
+            return 0
+        tried.append(arguments[-1])
+        return outcomes.pop(0)
+
+    monkeypatch.setattr(installer, "pip", pip)
+    made = [installer.make_environment(tmp_path, "gpu", with_flash_attention=wanted) for wanted in (False, False)]
+    assert made == [True, False] and not tried
+    made = [installer.make_environment(tmp_path, "gpu", with_flash_attention=True) for _ in range(3)]
+    assert made == [True, True, False] and tried == ["flash-attn==2.8.3"] * 2
+    assert installer.make_environment(tmp_path, "gpu", with_flash_attention=False) is False
+
+
+def test_a_step_that_does_not_end_is_told_in_one_line(
+    installer: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def hang(*_: object, **__: object) -> bool:
+        return bool(subprocess.run([sys.executable, "-c", "import time; time.sleep(60)"], timeout=1, check=False))
+
+    monkeypatch.setattr(installer, "make_environment", hang)
+    assert installer.main(["--venv", str(tmp_path), "--hardware", "cpu"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: `{sys.executable} -c import time; time.sleep(60)` did not end in 1 s; ")
+
+
 def test_an_index_that_does_not_answer(installer: ModuleType) -> None:
     assert installer.answers("http://127.0.0.1:9/") is False
+
+
+def test_an_index_that_answers_with_anything(installer: ModuleType) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"no HTTP at all\r\n\r\n")
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        assert installer.answers(f"http://127.0.0.1:{server.getsockname()[1]}/") is False
+        thread.join(timeout=10)
 
 
 def test_a_failing_pip_is_told_in_one_line(
