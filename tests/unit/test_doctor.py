@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -108,10 +109,29 @@ def test_without_an_engine_the_cure_is_told(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_ray(tmp_path: Path) -> None:
     assert "none running" in doctor.check_ray({}, tmp_path).found
-    assert "1.2.3.4:6379" in doctor.check_ray({"RAY_ADDRESS": "1.2.3.4:6379"}, tmp_path).found
+    assert "none running" in doctor.check_ray({"RAY_ADDRESS": "local"}, tmp_path).found
+    assert doctor.check_ray({"RAY_ADDRESS": "auto"}, tmp_path).state is GOOD
     (tmp_path / "ray").mkdir()
     (tmp_path / "ray" / "ray_current_cluster").write_text("10.0.0.1:6379\n")
     assert doctor.check_ray({}, tmp_path).found.startswith("10.0.0.1:6379")
+
+
+def test_a_cluster_that_runs_would_join_is_tried(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.2", 0)) as head:  # 127.0.0.1 stands for the node's own address
+        address = f"127.0.0.2:{head.getsockname()[1]}"
+        alive = doctor.check_ray({"RAY_ADDRESS": address}, tmp_path)
+    assert alive == Finding("Ray cluster", f"RAY_ADDRESS={address}: runs join it")
+    dead = doctor.check_ray({"RAY_ADDRESS": address}, tmp_path)
+    assert dead.state is BAD and f"RAY_ADDRESS={address}: nothing answers there" in dead.found
+    assert "ray start --head" in dead.cure
+
+
+@pytest.mark.parametrize("address", ["http://10.0.0.1:8265", "10.0.0.1"])
+def test_an_address_that_is_none_of_a_cluster_is_a_finding(address: str, tmp_path: Path) -> None:
+    found = doctor.check_ray({"RAY_ADDRESS": address}, tmp_path)
+    assert found.state is BAD and f"RAY_ADDRESS={address}: must be HOST:PORT" in found.found
+    assert ("ray job submit" in found.found) == address.startswith("http")
+    assert "HOST:PORT" in found.cure
 
 
 def test_a_broken_check_becomes_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +156,8 @@ def test_exit_code(
 
 def test_it_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from codedance_verl import doctor; assert len(doctor.examine()) > 10; "
+        "import os, sys; os.environ['RAY_ADDRESS'] = '127.0.0.2:1'; "
+        "from codedance_verl import doctor; assert len(doctor.examine()) > 10; "
         "print([name for name in ('torch', 'verl', 'vllm', 'ray', 'transformers') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
