@@ -61,6 +61,8 @@ def find_checkpoint(run: Path, step: int | None) -> Path:
     Raises:
         UserError: names the steps that there are.
     """
+    if not (run / "checkpoints").is_dir():
+        raise UserError(f"{run}: no folder of a run with checkpoints; give the run_dir of one")
     folders: dict[int, Path] = {}
     paths = list((run / "checkpoints").glob("global_step_*"))
     sealed = any((path / SEAL).is_file() for path in paths)

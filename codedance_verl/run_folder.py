@@ -62,7 +62,7 @@ def last_step(run_dir: Path) -> int:
     """Step of the last complete checkpoint, 0 where there is none; verl empties the file that names it to write it."""
     try:
         return int((run_dir / "checkpoints" / "latest_checkpointed_iteration.txt").read_text())
-    except (OSError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return 0
 
 

@@ -64,12 +64,13 @@ def keep_token_private() -> None:
     """Let nobody else read Ray's token, with which anyone on this machine runs code as this user.
 
     Ray writes it readable for all. Its folder is made first, closed, for the token that Ray is yet to write. What
-    belongs to another user is left as it is, and so is what cannot be changed.
+    belongs to another user is left as it is, and so are what cannot be changed and the file of `RAY_AUTH_TOKEN_PATH`,
+    whose readers are chosen by whoever made it.
     """
     folder = Path(os.environ.get("HOME") or "/nonexistent", ".ray")
     with contextlib.suppress(OSError):
         folder.mkdir(mode=0o700, exist_ok=True)
-    for path in (folder, folder / "auth_token", Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or folder)):
+    for path in (folder, folder / "auth_token"):
         with contextlib.suppress(OSError):
             found = path.stat()
             if found.st_uid == os.geteuid() and found.st_mode & 0o077:

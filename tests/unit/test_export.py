@@ -41,7 +41,7 @@ def test_nothing_is_overwritten_and_steps_are_named(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", "actor")
     with pytest.raises(UserError, match=r"no checkpoint of step 2; there are: 5, 10"):
         find_checkpoint(run, 2)
-    with pytest.raises(UserError, match="there are: none"):
+    with pytest.raises(UserError, match="no folder of a run with checkpoints"):
         find_checkpoint(tmp_path, None)
     (tmp_path / "out").mkdir()
     with pytest.raises(UserError, match="is there already"):

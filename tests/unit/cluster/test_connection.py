@@ -95,13 +95,14 @@ def test_a_token_that_ray_is_yet_to_write_comes_into_a_closed_folder(
     assert found == [0o700]
 
 
-def test_a_token_is_closed_to_others_wherever_it_lies(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_token_is_closed_to_others_but_where_somebody_chose_its_place(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     token, named = _open_token(home / ".ray" / "auth_token"), _open_token(home / "elsewhere" / "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(named))
     monkeypatch.setattr(ray, "init", lambda **_: None)
     start(ray_arguments(INIT, RUNTIME))
-    assert [_mode(path) for path in (token.parent, token, named)] == [0o700, 0o600, 0o600]
-    assert _mode(named.parent) == 0o755
+    assert [_mode(path) for path in (token.parent, token, named)] == [0o700, 0o600, 0o644]
 
 
 def test_a_token_of_another_user_is_left_alone(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
