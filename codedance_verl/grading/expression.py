@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from codedance_verl.grading.context import STRICT, Context
 from codedance_verl.grading.expression_process import NoResult, shared_process
-from codedance_verl.grading.latex import to_plain, unwrap
+from codedance_verl.grading.latex import depth, to_plain, unwrap
 from codedance_verl.grading.normalise import ascii_digits
 from codedance_verl.grading.units import DEGREE, Unit, names_unit, parse_unit
 from codedance_verl.types import Grade, Verdict
@@ -87,7 +87,7 @@ class Formula:
 def parse_formula(text: str) -> Formula | None:
     """Read a text that is a formula from end to end; None for anything else, and beyond the bounds."""
     latex = ascii_digits(unwrap(text)).strip().rstrip(".,;").strip()
-    if len(latex) > MAX_CHARS or _depth(latex) > MAX_DEPTH or re.search(rf"\d{{{MAX_DIGITS + 1}}}", latex):
+    if len(latex) > MAX_CHARS or depth(latex) > MAX_DEPTH or re.search(rf"\d{{{MAX_DIGITS + 1}}}", latex):
         return None
     for pattern, replacement in _TYPED:
         latex = pattern.sub(replacement, latex)
@@ -188,11 +188,3 @@ def _without_assignment(latex: str) -> tuple[str, str]:
 
 def _nested_comma(latex: str) -> bool:
     return re.search(r"[(\[{][^()\[\]{}]*,", latex) is not None
-
-
-def _depth(text: str) -> int:
-    depth = deepest = 0
-    for char in text:
-        depth += (char in "([{") - (char in ")]}")
-        deepest = max(deepest, depth)
-    return deepest

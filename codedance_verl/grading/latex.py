@@ -48,6 +48,15 @@ def to_plain(text: str) -> str:
     return _POWER_OF_UNIT.sub(r"^\1", text)
 
 
+def depth(text: str) -> int:
+    """How many brackets of any kind are nested in each other at most."""
+    now = deepest = 0
+    for char in text:
+        now += (char in "([{") - (char in ")]}")
+        deepest = max(deepest, now)
+    return deepest
+
+
 def _fraction(found: re.Match[str]) -> str:
     before, top, bottom = found.group(1), found.group(2) or found.group(4), found.group(3) or found.group(5)
     return f"{before} {top}/{bottom}" if before else f"{top}/{bottom}"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from codedance_verl.grading import choice, exact_text, number
 from codedance_verl.grading.context import STRICT, Context
-from codedance_verl.grading.latex import to_plain
+from codedance_verl.grading.latex import depth, to_plain
 from codedance_verl.grading.normalise import ascii_digits, strip_wrapping
 from codedance_verl.types import Grade, Verdict
 
@@ -21,7 +21,8 @@ Rung = Callable[[str, str, Context], Grade | None]
 SET_RUNG, LIST_RUNG = "set", "list"
 
 MAX_ELEMENTS = 64
-"""A longer enumeration is none."""
+MAX_DEPTH = 6
+"""Bounds of an enumeration: elements, nested brackets. Beyond them a text is none."""
 
 _BRACKETS = {"{": "}", "[": "]", "(": ")"}
 _THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
@@ -41,6 +42,8 @@ class Elements:
 def parse_elements(text: str) -> Elements | None:
     """Read an enumeration of two or more, or of one or none in brackets of its own; None for anything else."""
     plain = ascii_digits(to_plain(text)).strip().rstrip(".")
+    if depth(plain) > MAX_DEPTH:
+        return None
     bracket = plain[:1] if plain[:1] in _BRACKETS and plain[-1:] == _BRACKETS[plain[:1]] else ""
     inner = plain[1:-1] if bracket and _matches(plain) else plain
     bracket = bracket if inner is not plain else ""
@@ -74,8 +77,11 @@ def compare_sets(answer: str, ground_truth: str, context: Context = STRICT) -> G
     """Correct where each element of one side has its own equal on the other, in any order."""
     truth = parse_elements(ground_truth) or Elements((ground_truth,))
     given = parse_elements(_SOLUTIONS.sub(", ", answer)) or Elements((answer,))
-    left, right = _distinct(given.items, context), _distinct(truth.items, context)
-    same = len(left) == len(right) and _matched(left, right, context) == len(right)
+    # only elements of the truth are compared among themselves: what others cost would be the answer's to choose
+    same = all(any(_equal(item, other, context) for other in truth.items) for item in given.items)
+    if same:
+        left, right = _distinct(given.items, context), _distinct(truth.items, context)
+        same = len(left) == len(right) and _matched(left, right, context) == len(right)
     return _grade(same, SET_RUNG, given.items, truth.items)
 
 

@@ -114,17 +114,22 @@ def test_an_answer_of_a_thousand_characters_is_wrong(length: int, correct: bool)
     assert grade(text, text).correct is correct
 
 
+SETS_IN_SETS = "{" * 90 + "1" + ",1}" * 90
+DEEP_ELEMENTS = "{" + ",".join(["(" * 240 + "1" + ")" * 240] * 2) + "}"
 HOSTILE = [
     *("a" * 999, "1 " + "a" * 996 + "!", "(" * 999, "{" * 500 + "}" * 499, "$" * 999, "\\frac" * 190, "\\text{" * 160),
     *(", " * 499, "1," * 499, " " * 900 + "x" * 99, "one " * 249, "A, " * 332, "yes " * 249, "=" * 999, "-" * 999),
     *("1/" * 499, "[[" * 400, "x^" * 499, "cm " * 333, "1 square " * 110, "or " * 333, "\\" * 999),
-    "\N{SQUARE ROOT}" * 999,
+    *("\N{SQUARE ROOT}" * 999, SETS_IN_SETS, DEEP_ELEMENTS, "{" + ",".join(["{{1,2},{1,3},{3,1}}"] * 49) + "}"),
 ]
 
 
 @pytest.mark.parametrize("answer", HOSTILE, ids=lambda answer: answer[:8])
 def test_a_hostile_answer_is_wrong_in_no_time(answer: str) -> None:
-    truths = ["3", "B", "A, C", "yes", "12 cm", "{1, 2}", "3, 4", "\\frac{1}{2}", "x > 3", "a red car", "[0, 1)"]
+    truths = [
+        *("3", "B", "A, C", "yes", "12 cm", "{1, 2}", "3, 4", "\\frac{1}{2}", "x > 3", "a red car", "[0, 1)"),
+        "{{{1, 2}, {1, 3}}, {4}}",
+    ]
     started = time.monotonic()
     for style in ("rule", "count", "box", "set", "list", "math", "number"):
         assert not any(grade(answer, truth, style).correct for truth in truths)
