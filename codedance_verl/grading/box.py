@@ -56,8 +56,8 @@ def iou(left: Box, right: Box) -> float:
 
 
 def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade | None:
-    """Applies where the ground truth is marked as a box; four numbers in a row may be a list."""
-    marked = _MARKS.search(ground_truth) or _CORNERS.search(ground_truth) or any(key in ground_truth for key in _KEYS)
+    """Applies where the ground truth is marked as a box; four numbers in a row may be a list, bare corners points."""
+    marked = _MARKS.search(ground_truth) or any(key in ground_truth for key in _KEYS)
     return compare_boxes(answer, ground_truth, context) if marked else None
 
 
