@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
 from typing import Any
 
 from codedance_verl.grading.context import STRICT, Context
 from codedance_verl.grading.latex import unwrap
 from codedance_verl.grading.normalise import ascii_digits
+from codedance_verl.grading.pairing import most_pairs
 from codedance_verl.types import Grade, Verdict
 
 RUNG = "box"
@@ -69,24 +69,11 @@ def compare_boxes(answer: str, ground_truth: str, context: Context = STRICT) -> 
     given = parse_boxes(answer)
     if given is None or len(given) != len(truth):
         return Grade(Verdict.WRONG, RUNG, f"{0 if given is None else len(given)} boxes against {len(truth)}")
-    lowest = min(_pair_off(given, truth))
-    verdict = Verdict.CORRECT if lowest >= context.box_iou else Verdict.WRONG
-    return Grade(verdict, RUNG, f"IoU {lowest:.3f}, {context.box_iou:g} needed")
-
-
-def _pair_off(given: Sequence[Box], truth: Sequence[Box]) -> list[float]:
-    """IoU of each true box with the given one it is paired with, best pairs first."""
-    pairs = sorted(
-        ((iou(box, other), place, number) for place, box in enumerate(given) for number, other in enumerate(truth)),
-        reverse=True,
-    )
-    free, open_truths, found = set(range(len(given))), set(range(len(truth))), []
-    for overlap, place, number in pairs:
-        if place in free and number in open_truths:
-            free.discard(place)
-            open_truths.discard(number)
-            found.append(overlap)
-    return found
+    overlaps = [[iou(box, other) for box in given] for other in truth]
+    paired = most_pairs([[place for place, shared in enumerate(row) if shared >= context.box_iou] for row in overlaps])
+    verdict = Verdict.CORRECT if paired == len(truth) else Verdict.WRONG
+    evidence = f"{paired} of {len(truth)} have an IoU of {context.box_iou:g}, the best is {max(map(max, overlaps)):.3f}"
+    return Grade(verdict, RUNG, evidence)
 
 
 def _boxes(value: Any) -> tuple[Box, ...]:

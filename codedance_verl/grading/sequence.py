@@ -9,11 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from codedance_verl.grading import choice, exact_text, number
 from codedance_verl.grading.context import STRICT, Context
 from codedance_verl.grading.latex import depth, to_plain
 from codedance_verl.grading.normalise import ascii_digits, strip_wrapping
+from codedance_verl.grading.pairing import most_pairs
 from codedance_verl.types import Grade, Verdict
 
 Rung = Callable[[str, str, Context], Grade | None]
@@ -81,7 +83,8 @@ def compare_sets(answer: str, ground_truth: str, context: Context = STRICT) -> G
     same = all(any(_equal(item, other, context) for other in truth.items) for item in given.items)
     if same:
         left, right = _distinct(given.items, context), _distinct(truth.items, context)
-        same = len(left) == len(right) and _matched(left, right, context) == len(right)
+        fits = [[place for place, item in enumerate(left) if _equal(item, other, context)] for other in right]
+        same = len(left) == len(right) == most_pairs(fits)
     return _grade(same, SET_RUNG, given.items, truth.items)
 
 
@@ -102,6 +105,7 @@ def compare_lists(answer: str, ground_truth: str, context: Context = STRICT) -> 
     return _grade(same, LIST_RUNG, given.items, truth.items)
 
 
+@lru_cache(maxsize=4096)  # elements that are sets are compared again and again
 def _equal(left: str, right: str, context: Context) -> bool:
     nested = parse_elements(right)
     if nested is not None and nested.bracket:
@@ -119,23 +123,6 @@ def _distinct(items: Sequence[str], context: Context) -> list[str]:
         if not any(_equal(item, other, exact) for other in kept):
             kept.append(item)
     return kept
-
-
-def _matched(left: Sequence[str], right: Sequence[str], context: Context) -> int:
-    """How many elements can be paired off with an equal one (augmenting paths: with a tolerance equals overlap)."""
-    partner: dict[int, int] = {}
-    fits = [[place for place, other in enumerate(left) if _equal(other, item, context)] for item in right]
-
-    def place_for(item: int, tried: set[int]) -> bool:
-        for place in fits[item]:
-            if place not in tried:
-                tried.add(place)
-                if place not in partner or place_for(partner[place], tried):
-                    partner[place] = item
-                    return True
-        return False
-
-    return sum(place_for(item, set()) for item in range(len(right)))
 
 
 def _split(text: str) -> list[str] | None:
