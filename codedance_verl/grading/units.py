@@ -84,6 +84,9 @@ _OTHERS: dict[str, tuple[str, Fraction | int]] = {
     "kilo": ("kg", 1),
     "kph kmh": ("m s-1", Fraction(5, 18)),
     "rpm": ("rpm", 1),
+    "kb kbit kilobit": ("bit", 10**3),
+    "Mb Mbit megabit": ("bit", 10**6),
+    "Gb Gbit gigabit": ("bit", 10**9),
     "dB decibel": ("dB", 1),
     "$ US$ USD dollar": ("USD", 1),
     "cent": ("USD", Fraction(1, 100)),
@@ -141,7 +144,12 @@ def _simple_unit(name: str) -> Unit | None:
     for spelling in (word, word.removesuffix("s"), word.removesuffix("es")):
         if spelling in _WORDS:
             return _WORDS[spelling]
-    return _FOLDED_SYMBOLS.get(word)
+    return _FOLDED_SYMBOLS.get(_fold(name)) or _FOLDED_SYMBOLS.get(word)
+
+
+def _fold(symbol: str) -> str:
+    """Lower case but for a B at the end, which alone tells bytes from bits: "KB" is a kB, "Gb" is no GB."""
+    return symbol[:-1].casefold() + symbol[-1] if symbol.endswith("B") else symbol.casefold()
 
 
 def _dimension(text: str) -> tuple[tuple[str, int], ...]:
@@ -150,7 +158,7 @@ def _dimension(text: str) -> tuple[tuple[str, int], ...]:
 
 
 def _tables() -> tuple[dict[str, Unit], dict[str, Unit], dict[str, Unit]]:
-    """Units by symbol (case matters), by word, and by symbols whose lower-case form is that of one unit alone."""
+    """Units by symbol (case matters), by word, and by symbols whose folded form is that of one unit alone."""
     symbols: dict[str, Unit] = {}
     words: dict[str, Unit] = {}
     for symbol, (names, dimension, factor) in _METRIC.items():
@@ -171,7 +179,8 @@ def _tables() -> tuple[dict[str, Unit], dict[str, Unit], dict[str, Unit]]:
     folded: dict[str, set[Unit]] = {}
     for symbol, unit in symbols.items():
         if len(symbol) > 1:
-            folded.setdefault(symbol.casefold(), set()).add(unit)
+            key = _fold(symbol) if unit.dimension == symbols["B"].dimension else symbol.casefold()
+            folded.setdefault(key, set()).add(unit)
     return symbols, words, {symbol: next(iter(units)) for symbol, units in folded.items() if len(units) == 1}
 
 
