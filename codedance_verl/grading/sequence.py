@@ -28,6 +28,8 @@ MAX_DEPTH = 6
 
 _BRACKETS = {"{": "}", "[": "]", "(": ")"}
 _THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
+_GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?!,?\d)")
+_SPACED_COMMA = re.compile(r",\s")
 _AND = re.compile(r",?\s+and\s+", re.IGNORECASE)
 _SOLUTIONS = re.compile(r"\s+or\s+(?=[^\W\d_]\s*=)", re.IGNORECASE)  # "x = 2 or x = 5"
 _PLAIN_BRACKETS = ("", "(")
@@ -51,7 +53,7 @@ def parse_elements(text: str) -> Elements | None:
     bracket = bracket if inner is not plain else ""
     if not bracket and _THOUSANDS.fullmatch(inner.strip()):
         return None
-    items = _split(_AND.sub(", ", inner) if not _nested(inner) else inner)
+    items = _split(_without_grouping(_AND.sub(", ", inner)) if not _nested(inner) else inner)
     if items is None or len(items) > MAX_ELEMENTS or not all(items):
         return Elements((), bracket) if bracket == "{" and not inner.strip() else None
     return Elements(tuple(items), bracket) if bracket or len(items) > 1 else None
@@ -65,20 +67,23 @@ def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade 
     truth = parse_elements(ground_truth)
     if truth is None:
         return None
-    if truth.bracket == "{":
+    if truth.bracket == "{" or "" not in _names(truth.items):
         return compare_sets(answer, ground_truth, context)
-    quantities = [number.parse_quantity(item) for item in truth.items]
-    if all(quantity is not None and quantity.name for quantity in quantities):
-        return compare_sets(answer, ground_truth, context)  # "x = 2, y = 3"
     grade = compare_lists(answer, ground_truth, context)
-    certain = None not in quantities
+    certain = all(number.parse_quantity(item) is not None for item in truth.items)
     return grade if grade is not None and (grade.correct or certain) else None
 
 
 def compare_sets(answer: str, ground_truth: str, context: Context = STRICT) -> Grade | None:
-    """Correct where each element of one side has its own equal on the other, in any order."""
+    """Correct where each element of one side has its own equal on the other, in any order.
+
+    Where the truth says what each is ("x = 2, y = 3") and the answer does not, its order is all there is to go by.
+    """
     truth = parse_elements(ground_truth) or Elements((ground_truth,))
     given = parse_elements(_SOLUTIONS.sub(", ", answer)) or Elements((answer,))
+    names = _names(truth.items)
+    if len(names) > 1 and "" not in names and "" in _names(given.items):
+        return _grade(_in_order(given.items, truth.items, context), SET_RUNG, given.items, truth.items)
     # only elements of the truth are compared among themselves: what others cost would be the answer's to choose
     same = all(any(_equal(item, other, context) for other in truth.items) for item in given.items)
     if same:
@@ -97,12 +102,17 @@ def compare_lists(answer: str, ground_truth: str, context: Context = STRICT) -> 
     given = parse_elements(answer) or Elements((answer,))
     brackets = {given.bracket, truth.bracket}
     fitting = len(brackets) == 1 or brackets == set(_PLAIN_BRACKETS) or ("{" not in brackets and len(truth.items) > 2)
-    same = (
-        fitting
-        and len(given.items) == len(truth.items)
-        and all(_equal(left, right, context) for left, right in zip(given.items, truth.items, strict=True))
-    )
-    return _grade(same, LIST_RUNG, given.items, truth.items)
+    return _grade(fitting and _in_order(given.items, truth.items, context), LIST_RUNG, given.items, truth.items)
+
+
+def _in_order(given: Sequence[str], truth: Sequence[str], context: Context) -> bool:
+    return len(given) == len(truth) and all(map(_equal, given, truth, [context] * len(truth)))
+
+
+def _names(items: Sequence[str]) -> set[str]:
+    """The x of "x = 3" of each, empty for those without."""
+    quantities = [number.parse_quantity(item) for item in items]
+    return {quantity.name if quantity is not None else "" for quantity in quantities}
 
 
 @lru_cache(maxsize=4096)  # elements that are sets are compared again and again
@@ -141,6 +151,11 @@ def _split(text: str) -> list[str] | None:
     if open_brackets:
         return None
     return [part.strip() if _nested(part) else strip_wrapping(part) for part in [*parts, text[start:]]]
+
+
+def _without_grouping(text: str) -> str:
+    """Without the commas of "1,000, 2,000" that only group digits; where none has a space behind it each separates."""
+    return _GROUPED.sub(lambda found: found.group().replace(",", ""), text) if _SPACED_COMMA.search(text) else text
 
 
 def _nested(text: str) -> bool:
