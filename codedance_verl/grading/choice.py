@@ -2,6 +2,7 @@
 
 Where several options are right ("A, C"), the same letters in any order. The options are read from the question where it
 lists them, so that the text of an option answers as well as its letter, and a letter with another's text does not.
+"A. Lincoln" and the blood type AB are options only where the question offers some, or where the record says so.
 """
 
 from __future__ import annotations
@@ -18,11 +19,16 @@ RUNG = "choice"
 
 _LETTER = re.compile(r"\(?([A-Ha-h])\)?")
 _LETTER_AND_TEXT = re.compile(r"(?:\(([A-H])\)|([A-H])[.):])\s*(\S.*)", re.DOTALL)
+_BARE_LETTER = r"(?<!\S)(?:[B-H]|A(?!\s+[a-z]))(?=[\s,;.]|$)(?!\s*[-=<>+*/^])"  # no article, and not in a formula
 _SECOND_LETTER = re.compile(
-    r"\([A-H]\)|\b[A-H][.):]|(?:\b(?:or|and|not|but|unless|maybe|then|perhaps|else)\b|[/,;&|])\s*\(?[A-H]\b", re.DOTALL
+    r"\([A-H]\)|\b[A-H][.):]|(?:\b(?:or|and|not|but|unless|maybe|then|perhaps|else)\b|[/,;&|])\s*\(?[A-H]\b"
+    rf"|\A{_BARE_LETTER}|{_BARE_LETTER}.*{_BARE_LETTER}",
+    re.DOTALL,
 )
 _LETTERS = re.compile(r"\(?[A-H]\)?(?:(?:\s*[,;&/]\s*(?:and\s+)?|\s+and\s+)\(?[A-H]\)?)+")
 _RUN_OF_LETTERS = re.compile(r"[A-H]{2,8}")
+_INITIAL = re.compile(r"[A-H]\.\s*[^\W\d_]")
+_OFFER = re.compile(r"\b(?:options?|choices?)\b|(?:^|[\s(\[*])A[.):\]*].*[\s(\[*]B[.):\]*]", re.IGNORECASE | re.DOTALL)
 _LEAD = re.compile(
     r"(?:the\s+)?(?:correct\s+|right\s+)?(?:option|choice|letter)s?(?:\s+is)?\s*:?\s*(?=\(?[A-Ha-h]\b)", re.IGNORECASE
 )
@@ -70,7 +76,12 @@ def options_of(question: str) -> dict[str, str]:
 
 
 def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade | None:
-    """Applies where the ground truth is an option. Where both give its text, that must agree as well."""
+    """Applies where the ground truth is an option, and the question does not speak against that."""
+    return compare_options(answer, ground_truth, context) if _is_option(ground_truth, context.question) else None
+
+
+def compare_options(answer: str, ground_truth: str, context: Context = STRICT) -> Grade | None:
+    """As `compare`, whatever the question. Where both give the text of the option, that must agree as well."""
     if (several := parse_letters(ground_truth)) is not None:
         given_letters = parse_letters(answer)
         return (
@@ -85,9 +96,23 @@ def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade 
     right_text = truth.text or options.get(truth.letter, "")
     given = parse_choice(answer)
     if given is None:
-        same = bool(right_text) and normalise(answer) == right_text
+        same = bool(right_text) and right_text in (normalise(answer), _text_behind(truth.letter, answer))
         return _grade(same, f"{normalise(answer)!r} against option {truth.letter} {right_text!r}")
     return _grade(_same(given, truth, options), f"option {given.letter} against {truth.letter}")
+
+
+def _is_option(ground_truth: str, question: str) -> bool:
+    """Whether a letter with words behind it, or a run of letters, is an option and no name, or abbreviation."""
+    if _OFFER.search(question):
+        return True
+    bare = strip_wrapping(to_plain(ascii_digits(ground_truth)))
+    return not _INITIAL.match(bare) and not (question and _RUN_OF_LETTERS.fullmatch(bare))
+
+
+def _text_behind(letter: str, answer: str) -> str:
+    """The normalised text behind that letter, which may name others ("B. A and C"); empty for anything else."""
+    found = _LETTER_AND_TEXT.fullmatch(to_plain(ascii_digits(answer)).strip())
+    return normalise(found.group(3)) if found and letter in found.group(1, 2) else ""
 
 
 def _same(given: Choice, truth: Choice, options: dict[str, str]) -> bool:

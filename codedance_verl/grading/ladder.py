@@ -32,7 +32,7 @@ STYLES: Mapping[str, tuple[Rung, ...]] = MappingProxyType(
         MODEL: RUNGS,
         JUDGE: (exact_text.compare,),
         exact_text.RUNG: (exact_text.compare,),
-        choice.RUNG: (exact_text.compare, choice.compare),
+        choice.RUNG: (exact_text.compare, choice.compare_options),
         yes_no.RUNG: (exact_text.compare, yes_no.compare),
         number.RUNG: (exact_text.compare, number.compare, expression.compare),
         count.RUNG: (count.compare,),
@@ -81,9 +81,11 @@ def settle(answer: str | None, ground_truth: str, style: str = RULE, context: Co
     return _climb(strip_lead(answer), strip_lead(ground_truth), STYLES[style], context)
 
 
-def is_open(ground_truth: str, style: str) -> bool:
+def is_open(ground_truth: str, style: str, question: str = "") -> bool:
     """Whether an answer other than the very text is a judge's to grade."""
-    return style in ASKS_JUDGE and _climb(_NOTHING_LIKE_IT, strip_lead(ground_truth), STYLES[style], STRICT) is None
+    if style not in ASKS_JUDGE:
+        return False
+    return _climb(_NOTHING_LIKE_IT, strip_lead(ground_truth), STYLES[style], Context(question=question)) is None
 
 
 def _climb(answer: str, ground_truth: str, rungs: tuple[Rung, ...], context: Context) -> Grade | None:

@@ -92,6 +92,11 @@ def test_which_questions_are_open(truth: str, style: str, is_it: bool) -> None:
     assert is_open(truth, style) is is_it
 
 
+def test_whether_a_letter_with_words_behind_it_is_open_hangs_on_the_question() -> None:
+    assert is_open("E. coli", "model", "Which bacterium is it?")
+    assert not is_open("E. coli", "model", "Which bacterium is it? A. listeria B. salmonella E. coli")
+
+
 def test_the_judge_is_asked_last_and_its_work_is_counted() -> None:
     async def run() -> tuple[list[Grade], float]:
         async with serving(JudgeServer()) as urls:

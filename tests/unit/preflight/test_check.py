@@ -135,6 +135,18 @@ def test_a_record_that_needs_a_judge_where_there_is_none_is_named(
     check(configure(train, "grading.open_answers=text"))
 
 
+@pytest.mark.parametrize("where", ["prompt", "extra_info"])
+def test_a_letter_with_its_text_needs_no_judge_where_the_question_lists_options(
+    configure: Callable[..., DictConfig], tmp_path: Path, where: str
+) -> None:
+    record = {**row(0), "reward_model": {"style": "model", "ground_truth": "B. red"}}
+    with pytest.raises(UserError, match=r"row 1: its answer needs a judge"):
+        check(configure(write(tmp_path / "train.parquet", [row(0), record])))
+    question = "Which colour? A. blue B. red"
+    told = row(0, question=question) if where == "prompt" else {"extra_info": {"index": 0, "question": question}}
+    check(configure(write(tmp_path / "train.parquet", [row(0), {**record, where: told[where]}])))
+
+
 def test_a_judge_that_does_not_answer_is_named(configure: Callable[..., DictConfig], tmp_path: Path) -> None:
     train = write(tmp_path / "train.parquet", [_openrow("model")])
     judge = ("grading.judge.endpoints=[http://127.0.0.1:9/v1]", "grading.judge.model=judge")
