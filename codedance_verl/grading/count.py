@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from codedance_verl.grading.context import STRICT, Context
-from codedance_verl.grading.normalise import words_of
-from codedance_verl.grading.number import Quantity, parse_quantity
+from codedance_verl.grading.number import Quantity, parse_quantity, same_names
 from codedance_verl.types import Grade, Verdict
 
 RUNG = "count"
 
 
 def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade | None:
-    """Applies where the ground truth is a count; what the answer counts must stand in the question or the truth."""
+    """Applies where the ground truth is a count; what the answer counts must be what the truth counts, if it says so.
+
+    Otherwise, and what it adds to that, must stand in the question.
+    """
     truth = parse_quantity(ground_truth)
     if truth is None or not _is_count(truth):
         return None
     given = parse_quantity(answer)
-    named = set(words_of(context.question)) | set(truth.words)
+    named = " ".join((context.question, *truth.words))
     same = (
         given is not None
         and _is_count(given)
         and given.value == truth.value
-        and all(word in named for word in given.words)
+        and same_names(given.words, truth.words, named)
     )
     evidence = f"{given.value if given else 'no single number'} against {truth.value}"[:200]
     return Grade(Verdict.CORRECT if same else Verdict.WRONG, RUNG, evidence)

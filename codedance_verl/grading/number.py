@@ -1,13 +1,14 @@
 """Rung: the same quantity, however it is written ("3", "3.0", "three", "1,000", "1/2", "1 m" for "100 cm").
 
 Values agree exactly unless the context allows a relative tolerance. What only one side adds to the number, a unit or
-the name of what was counted, must stand in the question; degrees and the sign of a currency may be left out.
+the name of what was counted, must stand in the question; degrees and the sign of a currency may be left out. Where each
+side has a word that the other has not ("3 more", "3 fewer"), they differ.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
 
@@ -42,6 +43,8 @@ _THERE_IS = re.compile(r"(?:there\s+(?:is|are)|it\s+is|it's|i\s+(?:see|count))\s
 _SAID_TWICE = re.compile(r"([^()]+)\s\(([^()]+)\)")
 _BEFORE = re.compile(r"(?:[^\W\d_]+\s+){1,4}(?=\d)")
 _BEFORE_ANY = ("in", "the")
+_SIGN = re.compile(r"(negative|minus|positive)\s+(?!negative|minus|positive|[-+])(?=\S)", re.IGNORECASE)
+_SIGN_WORDS = frozenset(words_of("negative minus positive"))
 _FORMULA = re.compile(r"\\[A-Za-z]+|\N{SQUARE ROOT}|\N{GREEK SMALL LETTER PI}|\bsqrt\b|\bpi\b|\^")
 _NO_NAMES = frozenset({"or", "and", "not", "no", "to", "minus", "plus", "times", "about", "than", "between", "maybe"})
 
@@ -70,6 +73,11 @@ def parse_quantity(text: str, question: str = "") -> Quantity | None:
     if (said_twice := _SAID_TWICE.fullmatch(bare)) is not None:
         first, second = (parse_quantity(part, question) for part in said_twice.groups())
         return first if first == second else None
+    if signed := _SIGN.match(bare):
+        unsigned = parse_quantity(bare[signed.end() :])
+        if unsigned is None or signed.group(1).casefold() == "positive":
+            return unsigned
+        return replace(unsigned, value=-unsigned.value)
     if found := _NUMBER.fullmatch(bare):
         return _from_digits(found)
     return _from_words(bare)
@@ -96,7 +104,7 @@ def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade 
 def _repeats(words: str, question: str) -> bool:
     """Whether words in front of a number only repeat the question."""
     said = set(words_of(words))
-    return said <= {*_BEFORE_ANY, *words_of(question)} and not said & _NO_NAMES
+    return said <= {*_BEFORE_ANY, *words_of(question)} and not said & (_NO_NAMES | _SIGN_WORDS)
 
 
 def _from_digits(found: re.Match[str]) -> Quantity | None:
@@ -170,21 +178,17 @@ def _agree(given: Quantity, truth: Quantity, context: Context) -> bool:
         left, right = left * given.unit.factor, right * truth.unit.factor
     elif (extra := given.unit or truth.unit) is not None and not _may_be_left_out(extra, context.question):
         return False
-    return _named_in(given.words, truth.words, context.question) and _close(left, right, context.relative_tolerance)
+    return same_names(given.words, truth.words, context.question) and _close(left, right, context.relative_tolerance)
 
 
 def _may_be_left_out(unit: Unit, question: str) -> bool:
     return unit == DEGREE or is_currency(unit) or names_unit(question, unit)
 
 
-def _named_in(given: tuple[str, ...], truth: tuple[str, ...], question: str) -> bool:
-    """Whether every word beside one number stands beside the other or in the question."""
-    if given == truth:
-        return True
-    asked = set(words_of(question))
-    return all(word in asked or word in truth for word in given) and all(
-        word in asked or word in given for word in truth
-    )
+def same_names(given: tuple[str, ...], truth: tuple[str, ...], question: str) -> bool:
+    """Whether one side at most adds words beside its number, and the question has them all."""
+    added, left_out = set(given) - set(truth), set(truth) - set(given)
+    return not (added and left_out) and added | left_out <= set(words_of(question))
 
 
 def _close(given: Fraction, truth: Fraction, relative_tolerance: float) -> bool:
