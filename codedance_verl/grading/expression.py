@@ -1,8 +1,8 @@
 r"""Rung: the same formula, equation, interval or matrix (`math-verify`), in LaTeX or as typed ("sqrt(2)/2").
 
-math-verify is generous: it drops units, reads "1 1/2" as 1 and holds 3 = 4 and 7 = 8 for the same. So both sides must
-first be formulas from end to end, of known commands and short names, with as many parts and relations as each other.
-The comparison itself may run for ever and is done in a process of its own (`expression_process`).
+math-verify is generous: it drops units and primes, reads "1 1/2" as 1 and holds 3 = 4 and 7 = 8 for the same. So both
+sides must first be formulas from end to end, of known commands and short names, with as many parts and relations as
+each other. The comparison itself may run for ever and is done in a process of its own (`expression_process`).
 """
 
 from __future__ import annotations
@@ -55,13 +55,15 @@ _TYPED = (
     (re.compile(r"\\sqrt\s*(\d)"), r"\\sqrt{\1}"),
     (re.compile(r"(?<!\\)\\[,;:! ]|\\(?:left|right|displaystyle|quad|qquad)(?![A-Za-z])"), " "),
     (re.compile(r"\\(?:text|mathrm)\s*\{\s*(or|and)\s*\}"), r" \1 "),
+    (re.compile(r"\^\s*\{?\s*\\prime\s*\}?"), "'"),
     (re.compile(r"\^\s*\{?\s*\\circ\s*\}?|\\degree(?![A-Za-z])|\N{DEGREE SIGN}"), r"^{\\circ}"),
 )
+_PRIMED = re.compile(r"([A-Za-z])(?:_\{?(\w+)\}?)?('+)")
 _COMMAND = re.compile(r"\\([A-Za-z]+)|\\(.)", re.DOTALL)
 _ENVIRONMENT = re.compile(r"\\(?:begin|end)\{([a-z]*matrix)\}")
 _RELATION = re.compile(r"\\(?:leq|le|geq|ge|neq|ne|lt|gt|in|equiv)(?![A-Za-z])|[<>=]")
 _ASSIGNED = re.compile(r"\s*([A-Za-z](?:_\{?\w\}?)?|f\(x\))\s*(?:=|\\in(?![A-Za-z]))\s*(?=\S)")
-_ALLOWED = re.compile(r"[A-Za-z0-9\s+\-*/^_=<>(){}\[\],;.!|\\&':]*")
+_ALLOWED = re.compile(r"[A-Za-z0-9\s+\-*/^_=<>(){}\[\],;.!|\\&:]*")
 _LOOKS_LIKE_MATH = re.compile(r"\\[A-Za-z]+|[\^=<>]|\d\s*[-+*/]|[-+*/]\s*\d|\d[A-Za-z]|[A-Za-z]\d|[(\[].*,.*[)\]]|\d!")
 _BARE_NUMBER = re.compile(r"[-+]?[\d.,]*\d")
 _DATE_OR_RANGE = re.compile(r"\d+(?:\s*[-/.:\N{EN DASH}]\s*\d+)+")
@@ -91,6 +93,7 @@ def parse_formula(text: str) -> Formula | None:
         return None
     for pattern, replacement in _TYPED:
         latex = pattern.sub(replacement, latex)
+    latex = _PRIMED.sub(_as_subscript, latex)
     if not _is_formula(latex):
         return None
     latex, variable = _without_assignment(latex)
@@ -132,6 +135,11 @@ def compare_formulas(answer: str, ground_truth: str, context: Context = STRICT) 
     if same is None:
         return None
     return Grade(Verdict.CORRECT if same else Verdict.WRONG, RUNG, f"{given.latex!r} against {truth.latex!r}")
+
+
+def _as_subscript(found: re.Match[str]) -> str:
+    """The primes of a symbol in its index: "x_1'" becomes "x_{1p}"."""
+    return f"{found.group(1)}_{{{found.group(2) or ''}{'p' * len(found.group(3))}}}"
 
 
 def _same_shape(given: Formula, truth: Formula) -> bool:

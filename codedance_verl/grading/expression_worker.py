@@ -64,11 +64,13 @@ def compare(given: str, truth: str, tolerance: float = 0.0) -> bool | None:
 
 def _parse(latex: str) -> Any:
     from latex2sympy2_extended import latex2sympy
+    from latex2sympy2_extended.latex2sympy2 import ConversionConfig
     from sympy import Basic, MatrixBase, nan, zoo
     from sympy.core.relational import Relational
 
     try:
-        parsed = latex2sympy(latex, is_real="i" not in latex)
+        config = ConversionConfig(lowercase_symbols=False)
+        parsed = latex2sympy(latex, is_real="i" not in latex, conversion_config=config)
     except MemoryError:
         raise
     except Exception:  # the parser raises plain Exception and AttributeError

@@ -7,13 +7,22 @@ import unicodedata
 
 from codedance_verl.grading.latex import to_plain
 
-_QUOTES = "\"'`*_«»“”\N{LEFT SINGLE QUOTATION MARK}\N{RIGHT SINGLE QUOTATION MARK}"
+_QUOTES = {  # opening: closing
+    **dict(zip("\"'*_«“", "\"'*_»”", strict=True)),
+    "`": "`'",
+    "\N{LEFT SINGLE QUOTATION MARK}": "\N{RIGHT SINGLE QUOTATION MARK}",
+}
 _TRAILING = ".,;:\N{IDEOGRAPHIC FULL STOP}"
 _AFTER_LETTER = "!?"  # behind a digit these mean something ("3!")
-_ARTICLE = re.compile(r"^(?:an?|the)\s+(?=\S)")
+_THE = re.compile(r"^the\s+(?=\S)", re.IGNORECASE)
+_ARTICLE = re.compile(r"^an?\s+(?=\S)")
 _BETWEEN_WORDS = re.compile(r"(?<=[^\W\d_])(?:[-,;:]+\s*|\.\s+)(?=[^\W\d_])")
 _AROUND_SIGNS = re.compile(r"\s*([:/=+<>()\[\]{}\N{MULTIPLICATION SIGN}])\s*")
-_LETTER = re.compile(r"[^\W\d_]")
+_COMMAND = re.compile(r"\\[A-Za-z]+|(?<![^\W\d_])(?:sqrt|sin|cos|tan|log|exp)(?=\s*\()")
+_WORD = re.compile(r"[^\W\d_]{3}|[^\W\d_\u0000-\u024f\u0370-\u03ff\u2100-\u214f]")  # or of a script without formulas
+_OPERATOR = re.compile(r"[\\^_=+*/<>]")
+_SHORT = "am at by go he in it me my no of ok on pm to tv uk up us we"
+_SHORT_WORDS = frozenset(_SHORT.split())
 _BRACKETED = re.compile(r"\(([^()\[\]{},]+)\)|\[([^()\[\]{},]+)\]|\{([^()\[\]{},]+)\}")
 _SHORT_UNIT = re.compile(
     r"[-+]?[\d.,]+\s*(?:(?<![^\W\d_])[^\W\d_]{1,3}+(?![^\W\d_])"
@@ -57,7 +66,9 @@ def strip_wrapping(text: str) -> str:
     previous = None
     while previous != text:
         previous = text
-        text = text.strip().strip(_QUOTES).strip()
+        text = text.strip()
+        if len(text) > 2 and text[-1] in _QUOTES.get(text[0], ""):
+            text = text[1:-1].strip()
         if text[-1:] in _TRAILING or (text[-1:] in _AFTER_LETTER and text[-2:-1].isalpha()):
             text = text[:-1]
         if bracketed := _BRACKETED.fullmatch(text):
@@ -76,14 +87,24 @@ def normalise(text: str) -> str:
     """Case, digits' script, light LaTeX, outer punctuation, a leading article and spacing made uniform.
 
     Never empty for a text with any visible character. Case is kept in a number with a short unit: "5 mW" is not "5 MW".
+    A text without words may be a formula, where case, an "a" and every sign mean something.
     """
     spaced = " ".join(to_plain(ascii_digits(text)).split())
     bare = strip_wrapping(spaced) or spaced or text.strip()
-    if not _LETTER.search(bare):
+    bare = _THE.sub("", bare)
+    if not _has_words(bare):
         return _AROUND_SIGNS.sub(r"\1", bare)
     if not _SHORT_UNIT.fullmatch(bare):
         bare = bare.casefold()
     return " ".join(_BETWEEN_WORDS.sub(" ", _ARTICLE.sub("", bare)).split())
+
+
+def _has_words(text: str) -> bool:
+    """Whether there is a word of three letters, or nothing but short English ones and articles ("a TV", "10:30 AM")."""
+    if _WORD.search(_COMMAND.sub(" ", text)):
+        return True
+    runs = set(re.findall(r"[^\W\d_]+", text.casefold()))
+    return bool(runs & _SHORT_WORDS) and runs <= {"a", "an", *_SHORT_WORDS} and not _OPERATOR.search(text)
 
 
 def words_of(text: str) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ RIGHT = [
     ('"yes"', "Yes", "exact_text"),
     ("Yes!", "yes", "exact_text"),
     ("red, green", "Red green", "exact_text"),
-    ("A", "a", "exact_text"),
+    ("A", "a", "choice"),
     ("The", "the", "exact_text"),
     ("(3)", "3", "exact_text"),
     ("\u0663", "3", "exact_text"),  # Arabic-Indic digit
@@ -37,7 +37,7 @@ RIGHT = [
     (".50", "0.5", "number"),
     ("50.0 %", "50%", "number"),
     ("(B)", "B", "exact_text"),
-    ("b", "B", "exact_text"),
+    ("b", "B", "choice"),
     ("B. red", "B", "choice"),
     ("B: red", "(B)", "choice"),
     ("B", "B) red", "choice"),
