@@ -12,6 +12,8 @@ import resource
 import sys
 from typing import Any
 
+from codedance_verl.grading.expression_values import differ_everywhere
+
 MEMORY_BYTES = 2 << 30
 PRECISION = 40
 """Digits to which numbers are worked out where symbols alone do not settle it."""
@@ -53,6 +55,8 @@ def compare(given: str, truth: str, tolerance: float = 0.0) -> bool | None:
             return True
         if _is_number(left) and _is_number(right):
             return _close(left, right, tolerance)
+        if differ_everywhere(left, right):
+            return False
         if isinstance(left, Expr) and isinstance(right, Expr):
             return _no_difference(left, right)
         return bool(verify(right, left, strict=True, float_rounding=12, timeout_seconds=None, raise_on_error=True))
