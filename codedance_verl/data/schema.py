@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from PIL import Image, UnidentifiedImageError
 
 from codedance_verl.errors import UserError
-from codedance_verl.grading.ladder import RULE, STYLES, is_open
+from codedance_verl.grading.ladder import RULE, STYLES
 from codedance_verl.rollout.observations import IMAGE_PLACEHOLDER
 
 _MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])
@@ -228,33 +228,6 @@ def is_parquet(path: Path) -> bool:
     except (pa.ArrowException, OSError):
         return False
     return True
-
-
-def first_open_record(path: str | Path) -> int | None:
-    """Row of the first record whose answer may need a judge (`grading.ladder.is_open`); None without one.
-
-    None too where the file is none of records: `check_file` tells it.
-    """
-    try:
-        rows = pq.ParquetFile(path).read(columns=["reward_model", "prompt", "extra_info.question"]).to_pylist()
-    except (pa.ArrowException, OSError):
-        return None
-    for number, row in enumerate(rows):
-        value = row.get("reward_model")
-        if isinstance(value, Mapping) and is_open(
-            str(value.get("ground_truth") or ""), str(value.get("style") or RULE), _question(row)
-        ):
-            return number
-    return None
-
-
-def _question(row: Mapping[str, Any]) -> str:
-    """The question as the record states it, else its last message; empty where there is neither."""
-    extra, prompt = row.get("extra_info"), row.get("prompt")
-    if isinstance(extra, Mapping) and extra.get("question"):
-        return str(extra["question"])
-    last = prompt[-1] if isinstance(prompt, list) and prompt else None
-    return str(last.get("content") or "") if isinstance(last, Mapping) else ""
 
 
 def write_records(path: str | Path, records: Iterable[Record]) -> None:

@@ -91,7 +91,7 @@ def _probe(grading: GradingConfig, report: Report) -> None:
 
 
 def _no_open_records(config: DictConfig, report: Report) -> None:
-    from codedance_verl.data.schema import first_open_record
+    from codedance_verl.data.open_records import first_open_record
 
     for key in ("train_files", "val_files"):
         for path in _files(config, key):

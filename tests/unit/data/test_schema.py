@@ -9,12 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from codedance_verl.data.open_records import first_open_record
 from codedance_verl.data.schema import (
     Message,
     Record,
     check_file,
     check_files,
-    first_open_record,
     read_records,
     write_records,
 )
