@@ -12,7 +12,6 @@ from codedance_verl.grading.config import GradingConfig
 from codedance_verl.grading.judge.prompt import Question
 from codedance_verl.grading.judge.stats import JudgeStats
 from codedance_verl.grading.ladder import ASKS_JUDGE, RULE, STYLES, grade, settle
-from codedance_verl.metrics import catalogue, emit
 from codedance_verl.types import FinishReason, Grade, Trajectory, Verdict
 
 if TYPE_CHECKING:
@@ -46,18 +45,17 @@ class Grader:
     async def grade_rollout(self, trajectory: Trajectory) -> Grade:
         """Grade the answer of a rollout; one that infrastructure ended is ungraded, and no judge is asked for it.
 
-        An error in the grading costs this rollout its verdict, and no other one; it is logged and counted.
+        An error in the grading costs this rollout its verdict, and no other one. It is logged here, and counted with
+        the other metrics of a group (`rollout.telemetry`).
         """
         if trajectory.finish is FinishReason.INFRASTRUCTURE:
             return Grade(Verdict.UNGRADED, "infrastructure")
         own = (trajectory.answer, trajectory.ground_truth, trajectory.style, trajectory.data_source)
         try:
-            found = await self.grade(trajectory.question, *own)
+            return await self.grade(trajectory.question, *own)
         except Exception as error:
             logger.exception("%s: record %s could not be graded", self._run_dir or "no run", trajectory.record_id)
-            found = Grade(Verdict.UNGRADED, ERROR, f"{type(error).__name__}: {error}"[:MAX_EVIDENCE_CHARS])
-        emit.add(catalogue.REWARD_GRADING_ERRORS, found.rung == ERROR)
-        return found
+            return Grade(Verdict.UNGRADED, ERROR, f"{type(error).__name__}: {error}"[:MAX_EVIDENCE_CHARS])
 
     async def grade(
         self, question: str, answer: str | None, ground_truth: str, style: str = RULE, data_source: str = ""

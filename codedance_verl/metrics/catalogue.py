@@ -211,6 +211,7 @@ REWARD_GRADING_ERRORS = _counter(
     "reward_grading_errors",
     Unit.TRAJECTORIES,
     "Of those without a verdict, trajectories whose grading ended with an error; the worker's log names the records.",
+    "split",
 )
 REWARD_TERM = _gauge(
     "reward_term",

@@ -337,10 +337,10 @@ REWARD = Dashboard(
             "Answers without a verdict",
             (
                 (_share(_rate(c.REWARD_UNGRADED, **_TRAIN), _ROLLED_OUT), "ungraded"),
-                (_share(_rate(c.REWARD_GRADING_ERRORS), _rate(c.ROLLOUT_TRAJECTORIES)), "by an error in grading"),
+                (_share(_rate(c.REWARD_GRADING_ERRORS, **_TRAIN), _ROLLED_OUT), "by an error in grading"),
             ),
             "percentunit",
-            "Share of the trajectories of training whose answer got no verdict, and share of all whose grading failed.",
+            "Share of the trajectories of training whose answer got no verdict, and of those whose grading failed.",
         ),
         _panel(
             "Answers to the judge",

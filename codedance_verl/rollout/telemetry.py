@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from codedance_verl.grading.grader import ERROR
 from codedance_verl.metrics import catalogue, emit
 from codedance_verl.metrics.catalogue import Metric
 from codedance_verl.reward.monitors import Finding, Rates
@@ -67,6 +68,7 @@ def _sums(group: Sequence[MemberFacts]) -> dict[Metric, float]:
         catalogue.ROLLOUT_RETRIES: sum(item.retries for item in group),
         catalogue.REWARD_CORRECT: sum(item.grade.correct for item in group),
         catalogue.REWARD_UNGRADED: sum(item.ungraded for item in group),
+        catalogue.REWARD_GRADING_ERRORS: sum(item.grade.rung == ERROR for item in group),
     }
 
 

@@ -135,7 +135,7 @@ def test_an_error_in_grading_costs_one_rollout_its_verdict_and_not_its_group(
     assert grade == {"verdict": "ungraded", "rung": "error", "evidence": "ZeroDivisionError: no such luck"}
     assert f"{tmp_path}: record r could not be graded" in caplog.text and "Traceback" in caplog.text
     told = for_trackers([recorder.take()])
-    assert told["codedance/reward/grading_errors_total"] == told["codedance/reward/ungraded_total/train"] == 1
+    assert told["codedance/reward/grading_errors_total/train"] == told["codedance/reward/ungraded_total/train"] == 1
 
 
 def test_more_are_drawn_than_kept_in_training_only(tmp_path: Path) -> None:
