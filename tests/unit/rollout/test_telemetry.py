@@ -62,6 +62,7 @@ def test_a_group_is_told_by_its_sums_and_the_means_of_its_terms(recorder: Record
         "rollout/seconds_total/train/grade": 1,
         "reward/correct_total/train": 1,
         "reward/ungraded_total/train": 1,  # what infrastructure ended could not be graded
+        "reward/grading_errors_total/train": 0,  # told all the same, so that a panel has a line from the start
         "reward/groups_total/train/mixed": 1,
         "reward/group_accuracy_ratio/train": 0.5,
         "reward/difficulty/train": 0.75,
