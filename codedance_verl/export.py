@@ -13,7 +13,7 @@ import typer
 from codedance_verl.errors import UserError
 from codedance_verl.run_folder import last_step
 from codedance_verl.serving.settings import SETTINGS_FILE, settings_document
-from codedance_verl.trainer.checkpoints import SEAL, is_whole, step_of
+from codedance_verl.trainer.checkpoints import any_sealed, is_whole, step_of
 
 MERGE_SECONDS = 7200.0
 
@@ -61,12 +61,12 @@ def find_checkpoint(run: Path, step: int | None) -> Path:
     Raises:
         UserError: names the steps that there are.
     """
-    if not (run / "checkpoints").is_dir():
+    checkpoints = run / "checkpoints"
+    if not checkpoints.is_dir():
         raise UserError(f"{run}: no folder of a run with checkpoints; give the run_dir of one")
     folders: dict[int, Path] = {}
-    paths = list((run / "checkpoints").glob("global_step_*"))
-    sealed = any((path / SEAL).is_file() for path in paths)
-    for path in paths:
+    sealed = any_sealed(checkpoints)
+    for path in checkpoints.glob("global_step_*"):
         if sealed and not is_whole(path):
             continue
         folder = path / "actor" if (path / "actor").is_dir() else path

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from codedance_verl.errors import UserError
+from codedance_verl.trainer.checkpoints import TRACKER, folder_of
 
 MODEL = "model"
 """Name of the folder of the trained model, below that of the run."""
@@ -61,7 +62,7 @@ def new_metrics_file(run_dir: Path) -> Path:
 def last_step(run_dir: Path) -> int:
     """Step of the last complete checkpoint, 0 where there is none; verl empties the file that names it to write it."""
     try:
-        return int((run_dir / "checkpoints" / "latest_checkpointed_iteration.txt").read_text())
+        return int((run_dir / "checkpoints" / TRACKER).read_text())
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return 0
 
@@ -74,7 +75,7 @@ def publish_model(run_dir: Path, part: str = "") -> Path:
     Raises:
         UserError: it cannot be copied, for want of space, say; the checkpoint stays as it is.
     """
-    source = run_dir / "checkpoints" / f"global_step_{last_step(run_dir)}" / part / "huggingface"
+    source = folder_of(run_dir / "checkpoints", last_step(run_dir)) / part / "huggingface"
     target, partial = run_dir / MODEL, run_dir / f"{MODEL}.partial"
     try:
         shutil.rmtree(partial, ignore_errors=True)

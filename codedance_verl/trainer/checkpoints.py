@@ -57,6 +57,11 @@ def is_whole(folder: Path) -> bool:
         return False
 
 
+def any_sealed(checkpoints: Path) -> bool:
+    """Whether a checkpoint was ever sealed here; then one without a seal is none. Other trainers seal none."""
+    return any(path.is_file() for path in checkpoints.glob(f"global_step_*/{SEAL}"))
+
+
 def whole_steps(checkpoints: Path) -> list[int]:
     """Steps of the whole checkpoints, ascending."""
     return [step for step in _steps(checkpoints) if is_whole(folder_of(checkpoints, step))]
@@ -66,9 +71,8 @@ def can_be_resumed(folder: Path) -> bool:
     """Whole; or written to its end, as the tracker beside it says, by another trainer, which seals none."""
     if is_whole(folder):
         return True
-    others = folder.parent.glob("global_step_*")
     finished = _named(folder.parent / TRACKER) or 0
-    return folder.is_dir() and step_of(folder) <= finished and not any((other / SEAL).is_file() for other in others)
+    return folder.is_dir() and step_of(folder) <= finished and not any_sealed(folder.parent)
 
 
 def settle(checkpoints: Path) -> int:
