@@ -77,7 +77,7 @@ _DOES_NOTHING = (
 )
 """Nodes of which nothing comes where no other node is among them."""
 
-_UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
+UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
 """What Python's parser and `ast.dump` raise for code that is none, too deep, or has too long a number."""
 
 
@@ -91,7 +91,7 @@ def does_something(code: str) -> bool:
         return True  # an assignment, a call or an import, seen without the cost of a parser
     try:
         tree = ast.parse(code)
-    except _UNREADABLE:
+    except UNREADABLE:
         return True
     return not all(isinstance(node, _DOES_NOTHING) for node in ast.walk(tree))
 
@@ -118,7 +118,7 @@ def _meaning(code: str) -> str:
     """The syntax tree of the code as text; where this Python cannot parse it, the code without its comment lines."""
     try:
         return ast.dump(ast.parse(code))
-    except _UNREADABLE:
+    except UNREADABLE:
         return _bare(code)
 
 

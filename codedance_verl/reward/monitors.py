@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from codedance_verl.reward.calls import CallKind, call_kinds, count
+from codedance_verl.reward.calls import UNREADABLE, CallKind, call_kinds, count
 from codedance_verl.settings import check_known, check_number, check_whole
 from codedance_verl.types import FinishReason, Trajectory
 
@@ -197,7 +197,7 @@ def shown_constants(code: str) -> frozenset[str]:
     """Constants that the code prints, displays or names as its result, as text in lower case."""
     try:
         tree = ast.parse(code)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    except UNREADABLE:
         return frozenset()
     texts = (_constant(value) for node in ast.walk(tree) for value in _shown(node))
     return frozenset(text.strip().casefold() for text in texts if text is not None)
