@@ -9,7 +9,6 @@ import importlib.util
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 import threading
@@ -28,6 +27,7 @@ from packaging.utils import canonicalize_name
 
 from codedance_verl import cli
 from codedance_verl.errors import UserError
+from tests.sockets import answering_once
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -168,18 +168,8 @@ def test_an_index_that_does_not_answer(installer: ModuleType) -> None:
 
 
 def test_an_index_that_answers_with_anything(installer: ModuleType) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def answer() -> None:
-            connection, _ = server.accept()
-            with connection:
-                connection.recv(4096)
-                connection.sendall(b"no HTTP at all\r\n\r\n")
-
-        thread = threading.Thread(target=answer, daemon=True)
-        thread.start()
-        assert installer.answers(f"http://127.0.0.1:{server.getsockname()[1]}/") is False
-        thread.join(timeout=10)
+    with answering_once(b"no HTTP at all\r\n\r\n") as port:
+        assert installer.answers(f"http://127.0.0.1:{port}/") is False
 
 
 def test_a_failing_pip_is_told_in_one_line(

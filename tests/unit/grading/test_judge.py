@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import json
-import socket
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +21,7 @@ from codedance_verl.grading.judge.prompt import Question
 from codedance_verl.grading.judge.stats import JudgeStats
 from codedance_verl.grading.judge.verdict import Judgement
 from codedance_verl.types import Grade, Verdict
+from tests.sockets import answering_once
 from tests.unit.grading.judge_server import Fault, JudgeServer, serving, verdict
 
 RIGHT = Question("What is it?", "a tram", "it is a tram")
@@ -370,17 +369,7 @@ def test_before_a_run_each_endpoint_that_does_not_answer_is_named() -> None:
 
 
 def test_before_a_run_an_endpoint_that_speaks_no_http_is_named() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-
-        def greet() -> None:
-            connection, _ = listening.accept()
-            with connection:
-                connection.recv(4096)
-                connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
-
-        server = threading.Thread(target=greet)
-        server.start()
-        url = f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
+    with answering_once(b"SSH-2.0-OpenSSH_9.2\r\n") as port:
+        url = f"http://127.0.0.1:{port}/v1"
         (line,) = unreachable(config([url]))
-        server.join(5)
     assert line == f"{url}: is no OpenAI-compatible server; its address ends in /v1 as a rule"
