@@ -132,10 +132,10 @@ def _body(image: Path, question: str, temperature: float | None) -> dict[str, An
 
 
 def _check_output(folder: Path) -> None:
-    """Raise `UserError` where no picture could be stored, minutes before the first one comes."""
+    """Raise `UserError` where no picture could be stored, minutes before the first one comes and makes the folder."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
+        tempfile.TemporaryFile(dir=there).close()
     except OSError as error:
         raise UserError(f"--output {folder}: cannot be written ({error.strerror}); choose another folder") from None
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from codedance_verl import cli
 from codedance_verl.rollout.formats import get_format
 from codedance_verl.rollout.formats.base import ParsedTurn
+from codedance_verl.serving.cli import _check_output
 from codedance_verl.serving.console import Narrator, printable
 from codedance_verl.types import Execution, ExecutionError, ExecutionStatus, FinishReason, Turn
 
@@ -64,3 +65,10 @@ def test_a_folder_that_takes_no_pictures_is_told_before_vllm_starts(
     assert ended.value.code == 2
     told = f"error: --output {output}: cannot be written (Not a directory); choose another folder\n"
     assert capsys.readouterr().err == told
+
+
+def test_no_folder_is_made_before_there_is_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in (Path("chat_images"), tmp_path / "a" / "b"):
+        _check_output(folder)
+    assert not list(tmp_path.iterdir())
