@@ -27,12 +27,15 @@ ADDED = {
     "format",
     "difficulty",
     "sequence_reward",
+    "custom_reward",
+    "custom_fault",
     "turn_rewards",
     "score",
     "turn_advantage",
     "masked",
     "verdict",
     "rung",
+    "evidence",
 }
 
 

@@ -18,6 +18,7 @@ from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopWorkerTQ
 from codedance_verl.grading import Grader, GradingConfig, ladder, number
 from codedance_verl.guards import STOP_FILE
 from codedance_verl.metrics.emit import Recorder, for_trackers
+from codedance_verl.reward.custom_term import CustomTerm
 from codedance_verl.reward.monitors import CollapseMonitor, MonitorConfig
 from codedance_verl.reward.presets import PAPER, ROBUST
 from codedance_verl.rollout import worker as module
@@ -75,7 +76,8 @@ def run(
     worker._monitor = parts.get("monitor", CollapseMonitor(MonitorConfig()))
     worker._faults = module.FaultCount(most=10)
     worker._log, worker._written = parts.get("log"), TrajectoriesConfig()
-    worker._grader = Grader(GradingConfig(), folder)
+    worker._custom_term = CustomTerm(worker._reward)
+    worker._grader = Grader(parts.get("grading", GradingConfig()), folder)
 
     async def roll_out(*_: Any, **fields: Any) -> Any:
         return module._Member(output_of(next(left)), {"uid": "u", **fields})
@@ -85,9 +87,13 @@ def run(
 
     worker._run_agent_loop = roll_out
     parent: Any = AgentLoopWorkerTQ.__ray_metadata__.modified_class
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parent, "_agent_loop_postprocess", queue)
-        asyncio.run(worker._run_group({"uid": "u"}, {}, {"validate": validate, "step": 1}, False))
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(parent, "_agent_loop_postprocess", queue)
+            asyncio.run(worker._run_group({"uid": "u"}, {}, {"validate": validate, "step": 1}, False))
+    finally:
+        worker._custom_term.close()
+        asyncio.run(worker._grader.close())
     return queued
 
 
