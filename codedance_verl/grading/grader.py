@@ -124,11 +124,10 @@ class Grader:
 
     async def _ask_custom(self, path: str, answer: str, truth: str, question: str, record: dict[str, Any]) -> Grade:
         function = self._custom[path]
-        quiet = bool(function.given_up)
         try:
             return await function.call(answer, truth, question, record)
         except Fault as fault:
-            if not quiet:
+            if str(fault) != function.given_up:  # that is told once, as the reason for the end of the run
                 logger.warning("record %s is ungraded: %s", record["record_id"], fault)
             return Grade(Verdict.UNGRADED, ERROR, str(fault)[:MAX_EVIDENCE_CHARS])
 

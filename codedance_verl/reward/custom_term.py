@@ -64,11 +64,10 @@ class CustomTerm:
     async def _value(self, trajectory: Trajectory, grade: Grade) -> CustomValue:
         if self._function is None or is_masked(trajectory, grade, self._config):
             return CustomValue()
-        quiet = bool(self._function.given_up)
         try:
             return CustomValue(await self._function.call(rollout_view(trajectory), asdict(grade)))
         except Fault as fault:
-            if not quiet:
+            if str(fault) != self._function.given_up:  # told once, as the reason for the end of the run
                 logger.warning("record %s is masked: %s", trajectory.record_id, fault)
             return CustomValue(fault=str(fault))
 

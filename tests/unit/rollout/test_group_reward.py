@@ -27,6 +27,7 @@ from codedance_verl.rollout.sampling_config import Keep, SamplingConfig
 from codedance_verl.rollout.trajectory_log import TrajectoryLog
 from codedance_verl.trajectories.config import TrajectoriesConfig
 from codedance_verl.types import FinishReason, Trajectory
+from tests.unit.isolated.functions import on_path
 from tests.unit.reward.rollouts import trajectory
 
 RIGHT, WRONG = trajectory("error", "ok"), trajectory(answer="4")
@@ -142,6 +143,38 @@ def test_an_error_in_grading_costs_one_rollout_its_verdict_and_not_its_group(
     assert f"{tmp_path}: record r could not be graded" in caplog.text and "Traceback" in caplog.text
     told = for_trackers([recorder.take()])
     assert told["codedance/reward/grading_errors_total/train"] == told["codedance/reward/ungraded_total/train"] == 1
+
+
+def test_a_grader_and_a_term_of_the_users_own_cost_a_group_no_more_than_the_rollouts_that_they_fail_for(
+    tmp_path: Path, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_path(tmp_path, monkeypatch)
+    grading = GradingConfig.from_mapping({"custom": "user_graders:by_answer"})
+    reward = replace(ROBUST, custom_term="user_terms:by_answer", custom_weight=0.5)
+    log = TrajectoryLog(tmp_path / "trajectories", "w")
+    drawn = [trajectory(answer=answer) for answer in ("3", "exit", "4")]
+    right, crashed, refused = run(tmp_path, drawn, grading=grading, reward=reward, log=log)
+    info = [item.extra_fields["reward_extra_info"] for item in (right, crashed, refused)]
+    assert [(item["acc"], item["masked"], item["ungraded"]) for item in info] == [(1, 0, 0), (0, 1, 1), (0, 1, 0)]
+    assert [item["custom_reward"] for item in info] == [0.5, 0, 0]
+    assert right.reward_score == pytest.approx(1.25)  # a right answer without a call, and half of the term
+    assert not any(crashed.response_mask) and not any(refused.response_mask)
+    lines = _lines(tmp_path / "trajectories")
+    assert [line["grade"]["rung"] for line in lines] == ["custom", "error", "custom"]
+    assert lines[2]["reward"]["custom_fault"].endswith("it returned 11; it must return a number from -10 to 10")
+    told = for_trackers([recorder.take()])
+    assert told["codedance/reward/grading_errors_total/train"] == told["codedance/reward/term_errors_total/train"] == 1
+    assert told["codedance/reward/term/train/custom"] == 0.5
+    assert not (tmp_path / STOP_FILE).exists()
+
+
+def test_a_function_that_is_given_up_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_path(tmp_path, monkeypatch)
+    grading = GradingConfig.from_mapping({"custom": "no_such_module:grade"})
+    assert all(not any(item.response_mask) for item in run(tmp_path, [RIGHT, WRONG], grading=grading))
+    reason = (tmp_path / STOP_FILE).read_text()
+    assert reason.startswith("grading.custom=no_such_module:grade: given up: it cannot be started: module no_such")
+    assert reason.endswith("; mend it and start the run again to resume") and "\n" not in reason
 
 
 def test_more_are_drawn_than_kept_in_training_only(tmp_path: Path) -> None:
