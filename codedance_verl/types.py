@@ -130,8 +130,8 @@ class RewardTerms:
     """Reward of one trajectory, each term on its own.
 
     `accuracy`, `format`, `sequence` and `custom` (the user's own term) add up, with the preset's weights, to `score`
-    (the sequence-level reward); `turns` holds the immediate reward r_k of each assistant turn, in order, the answer turn
-    included.
+    (the sequence-level reward); `turns` holds the immediate reward r_k of each assistant turn, in order, that of the
+    answer included.
     `masked` rollouts (infrastructure faults, ungraded answers) count neither in the loss nor in group statistics.
     `custom_fault` says why the user's own term gave no value, in which case the rollout is masked; else it is empty.
     """

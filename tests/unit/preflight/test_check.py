@@ -179,7 +179,7 @@ def test_functions_of_the_users_own_are_imported_and_named(
     configure: Callable[..., DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     on_path(tmp_path, monkeypatch)
-    train = write(tmp_path / "train.parquet", [_openrow("model")])
+    train = write(tmp_path / "train.parquet", [_openrow("model"), _openrow("model")])
     report = examine(
         configure(train, "grading.custom=user_graders:right", "reward_preset.custom_term=user_terms:short"), dry=True
     )
@@ -207,7 +207,6 @@ def test_functions_of_the_users_own_are_imported_and_named(
     assert {line.split("=")[0] for line in str(raised.value).splitlines()} == {
         "grading.custom.by_style.magic",
         "reward_preset.custom_term",
-        "grading.judge.endpoints",
     }
 
 
