@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -75,7 +76,7 @@ def functions(graders: CustomGraders, node: str, seconds: float, processes: int)
             key,
             path,
             PARAMETERS,
-            lambda value, path=path: read_grade(value, path),
+            functools.partial(read_grade, path=path),
             seconds=seconds,
             processes=processes,
         )

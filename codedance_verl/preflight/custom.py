@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from omegaconf import DictConfig
 
 from codedance_verl.errors import UserError
@@ -31,7 +33,7 @@ def check_custom(config: DictConfig, report: Report) -> None:
     _check(CustomTerm(reward), report)
 
 
-def _check(function: IsolatedFunction[object] | CustomTerm, report: Report) -> None:
+def _check(function: IsolatedFunction[Any] | CustomTerm, report: Report) -> None:
     with report.collecting():
         try:
             function.check()

@@ -194,7 +194,7 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
             kept = self._kept(trajectories, grades, custom, size, int(trajectory["step"]))
             others = [k for k in range(len(members)) if k not in kept]
             left_out = [_facts(members[k], grades[k], terms[k], kept=False) for k in others]
-            members, grades, custom = ([items[k] for k in kept] for items in (members, grades, custom))
+            members, grades, custom = [members[k] for k in kept], [grades[k] for k in kept], [custom[k] for k in kept]
             terms = score_group([member.trajectory for member in members], grades, self._reward, custom)
         judged = self._grader.take_judge_stats().shared(len(members))
         scored = list(zip(members, grades, terms, group_outcomes(grades, terms), strict=True))
@@ -228,12 +228,7 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
             request_stop(Path(self.config.run_dir), f"{reason}; mend it and start the run again to resume")
 
     def _kept(
-        self,
-        trajectories: list[Trajectory],
-        grades: list[Grade],
-        custom: list[CustomValue],
-        size: int,
-        step: int,
+        self, trajectories: list[Trajectory], grades: list[Grade], custom: list[CustomValue], size: int, step: int
     ) -> list[int]:
         """Indices of the rollouts to train on."""
         if self._sampling.keep is Keep.ALL:

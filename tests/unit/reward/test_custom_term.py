@@ -43,7 +43,7 @@ def test_the_term_is_added_to_the_score_with_its_weight() -> None:
     rollouts = [trajectory("ok", "ok"), trajectory(answer="4"), trajectory(answer="4")]
     grades = [RIGHT, WRONG, UNGRADED]
     own = values(config, rollouts, grades)
-    assert own == [CustomValue(pytest.approx(-0.3)), CustomValue(-0.1), CustomValue()]
+    assert [(item.value, item.fault) for item in own] == [(pytest.approx(-0.3), ""), (-0.1, ""), (0.0, "")]
     found, without = score_group(rollouts, grades, config, own), score_group(rollouts, grades, config)
     assert [terms.custom for terms in found] == [pytest.approx(-0.3), -0.1, 0]
     assert found[0].score == pytest.approx(without[0].score - 0.6)
