@@ -9,23 +9,30 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from codedance_verl.grading.custom import CustomGraders
 from codedance_verl.grading.ladder import RULE, is_open
 
 
-def first_open_record(path: str | Path) -> int | None:
+def first_open_record(path: str | Path, graders: CustomGraders | None = None) -> int | None:
     """Row of the first record whose answer may need a judge (`grading.ladder.is_open`); None without one.
+
+    Records that `graders`, the user's own, grade need none.
 
     None too where the file is none of records: `schema.check_file` tells it.
     """
     try:
-        rows = pq.ParquetFile(path).read(columns=["reward_model", "prompt", "extra_info.question"]).to_pylist()
+        columns = ["reward_model", "prompt", "extra_info.question", "data_source"]
+        rows = pq.ParquetFile(path).read(columns=columns).to_pylist()
     except (pa.ArrowException, OSError):
         return None
     for number, row in enumerate(rows):
         value = row.get("reward_model")
-        if isinstance(value, Mapping) and is_open(
-            str(value.get("ground_truth") or ""), str(value.get("style") or RULE), _question(row)
-        ):
+        if not isinstance(value, Mapping):
+            continue
+        style = str(value.get("style") or RULE)
+        if graders is not None and graders.path_for(style, str(row.get("data_source") or "")) is not None:
+            continue
+        if is_open(str(value.get("ground_truth") or ""), style, _question(row)):
             return number
     return None
 

@@ -1,18 +1,18 @@
 """Compares formulas on request: one JSON line in, one out. The program of `expression_process`; imports math-verify.
 
 Request: {"given": latex, "truth": latex, "tolerance": relative, "seconds": n}. Answer: {"equal": bool}, or
-{"equal": null} where the truth cannot be read. The first line out is "ready".
+{"equal": null} where the truth cannot be read.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import resource
-import sys
+from collections.abc import Mapping
 from typing import Any
 
 from codedance_verl.grading.expression_values import differ_everywhere
+from codedance_verl.isolated.loop import Handler, serve
 
 MEMORY_BYTES = 2 << 30
 PRECISION = 40
@@ -23,16 +23,20 @@ NO_DIFFERENCE = 1e-30
 
 def main() -> None:
     """Serve until the input ends."""
+    serve(_prepare)
+
+
+def _prepare() -> Handler:
     _limit(resource.RLIMIT_AS, MEMORY_BYTES)
     logging.disable(logging.CRITICAL)
     import math_verify  # noqa: F401
 
-    print("ready", flush=True)
-    for line in sys.stdin:
-        request = json.loads(line)
-        _allow_cpu_seconds(float(request["seconds"]))
-        equal = compare(request["given"], request["truth"], float(request["tolerance"]))
-        print(json.dumps({"equal": equal}), flush=True)
+    return _answer
+
+
+def _answer(request: Mapping[str, Any]) -> Mapping[str, Any]:
+    _allow_cpu_seconds(float(request["seconds"]))
+    return {"equal": compare(request["given"], request["truth"], float(request["tolerance"]))}
 
 
 def compare(given: str, truth: str, tolerance: float = 0.0) -> bool | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from codedance_verl.errors import UserError
+from codedance_verl.preflight.custom import check_custom
 from codedance_verl.preflight.devices import check_device, check_memory
 from codedance_verl.preflight.files import (
     check_checkpoint_folder,
@@ -61,6 +62,7 @@ def examine(config: DictConfig, dry: bool = False) -> Report:
     if shape is not None and dry:
         check_memory(config, report, shape)
     check_judge(config, report)
+    check_custom(config, report)
     check_engine(config, report)
     if not report.findings:
         _ask_verl(config, report)

@@ -132,6 +132,7 @@ class CodeDanceAgentLoop(AgentLoopBase):  # type: ignore[misc]  # verl ships no 
             answer=rollout.answer,
             format=self.format.name,
             style=str(record["reward_model"].get("style") or "rule"),
+            extra_info=record.get("extra_info") or {},
         )
         return AgentLoopOutput(
             prompt_ids=stream.ids[: stream.prompt_length],

@@ -18,6 +18,7 @@ from typing import Any
 import xxhash
 from PIL import Image
 
+from codedance_verl.isolated.plain import plain_extra_info
 from codedance_verl.metrics import catalogue, emit
 from codedance_verl.trajectories import disk
 from codedance_verl.types import Execution, Grade, RenderedImage, RewardTerms, Trajectory
@@ -105,6 +106,7 @@ class TrajectoryLog:
             "format": trajectory.format,
             "question": trajectory.question,
             "ground_truth": trajectory.ground_truth,
+            "extra_info": plain_extra_info(trajectory.extra_info),
             "input_images": [self._store(self._rendered(image)) for image in input_images],
             "turns": self._turns(trajectory, observations),
             "finish": trajectory.finish,

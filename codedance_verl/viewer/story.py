@@ -19,7 +19,7 @@ SHOWN_TURNS = 50
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _EMPTY_CALL = re.compile(r"<code>\s*</code>")
-_TERMS = ("accuracy", "format", "difficulty", "sequence", "score")
+_TERMS = ("accuracy", "format", "difficulty", "sequence", "custom", "score")
 _SECONDS = ("generate_s", "execute_s", "queue_s", "observe_s", "grade_s", "total_s")
 
 

@@ -14,8 +14,9 @@ from omegaconf import DictConfig
 from codedance_verl.config import compose_config
 from codedance_verl.errors import UserError
 from codedance_verl.grading import GradingConfig
-from codedance_verl.preflight import check, check_output_folder
+from codedance_verl.preflight import check, check_output_folder, examine
 from codedance_verl.trainer.checkpoints import seal
+from tests.unit.isolated.functions import on_path
 from tests.unit.preflight.folders import make_model, row, write
 
 Usage = namedtuple("Usage", "total used free")
@@ -172,6 +173,41 @@ def test_a_data_source_has_a_tolerance_of_its_own(configure: Callable[..., DictC
     assert grading.context(data_source="chartqa").relative_tolerance == 0.05
     with pytest.raises(UserError, match=r"grading\.data_sources\.chartqa\.toleranze: unknown key"):
         check(configure(train, "grading.data_sources={chartqa: {toleranze: 0.05}}"))
+
+
+def test_functions_of_the_users_own_are_imported_and_named(
+    configure: Callable[..., DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_path(tmp_path, monkeypatch)
+    train = write(tmp_path / "train.parquet", [_openrow("model"), _openrow("model")])
+    report = examine(
+        configure(train, "grading.custom=user_graders:right", "reward_preset.custom_term=user_terms:short"), dry=True
+    )
+    assert [(fact.name, fact.value) for fact in report.facts if fact.area == "custom"] == [
+        ("grading.custom", "user_graders:right"),
+        ("reward_preset.custom_term", "user_terms:short"),
+    ]
+    assert not [line for line in report.findings if "judge" in line]  # the grader grades what would need one
+    with pytest.raises(UserError) as raised:
+        check(
+            configure(
+                train,
+                "grading.custom={by_source: {test: user_exits:grade}, by_style: {model: user_graders:three}}",
+                "reward_preset.custom_term=user_terms:none",
+            )
+        )
+    told = str(raised.value).splitlines()
+    assert [line.split(":")[0] for line in told] == [
+        "grading.custom.by_style.model=user_graders",
+        "grading.custom.by_source.test=user_exits",
+        "reward_preset.custom_term=user_terms",
+    ], told
+    with pytest.raises(UserError) as raised:
+        check(configure(train, "grading.custom={by_style: {magic: a:b}}", "reward_preset.custom_term=a"))
+    assert {line.split("=")[0] for line in str(raised.value).splitlines()} == {
+        "grading.custom.by_style.magic",
+        "reward_preset.custom_term",
+    }
 
 
 @pytest.mark.parametrize("node", ["environment", "grading", "reward_preset.preset"])
