@@ -1,4 +1,4 @@
-"""Lexical state of Python source: whether a position lies in a string or a comment, for source that need not be valid."""
+"""Lexical state of Python source: whether a position lies in a string or a comment. The source need not be valid."""
 
 from __future__ import annotations
 
