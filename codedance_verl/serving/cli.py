@@ -94,7 +94,8 @@ async def _chat(settings: Settings, body: dict[str, Any], output: Path) -> None:
 
 async def _ask(service: Service, body: dict[str, Any], narrator: Audience) -> Outcome:
     """Put the question as a client of the server would."""
-    from codedance_verl.serving.requests import RequestError, read_request
+    from codedance_verl.serving.errors import RequestError
+    from codedance_verl.serving.requests import read_request
 
     try:
         ask = await asyncio.to_thread(read_request, json.dumps(body).encode(), service.special_tokens, service.bounds)
