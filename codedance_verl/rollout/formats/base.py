@@ -136,6 +136,13 @@ class TurnFormat(ABC):
         found = self._kinds(text)
         return found[Kind.ANSWER_START], found[Kind.ANSWER] + found[Kind.ANSWER_END]
 
+    def beside_calls(self, text: str) -> str:
+        """What a turn says before, between and behind its calls; a call that cannot be read stays in it."""
+        calls = [(piece.turn.start, piece.end) for piece in self.pieces(text) if piece.turn.code is not None]
+        starts, ends = [0, *(end for _, end in calls)], [*(start for start, _ in calls), len(text)]
+        parts = (text[start:end].strip() for start, end in zip(starts, ends, strict=True))
+        return "\n".join(part for part in parts if part)
+
     def pieces(self, text: str) -> Iterator[Piece]:
         """What a turn says, in order."""
         position, thought, answer, foreign = 0, False, -1, 0
