@@ -5,8 +5,10 @@ Everything downstream of an execution reads these records; nothing parses decode
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 
 class ExecutionStatus(StrEnum):
@@ -137,3 +139,10 @@ class RewardTerms:
     score: float
     turns: tuple[float, ...]
     masked: bool = False
+
+
+def record_name(data_source: object, extra_info: Mapping[str, Any] | None) -> str:
+    """Name of a record in logs, reports and seeds: its own `record_id`, else its `index` in its source."""
+    extra = extra_info or {}
+    index = extra.get("index")
+    return str(extra.get("record_id") or f"{data_source or ''}/{'?' if index is None else index}")
