@@ -35,6 +35,9 @@ _WELL_FORMED = re.compile(
     r"<think>[^<]*</think>\n(<code>\n```python\n.*\n```\n</code>|<answer>[^<]*</answer>)", re.DOTALL
 )
 _BATCH = 200
+TURN_TOKENS = 160
+"""Tokens of a turn, at most."""
+
 LIMITS = EnvironmentConfig()
 """Of observations, as in training by default."""
 
@@ -115,7 +118,7 @@ class Player:
                 mm_token_type_ids=(ids == self.image_token).long(),
                 eos_token_id=self.stops,
                 pad_token_id=self.tokenizer.pad_token_id,
-                max_new_tokens=160,
+                max_new_tokens=TURN_TOKENS,
                 **vision,
                 **how,
             )

@@ -52,7 +52,10 @@ def play(model: Path, data: Path, codes: Sequence[str], turns: int) -> tuple[Pla
 
 
 @pytest.mark.timeout(300)
-def test_a_rollout_that_got_images_back_goes_on_with_them(model: Path, data: Path) -> None:
+def test_a_rollout_that_got_images_back_goes_on_with_them(
+    model: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cold_start, "TURN_TOKENS", 4)
     player, (shown, printed) = play(model, data, [SHOWS, "print(1)"], turns=2)
     for attempt, images in ((shown, 3), (printed, 1)):
         assert attempt.succeeded[0] and attempt.answer is not None, "its second turn was sampled"
@@ -78,9 +81,10 @@ def test_images_beyond_the_limit_are_said_to_be_left_out(
 
 
 @pytest.mark.timeout(300)
-def test_the_whole_measurement_runs(model: Path, data: Path) -> None:
-    found = asyncio.run(measure(str(model), data, questions=2, samples=2, max_turns=2))
-    assert found["questions"] == 2 and set(found["greedy"]["overall"]) == {
+def test_the_whole_measurement_runs(model: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cold_start, "TURN_TOKENS", 4)
+    found = asyncio.run(measure(str(model), data, questions=1, samples=2, max_turns=2))
+    assert found["questions"] == 1 and set(found["greedy"]["overall"]) == {
         "accuracy",
         "tool_rate",
         "format",
