@@ -145,3 +145,10 @@ class RewardTerms:
     masked: bool = False
     custom: float = 0.0
     custom_fault: str = ""
+
+
+def record_name(data_source: object, extra_info: Mapping[str, Any] | None) -> str:
+    """Name of a record in logs, reports and seeds: its own `record_id`, else its `index` in its source."""
+    extra = extra_info or {}
+    index = extra.get("index")
+    return str(extra.get("record_id") or f"{data_source or ''}/{'?' if index is None else index}")

@@ -21,6 +21,7 @@ from PIL import Image, UnidentifiedImageError
 from codedance_verl.errors import UserError
 from codedance_verl.grading.ladder import RULE, STYLES
 from codedance_verl.rollout.observations import IMAGE_PLACEHOLDER
+from codedance_verl.types import record_name
 
 _MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])
 _IMAGE = pa.struct([("bytes", pa.binary())])
@@ -100,7 +101,7 @@ class Record:
 
     @property
     def record_id(self) -> str:
-        return str(self.extra_info.get("record_id") or f"{self.data_source}-{self.extra_info.get('index', 0)}")
+        return record_name(self.data_source, self.extra_info)
 
     def load_images(self) -> tuple[Image.Image, ...]:
         """The pictures, decoded, RGB."""

@@ -30,7 +30,7 @@ MARKS_OF_A_MESSAGE = 16
 """Tokens that a chat template puts around a message, at most."""
 
 TURN_TOKENS = 16
-"""As the rollout reserves for the marks of a feedback turn (`rollout.agent_loop.TURN_MARKS`)."""
+"""As the rollout reserves for the marks of a feedback turn (`rollout.interaction.TURN_MARKS`)."""
 
 
 class PromptTokens:

@@ -26,7 +26,7 @@ from codedance_verl.rollout.sandboxing import Sandboxed
 from codedance_verl.rollout.views import SharedViews, put_views
 from codedance_verl.rollout.watch import Progress, Watch
 from codedance_verl.sandbox.pool import SandboxPool
-from codedance_verl.types import FinishReason, Trajectory
+from codedance_verl.types import FinishReason, Trajectory, record_name
 
 logger = logging.getLogger(__name__)
 
@@ -161,8 +161,7 @@ def _variant_sampling(sampling_params: dict[str, Any], record: dict[str, Any]) -
 
 def record_id_of(record: dict[str, Any]) -> str:
     """The name of a record: its own, else its place in its source."""
-    extra = record.get("extra_info") or {}
-    return str(extra.get("record_id") or f"{record.get('data_source', '')}/{extra.get('index', '?')}")
+    return record_name(record.get("data_source"), record.get("extra_info"))
 
 
 def _question(record: dict[str, Any]) -> str:
