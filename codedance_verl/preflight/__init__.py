@@ -13,6 +13,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from codedance_verl.errors import UserError
+from codedance_verl.preflight.capabilities import check_capabilities
 from codedance_verl.preflight.devices import check_device, check_memory
 from codedance_verl.preflight.files import (
     check_checkpoint_folder,
@@ -30,6 +31,8 @@ from codedance_verl.preflight.prompts import check_lengths, check_prompts
 from codedance_verl.preflight.report import Report
 from codedance_verl.preflight.services import check_engine, check_judge
 from codedance_verl.preflight.settings import MODEL, check_settings
+from codedance_verl.preflight.verl_names import check_names
+from codedance_verl.preflight.verl_nodes import check_dataclasses, check_fields
 
 __all__ = ["check", "check_output_folder", "examine"]
 
@@ -48,7 +51,11 @@ def check(config: DictConfig) -> None:
 def examine(config: DictConfig, dry: bool = False) -> Report:
     """Make every check; with `dry` nothing is started, and the memory of a device is estimated."""
     report = Report(dry=dry)
+    check_capabilities(config, report)
     check_settings(config, report)
+    check_names(config, report)
+    check_fields(config, report)
+    check_dataclasses(config, report)
     check_cluster_paths(config, report)
     check_run_folder(config, report)
     check_checkpoint_folder(config, report)

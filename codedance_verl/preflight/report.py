@@ -38,6 +38,14 @@ class Report:
         if line not in self.findings:
             self.findings.append(line)
 
+    def told(self, key: str) -> bool:
+        """Whether something was found about this key."""
+        return any(line.startswith((f"{key}=", f"{key}:")) for line in self.findings)
+
+    def told_below(self, node: str) -> bool:
+        """Whether something was found about a key of this node."""
+        return self.told(node) or any(line.startswith(f"{node}.") for line in self.findings)
+
     @contextlib.contextmanager
     def collecting(self) -> Iterator[None]:
         """Turn a `UserError` into findings, and leave out what rests on a value that was told to be wrong already."""
