@@ -60,7 +60,8 @@ def compose_leniently(name: str, overrides: list[str], complete: bool = True) ->
     configuration: without it much else would seem to be wrong.
     """
     read = read_overrides(overrides)
-    mistakes, rest = list(read.mistakes), hardware.resolve(list(read.good))
+    given = [item for item in read.good if item not in ("recipe=null", "model=null")]  # as if they were not given
+    mistakes, rest = list(read.mistakes), hardware.resolve(given)
     while True:
         strange = next(_refused_options(name, rest), None)
         if strange is None:
@@ -117,14 +118,21 @@ def _refused_options(name: str, overrides: list[str]) -> Iterator[Mistake]:
             yield Mistake(key, f"{item}: must be dp, which is FSDP; verl's other training engines do not run here")
         elif item.startswith("+") and (CONF_DIR / key).is_dir():
             yield Mistake(key, f"{item}: a group has one option: {key}={value}")
-        elif key == "recipe" and value not in (*_recipes(name), "null"):
+        elif key == "recipe" and value not in _recipes(name):
             yield Mistake(key, f"{item}: must be one of {', '.join(_recipes(name))}")
-        elif key in _BESIDE_VERLS and value not in (*_options(key), "null"):
+        elif value == "null" and "." not in key and (CONF_DIR / key).is_dir():
+            yield Mistake(key, f"{item}: must be one of {', '.join(_options(key))}")
+        elif value == "null" and key in _VERLS_NODES:
+            yield Mistake(key, f"{item}: is a node of keys; set them one by one, as {key}.KEY=VALUE")
+        elif key in _BESIDE_VERLS and value not in _options(key):
             yield Mistake(key, f"{item}: must be one of {', '.join(_options(key))}")
 
 
 _BESIDE_VERLS = ("model", "data", "algorithm")
 """Groups of which verl has options too, which set nothing that a run of ours needs."""
+
+_VERLS_NODES = ("critic", "distillation", "reward", "transfer_queue", "optim", "engine", "profiler", "rollout")
+"""Groups of verl's alone."""
 
 
 def _options(group: str) -> list[str]:

@@ -68,10 +68,7 @@ class Change:
 
 
 def check_capabilities(config: DictConfig, report: Report) -> None:
-    """Find every changed key that is refused, has no effect, or is unknown to a node that takes what it is given.
-
-    A mapping that was replaced by a value is put back, so that the rest is checked as if it had not been.
-    """
+    """Find every changed key that is refused, has no effect, or is unknown to a node that takes what it is given."""
     from codedance_verl.preflight.capability_table import OWN, TABLE
 
     for change in changes(config):
@@ -79,8 +76,7 @@ def check_capabilities(config: DictConfig, report: Report) -> None:
         if change.key.split(".")[0] in OWN:
             continue
         if change.node is not None:
-            report.find(f"{_shown(change)}: is a node of {_some(change.node)}; {_cure(change, row)}")
-            OmegaConf.update(config, change.key, change.node, merge=False, force_add=True)
+            report.find(f"{_shown(change)}: is a node of keys{_some(change.node)}; {_cure(change, row)}")
         elif row is None:
             report.find(f"{_shown(change)}: unknown key; `--cfg job` prints every key there is")
         elif row.status is not Status.WORKS:
@@ -94,6 +90,11 @@ def changes(config: DictConfig) -> tuple[Change, ...]:
     """What differs from verl's tree with what every run of ours sets in it."""
     raw: Any = OmegaConf.to_container(config, resolve=False)
     return tuple(_changes(composed_values(), raw, ""))
+
+
+def nodes_are_whole(config: DictConfig) -> bool:
+    """Whether every mapping of verl's tree is one still."""
+    return all(change.node is None for change in changes(config))
 
 
 def row_of(key: str, table: tuple[Capability, ...]) -> Capability | None:
@@ -114,26 +115,38 @@ def in_dataclass(config: DictConfig, key: str) -> bool:
 
 
 def markdown(table: tuple[Capability, ...]) -> str:
-    """The table as docs/configuration.md has it."""
-    lines = ["| verl's feature | | keys, and what to know or to set instead |", "|---|---|---|"]
+    """The table as docs/configuration.md has it: `actor_rollout_ref.` is left out before the names of its nodes."""
+    lines = ["| verl's feature | | keys | to know, or to set instead |", "|---|---|---|---|"]
     area = ""
     for row in table:
         if row.area != area:
-            lines.append(f"| **{row.area}** | | |")
+            lines.append(f"| **{row.area}** | | | |")
             area = row.area
-        named = ", ".join(f"`{key}`" for key in row.keys[:4]) + ", ..." * (len(row.keys) > 4)
-        lines.append(f"| {row.feature} | {row.status.value} | {named}{': ' * bool(named)}{row.note} |")
+        keys = [key.removeprefix("actor_rollout_ref.") for key in row.keys]
+        shown = ", ".join(f"`{key}`" for key in keys[:_SHOWN]) + ", ..." * (len(keys) > _SHOWN)
+        lines.append(f"| {row.feature} | {row.status.value} | {shown} | {row.note} |")
     return "\n".join(lines)
+
+
+_SHOWN = 6
+"""Keys of a row in the documentation."""
 
 
 @functools.cache
 def composed_values() -> dict[str, Any]:
-    """verl's training tree as verl ships it composed, with `conf/base.yaml` over it; interpolations as they stand."""
+    """verl's training tree with `conf/base.yaml` over it; interpolations as they stand. Not to be changed."""
+    values = {"model_engine": "dp", **shipped_values()}
+    _merge(values, _load(CONF_DIR / "base.yaml"))
+    return values
+
+
+def shipped_values() -> dict[str, Any]:
+    """verl's training tree for FSDP, which verl ships composed."""
     import verl
 
-    shipped = Path(str(verl.__file__)).parent / "trainer" / "config" / "_generated_ppo_trainer.yaml"
-    values: dict[str, Any] = {"model_engine": "dp", **_load(shipped)}
-    _merge(values, _load(CONF_DIR / "base.yaml"))
+    values: dict[str, Any] = _load(
+        Path(str(verl.__file__)).parent / "trainer" / "config" / "_generated_ppo_trainer.yaml"
+    )
     return values
 
 
@@ -157,7 +170,7 @@ def _changes(before: Mapping[str, Any], now: Mapping[str, Any], above: str) -> I
             continue
         if isinstance(value, dict) and (value or isinstance(known, dict)):
             yield from _changes(known if isinstance(known, dict) else {}, value, f"{key}.")
-        elif isinstance(known, dict) and known:
+        elif isinstance(known, dict) and not isinstance(value, dict) and "${" not in str(value):
             yield Change(key, value, node=known)
         else:
             yield Change(key, value, added=name not in before)
@@ -180,7 +193,7 @@ def _shown(change: Change) -> str:
 
 def _some(node: Mapping[str, Any]) -> str:
     names = [name for name in node if name != "_target_"]
-    return ", ".join(names[:3]) + ", ..." * (len(names) > 3)
+    return f" ({', '.join(names[:3])}{', ...' * (len(names) > 3)})" if names else ""
 
 
 def _cure(change: Change, row: Capability | None) -> str:

@@ -57,6 +57,15 @@ class Report:
             for line in str(error).splitlines():
                 self.find(line)
 
+    @contextlib.contextmanager
+    def resting(self) -> Iterator[None]:
+        """Leave out a check that a value of the wrong kind breaks, where something was found that may be the cause."""
+        try:
+            yield
+        except (TypeError, AttributeError, ValueError):
+            if not self.findings:
+                raise
+
 
 class ToldAlready(Exception):
     """A check rests on something that another check has told to be wrong."""

@@ -22,9 +22,6 @@ KL_ESTIMATORS = ("kl", "k1", "abs", "mse", "k2", "low_var_kl", "k3")
 """What `verl.trainer.ppo.core_algos.kl_penalty` knows; with a + behind, the gradient is that of k2."""
 
 CHECKPOINT_PARTS = ("model", "optimizer", "extra", "hf_model")
-NEVER_FED = ("remax", "gdpo", "optimal_token_baseline", "tir_optimal_token_baseline")
-"""Estimators that need fields that the V1 trainer of verl 0.9.1 does not hand over (`_compute_advantage`)."""
-
 TRANSFERS = ("hccl", "kimi_ckpt_engine", "mooncake", "nccl", "nixl")
 """Engines of verl's for the transfer of weights, registered where their packages are installed."""
 
@@ -60,9 +57,8 @@ def check_trackers(config: DictConfig, report: Report) -> None:
         if name not in Tracking.supported_backend:
             report.find(f"trainer.logger={name}: must be one of {', '.join(Tracking.supported_backend)}")
         elif name in PACKAGES and importlib.util.find_spec(PACKAGES[name][0]) is None:
-            report.find(
-                f"trainer.logger={name}: its package is not installed; `pip install {PACKAGES[name][1]}`, or leave it out"
-            )
+            cure = f"`pip install {PACKAGES[name][1]}`, or leave it out"
+            report.find(f"trainer.logger={name}: its package is not installed; {cure}")
 
 
 def check_optimizer(config: DictConfig, node: str) -> Iterator[str]:
@@ -88,21 +84,12 @@ def _choice(config: DictConfig, key: str, allowed: Sequence[str]) -> Iterator[st
         yield str(error)
 
 
-def _estimators(config: DictConfig) -> Iterator[str]:
-    name = at(config, "algorithm.adv_estimator")
-    if name in NEVER_FED:
-        yield (
-            f"algorithm.adv_estimator={name}: verl's V1 trainer does not hand over what it needs; codedance_grpo, grpo, "
-            "rloo and others take the rewards alone"
-        )
-
-
 def _policy_loss(config: DictConfig) -> Iterator[str]:
     from verl.trainer.ppo.core_algos import POLICY_LOSS_REGISTRY
 
     key = f"{ACTOR}.policy_loss.loss_mode"
     if at(config, key) == "bypass_mode":
-        yield f"{key}=bypass_mode: verl's V0 trainer alone uses it; algorithm.rollout_correction.bypass_mode=true needs none"
+        yield f"{key}=bypass_mode: verl's V0 trainer alone uses it; algorithm.rollout_correction.bypass_mode=true does"
         return
     yield from _choice(config, key, sorted(set(POLICY_LOSS_REGISTRY) - {"bypass_mode"}))
     if at(config, key) == "dro" and at(config, f"{ACTOR}.policy_loss.dro_beta") is None:
@@ -120,7 +107,9 @@ def _correction(config: DictConfig) -> Iterator[str]:
     from verl.trainer.ppo import rollout_corr_helper
 
     node = "algorithm.rollout_correction"
-    level, options, bounds = (at(config, f"{node}.{name}") for name in ("rollout_is", "rollout_rs", "rollout_rs_threshold"))
+    level, options, bounds = (
+        at(config, f"{node}.{name}") for name in ("rollout_is", "rollout_rs", "rollout_rs_threshold")
+    )
     if level is not None:
         yield from _choice(config, f"{node}.rollout_is", ("token", "sequence"))
     if at(config, f"{node}.bypass_mode") and (level or options):
@@ -196,7 +185,10 @@ def _transfer(config: DictConfig) -> Iterator[str]:
     import torch
     from verl.checkpoint_engine import CheckpointEngineRegistry
 
-    key, module = f"{ROLLOUT}.checkpoint_engine.backend", at(config, f"{ROLLOUT}.checkpoint_engine.custom_backend_module")
+    key, module = (
+        f"{ROLLOUT}.checkpoint_engine.backend",
+        at(config, f"{ROLLOUT}.checkpoint_engine.custom_backend_module"),
+    )
     if module:
         try:
             importlib.import_module(str(module))
@@ -212,9 +204,12 @@ def _transfer(config: DictConfig) -> Iterator[str]:
 
 
 def _profiler(config: DictConfig) -> Iterator[str]:
-    key = "global_profiler.tool"
-    if at(config, key) is not None:
-        yield from _choice(config, key, ("nsys", "npu", "torch", "torch_memory", "precision_debugger"))
+    nodes = (ACTOR, "actor_rollout_ref.ref", ROLLOUT, "critic")
+    general = at(config, "global_profiler.tool")
+    for key in ("global_profiler.tool", *(f"{node}.profiler.tool" for node in nodes)):
+        told_once = key != "global_profiler.tool" and at(config, key) == general
+        if at(config, key) is not None and not told_once:
+            yield from _choice(config, key, ("nsys", "npu", "torch", "torch_memory", "precision_debugger"))
 
 
 def _attention(config: DictConfig) -> Iterator[str]:
@@ -235,7 +230,6 @@ def _dynamic(config: DictConfig) -> Iterator[str]:
 
 
 _RULES: tuple[Rule, ...] = (
-    _estimators,
     _policy_loss,
     _kl,
     _correction,

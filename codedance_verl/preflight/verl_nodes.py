@@ -1,7 +1,7 @@
 """verl's own dataclasses, made of the configuration as a run makes them: what they refuse is a line before it starts.
 
-verl makes them with Hydra's `instantiate`, in processes of Ray, minutes into a run. Their fields have types that nothing
-checks there; a value of another type is used until something breaks, so it is refused here.
+verl makes them with Hydra's `instantiate`, in processes of Ray, minutes into a run. Nothing checks the types of their
+fields there; a value of another type is used until something breaks, so it is refused here.
 """
 
 from __future__ import annotations
