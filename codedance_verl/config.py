@@ -114,7 +114,9 @@ def _refused_options(name: str, overrides: list[str]) -> Iterator[Mistake]:
     """Options that Hydra would take: recipes of another main, and those of verl's own groups."""
     for item in overrides:
         key, _, value = item.lstrip("+").partition("=")
-        if key == "model_engine" and value != "dp":
+        if name == "sft" and key in _NODES_OF_SFT:
+            yield Mistake(key, f"{item}: is a node of keys; set them one by one, as {key}.KEY=VALUE")
+        elif key == "model_engine" and value != "dp":
             yield Mistake(key, f"{item}: must be dp, which is FSDP; verl's other training engines do not run here")
         elif item.startswith("+") and (CONF_DIR / key).is_dir():
             yield Mistake(key, f"{item}: a group has one option: {key}={value}")
@@ -130,6 +132,8 @@ def _refused_options(name: str, overrides: list[str]) -> Iterator[Mistake]:
 
 _BESIDE_VERLS = ("model", "data", "algorithm")
 """Groups of which verl has options too, which set nothing that a run of ours needs."""
+
+_NODES_OF_SFT = ("model", "engine", "optim", "profiler", "data", "trainer", "checkpoint")
 
 _VERLS_NODES = ("critic", "distillation", "reward", "transfer_queue", "optim", "engine", "profiler", "rollout")
 """Groups of verl's alone."""

@@ -65,6 +65,33 @@ def check_dataclasses(config: DictConfig, report: Report) -> None:
             report.find(_refusal(config, node, error, [change.key for change in changed]))
 
 
+def check_sft_nodes(config: DictConfig, report: Report) -> None:
+    """The same for the nodes that verl's SFT trainer makes dataclasses of (`SFTTrainer._build_config`)."""
+    for node in _OF_SFT:
+        values = at(config, node)
+        if not isinstance(values, DictConfig):
+            report.find(f"{node}={value_shown(values)}: is a node of keys; set them one by one, as {node}.KEY=VALUE")
+            continue
+        owner = get_class(str(values["_target_"]))
+        follows = {
+            "_target_",
+            *(["load_contents"] if values.get("load_contents") == values.get("save_contents") else []),
+        }
+        for name in (name for name in values if name not in follows):
+            change = Change(f"{node}.{name}", _resolved(config, f"{node}.{name}"), added=True)
+            if not report.told(change.key):
+                for line in _field_faults(config, change, owner, str(name)):
+                    report.find(line)
+        if node != "model" and not report.told_below(node):  # the model's files are checked by themselves
+            try:
+                _make(config, node)
+            except Exception as error:  # whatever a dataclass of verl's raises
+                report.find(_refusal(config, node, error, []))
+
+
+_OF_SFT = ("model", "engine", "optim", "checkpoint", "profiler")
+
+
 def value_shown(value: object) -> str:
     """A value as it is written on the command line."""
     if value is None:

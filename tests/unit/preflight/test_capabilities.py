@@ -1,4 +1,4 @@
-"""The capability matrix is true: what it calls refused is refused, what it says works passes, and it knows every key."""
+"""The capability matrix is true: what it refuses is refused, what it says works passes, and it knows every key."""
 
 from __future__ import annotations
 
