@@ -255,7 +255,7 @@ def test_an_impossible_seed_is_named_with_its_range(
         (["deterministic=maybe"], r"deterministic=maybe: must be true or false"),
         (["deterministic=true", "trainer=colocate_async"], r"deterministic=true: needs trainer\.v1\.trainer_mode=sync"),
         (["algorithm.adv_estimator=foo"], r"algorithm\.adv_estimator=foo: must be one of codedance_grpo, "),
-        (["reward.custom_reward_function.path=mine.py"], r"custom_reward_function\.path=mine\.py: it would never be"),
+        (["reward.custom_reward_function.path=mine.py"], r"path=mine\.py: has no effect here: it would never be"),
         (["algorithm=ppo", "reward_preset=gtpo"], r"adv_estimator=gae: .*needs codedance_grpo"),
         (["algorithm.adv_estimator=gae", "reward_preset=gtpo"], r"adv_estimator=gae: .*needs codedance_grpo"),
     ],
