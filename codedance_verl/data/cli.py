@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
+from codedance_verl.data.checking import check_file, progress_line
 from codedance_verl.data.demo_set import DEMO_KINDS, DemoSizes, make_demo_data
-from codedance_verl.data.schema import check_file
+from codedance_verl.data.rows import DEFAULT_KEYS, Keys
 from codedance_verl.data.tasks import GENERATORS
 
 data_app = typer.Typer(help="Make and check data files.", no_args_is_help=True)
@@ -43,10 +44,14 @@ def make(
 def check(
     files: Annotated[list[Path], typer.Argument(help="Parquet files: RL records or demonstrations.")],
     skip_bad_records: Annotated[bool, typer.Option(help="List bad rows instead of stopping at the first.")] = False,
+    prompt_key: Annotated[str, typer.Option(help="Column of the messages, as data.prompt_key.")] = DEFAULT_KEYS.prompt,
+    image_key: Annotated[str, typer.Option(help="Column of the images, as data.image_key.")] = DEFAULT_KEYS.images,
 ) -> None:
     """Read every record of the files, images included, and say what is wrong with them."""
     for file in files:
-        good, skipped = check_file(file, skip_bad_records)
-        for line in skipped:
+        found = check_file(file, skip_bad_records, keys=Keys(prompt_key, image_key), tell=progress_line(file.name))
+        for line in found.lines:
             print(f"skipped {line}")
-        print(f"{file}: {good} good records, {len(skipped)} bad")
+        for note in found.notes:
+            print(f"note: {note}")
+        print(f"{file}: {found.good} good records, {len(found.lines)} bad")
