@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 from PIL import Image
 
+from codedance_verl.images import decode, pixels_sha256
 from codedance_verl.sandbox.config import SandboxConfig
 from codedance_verl.sandbox.node import SandboxNode
 from codedance_verl.sandbox.pool import SandboxBusy, SandboxInputError, SandboxPool, SandboxSession, UnknownSession
@@ -84,7 +85,37 @@ async def test_the_input_image_is_there_as_object_and_as_files(session: SandboxS
         "print(Image.open('input_image.png').getpixel((3, 3)), cv2.imread('input_image.jpg').shape)\n"
         "sorted(os.listdir())"
     )
-    assert files.stdout == "(255, 0, 0) (48, 64, 3)\n['input_image.jpg', 'input_image.png']\n"
+    assert files.stdout == "(255, 0, 0) (48, 64, 3)\n['input_image.jpg', 'input_image.png', 'input_image_0.png']\n"
+
+
+async def test_all_images_of_a_question_are_there(node: SandboxNode) -> None:
+    images = [picture(), picture((10, 20), "blue")]
+    async with SandboxPool([node]).session(*images) as session:
+        ran = await session.run(
+            "from PIL import Image\n"
+            "print([image.size for image in input_images], input_image is input_images[0])\n"
+            "print([Image.open(f'input_image_{i}.png').convert('RGB').tobytes() == input_images[i].tobytes()"
+            " for i in range(2)])"
+        )
+    assert ran.stdout == "[(64, 48), (10, 20)] True\n[True, True]\n"
+
+
+async def test_code_sees_images_as_the_host_decodes_them(node: SandboxNode) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    clear = Image.new("RGBA", (9, 5), (0, 0, 0, 0))
+    clear.putpixel((1, 1), (9, 8, 7, 128))
+    files = [io.BytesIO() for _ in range(3)]
+    clear.save(files[0], "PNG")
+    Image.effect_noise((40, 30), 90).convert("RGB").save(files[1], "JPEG", exif=turned)
+    Image.frombytes("I;16", (2, 1), bytes([0, 9, 200, 99])).save(files[2], "PNG")
+    images = [file.getvalue() for file in files]
+    async with SandboxPool([node]).session(*images) as session:
+        ran = await session.run(
+            "import hashlib\n"
+            "for i in input_images: print(hashlib.sha256(f'{i.width}x{i.height}:'.encode() + i.tobytes()).hexdigest())"
+        )
+    assert ran.stdout.split() == [pixels_sha256(decode(image)) for image in images]
 
 
 async def test_figures_shown_or_left_open_come_back_in_order(session: SandboxSession) -> None:
@@ -289,7 +320,7 @@ async def test_a_full_node_refuses_in_time_and_recovers(node: SandboxNode, monke
 async def test_a_picture_that_cannot_be_decoded_is_told_and_costs_no_place(node: SandboxNode) -> None:
     for _ in range(5):
         with pytest.raises(SandboxInputError, match="no picture"):
-            await node.open(b"junk")
+            await node.open([b"junk"])
     assert await _emptied(node, within_s=2.0)
 
 
