@@ -19,7 +19,7 @@ class RecordNames:
     """Names records in the order of their files.
 
     A stored `record_id` stays as it is, repeated or not: variants of one question share it. A name made of source and
-    index that came before gets `@<file>:<row>` behind it, and a record without an index is `<data_source>/<file>:<row>`.
+    index that came before gets `@<file>:<row>` behind it; a record without an index is `<data_source>/<file>:<row>`.
     """
 
     def __init__(self) -> None:

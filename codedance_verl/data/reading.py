@@ -8,7 +8,16 @@ from pathlib import Path
 
 from codedance_verl.data.faults import BadRow
 from codedance_verl.data.parquet import batches, open_parquet
-from codedance_verl.data.rows import DEFAULT_KEYS, NOT_KEPT, CanonicalRow, Columns, Keys, Kind, canonical_row, find_columns
+from codedance_verl.data.rows import (
+    DEFAULT_KEYS,
+    NOT_KEPT,
+    CanonicalRow,
+    Columns,
+    Keys,
+    Kind,
+    canonical_row,
+    find_columns,
+)
 from codedance_verl.errors import UserError
 
 _LEFT_OUT = tuple(f"extra_info.{name}" for name in NOT_KEPT)

@@ -24,7 +24,7 @@ from codedance_verl.rollout.observations import IMAGE_PLACEHOLDER
 STYLE_ALIASES = {"qa": MODEL}
 """Styles of published files that mean one of ours."""
 
-NOT_KEPT = ("tools_kwargs", "interaction_kwargs", "need_tools_kwargs")
+NOT_KEPT = ("tools_kwargs", "interaction_kwargs")
 """Keys of `extra_info` that arguments of verl's own tools stand in, at times with the image a second time."""
 
 OTHER_MEDIA = ("videos", "audios")

@@ -26,8 +26,16 @@ from codedance_verl.data.rows import DEFAULT_KEYS, CanonicalRow, Keys, Kind, que
 from codedance_verl.grading.ladder import RULE
 
 __all__ = [
-    "RECORD_SCHEMA", "SFT_SCHEMA", "Dataset", "Message", "Prompt", "Record", "read_prompts", "read_records",
-    "write_records", "write_rows",
+    "RECORD_SCHEMA",
+    "SFT_SCHEMA",
+    "Dataset",
+    "Message",
+    "Prompt",
+    "Record",
+    "read_prompts",
+    "read_records",
+    "write_records",
+    "write_rows",
 ]
 
 _MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])
