@@ -27,3 +27,10 @@ def test_the_model_is_told_what_coordinates_mean_unless_that_is_switched_off(tol
     prompt = tokenizer().decode(played.prompts[0])
     assert ("coordinates are pixels of `input_image`" in prompt) == told
     assert prompt.endswith("How many?<|im_end|>\n<|im_start|>assistant\n")
+
+
+def test_several_images_are_named() -> None:
+    image = {"type": "image"}
+    one, two = ({"role": "user", "content": [image] * count} for count in (1, 2))
+    assert "input_images" not in with_instructions([one], FORMATS["code"])[0]["content"]
+    assert "`input_images` is the list" in with_instructions([two], FORMATS["code"])[0]["content"]
