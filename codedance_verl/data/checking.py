@@ -24,12 +24,12 @@ from codedance_verl.data.references import KEYS, Source, read_source
 from codedance_verl.data.rows import DEFAULT_KEYS, Keys, Kind
 from codedance_verl.errors import UserError
 
-IMAGE_FAULTS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
-"""What Pillow raises at an image that it cannot read."""
-
 _MOST_THREADS = 8
 _SHRINK = 8
 """A JPEG is decoded at an eighth of its size: a third of the time, and a truncated one still fails."""
+
+_SHRUNK_FROM = 64
+"""Pixels of the shorter side from which on."""
 
 _TOLD_EVERY_S = 1.0
 
@@ -123,7 +123,7 @@ def image_fault(source: Source, where: str) -> str:
         _decode(data)
     except BadRow as fault:
         return str(fault)
-    except IMAGE_FAULTS as error:
+    except Exception as error:  # decoders of damaged files raise anything
         reason = "unknown or damaged format" if isinstance(error, UnidentifiedImageError) else str(error)
         return f"{where} is not a readable image ({reason})"
     return ""
@@ -132,7 +132,7 @@ def image_fault(source: Source, where: str) -> str:
 def _decode(data: bytes) -> None:
     images.shown_size(data)
     with Image.open(io.BytesIO(data)) as image:
-        if image.format == "JPEG" and image.mode in ("L", "RGB"):
+        if image.format == "JPEG" and image.mode in ("L", "RGB") and min(image.size) >= _SHRUNK_FROM:
             image.draft(image.mode, (image.width // _SHRINK, image.height // _SHRINK))
             image.load()
             return

@@ -15,7 +15,7 @@ import pyarrow as pa
 from PIL import Image
 
 from codedance_verl import images
-from codedance_verl.data.checking import IMAGE_FAULTS, image_fault
+from codedance_verl.data.checking import image_fault
 from codedance_verl.data.faults import BadRow
 from codedance_verl.data.messages import Message
 from codedance_verl.data.names import record_name
@@ -159,7 +159,7 @@ def read_prompts(path: str | Path, needs: Kind | None = None, keys: Keys = DEFAU
             continue
         try:
             sizes = tuple(images.shown_size(read_source(source, "")) for source in read.row.sources)
-        except (BadRow, *IMAGE_FAULTS):
+        except Exception:  # a file that is not there or damaged, in whatever way
             continue
         yield Prompt(read.number, read.row.messages, sizes)
 

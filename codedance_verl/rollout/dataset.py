@@ -65,31 +65,38 @@ class QuestionDataset(RLHFDataset):  # type: ignore[misc]  # verl ships no types
 class DemonstrationDataset(MultiTurnSFTDataset):  # type: ignore[misc]
     """Demonstrations for SFT; images as the rollout shows them, `views.make_view` of `images.decode`."""
 
+    def __init__(self, parquet_files: Any, tokenizer: Any, config: Any, *args: Any, **kwargs: Any) -> None:
+        self.table_dir = Path(config.table_dir)
+        super().__init__(parquet_files, tokenizer, config, *args, **kwargs)
+
     def _download(self) -> None:
         """Nothing is fetched: the files are on this machine."""
 
     def _read_files_and_process(self) -> None:
-        self.table = open_table(
+        table = open_table(
             [Path(file).expanduser() for file in self.parquet_files],
-            Path(self.config_table_dir),
+            self.table_dir,
             Kind.DEMONSTRATIONS,
             Keys(self.messages_key, self.image_key),
         ).sample(self.max_samples, bool(self.shuffle), self.seed)
-        self.dataframe, self.messages = _Frame(self.table), self.table
+        self.dataframe, self.messages = _Frame(table), table
         self.tools = self.enable_thinking = None
         self.system_prompt, self.generation_prompt = extract_system_prompt_and_generation(
             self.tokenizer, **self.apply_chat_template_kwargs
         )
+        print(f"dataset len: {len(table)}")
 
-    def __init__(self, parquet_files: Any, tokenizer: Any, config: Any, *args: Any, **kwargs: Any) -> None:
-        self.config_table_dir = config.table_dir
-        super().__init__(parquet_files, tokenizer, config, *args, **kwargs)
+    def __getitem__(self, item: int) -> dict[str, Any]:
+        found: dict[str, Any] = super().__getitem__(item)
+        if self.processor is not None:  # verl's collator takes the keys of a batch from its first item
+            found.setdefault("multi_modal_inputs", {})
+        return found
 
     def _build_messages(self, example: dict[str, StoredRow]) -> list[dict[str, Any]]:
         row = example["row"]
-        views = [make_view(images.decode(image.read_bytes()), max_pixels=None) for image in row.images]
         if self.processor is None:
             return [{"role": message.role, "content": message.content} for message in row.messages]
+        views = [make_view(images.decode(image.read_bytes()), max_pixels=None) for image in row.images]
         return _messages(row.messages, [{"image": view} for view in views])
 
 

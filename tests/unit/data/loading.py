@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from codedance_verl.data.checking import Checked, check_file
-from codedance_verl.data.rows import Keys, Kind
+from codedance_verl.data.rows import DEFAULT_KEYS, Keys, Kind
 from codedance_verl.images import decode, pixels_sha256
 from codedance_verl.rollout.agent_loop import record_id_of
 from codedance_verl.rollout.dataset import QuestionDataset
@@ -35,7 +35,7 @@ class Loaded:
         return str(self.item["reward_model"]["ground_truth"])
 
 
-def check(files: Sequence[Path], keys: Keys = Keys()) -> list[Checked]:
+def check(files: Sequence[Path], keys: Keys = DEFAULT_KEYS) -> list[Checked]:
     """What `codedance data check` finds."""
     return [check_file(file, needs=Kind.QUESTIONS, keys=keys) for file in files]
 

@@ -45,6 +45,10 @@ def row(**changes: Any) -> dict[str, Any]:
     return {name: value for name, value in {**good, **changes}.items() if value is not ...}
 
 
+def _user(content: str) -> dict[str, str]:
+    return {"role": "user", "content": content}
+
+
 def write(folder: Path, *rows: dict[str, Any], name: str = "a.parquet") -> Path:
     pq.write_table(pa.Table.from_pylist(list(rows)), folder / name)
     return folder / name
@@ -106,7 +110,7 @@ def test_an_image_may_be_referred_to_in_any_of_these_forms(form: str, tmp_path: 
         ([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "<image>What colour?"}], 1),
         ([{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What colour?"}]}], 1),
         ([{"role": "user", "content": [{"type": "image", "text": None}, {"type": None, "text": "What colour?"}]}], 1),
-        ([{"role": "user", "content": "<image>What"}, {"role": "assistant", "content": "?"}, {"role": "user", "content": "colour?"}], 1),
+        ([_user("<image>What"), {"role": "assistant", "content": "?"}, _user("colour?")], 1),
         ([{"role": "user", "content": "<image><image>What colour?"}], 2),
     ],
 )  # fmt: skip
@@ -151,7 +155,7 @@ def test_truths_are_text_numbers_or_any_of_a_list(truth: Any, text: str, tmp_pat
         ({"prompt": [{"role": "user", "content": "What colour?"}]}, "prompt has 0 <image> but there are 1 images"),
         ({"prompt": "What colour?", "images": ...}, "it has no image"),
         ({"videos": ["a.mp4"]}, "it has videos, which this environment does not take"),
-        ({"prompt": [{"role": "user", "content": "<image>?"}, {"role": "assistant", "content": "A"}]}, "ends with an as"),
+        ({"prompt": [_user("<image>?"), {"role": "assistant", "content": "A"}]}, "ends with an assistant message"),
         ({"prompt": [{"role": "user", "content": [{"type": "video", "video": "a"}]}]}, "is video, which this env"),
         ({"extra_info": "{"}, "extra_info is text that is no JSON"),
     ],
@@ -160,14 +164,11 @@ def test_what_cannot_be_meant_is_refused_by_file_and_row(changes: dict[str, Any]
     path = write(tmp_path, row(**changes))
     with pytest.raises(UserError, match=rf"^a.parquet row 0: .*{fault}"):
         check([path])
-    try:
-        loaded = dataset([path], tmp_path / "table")
-    except UserError as error:
-        assert str(error).startswith("a.parquet row 0: ")
-    else:  # a file that is not there is found when it is read
-        with pytest.raises(FileNotFoundError):
-            load([path], tmp_path / "table")
-        assert len(loaded) == 1
+    if "names the file" in fault:  # found when it is read, which is after the check
+        assert len(dataset([path], tmp_path / "table")) == 1
+        return
+    with pytest.raises(UserError, match=rf"^a.parquet row 0: .*{fault}"):
+        dataset([path], tmp_path / "table")
 
 
 def test_published_rl_data_loads_as_it_is(tmp_path: Path) -> None:
@@ -246,7 +247,7 @@ def test_keys_name_columns(tmp_path: Path) -> None:
         check([path], Keys("query", "pictures"))
     single = write(tmp_path, row(images=..., image={"bytes": png()}))
     for attempt in (lambda: check([single]), lambda: load([single], tmp_path / "table")):
-        with pytest.raises(UserError, match="no column images, but a column image; set data.image_key=image"):
+        with pytest.raises(UserError, match=r"no column images, but a column image; set data\.image_key=image"):
             attempt()
 
 
