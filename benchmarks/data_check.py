@@ -124,7 +124,7 @@ def _jpegs() -> list[bytes]:
         fine = random.integers(-4, 5, (480, 640, 3))
         pixels = np.clip(np.asarray(coarse).astype(np.int64) + fine, 0, 255).astype(np.uint8)
         buffer = io.BytesIO()
-        Image.fromarray(pixels).save(buffer, "JPEG", quality=80)
+        Image.fromarray(pixels).save(buffer, "JPEG", quality=70)
         made.append(buffer.getvalue())
     return made
 
@@ -132,7 +132,8 @@ def _jpegs() -> list[bytes]:
 def _line(item: Measured) -> str:
     return (
         f"{item.records:>7} records, {item.file_mib:6.0f} MiB, row groups of {item.row_group}: "
-        f"peak {item.peak_mib:4.0f} MiB, {item.per_s:5.0f} records a second ({item.wall_s:.1f} s, {item.cpu_s:.1f} s of CPU)"
+        f"peak {item.peak_mib:4.0f} MiB, {item.per_s:5.0f} records a second "
+        f"({item.wall_s:.1f} s, {item.cpu_s:.1f} s of CPU)"
     )
 
 

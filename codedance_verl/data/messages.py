@@ -37,7 +37,10 @@ def messages_of(value: Any, name: str) -> tuple[tuple[Message, ...], tuple[Any, 
         role = message.get("role")
         if not isinstance(role, str) or not role:
             raise BadRow(f"{where}.role is missing or not text")
-        messages.append(Message(role, _content(message.get("content"), f"{where}.content", references)))
+        content = _content(message.get("content"), f"{where}.content", references)
+        if not content.isascii() and any("\ud800" <= sign <= "\udfff" for sign in content):
+            raise BadRow(f"{where}.content holds half of a surrogate pair, which is no text")
+        messages.append(Message(role, content))
     if not any(message.role == "user" for message in messages):
         raise BadRow(f"{name} has no user message")
     return tuple(messages), tuple(references)

@@ -106,9 +106,12 @@ def find_columns(path: Path, names: Sequence[str], needs: Kind | None, keys: Key
         raise UserError(
             f"{path} holds no {kind}: it has no column {keys.prompt} (data.{key}); it has {', '.join(names)}"
         )
-    if kind is Kind.DEMONSTRATIONS and needs and "reward_model" in names and prompt != "messages":
+    if kind is Kind.DEMONSTRATIONS and "reward_model" in names and prompt == "prompt":
         raise UserError(f"{path} holds no {kind}: it has no column messages (docs/data.md)")
-    return Columns(kind, prompt, _image_column(path, names, keys))
+    columns = Columns(kind, prompt, _image_column(path, names, keys))
+    if twice := [name for name in columns.read if names.count(name) > 1]:
+        raise UserError(f"{path} has several columns of the name {twice[0]}; drop or rename them")
+    return columns
 
 
 def canonical_row(row: Mapping[str, Any], columns: Columns, folder: Path) -> CanonicalRow:

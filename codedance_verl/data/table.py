@@ -223,7 +223,7 @@ def _encoded(row: CanonicalRow, name: str) -> str:
             "extra_info": {**row.extra_info, "record_id": name},
         }
     messages = [(message.role, message.content) for message in row.messages]
-    return json.dumps({"messages": messages, "fields": fields}, ensure_ascii=False, default=_as_text)
+    return json.dumps({"messages": messages, "fields": fields}, default=_as_text)
 
 
 def _as_text(value: Any) -> str | None:

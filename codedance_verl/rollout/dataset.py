@@ -33,7 +33,7 @@ class QuestionDataset(RLHFDataset):  # type: ignore[misc]  # verl ships no types
 
     def _read_files_and_tokenize(self) -> None:
         table = open_table(
-            [Path(file) for file in self.data_files],
+            [Path(file).expanduser() for file in self.data_files],
             Path(self.config.table_dir),
             Kind.QUESTIONS,
             Keys(self.prompt_key, self.image_key),

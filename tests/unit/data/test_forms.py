@@ -158,6 +158,7 @@ def test_truths_are_text_numbers_or_any_of_a_list(truth: Any, text: str, tmp_pat
         ({"prompt": [_user("<image>?"), {"role": "assistant", "content": "A"}]}, "ends with an assistant message"),
         ({"prompt": [{"role": "user", "content": [{"type": "video", "video": "a"}]}]}, "is video, which this env"),
         ({"extra_info": "{"}, "extra_info is text that is no JSON"),
+        ({"prompt": '[{"role": "user", "content": "<image>\\ud83d"}]'}, "holds half of a surrogate pair"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_meant_is_refused_by_file_and_row(changes: dict[str, Any], fault: str, tmp_path: Path) -> None:
@@ -249,6 +250,13 @@ def test_keys_name_columns(tmp_path: Path) -> None:
     for attempt in (lambda: check([single]), lambda: load([single], tmp_path / "table")):
         with pytest.raises(UserError, match=r"no column images, but a column image; set data\.image_key=image"):
             attempt()
+
+
+def test_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    table = pa.Table.from_pylist([row()])
+    pq.write_table(table.append_column("images", table.column("images")), tmp_path / "a.parquet")
+    with pytest.raises(UserError, match="has several columns of the name images; drop or rename them"):
+        check([tmp_path / "a.parquet"])
 
 
 def test_good_rows_are_kept_with_their_images(tmp_path: Path) -> None:
