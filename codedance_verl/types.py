@@ -147,8 +147,15 @@ class RewardTerms:
     custom_fault: str = ""
 
 
-def record_name(data_source: object, extra_info: Mapping[str, Any] | None) -> str:
-    """Name of a record in logs, reports and seeds: its own `record_id`, else its `index` in its source."""
+def stated_name(data_source: object, extra_info: Mapping[str, Any] | None) -> str:
+    """The name that a record states: its `record_id`, else `<data_source>/<index>`; empty where it has neither."""
     extra = extra_info or {}
     index = extra.get("index")
-    return str(extra.get("record_id") or f"{data_source or ''}/{'?' if index is None else index}")
+    if stored := extra.get("record_id"):
+        return str(stored)
+    return "" if index is None or index == "" else f"{data_source or ''}/{index}"
+
+
+def record_name(data_source: object, extra_info: Mapping[str, Any] | None) -> str:
+    """Name of a record in logs, reports and seeds: the one it states, else its source alone."""
+    return stated_name(data_source, extra_info) or f"{data_source or ''}/?"

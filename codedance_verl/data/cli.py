@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from codedance_verl.data.demo_set import DEMO_KINDS, DemoSizes, make_demo_data
-from codedance_verl.data.schema import check_file
-from codedance_verl.data.tasks import GENERATORS
+from codedance_verl.data.checking import check_file, progress_line
+from codedance_verl.data.demo_sizes import DEMO_KINDS, DemoSizes
+from codedance_verl.data.rows import DEFAULT_KEYS, Keys
 
 data_app = typer.Typer(help="Make and check data files.", no_args_is_help=True)
 
@@ -27,10 +27,12 @@ def make(
     ),
     blank: Annotated[int, typer.Option(min=0, help="Of those, how many also with a blank picture.")] = DemoSizes.blank,
     kinds: Annotated[
-        list[str] | None, typer.Option("--kind", help=f"Task kind, repeatable: {', '.join(sorted(GENERATORS))}.")
+        list[str] | None, typer.Option("--kind", help="Task kind, repeatable: those of docs/data.md.")
     ] = None,
 ) -> None:
     """Make demonstrations for SFT, questions for RL and a held-out test set."""
+    from codedance_verl.data.demo_set import make_demo_data  # its libraries take seconds to import
+
     started = time.monotonic()
     sizes = DemoSizes(sft=sft, rl_train=rl_train, rl_val=rl_val, test=test, blank=blank)
     files = make_demo_data(out, seed, sizes, tuple(kinds or DEMO_KINDS))
@@ -43,10 +45,16 @@ def make(
 def check(
     files: Annotated[list[Path], typer.Argument(help="Parquet files: RL records or demonstrations.")],
     skip_bad_records: Annotated[bool, typer.Option(help="List bad rows instead of stopping at the first.")] = False,
+    prompt_key: Annotated[str, typer.Option(help="Column of the messages, as data.prompt_key.")] = DEFAULT_KEYS.prompt,
+    image_key: Annotated[str, typer.Option(help="Column of the images, as data.image_key.")] = DEFAULT_KEYS.images,
 ) -> None:
     """Read every record of the files, images included, and say what is wrong with them."""
     for file in files:
-        good, skipped = check_file(file, skip_bad_records)
-        for line in skipped:
+        started = time.monotonic()
+        found = check_file(file, skip_bad_records, keys=Keys(prompt_key, image_key), tell=progress_line(file.name))
+        for line in found.lines:
             print(f"skipped {line}")
-        print(f"{file}: {good} good records, {len(skipped)} bad")
+        for note in found.notes:
+            print(f"note: {note}")
+        rate = (found.good + len(found.lines)) / (time.monotonic() - started)
+        print(f"{file}: {found.good} good records, {len(found.lines)} bad ({rate:.0f} records a second)")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from codedance_verl.data.demo_sizes import DEMO_KINDS, DemoSizes
 from codedance_verl.data.demonstrations import DEMO_MIXTURE, Mixture, demonstrate
 from codedance_verl.data.execution import blank_like, render_png
 from codedance_verl.data.schema import (
@@ -22,22 +23,8 @@ from codedance_verl.data.tasks import generate_task
 from codedance_verl.data.tasks.base import DEFAULT_SIZE, Split, Task, task_rng
 from codedance_verl.rollout.observations import IMAGE_PLACEHOLDER
 
-DEMO_KINDS = ("count_photo", "count_digits", "extremes", "easy")
-"""Three kinds that need code, two of them on real input, and one that does not: a quarter each."""
-
 _RL_OFFSET = 1_000_000
 """RL questions start at this task index, so that none of them was demonstrated."""
-
-
-@dataclass(frozen=True)
-class DemoSizes:
-    """How many demonstrations and questions to make. Test questions count once, whatever their variants."""
-
-    sft: int = 4_000
-    rl_train: int = 1_600
-    rl_val: int = 64
-    test: int = 320
-    blank: int = 100
 
 
 @dataclass(frozen=True)

@@ -6,41 +6,46 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
+from codedance_verl.data.faults import BadRow
+from codedance_verl.data.messages import messages_of
+from codedance_verl.data.parquet import batches, open_parquet
+from codedance_verl.data.rows import DEFAULT_KEYS, Keys, Kind, find_columns, mapping_of, question_in, style_of
+from codedance_verl.data.truths import truth_of
+from codedance_verl.errors import UserError
+from codedance_verl.grading.alternatives import alternatives_of
 from codedance_verl.grading.custom import CustomGraders
-from codedance_verl.grading.ladder import RULE, is_open
+from codedance_verl.grading.ladder import is_open
 
 
-def first_open_record(path: str | Path, graders: CustomGraders | None = None) -> int | None:
+def first_open_record(path: str | Path, graders: CustomGraders | None = None, keys: Keys = DEFAULT_KEYS) -> int | None:
     """Row of the first record whose answer may need a judge (`grading.ladder.is_open`); None without one.
 
     Records that `graders`, the user's own, grade need none.
 
-    None too where the file is none of records: `schema.check_file` tells it.
+    None too where the file is none of records: `checking.check_file` tells it. Images are not read.
     """
+    path, number = Path(path), 0
     try:
-        columns = ["reward_model", "prompt", "extra_info.question", "data_source"]
-        rows = pq.ParquetFile(path).read(columns=columns).to_pylist()
-    except (pa.ArrowException, OSError):
+        parquet = open_parquet(path)
+        prompt = find_columns(path, parquet.schema_arrow.names, Kind.QUESTIONS, keys).prompt
+        for batch in batches(path, parquet, ("reward_model", prompt, "extra_info.question", "data_source")):
+            for row in batch.to_pylist():
+                if _is_open(row, prompt, graders or CustomGraders()):
+                    return number
+                number += 1
+    except UserError:
         return None
-    for number, row in enumerate(rows):
-        value = row.get("reward_model")
-        if not isinstance(value, Mapping):
-            continue
-        style = str(value.get("style") or RULE)
-        if graders is not None and graders.path_for(style, str(row.get("data_source") or "")) is not None:
-            continue
-        if is_open(str(value.get("ground_truth") or ""), style, _question(row)):
-            return number
     return None
 
 
-def _question(row: Mapping[str, Any]) -> str:
-    """The question as the record states it, else its last message; empty where there is neither."""
-    extra, prompt = row.get("extra_info"), row.get("prompt")
-    if isinstance(extra, Mapping) and extra.get("question"):
-        return str(extra["question"])
-    last = prompt[-1] if isinstance(prompt, list) and prompt else None
-    return str(last.get("content") or "") if isinstance(last, Mapping) else ""
+def _is_open(row: Mapping[str, Any], prompt: str, graders: CustomGraders) -> bool:
+    try:
+        reward_model = mapping_of(row.get("reward_model"), "reward_model")
+        truth, style = truth_of(reward_model.get("ground_truth")), style_of(reward_model.get("style"))
+        stored = mapping_of(row.get("extra_info"), "extra_info").get("question")
+        question = str(stored or question_in(messages_of(row.get(prompt), prompt)[0]))
+    except BadRow:
+        return False
+    if graders.path_for(style, str(row.get("data_source") or "")) is not None:
+        return False
+    return any(is_open(text, style, question) for text in alternatives_of(truth))

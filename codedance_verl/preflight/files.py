@@ -12,6 +12,9 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig
 
 from codedance_verl.cluster.connection import check_paths
+from codedance_verl.data.checking import Checked, check_file, keep_good_rows, progress_line
+from codedance_verl.data.parquet import is_parquet
+from codedance_verl.data.rows import Keys, Kind
 from codedance_verl.errors import UserError
 from codedance_verl.preflight.report import Report, at
 from codedance_verl.trainer.checkpoints import can_be_resumed, step_of
@@ -160,32 +163,37 @@ def check_data(config: DictConfig, report: Report) -> None:
                 )
 
 
+def data_keys(config: DictConfig) -> Keys:
+    """The names of columns that the configuration states."""
+    prompt = at(config, "data.prompt_key") or at(config, "data.messages_key")
+    return Keys(str(prompt or Keys.prompt), str(at(config, "data.image_key") or Keys.images))
+
+
 def _check_files(config: DictConfig, key: str) -> int:
     """How many records the files at this key hold. Names the key where one is missing or has none."""
-    from codedance_verl.data.schema import check_file, keep_good_rows
-
-    paths, good, skipped = data_paths(config, key), 0, list[str]()
+    paths, keys, found = data_paths(config, key), data_keys(config), list[Checked]()
     for path in paths:
         try:
-            usable, lines = check_file(path, bool(config.skip_bad_records), needs="prompt")
+            found.append(
+                check_file(path, bool(config.skip_bad_records), Kind.QUESTIONS, keys, progress_line(path.name))
+            )
         except UserError as error:
             raise UserError(f"data.{key}: {error}") from error
-        good += usable
-        skipped += lines
-    if skipped:
-        for line in skipped:
+    for checked in found:
+        for note in checked.notes:
+            print(f"note: {note}", flush=True)
+        for line in checked.lines:
             print(f"skipped: {line}", flush=True)
+    if any(checked.bad_rows for checked in found):
         copies = [Path(config.run_dir) / "data" / f"{key}_{index}.parquet" for index in range(len(paths))]
-        for path, copy in zip(paths, copies, strict=True):
-            keep_good_rows(path, copy)
+        for path, copy, checked in zip(paths, copies, found, strict=True):
+            keep_good_rows(path, copy, checked.bad_rows, keys)
         config.data[key] = [str(copy) for copy in copies]
-    return good
+    return sum(checked.good for checked in found)
 
 
 def readable(paths: Sequence[Path]) -> list[Path]:
     """Those that are there and are parquet files: `check_data` tells the others."""
-    from codedance_verl.data.schema import is_parquet
-
     return [path for path in paths if is_parquet(path)]
 
 

@@ -12,7 +12,7 @@ from codedance_verl.cluster.connection import joins
 from codedance_verl.errors import UserError
 from codedance_verl.grading import GradingConfig
 from codedance_verl.grading.custom import CustomGraders
-from codedance_verl.preflight.files import data_paths, readable
+from codedance_verl.preflight.files import data_keys, data_paths, readable
 from codedance_verl.preflight.report import Report, ToldAlready, at
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _no_open_records(config: DictConfig, graders: CustomGraders, report: Report)
         return
     for key in ("train_files", "val_files"):
         for path in _files(config, key):
-            if (row := first_open_record(path, graders)) is not None:
+            if (row := first_open_record(path, graders, data_keys(config))) is not None:
                 report.find(
                     f"grading.judge.endpoints=[]: data.{key}: {path} row {row}: its answer needs a judge "
                     "(reward_model.style) and there is none; name one, or set grading.open_answers=text"

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
+from codedance_verl.data.checking import check_file, progress_line
+from codedance_verl.data.rows import Kind
+from codedance_verl.data.schema import read_prompts
 from codedance_verl.errors import UserError
 from codedance_verl.preflight import read_model
 from codedance_verl.preflight.devices import device_bytes
 from codedance_verl.preflight.files import (
     check_checkpoint_folder,
     check_run_folder,
+    data_keys,
     data_paths,
     find_model,
     load_processor,
@@ -17,10 +21,12 @@ from codedance_verl.preflight.files import (
 )
 from codedance_verl.preflight.memory import GIB, EngineMemory, MemorySettings, estimate
 from codedance_verl.preflight.model_shape import ModelShape
+from codedance_verl.preflight.prompts import longest_prompt
 from codedance_verl.preflight.report import Report, at
 from codedance_verl.preflight.settings import Range
 from codedance_verl.preflight.verl_names import check_optimizer, check_trackers
 from codedance_verl.preflight.verl_nodes import check_sft_nodes
+from codedance_verl.rollout.prompt_tokens import PromptTokens
 from codedance_verl.settings import check_choice
 
 NUMBERS: dict[str, Range] = {
@@ -104,12 +110,13 @@ def _check_batches(config: DictConfig, report: Report) -> None:
 
 
 def _check_data(config: DictConfig, report: Report) -> None:
-    from codedance_verl.data.schema import check_file
-
     with report.collecting():
         if not config.data.train_files:
             raise UserError("data.train_files: no value given; add data.train_files=... to the command")
-        usable = sum(check_file(path, needs="messages")[0] for path in data_paths(config, "train_files"))
+        keys, usable = data_keys(config), 0
+        for path in data_paths(config, "train_files"):
+            checked = check_file(path, needs=Kind.DEMONSTRATIONS, keys=keys, tell=progress_line(path.name))
+            usable += checked.good
         report.say("data", "train_files", f"{usable} demonstrations")
         batch = config.data.train_batch_size
         if isinstance(batch, int) and usable < batch:
@@ -131,16 +138,13 @@ def _check_model(config: DictConfig, report: Report) -> ModelShape | None:
 
 def _check_tokens(config: DictConfig, report: Report, processor: object) -> None:
     """verl ends at the first demonstration that is longer than `data.max_length` (`data.truncation=error`)."""
-    from codedance_verl.data.schema import read_prompts
-    from codedance_verl.preflight.prompts import PromptTokens, longest_prompt
-
     limit = config.data.max_length
     if not isinstance(limit, int) or not config.data.train_files:
         return
     with report.collecting():
         tokens = PromptTokens(processor, max_pixels=None, answer_follows=False)
         for path in readable(data_paths(config, "train_files")):
-            found = longest_prompt(read_prompts(path), tokens, limit)
+            found = longest_prompt(read_prompts(path, Kind.DEMONSTRATIONS, data_keys(config)), tokens, limit)
             report.say("tokens", "longest demonstration", f"{found.tokens} of {limit}, {found.pictures} pictures")
             if found.too_long and config.data.truncation == "error":
                 report.find(

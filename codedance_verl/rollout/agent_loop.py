@@ -14,16 +14,15 @@ import time
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from PIL import Image
 from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetrics, AgentLoopOutput, register
 
 from codedance_verl.rollout.config import EnvironmentConfig
 from codedance_verl.rollout.formats import get_format
 from codedance_verl.rollout.instructions import with_instructions
-from codedance_verl.rollout.interaction import Interaction, Message, Rollout, question_images, views_of
+from codedance_verl.rollout.interaction import Interaction, Message, Rollout, question_images
 from codedance_verl.rollout.sampling_config import SamplingConfig
 from codedance_verl.rollout.sandboxing import Sandboxed
-from codedance_verl.rollout.views import SharedViews, put_views
+from codedance_verl.rollout.views import SharedViews, View, load_views
 from codedance_verl.rollout.watch import Progress, Watch
 from codedance_verl.sandbox.pool import SandboxPool
 from codedance_verl.types import FinishReason, Trajectory, record_name
@@ -103,16 +102,17 @@ class CodeDanceAgentLoop(AgentLoopBase):  # type: ignore[misc]  # verl ships no 
         if self.environment.instructions:
             messages = with_instructions(messages, self.format)
         shared: SharedViews = record.get(VIEWS) or SharedViews()
-        images = await shared.get(lambda: self._views(messages))
+        views = await shared.get(lambda: self._views(messages))
+        images = [view.image for view in views]
         prompt_ids = await self.ct_build_initial_tokens(messages, images=images)
         connect = functools.partial(SandboxPool.connect, self.config.sandbox)
         sandbox = Sandboxed(connect, question_images(messages), self.environment.sandbox_retries)
-        return self.interaction.begin(messages, images, prompt_ids, sandbox, progress)
+        rollout = self.interaction.begin(messages, images, prompt_ids, sandbox, progress)
+        rollout.image_hashes = tuple(view.pixels_sha256 for view in views)
+        return rollout
 
-    async def _views(self, messages: list[Message]) -> list[Image.Image]:
-        views = views_of((await self.process_multi_modal_info(messages)).get("images") or [], self.environment)
-        put_views(messages, views)
-        return views
+    async def _views(self, messages: list[Message]) -> list[View]:
+        return await asyncio.to_thread(load_views, messages, self.environment.max_image_pixels)
 
     async def _append(self, before: list[Message], now: list[Message], ids: list[int]) -> list[int]:
         merged, _, _ = await self.ct_merge_context_msg(before, now, ids, [])
@@ -145,6 +145,7 @@ class CodeDanceAgentLoop(AgentLoopBase):  # type: ignore[misc]  # verl ships no 
             extra_fields={
                 "trajectory": trajectory,
                 "observations": tuple(rollout.observations),
+                "image_hashes": rollout.image_hashes,
                 "timing": timing,
                 "sandbox_retries": rollout.sandbox.retries,
                 "min_global_steps": min(rollout.weight_versions, default=None),

@@ -58,8 +58,8 @@ class Timing:
 class Rollout:
     """A trajectory in the making.
 
-    `images` are the pictures as the model sees them, the question's first; `fault` says what raised an error outside of
-    the model.
+    `images` are the images as the model sees them, the question's first; `image_hashes` those of the question's whole
+    images (`views.View`); `fault` says what raised an error outside of the model.
     """
 
     messages: list[Message]
@@ -73,6 +73,7 @@ class Rollout:
     weight_versions: list[int] = field(default_factory=list)
     answer: str | None = None
     fault: str | None = None
+    image_hashes: tuple[str, ...] = ()
 
 
 class Listener:

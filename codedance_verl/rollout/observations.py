@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from codedance_verl.rollout.views import MARKS, PatchCount, padded_size, view_size
+from codedance_verl.rollout.views import MARKS, PatchCount, view_size
 from codedance_verl.types import Execution, ExecutionError, ExecutionStatus, RenderedImage
 
 IMAGE_PLACEHOLDER = "<image>"
@@ -106,7 +106,7 @@ def _ever_smaller(execution: Execution, largest: Sizes) -> Iterator[Sizes]:
 
 def view_sizes(images: Sequence[RenderedImage], sizes: Sizes) -> list[tuple[int, int]]:
     """Width and height of each picture that is shown."""
-    return [view_size(*padded_size(image.width, image.height), sizes.pixels) for image in images[: sizes.images]]
+    return [view_size(image.width, image.height, sizes.pixels) for image in images[: sizes.images]]
 
 
 def refused(fault: str) -> Execution:

@@ -10,8 +10,9 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -82,9 +83,12 @@ class TrajectoryLog:
         input_images: list[Image.Image],
         timing: Mapping[str, float],
         advantage: Mapping[str, Any] | None = None,
+        image_hashes: Sequence[str] = (),
     ) -> None:
         """Append one rollout.
 
+        `input_images` are the question's as the model saw them, `image_hashes` those of the whole images they were made
+        of (`images.pixels_sha256`), which code can compare with what it got; logged as `pixels_sha256` of each.
         `advantage` holds `sequence` and `turns` as `codedance_verl.reward.known` has them; None where not known.
 
         Raises:
@@ -107,7 +111,10 @@ class TrajectoryLog:
             "question": trajectory.question,
             "ground_truth": trajectory.ground_truth,
             "extra_info": plain_extra_info(trajectory.extra_info),
-            "input_images": [self._store(self._rendered(image)) for image in input_images],
+            "input_images": [
+                {**self._store(self._rendered(image)), "pixels_sha256": pixels}
+                for image, pixels in zip(input_images, chain(image_hashes, repeat(None)), strict=False)
+            ],
             "turns": self._turns(trajectory, observations),
             "finish": trajectory.finish,
             "answer": trajectory.answer,

@@ -1,23 +1,28 @@
-"""Pictures by reference and as views: whole for the sandbox, no larger than need be for the model.
+"""Images by reference and as views: whole for the sandbox, no larger than need be for the model.
 
-The sandbox gets the record's own file, once. The model gets a view: the same picture with at most so many pixels. Code
-sees `input_image` in full, so coordinates are always those of the full picture.
+The sandbox gets the record's own file, once. The model gets a view: the same image with at most so many pixels. Code
+sees `input_image` in full, so coordinates are always those of the full image.
 """
 
 from __future__ import annotations
 
 import asyncio
 import io
+import math
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from codedance_verl.images import as_rgb
+from codedance_verl.images import as_rgb, decode, pixels_sha256
 
 LONGEST_TO_SHORTEST = 100
-"""Processors of the Qwen family refuse pictures over 200 to 1; narrower ones are padded to this."""
+"""Processors of the Qwen family refuse images over 200 to 1; narrower ones are padded to this."""
+
+LEAST_SIDE = 28
+"""Pixels: the side of a token. Some processors refuse images with a shorter one."""
 
 PatchCount = Callable[[int, int], int]
 """Merged patches, each one token, of a picture of this width and height."""
@@ -26,14 +31,22 @@ MARKS = 2
 """Tokens around the patches of a picture: where it begins and where it ends."""
 
 
+@dataclass(frozen=True)
+class View:
+    """An image as the model sees it, and `images.pixels_sha256` of the whole image that it was made of."""
+
+    image: Image.Image
+    pixels_sha256: str
+
+
 class SharedViews:
-    """The views of one record's pictures: made by the first of its rollouts, and held once for all of them."""
+    """The views of one record's images: made by the first of its rollouts, and held once for all of them."""
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
-        self._views: Sequence[Image.Image] | None = None
+        self._views: Sequence[View] | None = None
 
-    async def get(self, make: Callable[[], Awaitable[Sequence[Image.Image]]]) -> list[Image.Image]:
+    async def get(self, make: Callable[[], Awaitable[Sequence[View]]]) -> list[View]:
         """The views, in a list of the caller's own; `make` is called where there are none yet."""
         async with self._lock:
             if self._views is None:
@@ -48,34 +61,44 @@ def image_parts(messages: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any
             yield from (part for part in message["content"] if part.get("type") == "image")
 
 
-def put_views(messages: Sequence[Mapping[str, Any]], views: Sequence[Image.Image]) -> None:
-    """Let go of decoded pictures, which can be large: in place of each, its view. Files and their bytes stay."""
-    for part, view in zip(image_parts(messages), views, strict=True):
-        if isinstance(part.get("image"), Image.Image) and part.get("bytes"):
-            part["image"] = view
+def load_views(messages: Sequence[Mapping[str, Any]], max_pixels: int) -> list[View]:
+    """Reads the images of messages, decodes them as the sandbox does, and makes the views of them.
+
+    Raises what `images.decode` and the reading of a file raise.
+    """
+    decoded = (_decoded(part) for part in image_parts(messages))
+    return [View(make_view(image, max_pixels), pixels_sha256(image)) for image in decoded]
 
 
-def view_size(width: int, height: int, max_pixels: int) -> tuple[int, int]:
-    """Width and height of the view of a picture: same proportions, at most `max_pixels`, never larger than it is."""
-    scale = min(1.0, (max_pixels / (width * height)) ** 0.5)
-    return max(1, int(width * scale)), max(1, int(height * scale))
+def view_size(width: int, height: int, max_pixels: int | None) -> tuple[int, int]:
+    """Width and height of the view of an image of this size.
+
+    Padded where it is narrower than 1 to `LONGEST_TO_SHORTEST`, enlarged where a side is under `LEAST_SIDE` pixels, and
+    scaled down to `max_pixels` (None: no limit), which goes before the rest.
+    """
+    width, height = padded_size(width, height)
+    scale = max(1.0, LEAST_SIDE / min(width, height))
+    most = math.inf if max_pixels is None else (max_pixels / (width * height)) ** 0.5
+    if scale < most:
+        return round(width * scale), round(height * scale)
+    return max(1, int(width * most)), max(1, int(height * most))
 
 
 def padded_size(width: int, height: int) -> tuple[int, int]:
-    """The size with its shorter side padded, where the picture is too narrow for a processor."""
+    """The size with its shorter side padded, where the image is too narrow for a processor."""
     least = -(-max(width, height) // LONGEST_TO_SHORTEST)
     return max(width, least), max(height, least)
 
 
-def make_view(image: Image.Image, max_pixels: int) -> Image.Image:
-    """The picture as the model sees it: RGB, on white where it is narrow, at most `max_pixels`."""
+def make_view(image: Image.Image, max_pixels: int | None) -> Image.Image:
+    """The image as the model sees it: RGB, on white where it is narrow, of `view_size`."""
+    target = view_size(*image.size, max_pixels)
     image = as_rgb(image)
     size = padded_size(*image.size)
     if size != image.size:
         canvas = Image.new("RGB", size, "white")
         canvas.paste(image)
         image = canvas
-    target = view_size(*image.size, max_pixels)
     return image if target == image.size else image.resize(target, Image.Resampling.BICUBIC)
 
 
@@ -86,9 +109,10 @@ def patch_count(processor: Any) -> PatchCount:
 
 
 def source_bytes(reference: Any) -> bytes:
-    """The file of a picture as the record has it; encoded as PNG only where it came decoded.
+    """The file of an image as the record has it; encoded as PNG only where it came decoded.
 
-    `reference` is what verl's dataset leaves in a message: a mapping with `bytes` or a picture or path under `image`.
+    `reference`: encoded bytes, an image, the path of a file, anything with `read_bytes`, or the part of a message that
+    has one of these under `bytes` or `image`.
     """
     if isinstance(reference, Mapping):
         reference = reference.get("bytes") or reference.get("image")
@@ -98,4 +122,13 @@ def source_bytes(reference: Any) -> bytes:
         buffer = io.BytesIO()
         as_rgb(reference).save(buffer, "PNG", compress_level=1)
         return buffer.getvalue()
-    return Path(str(reference).removeprefix("file://")).read_bytes()
+    if isinstance(reference, str):
+        reference = Path(reference.removeprefix("file://"))
+    return bytes(reference.read_bytes())
+
+
+def _decoded(part: Mapping[str, Any]) -> Image.Image:
+    image = part.get("image")
+    if isinstance(image, Image.Image) and not part.get("bytes"):
+        return as_rgb(image)
+    return decode(source_bytes(part))

@@ -312,6 +312,7 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
             extra_info=member.fields.get("extra_info") or {},
             observations=extra["observations"],
             input_images=shown[: len(shown) - returned],
+            image_hashes=extra.get("image_hashes", ()),
             timing={**asdict(extra["timing"]), "grade_s": grade_s},
             advantage=asdict(known) if known is not None else None,
         )

@@ -8,9 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from codedance_verl.data.checking import check_file
 from codedance_verl.data.cli import data_app
 from codedance_verl.data.demo_set import DEMO_KINDS, DemoFiles, DemoSizes, make_demo_data
-from codedance_verl.data.schema import check_file, read_records
+from codedance_verl.data.schema import read_records
 from codedance_verl.errors import UserError
 
 SIZES = DemoSizes(sft=24, rl_train=16, rl_val=8, test=12, blank=4)
@@ -22,7 +23,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> DemoFiles:
 
 
 def test_every_file_is_valid_and_of_the_size_asked_for(files: DemoFiles) -> None:
-    counts = [check_file(path)[0] for path in (files.sft, files.rl_train, files.rl_val, files.test)]
+    counts = [check_file(path).good for path in (files.sft, files.rl_train, files.rl_val, files.test)]
     assert counts == [24, 16, 8, 12 * 2 + 4]
     assert files.styles.total() == 24
 

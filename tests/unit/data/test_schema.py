@@ -9,12 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from codedance_verl.data.checking import check_file
 from codedance_verl.data.open_records import first_open_record
+from codedance_verl.data.rows import Kind
 from codedance_verl.data.schema import (
     Message,
     Record,
-    check_file,
-    check_files,
     read_records,
     write_records,
 )
@@ -79,8 +79,8 @@ def test_the_published_form_loads_with_images_as_paths_and_tool_arguments(tmp_pa
     (record,) = read_records(path).records
     assert record.load_images()[0].getpixel((0, 0)) == (0, 0, 255)
     assert record.question == "How many?"
-    assert record.record_id == "somewhere/charts-8"
-    assert record.extra_info["tools_kwargs"] == tools
+    assert record.record_id == "somewhere/charts/8"
+    assert "tools_kwargs" not in record.extra_info, "the image a second time"
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_the_published_form_loads_with_images_as_paths_and_tool_arguments(tmp_pa
         ({"images": [{"bytes": None, "path": "gone.png"}]}, r"images\[0\] names the file .*gone.png, which cannot"),
         ({"images": [{"bytes": None, "path": None}]}, r'images\[0\] has neither "bytes" nor "path"'),
         ({"images": []}, "it has no image"),
-        ({"images": None}, "images is missing"),
+        ({"images": None}, "it has no image"),
         ({"images": [{"bytes": _png(), "path": None}] * 2}, "prompt has 1 <image> but there are 2 images"),
         ({"prompt": [{"role": "user", "content": "How many?"}]}, "prompt has 0 <image> but there are 1 images"),
         ({"prompt": [{"role": "system", "content": "<image>"}]}, "no user message"),
@@ -108,29 +108,36 @@ def test_a_bad_row_is_named_with_its_fault_and_skipped_only_when_asked(
     with pytest.raises(UserError, match=rf"^train.parquet row 1: .*{fault}.*; fix or drop the row, or set skip_bad"):
         read_records(path)
     with pytest.raises(UserError, match="row 1"):
-        check_files([path])
+        check_file(path)
     dataset = read_records(path, skip_bad_records=True)
     assert len(dataset.records) == 2
     assert len(dataset.skipped) == 1 and "row 1" in dataset.skipped[0]
-    assert check_file(path, skip_bad_records=True) == (2, dataset.skipped)
+    checked = check_file(path, skip_bad_records=True)
+    assert (checked.good, checked.bad_rows, checked.lines) == (2, (1,), dataset.skipped)
+
+
+def _demonstration(question: str = "<image>Hm?") -> dict[str, Any]:
+    messages = [{"role": "user", "content": question}, {"role": "assistant", "content": "<answer>4</answer>"}]
+    return {"messages": messages, "images": [{"bytes": _png()}]}
 
 
 def test_demonstrations_are_checked_too(tmp_path: Path) -> None:
-    good = {"messages": [{"role": "user", "content": "<image>Hm?"}], "images": [{"bytes": _png()}]}
-    bad = {"messages": [{"role": "user", "content": "<image><image>Hm?"}], "images": [{"bytes": _png()}]}
-    assert check_file(_file(tmp_path, good)) == (1, ())
+    good, bad = _demonstration(), _demonstration("<image><image>Hm?")
+    assert check_file(_file(tmp_path, good)).good == 1
     with pytest.raises(UserError, match="row 1: messages has 2 <image> but there are 1 images"):
         check_file(_file(tmp_path, good, bad))
+    unanswered = {**good, "messages": good["messages"][:1]}
+    with pytest.raises(UserError, match="row 1: messages has no assistant message"):
+        check_file(_file(tmp_path, good, unanswered))
 
 
 def test_a_file_of_the_other_kind_is_refused(tmp_path: Path) -> None:
-    demonstrations = {"messages": [{"role": "user", "content": "<image>Hm?"}], "images": [{"bytes": _png()}]}
-    path = _file(tmp_path, demonstrations)
-    with pytest.raises(UserError, match="holds no questions for RL: it has no column prompt"):
-        check_file(path, needs="prompt")
+    path = _file(tmp_path, _demonstration())
+    with pytest.raises(UserError, match="holds no questions for RL: it has no column reward_model"):
+        check_file(path, needs=Kind.QUESTIONS)
     assert first_open_record(path) is None
     with pytest.raises(UserError, match="holds no demonstrations for SFT: it has no column messages"):
-        check_file(_file(tmp_path, _row()), needs="messages")
+        check_file(_file(tmp_path, _row()), needs=Kind.DEMONSTRATIONS)
 
 
 def test_files_that_are_no_data_are_refused(tmp_path: Path) -> None:
@@ -142,7 +149,7 @@ def test_files_that_are_no_data_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not a readable parquet file"):
         read_records(tmp_path / "text.parquet")
     with pytest.raises(UserError, match="holds no usable record"):
-        check_files([_file(tmp_path, _row(prompt=None))], skip_bad_records=True)
+        check_file(_file(tmp_path, _row(prompt=None)), skip_bad_records=True)
 
 
 def test_a_file_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:

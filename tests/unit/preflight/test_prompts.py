@@ -10,8 +10,9 @@ from PIL import Image
 from transformers import AutoProcessor
 
 from codedance_verl.data.schema import Message, Prompt
-from codedance_verl.preflight.prompts import TURN_TOKENS, PromptTokens, longest_prompt
+from codedance_verl.preflight.prompts import TURN_TOKENS, longest_prompt
 from codedance_verl.rollout.interaction import TURN_MARKS
+from codedance_verl.rollout.prompt_tokens import PromptTokens
 from codedance_verl.rollout.views import make_view
 from tests.unit.preflight.folders import make_model
 
@@ -25,13 +26,11 @@ def _prompt(text: str, *sizes: tuple[int, int], row: int = 0) -> Prompt:
     return Prompt(row, (Message("user", "<image>" * len(sizes) + text),), sizes)
 
 
-@pytest.mark.parametrize("size", [(28, 28), (640, 480), (3000, 2000), (1000, 20)])
+@pytest.mark.parametrize("size", [(28, 28), (640, 480), (3000, 2000), (1000, 20), (10, 12), (2, 600)])
 def test_a_picture_has_the_tokens_that_the_processor_makes(size: tuple[int, int], processor: Any) -> None:
-    from qwen_vl_utils.vision_process import fetch_image
-
     most, prompt = 200_704, _prompt("Which colour?", size)
     tokens = PromptTokens(processor, most)
-    view = make_view(fetch_image({"image": Image.new("RGB", size)}), most)
+    view = make_view(Image.new("RGB", size), most)
     parts = [{"type": "image"}, {"type": "text", "text": "Which colour?"}]
     text = processor.apply_chat_template([{"role": "user", "content": parts}], add_generation_prompt=True)
     made = processor(text=[text], images=[view])["input_ids"][0]

@@ -1,0 +1,195 @@
+"""Checks of whole files: every row, every image, in bounded memory, by as many threads as there are cores."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from PIL import Image, UnidentifiedImageError
+
+from codedance_verl import images
+from codedance_verl.data.faults import BadRow
+from codedance_verl.data.names import RecordNames
+from codedance_verl.data.parquet import GroupWriter, batches, open_parquet
+from codedance_verl.data.reading import ReadRow, fault_line, open_rows, refusal
+from codedance_verl.data.references import KEYS, Source, read_source
+from codedance_verl.data.rows import DEFAULT_KEYS, Keys, Kind
+from codedance_verl.errors import UserError
+
+_MOST_THREADS = 8
+_SHRINK = 8
+"""A JPEG is decoded at an eighth of its size: a third of the time, and a truncated one still fails."""
+
+_SHRUNK_FROM = 64
+"""Pixels of the shorter side from which on."""
+
+_TOLD_EVERY_S = 1.0
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a file holds: how many good rows, the numbers of the bad ones with a line each, and notes on the file."""
+
+    good: int
+    bad_rows: tuple[int, ...] = ()
+    lines: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def check_file(
+    path: str | Path,
+    skip_bad_records: bool = False,
+    needs: Kind | None = None,
+    keys: Keys = DEFAULT_KEYS,
+    tell: Callable[[int, int], None] | None = None,
+) -> Checked:
+    """Check every row of a file of questions or of demonstrations, images included.
+
+    Args:
+        path: a parquet file.
+        skip_bad_records: whether bad rows are left out rather than an error.
+        needs: what it must hold; None where both will do.
+        keys: names of its columns.
+        tell: is called with rows done and rows in all, now and then.
+
+    Raises:
+        UserError: there is no such file, it holds the other kind, a row is bad (the first is told) unless
+            `skip_bad_records`, or no row is good.
+    """
+    file = open_rows(path, needs, keys)
+    names, bad_rows, lines, done = RecordNames(), list[int](), list[str](), 0
+    for read, fault in _with_image_faults(file.batches()):
+        done += 1
+        if tell is not None:
+            tell(done, file.rows)
+        if fault:
+            lines.append(fault_line(file.path, read.number, fault))
+            bad_rows.append(read.number)
+            if not skip_bad_records:
+                raise refusal(lines[-1])
+        elif read.row is not None and file.columns.kind is Kind.QUESTIONS:
+            names.name(read.row.data_source, read.row.extra_info, file.path, read.number)
+    if done == len(bad_rows):
+        raise UserError(f"{path} holds no usable record; make or download it again")
+    return Checked(done - len(bad_rows), tuple(bad_rows), tuple(lines), tuple(_repetitions(names, file.path)))
+
+
+def keep_good_rows(path: str | Path, target: str | Path, bad_rows: Collection[int], keys: Keys = DEFAULT_KEYS) -> None:
+    """Copy a file without the rows of these numbers; paths of images become absolute, all else stays as it is.
+
+    Raises UserError where the disk does not take it.
+    """
+    path, bad = Path(path), frozenset(bad_rows)
+    parquet = open_parquet(path)
+    column = open_rows(path, keys=keys).columns.images
+    number = 0
+    with GroupWriter(Path(target), parquet.schema_arrow) as writer:
+        for batch in batches(path, parquet):
+            kept = [index for index in range(batch.num_rows) if number + index not in bad]
+            number += batch.num_rows
+            writer.add(_with_absolute_paths(pa.Table.from_batches([batch]).take(kept), column, path.parent))
+
+
+def progress_line(name: str) -> Callable[[int, int], None] | None:
+    """Tells progress in one line of a terminal that is overwritten; None where nobody looks."""
+    if not sys.stderr.isatty():
+        return None
+    started = last = time.monotonic()
+
+    def tell(done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= _TOLD_EVERY_S or done == total:
+            last = now
+            rate = done / max(now - started, 1e-9)
+            end = "\n" if done == total else ""
+            print(f"\r{name}: {done} of {total} records, {rate:.0f} a second", end=end, file=sys.stderr, flush=True)
+
+    return tell
+
+
+def image_fault(source: Source, where: str) -> str:
+    """What is wrong with an image; empty where nothing is."""
+    try:
+        data = read_source(source, where)
+        _decode(data)
+    except BadRow as fault:
+        return str(fault)
+    except Exception as error:  # decoders of damaged files raise anything
+        reason = "unknown or damaged format" if isinstance(error, UnidentifiedImageError) else str(error)
+        return f"{where} is not a readable image ({reason})"
+    return ""
+
+
+def _decode(data: bytes) -> None:
+    images.shown_size(data)
+    with Image.open(io.BytesIO(data)) as image:
+        if image.format == "JPEG" and image.mode in ("L", "RGB") and min(image.size) >= _SHRUNK_FROM:
+            image.draft(image.mode, (image.width // _SHRINK, image.height // _SHRINK))
+            image.load()
+            return
+    images.decode(data)
+
+
+def _with_image_faults(read: Iterable[list[ReadRow]]) -> Iterator[tuple[ReadRow, str]]:
+    """The rows in order, each with its fault; the images of a batch are decoded while the one before is told."""
+    with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:
+        waiting: list[tuple[ReadRow, Future[str]]] = []
+        try:
+            for batch in read:
+                submitted = [(row, pool.submit(_row_fault, row)) for row in batch]
+                yield from _results(waiting)
+                waiting = submitted
+            yield from _results(waiting)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _results(waiting: list[tuple[ReadRow, Future[str]]]) -> Iterator[tuple[ReadRow, str]]:
+    for row, fault in waiting:
+        yield row, fault.result()
+
+
+def _row_fault(read: ReadRow) -> str:
+    if read.row is None:
+        return read.fault
+    faults = (image_fault(source, f"images[{index}]") for index, source in enumerate(read.row.sources))
+    return next((fault for fault in faults if fault), "")
+
+
+def _repetitions(names: RecordNames, path: Path) -> Iterator[str]:
+    if names.repetitions:
+        examples = ", ".join(f"row {row}: {name}" for row, name in names.repeated)
+        yield (
+            f"{path.name}: {names.repetitions} records repeat the extra_info.index of one before, of the same "
+            f"data_source ({examples}); logs name them with @{path.stem}:ROW behind it"
+        )
+
+
+def _with_absolute_paths(table: pa.Table, column: str | None, folder: Path) -> pa.Table:
+    if column is None:
+        return table
+    place = table.schema.get_field_index(column)
+    values = table.column(place).to_pylist()
+    absolute = [_absolute(value, folder) for value in values]
+    if absolute == values:
+        return table
+    return table.set_column(place, table.schema.field(place), pa.array(absolute, type=table.schema.field(place).type))
+
+
+def _absolute(value: Any, folder: Path) -> Any:
+    if isinstance(value, str) and value and ":" not in value[:12]:
+        return str(folder.absolute() / value)
+    if isinstance(value, list):
+        return [_absolute(item, folder) for item in value]
+    if isinstance(value, Mapping):
+        return {key: _absolute(item, folder) if key in KEYS else item for key, item in value.items()}
+    return value

@@ -1,0 +1,231 @@
+"""Canonical rows on disk: an Arrow file that every reader maps into memory, written once from any mixture of files.
+
+verl's own loaders hold all files in memory and refuse those of different writers. Here a row is read when it is asked
+for, and the pages it lies in belong to the operating system: processes share them, and memory does not grow with the
+data. Images that files hold are copied into the table; those that are files of their own stay where they are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from codedance_verl.data.messages import Message
+from codedance_verl.data.names import RecordNames
+from codedance_verl.data.reading import fault_line, open_rows, refusal
+from codedance_verl.data.rows import DEFAULT_KEYS, CanonicalRow, Keys, Kind
+from codedance_verl.errors import UserError
+
+FORMAT = "1"
+"""Changes with what a table holds, so that no reader takes an older one."""
+
+BATCH_BYTES = 16 << 20
+BATCH_ROWS = 1_000
+LONGEST_BUILD_S = 6 * 3600.0
+"""How long a process waits for another one that writes the table, seconds."""
+
+_IMAGE = pa.struct([("bytes", pa.large_binary()), ("path", pa.string())])
+_SCHEMA = pa.schema([("record", pa.large_string()), ("images", pa.list_(_IMAGE))])
+_LOOK_S = 0.2
+
+
+@dataclass(frozen=True)
+class StoredImage:
+    """An encoded image by its place in a table; `read_bytes` is that of a path."""
+
+    table: str
+    row: int
+    index: int
+
+    def read_bytes(self) -> bytes:
+        """The encoded image."""
+        batch, row = _open_table(self.table).locate(self.row)
+        return bytes(batch.column(1)[row][self.index]["bytes"].as_py())
+
+
+@dataclass(frozen=True)
+class StoredRow:
+    """A row of a table. `fields` are data_source, ability, reward_model and extra_info, empty for a demonstration."""
+
+    messages: tuple[Message, ...]
+    images: tuple[StoredImage | Path, ...]
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class RowTable:
+    """Rows of a table, all or some, in the order of `rows`; has what verl uses of a `datasets.Dataset`."""
+
+    path: str
+    rows: np.ndarray[Any, np.dtype[np.int64]]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, item: int) -> StoredRow:
+        row = int(self.rows[item])
+        batch, place = _open_table(self.path).locate(row)
+        record = json.loads(batch.column(0)[place].as_py())
+        paths = [image["path"].as_py() for image in batch.column(1)[place]]
+        return StoredRow(
+            tuple(Message(role, content) for role, content in record["messages"]),
+            tuple(Path(path) if path else StoredImage(self.path, row, k) for k, path in enumerate(paths)),
+            record["fields"],
+        )
+
+    def select(self, indices: Iterable[int]) -> RowTable:
+        """The rows at these places."""
+        return RowTable(self.path, self.rows[np.fromiter(indices, dtype=np.int64)])
+
+    def filter(self, keep: Callable[[StoredRow], bool]) -> RowTable:
+        """The rows that are to be kept."""
+        return self.select(index for index in range(len(self)) if keep(self[index]))
+
+    def sample(self, count: int, shuffle: bool, seed: int | None) -> RowTable:
+        """At most `count` rows, the first or drawn, as verl's datasets choose them; all where `count` is below 1."""
+        if not 0 < count < len(self):
+            return self
+        if not shuffle:
+            return self.select(range(count))
+        return self.select(np.random.default_rng(seed).choice(len(self), size=count, replace=False).tolist())
+
+
+def open_table(
+    files: Sequence[Path], folder: Path, needs: Kind, keys: Keys = DEFAULT_KEYS, skip_bad_records: bool = False
+) -> RowTable:
+    """The rows of the files, from the table in `folder`, which is written where it is not there yet.
+
+    Processes that ask for the same table at once wait for the one that writes it.
+
+    Raises UserError: a file or a row is bad, or the disk does not take the table.
+    """
+    path = folder / f"{_key(files, needs, keys)}.arrow"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _alone(path.with_suffix(".lock")):
+            if not path.exists():
+                _write(path, files, needs, keys, skip_bad_records)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}; free some space or choose another folder"
+        ) from error
+    return RowTable(str(path), np.arange(_open_table(str(path)).starts[-1], dtype=np.int64))
+
+
+class _Table:
+    """An open table; `starts` has the number of the first row of each batch, and that of all rows."""
+
+    def __init__(self, path: str) -> None:
+        self._reader = pa.ipc.open_file(pa.memory_map(path))
+        counts = [self._reader.get_batch(index).num_rows for index in range(self._reader.num_record_batches)]
+        self.starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+
+    def locate(self, row: int) -> tuple[pa.RecordBatch, int]:
+        """The batch that a row lies in, and its place there."""
+        index = int(np.searchsorted(self.starts, row, side="right")) - 1
+        return self._reader.get_batch(index), row - int(self.starts[index])
+
+
+@functools.lru_cache(maxsize=8)
+def _open_table(path: str) -> _Table:
+    return _Table(path)
+
+
+def _key(files: Sequence[Path], needs: Kind, keys: Keys) -> str:
+    """Differs where the table would."""
+    digest = hashlib.sha256(repr((FORMAT, needs.name, keys)).encode())
+    for file in files:
+        try:
+            stat = file.stat()
+        except OSError:
+            continue  # told when the file is opened
+        digest.update(repr((str(file.absolute()), stat.st_size, stat.st_mtime_ns)).encode())
+    return f"{needs.name.lower()}-{digest.hexdigest()[:16]}"
+
+
+@contextlib.contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Holds the lock; waits for who has it, `LONGEST_BUILD_S` at most."""
+    until = time.monotonic() + LONGEST_BUILD_S
+    with lock.open("w") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise UserError(f"{lock}: another process has held it for hours; end it and start again") from None
+                time.sleep(_LOOK_S)
+        yield
+
+
+def _write(path: Path, files: Sequence[Path], needs: Kind, keys: Keys, skip_bad_records: bool) -> None:
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    try:
+        with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, _SCHEMA) as writer:
+            for batch in _batches(_canonical(files, needs, keys, skip_bad_records)):
+                writer.write_batch(batch)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _canonical(
+    files: Sequence[Path], needs: Kind, keys: Keys, skip_bad_records: bool
+) -> Iterator[tuple[CanonicalRow, str]]:
+    """Every row with its name."""
+    names = RecordNames()
+    for file in files:
+        for read in open_rows(file, needs, keys).read():
+            if read.row is not None:
+                row = read.row
+                yield row, names.name(row.data_source, row.extra_info, file, read.number)
+            elif not skip_bad_records:
+                raise refusal(fault_line(file, read.number, read.fault))
+
+
+def _batches(rows: Iterable[tuple[CanonicalRow, str]]) -> Iterator[pa.RecordBatch]:
+    held: list[dict[str, Any]] = []
+    size = 0
+    for row, name in rows:
+        held.append({"record": _encoded(row, name), "images": [_stored(source) for source in row.sources]})
+        size += sum(len(source) for source in row.sources if isinstance(source, bytes)) + len(held[-1]["record"])
+        if size >= BATCH_BYTES or len(held) >= BATCH_ROWS:
+            yield pa.RecordBatch.from_pylist(held, schema=_SCHEMA)
+            held, size = [], 0
+    if held:
+        yield pa.RecordBatch.from_pylist(held, schema=_SCHEMA)
+
+
+def _stored(source: bytes | Path) -> dict[str, Any]:
+    return {"bytes": source, "path": None} if isinstance(source, bytes) else {"bytes": None, "path": str(source)}
+
+
+def _encoded(row: CanonicalRow, name: str) -> str:
+    fields: dict[str, Any] = {}
+    if row.data_source:
+        fields = {
+            "data_source": row.data_source,
+            "ability": row.ability,
+            "reward_model": {"style": row.style, "ground_truth": row.ground_truth},
+            "extra_info": {**row.extra_info, "record_id": name},
+        }
+    messages = [(message.role, message.content) for message in row.messages]
+    return json.dumps({"messages": messages, "fields": fields}, default=_as_text)
+
+
+def _as_text(value: Any) -> str | None:
+    """Values that JSON has no form for; bytes are images that stand there a second time."""
+    return None if isinstance(value, bytes) else str(value)
