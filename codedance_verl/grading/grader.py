@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from codedance_verl.grading.alternatives import show_alternatives
 from codedance_verl.grading.config import GradingConfig
 from codedance_verl.grading.judge.prompt import Question
 from codedance_verl.grading.judge.stats import JudgeStats
@@ -83,7 +84,7 @@ class Grader:
             return found
         if self._judge is None:
             return Grade(Verdict.UNGRADED, "judge", "the question is open and grading.judge.endpoints names no judge")
-        return await self._judge.grade(Question(question, ground_truth, answer or ""))
+        return await self._judge.grade(Question(question, show_alternatives(ground_truth), answer or ""))
 
     def take_judge_stats(self) -> JudgeStats:
         """What the judge was asked since this was last called, and what it cost."""

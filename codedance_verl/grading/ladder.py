@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from codedance_verl.grading import box, choice, count, exact_text, expression, number, sequence, yes_no
+from codedance_verl.grading.alternatives import alternatives_of
 from codedance_verl.grading.context import STRICT, Context
 from codedance_verl.grading.normalise import strip_lead
 from codedance_verl.types import Grade, Verdict
@@ -78,14 +79,25 @@ def settle(answer: str | None, ground_truth: str, style: str = RULE, context: Co
         return Grade(Verdict.WRONG, "no_answer")
     if len(answer) >= MAX_ANSWER_CHARS:
         return Grade(Verdict.WRONG, "too_long", f"{len(answer)} characters")
-    return _climb(strip_lead(answer), strip_lead(ground_truth), STYLES[style], context)
+    return _best(strip_lead(answer), ground_truth, STYLES[style], context)
 
 
 def is_open(ground_truth: str, style: str, question: str = "") -> bool:
     """Whether an answer other than the very text is a judge's to grade."""
     if style not in ASKS_JUDGE:
         return False
-    return _climb(_NOTHING_LIKE_IT, strip_lead(ground_truth), STYLES[style], Context(question=question)) is None
+    return _best(_NOTHING_LIKE_IT, ground_truth, STYLES[style], Context(question=question)) is None
+
+
+def _best(answer: str, ground_truth: str, rungs: tuple[Rung, ...], context: Context) -> Grade | None:
+    """The verdict of a truth with alternatives: right by any; open, or else ungraded, where it is so by one of them."""
+    found: list[Grade | None] = []
+    for truth in alternatives_of(ground_truth):
+        grade = _climb(answer, strip_lead(truth), rungs, context)
+        if grade is not None and grade.correct:
+            return grade
+        found.append(grade)
+    return min(found, key=lambda grade: 0 if grade is None else 1 if grade.verdict is Verdict.UNGRADED else 2)
 
 
 def _climb(answer: str, ground_truth: str, rungs: tuple[Rung, ...], context: Context) -> Grade | None:
