@@ -138,6 +138,8 @@ def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade 
 
 def _of_groups(groups: dict[str, str | None]) -> Date | None:
     month = groups.get("month") or ""
+    if (groups.get("day") or "1").strip("0") == "":
+        return None
     date = Date(
         int(groups.get("year") or 0), int(month) if month.isdigit() else _MONTH_OF[month], int(groups.get("day") or 0)
     )

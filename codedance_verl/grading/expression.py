@@ -13,10 +13,12 @@ from dataclasses import dataclass, replace
 from codedance_verl.grading import question_kind as asks
 from codedance_verl.grading.asked_names import strip_name
 from codedance_verl.grading.context import STRICT, Context
+from codedance_verl.grading.dates import parse_date
 from codedance_verl.grading.expression_process import NoResult, shared_process
 from codedance_verl.grading.labels import is_label
 from codedance_verl.grading.latex import depth, to_plain, unwrap
 from codedance_verl.grading.normalise import ascii_digits
+from codedance_verl.grading.ordinals import parse_ordinal
 from codedance_verl.grading.typed_formula import to_latex
 from codedance_verl.grading.units import DEGREE, Unit, names_unit, parse_unit
 from codedance_verl.types import Grade, Verdict
@@ -102,6 +104,8 @@ def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade 
     """
     question = context.question
     if _DATE_OR_RANGE.fullmatch(ground_truth.strip()) or is_label(ground_truth, question):
+        return None
+    if parse_ordinal(ground_truth, question) is not None or parse_date(ground_truth, question) is not None:
         return None
     if not _LOOKS_LIKE_MATH.search(ground_truth) and not _BARE_NUMBER.fullmatch(to_plain(ground_truth).strip()):
         return None

@@ -15,6 +15,7 @@ from codedance_verl.grading.latex import to_plain
 from codedance_verl.grading.normalise import ascii_digits, strip_wrapping
 from codedance_verl.grading.number import parse_quantity
 from codedance_verl.grading.numerals import parse_words
+from codedance_verl.grading.times import parse_time
 from codedance_verl.grading.units import names_unit
 from codedance_verl.types import Grade, Verdict
 
@@ -30,6 +31,7 @@ _DATED = re.compile(r"(?:Q[1-4]|H[12]|FY)\s?'?\d{2,4}|\d{4}\s?(?:Q[1-4]|H[12])")
 _NUMBER_SIGN = re.compile(r"(?:(?:no\.?|nr\.?|number)\s+|(?:no|nr)\.|\N{NUMERO SIGN}|N[º°]\.?|#)\s*(?=\w*\d)", re.I)
 _PHONE = re.compile(r"\+?[\d(][\d\s().-]{5,25}\d")
 _AREA_CODE = re.compile(r"\(\d{3}\)\s?\d{3}[-.\s]\d{4}|\d{3}-\d{3}-\d{4}")
+_ASKS_NUMBER = re.compile(r"\bnumber\b|\bno\.|[#\N{NUMERO SIGN}]|\bnr\b", re.IGNORECASE)
 _COEFFICIENT = re.compile(r"-?\d+(?:\.\d+)?\s?[A-Za-z]{1,3}")
 _TERM = r"(?:\d+(?:\.\d+)?\s?[A-Za-z]{0,2}|[A-Za-z]{1,2})"
 _SHIFTED = re.compile(rf"-?{_TERM}(?:\s?[-/]\s?{_TERM}){{1,4}}")
@@ -51,7 +53,7 @@ def is_label(text: str, question: str = "") -> bool:
         return True
     if chemical_formula(bare) and not (_CODE.fullmatch(bare) and bare.isascii()):
         return not asks.asks_formula(question) or sum(char.isupper() for char in bare) > 1
-    if not _CODE.fullmatch(bare) or _DATED.fullmatch(bare):
+    if not _CODE.fullmatch(bare) or _DATED.fullmatch(bare) or parse_time(bare) is not None:
         return False
     letters = re.findall(r"[^\W\d_]+", bare)
     if not letters:
@@ -139,17 +141,25 @@ def _is_formula(text: str, question: str) -> bool:
     return _COEFFICIENT.fullmatch(text) is not None or _SHIFTED.fullmatch(text) is not None
 
 
+def _split_number_sign(text: str, question: str) -> tuple[str, str]:
+    """ "No. 5" as a sign and the number; without the sign where the question asks for a number.
+
+    "no B12" keeps its word: it says that there is none.
+    """
+    found = _NUMBER_SIGN.match(text)
+    asked = _ASKS_NUMBER.search(question) is not None
+    if found is None or not (asked or text[found.end() :].isdigit()):
+        return "", text
+    return "" if asked and not found.group().strip().isalpha() else "#", text[found.end() :]
+
+
 def _canonical(text: str, question: str) -> str:
     bare = _bare(text, question)
     if _is_phone(bare, question):
         return re.sub(r"[^\d+]", "", bare)
     if (formula := chemical_formula(bare)) is not None:
         return formula
-    numbered = _NUMBER_SIGN.match(bare)
-    bare = bare[numbered.end() :] if numbered else bare
-    sign = (
-        "#" if numbered and not re.search(r"\bnumber\b|\bno\.|[#№]|\bnr\b", question, re.I) and bare.isdigit() else ""
-    )
+    sign, bare = _split_number_sign(bare, question)
     if (score := _SCORE.fullmatch(bare)) and asks.asks_score(question):
         return "-".join(score.groups())
     value = parse_words(bare)

@@ -60,7 +60,10 @@ def _patterns(last: str) -> _Patterns:
     bare = rf"(?<!\S)(?:[B-{last}]|A(?!\s+[a-z]))(?=[\s,;.]|$)(?!\s*[-=<>+*/^])"  # no article, and not in a formula
     return _Patterns(
         letter=re.compile(rf"[(\[<{{]?([A-{last}a-{last.lower()}])[)\]>}}]?"),
-        letter_and_text=re.compile(rf"(?:[(\[]({one})[)\]]\.?:?|({one})[.):、\uff0e])\s*(\S.*)", re.DOTALL),
+        letter_and_text=re.compile(
+            rf"(?:[(\[]({one})[)\]]\.?:?|({one})[.):、\uff0e])(?!\d)\s*(?!(?:or|and|not|nor|but|unless)\b)(\S.*)",
+            re.DOTALL,
+        ),
         second_letter=re.compile(
             rf"\({one}\)|\b{one}[.):]|(?:\b(?:or|and|not|but|unless|maybe|then|perhaps|else)\b|[/,;&|])\s*\(?{one}\b"
             rf"|\A{bare}|{bare}.*{bare}",

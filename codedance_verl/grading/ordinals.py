@@ -37,7 +37,11 @@ def parse_ordinal(text: str, question: str = "") -> int | None:
     if words[0] in ("the", "in", "on", "at"):
         words = words[2:] if words[1:2] == ["the"] else words[1:]
     known = set(re.findall(r"\w+", question.casefold()))
-    while len(words) > 1 and (words[-1] in known or set(words_of(words[-1])) <= set(words_of(question))):
+    while (
+        len(words) > 1
+        and words[-1].isalpha()
+        and (words[-1] in known or set(words_of(words[-1])) <= set(words_of(question)))
+    ):
         words.pop()
     if len(words) == 2 and words[0] in _TENS and 0 < _WORDS.get(words[1], 0) < 10:
         return _TENS[words[0]] + _WORDS[words[1]]

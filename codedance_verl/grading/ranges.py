@@ -52,7 +52,7 @@ def parse_range(text: str, question: str = "") -> Range | None:
     parts = (_AND if between else _BETWEEN).split(bare)
     if len(parts) != 2 or ("-" in bare and not all(re.search(r"\d", part) for part in parts)):
         return None
-    return _of_ends(*parts, question)
+    return _of_ends(parts[0], parts[1], question)
 
 
 def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade | None:

@@ -72,11 +72,11 @@ def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade 
     if truth.bracket == "{" or "" not in _names(truth.items):
         return compare_sets(answer, ground_truth, context)
     if not truth.bracket and _in_any_order(truth.items, context.question):
-        grade = compare_sets(answer, ground_truth, context)
-        return grade if grade.correct or all(map(number.parse_quantity, truth.items)) else None
+        unordered = compare_sets(answer, ground_truth, context)
+        return unordered if unordered.correct or all(map(number.parse_quantity, truth.items)) else None
     grade = compare_lists(answer, ground_truth, context)
     certain = all(number.parse_quantity(item) is not None for item in truth.items)
-    return grade if grade is not None and (grade.correct or certain) else None
+    return grade if grade.correct or certain else None
 
 
 def _in_any_order(items: Sequence[str], question: str) -> bool:
@@ -86,7 +86,7 @@ def _in_any_order(items: Sequence[str], question: str) -> bool:
     return asks_solutions(question) or not any(map(number.parse_quantity, items))
 
 
-def compare_sets(answer: str, ground_truth: str, context: Context = STRICT) -> Grade | None:
+def compare_sets(answer: str, ground_truth: str, context: Context = STRICT) -> Grade:
     """Correct where each element of one side has its own equal on the other, in any order.
 
     Where the truth says what each is ("x = 2, y = 3") and the answer does not, its order is all there is to go by.
@@ -105,7 +105,7 @@ def compare_sets(answer: str, ground_truth: str, context: Context = STRICT) -> G
     return _grade(same, SET_RUNG, given.items, truth.items)
 
 
-def compare_lists(answer: str, ground_truth: str, context: Context = STRICT) -> Grade | None:
+def compare_lists(answer: str, ground_truth: str, context: Context = STRICT) -> Grade:
     """Correct where both enumerate the same in the same order.
 
     Round brackets may be missing; pairs in square brackets are intervals, others than those in round ones.

@@ -45,13 +45,13 @@ def parse_time(text: str) -> Time | None:
     bare = strip_wrapping(to_plain(ascii_digits(text))).casefold().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
     bare = re.sub(r"^(?:at|it's|it is)\s+", "", bare)
     if bare in _NAMED:
-        half, hour = _NAMED[bare]
-        return _time(hour, 0, 0, half)
+        half, twelve = _NAMED[bare]
+        return _time(twelve, 0, 0, half)
     if found := _PAST.fullmatch(bare):
         return _relative(found)
     if found := _O_CLOCK.fullmatch(bare):
-        hour = _number(found.group("hour"))
-        return _time(hour, 0, 0, found.group("half") or "") if hour is not None and 1 <= hour <= 12 else None
+        told = _number(found.group("hour"))
+        return _time(told, 0, 0, found.group("half") or "") if told is not None and 1 <= told <= 12 else None
     if found := _HAN.fullmatch(bare):
         half = {"上午": "a", "下午": "p"}.get(found.group("half") or "", "")
         return _time(int(found.group("hour")), int(found.group("minute") or 0), 0, half)
@@ -59,8 +59,8 @@ def parse_time(text: str) -> Time | None:
     if found is None:
         return None
     groups = found.groupdict()
-    parts = [int(groups.get(name) or 0) for name in ("hour", "minute", "second")]
-    return _time(*parts, groups.get("half") or "")
+    hour, minute, second = (int(groups.get(name) or 0) for name in ("hour", "minute", "second"))
+    return _time(hour, minute, second, groups.get("half") or "")
 
 
 def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade | None:
