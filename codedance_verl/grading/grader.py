@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from codedance_verl.grading.alternatives import alternatives_of, show_alternatives
 from codedance_verl.grading.config import CONFIG_NODE, GradingConfig
 from codedance_verl.grading.custom import functions
 from codedance_verl.grading.judge.prompt import Question
@@ -111,7 +112,7 @@ class Grader:
             return found
         if self._judge is None:
             return Grade(Verdict.UNGRADED, "judge", "the question is open and grading.judge.endpoints names no judge")
-        return await self._judge.grade(Question(question, ground_truth, answer or ""))
+        return await self._judge.grade(Question(question, show_alternatives(ground_truth), answer or ""))
 
     @property
     def given_up(self) -> str:
@@ -125,7 +126,9 @@ class Grader:
     async def _ask_custom(self, path: str, answer: str, truth: str, question: str, record: dict[str, Any]) -> Grade:
         function = self._custom[path]
         try:
-            return await function.call(answer, truth, question, record)
+            alternatives = alternatives_of(truth)
+            given = truth if len(alternatives) == 1 else list(alternatives)
+            return await function.call(answer, given, question, record)
         except Fault as fault:
             if str(fault) != function.given_up:  # that is told once, as the reason for the end of the run
                 logger.warning("record %s is ungraded: %s", record["record_id"], fault)
