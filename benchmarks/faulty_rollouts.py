@@ -102,10 +102,10 @@ class _FaultyPool:
         self._pool, self._faults, self._actors = pool, faults, actors
 
     @contextlib.asynccontextmanager
-    async def session(self, image: bytes | None = None) -> AsyncIterator[_FaultySession]:
+    async def session(self, *images: bytes) -> AsyncIterator[_FaultySession]:
         if self._faults.refuses():
             raise SandboxUnavailable("refused on purpose")
-        async with self._pool.session(image) as session:
+        async with self._pool.session(*images) as session:
             yield _FaultySession(session, self._faults, self._actors)
 
 

@@ -20,7 +20,7 @@ from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetr
 from codedance_verl.rollout.config import EnvironmentConfig
 from codedance_verl.rollout.formats import get_format
 from codedance_verl.rollout.instructions import with_instructions
-from codedance_verl.rollout.interaction import Interaction, Message, Rollout, first_image, views_of
+from codedance_verl.rollout.interaction import Interaction, Message, Rollout, question_images, views_of
 from codedance_verl.rollout.sampling_config import SamplingConfig
 from codedance_verl.rollout.sandboxing import Sandboxed
 from codedance_verl.rollout.views import SharedViews, put_views
@@ -106,7 +106,7 @@ class CodeDanceAgentLoop(AgentLoopBase):  # type: ignore[misc]  # verl ships no 
         images = await shared.get(lambda: self._views(messages))
         prompt_ids = await self.ct_build_initial_tokens(messages, images=images)
         connect = functools.partial(SandboxPool.connect, self.config.sandbox)
-        sandbox = Sandboxed(connect, first_image(messages), self.environment.sandbox_retries)
+        sandbox = Sandboxed(connect, question_images(messages), self.environment.sandbox_retries)
         return self.interaction.begin(messages, images, prompt_ids, sandbox, progress)
 
     async def _views(self, messages: list[Message]) -> list[Image.Image]:

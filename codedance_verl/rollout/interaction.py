@@ -292,10 +292,10 @@ def views_of(images: Sequence[Image.Image], environment: EnvironmentConfig) -> l
     return [make_view(image, environment.max_image_pixels) for image in images]
 
 
-def first_image(messages: list[Message]) -> Callable[[], bytes] | None:
-    """Reads the first picture as the record has it, whatever the model gets to see of it; None without one."""
-    first = next(image_parts(messages), None)
-    return None if first is None else functools.partial(source_bytes, first)
+def question_images(messages: list[Message]) -> Callable[[], list[bytes]] | None:
+    """Reads the images as the record has them, whatever the model gets to see of them; None without any."""
+    parts = list(image_parts(messages))
+    return (lambda: [source_bytes(part) for part in parts]) if parts else None
 
 
 def _views(execution: Execution, sizes: Sizes) -> list[Image.Image]:

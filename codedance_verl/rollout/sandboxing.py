@@ -7,7 +7,7 @@ import functools
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import TypeVar
 
@@ -24,15 +24,16 @@ _logger = logging.getLogger(__name__)
 class Sandboxed:
     """Runs the code of one trajectory.
 
-    `connect` finds the pool when code is first run; a trajectory without code asks for none. `picture` returns the file
-    of the question's picture, in a thread of its own; None without one. `retries`: how many refusals were overcome.
+    `connect` finds the pool when code is first run; a trajectory without code asks for none. `images` returns the
+    files of the question's images, in a thread of its own; None without any. `retries`: how many refusals were
+    overcome.
     """
 
     def __init__(
-        self, connect: Callable[[], SandboxPool], picture: Callable[[], bytes] | None, most_retries: int
+        self, connect: Callable[[], SandboxPool], images: Callable[[], Sequence[bytes]] | None, most_retries: int
     ) -> None:
         self._connect = connect
-        self._picture = picture
+        self._images = images
         self._most_retries = most_retries
         self._session: SandboxSession | None = None
         self.retries = 0
@@ -49,8 +50,8 @@ class Sandboxed:
         return execution, max(time.perf_counter() - started - execution.duration_s, 0.0)
 
     async def _open(self, resources: AsyncExitStack) -> SandboxSession:
-        image = None if self._picture is None else await asyncio.to_thread(self._picture)
-        return await resources.enter_async_context(self._connect().session(image))
+        images = () if self._images is None else await asyncio.to_thread(self._images)
+        return await resources.enter_async_context(self._connect().session(*images))
 
     async def _patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
         pause = FIRST_PAUSE_SECONDS

@@ -14,6 +14,8 @@ from typing import Any
 
 from PIL import Image
 
+from codedance_verl.images import as_rgb
+
 LONGEST_TO_SHORTEST = 100
 """Processors of the Qwen family refuse pictures over 200 to 1; narrower ones are padded to this."""
 
@@ -67,7 +69,7 @@ def padded_size(width: int, height: int) -> tuple[int, int]:
 
 def make_view(image: Image.Image, max_pixels: int) -> Image.Image:
     """The picture as the model sees it: RGB, on white where it is narrow, at most `max_pixels`."""
-    image = image if image.mode == "RGB" else image.convert("RGB")
+    image = as_rgb(image)
     size = padded_size(*image.size)
     if size != image.size:
         canvas = Image.new("RGB", size, "white")
@@ -94,6 +96,6 @@ def source_bytes(reference: Any) -> bytes:
         return reference
     if isinstance(reference, Image.Image):
         buffer = io.BytesIO()
-        reference.convert("RGB").save(buffer, "PNG", compress_level=1)
+        as_rgb(reference).save(buffer, "PNG", compress_level=1)
         return buffer.getvalue()
     return Path(str(reference).removeprefix("file://")).read_bytes()

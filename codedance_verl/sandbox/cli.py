@@ -64,7 +64,9 @@ def ps() -> None:
 @sandbox_app.command()
 def run(
     files: Annotated[list[Path], typer.Argument(help="Python files, one cell each, run in one session")],
-    input_image: Annotated[Path | None, typer.Option("--image", help="picture offered as input_image")] = None,
+    input_images: Annotated[
+        list[Path] | None, typer.Option("--image", help="image offered in input_images, repeatable")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON line per cell")] = False,
     timeout_s: Annotated[float, typer.Option("--timeout", help="run time of one cell, seconds")] = 15.0,
     backend: Annotated[str, typer.Option(help=" | ".join(BACKENDS))] = "auto",
@@ -77,8 +79,8 @@ def run(
     with _one_line_errors():
         config = SandboxConfig(backend=backend, containers=1, cell_timeout_s=timeout_s)
         cells = [_read(path) for path in files]
-        picture = None if input_image is None else _read(input_image)
-        executions = asyncio.run(_run_cells(config, [cell.decode("utf-8", "replace") for cell in cells], picture))
+        images = [_read(path) for path in input_images or []]
+        executions = asyncio.run(_run_cells(config, [cell.decode("utf-8", "replace") for cell in cells], images))
         for execution in executions:
             stored = _store_images(execution, output)
             print(json.dumps(_record(execution, stored)) if as_json else _text(execution, stored), flush=True)
@@ -134,8 +136,8 @@ def bench(
     sys.exit(1 if any(level.incomplete for level in found) else 0)
 
 
-async def _run_cells(config: SandboxConfig, cells: list[str], picture: bytes | None) -> list[Execution]:
-    async with SandboxPool.local(config) as pool, pool.session(picture) as session:
+async def _run_cells(config: SandboxConfig, cells: list[str], images: list[bytes]) -> list[Execution]:
+    async with SandboxPool.local(config) as pool, pool.session(*images) as session:
         return [await session.run(cell) for cell in cells]
 
 

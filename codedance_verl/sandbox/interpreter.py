@@ -6,14 +6,16 @@ import asyncio
 import contextlib
 import itertools
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from codedance_verl.sandbox.config import SandboxConfig
 from codedance_verl.sandbox.errors import SandboxInputError, SandboxUnavailable
-from codedance_verl.sandbox.wire import Message, Peer
+from codedance_verl.sandbox.wire import MAX_FRAME_BYTES, Message, Peer
 
 KILL_CONFIRM_SECONDS = 3.0
+MAX_INPUT_BYTES = MAX_FRAME_BYTES - 4096
+"""Of the encoded images of one session together: they go over in one frame."""
 _FIRST_UID, _UID_BLOCK, _UID_BLOCKS = 1 << 20, 1 << 20, 2000
 _NARROW_FIRST_UID = 10_000
 _PONG: Message = {"op": "pong"}
@@ -118,14 +120,16 @@ class Interpreter:
         waiting.set_result(peer)
         return True
 
-    async def open(self, key: str, config: SandboxConfig, image: bytes | None) -> Place:
-        """Fork a session and load its image. Raises `SandboxInputError`, `SandboxUnavailable` or `TimeoutError`."""
+    async def open(self, key: str, config: SandboxConfig, images: Sequence[bytes]) -> Place:
+        """Fork a session and load its images. Raises `SandboxInputError`, `SandboxUnavailable` or `TimeoutError`."""
         if self._zygote is None:
             raise SandboxUnavailable(f"{self.name} has no zygote")
+        if (size := sum(map(len, images))) > MAX_INPUT_BYTES:
+            raise SandboxInputError(f"the input images have {size} bytes together, at most {MAX_INPUT_BYTES} are taken")
         place = Place(key, next(self._uids))
         try:
             async with asyncio.timeout(config.open_timeout_s):
-                return await self._open(place, config, image)
+                return await self._open(place, config, images)
         except BaseException:
             self._expected.pop(key, None)
             await asyncio.shield(self.kill(place))
@@ -155,21 +159,21 @@ class Interpreter:
         if waiting is not None and not waiting.done():
             waiting.set_result(message)
 
-    async def _open(self, place: Place, config: SandboxConfig, image: bytes | None) -> Place:
+    async def _open(self, place: Place, config: SandboxConfig, images: Sequence[bytes]) -> Place:
         assert self._zygote is not None
         waiting: asyncio.Future[Peer] = asyncio.get_running_loop().create_future()
         self._expected[place.key] = waiting
         request = {"op": "open", "session": place.key, "uid": place.uid}
         self._zygote.send(request | {"limits": config.session_limits(), "on_error": config.on_error})
         place.peer = await waiting
-        place.peer.send({"op": "input", "image": image})
+        place.peer.send({"op": "input", "images": list(images)})
         reply = await place.peer.receive()
         if reply is not None and reply.get("op") == "ready":
             place.leader = int(reply.get("leader", 0))
             place.peer.only_when_asked = True  # from here on it may run anybody's code
             return place
         reason = "it ended at once" if reply is None else str(reply.get("reason"))[:300]
-        if reply is not None and image is not None:
+        if reply is not None and images:
             raise SandboxInputError(f"the session cannot use its input image: {reason}")
         raise SandboxUnavailable(f"a session on {self.name} did not start: {reason}")
 

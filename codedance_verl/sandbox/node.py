@@ -7,7 +7,7 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -42,7 +42,7 @@ class _Session:
     """
 
     session_id: str
-    image: bytes | None
+    images: Sequence[bytes]
     where: tuple[Interpreter, Place] | None = None
     calls: int = 0
     bereft: bool = False
@@ -121,15 +121,15 @@ class SandboxNode:
         """Containers on this machine whose owner is dead; blocks, and raises what the engine's client does."""
         return 0 if self._fleet is None else self._fleet.count_orphans()
 
-    async def open(self, image: bytes | None = None, session_id: str | None = None) -> str:
-        """Open a session and return its id; `image` is an encoded picture for `input_image`.
+    async def open(self, images: Sequence[bytes] = (), session_id: str | None = None) -> str:
+        """Open a session and return its id; `images` are encoded files for `input_images`.
 
         A caller who names the id itself can `close` it even when this call did not return to it. Raises `SandboxBusy`,
         `SandboxInputError` or `SandboxUnavailable`.
         """
         if self._draining:
             raise SandboxUnavailable("the sandbox opens no more sessions: it is being shut down")
-        session = _Session(session_id or secrets.token_hex(8), image)
+        session = _Session(session_id or secrets.token_hex(8), images)
         if session.session_id in self._sessions:
             raise SandboxError(f"session {session.session_id} is open already")
         self._sessions[session.session_id] = session
@@ -196,7 +196,7 @@ class SandboxNode:
             try:
                 async with self._opens:  # a zygote opens one after another: waiting for it is no part of the opening
                     session.queue_s += time.monotonic() - asked
-                    place = await interpreter.open(secrets.token_hex(8), config, session.image)
+                    place = await interpreter.open(secrets.token_hex(8), config, session.images)
                 session.where = (interpreter, place)
                 return
             except (SandboxUnavailable, TimeoutError) as error:

@@ -51,7 +51,7 @@ _logger = logging.getLogger(__name__)
 class Node(Protocol):
     """A machine's interpreters as seen by a client; `SandboxNode` itself is one."""
 
-    async def open(self, image: bytes | None = None, session_id: str | None = None) -> str: ...
+    async def open(self, images: Sequence[bytes] = (), session_id: str | None = None) -> str: ...
 
     async def run(self, session_id: str, code: str, timeout_s: float | None = None) -> Execution: ...
 
@@ -61,9 +61,9 @@ class Node(Protocol):
 class SandboxSession:
     """An open session: variables persist from cell to cell. Get one from `SandboxPool.session`."""
 
-    def __init__(self, pool: SandboxPool, image: bytes | None, cleanup: contextlib.AsyncExitStack) -> None:
+    def __init__(self, pool: SandboxPool, images: Sequence[bytes], cleanup: contextlib.AsyncExitStack) -> None:
         self._pool = pool
-        self._image = image
+        self._images = images
         self._cleanup = cleanup
         self._node: Node | None = None
         self.session_id = ""
@@ -84,7 +84,7 @@ class SandboxSession:
     async def open(self) -> Node:
         """Open the session on the first node that can serve, under a new id."""
         self.session_id = secrets.token_hex(8)
-        self._node = await self._pool.open_on_any(self.session_id, self._image, self._cleanup)
+        self._node = await self._pool.open_on_any(self.session_id, self._images, self._cleanup)
         return self._node
 
 
@@ -117,15 +117,15 @@ class SandboxPool:
             await asyncio.shield(node.shutdown())
 
     @contextlib.asynccontextmanager
-    async def session(self, image: bytes | None = None) -> AsyncIterator[SandboxSession]:
-        """A session for one trajectory; `image` is an encoded picture, offered as `input_image` and as files.
+    async def session(self, *images: bytes) -> AsyncIterator[SandboxSession]:
+        """A session for one trajectory; `images` are encoded files, offered as `input_images` and as files.
 
         Raises `SandboxBusy` when every place stays taken for `sandbox.queue_timeout_s`, `SandboxInputError` when the
-        picture is none, `SandboxUnavailable` when no interpreter serves. It is decoded while the caller goes on: one
+        images are none, `SandboxUnavailable` when no interpreter serves. They are decoded while the caller goes on: one
         that breaks off half-way makes the first `run` raise `SandboxInputError`.
         """
         async with contextlib.AsyncExitStack() as cleanup:
-            session = SandboxSession(self, image, cleanup)
+            session = SandboxSession(self, images, cleanup)
             await session.open()
             yield session
 
@@ -137,13 +137,13 @@ class SandboxPool:
             [node for node in self._nodes if isinstance(node, ray_node.RemoteNode)], timeout_s
         )
 
-    async def open_on_any(self, session_id: str, image: bytes | None, cleanup: contextlib.AsyncExitStack) -> Node:
+    async def open_on_any(self, session_id: str, images: Sequence[bytes], cleanup: contextlib.AsyncExitStack) -> Node:
         """Open a session on the first node that can serve; `cleanup` gets what closes it."""
         for position, node in enumerate(self._nodes):
             # Registered first, and with an id of our own: an `open` that is cancelled half-way is undone as well.
             cleanup.push_async_callback(_close, node, session_id)
             try:
-                await node.open(image, session_id)
+                await node.open(images, session_id)
                 return node
             except (SandboxBusy, SandboxUnavailable) as error:
                 if position == len(self._nodes) - 1:

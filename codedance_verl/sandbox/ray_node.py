@@ -60,8 +60,8 @@ class SandboxNodeActor:
         """Return when sessions can be opened; raises what `SandboxNode.start` does. A failed start may be repeated."""
         await self._started()
 
-    async def open(self, image: bytes | None = None, session_id: str | None = None) -> str:
-        return await (await self._started()).open(image, session_id)
+    async def open(self, images: Sequence[bytes] = (), session_id: str | None = None) -> str:
+        return await (await self._started()).open(images, session_id)
 
     async def run(self, session_id: str, code: str, timeout_s: float | None = None) -> Execution:
         execution = await (await self._started()).run(session_id, code, timeout_s)
@@ -162,22 +162,22 @@ class RemoteNode:
         """The node actor, then the standby if there is one; those that are there now."""
         return [handle.latest() for handle in (self._main, self._standby) if handle is not None]
 
-    async def open(self, image: bytes | None = None, session_id: str | None = None) -> str:
+    async def open(self, images: Sequence[bytes] = (), session_id: str | None = None) -> str:
         session_id = session_id or secrets.token_hex(8)
         try:
-            await self._open(image, session_id)
+            await self._open(images, session_id)
         except NodeLost:
             if self.gone:
                 raise
-            await self._open(image, session_id)
+            await self._open(images, session_id)
         return session_id
 
-    async def _open(self, image: bytes | None, session_id: str) -> None:
+    async def _open(self, images: Sequence[bytes], session_id: str) -> None:
         use_standby = self._standby is not None and self._standby.is_up and not self._main.is_up
         handle = self._standby if self._standby is not None and use_standby else self._main
         self._holders[session_id] = (handle, handle.actor)
         try:
-            await self._call(session_id, "open", image, session_id)
+            await self._call(session_id, "open", images, session_id)
         except BaseException as error:
             if not isinstance(error, asyncio.CancelledError):  # a caller who is cancelled closes what may be open
                 self._holders.pop(session_id, None)

@@ -137,7 +137,7 @@ class Service:
             code_temperature=self.settings.serving.code_temperature,
             listener=audience,
         )
-        sandbox = Sandboxed(lambda: self._pool, lambda: ask.picture, environment.sandbox_retries)
+        sandbox = Sandboxed(lambda: self._pool, lambda: [ask.picture], environment.sandbox_retries)
         return interaction, interaction.begin(messages, views, prompt_ids, sandbox, progress)
 
     def _room(self, prompt: int, wanted: int | None) -> int:

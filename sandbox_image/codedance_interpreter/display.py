@@ -14,6 +14,7 @@ from typing import Any
 
 from . import png
 from .limits import Limits
+from .pixels import as_rgb
 from .wire import Message
 
 SMALLEST_IMAGE_SIDE = 16
@@ -49,7 +50,7 @@ class Display:
             scale = (self._limits.image_pixels / pixels) ** 0.5
             image = image.resize((max(1, int(image.width * scale)), max(1, int(image.height * scale))))
             self._note("image_size")
-        image = _to_rgb(image)
+        image = as_rgb(image)
         data = png.encode(image)
         digest = hashlib.sha256(data).hexdigest()
         self._send({"image": {"png": data, "sha256": digest, "width": image.width, "height": image.height}})
@@ -160,31 +161,6 @@ def _is_artist(value: Any) -> bool:
     if isinstance(value, (list, tuple)):
         return bool(value) and all(_is_artist(item) for item in value[:50])
     return isinstance(value, artist.Artist)
-
-
-def _to_rgb(image: Any) -> Any:
-    from PIL import Image
-
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        ground = Image.new("RGB", rgba.size, "white")
-        ground.paste(rgba, mask=rgba.getchannel("A"))
-        return ground
-    if image.mode in ("I", "F") or image.mode.startswith("I;"):
-        return _stretched(image).convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _stretched(image: Any) -> Any:
-    """An image of more than 8 bits a pixel, its range mapped onto 0..255 when it does not fit there."""
-    import numpy
-    from PIL import Image
-
-    values = numpy.nan_to_num(numpy.asarray(image, dtype=numpy.float64))
-    low, high = float(values.min()), float(values.max())
-    if low < 0 or high > 255:
-        values = (values - low) * (255 / ((high - low) or 1))
-    return Image.fromarray(values.astype(numpy.uint8))
 
 
 def _rgba(canvas: Any) -> Any:

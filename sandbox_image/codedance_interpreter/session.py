@@ -7,15 +7,18 @@ the variables and runs the cells. They talk over a socket pair; the runner's out
 from __future__ import annotations
 
 import io
+import os
 import socket
 import sys
 import types
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from . import output, png
 from .limits import Limits
+from .pixels import as_rgb
 from .reach import Reach
 
 
@@ -64,9 +67,9 @@ def new_namespace(show: Any) -> dict[str, Any]:
     return module.__dict__
 
 
-def check_input_image(data: bytes | None) -> None:
-    """Find out whether `data` is a picture, as far as that goes without decoding it. Raises `ValueError` if not."""
-    if data is not None:
+def check_input_images(images: Sequence[bytes]) -> None:
+    """Find out whether each file is an image, as far as that goes without decoding it. Raises `ValueError` if not."""
+    for data in images:
         from PIL import Image
 
         try:
@@ -76,15 +79,29 @@ def check_input_image(data: bytes | None) -> None:
             raise ValueError(f"{len(data)} bytes that are no picture: {error}") from None
 
 
-def load_input_image(session: Session, data: bytes | None) -> None:
-    """Offer the question's image as `input_image` (PIL, RGB) and as files `input_image.png` and `input_image.jpg`."""
-    if data is not None:
-        from PIL import Image
+def load_input_images(session: Session, images: Sequence[bytes]) -> None:
+    """Offer the question's images to code.
 
-        with Image.open(io.BytesIO(data)) as opened:
-            plain_png = opened.format == "PNG" and opened.mode == "RGB"
-            image = opened.convert("RGB")
-        Path("input_image.png").write_bytes(data if plain_png else png.encode(image))
-        image.save("input_image.jpg", quality=95)
-        session.namespace["input_image"] = image
+    `input_images` is the list of them (PIL, RGB) and `input_image` the first. As files there are `input_image_0.png`,
+    `input_image_1.png`, ... and, of the first, `input_image.png` and `input_image.jpg`.
+    """
+    decoded = [_load(data, Path(f"input_image_{index}.png")) for index, data in enumerate(images)]
+    if decoded:
+        os.link("input_image_0.png", "input_image.png")
+        decoded[0].save("input_image.jpg", quality=95)
+        session.namespace["input_image"] = decoded[0]
+    session.namespace["input_images"] = decoded
     session.given_names = frozenset(session.namespace)
+
+
+def _load(data: bytes, file: Path) -> Any:
+    """The decoded image, stored as `file`: the given bytes where that file shows the same pixels."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data)) as opened:
+        opened.load()
+        rgb = as_rgb(opened)
+        same = rgb is opened and opened.format == "PNG"
+        image = rgb.copy() if rgb is opened else rgb
+    file.write_bytes(data if same else png.encode(image))
+    return image

@@ -188,11 +188,11 @@ def _become_runner(
         _new_seeds()
         namespace = session.new_namespace(display.show)
         state = session.Session(killer, bounds, namespace, keep_on_error=request["on_error"] == "keep")
-        image = wire.receive(host)["image"]
+        images = wire.receive(host)["images"]
         host.close()
-        session.check_input_image(image)
+        session.check_input_images(images)
         wire.send(links.channel, {"op": "ready"})
-        session.load_input_image(state, image)
+        session.load_input_images(state, images)
         wire.send(links.channel, {"op": "loaded"})
         gc.freeze()
         runner.serve(state, links)

@@ -13,12 +13,12 @@ class CountingPool:
     def __init__(self) -> None:
         self.open_sessions = 0
 
-    def admit(self, image: bytes | None) -> None:
+    def admit(self, *images: bytes) -> None:
         """A session is asked for."""
 
     @contextlib.asynccontextmanager
-    async def session(self, image: bytes | None = None) -> AsyncIterator[Self]:
-        self.admit(image)
+    async def session(self, *images: bytes) -> AsyncIterator[Self]:
+        self.admit(*images)
         self.open_sessions += 1
         try:
             yield self

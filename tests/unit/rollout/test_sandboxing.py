@@ -22,12 +22,12 @@ class FaultyPool(CountingPool):
     def __init__(self, opens: list[Exception] | None = None, runs: list[Exception] | None = None) -> None:
         super().__init__()
         self.opens, self.runs = opens or [], runs or []
-        self.pictures: list[bytes | None] = []
+        self.pictures: list[bytes] = []
 
-    def admit(self, image: bytes | None) -> None:
+    def admit(self, *images: bytes) -> None:
         if self.opens:
             raise self.opens.pop()
-        self.pictures.append(image)
+        self.pictures.extend(images)
 
     async def run(self, code: str) -> Execution:
         if self.runs:
@@ -41,7 +41,7 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def run(pool: Any, most_retries: int, cells: int = 1) -> Sandboxed:
-    sandboxed = Sandboxed(lambda: pool, lambda: b"png", most_retries)
+    sandboxed = Sandboxed(lambda: pool, lambda: [b"png"], most_retries)
     async with AsyncExitStack() as resources:
         for _ in range(cells):
             execution, waited_s = await sandboxed.run("1", resources)

@@ -1,0 +1,45 @@
+"""Decoding of encoded images, the same way for data, environment, sandbox, evaluation and serving."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Sequence
+
+from PIL import Image
+
+from sandbox_image.codedance_interpreter.pixels import as_rgb, orientation
+
+__all__ = ["as_rgb", "decode", "pixels_sha256", "shown_size"]
+
+_TURNED = range(5, 9)
+"""EXIF orientations that swap width and height."""
+
+
+def decode(data: bytes, formats: Sequence[str] | None = None) -> Image.Image:
+    """The first frame of an encoded image as 8-bit RGB, as both the model and its code see it (`pixels.as_rgb`).
+
+    Args:
+        data: an encoded file.
+        formats: Pillow's names of the formats that are tried; None for all.
+
+    Raises:
+        OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError: `data` cannot be decoded.
+    """
+    with Image.open(io.BytesIO(data), formats=None if formats is None else tuple(formats)) as opened:
+        opened.load()
+        image: Image.Image = as_rgb(opened)
+        return image.copy() if image is opened else image
+
+
+def shown_size(data: bytes) -> tuple[int, int]:
+    """Width and height of what `decode` returns, read from the head of the file. Raises what `decode` does."""
+    with Image.open(io.BytesIO(data)) as opened:
+        width, height = opened.size
+        return (height, width) if orientation(opened) in _TURNED else (width, height)
+
+
+def pixels_sha256(image: Image.Image) -> str:
+    """SHA-256 (hex) of the size and RGB pixels of an image: equal where two parties saw the same image."""
+    rgb: Image.Image = as_rgb(image)
+    return hashlib.sha256(f"{rgb.width}x{rgb.height}:".encode() + rgb.tobytes()).hexdigest()

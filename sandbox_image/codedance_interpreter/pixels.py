@@ -1,0 +1,63 @@
+"""The one rule by which any image becomes the 8-bit RGB pixels that the model and its code both see.
+
+The interpreter applies it to the images of the question and to what cells display; the host applies the same function
+to what the model sees (`codedance_verl.images`), so that a crop by code is a crop of what the model saw.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+_ORIENTATION = 0x0112
+_DEEP_MODES = ("I", "F")
+_WITH_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
+
+
+def as_rgb(image: Any) -> Any:
+    """A PIL image as RGB: upright by its EXIF orientation, on white where transparent, deep pixels scaled to 8 bits.
+
+    Returns `image` itself where nothing is to be done. 16-bit and float pixels are stretched over 0..255 where they do
+    not fit there; floats from 0 to 1 are taken as fractions of white.
+    """
+    from PIL import Image
+
+    image = _upright(image)
+    if image.mode in _DEEP_MODES or image.mode.startswith("I;"):
+        return _scaled(image).convert("RGB")
+    if image.mode in _WITH_ALPHA or "transparency" in image.info:
+        rgba = image.convert({"RGBa": "RGBA", "La": "LA"}.get(image.mode, image.mode)).convert("RGBA")
+        ground = Image.new("RGB", rgba.size, "white")
+        ground.paste(rgba, mask=rgba.getchannel("A"))
+        return ground
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def orientation(image: Any) -> int:
+    """EXIF orientation, 1 (upright) to 8; 1 where there is none or its data are broken."""
+    if image.format == "PNG" and not {"exif", "XML:com.adobe.xmp"} & set(image.info):
+        return 1  # Pillow would decode the whole image to find none
+    try:
+        found = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # broken metadata raises anything; the pixels are what counts
+        return 1
+    return found if found in range(2, 9) else 1
+
+
+def _upright(image: Any) -> Any:
+    from PIL import ImageOps
+
+    return image if orientation(image) == 1 else ImageOps.exif_transpose(image)
+
+
+def _scaled(image: Any) -> Any:
+    """An image of more than 8 bits a pixel, mapped onto 0..255 when it does not fit there."""
+    import numpy
+    from PIL import Image
+
+    values = numpy.nan_to_num(numpy.asarray(image, dtype=numpy.float64))
+    low, high = float(values.min()), float(values.max())
+    if low < 0 or high > 255:
+        values = (values - low) * (255 / ((high - low) or 1))
+    elif image.mode == "F" and high <= 1:
+        values = values * 255
+    return Image.fromarray(values.astype(numpy.uint8))
