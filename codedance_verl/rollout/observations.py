@@ -63,7 +63,7 @@ def observation_text(execution: Execution, sizes: Sizes | None = None) -> str:
     body = [escape_markup(part) for part in parts if part]
     shown = execution.images[: sizes.images]
     body += [IMAGE_PLACEHOLDER] * len(shown)
-    body += _cut_lines(execution, body)
+    body += list(_cut_lines(execution, body))
     if smaller := sum(_pixels(image) > sizes.pixels for image in shown):
         body.append(f"({smaller} of the images shown smaller than they are.)")
     if hidden := len(execution.images) - len(shown):

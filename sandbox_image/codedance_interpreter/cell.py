@@ -131,9 +131,7 @@ def describe(raised: BaseException, place: list[str] | None = None) -> Error:
     `place` stands for the traceback where no line of a cell is in it.
     """
     kind = type(raised).__name__
-    message = _clip(_message(raised))
-    if (hint := hints.hint(raised)) and hint not in message:
-        message = f"{message} ({hint})" if message else hint
+    message = hints.explained(raised, _clip(_message(raised)))
     if isinstance(raised, SyntaxError) and (raised.filename or "").startswith("<cell"):
         lines = _syntax_lines(raised)
     else:

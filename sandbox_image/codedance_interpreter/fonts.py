@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import re
-import sys
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ FOLDER = Path("/usr/share/fonts/codedance")
 SCRIPTS = ("CJK-Regular.otf", "Devanagari-Regular.ttf", "Bengali-Regular.ttf", "Tamil-Regular.ttf", "Telugu-Regular.ttf")
 SCRIPTS += ("Thai-Regular.ttf",)
 
+_FIRST_OTHER_SCRIPT = 0x0900
 _DEJAVU = ("DejaVu{}.ttf", "DejaVu{}-Bold.ttf", "DejaVu{}-Oblique.ttf", "DejaVu{}-BoldOblique.ttf")
 _FACES = {
     "Arimo": tuple(f"Arimo-{style}.ttf" for style in ("Regular", "Bold", "Italic", "BoldItalic")),
@@ -133,13 +133,17 @@ def _install_in_matplotlib() -> None:
 
     Works on methods of the font manager that are no public interface: those of matplotlib 3.8 to 3.11.
     """
+    from matplotlib import font_manager
     from matplotlib.font_manager import FontManager, FontProperties
 
     find, find_all, expand = FontManager.findfont, FontManager._find_fonts_by_props, FontManager._expand_aliases
-    path_type: Any = getattr(sys.modules[FontManager.__module__], "FontPath", None)  # since 3.11
+    path_type: Any = getattr(font_manager, "FontPath", None)  # since 3.11
 
     def findfont(self: Any, prop: Any, *args: Any, **kwargs: Any) -> Any:
         prop = FontProperties._from_any(prop)
+        path = prop.get_file()
+        if path is not None and not Path(path).exists() and (found := file(str(path))):
+            return path_type(found, 0) if path_type else found
         families = prop.get_family()
         known = [family(name) for name in families]
         if known != families:
@@ -160,6 +164,26 @@ def _install_in_matplotlib() -> None:
     FontManager.findfont = findfont  # type: ignore[method-assign]
     FontManager._find_fonts_by_props = find_fonts_by_props  # type: ignore[method-assign]
     FontManager._expand_aliases = staticmethod(expand_aliases)  # type: ignore[method-assign,assignment]
+    font_manager.findfont = font_manager.fontManager.findfont
+    _install_in_mathtext()
+
+
+def _install_in_mathtext() -> None:
+    """Other scripts beside formulas: a text with a formula is drawn by mathtext, which knows one font only."""
+    from matplotlib._mathtext import UnicodeFonts
+    from matplotlib.font_manager import get_font
+
+    get_glyph = UnicodeFonts._get_glyph
+
+    def with_fallbacks(self: Any, fontname: Any, font_class: Any, sym: str, *args: Any) -> Any:
+        if len(sym) == 1 and ord(sym) >= _FIRST_OTHER_SCRIPT:
+            for path in fallbacks():
+                font = get_font(path)
+                if font.get_char_index(ord(sym)):
+                    return font, ord(sym), False
+        return get_glyph(self, fontname, font_class, sym, *args)
+
+    UnicodeFonts._get_glyph = with_fallbacks  # type: ignore[method-assign]
 
 
 def _install_in_pil() -> None:

@@ -10,18 +10,29 @@ LIBRARIES = (
     *("sklearn (scikit-learn)", "networkx", "imageio", "tqdm"),
 )
 INSTALLED = f"Installed beside Python's own library: {', '.join(LIBRARIES)}."
+OWN_FOLDER = "/scratch/matplotlib"
 NO_WINDOWS = "there is no screen here: images and figures that are shown come back by themselves"
 
 _WINDOW_MODULES = ("tkinter", "_tkinter", "turtle", "curses", "_curses", "PyQt5", "PyQt6", "PySide6", "wx", "pygame", "gi")
 _NETWORK_ERRORS = ("gaierror", "herror", "URLError", "HTTPError", "ConnectionError", "RemoteDisconnected")
 _NETWORK_FILES = ("/socket.py", "/urllib/request.py", "/http/client.py", "/ssl.py", "/asyncio/base_events.py")
 _WINDOW_WORDS = ("The function is not implemented", "highgui", "Rebuild the library with", "libtk", "DISPLAY")
-_TEX_WORDS = ("latex could not be found", "dvipng", "dvisvgm", "kpsewhich", "'latex'", "xelatex", "pdflatex")
+_TEX_WORDS = ("tex.cache", "latex could not be found", "dvipng", "dvisvgm", "kpsewhich", "'latex'", "xelatex", "pdflatex")
+
+
+def explained(raised: BaseException, message: str) -> str:
+    """`message` of an error with its hint; the hint alone where the message names a folder of the interpreter's."""
+    text = hint(raised)
+    if not text:
+        return message
+    return text if not message or OWN_FOLDER in message else f"{message} ({text})"
 
 
 def hint(raised: BaseException) -> str:
     """A sentence on what this error has to do with the sandbox, without brackets; empty if nothing is known."""
     text = _text(raised)
+    if "there is no" in text:
+        return ""  # it says so itself
     if isinstance(raised, ModuleNotFoundError):
         return _on_module(raised)
     if any(word in text for word in _TEX_WORDS):
@@ -33,7 +44,7 @@ def hint(raised: BaseException) -> str:
     if isinstance(raised, OSError):
         return _on_system(raised)
     if type(raised).__name__ == "CalledProcessError" and "pip" in text:
-        return f"There is no pip and no network here. {INSTALLED}"
+        return f"Nothing can be installed: there is no network here. {INSTALLED}"
     return ""
 
 

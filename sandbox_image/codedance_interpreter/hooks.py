@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from typing import Any
 
 from . import display, fonts, hints, magics, shims, warning_text
@@ -20,6 +21,7 @@ def install() -> dict[str, Any]:
     fonts.install()
     warning_text.install()
     _fork_instead_of_spawn()
+    sys.breakpointhook = _nothing
     return {"get_ipython": shims.get_ipython}
 
 
@@ -32,6 +34,7 @@ def _install_in_pil() -> None:
 
 def _install_in_matplotlib() -> None:
     import matplotlib as mpl
+    import matplotlib.backend_bases
     import matplotlib.figure
     from matplotlib import pyplot
 
@@ -49,7 +52,17 @@ def _install_in_matplotlib() -> None:
     pyplot.switch_backend = switch_agg
     pyplot.show = display.show_open_figures
     mpl.figure.Figure.show = lambda self, *_a, **_k: display.show(self)  # type: ignore[method-assign]
+    mpl.backend_bases.FigureManagerBase.window = _Window()
     logging.getLogger("matplotlib.font_manager").addFilter(_OncePerText())
+
+
+class _Window:
+    """The window of a figure, as far as code maximizes, moves or names it: no effect."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return lambda *_a, **_k: None
 
 
 def _is_here(backend: Any) -> bool:

@@ -238,9 +238,15 @@ def _take_uid(real: int, effective: int) -> None:
 
 
 def _clear_environment(directory: str) -> None:
+    """Leave nothing of the keeper's environment; pip fails at once."""
     os.environ.clear()
     os.environ.update(
-        HOME=directory, TMPDIR=directory, MPLCONFIGDIR=directory, PATH="/usr/local/bin:/usr/bin:/bin", LANG="C.UTF-8"
+        HOME=directory,
+        TMPDIR=directory,
+        MPLCONFIGDIR=directory,
+        PATH="/usr/local/bin:/usr/bin:/bin",
+        LANG="C.UTF-8",
+        PIP_NO_INDEX="1",
     )
 
 
