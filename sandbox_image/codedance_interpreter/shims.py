@@ -199,6 +199,7 @@ _MAKERS: dict[str, Callable[[], dict[str, Any]]] = {
     "tqdm.autonotebook": _tqdm_notebook,
 }
 
+MADE = frozenset(_MAKERS)
 shell: Shell
 
 
