@@ -68,7 +68,8 @@ class Execution:
     images: tuple[RenderedImage, ...] = ()
     duration_s: float = 0.0
     queue_s: float = 0.0
-    truncated: tuple[str, ...] = ()  # what was cut to fit the bounds: "stdout", "images"
+    truncated: tuple[str, ...] = ()
+    """What was cut to fit the bounds: `stdout`, `images: N dropped`, `image_size: W x H to w x h`."""
 
     @property
     def succeeded(self) -> bool:
