@@ -96,14 +96,15 @@ def _nearest(mistake: Mistake, config: DictConfig | None) -> str:
     if config is None or ": unknown key;" not in mistake.line:
         return ""
     keys = list(_keys(config))
-    near = [key for key in keys if key.endswith(f".{mistake.key}")]
-    near = near if len(near) == 1 else difflib.get_close_matches(mistake.key, keys, n=1, cutoff=0.85)
+    near = sorted((key for key in keys if key.endswith(f".{mistake.key}")), key=len)
+    if not near or (len(near) > 1 and "." not in mistake.key):
+        near = difflib.get_close_matches(mistake.key, keys, n=1, cutoff=0.85)
     return f"; did you mean {near[0]}?" if near else ""
 
 
 def _keys(node: DictConfig, above: str = "") -> Iterator[str]:
     """Every dotted key of a tree, nodes included."""
-    for name in node:
+    for name in map(str, node):
         yield f"{above}{name}"
         below = node._get_node(name)
         if isinstance(below, DictConfig) and not below._is_none() and not below._is_interpolation():
