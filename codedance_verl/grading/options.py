@@ -31,7 +31,7 @@ _WEAK = re.compile(
 )
 _WEAK_BRACKETED = re.compile(r"[(\[<{](?P<letter>[A-Za-z])[)\]>}]\s*[-.:,\N{EM DASH}]*\s*(?P<text>\S.*)", re.DOTALL)
 _LETTER_MARK = r"(?:[(\[]{0}[)\]]|(?:\*\*)?{0}(?:[.):]|[、\uff0e\uff1a]|\s[-\N{{EN DASH}}]\s))(?:\*\*)?[.:]?\s*(?=\S)"
-_MARKS = (rf"^[\s>*-]*{_LETTER_MARK}", rf"(?:^|(?<=[\s(\[*>;,、。\uff1f?])){_LETTER_MARK}")
+_MARKS = (rf"^[ \t>*-]*{_LETTER_MARK}", rf"(?:^|(?<=[\s(\[*>;,、。\uff1f?])){_LETTER_MARK}")
 """What stands before the text of an option: at the beginning of its line, or else anywhere."""
 _LOWER_MARK = r"(?:^|(?<=\s))(?:\({0}\)|^{0}[.)])\s*(?=\S)"
 
@@ -65,7 +65,7 @@ def _patterns(last: str) -> _Patterns:
             re.DOTALL,
         ),
         second_letter=re.compile(
-            rf"\({one}\)|\b{one}[.):]|(?:\b(?:or|and|not|but|unless|maybe|then|perhaps|else)\b|[/,;&|])\s*\(?{one}\b"
+            rf"[(\[<{{]{one}[)\]>}}]|\b{one}[.):]|(?:\b(?:or|and|not|but|unless|maybe|then|perhaps|else)\b|[/,;&|])\s*\(?{one}\b"
             rf"|\A{bare}|{bare}.*{bare}",
             re.DOTALL,
         ),

@@ -15,9 +15,7 @@ from tests.unit.grading.pairs import read_pairs
 FOLDER = Path(__file__).resolve().parents[2] / "data" / "cases"
 CLASSES = ("grading_false_positive", "grading_false_negative", "grading_passing")
 CASES = [
-    case
-    for name in CLASSES
-    for case in json.loads((FOLDER / name / "index.json").read_text(encoding="utf-8"))["cases"]
+    case for name in CLASSES for case in json.loads((FOLDER / name / "index.json").read_text(encoding="utf-8"))["cases"]
 ]
 NEEDED_RIGHT = 0.95
 
