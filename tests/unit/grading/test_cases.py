@@ -1,4 +1,4 @@
-"""Answers as people and models really write them, right ones and wrong ones that look like them (`tests/data/cases`)."""
+"""Answers as people and models write them, right ones and wrong ones that look like them (`tests/data/cases`)."""
 
 from __future__ import annotations
 

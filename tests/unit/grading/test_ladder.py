@@ -161,7 +161,7 @@ HOSTILE_BESIDE_QUESTIONS = [
 QUESTIONS = [
     "Which two colours?\nA. red\nB. 1/2\nC. \\sqrt{2}\nD. 3 cm",
     "What is the ratio, the phone number and the date (month/day) in millions of cm^2? Find angle ABC.",
-    "图中有几只猫？ Wie viel Prozent? Which seat number?",
+    "图中有几只猫 Wie viel Prozent? Which seat number?",
     "A. " * 3000,
 ]
 
