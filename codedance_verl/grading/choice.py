@@ -74,7 +74,7 @@ def _is_option(ground_truth: str, question: str) -> bool:
     if _offers(question):
         return True
     bare = strip_wrapping(to_plain(ascii_digits(ground_truth)))
-    return not _INITIAL.match(bare) and not (question and is_run_of_letters(bare))
+    return not _INITIAL.match(bare) and not (question and "&" in bare) and not (question and is_run_of_letters(bare))
 
 
 def _offers(question: str) -> bool:
