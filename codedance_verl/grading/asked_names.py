@@ -54,7 +54,7 @@ def strip_name(text: str, question: str) -> str | None:
 @lru_cache(maxsize=256)
 def asked_names(question: str) -> frozenset[str]:
     """The names of points, sides, angles and variables whose value a question asks for."""
-    plain = _ANGLE.sub(" angle ", question[:4_000]).replace("$", " ")
+    plain = " ".join(_ANGLE.sub(" angle ", question[:4_000]).replace("$", " ").split())
     plain = re.sub(
         r"\b(Find|Determine|Calculate|Compute|Evaluate|What|Solve|Get)\b", lambda word: word[0].lower(), plain
     )

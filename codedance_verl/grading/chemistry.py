@@ -15,6 +15,7 @@ _ELEMENTS_WORDS = """
 _ELEMENTS = frozenset(_ELEMENTS_WORDS.split())
 _LOW = dict(zip("₀₁₂₃₄₅₆₇₈₉₊₋", "0123456789+-", strict=True))
 _HIGH = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-", strict=True))
+_RAISED = re.compile("[\u2070\u00b9\u00b2\u00b3\u2074-\u2079](?![\u207a\u207b])")  # a power, and no charge
 _CHARGE = re.compile(r"\^\s*\{?\s*(\d?[+-])\s*\}?\s*$")
 _ON_THE_LINE = str.maketrans({**_LOW, **_HIGH, "_": "", "{": "", "}": "", "\N{MIDDLE DOT}": "."})
 _FORMULA = re.compile(r"\d*(?:[A-Z][a-z]?\d*|\((?:[A-Z][a-z]?\d*)+\)\d*)+(?:\.\d*(?:[A-Z][a-z]?\d*)+)?(?:\d?[+-])?")
@@ -25,6 +26,8 @@ def chemical_formula(text: str) -> str | None:
     if len(text) > MAX_CHARS:
         return None
     text = _CHARGE.sub(r"\1", text)
+    if _RAISED.search(text):
+        return None
     flat = re.sub(r"\\ce(?![A-Za-z])|(?<=[A-Za-z0-9})])\s+(?=[A-Z(_])", "", text).translate(_ON_THE_LINE)
     if not any(char.isdigit() for char in flat) or not _FORMULA.fullmatch(flat):
         return None

@@ -32,7 +32,8 @@ MAX_FORMULAS = 10
 
 _REASON = re.compile(r"(?:because|since|as|due\s+to)\s", re.IGNORECASE)
 _INITIAL = re.compile(r"[A-H]\.\s*[^\W\d_]")
-_OFFER = re.compile(r"\b(?:options?|choices?)\b|(?:^|[\s(\[*])A[.):\]*].*[\s(\[*]B[.):\]*]", re.IGNORECASE | re.DOTALL)
+_OFFER = re.compile(r"\b(?:options?|choices?)\b", re.IGNORECASE)
+_FIRST_TWO = tuple(re.compile(rf"(?:^|[\s(\[*]){letter}[.):\]*]", re.IGNORECASE) for letter in "AB")
 
 
 def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade | None:
@@ -70,10 +71,18 @@ def compare_options(answer: str, ground_truth: str, context: Context = STRICT) -
 
 def _is_option(ground_truth: str, question: str) -> bool:
     """Whether a letter with words behind it, or a run of letters, is an option and no name, or abbreviation."""
-    if _OFFER.search(question):
+    if _offers(question):
         return True
     bare = strip_wrapping(to_plain(ascii_digits(ground_truth)))
-    return not _INITIAL.match(bare) and not (question and is_run_of_letters(bare))
+    return not _INITIAL.match(bare) and not (question and "&" in bare) and not (question and is_run_of_letters(bare))
+
+
+def _offers(question: str) -> bool:
+    """Whether a question speaks of options, or has the marks of a first and, behind it, of a second one."""
+    if _OFFER.search(question):
+        return True
+    first = _FIRST_TWO[0].search(question)
+    return first is not None and _FIRST_TWO[1].search(question, first.end()) is not None
 
 
 def _is_value_of(truth: Choice, answer: str, options: dict[str, str], context: Context) -> bool:

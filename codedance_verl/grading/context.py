@@ -12,7 +12,8 @@ class Context:
     Attributes:
         question: the question's text. What an answer adds to a number or a yes must stand in it: a unit, the thing that
             was counted, the words that repeat the question. Empty: nothing may be added.
-        relative_tolerance: how far a number may be off, as a share of the true one, 0 to 1.
+        relative_tolerance: how far a number may be off, as a share of the true one, 0 to 1; a whole number without a
+            unit has none.
         box_iou: intersection over union from which on two boxes are the same, above 0 up to 1.
         math_timeout_s: run time of one comparison of formulas, seconds; without a result by then there is no verdict.
     """

@@ -67,8 +67,10 @@ _QUARTER = re.compile(
     r"(?:q(?P<q>[1-4])|(?P<word>first|second|third|fourth|1st|2nd|3rd|4th)\s+quarter)(?:\s+of)?\s*(?P<year>[12]\d{3})"
 )
 _QUARTER_LAST = re.compile(r"(?P<year>[12]\d{3})\s*q(?P<q>[1-4])")
-_DECADE = re.compile(r"(?:the\s+)?(?P<century>1\d|20)?'?(?P<tens>\d)0\s?'?s", re.IGNORECASE)
+_DECADE = re.compile(r"(?:the\s+)?(?P<century>1\d|20)?'?(?P<tens>\d)0'?s", re.IGNORECASE)
 _DECADE_WORD = re.compile(rf"(?:the\s+)?(?:(?P<century>nineteen)[\s-])?(?P<word>{'|'.join(_DECADES)})", re.IGNORECASE)
+_DURATION = re.compile(r"\b(?:how\s+long|seconds?|duration|time\s+limit)\b", re.IGNORECASE)
+_PERIOD = re.compile(r"\b(?:decades?|era|period|when)\b", re.IGNORECASE)
 _MONTH_FIRST = re.compile(r"\bmonth\s*[/.-]\s*day\b|\bmm?\s*[/.-]\s*dd?\b", re.IGNORECASE)
 _DAY_FIRST = re.compile(r"\bday\s*[/.-]\s*month\b|\bdd?\s*[/.-]\s*mm?\b", re.IGNORECASE)
 
@@ -126,7 +128,7 @@ def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade 
 
     Says nothing of an answer that is no date, unless the truth is a decade: that is no number of seconds.
     """
-    if (decade := parse_decade(ground_truth)) is not None:
+    if _is_decade(ground_truth, context.question) and (decade := parse_decade(ground_truth)) is not None:
         given_decade = parse_decade(answer)
         verdict = Verdict.CORRECT if given_decade == decade else Verdict.WRONG
         return Grade(verdict, RUNG, f"the {given_decade}s against the {decade}s")
@@ -134,6 +136,13 @@ def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade 
     if truth is None or given is None:
         return None
     return Grade(Verdict.CORRECT if given == truth else Verdict.WRONG, RUNG, f"{given} against {truth}")
+
+
+def _is_decade(ground_truth: str, question: str) -> bool:
+    """Whether "90s" may be a decade: not of a duration, and without its century only where a time is asked for."""
+    if _DURATION.search(question):
+        return False
+    return re.search(r"\d{4}", ground_truth) is not None or _PERIOD.search(question) is not None
 
 
 def _of_groups(groups: dict[str, str | None]) -> Date | None:

@@ -54,6 +54,7 @@ _TABLE = str.maketrans(_FOLDED)
 _SQUARED_UNITS = re.compile("[\u3371-\u33df]")  # one character for a unit, such as that of kg
 _APOSTROPHES = str.maketrans(dict.fromkeys("\u2018\u2019\u02bc\u00b4`", "'") | dict.fromkeys("\u201c\u201d\u201e", '"'))
 _HAN_PARTICLE = re.compile("(?<=[\u4e00-\u9fff]{2})\u7684\\Z")  # "of", behind an adjective
+_INNER_APOSTROPHE = re.compile("(?<=[A-Za-z])[\u2018\u2019](?=[A-Za-z])")
 _ABBREVIATION = re.compile(r"\b(?:[A-Z]\.){1,5}[A-Z]\b\.?|\b[ap]\.\s?m\b\.?|\bPh\.\s?D\b\.?")
 
 
@@ -100,6 +101,7 @@ def normalise(text: str) -> str:
     bare = _HAN_PARTICLE.sub("", bare)
     bare = _ABBREVIATION.sub(lambda found: re.sub(r"[.\s]", "", found.group()), _THE.sub("", bare))
     if not _has_words(bare):
+        bare = _INNER_APOSTROPHE.sub("'", bare)
         return _AROUND_SIGNS.sub(r"\1", bare)
     bare = re.sub(r"\s*&\s*", " and ", bare.translate(_APOSTROPHES))
     if not _SHORT_UNIT.fullmatch(bare):

@@ -31,6 +31,7 @@ from codedance_verl.grading.units import (
     CELSIUS,
     CURRENCY_SIGNS,
     DEGREE,
+    FAHRENHEIT,
     Unit,
     is_currency,
     names_currency,
@@ -267,7 +268,9 @@ def agree(given: Quantity, truth: Quantity, context: Context) -> bool:
         return False
     left, right = given.value, truth.value
     if given.unit is not None and truth.unit is not None:
-        if given.unit.dimension != truth.unit.dimension and not _is_celsius(given.unit, truth.unit, context.question):
+        if given.unit.dimension != truth.unit.dimension and not _is_on_asked_scale(
+            given.unit, truth.unit, context.question
+        ):
             return False
         left, right = left * given.unit.factor, right * truth.unit.factor
     elif (extra := given.unit or truth.unit) is not None and not _may_be_left_out(extra, context.question):
@@ -279,9 +282,10 @@ def agree(given: Quantity, truth: Quantity, context: Context) -> bool:
     return same and same_names(given.words, truth.words, context.question)
 
 
-def _is_celsius(first: Unit, second: Unit, question: str) -> bool:
-    """Whether one is a degree, the other a degree Celsius, and the question says that it is Celsius it asks for."""
-    return {first, second} == {DEGREE, CELSIUS} and names_unit(question, CELSIUS)
+def _is_on_asked_scale(first: Unit, second: Unit, question: str) -> bool:
+    """Whether one is a degree, the other one of Celsius or Fahrenheit, and the question names that scale alone."""
+    named = [scale for scale in (CELSIUS, FAHRENHEIT) if names_unit(question, scale)]
+    return len(named) == 1 and {first, second} == {DEGREE, named[0]}
 
 
 def _may_be_left_out(unit: Unit, question: str) -> bool:

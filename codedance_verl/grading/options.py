@@ -25,13 +25,14 @@ _LEAD = re.compile(
     re.IGNORECASE,
 )
 _EMPHASIS = re.compile(r"(\*{1,3}|__)(?=\S)([^*_]+)(?<=\S)\1")
+_QUOTES = tuple("\"'`\u201c\u2018")
 _LETTER_LAST = re.compile(r"(?P<text>\S.*?)\s*[(\[](?P<letter>[A-Za-z])[)\]]", re.DOTALL)
 _WEAK = re.compile(
     r"(?P<letter>[A-Za-z])(?:\s+-{1,2}\s*|\s*\N{EM DASH}\s*|-\s+|,\s*|\s+|[.):、。\uff0e]\s*)(?P<text>\S.*)", re.DOTALL
 )
 _WEAK_BRACKETED = re.compile(r"[(\[<{](?P<letter>[A-Za-z])[)\]>}]\s*[-.:,\N{EM DASH}]*\s*(?P<text>\S.*)", re.DOTALL)
 _LETTER_MARK = r"(?:[(\[]{0}[)\]]|(?:\*\*)?{0}(?:[.):]|[、\uff0e\uff1a]|\s[-\N{{EN DASH}}]\s))(?:\*\*)?[.:]?\s*(?=\S)"
-_MARKS = (rf"^[\s>*-]*{_LETTER_MARK}", rf"(?:^|(?<=[\s(\[*>;,、。\uff1f?])){_LETTER_MARK}")
+_MARKS = (rf"^[ \t>*-]*{_LETTER_MARK}", rf"(?:^|(?<=[\s(\[*>;,、。\uff1f?])){_LETTER_MARK}")
 """What stands before the text of an option: at the beginning of its line, or else anywhere."""
 _LOWER_MARK = r"(?:^|(?<=\s))(?:\({0}\)|^{0}[.)])\s*(?=\S)"
 
@@ -65,7 +66,7 @@ def _patterns(last: str) -> _Patterns:
             re.DOTALL,
         ),
         second_letter=re.compile(
-            rf"\({one}\)|\b{one}[.):]|(?:\b(?:or|and|not|but|unless|maybe|then|perhaps|else)\b|[/,;&|])\s*\(?{one}\b"
+            rf"[(\[<{{]{one}[)\]>}}]|\b{one}[.):]|(?:\b(?:or|and|not|but|unless|maybe|then|perhaps|else)\b|[/,;&|])\s*\(?{one}\b"
             rf"|\A{bare}|{bare}.*{bare}",
             re.DOTALL,
         ),
@@ -152,6 +153,7 @@ def _cleaned(text: str) -> str:
 def _plain(text: str) -> str:
     """The text without LaTeX, emphasis and what announces an option."""
     plain = _EMPHASIS.sub(r"\2", to_plain(ascii_digits(text))).strip()
+    plain = strip_wrapping(plain) if plain[:1] in _QUOTES else plain
     plain = plain[found.end() :].strip() if (found := _LEAD.match(plain)) else plain
     return re.sub(r"^([A-Z])\s*(?:is\s+(?:the\s+)?(?:correct|right)(?:\s+(?:answer|option|choice))?)\.?$", r"\1", plain)
 

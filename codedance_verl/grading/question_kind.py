@@ -38,6 +38,11 @@ _AMOUNTS = re.compile(
     r"width|depth|speed|weight|mass|voltage|current|power|resistance|capacity|duration|population|revenue|value)\b",
     re.IGNORECASE,
 )
+_NUMBERED = re.compile(
+    r"\b(?:account|order|invoice|reference|tracking|item|lot|batch|house|case|employee|student|track|card|member|part)\s+"
+    r"(?:number|no\.?|id)\b",
+    re.IGNORECASE,
+)
 _MATHS = re.compile(
     r"\b(?:simplif\w+|expand\w*|expansion|factor\w*|solve|solutions?|evaluate|compute|calculate|derivative|integral|"
     r"differentiate|integrate|antiderivative|expressions?|equations?|inequality|polynomial|functions?|in\s+terms\s+of|"
@@ -63,7 +68,7 @@ _POSITION_WORDS = """
 """
 _POSITION = frozenset(_POSITION_WORDS.split())
 _SLASHED_WORDS = """
-    date dates day month when score scores scored signature acuity eyesight vision rating ratings rated page
+    time date dates day month when score scores scored signature acuity eyesight vision rating ratings rated page
     pages blood pressure match game grade odds
 """
 _SLASHED = frozenset(_SLASHED_WORDS.split())
@@ -103,7 +108,8 @@ def _excerpt(question: str) -> str:
 
 def asks_code(question: str) -> bool:
     """For what is named by a code (seat, gate, plate, serial number, section), where every digit counts."""
-    return bool(_words(question) & (_PLACES | _CODES)) and not asks_amount(question)
+    named = _words(question) & (_PLACES | _CODES) or _NUMBERED.search(_excerpt(question))
+    return bool(named) and not asks_amount(question)
 
 
 def asks_place(question: str) -> bool:

@@ -12,9 +12,13 @@ from codedance_verl.grading import question_kind as asks
 _SPACED = re.compile(r"(?<![\w.,/])\d{1,3}(?:[ \u00a0\u2009\u202f]\d{3})+(?=$|[.,]\d{1,2}(?!\d)|\s*[^\s\d/,.])")
 _DECIMAL_COMMA = re.compile(r"(?P<whole>[-+]?\d{1,9}),(?P<part>\d{1,2}|\d{4,9})(?P<rest>\s*[^\d,;\s][^\d,;]*)?")
 _GROUPED_COMMA = re.compile(r"(?P<whole>[-+]?\d{1,3}(?:\.\d{3})+),(?P<part>\d{1,2})(?P<rest>\s*[^\d,;]*)?")
+_GROUPED_POINTS = re.compile(r"[-+]?\d{1,3}(?:\.\d{3}){2,}(?![\d.,])")
 _PLAIN_UNIT = re.compile(r"\s*(?:%|[\N{EURO SIGN}$\N{POUND SIGN}]|[^\W\d_]{1,3}(?:/[^\W\d_]{1,2})?)\s*")
 _DEGREES = re.compile(r"(?<=\d)\s?(?:deg\.?\s?)?([CF])\.?$|(?<=\d)\s?\N{DEGREE SIGN}\s?([CF])\.?$")
-_SAYS_DEGREES = re.compile(r"\N{DEGREE SIGN}\s?[CF]\b|\b(?:celsius|fahrenheit)\b|\bdegrees?\s+[CF]\b", re.IGNORECASE)
+_SAYS_DEGREES = re.compile(
+    r"[\N{DEGREE CELSIUS}\N{DEGREE FAHRENHEIT}]|\N{DEGREE SIGN}\s?[CF]\b|\b(?:celsius|fahrenheit)\b|\bdegrees?\s[CF]\b",
+    re.IGNORECASE,
+)
 _ELECTRIC = re.compile(r"\b(?:charges?|capacit\w+|coulombs?|farads?)\b", re.IGNORECASE)
 _POUND_SIGN = re.compile(r"\N{POUND SIGN}|\bGBP\b")
 _POUNDS = re.compile(r"\bpounds?(?:\s+sterling)?\b", re.IGNORECASE)
@@ -39,6 +43,8 @@ def plain_number(text: str, question: str = "") -> str:
     may be two numbers.
     """
     text = _SPACED.sub(lambda found: re.sub(r"\s", "", found.group()), text.translate(_SIGNS))
+    if asks.writes_decimal_commas(question) and _GROUPED_POINTS.match(text):
+        text = _GROUPED_POINTS.sub(lambda found: found.group().replace(".", ""), text)
     found = _DECIMAL_COMMA.fullmatch(text.strip())
     if found is None and asks.writes_decimal_commas(question):
         found = _GROUPED_COMMA.fullmatch(text.strip())

@@ -5,6 +5,7 @@ import time
 import pytest
 
 from codedance_verl.grading import grade
+from codedance_verl.grading.context import Context
 from codedance_verl.grading.normalise import normalise
 from codedance_verl.grading.number import parse_quantity
 from codedance_verl.grading.numerals import VALUE_OF_WORD
@@ -134,6 +135,57 @@ def test_a_hostile_answer_is_wrong_in_no_time(answer: str) -> None:
     for style in ("rule", "count", "box", "set", "list", "math", "number"):
         assert not any(grade(answer, truth, style).correct for truth in truths)
     assert time.monotonic() - started < 2
+
+
+HOSTILE_BESIDE_QUESTIONS = [
+    *("is " * 333, "x" * 500 + " (B)", "[B] [C]", "1:" * 499, "1 to " * 199, "5'" * 499, "1h" * 499, "March " * 166),
+    *(
+        "H2" * 499,
+        "(H2)" * 249,
+        "**" * 499,
+        "一" * 999,
+        "1 000 " * 166,
+        "['" + "[" * 990,
+        "U." * 499,
+        "a" + " " * 990 + "=",
+    ),
+    *(
+        "between " * 124,
+        "from 1 to " * 99,
+        " & " * 333,
+        "no " * 333,
+        "No. " * 249,
+        "\N{VULGAR FRACTION ONE HALF}" * 999,
+    ),
+]
+QUESTIONS = [
+    "Which two colours?\nA. red\nB. 1/2\nC. \\sqrt{2}\nD. 3 cm",
+    "What is the ratio, the phone number and the date (month/day) in millions of cm^2? Find angle ABC.",
+    "图中有几只猫 Wie viel Prozent? Which seat number?",
+    "A. " * 3000,
+]
+
+
+@pytest.mark.parametrize("answer", HOSTILE_BESIDE_QUESTIONS, ids=lambda answer: answer[:8])
+def test_a_hostile_answer_is_wrong_in_no_time_whatever_the_question(answer: str) -> None:
+    truths = [
+        "3",
+        "B",
+        "B12",
+        "3x4",
+        "third",
+        "March 5, 2020",
+        "10:30 AM",
+        "5-10",
+        "H2O",
+        "['red', 'blue']",
+        "2:5",
+        "007",
+    ]
+    started = time.process_time()
+    for question in QUESTIONS:
+        assert not any(grade(answer, truth, "rule", Context(question=question)).correct for truth in truths)
+    assert time.process_time() - started < 10
 
 
 def test_without_ground_truth_nothing_is_graded() -> None:
