@@ -23,8 +23,11 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from codedance_verl.data.schema import Record, read_records
+from codedance_verl.images import decode
+from codedance_verl.rollout.config import EnvironmentConfig
 from codedance_verl.rollout.formats import get_format
-from codedance_verl.rollout.observations import observation_text
+from codedance_verl.rollout.observations import IMAGE_PLACEHOLDER, Sizes, observation_text
+from codedance_verl.rollout.views import make_view
 from codedance_verl.sandbox.pool import SandboxPool
 from codedance_verl.types import Execution
 
@@ -32,11 +35,18 @@ _WELL_FORMED = re.compile(
     r"<think>[^<]*</think>\n(<code>\n```python\n.*\n```\n</code>|<answer>[^<]*</answer>)", re.DOTALL
 )
 _BATCH = 200
+TURN_TOKENS = 160
+"""Tokens of a turn, at most."""
+
+LIMITS = EnvironmentConfig()
+"""Of observations, as in training by default."""
+
+IMAGE_TOKENS = "<|vision_start|><|image_pad|><|vision_end|>"
 
 
 @dataclass
 class Attempt:
-    """One trajectory in the making; `tokens` is prompt and everything since."""
+    """One trajectory in the making: `tokens` of the prompt and everything since, `vision` of all images in them."""
 
     record: Record
     tokens: list[int]
@@ -72,8 +82,7 @@ class Player:
             for attempt, generated in zip(live, self._generate(live, sample), strict=True):
                 self._read(attempt, generated)
             live = [attempt for attempt in live if attempt.answer is None and attempt.cells]
-            results = await asyncio.gather(*(self._execute(attempt) for attempt in live))
-            live = [a for a, result in zip(live, results, strict=True) if not result.images]
+            await asyncio.gather(*(self._execute(attempt) for attempt in live))
         return attempts
 
     def _start(self, record: Record) -> Attempt:
@@ -109,7 +118,7 @@ class Player:
                 mm_token_type_ids=(ids == self.image_token).long(),
                 eos_token_id=self.stops,
                 pad_token_id=self.tokenizer.pad_token_id,
-                max_new_tokens=160,
+                max_new_tokens=TURN_TOKENS,
                 **vision,
                 **how,
             )
@@ -132,15 +141,28 @@ class Player:
         else:
             attempt.cells.append(turn.code)
 
-    async def _execute(self, attempt: Attempt) -> Execution:
-        """Run the attempt's cells in a fresh session and append the last one's observation."""
-        async with self.pool.session(attempt.record.images[0]) as session:
+    async def _execute(self, attempt: Attempt) -> None:
+        """Run the attempt's cells in a fresh session and append what the last one printed and showed."""
+        async with self.pool.session(*attempt.record.images) as session:
             for cell in attempt.cells:
                 result = await session.run(cell, timeout_s=5)
         attempt.succeeded.append(result.succeeded)
-        observation = f"<|im_end|>\n<|im_start|>user\n{observation_text(result)}<|im_end|>\n<|im_start|>assistant\n"
-        attempt.tokens += self.tokenizer.encode(observation)
-        return result
+        self._observe(attempt, result)
+
+    def _observe(self, attempt: Attempt, result: Execution) -> None:
+        """Append an observation: tokens, and the patches of its images behind those that are there."""
+        left = max(LIMITS.max_images - len(attempt.vision["image_grid_thw"]), 0)
+        sizes = Sizes(LIMITS.max_observation_chars, LIMITS.max_image_pixels, left)
+        views = [make_view(decode(image.png), sizes.pixels) for image in result.images[:left]]
+        text = observation_text(result, sizes).replace(IMAGE_PLACEHOLDER, IMAGE_TOKENS)
+        inputs = self.processor(
+            text=[f"<|im_end|>\n<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n"],
+            images=views or None,
+            return_tensors="pt",
+        )
+        attempt.tokens += inputs["input_ids"][0].tolist()
+        if views:
+            attempt.vision = {key: torch.cat([known, inputs[key]]) for key, known in attempt.vision.items()}
 
 
 def summarise(attempts: Sequence[Attempt]) -> dict[str, dict[str, float | None]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from codedance_verl import hardware
 from codedance_verl.errors import UserError
+from codedance_verl.overrides import Mistake, key_of, read_overrides
 
 CONF_DIR = Path(__file__).resolve().parent.parent / "conf"
 VERL_CONFIGS = "pkg://verl.trainer.config"
@@ -52,26 +54,94 @@ def compose_config(name: str, overrides: list[str], complete: bool = True) -> Di
 
 
 def compose_leniently(name: str, overrides: list[str], complete: bool = True) -> Composed:
-    """As `compose_config`, but overrides that name no key or option are left out and told, so that all can be told."""
-    known = {f"recipe={recipe}" for recipe in [*_recipes(name), "null"]}
-    strange = [item for item in overrides if item.startswith("recipe=") and item not in known]
-    mistakes = [f"{item}: must be one of {', '.join(_recipes(name))}" for item in strange]
-    rest = hardware.resolve([item for item in overrides if item not in strange])
+    """As `compose_config`, but overrides that name no key or option are left out and told, so that all can be told.
+
+    Where one of them is what other settings rest on, such as the recipe or the folder of a run, there is no
+    configuration: without it much else would seem to be wrong.
+    """
+    read = read_overrides(overrides)
+    given = [item for item in read.good if item not in ("recipe=null", "model=null")]  # as if they were not given
+    mistakes, rest = list(read.mistakes), hardware.resolve(given)
     while True:
-        try:
-            config = _compose(name, rest)
-        except (HydraException, OmegaConfBaseException) as error:
-            mistakes.append(_explain(error, name))
-            fewer = _without_culprit(rest, error)
-            if len(fewer) == len(rest):
-                return Composed(None, tuple(mistakes))
-            rest = fewer
-            continue
-        if complete and OmegaConf.is_missing(config, "run_dir"):
-            return Composed(None, (*mistakes, "run_dir: no value given; add run_dir=... to the command"))
-        if complete and (unusable := list(_unusable(config))):
-            return Composed(None, (*mistakes, *unusable))
-        return Composed(config, tuple(mistakes))
+        strange = next(_refused_options(name, rest), None)
+        if strange is None:
+            try:
+                config = _compose(name, rest)
+                faults = list(_unusable(config, rest, complete))
+                break
+            except (HydraException, OmegaConfBaseException) as error:
+                strange = _explain(error, name, rest)
+        mistakes.append(strange)
+        fewer = [item for item in rest if key_of(item) != strange.key]
+        if len(fewer) == len(rest):
+            return Composed(None, _lines(mistakes))
+        rest = fewer
+    if any(_BASIC.fullmatch(mistake.key) for mistake in mistakes):
+        return Composed(None, _lines(mistakes, config))
+    if faults:
+        return Composed(None, (*_lines(mistakes, config), *faults))
+    return Composed(config, _lines(mistakes, config))
+
+
+_BASIC = re.compile(r"recipe|model|data|run_dir|env_vars|([\w.]+\.)?(path|train_files|val_files)")
+"""Keys that much else rests on: without what was meant by them, other checks would find what is no mistake."""
+
+
+def _lines(mistakes: list[Mistake], config: DictConfig | None = None) -> tuple[str, ...]:
+    """The line of each mistake, with the nearest key there is where one is unknown."""
+    return tuple(mistake.line + _nearest(mistake, config) for mistake in mistakes)
+
+
+def _nearest(mistake: Mistake, config: DictConfig | None) -> str:
+    if config is None or ": unknown key;" not in mistake.line:
+        return ""
+    keys = list(_keys(config))
+    near = [key for key in keys if key.endswith(f".{mistake.key}")]
+    near = near if len(near) == 1 else difflib.get_close_matches(mistake.key, keys, n=1, cutoff=0.85)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _keys(node: DictConfig, above: str = "") -> Iterator[str]:
+    """Every dotted key of a tree, nodes included."""
+    for name in node:
+        yield f"{above}{name}"
+        below = node._get_node(name)
+        if isinstance(below, DictConfig) and not below._is_none() and not below._is_interpolation():
+            yield from _keys(below, f"{above}{name}.")
+
+
+def _refused_options(name: str, overrides: list[str]) -> Iterator[Mistake]:
+    """Options that Hydra would take: recipes of another main, and those of verl's own groups."""
+    for item in overrides:
+        key, _, value = item.lstrip("+").partition("=")
+        if name == "sft" and key in _NODES_OF_SFT:
+            yield Mistake(key, f"{item}: is a node of keys; set them one by one, as {key}.KEY=VALUE")
+        elif key == "model_engine" and value != "dp":
+            yield Mistake(key, f"{item}: must be dp, which is FSDP; verl's other training engines do not run here")
+        elif item.startswith("+") and (CONF_DIR / key).is_dir():
+            yield Mistake(key, f"{item}: a group has one option: {key}={value}")
+        elif key == "recipe" and value not in _recipes(name):
+            yield Mistake(key, f"{item}: must be one of {', '.join(_recipes(name))}")
+        elif value == "null" and "." not in key and (CONF_DIR / key).is_dir():
+            yield Mistake(key, f"{item}: must be one of {', '.join(_options(key))}")
+        elif value == "null" and key in _VERLS_NODES:
+            yield Mistake(key, f"{item}: is a node of keys; set them one by one, as {key}.KEY=VALUE")
+        elif key in _BESIDE_VERLS and value not in _options(key):
+            yield Mistake(key, f"{item}: must be one of {', '.join(_options(key))}")
+
+
+_BESIDE_VERLS = ("model", "data", "algorithm")
+"""Groups of which verl has options too, which set nothing that a run of ours needs."""
+
+_NODES_OF_SFT = ("model", "engine", "optim", "profiler", "data", "trainer", "checkpoint")
+
+_VERLS_NODES = ("critic", "distillation", "reward", "transfer_queue", "optim", "engine", "profiler", "rollout")
+"""Groups of verl's alone."""
+
+
+def _options(group: str) -> list[str]:
+    """Options of a group of `conf/`; verl's own one for data names no files."""
+    return sorted(["legacy_data"] * (group == "data") + [path.stem for path in (CONF_DIR / group).glob("*.yaml")])
 
 
 def _recipes(name: str) -> list[str]:
@@ -90,8 +160,15 @@ def _compose(name: str, overrides: list[str]) -> DictConfig:
         return compose(name, overrides=[f"hydra.searchpath=[{VERL_CONFIGS}]", *overrides])
 
 
-def _unusable(config: DictConfig) -> Iterator[str]:
-    """What is wrong with the keys that are read before a configuration is examined."""
+def _unusable(config: DictConfig, overrides: list[str], complete: bool) -> Iterator[str]:
+    """What is wrong with the keys that are read before a configuration is examined, and with interpolations."""
+    if not complete:
+        return
+    if OmegaConf.is_missing(config, "run_dir"):
+        yield "run_dir: no value given; add run_dir=... to the command"
+        return
+    if any("${" in item for item in overrides):
+        OmegaConf.to_container(config, resolve=True)  # raises what `_explain` makes a line of
     run_dir, env_vars = (OmegaConf.select(config, key) for key in ("run_dir", "env_vars"))
     if "run_dir" in config and (not isinstance(run_dir, str) or not run_dir):
         yield f"run_dir={run_dir}: must be the path of a folder; one whose name is a number is written ./2024"
@@ -100,26 +177,45 @@ def _unusable(config: DictConfig) -> Iterator[str]:
 
 
 _UNKNOWN_KEY = re.compile(r"Could not override '([^']+)'")
+_KNOWN_KEY = re.compile(r"Could not append to config\. An item is already at '([^']+)'")
 _UNKNOWN_OPTION = re.compile(
     r"Could not find '([^']+)/([^'/]+)'(?:.*?Available options in '[^']+': (.*?) Config search path)?"
 )
 
 
-def _explain(error: Exception, name: str) -> str:
-    """Hydra's message as one line, with the cure for the commonest mistakes."""
+def _explain(error: Exception, name: str, overrides: list[str]) -> Mistake:
+    """Hydra's message as one line, with the cure for the commonest mistakes, and the key it is about."""
     if (ours := _of_ours(error)) is not None:
-        return str(ours)
+        return Mistake("", str(ours))
     text = " ".join(str(error).split())
     if unknown := _UNKNOWN_KEY.search(text):
         keys = "conf/serve.yaml has" if name == "serve" else "`--cfg job` prints"
-        return f"{unknown.group(1)}: unknown key; {keys} every key there is"
+        return Mistake(unknown.group(1), f"{unknown.group(1)}: unknown key; {keys} every key there is")
+    if known := _KNOWN_KEY.search(text):
+        return Mistake(known.group(1), f"+{known.group(1)}: this key is there already; write it without +")
     if unknown := _UNKNOWN_OPTION.search(text):
-        group, option, known = unknown.groups()
-        if group == "reward":
-            return f"{group}={option}: verl's own node; the rewards of this project are reward_preset={option}"
-        allowed = ["auto"] * (group == "hardware") + (known or "").split()
-        return f"{group}={option}: must be one of {', '.join(allowed)}"
-    return text
+        return _unknown_option(*unknown.groups())
+    guilty = _guilty(error, text, overrides)
+    return Mistake(key_of(guilty), f"{guilty or name}: {text.split(' full_key:')[0].split(' See https')[0]}")
+
+
+def _unknown_option(group: str, option: str, known: str | None) -> Mistake:
+    if group == "reward":
+        cure = f"verl's own node; the rewards of this project are reward_preset={option}"
+        return Mistake(group, f"{group}={option}: {cure}")
+    if not (CONF_DIR / group).is_dir():
+        return Mistake(group, f"{group}={option}: is a node of keys; set them one by one, as {group}.KEY=VALUE")
+    allowed = ["auto"] * (group == "hardware") + (known or "").split()
+    return Mistake(group, f"{group}={option}: must be one of {', '.join(allowed)}")
+
+
+def _guilty(error: Exception, text: str, overrides: list[str]) -> str:
+    """The override that an error of Hydra or OmegaConf is about, empty where it is none."""
+    full_key = str(getattr(error, "full_key", None) or "")
+    for item in reversed(overrides):
+        if item in text or (full_key and key_of(item) == full_key):
+            return item
+    return next((item for item in reversed(overrides) if "${" in item), "")
 
 
 def _of_ours(error: BaseException | None) -> UserError | None:
@@ -127,16 +223,6 @@ def _of_ours(error: BaseException | None) -> UserError | None:
     while error is not None and not isinstance(error, UserError):
         error = error.__cause__ or error.__context__
     return error
-
-
-def _without_culprit(overrides: list[str], error: Exception) -> list[str]:
-    """The overrides without those that Hydra's message is about; all of them where it names none."""
-    text = " ".join(str(error).split())
-    if unknown := _UNKNOWN_KEY.search(text):
-        return [item for item in overrides if item.lstrip("+~").split("=", 1)[0] != unknown.group(1)]
-    if unknown := _UNKNOWN_OPTION.search(text):
-        return [item for item in overrides if item != f"{unknown.group(1)}={unknown.group(2)}"]
-    return overrides
 
 
 def print_config(config: DictConfig) -> None:

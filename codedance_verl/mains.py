@@ -67,16 +67,13 @@ def _do(
 
 
 def _overrides(arguments: list[str]) -> list[str]:
-    """What is left without `--cfg job`. Raises `UserError` for what is neither that nor an override of Hydra's."""
+    """What is left without `--cfg job`. Raises `UserError` for another argument of `--cfg`."""
     rest = list(arguments)
     if "--cfg" in rest:
         place = rest.index("--cfg")
         if rest[place + 1 : place + 2] != ["job"]:
             raise UserError("--cfg: must be `--cfg job`, which prints the configuration as composed")
         del rest[place : place + 2]
-    wrong = [item for item in rest if item.startswith("-") or ("=" not in item and not item.startswith("~"))]
-    if wrong:
-        raise UserError("\n".join(f"{item}: must be KEY=VALUE; --help says what else there is" for item in wrong))
     return rest
 
 

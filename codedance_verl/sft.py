@@ -1,8 +1,8 @@
 """Supervised fine-tuning: `python -m codedance_verl.sft run_dir=... data.train_files=... model.path=...`.
 
 Composes the configuration, checks what can be known before anything starts, and runs verl's own SFT trainer on
-`rollout.dataset.DemonstrationDataset`. The trained model ends up in `<run_dir>/model` as a Hugging Face folder. For more
-than one GPU start it with `torchrun --nproc_per_node=N -m codedance_verl.sft ...`.
+`rollout.dataset.DemonstrationDataset`. The trained model ends up in `<run_dir>/model` as a Hugging Face folder. For
+more than one GPU start it with `torchrun --nproc_per_node=N -m codedance_verl.sft ...`.
 """
 
 from __future__ import annotations

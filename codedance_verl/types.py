@@ -5,8 +5,10 @@ Everything downstream of an execution reads these records; nothing parses decode
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 
 class ExecutionStatus(StrEnum):
@@ -66,7 +68,8 @@ class Execution:
     images: tuple[RenderedImage, ...] = ()
     duration_s: float = 0.0
     queue_s: float = 0.0
-    truncated: tuple[str, ...] = ()  # what was cut to fit the bounds: "stdout", "images"
+    truncated: tuple[str, ...] = ()
+    """What was cut to fit the bounds: `stdout`, `images: N dropped`, `image_size: W x H to w x h`."""
 
     @property
     def succeeded(self) -> bool:
@@ -90,7 +93,8 @@ class Trajectory:
     """A whole rollout of one record.
 
     `answer` is the text between the answer tags of the last turn, if any; `format` names how calls are written
-    (`rollout/formats`), `style` how the record wants its answers graded (`grading/ladder.py`).
+    (`rollout/formats`), `style` how the record wants its answers graded (`grading/ladder.py`), and `extra_info` is the
+    record's own, for graders and reward terms of the user's.
     """
 
     record_id: str
@@ -102,6 +106,7 @@ class Trajectory:
     answer: str | None = None
     format: str = "code"
     style: str = "rule"
+    extra_info: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
     def executions(self) -> tuple[Execution, ...]:
@@ -125,9 +130,11 @@ class Grade:
 class RewardTerms:
     """Reward of one trajectory, each term on its own.
 
-    `accuracy`, `format` and `sequence` add up, with the preset's weights, to `score` (the sequence-level reward);
-    `turns` holds the immediate reward r_k of each assistant turn, in order, the answer turn included.
+    `accuracy`, `format`, `sequence` and `custom` (the user's own term) add up, with the preset's weights, to `score`
+    (the sequence-level reward); `turns` holds the immediate reward r_k of each assistant turn, in order, that of the
+    answer included.
     `masked` rollouts (infrastructure faults, ungraded answers) count neither in the loss nor in group statistics.
+    `custom_fault` says why the user's own term gave no value, in which case the rollout is masked; else it is empty.
     """
 
     accuracy: float
@@ -137,3 +144,19 @@ class RewardTerms:
     score: float
     turns: tuple[float, ...]
     masked: bool = False
+    custom: float = 0.0
+    custom_fault: str = ""
+
+
+def stated_name(data_source: object, extra_info: Mapping[str, Any] | None) -> str:
+    """The name that a record states: its `record_id`, else `<data_source>/<index>`; empty where it has neither."""
+    extra = extra_info or {}
+    index = extra.get("index")
+    if stored := extra.get("record_id"):
+        return str(stored)
+    return "" if index is None or index == "" else f"{data_source or ''}/{index}"
+
+
+def record_name(data_source: object, extra_info: Mapping[str, Any] | None) -> str:
+    """Name of a record in logs, reports and seeds: the one it states, else its source alone."""
+    return stated_name(data_source, extra_info) or f"{data_source or ''}/?"

@@ -6,13 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-
-def record_name(data_source: str, extra_info: Mapping[str, Any]) -> str:
-    """The name that a record states: `record_id`, else `<data_source>/<index>`; empty where it has neither."""
-    if stored := extra_info.get("record_id"):
-        return str(stored)
-    index = extra_info.get("index")
-    return "" if index is None or index == "" else f"{data_source}/{index}"
+from codedance_verl.types import stated_name
 
 
 class RecordNames:
@@ -32,7 +26,7 @@ class RecordNames:
 
     def name(self, data_source: str, extra_info: Mapping[str, Any], path: Path, row: int) -> str:
         """The name of the next record."""
-        stated, place = record_name(data_source, extra_info), f"{path.stem}:{row}"
+        stated, place = stated_name(data_source, extra_info), f"{path.stem}:{row}"
         if not stated:
             return f"{data_source}/{place}"
         if extra_info.get("record_id") or self._is_new(stated):

@@ -13,11 +13,14 @@ from codedance_verl.data.rows import DEFAULT_KEYS, Keys, Kind, find_columns, map
 from codedance_verl.data.truths import truth_of
 from codedance_verl.errors import UserError
 from codedance_verl.grading.alternatives import alternatives_of
+from codedance_verl.grading.custom import CustomGraders
 from codedance_verl.grading.ladder import is_open
 
 
-def first_open_record(path: str | Path, keys: Keys = DEFAULT_KEYS) -> int | None:
+def first_open_record(path: str | Path, graders: CustomGraders | None = None, keys: Keys = DEFAULT_KEYS) -> int | None:
     """Row of the first record whose answer may need a judge (`grading.ladder.is_open`); None without one.
+
+    Records that `graders`, the user's own, grade need none.
 
     None too where the file is none of records: `checking.check_file` tells it. Images are not read.
     """
@@ -25,9 +28,9 @@ def first_open_record(path: str | Path, keys: Keys = DEFAULT_KEYS) -> int | None
     try:
         parquet = open_parquet(path)
         prompt = find_columns(path, parquet.schema_arrow.names, Kind.QUESTIONS, keys).prompt
-        for batch in batches(path, parquet, ("reward_model", prompt, "extra_info.question")):
+        for batch in batches(path, parquet, ("reward_model", prompt, "extra_info.question", "data_source")):
             for row in batch.to_pylist():
-                if _is_open(row, prompt):
+                if _is_open(row, prompt, graders or CustomGraders()):
                     return number
                 number += 1
     except UserError:
@@ -35,12 +38,14 @@ def first_open_record(path: str | Path, keys: Keys = DEFAULT_KEYS) -> int | None
     return None
 
 
-def _is_open(row: Mapping[str, Any], prompt: str) -> bool:
+def _is_open(row: Mapping[str, Any], prompt: str, graders: CustomGraders) -> bool:
     try:
         reward_model = mapping_of(row.get("reward_model"), "reward_model")
         truth, style = truth_of(reward_model.get("ground_truth")), style_of(reward_model.get("style"))
         stored = mapping_of(row.get("extra_info"), "extra_info").get("question")
         question = str(stored or question_in(messages_of(row.get(prompt), prompt)[0]))
     except BadRow:
+        return False
+    if graders.path_for(style, str(row.get("data_source") or "")) is not None:
         return False
     return any(is_open(text, style, question) for text in alternatives_of(truth))

@@ -18,12 +18,12 @@ from codedance_verl import images
 from codedance_verl.data.checking import image_fault
 from codedance_verl.data.faults import BadRow
 from codedance_verl.data.messages import Message
-from codedance_verl.data.names import record_name
 from codedance_verl.data.parquet import write_rows
 from codedance_verl.data.reading import fault_line, open_rows, refusal
 from codedance_verl.data.references import read_source
 from codedance_verl.data.rows import DEFAULT_KEYS, CanonicalRow, Keys, Kind, question_in
 from codedance_verl.grading.ladder import RULE
+from codedance_verl.types import stated_name
 
 __all__ = [
     "RECORD_SCHEMA",
@@ -104,7 +104,7 @@ class Record:
     @property
     def record_id(self) -> str:
         """The name that the record states; empty where it has neither `record_id` nor `index`."""
-        return record_name(self.data_source, self.extra_info)
+        return stated_name(self.data_source, self.extra_info)
 
     def load_images(self) -> tuple[Image.Image, ...]:
         """The images as model and code see them: decoded, upright, RGB."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,13 @@ import pyarrow.parquet as pq
 
 from codedance_verl.errors import UserError
 from codedance_verl.evaluation.trajectories import LoggedTrajectory, TrajectoryReader
-from codedance_verl.types import FinishReason, Verdict
+from codedance_verl.types import FinishReason, Verdict, record_name
 
+_ROWS_AT_ONCE = 10_000
+_OF_A_QUESTION = (
+    "data_source",
+    *(f"extra_info.{name}" for name in ("record_id", "index", "variant", "kind", "difficulty")),
+)
 _CUT_OFF = (FinishReason.LENGTH, FinishReason.TIME_LIMIT)
 
 
@@ -115,19 +120,35 @@ def read_evaluation(log_folder: Path, test_file: Path) -> EvaluationRun:
 
 
 def read_questions(test_file: Path) -> tuple[Question, ...]:
-    """The rows of a test file in the published schema, without prompts and pictures. Raises UserError."""
+    """The rows of a test file in the record schema, named as the rollout names them.
+
+    Reads neither prompts nor images, and what is read in batches: `extra_info` may hold images of its own. Raises
+    UserError.
+    """
     try:
-        rows: list[dict[str, Any]] = pq.read_table(test_file, columns=["extra_info"]).to_pylist()
+        with pq.ParquetFile(test_file, pre_buffer=False) as file:
+            wanted = [path for path in _leaves(file) if path in _OF_A_QUESTION]
+            if (
+                not any(path.startswith("extra_info.") for path in wanted)
+                and "extra_info" not in file.schema_arrow.names
+            ):
+                raise KeyError("extra_info")
+            batches = file.iter_batches(columns=wanted, batch_size=_ROWS_AT_ONCE)
+            rows = [row for batch in batches for row in batch.to_pylist()] or [{}] * file.metadata.num_rows
     except (OSError, pa.ArrowException, KeyError) as error:
         raise UserError(f"{test_file}: not a test file in the record schema ({error}); make it again") from None
-    return tuple(_questions(row["extra_info"] for row in rows))
+    return tuple(_question(row) for row in rows)
 
 
-def _questions(infos: Iterable[dict[str, Any]]) -> Iterable[Question]:
-    for info in infos:
-        yield Question(
-            record_id=str(info["record_id"]),
-            variant=info.get("variant"),
-            kind=str(info.get("kind")),
-            difficulty=info.get("difficulty"),
-        )
+def _leaves(file: pq.ParquetFile) -> Iterator[str]:
+    return (file.schema.column(index).path for index in range(len(file.schema)))
+
+
+def _question(row: Mapping[str, Any]) -> Question:
+    info, source = row.get("extra_info") or {}, row.get("data_source")
+    return Question(
+        record_id=record_name(source, info),
+        variant=info.get("variant"),
+        kind=str(info.get("kind") or source),
+        difficulty=info.get("difficulty"),
+    )

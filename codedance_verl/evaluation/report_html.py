@@ -33,6 +33,7 @@ from codedance_verl.evaluation.plots import (
 )
 from codedance_verl.evaluation.report import BlankFigures, Curve, CurvePoint, Figure, GroupFigures, Report, Seconds
 from codedance_verl.evaluation.trajectories import LoggedExecution, LoggedImage, LoggedTurn
+from codedance_verl.rollout.formats import DEFAULT_FORMAT, FORMATS, TurnFormat
 
 MAX_TEXT_CHARS = 6_000
 MAX_PICTURE_SIDE = 640
@@ -72,6 +73,7 @@ class TurnView:
     seconds: float
     stdout: str
     error: str
+    cut: str
     pictures: tuple[str | None, ...]
 
 
@@ -249,6 +251,7 @@ def _exhibit_view(exhibit: Exhibit) -> ExhibitView:
 
 def _example_view(example: Example) -> ExampleView:
     trajectory = example.trajectory
+    written = FORMATS.get(trajectory.format, FORMATS[DEFAULT_FORMAT])
     return ExampleView(
         model=example.model,
         question=displayable(trajectory.question),
@@ -259,19 +262,20 @@ def _example_view(example: Example) -> ExampleView:
         finish=trajectory.finish.replace("_", " "),
         score=trajectory.reward.score,
         pictures=_pictures(trajectory.input_images, example.folder),
-        turns=tuple(_turn_view(turn, example.folder) for turn in trajectory.turns),
+        turns=tuple(_turn_view(turn, example.folder, written) for turn in trajectory.turns),
     )
 
 
-def _turn_view(turn: LoggedTurn, folder: Path) -> TurnView:
+def _turn_view(turn: LoggedTurn, folder: Path, written: TurnFormat) -> TurnView:
     execution = turn.execution
     return TurnView(
-        text=displayable(turn.text if turn.code is None else turn.text.split("<code>")[0]),
+        text=displayable(turn.text if turn.code is None else written.beside_calls(turn.text)),
         code=_highlight(turn.code) if turn.code is not None else None,
         status=execution.status.replace("_", " ") if execution else None,
         seconds=execution.duration_s if execution else 0.0,
         stdout=displayable(execution.stdout) if execution else "",
         error=_error_text(execution) if execution else "",
+        cut=", ".join(map(displayable, execution.truncated)) if execution else "",
         pictures=_pictures(execution.images, folder) if execution else (),
     )
 

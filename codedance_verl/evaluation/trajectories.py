@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from codedance_verl.errors import UserError
+from codedance_verl.rollout.formats import DEFAULT_FORMAT
 from codedance_verl.trajectories.runs import STEP_FILE
 from codedance_verl.types import ExecutionError, ExecutionStatus, FinishReason, Verdict
 
@@ -119,6 +120,7 @@ class LoggedTrajectory:
     evidence: str
     reward: LoggedReward
     timing: LoggedTiming
+    format: str = DEFAULT_FORMAT
 
     @property
     def executions(self) -> tuple[LoggedExecution, ...]:
@@ -202,6 +204,7 @@ def parse_trajectory(value: Any) -> LoggedTrajectory:
         evidence=_field(grade, "evidence", str),
         reward=_reward(reward),
         timing=_timing(timing),
+        format=_field(value, "format", str) if "format" in value else DEFAULT_FORMAT,
     )
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 from codedance_verl.errors import UserError
 from codedance_verl.grading.context import Context
+from codedance_verl.grading.custom import CustomGraders
 from codedance_verl.grading.judge.config import JudgeConfig
-from codedance_verl.settings import check_choice, check_known, check_number
+from codedance_verl.settings import check_choice, check_known, check_number, check_whole
 
 CONFIG_NODE = "grading"
 """Where the settings stand in the configuration."""
@@ -20,7 +21,9 @@ _RANGES: dict[str, tuple[float, float]] = {
     "relative_tolerance": (0.0, 1.0),
     "box_iou": (0.01, 1.0),
     "math_timeout_s": (0.1, 60.0),
+    "custom_timeout_s": (0.1, 600.0),
 }
+_MOST_PROCESSES = 64
 _PER_SOURCE = ("relative_tolerance", "box_iou")
 
 
@@ -35,6 +38,11 @@ class GradingConfig:
             is ungraded.
         open_answers: what happens with an answer that no rung settles, of a record whose style asks for a judge.
             `judge`: it is asked; `text`: another text is wrong.
+        custom: graders of the user's own by dotted path (`CustomGraders`), for all records, by style or by data source.
+        custom_timeout_s: run time of one call of such a grader, 0.1 to 600 seconds; without a verdict by then the
+            answer is ungraded, and its process is killed and started again.
+        custom_processes: processes of each such grader in a rollout worker, 1 to 64: that many answers are graded at
+            once, the others wait.
         data_sources: `relative_tolerance` and `box_iou` of single data sources, by `data_source` of their records.
         judge: the endpoints and their limits (`JudgeConfig`).
     """
@@ -43,6 +51,9 @@ class GradingConfig:
     box_iou: float = 0.5
     math_timeout_s: float = 5.0
     open_answers: str = "judge"
+    custom: CustomGraders = field(default_factory=CustomGraders)
+    custom_timeout_s: float = 10.0
+    custom_processes: int = 1
     data_sources: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     judge: JudgeConfig = field(default_factory=JudgeConfig)
 
@@ -60,6 +71,9 @@ class GradingConfig:
                 given[name] = check_number(given[name], low, high, f"{node}.{name}")
         if "open_answers" in given:
             check_choice(given["open_answers"], OPEN_ANSWERS, f"{node}.open_answers")
+        given["custom"] = CustomGraders.from_value(given.get("custom"), f"{node}.custom")
+        if "custom_processes" in given:
+            check_whole(given["custom_processes"], 1, _MOST_PROCESSES, f"{node}.custom_processes")
         given["data_sources"] = _data_sources(given.get("data_sources") or {}, f"{node}.data_sources")
         given["judge"] = JudgeConfig.from_mapping(given.get("judge") or {}, f"{node}.judge")
         return cls(**given)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 from codedance_verl.grading.context import STRICT, Context
-from codedance_verl.grading.number import Quantity, parse_quantity, same_names
+from codedance_verl.grading.number import Quantity, parse_quantity, same_names, says_nothing
 from codedance_verl.types import Grade, Verdict
 
 RUNG = "count"
@@ -18,6 +20,8 @@ def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade 
     if truth is None or not _is_count(truth):
         return None
     given = parse_quantity(answer)
+    if given is None and says_nothing(answer, truth, context.question):
+        given = Quantity(Fraction(0))
     named = " ".join((context.question, *truth.words))
     same = (
         given is not None

@@ -1,15 +1,36 @@
-"""Rung: the same text, up to case, articles, outer punctuation, light LaTeX and the script of its digits."""
+"""Rung: the same text, up to case, articles, outer punctuation, light LaTeX and the script of its digits.
+
+Where a question asks for a kind of thing ("What fruit ...?"), one or several of it are the same.
+"""
 
 from __future__ import annotations
 
+import re
+
 from codedance_verl.grading.context import STRICT, Context
-from codedance_verl.grading.normalise import normalise
+from codedance_verl.grading.normalise import normalise, singular
 from codedance_verl.types import Grade, Verdict
 
 RUNG = "exact_text"
+
+_ASKS_KIND = re.compile(
+    r"\b(?:what|which)\s+(?:(?:kind|type|sort)s?\s+of\s+[^\W\d_]+|(?:fruit|vegetable|animal|food|plant|flower|insect|bird|"
+    r"vehicle|instrument|sport|tool|toy|fish|tree)s?)\b",
+    re.IGNORECASE,
+)
 
 
 def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade | None:
     """Correct when both normalise to the same text; None, nothing said, otherwise."""
     left, right = normalise(answer), normalise(ground_truth)
-    return Grade(Verdict.CORRECT, RUNG, f"{left!r} = {right!r}") if left == right else None
+    same = left == right or (_ASKS_KIND.search(context.question) is not None and _one_of(left) == _one_of(right))
+    return Grade(Verdict.CORRECT, RUNG, f"{left!r} = {right!r}") if same else None
+
+
+def _one_of(text: str) -> str:
+    """A text of words of four letters and more without the plural ending of the last."""
+    if not re.fullmatch(r"(?:[a-z]+ )*[a-z]{4,}", text) or text.endswith("glasses"):
+        return text
+    if text.endswith("ies") and len(text) > 4:
+        return f"{text[:-3]}y"
+    return text[:-2] if text.endswith("oes") else singular(text)

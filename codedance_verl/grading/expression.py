@@ -8,12 +8,18 @@ each other. The comparison itself may run for ever and is done in a process of i
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from codedance_verl.grading import question_kind as asks
+from codedance_verl.grading.asked_names import strip_name
 from codedance_verl.grading.context import STRICT, Context
+from codedance_verl.grading.dates import parse_date
 from codedance_verl.grading.expression_process import NoResult, shared_process
+from codedance_verl.grading.labels import is_label
 from codedance_verl.grading.latex import depth, to_plain, unwrap
 from codedance_verl.grading.normalise import ascii_digits
+from codedance_verl.grading.ordinals import parse_ordinal
+from codedance_verl.grading.typed_formula import to_latex
 from codedance_verl.grading.units import DEGREE, Unit, names_unit, parse_unit
 from codedance_verl.types import Grade, Verdict
 
@@ -32,39 +38,20 @@ _KNOWN = """
 """
 _COMMANDS = frozenset(_KNOWN.split())
 _SEPARATING_WORDS = frozenset({"or", "and"})
-_TYPED = (
-    (re.compile(r"\N{SQUARE ROOT}\s*\(([^()]*)\)|(?<!\\)\bsqrt\s*\(([^()]*)\)"), r"\\sqrt{\1\2}"),
-    (re.compile(r"\N{SQUARE ROOT}\s*(\w+)"), r"\\sqrt{\1}"),
-    (re.compile(r"(?<!\\)\b(pi|sin|cos|tan|log|ln|exp|infty)\b"), r"\\\1 "),
-    (re.compile(r"(?<!\\)\b(?:infinity|inf)\b|\N{INFINITY}"), r"\\infty "),
-    (re.compile(r"\N{GREEK SMALL LETTER PI}"), r"\\pi "),
-    (re.compile(r"\*\*"), "^"),
-    (re.compile(r"\^\s*\(([^()]*)\)"), r"^{\1}"),
-    (re.compile(r"\*|\N{MIDDLE DOT}|\N{DOT OPERATOR}"), r"\\cdot "),
-    (re.compile(r"\N{MULTIPLICATION SIGN}"), r"\\times "),
-    (re.compile(r"\N{DIVISION SIGN}"), "/"),
-    (re.compile(r"\N{PLUS-MINUS SIGN}"), r"\\pm "),
-    (re.compile(r"\N{LESS-THAN OR EQUAL TO}|<="), r"\\leq "),
-    (re.compile(r"\N{GREATER-THAN OR EQUAL TO}|>="), r"\\geq "),
-    (re.compile(r"\N{UNION}"), r"\\cup "),
-    (re.compile(r"\N{ELEMENT OF}"), r"\\in "),
-    (re.compile(r"\N{SUPERSCRIPT TWO}"), "^2"),
-    (re.compile(r"\N{SUPERSCRIPT THREE}"), "^3"),
-    (re.compile(r"\\[dt]frac"), r"\\frac"),
-    (re.compile(r"\\frac\s*(\d)\s*(\d)(?!\d)"), r"\\frac{\1}{\2}"),
-    (re.compile(r"\\sqrt\s*(\d)"), r"\\sqrt{\1}"),
-    (re.compile(r"(?<!\\)\\[,;:! ]|\\(?:left|right|displaystyle|quad|qquad)(?![A-Za-z])"), " "),
-    (re.compile(r"\\(?:text|mathrm)\s*\{\s*(or|and)\s*\}"), r" \1 "),
-    (re.compile(r"\^\s*\{?\s*\\prime\s*\}?"), "'"),
-    (re.compile(r"\^\s*\{?\s*\\circ\s*\}?|\\degree(?![A-Za-z])|\N{DEGREE SIGN}"), r"^{\\circ}"),
-)
 _PRIMED = re.compile(r"([A-Za-z])(?:_\{?(\w+)\}?)?('+)")
 _COMMAND = re.compile(r"\\([A-Za-z]+)|\\(.)", re.DOTALL)
 _ENVIRONMENT = re.compile(r"\\(?:begin|end)\{([a-z]*matrix)\}")
 _RELATION = re.compile(r"\\(?:leq|le|geq|ge|neq|ne|lt|gt|in|equiv)(?![A-Za-z])|[<>=]")
+_ASKS_FORM = re.compile(
+    r"\b(?:solve|in\s+terms\s+of|as\s+a\s+function|subject|rearrange\w*|isolate|form|express\w*|explicit\w*)\b",
+    re.IGNORECASE,
+)
 _ASSIGNED = re.compile(r"\s*([A-Za-z](?:_\{?\w\}?)?|f\(x\))\s*(?:=|\\in(?![A-Za-z]))\s*(?=\S)")
 _ALLOWED = re.compile(r"[A-Za-z0-9\s+\-*/^_=<>(){}\[\],;.!|\\&:]*")
-_LOOKS_LIKE_MATH = re.compile(r"\\[A-Za-z]+|[\^=<>]|\d\s*[-+*/]|[-+*/]\s*\d|\d[A-Za-z]|[A-Za-z]\d|[(\[].*,.*[)\]]|\d!")
+_LOOKS_LIKE_MATH = re.compile(
+    r"[\u2200-\u2265\u00b7\u00d7\u00f7\u00b1\u00b2\u00b3\u00bc-\u00be\u2070-\u2079\u2080-\u2089\u03b1-\u03c9]|\bsqrt\b|\bpi\b|\|[^|]+\||"
+    r"\\[A-Za-z]+|[\^=<>]|\d\s*[-+*/]|[-+*/]\s*\d|\d[A-Za-z]|[A-Za-z]\d|[(\[].*,.*[)\]]|\d!"
+)
 _BARE_NUMBER = re.compile(r"[-+]?[\d.,]*\d")
 _DATE_OR_RANGE = re.compile(r"\d+(?:\s*[-/.:\N{EN DASH}]\s*\d+)+")
 _HUGE = re.compile(r"\d\s*\^\s*\{?\s*\d+\s*\^|\^\s*\{?\s*-?\d{5}|\d{4,}\s*!|!\s*!")
@@ -73,17 +60,25 @@ _UNIT_BEHIND = re.compile(
     r"|(?<=\s)[A-Za-z]{1,3}[\N{SUPERSCRIPT TWO}\N{SUPERSCRIPT THREE}]?(?:\^\d)?)",
     re.DOTALL,
 )
+_GROUPED_NUMBER = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
+_EXPONENT = re.compile(r"\A([-+]?\d+(?:\.\d+)?)[eE]\+?(-?\d{1,3})\Z")
+_SIZE = re.compile(r"\d+\s*[xX]\s*\d+")
+_INDEXED = re.compile(r"[A-Za-z]+\s?\d+")
 _TWO_NUMBERS = re.compile(r"(?<![_\d])\d+\s+[\d.]")
 
 
 @dataclass(frozen=True)
 class Formula:
-    """A formula in the LaTeX that math-verify reads, the variable that it was assigned to, and its shape."""
+    """A formula in the LaTeX that math-verify reads, the variable that it was assigned to, and its shape.
+
+    `whole` is the formula with its assignment.
+    """
 
     latex: str
     variable: str
     parts: int
     relations: int
+    whole: str = ""
 
 
 def parse_formula(text: str) -> Formula | None:
@@ -91,15 +86,15 @@ def parse_formula(text: str) -> Formula | None:
     latex = ascii_digits(unwrap(text)).strip().rstrip(".,;").strip()
     if len(latex) > MAX_CHARS or depth(latex) > MAX_DEPTH or re.search(rf"\d{{{MAX_DIGITS + 1}}}", latex):
         return None
-    for pattern, replacement in _TYPED:
-        latex = pattern.sub(replacement, latex)
+    latex = to_latex(_plain_number(latex))
     latex = _PRIMED.sub(_as_subscript, latex)
     if not _is_formula(latex):
         return None
+    whole = latex
     latex, variable = _without_assignment(latex)
     bare = _ENVIRONMENT.sub("", latex)
     parts = 1 + len(re.findall(r"[,;]|\\pm(?![A-Za-z])|\b(?:or|and)\b", bare))
-    return Formula(latex, variable, parts, len(_RELATION.findall(bare)))
+    return Formula(latex, variable, parts, len(_RELATION.findall(bare)), whole)
 
 
 def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade | None:
@@ -107,10 +102,20 @@ def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade 
 
     `UNGRADED` where the comparison did not end in time or could not be made.
     """
-    if _DATE_OR_RANGE.fullmatch(ground_truth.strip()):
+    question = context.question
+    if _DATE_OR_RANGE.fullmatch(ground_truth.strip()) or is_label(ground_truth, question):
+        return None
+    if parse_ordinal(ground_truth, question) is not None or parse_date(ground_truth, question) is not None:
         return None
     if not _LOOKS_LIKE_MATH.search(ground_truth) and not _BARE_NUMBER.fullmatch(to_plain(ground_truth).strip()):
         return None
+    if not _RELATION.search(to_latex(ground_truth)):
+        named = strip_name(answer, question)
+        if named is None:
+            return Grade(Verdict.WRONG, RUNG, "the value of another name")
+        answer = named
+    if _SIZE.fullmatch(answer.strip()) or (_INDEXED.fullmatch(answer.strip()) and not asks.asks_formula(question)):
+        return Grade(Verdict.WRONG, RUNG, "a label, and no formula")
     return compare_formulas(answer, ground_truth, context)
 
 
@@ -126,6 +131,7 @@ def compare_formulas(answer: str, ground_truth: str, context: Context = STRICT) 
         return Grade(Verdict.WRONG, RUNG, "not one formula")
     if not _units_agree(given_unit, true_unit, context.question):
         return Grade(Verdict.WRONG, RUNG, "another unit")
+    given, truth = _as_equations(given, truth, answer, context.question)
     if not _same_shape(given, truth):
         return Grade(Verdict.WRONG, RUNG, f"{given.latex!r} is built differently from {truth.latex!r}")
     try:
@@ -146,6 +152,36 @@ def _same_shape(given: Formula, truth: Formula) -> bool:
     if given.variable and truth.variable and given.variable != truth.variable:
         return False
     return (given.parts, given.relations) == (truth.parts, truth.relations)
+
+
+def _as_equations(given: Formula, truth: Formula, answer: str, question: str) -> tuple[Formula, Formula]:
+    """Both with their assignments, where one is solved for a name and the other is an equation in the same names.
+
+    Not where the truth is a value ("x = 5": an equation still to be solved is no answer), nor where the question asks
+    for a form, or has the very equation in it.
+    """
+    if bool(given.variable) == bool(truth.variable) or given.parts != 1 or truth.parts != 1:
+        return given, truth
+    solved, other = (given, truth) if given.variable else (truth, given)
+    names = re.findall(r"(?<![\\A-Za-z])[A-Za-z]", re.sub(r"\\[A-Za-z]+", " ", solved.latex))
+    swapped = re.fullmatch(rf".*=\s*{re.escape(solved.variable)}\s*", other.latex, re.DOTALL) is not None
+    if other.relations != 1 or "=" not in other.latex or not (names or swapped):
+        return given, truth
+    repeated = _squeezed(answer) in _squeezed(question)
+    if not swapped and (repeated or _ASKS_FORM.search(question)):
+        return given, truth
+    return tuple(replace(one, latex=one.whole, variable="", relations=1) for one in (given, truth))  # type: ignore[return-value]
+
+
+def _plain_number(text: str) -> str:
+    """A number without the commas that group its digits, and with a power of ten for its exponent."""
+    if _GROUPED_NUMBER.fullmatch(text):
+        return text.replace(",", "")
+    return _EXPONENT.sub(r"\1\\times 10^{\2}", text)
+
+
+def _squeezed(text: str) -> str:
+    return re.sub(r"[\s$*{}]|\\[()\[\],;! ]", "", text)
 
 
 def _split_unit(text: str) -> tuple[str, Unit | None]:

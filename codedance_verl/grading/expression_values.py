@@ -36,6 +36,14 @@ def differ_everywhere(given: Any, truth: Any) -> bool:
     return False
 
 
+def ratio_varies(given: Any, truth: Any) -> bool:
+    """Whether the quotient of two expressions clearly differs from point to point."""
+    points = _points(sorted({symbol.name for symbol in given.free_symbols | truth.free_symbols}))
+    pairs = [(_known_value(given, point), _known_value(truth, point)) for point in points]
+    ratios = [first / second for first, second in pairs if first is not None and second]
+    return any(not _alike(ratio, ratios[0]) for ratio in ratios)
+
+
 def _parts(value: Any) -> list[Any]:
     from sympy import Expr, FiniteSet, MatrixBase, Tuple
 

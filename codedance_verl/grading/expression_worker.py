@@ -1,18 +1,18 @@
 """Compares formulas on request: one JSON line in, one out. The program of `expression_process`; imports math-verify.
 
 Request: {"given": latex, "truth": latex, "tolerance": relative, "seconds": n}. Answer: {"equal": bool}, or
-{"equal": null} where the truth cannot be read. The first line out is "ready".
+{"equal": null} where the truth cannot be read.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import resource
-import sys
+from collections.abc import Mapping
 from typing import Any
 
-from codedance_verl.grading.expression_values import differ_everywhere
+from codedance_verl.grading.expression_values import differ_everywhere, ratio_varies
+from codedance_verl.isolated.loop import Handler, serve
 
 MEMORY_BYTES = 2 << 30
 PRECISION = 40
@@ -23,16 +23,20 @@ NO_DIFFERENCE = 1e-30
 
 def main() -> None:
     """Serve until the input ends."""
+    serve(_prepare)
+
+
+def _prepare() -> Handler:
     _limit(resource.RLIMIT_AS, MEMORY_BYTES)
     logging.disable(logging.CRITICAL)
     import math_verify  # noqa: F401
 
-    print("ready", flush=True)
-    for line in sys.stdin:
-        request = json.loads(line)
-        _allow_cpu_seconds(float(request["seconds"]))
-        equal = compare(request["given"], request["truth"], float(request["tolerance"]))
-        print(json.dumps({"equal": equal}), flush=True)
+    return _answer
+
+
+def _answer(request: Mapping[str, Any]) -> Mapping[str, Any]:
+    _allow_cpu_seconds(float(request["seconds"]))
+    return {"equal": compare(request["given"], request["truth"], float(request["tolerance"]))}
 
 
 def compare(given: str, truth: str, tolerance: float = 0.0) -> bool | None:
@@ -42,7 +46,7 @@ def compare(given: str, truth: str, tolerance: float = 0.0) -> bool | None:
     zero; relations, sets, intervals and matrices by math-verify.
     """
     from math_verify import verify
-    from sympy import Expr
+    from sympy import Eq, Expr
 
     right = _parse(truth)
     if right is None:
@@ -54,7 +58,9 @@ def compare(given: str, truth: str, tolerance: float = 0.0) -> bool | None:
         if left == right:
             return True
         if _is_number(left) and _is_number(right):
-            return _close(left, right, tolerance)
+            return _close(left, right, 0.0 if right.is_integer else tolerance)
+        if isinstance(left, Eq) and isinstance(right, Eq):
+            return _same_equation(left, right)
         if differ_everywhere(left, right):
             return False
         if isinstance(left, Expr) and isinstance(right, Expr):
@@ -107,6 +113,22 @@ def _no_difference(left: Any, right: Any) -> bool:
     from sympy import nsimplify, simplify
 
     return bool(simplify(nsimplify(left, rational=True) - nsimplify(right, rational=True)) == 0)
+
+
+def _same_equation(left: Any, right: Any) -> bool:
+    """Whether one is the other, rearranged: their left sides less their right sides differ by a constant factor."""
+    from sympy import Symbol, nsimplify, simplify
+
+    given, truth = (
+        nsimplify(equation.lhs - equation.rhs, rational=True).xreplace(
+            {symbol: Symbol(symbol.name, real=True) for symbol in equation.free_symbols}
+        )
+        for equation in (left, right)
+    )
+    if given.free_symbols != truth.free_symbols or ratio_varies(given, truth):
+        return False
+    factor = simplify(given / truth)
+    return bool(not factor.free_symbols and factor.is_finite and not factor.is_zero)
 
 
 def _allow_cpu_seconds(seconds: float) -> None:

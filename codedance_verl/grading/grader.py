@@ -1,17 +1,23 @@
-"""Grades answers as the configuration says: the ladder first, a judge for what stays open."""
+"""Grades answers as the configuration says: by a function of the user's own where one is named for the record, else by
+the ladder first, and by a judge for what stays open."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from codedance_verl.grading.config import GradingConfig
+from codedance_verl.grading.alternatives import alternatives_of, show_alternatives
+from codedance_verl.grading.config import CONFIG_NODE, GradingConfig
+from codedance_verl.grading.custom import functions
 from codedance_verl.grading.judge.prompt import Question
 from codedance_verl.grading.judge.stats import JudgeStats
 from codedance_verl.grading.ladder import ASKS_JUDGE, RULE, STYLES, grade, settle
+from codedance_verl.isolated.function import Fault, check_all
+from codedance_verl.isolated.plain import plain_extra_info
 from codedance_verl.types import FinishReason, Grade, Trajectory, Verdict
 
 if TYPE_CHECKING:
@@ -36,6 +42,9 @@ class Grader:
         self._config = config
         self._run_dir = run_dir
         self._threads = ThreadPoolExecutor(COMPARING_THREADS, thread_name_prefix="grading")
+        self._custom = functions(
+            config.custom, f"{CONFIG_NODE}.custom", config.custom_timeout_s, config.custom_processes
+        )
         self._judge: Judge | None = None
         if config.judge.endpoints:
             from codedance_verl.grading.judge.judge import Judge
@@ -52,13 +61,20 @@ class Grader:
             return Grade(Verdict.UNGRADED, "infrastructure")
         own = (trajectory.answer, trajectory.ground_truth, trajectory.style, trajectory.data_source)
         try:
-            return await self.grade(trajectory.question, *own)
+            return await self.grade(trajectory.question, *own, trajectory.record_id, trajectory.extra_info)
         except Exception as error:
             logger.exception("%s: record %s could not be graded", self._run_dir or "no run", trajectory.record_id)
             return Grade(Verdict.UNGRADED, ERROR, f"{type(error).__name__}: {error}"[:MAX_EVIDENCE_CHARS])
 
     async def grade(
-        self, question: str, answer: str | None, ground_truth: str, style: str = RULE, data_source: str = ""
+        self,
+        question: str,
+        answer: str | None,
+        ground_truth: str,
+        style: str = RULE,
+        data_source: str = "",
+        record_id: str = "",
+        extra_info: Mapping[str, Any] | None = None,
     ) -> Grade:
         """Grade one answer.
 
@@ -67,11 +83,24 @@ class Grader:
             answer: the text between the answer tags; None where there were none.
             ground_truth: of the record.
             style: `reward_model.style` of the record (`ladder.STYLES`); one that is not known leaves it ungraded.
-            data_source: of the record, which may have settings of its own.
+            data_source: of the record, which may have settings and a grader of its own.
+            record_id: name of the record, for a grader of the user's own and for messages.
+            extra_info: of the record, for a grader of the user's own.
 
         Returns:
             `UNGRADED`, with the reason as evidence, wherever there is no verdict; nothing is raised for that.
         """
+        path = self._config.custom.path_for(style, data_source)
+        if path is not None:
+            if answer is None or not answer.strip():
+                return Grade(Verdict.WRONG, "no_answer")
+            record = {
+                "record_id": record_id,
+                "data_source": data_source,
+                "style": style,
+                "extra_info": plain_extra_info(extra_info or {}),
+            }
+            return await self._ask_custom(path, answer, ground_truth, question, record)
         if style not in STYLES:
             return Grade(Verdict.UNGRADED, "style", f"unknown style {style!r}")
         context = self._config.context(question, data_source)
@@ -83,7 +112,27 @@ class Grader:
             return found
         if self._judge is None:
             return Grade(Verdict.UNGRADED, "judge", "the question is open and grading.judge.endpoints names no judge")
-        return await self._judge.grade(Question(question, ground_truth, answer or ""))
+        return await self._judge.grade(Question(question, show_alternatives(ground_truth), answer or ""))
+
+    @property
+    def given_up(self) -> str:
+        """Why a grader of the user's own is not called any more, one line; empty while all are."""
+        return next((function.given_up for function in self._custom.values() if function.given_up), "")
+
+    def check_custom(self) -> None:
+        """Raise `UserError`, a line for each, where graders of the user's own cannot be imported or called."""
+        check_all(self._custom.values())
+
+    async def _ask_custom(self, path: str, answer: str, truth: str, question: str, record: dict[str, Any]) -> Grade:
+        function = self._custom[path]
+        try:
+            alternatives = alternatives_of(truth)
+            given = truth if len(alternatives) == 1 else list(alternatives)
+            return await function.call(answer, given, question, record)
+        except Fault as fault:
+            if str(fault) != function.given_up:  # that is told once, as the reason for the end of the run
+                logger.warning("record %s is ungraded: %s", record["record_id"], fault)
+            return Grade(Verdict.UNGRADED, ERROR, str(fault)[:MAX_EVIDENCE_CHARS])
 
     def take_judge_stats(self) -> JudgeStats:
         """What the judge was asked since this was last called, and what it cost."""
@@ -94,3 +143,5 @@ class Grader:
         if self._judge is not None:
             await self._judge.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
+        for function in self._custom.values():
+            function.close()

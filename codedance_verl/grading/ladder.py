@@ -5,7 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from codedance_verl.grading import box, choice, count, exact_text, expression, number, sequence, yes_no
+from codedance_verl.grading import (
+    box,
+    choice,
+    count,
+    dates,
+    exact_text,
+    expression,
+    intervals,
+    labels,
+    number,
+    ordinals,
+    ranges,
+    ratios,
+    sequence,
+    sizes,
+    times,
+    truth_text,
+    yes_no,
+)
+from codedance_verl.grading.alternatives import alternatives_of
 from codedance_verl.grading.context import STRICT, Context
 from codedance_verl.grading.normalise import strip_lead
 from codedance_verl.types import Grade, Verdict
@@ -18,6 +37,14 @@ RUNGS: tuple[Rung, ...] = (
     choice.compare,
     yes_no.compare,
     box.compare,
+    sizes.compare,
+    ordinals.compare,
+    dates.compare,
+    ratios.compare,
+    times.compare,
+    labels.compare,
+    ranges.compare,
+    intervals.compare,
     number.compare,
     sequence.compare,
     expression.compare,
@@ -78,14 +105,37 @@ def settle(answer: str | None, ground_truth: str, style: str = RULE, context: Co
         return Grade(Verdict.WRONG, "no_answer")
     if len(answer) >= MAX_ANSWER_CHARS:
         return Grade(Verdict.WRONG, "too_long", f"{len(answer)} characters")
-    return _climb(strip_lead(answer), strip_lead(ground_truth), STYLES[style], context)
+    return _best(strip_lead(answer), ground_truth, STYLES[style], context)
 
 
 def is_open(ground_truth: str, style: str, question: str = "") -> bool:
     """Whether an answer other than the very text is a judge's to grade."""
     if style not in ASKS_JUDGE:
         return False
-    return _climb(_NOTHING_LIKE_IT, strip_lead(ground_truth), STYLES[style], Context(question=question)) is None
+    return _best(_NOTHING_LIKE_IT, ground_truth, STYLES[style], Context(question=question)) is None
+
+
+def _best(answer: str, ground_truth: str, rungs: tuple[Rung, ...], context: Context) -> Grade | None:
+    """The verdict of a truth with alternatives: right by any; open, or else ungraded, where it is so by one of them."""
+    found: list[Grade | None] = []
+    for truth in alternatives_of(ground_truth):
+        grade = _by_list(answer, strip_lead(truth_text.unmarked(truth)), rungs, context)
+        if grade is not None and grade.correct:
+            return grade
+        found.append(grade)
+    return min(found, key=lambda grade: 0 if grade is None else 1 if grade.verdict is Verdict.UNGRADED else 2)
+
+
+def _by_list(answer: str, truth: str, rungs: tuple[Rung, ...], context: Context) -> Grade | None:
+    """The verdict of a truth that may be the text of a Python list: of all items, or any where each is an answer."""
+    items = truth_text.list_of(truth) if rungs is RUNGS else None
+    if items is None:
+        return _climb(answer, truth, rungs, context)
+    together = truth_text.compare_items(answer, items, context) if len(items) > 1 else None
+    if (together is not None and together.correct) or not truth_text.alternatives_in(items, context.question):
+        return together
+    found = [_climb(answer, item, rungs, context) for item in items]
+    return next((grade for grade in found if grade is not None and grade.correct), None if None in found else found[0])
 
 
 def _climb(answer: str, ground_truth: str, rungs: tuple[Rung, ...], context: Context) -> Grade | None:

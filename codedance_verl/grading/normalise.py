@@ -16,8 +16,10 @@ _TRAILING = ".,;:\N{IDEOGRAPHIC FULL STOP}"
 _AFTER_LETTER = "!?"  # behind a digit these mean something ("3!")
 _THE = re.compile(r"^the\s+(?=\S)", re.IGNORECASE)
 _ARTICLE = re.compile(r"^an?\s+(?=\S)")
-_BETWEEN_WORDS = re.compile(r"(?<=[^\W\d_])(?:[-,;:]+\s*|\.\s+)(?=[^\W\d_])")
-_AROUND_SIGNS = re.compile(r"\s*([:/=+<>()\[\]{}\N{MULTIPLICATION SIGN}])\s*")
+_BETWEEN_WORDS = re.compile(
+    r"(?<=[^\W\d_])(?:[-,;:]+\s*|\.\s+)(?=[^\W\d_])|(?<=[^\W\d_]{3})-(?=\d)|(?<=\d)-(?=[^\W\d_]{3})"
+)
+_AROUND_SIGNS = re.compile(r"\s*([:/=+<>&()\[\]{}\N{MULTIPLICATION SIGN}])\s*")
 _COMMAND = re.compile(r"\\[A-Za-z]+|(?<![^\W\d_])(?:sqrt|sin|cos|tan|log|exp)(?=\s*\()")
 _WORD = re.compile(r"[^\W\d_]{3}|[^\W\d_\u0000-\u024f\u0370-\u03ff\u2100-\u214f]")  # or of a script without formulas
 _OPERATOR = re.compile(r"[\\^_=+*/<>]")
@@ -49,6 +51,10 @@ _FOLDED = {
     **{chr(code + 0xFEE0): chr(code) for code in range(0x21, 0x7F) if chr(code) != "-"},
 }
 _TABLE = str.maketrans(_FOLDED)
+_SQUARED_UNITS = re.compile("[\u3371-\u33df]")  # one character for a unit, such as that of kg
+_APOSTROPHES = str.maketrans(dict.fromkeys("\u2018\u2019\u02bc\u00b4`", "'") | dict.fromkeys("\u201c\u201d\u201e", '"'))
+_HAN_PARTICLE = re.compile("(?<=[\u4e00-\u9fff]{2})\u7684\\Z")  # "of", behind an adjective
+_ABBREVIATION = re.compile(r"\b(?:[A-Z]\.){1,5}[A-Z]\b\.?|\b[ap]\.\s?m\b\.?|\bPh\.\s?D\b\.?")
 
 
 def ascii_digits(text: str) -> str:
@@ -58,7 +64,7 @@ def ascii_digits(text: str) -> str:
     """
     digits = (unicodedata.decimal(char, None) for char in text)
     plain = "".join(char if digit is None else str(digit) for char, digit in zip(text, digits, strict=True))
-    return plain.translate(_TABLE)
+    return _SQUARED_UNITS.sub(lambda found: unicodedata.normalize("NFKC", found.group()), plain.translate(_TABLE))
 
 
 def strip_wrapping(text: str) -> str:
@@ -91,9 +97,11 @@ def normalise(text: str) -> str:
     """
     spaced = " ".join(to_plain(ascii_digits(text)).split())
     bare = strip_wrapping(spaced) or spaced or text.strip()
-    bare = _THE.sub("", bare)
+    bare = _HAN_PARTICLE.sub("", bare)
+    bare = _ABBREVIATION.sub(lambda found: re.sub(r"[.\s]", "", found.group()), _THE.sub("", bare))
     if not _has_words(bare):
         return _AROUND_SIGNS.sub(r"\1", bare)
+    bare = re.sub(r"\s*&\s*", " and ", bare.translate(_APOSTROPHES))
     if not _SHORT_UNIT.fullmatch(bare):
         bare = bare.casefold()
     return " ".join(_BETWEEN_WORDS.sub(" ", _ARTICLE.sub("", bare)).split())

@@ -12,11 +12,31 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
 
+from codedance_verl.grading import question_kind as asks
+from codedance_verl.grading.asked_names import strip_name
 from codedance_verl.grading.context import STRICT, Context
 from codedance_verl.grading.latex import to_plain
+from codedance_verl.grading.magnitudes import asked_scale, split_scale
 from codedance_verl.grading.normalise import ascii_digits, strip_wrapping, words_of
-from codedance_verl.grading.numerals import SCALES, is_numeral_word, parse_parts, parse_words, spell_out_fractions
-from codedance_verl.grading.units import CURRENCY_SIGNS, DEGREE, Unit, is_currency, names_unit, parse_unit
+from codedance_verl.grading.numerals import (
+    HAN_NUMERALS,
+    is_numeral_word,
+    may_be_ordinal,
+    parse_parts,
+    parse_words,
+    spell_out_fractions,
+)
+from codedance_verl.grading.spellings import beside, plain_number
+from codedance_verl.grading.units import (
+    CELSIUS,
+    CURRENCY_SIGNS,
+    DEGREE,
+    Unit,
+    is_currency,
+    names_currency,
+    names_unit,
+    parse_unit,
+)
 from codedance_verl.types import Grade, Verdict
 
 RUNG = "number"
@@ -36,11 +56,20 @@ _NUMBER = re.compile(
     r"(?P<rest>.*)",
     re.DOTALL,
 )
-_SCALE = re.compile(rf"\s*(?P<word>{'|'.join(SCALES)})s?\b\s*", re.IGNORECASE)
-_SHORT_SCALE = {"k": 3, "K": 3, "M": 6, "B": 9, "bn": 9, "m": 6}  # behind a currency sign
+_PART_OF_SEVERAL = re.compile(
+    r"\s*(?:,|and\s)?\s*(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>['\"]|[^\W\d_]+)(?=\s*(?:,|and\s|\d|$))", re.IGNORECASE
+)
+_MAX_PARTS = 4
+_HAN_NUMBER = re.compile(rf"(百分之)?([{HAN_NUMERALS}]+|\d+(?:\.\d+)?)(.*)", re.DOTALL)
+_HAN_COUNTER = re.compile(
+    r"\s?[个個只隻条條张張本辆輛人名位头頭匹棵朵件台座间間杯瓶把块塊支根架艘颗片次枚つ種种](\w{0,6})"
+)
+_NOTHING = frozenset({"none", "nothing", "nil", "there are none", "none of them", "no one", "nobody", "没有"})
+_NO_THINGS = re.compile(r"(?:there\s+(?:are|is)\s+)?no\s+(?P<things>[^\W\d_]+(?:\s+[^\W\d_]+){0,3})", re.IGNORECASE)
 _WORDS = re.compile(r"[^\W\d_]+(?:[\s-]+[^\W\d_]+){0,4}")
 _THERE_IS = re.compile(r"(?:there\s+(?:is|are)|it\s+is|it's|i\s+(?:see|count))\s+(?:exactly\s+)?(?=\S)", re.IGNORECASE)
 _SAID_TWICE = re.compile(r"([^()]+)\s\(([^()]+)\)")
+_SWAPPED = re.compile(r"\A([-+]?\d[\d./]*)\s*=\s*([A-Za-z])\Z")
 _BEFORE = re.compile(r"(?:[^\W\d_]+\s+){1,4}(?=\d)")
 _BEFORE_ANY = ("in", "the")
 _SIGN = re.compile(r"(negative|minus|positive)\s+(?!negative|minus|positive|[-+])(?=\S)", re.IGNORECASE)
@@ -66,7 +95,8 @@ def parse_quantity(text: str, question: str = "") -> Quantity | None:
     """
     if len(text) > MAX_CHARS:
         return None
-    bare = strip_wrapping(to_plain(ascii_digits(spell_out_fractions(text))))
+    plain = strip_wrapping(to_plain(ascii_digits(spell_out_fractions(text))))
+    bare = _SWAPPED.sub(r"\2 = \1", strip_wrapping(plain_number(plain, question)))
     bare = bare[found.end() :] if (found := _THERE_IS.match(bare)) else bare
     if (found := _BEFORE.match(bare)) and _repeats(found.group(), question):
         bare = bare[found.end() :]
@@ -78,9 +108,19 @@ def parse_quantity(text: str, question: str = "") -> Quantity | None:
         if unsigned is None or signed.group(1).casefold() == "positive":
             return unsigned
         return replace(unsigned, value=-unsigned.value)
+    if (several := _from_parts(bare)) is not None:
+        return several
     if found := _NUMBER.fullmatch(bare):
-        return _from_digits(found)
-    return _from_words(bare)
+        return _from_digits(found, question)
+    return _from_words(bare, question)
+
+
+def parse_answer(text: str, question: str) -> Quantity | None:
+    """As `parse_quantity`, also with the name of what the question asks for in front ("AC is 5")."""
+    if len(text) > MAX_CHARS:
+        return None
+    named = strip_name(strip_wrapping(to_plain(ascii_digits(text))), question)
+    return parse_quantity(named, question) if named is not None else None
 
 
 def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade | None:
@@ -89,16 +129,38 @@ def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade 
     Says nothing where the answer is a formula, and, short of equality, where the ground truth is a number with words
     that are no unit ("4 July").
     """
-    truth = parse_quantity(ground_truth)
-    if truth is None:
+    question = context.question
+    if may_be_ordinal(ground_truth) and not asks.asks_fraction(question):
         return None
-    given = parse_quantity(answer, context.question)
+    truth = parse_quantity(beside(ground_truth, answer, question), question)
+    if truth is None:
+        return _zero_for_nothing(answer, ground_truth, context)
+    given = parse_answer(beside(answer, ground_truth, question), question)
+    if given is None and says_nothing(answer, truth, question):
+        given = Quantity(Fraction(0))
     evidence = f"{_show(given)} against {_show(truth)}"
-    if given is not None and _agree(given, truth, context):
+    if given is not None and agree(given, truth, context):
         return Grade(Verdict.CORRECT, RUNG, evidence)
     if truth.words or (given is None and len(answer) <= MAX_CHARS and _FORMULA.search(answer)):
         return None
     return Grade(Verdict.WRONG, RUNG, evidence)
+
+
+def says_nothing(answer: str, truth: Quantity, question: str) -> bool:
+    """Whether "none" or "no dogs" stands for a count of zero."""
+    if truth.value or truth.unit is not None or not (asks.asks_count(question) or not question):
+        return False
+    bare = strip_wrapping(answer).casefold()
+    found = _NO_THINGS.fullmatch(bare)
+    return bare in _NOTHING or (found is not None and set(words_of(found.group("things"))) <= set(words_of(question)))
+
+
+def _zero_for_nothing(answer: str, ground_truth: str, context: Context) -> Grade | None:
+    """The grade of a number where the truth is "none" and the question how many; else None."""
+    if strip_wrapping(ground_truth).casefold() not in _NOTHING or not asks.asks_count(context.question):
+        return None
+    given = parse_quantity(answer, context.question)
+    return None if given is None else compare(answer, "0", context)
 
 
 def _repeats(words: str, question: str) -> bool:
@@ -107,18 +169,31 @@ def _repeats(words: str, question: str) -> bool:
     return said <= {*_BEFORE_ANY, *words_of(question)} and not said & (_NO_NAMES | _SIGN_WORDS)
 
 
-def _from_digits(found: re.Match[str]) -> Quantity | None:
+def _from_parts(text: str) -> Quantity | None:
+    """Several units of one kind, each smaller than the one before ("1 h 30 min", "5 ft 3 in", 5'3"); else None."""
+    total: Quantity | None = None
+    place, parts, last = 0, 0, None
+    text = re.sub(r"^(\d+')\s?(\d+)$", r'\1 \2"', text)
+    text = re.sub(r"^(\d+)\s?m(?=\s?\d+\s?s)", r"\1 min", text)
+    while (found := _PART_OF_SEVERAL.match(text, place)) is not None and parts < _MAX_PARTS:
+        name = found.group("unit")
+        unit = parse_unit("min" if name == "m" and last is not None and last.dimension == (("s", 1),) else name)
+        if unit is None or (last is not None and (unit.dimension != last.dimension or unit.factor >= last.factor)):
+            return None
+        value = Fraction(found.group("number")) * unit.factor + (total.value if total is not None else 0)
+        total, place, parts, last = Quantity(value, Unit(unit.dimension)), found.end(), parts + 1, unit
+    return total if parts > 1 and place == len(text) else None
+
+
+def _from_digits(found: re.Match[str], question: str) -> Quantity | None:
     value = _value(found)
     if value is None or (found.group("sign") and found.group("inner")):
         return None
     if "-" in (found.group("sign"), found.group("inner")):
         value = -value
     rest, currency = found.group("rest"), found.group("currency")
-    if scale := _SCALE.match(rest):
-        value, rest = value * SCALES[scale.group("word").casefold()], rest[scale.end() :]
-    elif rest == "k" or (currency and rest.strip() in _SHORT_SCALE):
-        value, rest = value * 10 ** _SHORT_SCALE[rest.strip()], ""
-    return _with_rest(value, rest, currency, found.group("name") or "")
+    scale, rest = split_scale(rest, question, bool(currency))
+    return _with_rest(value * scale, rest, currency, found.group("name") or "", question)
 
 
 def _value(found: re.Match[str]) -> Fraction | None:
@@ -132,22 +207,28 @@ def _value(found: re.Match[str]) -> Fraction | None:
     return Fraction(Decimal(re.sub(r"[,\s]", "", found.group("value")))) * Fraction(10) ** int(exponent)
 
 
-def _from_words(text: str) -> Quantity | None:
+def _from_words(text: str, question: str) -> Quantity | None:
     """A number in words, with its unit or noun: the longest beginning that is a number counts."""
     whole = parse_words(text)
     if whole is not None:
         return Quantity(Fraction(whole))
     if (part := parse_parts(text)) is not None:
         return Quantity(part)
+    if han := _HAN_NUMBER.fullmatch(text):
+        share, number, rest = han.groups()
+        value = Fraction(number) if number[0].isascii() else parse_words(number)
+        if value is None or not (share or rest) or (share and rest):
+            return None
+        return _with_rest(Fraction(value), "%" if share else rest, None, "", question)
     words = text.split()
     for length in range(min(len(words) - 1, 8), 0, -1):
         value = parse_words(" ".join(words[:length]))
         if value is not None:
-            return _with_rest(Fraction(value), " " + " ".join(words[length:]), None, "")
+            return _with_rest(Fraction(value), " " + " ".join(words[length:]), None, "", question)
     return None
 
 
-def _with_rest(value: Fraction, rest: str, currency: str | None, name: str) -> Quantity | None:
+def _with_rest(value: Fraction, rest: str, currency: str | None, name: str, question: str) -> Quantity | None:
     """Add what stands behind the number: nothing, a unit, or words."""
     behind = rest.strip()
     unit = parse_unit(currency) if currency else None
@@ -155,6 +236,8 @@ def _with_rest(value: Fraction, rest: str, currency: str | None, name: str) -> Q
         return Quantity(value, unit, name=name)
     if (found := parse_unit(behind)) is not None and _may_follow(rest, behind):
         return Quantity(value, found, name=name) if unit is None or unit == found else None
+    if asks.writes_han(question) and (counter := _HAN_COUNTER.fullmatch(rest)) and counter.group(1) in question:
+        return Quantity(value, unit, name=name)
     if currency or not _WORDS.fullmatch(behind) or not rest[:1].isspace():
         return None
     words = words_of(behind)
@@ -165,24 +248,50 @@ def _with_rest(value: Fraction, rest: str, currency: str | None, name: str) -> Q
 
 def _may_follow(rest: str, unit: str) -> bool:
     """A capital letter right behind digits may be a label ("3B") as well as a unit, except for the common ones."""
-    return rest[:1].isspace() or len(unit) > 1 or not unit.isalpha() or unit.islower() or unit in "AVWNJKCFTHL"
+    return (
+        rest[:1].isspace()
+        or len(unit) > 1
+        or not unit.isalpha()
+        or not unit.isascii()
+        or unit.islower()
+        or unit in "AVWNJKCFTHL"
+    )
 
 
-def _agree(given: Quantity, truth: Quantity, context: Context) -> bool:
+def agree(given: Quantity, truth: Quantity, context: Context) -> bool:
+    """Whether two quantities are the same: values, units and what was counted.
+
+    A whole number without a unit, a count or a year, has no tolerance.
+    """
     if given.name and truth.name and given.name != truth.name:
         return False
     left, right = given.value, truth.value
     if given.unit is not None and truth.unit is not None:
-        if given.unit.dimension != truth.unit.dimension:
+        if given.unit.dimension != truth.unit.dimension and not _is_celsius(given.unit, truth.unit, context.question):
             return False
         left, right = left * given.unit.factor, right * truth.unit.factor
     elif (extra := given.unit or truth.unit) is not None and not _may_be_left_out(extra, context.question):
         return False
-    return same_names(given.words, truth.words, context.question) and _close(left, right, context.relative_tolerance)
+    counted = truth.unit is None and right.denominator == 1
+    tolerance = 0.0 if counted else context.relative_tolerance
+    scale = asked_scale(context.question)
+    same = any(_close(*pair, tolerance) for pair in {(left, right), (left, right * scale), (left * scale, right)})
+    return same and same_names(given.words, truth.words, context.question)
+
+
+def _is_celsius(first: Unit, second: Unit, question: str) -> bool:
+    """Whether one is a degree, the other a degree Celsius, and the question says that it is Celsius it asks for."""
+    return {first, second} == {DEGREE, CELSIUS} and names_unit(question, CELSIUS)
 
 
 def _may_be_left_out(unit: Unit, question: str) -> bool:
-    return unit == DEGREE or is_currency(unit) or names_unit(question, unit)
+    if unit.dimension[:1] and unit.dimension[0][0] == "unit" and len(unit.dimension) == 1:
+        power = unit.dimension[0][1]
+        area, volume = (word in question.casefold() for word in ("area", "volume"))
+        return not asks.asks_count(question) and (area, volume) == (power == 2, power == 3)
+    if is_currency(unit):
+        return names_unit(question, unit) or not names_currency(question)
+    return unit == DEGREE or names_unit(question, unit)
 
 
 def same_names(given: tuple[str, ...], truth: tuple[str, ...], question: str) -> bool:

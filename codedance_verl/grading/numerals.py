@@ -1,4 +1,4 @@
-"""Numbers written in words: English up to millions, and Chinese or Japanese numerals below a hundred."""
+"""Numbers written in words: English, and Chinese or Japanese numerals, below a trillion."""
 
 from __future__ import annotations
 
@@ -16,10 +16,21 @@ VALUE_OF_WORD = {word: value for value, word in enumerate(_SMALL)} | {
 }
 """Number words below a hundred that stand alone."""
 
-SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+SCALES = {
+    "thousand": 10**3,
+    "million": 10**6,
+    "billion": 10**9,
+    "trillion": 10**12,
+    "lakh": 10**5,
+    "crore": 10**7,
+}
 _NUMERAL_WORDS = frozenset({*VALUE_OF_WORD, *SCALES, "hundred", "dozen", "half", "quarter", "pair", "couple"})
-_HAN_TEN = "\N{CJK UNIFIED IDEOGRAPH-5341}"
 _HAN_DIGITS = dict(zip("〇一二三四五六七八九", range(10), strict=True)) | {"零": 0, "两": 2, "兩": 2}
+_HAN_PLACES = {"十": 10, "百": 100, "千": 1000}
+_HAN_SCALES = {"万": 10**4, "萬": 10**4, "亿": 10**8, "億": 10**8}
+_MAX_HAN = 20
+HAN_NUMERALS = "".join((*_HAN_DIGITS, *_HAN_PLACES, *_HAN_SCALES))
+"""Characters of a Chinese or Japanese numeral."""
 
 
 def is_numeral_word(word: str) -> bool:
@@ -32,6 +43,8 @@ def parse_words(text: str) -> int | None:
     words = [word for word in re.split(r"[\s-]+", text.strip().casefold()) if word]
     if words in (["dozen"], ["a", "dozen"]):
         return 12
+    if len(words) == 2 and words[1] == "hundred" and re.fullmatch(r"[1-9]\d?", words[0]):
+        return int(words[0]) * 100
     if len(words) == 2 and words[0] == "a" and (words[1] in SCALES or words[1] == "hundred"):
         words[0] = "one"
     if not words or not all(word in VALUE_OF_WORD or word in SCALES or word in ("hundred", "and") for word in words):
@@ -66,15 +79,37 @@ def _parse_english(words: list[str]) -> int | None:
 
 
 def _parse_han(text: str) -> int | None:
-    """ "三" is 3, "十二" 12, "二十三" 23."""
-    if not text or len(text) > 3 or any(char != _HAN_TEN and char not in _HAN_DIGITS for char in text):
+    """ "三" is 3, "十二" 12, "二百零五" 205, "三万五千" 35000; each place once, from the highest."""
+    if not 0 < len(text) <= _MAX_HAN or any(char not in HAN_NUMERALS for char in text):
         return None
-    if _HAN_TEN not in text:
-        return _HAN_DIGITS[text] if len(text) == 1 else None
-    tens, _, ones = text.partition(_HAN_TEN)
-    if len(tens) > 1 or len(ones) > 1 or _HAN_TEN in ones or tens == "零":
-        return None
-    return 10 * (_HAN_DIGITS[tens] if tens else 1) + (_HAN_DIGITS[ones] if ones else 0)
+    total, section, ceiling = 0, "", 10**12
+    for char in text:
+        if char not in _HAN_SCALES:
+            section += char
+            continue
+        value = _han_section(section)
+        if not value or _HAN_SCALES[char] >= ceiling:
+            return None
+        total, section, ceiling = total + value * _HAN_SCALES[char], "", _HAN_SCALES[char]
+    rest = _han_section(section) if section else 0
+    return None if rest is None or (total and section and section[0] in "十") else total + rest
+
+
+def _han_section(text: str) -> int | None:
+    """A numeral below ten thousand."""
+    total, digit, ceiling = 0, None, 10**4
+    for place, char in enumerate(text):
+        if char in _HAN_PLACES:
+            if _HAN_PLACES[char] >= ceiling or digit == 0 or (digit is None and (char != "十" or place)):
+                return None
+            total, digit, ceiling = total + (digit or 1) * _HAN_PLACES[char], None, _HAN_PLACES[char]
+        elif digit is not None and digit != 0:
+            return None
+        else:
+            digit = _HAN_DIGITS[char]
+            if digit == 0 and place and place == len(text) - 1:
+                return None
+    return total + (digit or 0) if text else None
 
 
 _PARTS = {"half": 2, "halves": 2, "third": 3, "thirds": 3, "quarter": 4, "quarters": 4, "fifth": 5, "fifths": 5}
@@ -87,6 +122,12 @@ def parse_parts(text: str) -> Fraction | None:
         return None
     top = 1 if words[:-1] in ([], ["a"]) else VALUE_OF_WORD.get(words[0])
     return Fraction(top, _PARTS[words[-1]]) if top is not None else None
+
+
+def may_be_ordinal(text: str) -> bool:
+    """Whether a fraction in words may be a place in an order or a coin as well ("third", "a quarter")."""
+    words = re.split(r"[\s-]+", text.strip().casefold())
+    return words[-1] in ("third", "quarter", "fifth") and words[:-1] in ([], ["a"], ["the"])
 
 
 def spell_out_fractions(text: str) -> str:

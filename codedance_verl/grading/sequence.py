@@ -11,11 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from codedance_verl.grading import choice, exact_text, number
+from codedance_verl.grading import exact_text, number
 from codedance_verl.grading.context import STRICT, Context
 from codedance_verl.grading.latex import depth, to_plain
 from codedance_verl.grading.normalise import ascii_digits, strip_wrapping
+from codedance_verl.grading.options import parse_choice
 from codedance_verl.grading.pairing import most_pairs
+from codedance_verl.grading.question_kind import asks_interval, asks_order, asks_several, asks_solutions
 from codedance_verl.types import Grade, Verdict
 
 Rung = Callable[[str, str, Context], Grade | None]
@@ -69,12 +71,22 @@ def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade 
         return None
     if truth.bracket == "{" or "" not in _names(truth.items):
         return compare_sets(answer, ground_truth, context)
+    if not truth.bracket and _in_any_order(truth.items, context.question):
+        unordered = compare_sets(answer, ground_truth, context)
+        return unordered if unordered.correct or all(map(number.parse_quantity, truth.items)) else None
     grade = compare_lists(answer, ground_truth, context)
     certain = all(number.parse_quantity(item) is not None for item in truth.items)
-    return grade if grade is not None and (grade.correct or certain) else None
+    return grade if grade.correct or certain else None
 
 
-def compare_sets(answer: str, ground_truth: str, context: Context = STRICT) -> Grade | None:
+def _in_any_order(items: Sequence[str], question: str) -> bool:
+    """Whether the question asks for several things without an order: numbers only where they are solutions, or such."""
+    if not asks_several(question) or asks_order(question):
+        return False
+    return asks_solutions(question) or not any(map(number.parse_quantity, items))
+
+
+def compare_sets(answer: str, ground_truth: str, context: Context = STRICT) -> Grade:
     """Correct where each element of one side has its own equal on the other, in any order.
 
     Where the truth says what each is ("x = 2, y = 3") and the answer does not, its order is all there is to go by.
@@ -93,7 +105,7 @@ def compare_sets(answer: str, ground_truth: str, context: Context = STRICT) -> G
     return _grade(same, SET_RUNG, given.items, truth.items)
 
 
-def compare_lists(answer: str, ground_truth: str, context: Context = STRICT) -> Grade | None:
+def compare_lists(answer: str, ground_truth: str, context: Context = STRICT) -> Grade:
     """Correct where both enumerate the same in the same order.
 
     Round brackets may be missing; pairs in square brackets are intervals, others than those in round ones.
@@ -102,6 +114,8 @@ def compare_lists(answer: str, ground_truth: str, context: Context = STRICT) -> 
     given = parse_elements(answer) or Elements((answer,))
     brackets = {given.bracket, truth.bracket}
     fitting = len(brackets) == 1 or brackets == set(_PLAIN_BRACKETS) or ("{" not in brackets and len(truth.items) > 2)
+    if brackets == {"[", ""} and given.bracket == "" and not asks_interval(context.question):
+        fitting = True  # the text of a list
     return _grade(fitting and _in_order(given.items, truth.items, context), LIST_RUNG, given.items, truth.items)
 
 
@@ -121,8 +135,15 @@ def _equal(left: str, right: str, context: Context) -> bool:
     if nested is not None and nested.bracket:
         rungs: tuple[Rung, ...] = (compare_sets if nested.bracket == "{" else compare_lists,)
     else:
-        rungs = (exact_text.compare, choice.compare, number.compare)
+        rungs = (exact_text.compare, _same_letter, number.compare)
     return any((grade := rung(left, right, context)) is not None and grade.correct for rung in rungs)
+
+
+def _same_letter(left: str, right: str, context: Context) -> Grade | None:
+    """Correct for the letter of an option in another form ("(A)" for "A"); nothing said otherwise."""
+    given, truth = parse_choice(left), parse_choice(right)
+    same = truth is not None and given == truth and not truth.text
+    return Grade(Verdict.CORRECT, LIST_RUNG) if same else None
 
 
 def _distinct(items: Sequence[str], context: Context) -> list[str]:

@@ -24,6 +24,8 @@ class Unit:
 
 PERCENT = Unit((("%", 1),))
 DEGREE = Unit((("deg", 1),))
+CELSIUS = Unit((("celsius", 1),))
+FAHRENHEIT = Unit((("fahrenheit", 1),))
 
 _PREFIXES = {"n": -9, "u": -6, "\N{MICRO SIGN}": -6, "m": -3, "c": -2, "d": -1, "k": 3, "M": 6, "G": 9, "T": 12}
 _PREFIX_WORDS = {"nano": -9, "micro": -6, "milli": -3, "centi": -2, "deci": -1, "kilo": 3, "mega": 6, "giga": 9}
@@ -82,7 +84,7 @@ _OTHERS: dict[str, tuple[str, Fraction | int]] = {
     "gal gallon": ("gal", 1),
     "mph": ("m s-1", Fraction(1_609_344, 3_600_000)),
     "kilo": ("kg", 1),
-    "kph kmh": ("m s-1", Fraction(5, 18)),
+    "kph kmh kmph": ("m s-1", Fraction(5, 18)),
     "rpm": ("rpm", 1),
     "kb kbit kilobit": ("bit", 10**3),
     "Mb Mbit megabit": ("bit", 10**6),
@@ -95,6 +97,53 @@ _OTHERS: dict[str, tuple[str, Fraction | int]] = {
     "\N{YEN SIGN} JPY yen": ("JPY", 1),
     "CNY RMB yuan": ("CNY", 1),
     "\N{INDIAN RUPEE SIGN} INR rupee": ("INR", 1),
+    "penny pence": ("GBP", Fraction(1, 100)),
+    "unit": ("unit", 1),
+}
+_HAN: dict[str, str] = {
+    # Chinese and Japanese names: the symbol
+    "米": "m",
+    "厘米": "cm",
+    "毫米": "mm",
+    "分米": "dm",
+    "公里": "km",
+    "千米": "km",
+    "メートル": "m",
+    "克": "g",
+    "千克": "kg",
+    "公斤": "kg",
+    "毫克": "mg",
+    "吨": "t",
+    "升": "L",
+    "毫升": "mL",
+    "秒": "s",
+    "分钟": "min",
+    "分": "min",
+    "小时": "h",
+    "天": "d",
+    "周": "wk",
+    "个月": "month",
+    "年": "yr",
+    "岁": "yr",
+    "平方米": "m^2",
+    "平方厘米": "cm^2",
+    "平方公里": "km^2",
+    "立方米": "m^3",
+    "立方厘米": "cm^3",
+    "度": "deg",
+    "摄氏度": "celsius",
+    "华氏度": "fahrenheit",
+    "伏": "V",
+    "安": "A",
+    "瓦": "W",
+    "千瓦": "kW",
+    "元": "CNY",
+    "块": "CNY",
+    "美元": "USD",
+    "欧元": "EUR",
+    "英镑": "GBP",
+    "日元": "JPY",
+    "円": "JPY",
 }
 CURRENCY_SIGNS = "$\N{EURO SIGN}\N{POUND SIGN}\N{YEN SIGN}\N{INDIAN RUPEE SIGN}"
 _CURRENCIES = frozenset({"USD", "EUR", "GBP", "JPY", "CNY", "INR"})
@@ -113,9 +162,12 @@ def is_currency(unit: Unit) -> bool:
 @lru_cache(maxsize=4096)
 def parse_unit(text: str) -> Unit | None:
     """Read a unit ("cm", "km/h", "square metres", "kg m^2 s^-2"); None where any part of the text is none."""
+    text = _HAN.get(text.strip(), text)
     text = _CUBED.sub(_raised(3), _SQUARED.sub(_raised(2), text.strip().translate(_SUPERSCRIPTS)))
-    text = re.sub(r"(?i)\bdegrees?\s+(?=celsius|fahrenheit)", "", text)
-    text = re.sub(r"\bdegrees?\s+(?=[CF]\b)", "\N{DEGREE SIGN}", text)
+    text = re.sub(
+        r"(?i)\b(?:degrees?|deg\.?)\s+(?=celsius|fahrenheit)|\N{DEGREE SIGN}\s*(?=celsius|fahrenheit)", "", text
+    )
+    text = re.sub(r"\b(?:degrees?|deg\.?)\s+(?=[CF]\b)|\N{DEGREE SIGN}\s+(?=[CF]\b)", "\N{DEGREE SIGN}", text)
     text = text.replace("per cent", "percent")
     dimension: Counter[str] = Counter()
     factor = Fraction(1)
@@ -191,16 +243,51 @@ _MENTION = re.compile(
     r"\(([^()]{1,24})\)|\d\s*([^\s\d,.;?!()]+)|((?:square|cubic|sq)\s+[^\W\d_]+|[^\s\d,.;:?!()]{2,})"
     r"|([%$\N{EURO SIGN}\N{POUND SIGN}])"
 )
+_POWER = r"(?:\^?\{?-?\d\}?|[\N{SUPERSCRIPT TWO}\N{SUPERSCRIPT THREE}])?"
+_POWER_MENTION = re.compile(
+    rf"(?<![\w^])([^\W\d_]{{1,5}}{_POWER}(?:[/\N{{MIDDLE DOT}}][^\W\d_]{{1,5}}{_POWER})*)(?![\w^])"
+)
+_AFTER_IN = re.compile(r"(?:\bin|\bunits?:?|单位[:是]?)\s*([^\s,;:?!()]{1,16})")
+_MAX_QUESTION = 4_000
 
 
+@lru_cache(maxsize=512)
 def names_unit(question: str, unit: Unit) -> bool:
     """Whether a question names the unit ("how many centimetres", "in km/h", "(in %)"), so that it need not be said."""
-    for found in _MENTION.finditer(question):
-        bracketed, behind_number, word, sign = found.groups()
+    return unit in _named_units(_without_markup(question[-_MAX_QUESTION:])) or (
+        unit == PERCENT and "percentage" in question.casefold()
+    )
+
+
+def names_currency(question: str) -> bool:
+    """Whether a question names a currency ("in dollars"), so that no other one is meant."""
+    return any(map(is_currency, _named_units(_without_markup(question[-_MAX_QUESTION:]))))
+
+
+def _without_markup(question: str) -> str:
+    """The question without what LaTeX puts around a unit: "$\\text{cm}^{2}$" is "cm^2"."""
+    if "\\" not in question and "$" not in question:
+        return question
+    plain = re.sub(r"\\(?:text|mathrm)\s*\{([^{}]*)\}", r"\1", question)
+    plain = re.sub(r"\^\s*\{?\s*\\circ\s*\}?", "\N{DEGREE SIGN}", plain)
+    return re.sub(r"\$(?=\s?[^\W\d_]{1,5}\^?[^$]{0,8}\$)(\s?[^$]{1,14})\$", r"\1", plain)
+
+
+@lru_cache(maxsize=256)
+def _named_units(question: str) -> frozenset[Unit]:
+    found: set[Unit | None] = set()
+    for mention in _MENTION.finditer(question):
+        bracketed, behind_number, word, sign = mention.groups()
         said = bracketed or behind_number or word or sign
         if word and word.casefold() in _NO_MENTION:
             continue
-        for candidate in (said, said.casefold().removeprefix("in ")) if bracketed else (said,):
-            if parse_unit(candidate) == unit:
-                return True
-    return unit == PERCENT and "percentage" in question.casefold()
+        candidates = (said, said.casefold().removeprefix("in "), said.removeprefix("in ")) if bracketed else (said,)
+        found |= {parse_unit(candidate) for candidate in candidates}
+    for mention in _POWER_MENTION.finditer(question):
+        if len(mention.group(1)) > 1 and mention.group(1).casefold() not in _NO_MENTION:
+            found.add(parse_unit(mention.group(1).replace("{", "").replace("}", "")))
+    for mention in _AFTER_IN.finditer(question):
+        if mention.group(1) not in ("a", "A", "d", "t"):
+            found.add(parse_unit(mention.group(1).rstrip(".")))
+    found |= {parse_unit(name) for name in _HAN if name in question}
+    return frozenset(unit for unit in found if unit is not None)

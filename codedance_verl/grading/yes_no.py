@@ -11,7 +11,20 @@ from codedance_verl.types import Grade, Verdict
 
 RUNG = "yes_no"
 
-_VALUES = {"yes": True, "true": True, "no": False, "false": False}
+_VALUES = {
+    "yes": True,
+    "true": True,
+    "no": False,
+    "false": False,
+    "是": True,
+    "是的": True,
+    "对": True,
+    "正确": True,
+    "否": False,
+    "不是": False,
+    "不": False,
+    "错误": False,
+}
 _INITIALS = {"y": True, "n": False}
 _MORE = re.compile(r"(yes|no|true|false)(?:\s*[,.;:!\N{EM DASH}-]\s*|\s+)(\S.*)", re.IGNORECASE | re.DOTALL)
 _SMALL_WORDS = frozenset(
@@ -35,6 +48,8 @@ def parse_yes_no(text: str, question: str = "") -> bool | None:
     value = _VALUES[found.group(1).casefold()]
     allowed = _SMALL_WORDS | (set(words_of(question)) - _TURNS)
     allowed |= {"t", *_DENIALS} if not value else set()
+    if not set(re.findall(r"\d+", found.group(2))) <= set(re.findall(r"\d+", question)) or not words_of(found.group(2)):
+        return None  # "No. 5" is a number
     denies = not value or not _DENIALS & set(words_of(question))
     return value if denies and all(word in allowed for word in words_of(found.group(2))) else None
 

@@ -213,11 +213,17 @@ REWARD_GRADING_ERRORS = _counter(
     "Of those without a verdict, trajectories whose grading ended with an error; the worker's log names the records.",
     "split",
 )
+REWARD_TERM_ERRORS = _counter(
+    "reward_term_errors",
+    Unit.TRAJECTORIES,
+    "Trajectories to which the reward term of the user's own gave no value; the worker's log names the records.",
+    "split",
+)
 REWARD_TERM = _gauge(
     "reward_term",
     Unit.REWARD,
     "Mean of a term over the rollouts of the last group that were kept, masked ones left out: accuracy, format, "
-    "sequence, score, turns (the sum over a trajectory's turns).",
+    "sequence, custom, score, turns (the sum over a trajectory's turns).",
     "split",
     "term",
 )

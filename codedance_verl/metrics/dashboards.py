@@ -338,9 +338,11 @@ REWARD = Dashboard(
             (
                 (_share(_rate(c.REWARD_UNGRADED, **_TRAIN), _ROLLED_OUT), "ungraded"),
                 (_share(_rate(c.REWARD_GRADING_ERRORS, **_TRAIN), _ROLLED_OUT), "by an error in grading"),
+                (_share(_rate(c.REWARD_TERM_ERRORS, **_TRAIN), _ROLLED_OUT), "without their own reward term"),
             ),
             "percentunit",
-            "Share of the trajectories of training whose answer got no verdict, and of those whose grading failed.",
+            "Share of the trajectories of training whose answer got no verdict, of those whose grading failed, and of "
+            "those to which the user's own reward term gave no value.",
         ),
         _panel(
             "Answers to the judge",

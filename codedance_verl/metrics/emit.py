@@ -104,7 +104,7 @@ class Recorder:
         target = self._told.get(metric.name) or self._made(metric)
         match metric.kind:
             case Kind.COUNTER:
-                target._record(value, tags)  # Ray's `inc` refuses 0, from which alone a first growth can be seen
+                _grow(target, value, tags)
             case Kind.GAUGE:
                 self._set(target, metric, value, tags)
             case Kind.HISTOGRAM:
@@ -156,6 +156,18 @@ class Recorder:
                 made = metrics.Histogram(metric.name, text, boundaries=list(metric.buckets), tag_keys=tags)
         self._told[metric.name] = made
         return made
+
+
+def _grow(counter: Any, amount: float, tags: dict[str, str]) -> None:
+    """Has a counter of Ray grow by `amount`, 0 or more.
+
+    Ray 2.60's `Counter.inc` refuses 0, from which alone Prometheus sees the first growth of a series; its private
+    `_record` takes it. Raises `RuntimeError` where a Ray has none.
+    """
+    record = getattr(counter, "_record", None)
+    if record is None:
+        raise RuntimeError("Ray's Counter has no _record: codedance_verl.metrics.emit was written for Ray 2.60")
+    record(amount, tags)
 
 
 def _tell_again(recorder: weakref.ref[Recorder], again_s: float) -> None:

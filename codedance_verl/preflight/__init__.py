@@ -13,6 +13,8 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from codedance_verl.errors import UserError
+from codedance_verl.preflight.capabilities import check_capabilities, nodes_are_whole
+from codedance_verl.preflight.custom import check_custom
 from codedance_verl.preflight.devices import check_device, check_memory
 from codedance_verl.preflight.files import (
     check_checkpoint_folder,
@@ -27,9 +29,11 @@ from codedance_verl.preflight.files import (
 from codedance_verl.preflight.layout import check_layout, needs_critic, needs_reference
 from codedance_verl.preflight.model_shape import ModelShape, read_shape
 from codedance_verl.preflight.prompts import check_lengths, check_prompts
-from codedance_verl.preflight.report import Report
+from codedance_verl.preflight.report import Report, at
 from codedance_verl.preflight.services import check_engine, check_judge
-from codedance_verl.preflight.settings import MODEL, check_settings
+from codedance_verl.preflight.settings import MODEL, OURS, check_settings
+from codedance_verl.preflight.verl_names import check_names
+from codedance_verl.preflight.verl_nodes import check_dataclasses, check_fields
 
 __all__ = ["check", "check_output_folder", "examine"]
 
@@ -46,25 +50,49 @@ def check(config: DictConfig) -> None:
 
 
 def examine(config: DictConfig, dry: bool = False) -> Report:
-    """Make every check; with `dry` nothing is started, and the memory of a device is estimated."""
+    """Make every check; with `dry` nothing is started, and the memory of a device is estimated.
+
+    Where a node is no mapping any more nothing below it can be checked, and no more than that is told.
+    """
     report = Report(dry=dry)
+    check_capabilities(config, report)
+    if not report.findings or nodes_are_whole(config):
+        check_values(config, report)
+        if all(isinstance(at(config, node), DictConfig) for node in OURS):
+            _check_whole(config, report)
+    return report
+
+
+def check_values(config: DictConfig, report: Report) -> None:
+    """Check every value by itself, and what verl makes of its nodes."""
     check_settings(config, report)
-    check_cluster_paths(config, report)
-    check_run_folder(config, report)
-    check_checkpoint_folder(config, report)
-    check_start(config, report)
-    check_layout(config, report)
-    check_device(config, report)
+    check_names(config, report)
+    check_fields(config, report)
+    check_dataclasses(config, report)
+
+
+def _check_whole(config: DictConfig, report: Report) -> None:
+    """Check values against each other, against files and machines."""
+    for check in (
+        check_cluster_paths,
+        check_run_folder,
+        check_checkpoint_folder,
+        check_start,
+        check_layout,
+        check_device,
+    ):
+        check(config, report)
     shape = _check_model(config, report)
     check_lengths(config, report, shape)
     check_data(config, report)
-    if shape is not None and dry:
-        check_memory(config, report, shape)
+    if shape is not None and report.dry:
+        with report.resting():
+            check_memory(config, report, shape)
     check_judge(config, report)
+    check_custom(config, report)
     check_engine(config, report)
     if not report.findings:
         _ask_verl(config, report)
-    return report
 
 
 def _check_model(config: DictConfig, report: Report) -> ModelShape | None:

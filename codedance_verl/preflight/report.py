@@ -38,6 +38,14 @@ class Report:
         if line not in self.findings:
             self.findings.append(line)
 
+    def told(self, key: str) -> bool:
+        """Whether something was found about this key."""
+        return any(line.startswith((f"{key}=", f"{key}:")) for line in self.findings)
+
+    def told_below(self, node: str) -> bool:
+        """Whether something was found about a key of this node."""
+        return self.told(node) or any(line.startswith(f"{node}.") for line in self.findings)
+
     @contextlib.contextmanager
     def collecting(self) -> Iterator[None]:
         """Turn a `UserError` into findings, and leave out what rests on a value that was told to be wrong already."""
@@ -48,6 +56,15 @@ class Report:
         except UserError as error:
             for line in str(error).splitlines():
                 self.find(line)
+
+    @contextlib.contextmanager
+    def resting(self) -> Iterator[None]:
+        """Leave out a check that a value of the wrong kind breaks, where something was found that may be the cause."""
+        try:
+            yield
+        except (TypeError, AttributeError, ValueError):
+            if not self.findings:
+                raise
 
 
 class ToldAlready(Exception):

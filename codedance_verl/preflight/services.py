@@ -11,7 +11,8 @@ from omegaconf import DictConfig
 from codedance_verl.cluster.connection import joins
 from codedance_verl.errors import UserError
 from codedance_verl.grading import GradingConfig
-from codedance_verl.preflight.files import data_paths, readable
+from codedance_verl.grading.custom import CustomGraders
+from codedance_verl.preflight.files import data_keys, data_paths, readable
 from codedance_verl.preflight.report import Report, ToldAlready, at
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def check_judge(config: DictConfig, report: Report) -> None:
             _probe(grading, report)
         elif grading.open_answers == "judge":
             report.say("judge", "endpoints", "none")
-            _no_open_records(config, report)
+            _no_open_records(config, grading.custom, report)
         else:
             report.say("judge", "endpoints", "none is asked (grading.open_answers=text)")
 
@@ -90,12 +91,15 @@ def _probe(grading: GradingConfig, report: Report) -> None:
         report.find(f"grading.judge.endpoints: none answers; {silent[0]}")
 
 
-def _no_open_records(config: DictConfig, report: Report) -> None:
+def _no_open_records(config: DictConfig, graders: CustomGraders, report: Report) -> None:
+    """No record needs a judge but those that a grader of the user's own grades."""
     from codedance_verl.data.open_records import first_open_record
 
+    if graders.default is not None:
+        return
     for key in ("train_files", "val_files"):
         for path in _files(config, key):
-            if (row := first_open_record(path)) is not None:
+            if (row := first_open_record(path, graders, data_keys(config))) is not None:
                 report.find(
                     f"grading.judge.endpoints=[]: data.{key}: {path} row {row}: its answer needs a judge "
                     "(reward_model.style) and there is none; name one, or set grading.open_answers=text"

@@ -84,8 +84,8 @@ NUMBERS: dict[str, Range] = {
     f"{ACTOR}.clip_ratio_high": Range(0, 10, whole=False),
     f"{ACTOR}.entropy_coeff": Range(-1, 1, whole=False),
     f"{ACTOR}.kl_loss_coef": Range(0, 10, whole=False),
-    f"{ACTOR}.grad_clip": Range(0, 1e6, whole=False),
     f"{ACTOR}.optim.lr": _RATE,
+    f"{ACTOR}.optim.clip_grad": Range(0, 1e6, whole=False),
     f"{ACTOR}.optim.weight_decay": _SHARE,
     f"{ACTOR}.fsdp_config.fsdp_size": Range(-1, 100_000),
     f"{ACTOR}.ulysses_sequence_parallel_size": Range(1, 1024),
@@ -132,6 +132,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     ),
     f"{ROLLOUT}.name": ("vllm",),
     f"{ROLLOUT}.dtype": ("bfloat16", "float16", "float32"),
+    f"{ROLLOUT}.logprobs_mode": ("processed_logprobs", "raw_logprobs"),
+    f"{ROLLOUT}.scheduling_policy": ("fcfs", "priority"),
     "trainer.device": ("cpu", "cuda"),
     "trainer.resume_mode": ("auto", "disable", "resume_path"),
     "trainer.v1.trainer_mode": ("sync", "colocate_async", "separate_async"),
@@ -173,8 +175,6 @@ def check_settings(config: DictConfig, report: Report) -> None:
         _check_estimator(config)
     with report.collecting():
         _check_filter(config)
-    with report.collecting():
-        _check_reward_functions(config)
     with report.collecting():
         _check_adapter(config)
     with report.collecting():
@@ -239,16 +239,6 @@ def _check_filter(config: DictConfig) -> None:
     chosen = config.algorithm.filter_groups
     if chosen.enable and chosen.metric not in known:
         raise UserError(f"algorithm.filter_groups.metric={chosen.metric}: must be one of {', '.join(known)}")
-
-
-def _check_reward_functions(config: DictConfig) -> None:
-    """verl's reward workers, which would call one, are not started here."""
-    for key in ("reward.custom_reward_function.path", "custom_reward_function.path"):
-        if path := at(config, key):
-            raise UserError(
-                f"{key}={path}: it would never be called, since the rollout workers score whole groups; "
-                "docs/reward.md says how to bring a reward of your own"
-            )
 
 
 def _check_adapter(config: DictConfig) -> None:

@@ -24,7 +24,10 @@ from codedance_verl.preflight.model_shape import ModelShape
 from codedance_verl.preflight.prompts import longest_prompt
 from codedance_verl.preflight.report import Report, at
 from codedance_verl.preflight.settings import Range
+from codedance_verl.preflight.verl_names import check_optimizer, check_trackers
+from codedance_verl.preflight.verl_nodes import check_sft_nodes
 from codedance_verl.rollout.prompt_tokens import PromptTokens
+from codedance_verl.settings import check_choice
 
 NUMBERS: dict[str, Range] = {
     "seed": Range(0, 2**31 - 1),
@@ -49,6 +52,19 @@ def examine(config: DictConfig, dry: bool = False) -> Report:
     for key, allowed in NUMBERS.items():
         with report.collecting():
             allowed.check(at(config, key), key)
+    with report.collecting():
+        check_choice(at(config, "engine.strategy"), ("fsdp", "fsdp2"), "engine.strategy")
+    if isinstance(config.optim, DictConfig):
+        for line in check_optimizer(config, "optim"):
+            report.find(line)
+    check_sft_nodes(config, report)
+    if all(isinstance(at(config, node), DictConfig) for node in ("data", "trainer", "optim", "model", "engine")):
+        _check_whole(config, report)
+    return report
+
+
+def _check_whole(config: DictConfig, report: Report) -> None:
+    check_trackers(config, report)
     check_run_folder(config, report)
     check_checkpoint_folder(config, report)
     _check_intervals(config, report)
@@ -57,9 +73,8 @@ def examine(config: DictConfig, dry: bool = False) -> Report:
         _check_batches(config, report)
     _check_data(config, report)
     shape = _check_model(config, report)
-    if shape is not None and dry and not report.findings:
+    if shape is not None and report.dry and not report.findings:
         _check_memory(config, report, shape)
-    return report
 
 
 def _check_intervals(config: DictConfig, report: Report) -> None:

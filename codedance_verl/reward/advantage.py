@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     import torch
 
 NAME = "codedance_grpo"
+NEVER_FED = {"remax", "gdpo", "optimal_token_baseline", "tir_optimal_token_baseline"}
+"""Estimators that need fields that the V1 trainer of verl 0.9.1 does not hand over (`_compute_advantage`)."""
 CONFIG_KEY = "codedance"
 """verl hands the estimator its `algorithm` node; the reward's constants stand below it, at `algorithm.codedance`."""
 
@@ -149,7 +151,13 @@ def check_estimator(algorithm: Mapping[str, Any], preset: RewardConfig) -> None:
     """
     from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY
 
-    check_choice(algorithm["adv_estimator"], sorted({NAME, *ADV_ESTIMATOR_REGISTRY}), "algorithm.adv_estimator")
+    key, name = "algorithm.adv_estimator", algorithm["adv_estimator"]
+    if name in NEVER_FED:
+        raise UserError(
+            f"{key}={name}: verl's V1 trainer does not hand over what it needs; {NAME}, grpo, rloo and others take "
+            "rewards alone"
+        )
+    check_choice(name, sorted({NAME, *ADV_ESTIMATOR_REGISTRY} - NEVER_FED), key)
     if algorithm["adv_estimator"] == NAME:
         check_algorithm(algorithm)
     elif preset.turn_credit is TurnCredit.RETURNS:

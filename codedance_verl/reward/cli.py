@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from codedance_verl.errors import UserError
+from codedance_verl.grading.config import GradingConfig
 from codedance_verl.reward.config import RewardConfig
 from codedance_verl.reward.presets import PRESETS
 
@@ -31,6 +32,10 @@ def explain_command(
     constants: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a constant of the preset.")
     ] = None,
+    grading: Annotated[
+        list[str] | None, typer.Option("--grading", metavar="KEY=VALUE", help="Replace a setting of grading.")
+    ] = None,
+    regrade: Annotated[bool, typer.Option("--regrade", help="Grade lines that bring a verdict too.")] = False,
     plot: Annotated[Path | None, typer.Option(help="Write a PNG of d(mu) and the terms of one group.")] = None,
     group: Annotated[str | None, typer.Option(help="The group to draw (default: the first).")] = None,
 ) -> None:
@@ -39,7 +44,7 @@ def explain_command(
     from codedance_verl.reward.rollout_lines import read_rollouts
 
     config = _config(preset, constants or [])
-    explained = explain(read_rollouts(file), config)
+    explained = explain(read_rollouts(file), config, _grading(grading or []), regrade=regrade)
     for item in explained:
         sys.stdout.write(json.dumps(item.as_record()) + "\n")
     if plot is not None:
@@ -49,20 +54,31 @@ def explain_command(
 def _config(preset: str, constants: list[str]) -> RewardConfig:
     if preset not in PRESETS:
         raise UserError(f"--preset {preset}: must be one of {', '.join(PRESETS)}")
-    values = {key: value for item in constants for key, value in _constant(item).items()}
+    values = _constants(constants, "--set", "gamma=2")
     return RewardConfig.from_mapping({**values, "preset": preset})
 
 
-def _constant(item: str) -> dict[str, Any]:
+def _grading(settings: list[str]) -> GradingConfig:
+    values = _constants(settings, "--grading", "custom=my_grader:grade")
+    if "judge" in values:
+        raise UserError("--grading judge: no judge is asked here; what only one could settle is ungraded")
+    return GradingConfig.from_mapping(values)
+
+
+def _constants(items: list[str], option: str, example: str) -> dict[str, Any]:
+    return {key: value for item in items for key, value in _constant(item, option, example).items()}
+
+
+def _constant(item: str, option: str, example: str) -> dict[str, Any]:
     """The constant that KEY=VALUE sets; the value is read as YAML."""
     key, equals, _ = item.partition("=")
     if not equals or not key.isidentifier():
-        raise UserError(f"--set {item}: must be KEY=VALUE, such as gamma=2")
+        raise UserError(f"{option} {item}: must be KEY=VALUE, such as {example}")
     try:
         found: Any = OmegaConf.to_container(OmegaConf.from_dotlist([item]))
     except (OmegaConfBaseException, yaml.YAMLError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"--set {item}: the value of {key} cannot be read ({reason})") from None
+        raise UserError(f"{option} {item}: the value of {key} cannot be read ({reason})") from None
     return dict(found)
 
 

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from codedance_verl.errors import UserError
+from codedance_verl.isolated.function import parse_path
 from codedance_verl.reward.difficulty import DifficultyForm
 from codedance_verl.settings import check_choice, check_known, check_number, check_whole
 from codedance_verl.types import FinishReason
@@ -73,6 +74,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "turn_weight": (0.0, 10.0),
     "turn_limit": (0.0, 100.0),
     "min_group_std": (0.0, 10.0),
+    "custom_weight": (0.0, 10.0),
+    "custom_timeout_s": (0.1, 600.0),
 }
 _CHOICES: dict[str, type[StrEnum]] = {
     "difficulty_form": DifficultyForm,
@@ -120,6 +123,11 @@ class RewardConfig:
         turn_weight: weight of the turn-level term in the advantage, 0 to 10.
         turn_limit: where turn rewards are added up with the score (PPO), the most they take off it, 0 to 100.
         min_group_std: the least a group's scores are divided by, 0 to 10.
+        custom_term: a term of the user's own, `package.module:function`, added to the score; None for none. What
+            `robust` promises of the ranking holds without it.
+        custom_weight: weight of that term, which is -10 to 10, in the score, 0 to 10.
+        custom_timeout_s: run time of one call of the term, 0.1 to 600 seconds; a rollout without a value by then is
+            masked.
     """
 
     preset: str = "robust"
@@ -154,6 +162,9 @@ class RewardConfig:
     turn_weight: float = 1.0
     turn_limit: float = 0.3
     min_group_std: float = 0.25
+    custom_term: str | None = None
+    custom_weight: float = 1.0
+    custom_timeout_s: float = 10.0
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], node: str = CONFIG_NODE) -> RewardConfig:
@@ -204,6 +215,8 @@ def _checked(values: dict[str, Any], node: str) -> dict[str, Any]:
     values["max_answer_chars"] = check_whole(
         values["max_answer_chars"], *_MAX_ANSWER_CHARS_RANGE, f"{node}.max_answer_chars"
     )
+    if values["custom_term"] is not None:
+        values["custom_term"] = parse_path(values["custom_term"], f"{node}.custom_term")
     values["math_sources"] = _texts(values["math_sources"], f"{node}.math_sources")
     finishes = _texts(values["mask_finishes"], f"{node}.mask_finishes")
     allowed = [finish for finish in FinishReason if finish not in _NEVER_OPTIONAL]

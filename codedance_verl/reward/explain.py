@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from codedance_verl.grading import Grader, GradingConfig
+from codedance_verl.grading.judge.config import JudgeConfig
 from codedance_verl.reward.advantage import turn_advantages
 from codedance_verl.reward.config import RewardConfig
+from codedance_verl.reward.custom_term import CustomTerm
 from codedance_verl.reward.encoding import decode_rewards, encode_rewards
 from codedance_verl.reward.rollout_lines import RolloutLine
-from codedance_verl.reward.terms import score_group
+from codedance_verl.reward.terms import CustomValue, score_group
 from codedance_verl.types import Grade, RewardTerms
 
 
@@ -36,28 +38,37 @@ class Explained:
             "format": terms.format,
             "difficulty": terms.difficulty,
             "sequence_reward": terms.sequence,
+            "custom_reward": terms.custom,
             "turn_rewards": list(terms.turns),
             "score": terms.score,
             "turn_advantage": list(self.turn_advantage),
             "masked": terms.masked,
             "verdict": self.grade.verdict.value,
             "rung": self.grade.rung,
+            "evidence": self.grade.evidence,
+            "custom_fault": terms.custom_fault,
         }
 
 
-def explain(lines: Sequence[RolloutLine], config: RewardConfig) -> list[Explained]:
+def explain(
+    lines: Sequence[RolloutLine], config: RewardConfig, grading: GradingConfig | None = None, *, regrade: bool = False
+) -> list[Explained]:
     """Score the rollouts as one training batch; the result is in the order of the lines.
 
-    A verdict that a line brings holds. Else answers are graded as in training with the defaults of `GradingConfig`,
-    without a judge: what only one could settle is ungraded.
+    A verdict that a line brings holds, but for `regrade`. Else answers are graded as in training with the settings
+    `grading` (default: those of `GradingConfig`), without a judge: what only one could settle is ungraded.
+
+    Raises:
+        UserError: a grader or a reward term of the user's own cannot be imported or called.
     """
-    grades = asyncio.run(_grades(lines))
+    grades, custom = asyncio.run(_judged(lines, config, grading or GradingConfig(), regrade))
     terms: list[RewardTerms | None] = [None] * len(lines)
     members: dict[str, list[int]] = {}
     for index, line in enumerate(lines):
         members.setdefault(line.group, []).append(index)
     for group in members.values():
-        scored = score_group([lines[k].trajectory for k in group], [grades[k] for k in group], config)
+        trajectories = [lines[k].trajectory for k in group]
+        scored = score_group(trajectories, [grades[k] for k in group], config, [custom[k] for k in group])
         for index, found in zip(group, scored, strict=True):
             terms[index] = found
     known = [found for found in terms if found is not None]
@@ -65,11 +76,21 @@ def explain(lines: Sequence[RolloutLine], config: RewardConfig) -> list[Explaine
     return [Explained(*item) for item in zip(lines, grades, known, advantages, strict=True)]
 
 
-async def _grades(lines: Sequence[RolloutLine]) -> list[Grade]:
-    grader = Grader(GradingConfig())
+async def _judged(
+    lines: Sequence[RolloutLine], config: RewardConfig, grading: GradingConfig, regrade: bool
+) -> tuple[list[Grade], list[CustomValue]]:
+    """The grade of every line, and the user's own term of every line."""
+    grader, term = Grader(replace(grading, judge=JudgeConfig())), CustomTerm(config)
     try:
-        return [line.grade or await grader.grade_rollout(line.trajectory) for line in lines]
+        grader.check_custom()
+        term.check()
+        grades = [
+            line.grade if line.grade is not None and not regrade else await grader.grade_rollout(line.trajectory)
+            for line in lines
+        ]
+        return grades, await term.values([line.trajectory for line in lines], grades)
     finally:
+        term.close()
         await grader.close()
 
 

@@ -25,7 +25,8 @@ def malformation(trajectory: Trajectory, max_answer_chars: int) -> str | None:
     """What is wrong with the form of a trajectory, in a few words; None when it is well-formed.
 
     Well-formed: thoughts are opened and closed in pairs, every turn but the last is one call, the last is one
-    answer of fewer than `max_answer_chars` characters, and the model wrote no feedback of its own.
+    answer of fewer than `max_answer_chars` characters, and the model wrote no feedback of its own. What a thought names
+    or a string of the code holds is neither call nor answer.
     """
     if not trajectory.turns:
         return "no turn"
@@ -61,14 +62,13 @@ def _is_call(text: str, written: TurnFormat) -> bool:
     return (
         written.parse(text).code is not None
         and written.count_calls(text) == (1, 1)
-        and "<answer>" not in text
-        and "</answer>" not in text
+        and written.count_answers(text) == (0, 0)
     )
 
 
 def _last_turn_malformation(text: str, written: TurnFormat, max_answer_chars: int) -> str | None:
     answer = written.parse(text).answer
-    if answer is None or text.count("<answer>") != 1 or text.count("</answer>") != 1:
+    if answer is None or written.count_answers(text) != (1, 1):
         return "the last turn is not exactly one answer"
     if written.count_calls(text) != (0, 0):
         return "code beside the answer"

@@ -17,8 +17,9 @@ from codedance_verl.reward.explain import Explained
 matplotlib.use("Agg")
 
 MOST_SHOWN = 32
-_TERMS = ("accuracy", "format", "tools")
+_TERMS = ("accuracy", "format", "tools", "custom")
 _COLOURS = ("#4878a8", "#c44e52", "#55a868", "#8172b2")
+_OWN_TERM = "#ccb974"
 
 
 def draw(group: Sequence[Explained], config: RewardConfig, path: Path) -> None:
@@ -66,9 +67,11 @@ def _draw_terms(axes: Any, group: Sequence[Explained], config: RewardConfig) -> 
             [weight.accuracy * term.accuracy for weight, term in zip(weights, terms, strict=True)],
             [weight.format * term.format for weight, term in zip(weights, terms, strict=True)],
             [term.sequence for term in terms],
+            [config.custom_weight * term.custom for term in terms],
         ]
     )
-    for row, (name, colour) in enumerate(zip(_TERMS, _COLOURS, strict=False)):
+    drawn = _TERMS if config.custom_term is not None else _TERMS[:-1]
+    for row, (name, colour) in enumerate(zip(drawn, (*_COLOURS[:3], _OWN_TERM), strict=False)):
         same_sign = np.where(np.sign(values[:row]) == np.sign(values[row]), values[:row], 0.0).sum(axis=0)
         axes.bar(x, values[row], bottom=same_sign, color=colour, label=name, width=0.7)
     axes.plot(x, [item.terms.score for item in group], "o", color="black", ms=4, label="score")

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from codedance_verl.reward.calls import CallKind, call_kinds, count
 from codedance_verl.reward.config import RewardConfig
-from codedance_verl.reward.terms import is_masked
+from codedance_verl.reward.terms import CustomValue, is_masked
 from codedance_verl.types import Grade, Trajectory
 
 CLEAN = 0.1
@@ -39,13 +39,15 @@ def resample_on_correct(
     keep: int,
     config: RewardConfig,
     chance: random.Random,
+    custom: Sequence[CustomValue] | None = None,
 ) -> list[int]:
     """Indices of the `keep` rollouts to train on, in order.
 
-    Masked rollouts stand in only where too few others were drawn. All are kept where no more than `keep` were drawn.
+    Masked rollouts (`custom` as in `score_group`) stand in only where too few others were drawn. All are kept where no
+    more than `keep` were drawn.
     """
     pairs = list(zip(trajectories, grades, strict=True))
-    masked = [k for k, pair in enumerate(pairs) if is_masked(*pair, config)]
+    masked = [k for k, pair in enumerate(pairs) if is_masked(*pair, config, custom[k] if custom else None)]
     right = [k for k, (_, grade) in enumerate(pairs) if grade.correct and k not in masked]
     wrong = [k for k, (_, grade) in enumerate(pairs) if not grade.correct and k not in masked]
     candidates = len(right) + len(wrong)

@@ -2,8 +2,8 @@
 
 A line has `group`, `data_source`, `question`, `ground_truth`, `turns` [{`text`, `execution`: null or {`status`,
 `stdout`, `images`}}] and `finish`. `format` names how calls are written (`rollout/formats`), else it is taken from the
-text; `style` says how the answer is graded (`grading/ladder.py`), and `grade` holds a verdict that was given already.
-Further keys are kept and ignored.
+text; `style` says how the answer is graded (`grading/ladder.py`), `extra_info` is the record's own, for graders and
+reward terms of the user's, and `grade` holds a verdict that was given already. Further keys are kept and ignored.
 """
 
 from __future__ import annotations
@@ -109,6 +109,7 @@ def _trajectory(record: Mapping[str, Any], number: int) -> Trajectory:
         answer=parsed[-1].answer,
         format=written,
         style=_optional(record, "style") or RULE,
+        extra_info=_field(record, "extra_info", (dict,)) if record.get("extra_info") is not None else {},
     )
 
 

@@ -1,7 +1,7 @@
 """The reward of a group of rollouts of one question, each term on its own.
 
-score = accuracy_weight accuracy + format_weight format + tool term; beside it the turn rewards r_k, which the advantage
-estimator reads. Constants and their presets: `config.py`, `presets.py`.
+score = accuracy_weight accuracy + format_weight format + tool term + custom_weight custom term; beside it the turn
+rewards r_k, which the advantage estimator reads. Constants and their presets: `config.py`, `presets.py`.
 """
 
 from __future__ import annotations
@@ -18,11 +18,21 @@ from codedance_verl.types import FinishReason, Grade, RewardTerms, Trajectory, V
 
 
 @dataclass(frozen=True)
+class CustomValue:
+    """What the user's own term (`custom_term.py`) gave to a rollout, -10 to 10 and without its weight; `fault` says why
+    it gave nothing."""
+
+    value: float = 0.0
+    fault: str = ""
+
+
+@dataclass(frozen=True)
 class _Judged:
-    """A rollout that counts: accuracy 0 or 1, format 0 or -1, and both with their weights."""
+    """A rollout that counts: accuracy 0 or 1, format 0 or -1, both with their weights, and the user's own term."""
 
     trajectory: Trajectory
     right: bool
+    custom: float
     form: float
     weights: Weights
 
@@ -31,36 +41,46 @@ class _Judged:
         return self.weights.accuracy * self.right + self.weights.format * self.form
 
 
-def score_group(trajectories: Sequence[Trajectory], grades: Sequence[Grade], config: RewardConfig) -> list[RewardTerms]:
+def score_group(
+    trajectories: Sequence[Trajectory],
+    grades: Sequence[Grade],
+    config: RewardConfig,
+    custom: Sequence[CustomValue] | None = None,
+) -> list[RewardTerms]:
     """Score all rollouts of one question together; returns their terms in the same order.
 
     The group's mean mu is taken over the rollouts that are not masked. A masked rollout (`is_masked`) gets zeros.
+    `custom` holds the user's own term of each rollout, where there is one.
 
     Raises:
-        ValueError: not one grade for each trajectory.
+        ValueError: not one grade, or not one term of the user's own, for each trajectory.
     """
-    if len(trajectories) != len(grades):
-        raise ValueError(f"{len(trajectories)} trajectories came with {len(grades)} grades")
+    custom = [CustomValue()] * len(trajectories) if custom is None else custom
+    if not len(trajectories) == len(grades) == len(custom):
+        raise ValueError(
+            f"{len(trajectories)} trajectories came with {len(grades)} grades and {len(custom)} custom terms"
+        )
     judged = [
-        None if is_masked(trajectory, grade, config) else _judge(trajectory, grade.correct, config)
-        for trajectory, grade in zip(trajectories, grades, strict=True)
+        None if is_masked(trajectory, grade, config, own) else _judge(trajectory, grade.correct, own, config)
+        for trajectory, grade, own in zip(trajectories, grades, custom, strict=True)
     ]
     counted = [item for item in judged if item is not None]
     if not counted:
-        return [_masked_terms(trajectory) for trajectory in trajectories]
+        return [_masked_terms(trajectory, own) for trajectory, own in zip(trajectories, custom, strict=True)]
     mu = sum(_value(item, config.group_mean) for item in counted) / len(counted)
     hardness = difficulty(mu, form=config.difficulty_form, gamma=config.gamma, delta=config.delta)
     return [
-        _masked_terms(trajectory) if item is None else _terms(item, hardness, config)
-        for trajectory, item in zip(trajectories, judged, strict=True)
+        _masked_terms(trajectory, own) if item is None else _terms(item, hardness, config)
+        for trajectory, item, own in zip(trajectories, judged, custom, strict=True)
     ]
 
 
-def is_masked(trajectory: Trajectory, grade: Grade, config: RewardConfig) -> bool:
-    """True for a rollout that says nothing of the model: an infrastructure fault, an answer that was not graded, and
-    what the preset counts as cut off (`mask_finishes`)."""
+def is_masked(trajectory: Trajectory, grade: Grade, config: RewardConfig, custom: CustomValue | None = None) -> bool:
+    """True for a rollout that says nothing of the model: an infrastructure fault, an answer that was not graded, what
+    the preset counts as cut off (`mask_finishes`), and one to which the user's own term gave no value."""
     return (
-        trajectory.finish is FinishReason.INFRASTRUCTURE
+        (custom is not None and bool(custom.fault))
+        or trajectory.finish is FinishReason.INFRASTRUCTURE
         or grade.verdict is Verdict.UNGRADED
         or trajectory.finish in config.mask_finishes
     )
@@ -94,9 +114,9 @@ def added_up(terms: RewardTerms, config: RewardConfig) -> RewardTerms:
     return replace(terms, turns=tuple(scale * reward for reward in weighted))
 
 
-def _judge(trajectory: Trajectory, right: bool, config: RewardConfig) -> _Judged:
+def _judge(trajectory: Trajectory, right: bool, custom: CustomValue, config: RewardConfig) -> _Judged:
     form = format_reward(trajectory, config.max_answer_chars, config.format_rule)
-    return _Judged(trajectory, right, form, weights_of(config, trajectory.data_source))
+    return _Judged(trajectory, right, custom.value, form, weights_of(config, trajectory.data_source))
 
 
 def _value(item: _Judged, mean: GroupMean) -> float:
@@ -111,14 +131,15 @@ def _terms(item: _Judged, hardness: float, config: RewardConfig) -> RewardTerms:
         format=item.form,
         difficulty=hardness,
         sequence=sequence,
-        score=item.base + sequence,
+        score=item.base + sequence + config.custom_weight * item.custom,
         turns=turn_rewards(kinds, config),
+        custom=item.custom,
     )
 
 
-def _masked_terms(trajectory: Trajectory) -> RewardTerms:
+def _masked_terms(trajectory: Trajectory, custom: CustomValue) -> RewardTerms:
     turns = (0.0,) * len(trajectory.turns)
-    return RewardTerms(accuracy=0.0, format=0.0, difficulty=0.0, sequence=0.0, score=0.0, turns=turns, masked=True)
+    return RewardTerms(0.0, 0.0, 0.0, 0.0, 0.0, turns, masked=True, custom_fault=custom.fault)
 
 
 def _turn_reward(kind: CallKind | None, wrong_before: bool, config: RewardConfig) -> float:

@@ -16,7 +16,6 @@ from weakref import WeakKeyDictionary
 
 from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetrics, AgentLoopOutput, register
 
-from codedance_verl.data.names import record_name
 from codedance_verl.rollout.config import EnvironmentConfig
 from codedance_verl.rollout.formats import get_format
 from codedance_verl.rollout.instructions import with_instructions
@@ -26,7 +25,7 @@ from codedance_verl.rollout.sandboxing import Sandboxed
 from codedance_verl.rollout.views import SharedViews, View, load_views
 from codedance_verl.rollout.watch import Progress, Watch
 from codedance_verl.sandbox.pool import SandboxPool
-from codedance_verl.types import FinishReason, Trajectory
+from codedance_verl.types import FinishReason, Trajectory, record_name
 
 logger = logging.getLogger(__name__)
 
@@ -133,6 +132,7 @@ class CodeDanceAgentLoop(AgentLoopBase):  # type: ignore[misc]  # verl ships no 
             answer=rollout.answer,
             format=self.format.name,
             style=str(record["reward_model"].get("style") or "rule"),
+            extra_info=record.get("extra_info") or {},
         )
         return AgentLoopOutput(
             prompt_ids=stream.ids[: stream.prompt_length],
@@ -162,8 +162,7 @@ def _variant_sampling(sampling_params: dict[str, Any], record: dict[str, Any]) -
 
 def record_id_of(record: dict[str, Any]) -> str:
     """The name of a record: its own, else its place in its source."""
-    source = str(record.get("data_source", ""))
-    return record_name(source, record.get("extra_info") or {}) or f"{source}/?"
+    return record_name(record.get("data_source"), record.get("extra_info"))
 
 
 def _question(record: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Samples one turn from the engine, the tokens of a call at a temperature of their own where that is asked for."""
+"""Samples one turn from the engine: past stop strings that end no turn, calls at a temperature of their own."""
 
 from __future__ import annotations
 
@@ -20,14 +20,21 @@ class Sampled:
     aborted: bool
 
 
+MOST_PARTS = 64
+"""Requests for one turn, at most: a model that writes stop strings in a string for ever ends no turn with them."""
+
+
 @dataclass(frozen=True)
 class TurnSampler:
     """Asks the engine for turns.
 
-    With `code_temperature` a turn is sampled in two parts (GRPO-ATS of Thyme): up to where a call begins at the
-    temperature of the request, from there to its end at this one. The second part is a request of its own whose prompt
-    the engine has in its prefix cache. `reserved` are tokens that the model may not write: what follows one is cut, so
-    nothing is sampled behind it.
+    The engine stops at a stop string wherever it stands. In a thought, a string of the code or a block of another
+    language it ends no turn (`TurnFormat.end`), and what follows is sampled as a further part: a request of its own
+    whose prompt, the tokens so far, the engine has in its prefix cache.
+
+    With `code_temperature` a turn is sampled in two parts at least (GRPO-ATS of Thyme): up to where a call begins at
+    the temperature of the request, from there to its end at this one. `reserved` are tokens that the model may not
+    write: what follows one is cut, so nothing is sampled behind it.
     """
 
     server: Any
@@ -40,24 +47,35 @@ class TurnSampler:
         self, request_id: str, prompt_ids: list[int], sampling_params: dict[str, Any], images: Any, budget: int
     ) -> Sampled:
         """One turn of at most `budget` tokens."""
-        stops = list(self.format.stop_strings)
-        if self.code_temperature is None or sampling_params.get("temperature") == 0:
-            return await self._request(request_id, prompt_ids, sampling_params, images, budget, stops)
-        first = await self._request(
-            request_id, prompt_ids, sampling_params, images, budget, [*stops, self.format.call_start]
-        )
-        left = budget - len(first.token_ids)
-        if first.aborted or left <= 0 or not self._call_is_open(first.token_ids, stops):
-            return first
-        in_call = {**for_part(sampling_params, "call"), "temperature": self.code_temperature}
-        prompt_ids = [*prompt_ids, *first.token_ids]
-        return _joined(first, await self._request(request_id, prompt_ids, in_call, images, left, stops))
+        own = self.code_temperature is not None and sampling_params.get("temperature") != 0
+        ends = list(self.format.stop_strings)
+        stops = [*ends, self.format.call_start] if own else ends
+        turn = part = await self._request(request_id, prompt_ids, sampling_params, images, budget, stops)
+        in_call = False
+        for number in range(1, MOST_PARTS):
+            left = budget - len(turn.token_ids)
+            if part.aborted or left <= 0 or not self._goes_on(turn, part, stops):
+                break
+            in_call = in_call or (own and self.format.call_start in self._text(part))
+            params = for_part(sampling_params, "call" if number == 1 else f"part {number}")
+            if in_call:
+                params["temperature"], stops = self.code_temperature, ends
+            part = await self._request(request_id, [*prompt_ids, *turn.token_ids], params, images, left, stops)
+            turn = _joined(turn, part)
+        return turn
 
-    def _call_is_open(self, token_ids: Sequence[int], stops: Sequence[str]) -> bool:
-        if not self.reserved.isdisjoint(token_ids):
+    def _goes_on(self, turn: Sampled, part: Sampled, stops: Sequence[str]) -> bool:
+        """Whether the last part of a turn was ended by a stop string that does not end the turn."""
+        if not part.token_ids or not self.reserved.isdisjoint(part.token_ids):
             return False
-        text = self.tokenizer.decode(list(token_ids), skip_special_tokens=True)
-        return self.format.call_start in text and not any(stop in text for stop in stops)
+        if not self.tokenizer.decode(part.token_ids[-1:], skip_special_tokens=True):
+            return False  # a special token: the model itself ended its turn
+        if not any(stop in self._text(part) for stop in stops):
+            return False
+        return self.format.end(self._text(turn)) is None
+
+    def _text(self, sampled: Sampled) -> str:
+        return str(self.tokenizer.decode(sampled.token_ids, skip_special_tokens=True))
 
     async def _request(
         self,

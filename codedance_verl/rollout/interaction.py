@@ -205,7 +205,7 @@ class Interaction:
         rollout.timing.generate_s += time.perf_counter() - started
         rollout.weight_versions.extend(output.versions)
         whole = output.token_ids
-        kept = kept_tokens(self.tokenizer, whole[: rollout.stream.sampled_prefix(whole)], self.format.stop_strings)
+        kept = kept_tokens(self.tokenizer, whole[: rollout.stream.sampled_prefix(whole)], self.format)
         logprobs = None if output.log_probs is None else output.log_probs[: len(kept)]
         span = rollout.stream.append_sampled(kept, logprobs)
         text = self.tokenizer.decode(kept, skip_special_tokens=True)

@@ -36,6 +36,7 @@ def reward_extra_info(
         "acc": float(grade.correct),
         "format": terms.format,
         "sequence_reward": terms.sequence,
+        "custom_reward": terms.custom,
         "difficulty": terms.difficulty,
         "score": terms.score,
         "turns": float(len(trajectory.turns)),

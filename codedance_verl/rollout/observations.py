@@ -13,6 +13,7 @@ IMAGE_PLACEHOLDER = "<image>"
 MAX_STDOUT_CHARS = 2_000
 LEAST_CHARS = 200
 LEAST_PIXELS = 56 * 56
+OUTPUT_CUT = "[... output cut ...]"
 LAST_TURN = "This is your last turn: give your answer now."
 
 # The special tokens of the Qwen family and the tags of this environment.
@@ -62,12 +63,25 @@ def observation_text(execution: Execution, sizes: Sizes | None = None) -> str:
     body = [escape_markup(part) for part in parts if part]
     shown = execution.images[: sizes.images]
     body += [IMAGE_PLACEHOLDER] * len(shown)
+    body += list(_cut_lines(execution, body))
     if smaller := sum(_pixels(image) > sizes.pixels for image in shown):
         body.append(f"({smaller} of the images shown smaller than they are.)")
     if hidden := len(execution.images) - len(shown):
         body.append(f"({hidden} further images are not shown: there is no room for them.)")
     lines = ["<tool_response>", *body, "</tool_response>"]
     return "\n".join([*lines, LAST_TURN] if sizes.last_turn else lines)
+
+
+def _cut_lines(execution: Execution, said: Sequence[str]) -> Iterator[str]:
+    """A line for each thing that was cut when the code ran; the middle of its output only where no mark shows that."""
+    for cut in execution.truncated:
+        kind, _, what = cut.partition(": ")
+        if kind == "image_size":
+            yield f"(An image was too large and was made smaller{what and f', {what} pixels'}.)"
+        elif kind == "images":
+            yield f"({what.removesuffix('dropped')}further images were dropped: the code showed too many.)"
+        elif kind == "stdout" and not any(OUTPUT_CUT in part for part in said):
+            yield "(The code printed more than is kept: the middle of its output is gone.)"
 
 
 def fit(

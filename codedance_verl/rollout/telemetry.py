@@ -69,6 +69,7 @@ def _sums(group: Sequence[MemberFacts]) -> dict[Metric, float]:
         catalogue.REWARD_CORRECT: sum(item.grade.correct for item in group),
         catalogue.REWARD_UNGRADED: sum(item.ungraded for item in group),
         catalogue.REWARD_GRADING_ERRORS: sum(item.grade.rung == ERROR for item in group),
+        catalogue.REWARD_TERM_ERRORS: sum(bool(item.terms.custom_fault) for item in group),
     }
 
 
@@ -101,6 +102,7 @@ def _mean_terms(terms: Sequence[RewardTerms]) -> dict[str, float]:
         "accuracy": sum(item.accuracy for item in terms),
         "format": sum(item.format for item in terms),
         "sequence": sum(item.sequence for item in terms),
+        "custom": sum(item.custom for item in terms),
         "score": sum(item.score for item in terms),
         "turns": sum(sum(item.turns) for item in terms),
     }

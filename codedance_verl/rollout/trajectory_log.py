@@ -19,6 +19,7 @@ from typing import Any
 import xxhash
 from PIL import Image
 
+from codedance_verl.isolated.plain import plain_extra_info
 from codedance_verl.metrics import catalogue, emit
 from codedance_verl.trajectories import disk
 from codedance_verl.types import Execution, Grade, RenderedImage, RewardTerms, Trajectory
@@ -109,6 +110,7 @@ class TrajectoryLog:
             "format": trajectory.format,
             "question": trajectory.question,
             "ground_truth": trajectory.ground_truth,
+            "extra_info": plain_extra_info(trajectory.extra_info),
             "input_images": [
                 {**self._store(self._rendered(image)), "pixels_sha256": pixels}
                 for image, pixels in zip(input_images, chain(image_hashes, repeat(None)), strict=False)

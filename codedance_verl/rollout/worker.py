@@ -28,11 +28,12 @@ from codedance_verl.guards import request_stop
 from codedance_verl.metrics import emit
 from codedance_verl.reward import advantage
 from codedance_verl.reward.config import RewardConfig
+from codedance_verl.reward.custom_term import CustomTerm
 from codedance_verl.reward.encoding import encode_rewards
 from codedance_verl.reward.known import Advantage, known_advantages
 from codedance_verl.reward.monitors import CollapseMonitor, MonitorConfig
 from codedance_verl.reward.resample import resample_on_correct
-from codedance_verl.reward.terms import added_up, score_group
+from codedance_verl.reward.terms import CustomValue, added_up, score_group
 from codedance_verl.rollout.agent_loop import AGENT_NAME, VIEWS, record_id_of, watch_of
 from codedance_verl.rollout.config import EnvironmentConfig
 from codedance_verl.rollout.metrics import group_outcomes, reward_extra_info
@@ -111,6 +112,7 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
         self._sampling = SamplingConfig.from_mapping(config.sampling)
         self._monitor = CollapseMonitor(MonitorConfig.from_mapping(config.monitors))
         self._faults = FaultCount(EnvironmentConfig.from_mapping(config.environment).max_faults_in_a_row)
+        self._custom_term = CustomTerm(self._reward)
         self._grader = Grader(GradingConfig.from_mapping(config.grading), Path(config.run_dir))
         self._written = TrajectoriesConfig.from_mapping(config.trajectories)
         self._log = None
@@ -182,16 +184,18 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
         trajectories = [member.trajectory for member in members]
         self._count_faults(trajectories)
         grades = await asyncio.gather(*(self._grader.grade_rollout(item) for item in trajectories))
-        terms = score_group(trajectories, grades, self._reward)
+        custom = await self._custom_term.values(trajectories, grades)
+        self._stop_if_given_up()
+        terms = score_group(trajectories, grades, self._reward, custom)
         grade_s = (time.perf_counter() - started) / len(members)
         left_out: list[MemberFacts] = []
         if not validate:
             self._watch(trajectories)
-            kept = self._kept(trajectories, grades, size, int(trajectory["step"]))
+            kept = self._kept(trajectories, grades, custom, size, int(trajectory["step"]))
             others = [k for k in range(len(members)) if k not in kept]
             left_out = [_facts(members[k], grades[k], terms[k], kept=False) for k in others]
-            members, grades = [members[k] for k in kept], [grades[k] for k in kept]
-            terms = score_group([member.trajectory for member in members], grades, self._reward)
+            members, grades, custom = [members[k] for k in kept], [grades[k] for k in kept], [custom[k] for k in kept]
+            terms = score_group([member.trajectory for member in members], grades, self._reward, custom)
         judged = self._grader.take_judge_stats().shared(len(members))
         scored = list(zip(members, grades, terms, group_outcomes(grades, terms), strict=True))
         self._write_group(members, grades, terms, trajectory, grade_s)  # before anything is awaited: whole
@@ -218,12 +222,19 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
             request_stop(Path(self.config.run_dir), reason)  # verl itself would go on without this group
             raise
 
-    def _kept(self, trajectories: list[Trajectory], grades: list[Grade], size: int, step: int) -> list[int]:
+    def _stop_if_given_up(self) -> None:
+        """Ask for the end of the run where a function of the user's own was given up: nothing would be trained on."""
+        if reason := self._grader.given_up or self._custom_term.given_up:
+            request_stop(Path(self.config.run_dir), f"{reason}; mend it and start the run again to resume")
+
+    def _kept(
+        self, trajectories: list[Trajectory], grades: list[Grade], custom: list[CustomValue], size: int, step: int
+    ) -> list[int]:
         """Indices of the rollouts to train on."""
         if self._sampling.keep is Keep.ALL:
             return list(range(len(trajectories)))
         chance = random.Random(f"{self.config.seed}/{step}/{trajectories[0].record_id}")
-        return resample_on_correct(trajectories, grades, size, self._reward, chance)
+        return resample_on_correct(trajectories, grades, size, self._reward, chance, custom)
 
     def _as_encoded(self, reward: RewardTerms) -> RewardTerms:
         """What goes into the token rewards: other estimators than ours add them up."""

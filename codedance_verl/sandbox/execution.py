@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 from typing import Any
 
 from PIL import Image
 
 from codedance_verl.sandbox.config import SandboxConfig
+from codedance_verl.sandbox.terminal import as_seen
 from codedance_verl.sandbox.wire import Message
 from codedance_verl.types import Execution, ExecutionError, ExecutionStatus, RenderedImage
 
 _CUT_MARK_CHARS = 64
 _ERROR_CHARS = 16_000
-_KINDS_OF_CUT = ("stdout", "images", "image_size")
+_CUT = re.compile(r"stdout|images(?:: \d{1,9} dropped)?|image_size(?:: \d{1,9} x \d{1,9} to \d{1,9} x \d{1,9})?")
+_MOST_CUTS = 10
 LOST = "The interpreter had to be restarted; all variables are gone."
 
 
@@ -26,13 +29,12 @@ def execution_of(reply: Message, call: int, config: SandboxConfig) -> Execution:
     """Check a `result` message and build the record; times are left to the caller. Raises `ReplyError`."""
     if reply.get("op") != "result" or reply.get("call") != call:
         raise ReplyError("not the result of this call")
-    stdout = _text(reply.get("stdout"), config.max_stdout_bytes + _CUT_MARK_CHARS)
+    stdout = as_seen(_text(reply.get("stdout"), config.max_stdout_bytes + _CUT_MARK_CHARS))
     images = reply.get("images")
     if not isinstance(images, list) or len(images) > config.max_images:
         raise ReplyError("images")
     rendered = tuple(_image(item, config.max_image_pixels) for item in images)
-    cuts = reply.get("truncated")
-    truncated = tuple(kind for kind in _KINDS_OF_CUT if isinstance(cuts, list) and kind in cuts)
+    truncated = _cuts(reply.get("truncated"))
     match reply.get("outcome"):
         case "done" if stdout.strip() or rendered:
             return Execution(ExecutionStatus.OK, stdout, None, rendered, truncated=truncated)
@@ -61,10 +63,17 @@ def _text(value: Any, limit: int) -> str:
     return value
 
 
+def _cuts(value: Any) -> tuple[str, ...]:
+    """What was cut, in the words of `Execution.truncated`; anything else that a reply says of it is left out."""
+    said = [cut for cut in value if isinstance(cut, str)] if isinstance(value, list) else []
+    return tuple(dict.fromkeys(cut for cut in said if _CUT.fullmatch(cut)))[:_MOST_CUTS]
+
+
 def _error(value: Any) -> ExecutionError:
     if not isinstance(value, dict):
         raise ReplyError("error")
-    kind, message, traceback = (_text(value.get(key), _ERROR_CHARS) for key in ("kind", "message", "traceback"))
+    texts = (_text(value.get(key), _ERROR_CHARS) for key in ("kind", "message", "traceback"))
+    kind, message, traceback = map(as_seen, texts)
     return ExecutionError(kind, message, traceback)
 
 

@@ -30,6 +30,7 @@ _BUILD_ENVIRONMENT = (
     "HTTPS_PROXY",
     "NO_PROXY",
 )
+_INGREDIENTS = ("Dockerfile", "requirements.txt", "requirements-fonts.txt", "make_fonts.py", "rebase.c")
 _STEP_PREFIXES = ("Step ", "Successfully ", "ERROR")
 
 Progress = Callable[[str], None]
@@ -51,7 +52,7 @@ def seccomp_profile() -> str:
 def content_hash(folder: Path) -> str:
     """First 12 hex digits of a SHA-256 over names and contents of the files that make the image."""
     digest = hashlib.sha256()
-    files = [folder / name for name in ("Dockerfile", "requirements.txt", "rebase.c")]
+    files = [folder / name for name in _INGREDIENTS]
     files += (folder / "codedance_interpreter").glob("*.py")
     for path in sorted(files):
         data = path.read_bytes()

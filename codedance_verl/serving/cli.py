@@ -72,7 +72,6 @@ async def _serve(settings: Settings, api_key: str | None) -> None:
 
 
 async def _chat(settings: Settings, body: dict[str, Any], output: Path) -> None:
-    from codedance_verl.rollout.formats import get_format
     from codedance_verl.serving.console import Narrator
     from codedance_verl.serving.replies import content
     from codedance_verl.serving.service import Service
@@ -81,7 +80,7 @@ async def _chat(settings: Settings, body: dict[str, Any], output: Path) -> None:
     async with contextlib.AsyncExitStack() as resources:
         with Console(stderr=True).status("starting vLLM and the sandbox"):
             service = await resources.enter_async_context(Service.started(settings))
-        narrator = Narrator(console, output, get_format(settings.environment.format))
+        narrator = Narrator(console, output)
         while True:
             outcome = await _ask(service, body, narrator)
             narrator.answered(outcome)
@@ -95,7 +94,8 @@ async def _chat(settings: Settings, body: dict[str, Any], output: Path) -> None:
 
 async def _ask(service: Service, body: dict[str, Any], narrator: Audience) -> Outcome:
     """Put the question as a client of the server would."""
-    from codedance_verl.serving.requests import RequestError, read_request
+    from codedance_verl.serving.errors import RequestError
+    from codedance_verl.serving.requests import read_request
 
     try:
         ask = await asyncio.to_thread(read_request, json.dumps(body).encode(), service.special_tokens, service.bounds)

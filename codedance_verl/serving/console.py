@@ -15,7 +15,7 @@ from rich.style import Style
 from rich.syntax import Syntax
 from rich.text import Text
 
-from codedance_verl.rollout.formats import ANSWER_START, ParsedTurn, TurnFormat
+from codedance_verl.rollout.formats import ParsedTurn
 from codedance_verl.serving.replies import content
 from codedance_verl.serving.service import Audience, Outcome
 from codedance_verl.types import Execution, RenderedImage, Turn
@@ -37,18 +37,17 @@ def printable(text: str) -> str:
 class Narrator(Audience):
     """Prints a trajectory turn by turn. Pictures that code shows are stored in `folder`, numbered as they come."""
 
-    def __init__(self, console: Console, folder: Path, format: TurnFormat) -> None:
+    def __init__(self, console: Console, folder: Path) -> None:
         self._console = console
         self._folder = folder
-        self._format = format
         self._turns = 0
         self.stored: list[Path] = []
 
     def turn_sampled(self, turn: Turn, parsed: ParsedTurn) -> None:
         self._turns += 1
         self._console.print(Rule(Text(f"turn {self._turns}"), align="left", style="dim"))
-        ends = self._format.call_start if parsed.code is not None else ANSWER_START
-        thought = turn.text.partition(ends)[0] if parsed.fault is None else turn.text
+        asks = parsed.code is not None or parsed.answer is not None
+        thought = turn.text[: parsed.start] if asks else turn.text
         if thought.strip():
             self._console.print(Text(printable(thought.strip()), style="italic"))
         if parsed.code is not None:
@@ -60,6 +59,8 @@ class Narrator(Audience):
         if execution is None:
             return
         title = f"{execution.status}, {execution.duration_s * 1000:.0f} ms"
+        if execution.truncated:
+            title += f", cut: {', '.join(execution.truncated)}"
         style = "green" if execution.succeeded else "red"
         if text := _output(execution):
             self._console.print(Panel(Text(printable(text)), title=title, title_align="left", border_style=style))

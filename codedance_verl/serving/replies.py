@@ -51,8 +51,7 @@ class Transcript(Audience):
 
     def turn_sampled(self, turn: Turn, parsed: ParsedTurn) -> None:
         if turn.text.startswith(self._turn[: self._told]):
-            answered = parsed.answer is not None
-            self._tell(turn.text, turn.text.rfind(ANSWER_START) if answered else len(turn.text))
+            self._tell(turn.text, parsed.start if parsed.answer is not None else len(turn.text))
         self._turn, self._told = "", 0
 
     def code_ran(self, turn: Turn) -> None:

@@ -1,26 +1,20 @@
 """What a client asks: the body of an OpenAI chat completion, read into the messages of training.
 
-Pictures come within the request. Nothing is ever fetched, from the network or from this machine's files.
+Images come within the request. Nothing is ever fetched, from the network or from this machine's files.
 """
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from PIL import Image
-
 from codedance_verl.rollout.formats import ANSWER_END, render_answer
+from codedance_verl.serving.errors import RequestError
+from codedance_verl.serving.request_images import Bounds, read_image
 
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
-"""Of pictures, by the names that Pillow has for them."""
-
-_DATA_URL = re.compile(r"data:image/[\w.+-]+;base64,", re.ASCII)
 _NEUTRAL: Mapping[str, Sequence[Any]] = {
     "n": (1,),
     "stop": ([], ""),
@@ -41,34 +35,13 @@ _NEUTRAL: Mapping[str, Sequence[Any]] = {
 """What would change the reply and is not offered, with the values that change nothing."""
 
 
-class RequestError(Exception):
-    """Why a request is refused, as OpenAI's error object has it."""
-
-    def __init__(self, message: str, *, status: int = 400, param: str | None = None, code: str | None = None) -> None:
-        super().__init__(message)
-        self.message, self.status, self.param, self.code = message, status, param, code
-
-    def body(self) -> dict[str, Any]:
-        kind = "server_error" if self.status >= 500 else "invalid_request_error"
-        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """Bounds of what a request may hold: pictures, pixels of each, and pixels of all together."""
-
-    max_images: int
-    max_picture_pixels: int
-    max_request_pixels: int
-
-
 @dataclass(frozen=True)
 class Ask:
     """A question as the loop of training takes it.
 
     Attributes:
-        messages: roles `system`, `user`, `assistant`; a picture is a part with its file (`bytes`) and itself (`image`).
-        picture: file of the picture that code gets as `input_image`: the first of the last message that has any.
+        messages: roles `system`, `user`, `assistant`; an image is a part with its file (`bytes`) and itself (`image`).
+        images: files of the images that code gets as `input_images`: those of the last message that has any, in order.
         model: as the client named it.
         temperature: 0 to 2; None for the server's own.
         top_p: above 0, to 1.
@@ -80,7 +53,7 @@ class Ask:
     """
 
     messages: tuple[dict[str, Any], ...]
-    picture: bytes
+    images: tuple[bytes, ...]
     model: str | None = None
     temperature: float | None = None
     top_p: float = 1.0
@@ -92,7 +65,7 @@ class Ask:
 
 
 def read_request(body: bytes, special_tokens: Sequence[str], bounds: Bounds) -> Ask:
-    """Read a request; decodes its pictures, so it is to be called in a thread.
+    """Read a request; decodes its images, so it is to be called in a thread.
 
     `special_tokens` are broken up where a text has them: only the chat template may write those.
 
@@ -106,11 +79,11 @@ def read_request(body: bytes, special_tokens: Sequence[str], bounds: Bounds) -> 
     if not isinstance(asked, dict):
         raise RequestError("the body must be a JSON object")
     _refuse_what_is_not_offered(asked)
-    messages, pictures = _Messages(special_tokens, bounds).read(asked.get("messages"))
+    messages, images = _Messages(special_tokens, bounds).read(asked.get("messages"))
     options = asked.get("stream_options")
     return Ask(
         messages=tuple(messages),
-        picture=pictures[-1],
+        images=tuple(images),
         model=_text_or_none(asked, "model"),
         temperature=_number(asked, "temperature", 0.0, 2.0),
         top_p=_number(asked, "top_p", 1e-6, 1.0) or 1.0,
@@ -120,54 +93,6 @@ def read_request(body: bytes, special_tokens: Sequence[str], bounds: Bounds) -> 
         with_usage=isinstance(options, dict) and _flag(options, "include_usage"),
         with_token_ids=_flag(asked, "return_token_ids"),
     )
-
-
-def picture_of(url: Any, bounds: Bounds, param: str, before: int = 0) -> tuple[bytes, Image.Image]:
-    """File and picture of a `data:` URL; `before`: pixels of the request's pictures before it.
-
-    Raises:
-        RequestError: it is another URL, no picture, broken, or too large by itself or together with those before it.
-    """
-    prefix = _DATA_URL.match(url) if isinstance(url, str) else None
-    if prefix is None:
-        raise RequestError(
-            "pictures must come with the request, as data:image/...;base64,...; no other URL is opened",
-            param=param,
-            code="invalid_image_url",
-        )
-    try:
-        data = base64.b64decode(url[prefix.end() :], validate=True)
-        picture = Image.open(io.BytesIO(data), formats=FORMATS)
-        _check_size(picture, bounds, param, before)
-        picture.load()
-    except RequestError:
-        raise
-    except Exception as error:  # Pillow's decoders raise almost anything for broken files
-        raise RequestError(
-            f"the picture cannot be decoded ({type(error).__name__}); {', '.join(FORMATS)} are understood",
-            param=param,
-            code="invalid_image",
-        ) from None
-    return data, picture
-
-
-def _check_size(picture: Image.Image, bounds: Bounds, param: str, before: int) -> None:
-    """Raise `RequestError` for a picture, not decoded yet, that would take too much memory."""
-    pixels = picture.width * picture.height
-    if pixels > bounds.max_picture_pixels:
-        raise RequestError(
-            f"the picture has {picture.width} x {picture.height} pixels, at most {bounds.max_picture_pixels} "
-            "are allowed",
-            param=param,
-            code="image_too_large",
-        )
-    if before + pixels > bounds.max_request_pixels:
-        raise RequestError(
-            f"the pictures of the request have more than {bounds.max_request_pixels} pixels together "
-            "(serving.max_request_pixels)",
-            param=param,
-            code="image_too_large",
-        )
 
 
 class _Messages:
@@ -180,26 +105,27 @@ class _Messages:
         self._pixels = 0
 
     def read(self, given: Any) -> tuple[list[dict[str, Any]], list[bytes]]:
-        """The messages, and the first picture of each that has any."""
+        """The messages, and the images of the last one that has any."""
         if not isinstance(given, list) or not given:
             raise RequestError("messages must be a list with at least one message", param="messages")
-        messages, firsts = [], []
+        messages: list[dict[str, Any]] = []
+        latest: list[bytes] = []
         for index, message in enumerate(given):
             param = f"messages[{index}]"
             if not isinstance(message, dict):
                 raise RequestError(f"{param} must be an object", param=param)
-            read, pictures = self._message(message, param)
+            read, images = self._message(message, param)
             messages.append(read)
-            firsts += pictures[:1]
+            latest = images or latest
         if messages[-1]["role"] != "user":
             raise RequestError("the last message must be the user's", param="messages")
-        if not firsts:
+        if not latest:
             raise RequestError(
                 "no image: add a part of type image_url with a data: URL to a message of the user",
                 param="messages",
                 code="no_image",
             )
-        return messages, firsts
+        return messages, latest
 
     def _message(self, message: Mapping[str, Any], param: str) -> tuple[dict[str, Any], list[bytes]]:
         role, content = message.get("role"), message.get("content")
@@ -227,10 +153,10 @@ class _Messages:
             raise RequestError(f"{param} must be a part of type text or image_url", param=param)
         self._count += 1
         if self._count > self._bounds.max_images:
-            raise RequestError(f"more than {self._bounds.max_images} pictures", param=param, code="too_many_images")
+            raise RequestError(f"more than {self._bounds.max_images} images", param=param, code="too_many_images")
         given = part.get("image_url")
         url = given.get("url") if isinstance(given, dict) else given
-        data, picture = picture_of(url, self._bounds, param, self._pixels)
+        data, picture = read_image(url, self._bounds, param, self._pixels)
         self._pixels += picture.width * picture.height
         return {"type": "image", "bytes": data, "image": picture}
 

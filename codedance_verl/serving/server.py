@@ -19,8 +19,9 @@ from typing import Any
 from aiohttp import web
 
 from codedance_verl.loopback import names_loopback
+from codedance_verl.serving.errors import RequestError
 from codedance_verl.serving.replies import Reply, pieces
-from codedance_verl.serving.requests import Ask, RequestError, read_request
+from codedance_verl.serving.requests import Ask, read_request
 from codedance_verl.serving.service import Service
 
 logger = logging.getLogger(__name__)

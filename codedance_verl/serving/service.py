@@ -19,7 +19,9 @@ from codedance_verl.rollout.sandboxing import Sandboxed
 from codedance_verl.rollout.watch import Progress, Watch
 from codedance_verl.sandbox.pool import SandboxPool
 from codedance_verl.serving.engine import Engine, Renderer, Voice, load_tokens
-from codedance_verl.serving.requests import Ask, Bounds, RequestError
+from codedance_verl.serving.errors import RequestError
+from codedance_verl.serving.request_images import Bounds
+from codedance_verl.serving.requests import Ask
 from codedance_verl.serving.settings import Settings
 from codedance_verl.types import FinishReason, Turn
 
@@ -123,7 +125,7 @@ class Service:
         try:
             pictures = await renderer.pictures(messages)
         except ValueError as error:
-            raise RequestError(f"a picture cannot be shown to the model: {error}", code="invalid_image") from None
+            raise RequestError(f"an image cannot be shown to the model: {error}", code="invalid_image") from None
         views = await asyncio.to_thread(views_of, pictures, environment)
         prompt_ids = await renderer.prompt(messages, views)
         interaction = Interaction(
@@ -137,7 +139,7 @@ class Service:
             code_temperature=self.settings.serving.code_temperature,
             listener=audience,
         )
-        sandbox = Sandboxed(lambda: self._pool, lambda: [ask.picture], environment.sandbox_retries)
+        sandbox = Sandboxed(lambda: self._pool, lambda: ask.images, environment.sandbox_retries)
         return interaction, interaction.begin(messages, views, prompt_ids, sandbox, progress)
 
     def _room(self, prompt: int, wanted: int | None) -> int:

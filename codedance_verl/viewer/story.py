@@ -9,17 +9,23 @@ from typing import Any
 
 from markupsafe import Markup
 
+from codedance_verl.rollout.formats import DEFAULT_FORMAT, FORMATS, TurnFormat
 from codedance_verl.trajectories.lines import items, mapping, number, text
 from codedance_verl.viewer.text import SHOWN_CHARS, SHOWN_CODE_CHARS, Shown, python, shown, visible
 
 SHOWN_IMAGES = 12
-"""Pictures of one turn on a page; the others are behind a link."""
+"""Images of one turn on a page; the others are behind a link."""
+
+QUESTION_IMAGES = 64
+"""Images of one question on a page, at most; how many there are beyond that is said."""
 
 SHOWN_TURNS = 50
 
+PARSED_CHARS = 1_000_000
+"""A longer text of a turn is shown whole, its code a second time: no model writes one."""
+
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_EMPTY_CALL = re.compile(r"<code>\s*</code>")
-_TERMS = ("accuracy", "format", "difficulty", "sequence", "score")
+_TERMS = ("accuracy", "format", "difficulty", "sequence", "custom", "score")
 _SECONDS = ("generate_s", "execute_s", "queue_s", "observe_s", "grade_s", "total_s")
 
 
@@ -69,7 +75,10 @@ class TurnStory:
 
 @dataclass(frozen=True)
 class Story:
-    """A whole trajectory. Every text in it came from a model, its code or a data file."""
+    """A whole trajectory. Every text in it came from a model, its code or a data file.
+
+    `images` are those of the question, in the order in which code has them as `input_images`.
+    """
 
     record: str
     kind: str
@@ -83,6 +92,7 @@ class Story:
     finish: str
     masked: bool
     images: tuple[Picture, ...]
+    more_images: int
     turns: tuple[TurnStory, ...]
     more_turns: int
     terms: tuple[tuple[str, float], ...]
@@ -108,10 +118,12 @@ def tell(record: Mapping[str, Any], bounds: Bounds | None = None) -> Story:
     turns = items(record.get("turns"))
     rewards, advantages = items(reward.get("turns")), items(advantage.get("turns"))
     first = max(0, bounds.first_turn)
+    written = FORMATS.get(text(record.get("format")), FORMATS[DEFAULT_FORMAT])
     told = tuple(
-        _turn(index, mapping(turns[index]), _at(rewards, index), _at(advantages, index), bounds)
+        _turn(index, mapping(turns[index]), _at(rewards, index), _at(advantages, index), bounds, written)
         for index in range(first, min(len(turns), first + bounds.turns))
     )
+    images, more_images = _pictures(record.get("input_images"), QUESTION_IMAGES)
     return Story(
         record=_word(record.get("record_id")),
         kind=_word(record.get("kind")) or _word(record.get("data_source")),
@@ -124,7 +136,8 @@ def tell(record: Mapping[str, Any], bounds: Bounds | None = None) -> Story:
         evidence=shown(text(grade.get("evidence")), bounds.chars),
         finish=_word(record.get("finish")),
         masked=reward.get("masked") is True,
-        images=_pictures(record.get("input_images"), bounds.images)[0],
+        images=images,
+        more_images=more_images,
         turns=told,
         more_turns=max(0, len(turns) - first - len(told)),
         terms=_numbers(reward, _TERMS),
@@ -150,13 +163,15 @@ def _parts(record: Mapping[str, Any]) -> Iterator[str]:
             yield f"stdout\n{stdout}"
 
 
-def _turn(index: int, turn: Mapping[str, Any], reward: Any, advantage: Any, bounds: Bounds) -> TurnStory:
-    written, code = text(turn.get("text")), text(turn.get("code"))
+def _turn(
+    index: int, turn: Mapping[str, Any], reward: Any, advantage: Any, bounds: Bounds, written: TurnFormat
+) -> TurnStory:
+    whole, code = text(turn.get("text")), text(turn.get("code"))
     execution = turn.get("execution")
     tokens = turn.get("tokens")
     return TurnStory(
         number=index + 1,
-        prose=shown(_without_code(written, code), bounds.chars),
+        prose=shown(written.beside_calls(whole) if code and len(whole) <= PARSED_CHARS else whole, bounds.chars),
         code=python(code, bounds.code) if code else None,
         code_left_out=max(0, len(code) - bounds.code),
         call=_call(execution, bounds) if isinstance(execution, Mapping) else None,
@@ -165,16 +180,6 @@ def _turn(index: int, turn: Mapping[str, Any], reward: Any, advantage: Any, boun
         reward=number(reward),
         advantage=number(advantage),
     )
-
-
-def _without_code(written: str, code: str) -> str:
-    """What a turn says beside its code, which is shown by itself."""
-    if code and code in written:
-        before, behind = written.split(code, 1)
-        before = re.sub(r"```(?:python|py)?\s*\Z", "", before)
-        behind = re.sub(r"\A\s*```", "", behind)
-        return _EMPTY_CALL.sub("", f"{before.rstrip()}\n{behind.lstrip()}").strip()
-    return written
 
 
 def _call(execution: Mapping[str, Any], bounds: Bounds) -> Call:

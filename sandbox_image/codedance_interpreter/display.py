@@ -1,8 +1,9 @@
 """Turns what a cell shows into PNG images and text, as a notebook would.
 
 Becomes an image: a PIL image, a matplotlib figure, and a numpy array of dtype uint8 with shape (H, W), (H, W, 1),
-(H, W, 3) or (H, W, 4) whose height and width are at least `SMALLEST_IMAGE_SIDE`. Channels are taken as R, G, B(, A), as
-PIL and matplotlib have them; only `cv2.imshow` takes B, G, R, as OpenCV does. Every other array prints as numbers.
+(H, W, 3) or (H, W, 4) whose height and width are at least `SMALLEST_IMAGE_SIDE`; of dtype float too where it has 3 or 4
+channels and all values are between 0 and 1. Channels are taken as R, G, B(, A), as PIL and matplotlib have them; only
+`cv2.imshow` takes B, G, R, as OpenCV does. Every other array prints as numbers.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from .pixels import as_rgb
 from .wire import Message
 
 SMALLEST_IMAGE_SIDE = 16
+MOST_CUTS = 8
+"""Entries of `truncated` about sizes."""
 
 
 class Display:
@@ -27,66 +30,89 @@ class Display:
         self._limits = limits
         self._send = send
         self._count = 0
-        self.truncated: list[str] = []
+        self._dropped = 0
+        self._shrunk: list[str] = []
 
     def show(self, value: Any) -> None:
         """Show a value as `display(value)` does: an image if it is one, else its text."""
         image = _as_image(value)
         if image is not None:
             self.show_image(image)
+        elif callable(shows_itself := getattr(type(value), "codedance_show", None)):
+            shows_itself(value, self)
         elif _is_figure(value):
             self.show_figure(value)
         elif not _is_artist(value):
             print(repr(value))
 
     def show_image(self, image: Any) -> None:
-        """Send a PIL image as RGB PNG, shrunk to the pixel bound when it is larger."""
+        """Send a PIL image as RGB PNG, shrunk to the pixel bound when it is larger.
+
+        Raises `ValueError` when it has no pixels.
+        """
+        if 0 in image.size:
+            raise ValueError(f"an image of {image.width} x {image.height} has no pixels: nothing can be shown")
         if self._count >= self._limits.images:
-            self._note("images")
+            self._dropped += 1
             return
         self._count += 1
-        pixels = image.width * image.height
-        if pixels > self._limits.image_pixels:
-            scale = (self._limits.image_pixels / pixels) ** 0.5
-            image = image.resize((max(1, int(image.width * scale)), max(1, int(image.height * scale))))
-            self._note("image_size")
+        width, height = image.size
+        if width * height > self._limits.image_pixels:
+            scale = (self._limits.image_pixels / (width * height)) ** 0.5
+            size = (max(1, int(width * scale)), max(1, int(height * scale)))
+            image = image.resize(size, reducing_gap=2.0)  # a tenth of the time for very large ones
+            self._note_size(width, height, image)
         image = as_rgb(image)
         data = png.encode(image)
         digest = hashlib.sha256(data).hexdigest()
         self._send({"image": {"png": data, "sha256": digest, "width": image.width, "height": image.height}})
 
     def show_figure(self, figure: Any) -> None:
-        """Draw a matplotlib figure at its own resolution, on fewer inches when it would break the pixel bound."""
+        """Draw a matplotlib figure at its own resolution, on fewer inches when it would break the pixel bound.
+
+        An empty one, which `plt.gcf()` makes after a `plt.show()`, shows nothing.
+        """
         from matplotlib import pyplot
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from PIL import Image
 
+        if not _is_drawn_on(figure):
+            return
         inches = figure.get_size_inches()
-        pixels = float(inches[0] * inches[1]) * figure.dpi**2
-        if pixels > self._limits.image_pixels:
-            figure.set_size_inches(inches * (self._limits.image_pixels / pixels) ** 0.5)
-            self._note("image_size")
+        width, height = (int(side * figure.dpi) for side in inches)
+        if min(width, height) < 1:
+            pyplot.close(figure)
+            raise ValueError(f"a figure of {inches[0]:g} x {inches[1]:g} inches has no pixels: nothing can be shown")
+        shrink = width * height > self._limits.image_pixels
+        if shrink:
+            figure.set_size_inches(inches * (self._limits.image_pixels / (width * height)) ** 0.5)
         canvas = figure.canvas if isinstance(figure.canvas, FigureCanvasAgg) else FigureCanvasAgg(figure)
         canvas.draw()  # type: ignore[no-untyped-call]
         image = Image.fromarray(_rgba(canvas), "RGBA")
+        if shrink:
+            self._note_size(width, height, image)
         figure.set_size_inches(inches)
         pyplot.close(figure)
         self.show_image(image)
 
     def show_open_figures(self) -> None:
-        """Show and close every figure pyplot still holds that has something drawn on it."""
+        """Show and close every figure pyplot still holds."""
         pyplot = sys.modules.get("matplotlib.pyplot")
         if pyplot is None:
             return
         for number in pyplot.get_fignums():
             figure = pyplot.figure(number)
-            if figure.axes or figure.texts or figure.images:
-                self.show_figure(figure)
+            self.show_figure(figure)
         pyplot.close("all")
 
-    def _note(self, what: str) -> None:
-        if what not in self.truncated:
-            self.truncated.append(what)
+    @property
+    def truncated(self) -> list[str]:
+        """What was cut, one entry a cut: how many images were dropped, and which sizes were shrunk to which."""
+        return [*([f"images: {self._dropped} dropped"] if self._dropped else []), *self._shrunk]
+
+    def _note_size(self, width: int, height: int, image: Any) -> None:
+        if len(self._shrunk) < MOST_CUTS:
+            self._shrunk.append(f"image_size: {width} x {height} to {image.width} x {image.height}")
 
 
 _active: Display | None = None
@@ -98,39 +124,23 @@ def activate(display: Display) -> None:
     _active = display
 
 
-def show(*values: Any) -> None:
-    """The `display()` function cells can call."""
+def show(*values: Any, **_options: Any) -> None:
+    """The `display()` function cells can call; what IPython's takes beside values (`metadata`, ...) has no effect."""
     for value in values:
         if _active is not None:
             _active.show(value)
 
 
-def _show_open_figures(*_args: Any, **_kwargs: Any) -> None:
+def show_open_figures(*_args: Any, **_kwargs: Any) -> None:
+    """The `plt.show()` of cells."""
     if _active is not None:
         _active.show_open_figures()
 
 
-def _show_bgr(_window: str, array: Any) -> None:
-    import cv2
-
-    show(cv2.cvtColor(array, cv2.COLOR_BGR2RGB) if array.ndim == 3 and array.shape[2] == 3 else array)
-
-
-def install_hooks() -> None:
-    """Route the show functions of PIL, matplotlib and OpenCV here. Call once, after those libraries are imported."""
-    import cv2
-    import matplotlib.figure
-    from matplotlib import pyplot
-    from PIL import Image
-
-    Image.Image.show = lambda self, *_a, **_k: show(self)  # type: ignore[method-assign]
-    pyplot.show = _show_open_figures
-    matplotlib.figure.Figure.show = lambda self, *_a, **_k: show(self)  # type: ignore[method-assign]
-    cv2.imshow = _show_bgr  # type: ignore[assignment]
-    cv2.setNumThreads = lambda nthreads: None  # its thread pool would not survive the fork to the next cell
-    cv2.waitKey = lambda *_a: -1
-    cv2.destroyAllWindows = lambda: None
-    cv2.destroyWindow = lambda winname: None
+def show_image(image: Any) -> None:
+    """Show a PIL image whatever its size."""
+    if _active is not None:
+        _active.show_image(image)
 
 
 def _as_image(value: Any) -> Any:
@@ -140,12 +150,36 @@ def _as_image(value: Any) -> Any:
     if isinstance(value, Image.Image):
         return value
     numpy = sys.modules.get("numpy")
-    if numpy is None or not isinstance(value, numpy.ndarray) or value.dtype != numpy.uint8:
+    if numpy is None or not isinstance(value, numpy.ndarray) or value.ndim not in (2, 3):
         return None
     channels = value.shape[2] if value.ndim == 3 else 1
-    if value.ndim not in (2, 3) or channels not in (1, 3, 4) or min(value.shape[:2]) < SMALLEST_IMAGE_SIDE:
+    if channels in (3, 4) and value.dtype == numpy.uint8 and 0 in value.shape:
+        return Image.new("RGB", (value.shape[1], value.shape[0]))  # without pixels: the caller says so
+    if channels not in (1, 3, 4) or min(value.shape[:2]) < SMALLEST_IMAGE_SIDE:
         return None
-    return Image.fromarray(numpy.ascontiguousarray(value[:, :, 0] if value.ndim == 3 and channels == 1 else value))
+    if channels > 1 and value.dtype in (numpy.float16, numpy.float32, numpy.float64):
+        value = fractions_as_bytes(value) if 0 <= value.min() and value.max() <= 1 else value
+    return image_of(value) if value.dtype == numpy.uint8 else None
+
+
+def fractions_as_bytes(array: Any) -> Any:
+    """Floats from 0 to 1 as uint8 from 0 to 255, as matplotlib and OpenCV show them; what lies outside is clipped."""
+    import numpy
+
+    return numpy.rint(numpy.clip(numpy.nan_to_num(array), 0, 1) * 255).astype(numpy.uint8)
+
+
+def image_of(array: Any) -> Any:
+    """A uint8 array of shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) as a PIL image."""
+    import numpy
+    from PIL import Image
+
+    return Image.fromarray(numpy.ascontiguousarray(array[:, :, 0] if array.shape[2:] == (1,) else array))
+
+
+def _is_drawn_on(figure: Any) -> bool:
+    parts = (figure.axes, figure.texts, figure.images, figure.lines, figure.patches, figure.legends, figure.artists)
+    return any(map(len, parts)) or bool(figure.subfigs)
 
 
 def _is_figure(value: Any) -> bool:

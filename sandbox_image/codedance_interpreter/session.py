@@ -11,7 +11,7 @@ import os
 import socket
 import sys
 import types
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,10 +59,13 @@ def make_links() -> tuple[Links, Links]:
     return Links(channels[0], wakes[0], capture), Links(channels[1], wakes[1], capture)
 
 
-def new_namespace(show: Any) -> dict[str, Any]:
-    """Globals of a fresh session, as those of a module `__main__` so that classes defined in cells can be pickled."""
+def new_namespace(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Globals of a fresh session, as those of a module `__main__` so that classes defined in cells can be pickled.
+
+    `given` are the names that are there from the start.
+    """
     module = types.ModuleType("__main__")
-    module.__dict__["display"] = show
+    module.__dict__.update(given)
     sys.modules["__main__"] = module
     return module.__dict__
 

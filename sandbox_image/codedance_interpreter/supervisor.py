@@ -227,7 +227,7 @@ def _checked_end(done: Any) -> Message:
     error = done["error"]
     if error is not None:
         error = {key: str(error[key])[:8_000] for key in ("kind", "message", "traceback")}
-    return {"error": error, "truncated": [str(part) for part in done["truncated"]][:8]}
+    return {"error": error, "truncated": [str(part)[:100] for part in done["truncated"][:16]]}
 
 
 def _death_error(status: int | None) -> Message:

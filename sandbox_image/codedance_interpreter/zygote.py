@@ -29,6 +29,7 @@ FULL = (*LIGHT, "scipy.optimize", "scipy.stats", "skimage.measure", "sympy", "pa
 PRELOADS = {"light": LIGHT, "full": FULL}
 CONNECT_SECONDS = 10.0
 HIGHEST_OWN_DESCRIPTOR = 256
+_given_names: dict[str, object] = {"display": display.show}
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,8 @@ def run(place: Place) -> NoReturn:
     """Import the libraries, report to the host, and fork a session for every `open` request until the host leaves."""
     _bring_font_cache(place)
     loaded = _preload(PRELOADS[place.preload])
+    sys.argv[:] = sys.orig_argv[:] = [""]  # of the keeper; cells see a program without arguments
+    sys.dont_write_bytecode = True
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # sessions are nobody's to wait for
     mapped_bytes = limits.mapped_bytes()
     control = connect(place, {"role": "zygote", "pid": os.getpid(), "modules": loaded})
@@ -97,9 +100,11 @@ def _preload(names: tuple[str, ...]) -> list[str]:
         except ImportError:
             if name in LIGHT:
                 raise
+    from . import hooks  # here, since the keeper has no use for it
+
     _warm_up()
     forks.settle()
-    display.install_hooks()
+    _given_names.update(hooks.install())
     gc.collect()
     gc.freeze()  # objects that no collection touches stay shared between all forks
     memory.rebase()
@@ -186,7 +191,8 @@ def _become_runner(
         os.chdir(directory)
         _clear_environment(str(directory))
         _new_seeds()
-        namespace = session.new_namespace(display.show)
+        sys.path.append(str(directory))  # last: what a cell writes there stands for no library
+        namespace = session.new_namespace(_given_names)
         state = session.Session(killer, bounds, namespace, keep_on_error=request["on_error"] == "keep")
         images = wire.receive(host)["images"]
         host.close()
@@ -232,9 +238,15 @@ def _take_uid(real: int, effective: int) -> None:
 
 
 def _clear_environment(directory: str) -> None:
+    """Leave nothing of the keeper's environment; pip fails at once."""
     os.environ.clear()
     os.environ.update(
-        HOME=directory, TMPDIR=directory, MPLCONFIGDIR=directory, PATH="/usr/local/bin:/usr/bin:/bin", LANG="C.UTF-8"
+        HOME=directory,
+        TMPDIR=directory,
+        MPLCONFIGDIR=directory,
+        PATH="/usr/local/bin:/usr/bin:/bin",
+        LANG="C.UTF-8",
+        PIP_NO_INDEX="1",
     )
 
 

@@ -33,6 +33,7 @@ def test_the_yaml_defaults_are_the_dataclass_defaults() -> None:
     assert OmegaConf.to_container(config.grading) == {
         **asdict(GradingConfig()),
         "data_sources": None,
+        "custom": None,
         "judge": {**asdict(JudgeConfig()), "endpoints": []},
     }
 

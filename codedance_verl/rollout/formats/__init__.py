@@ -17,6 +17,7 @@ from codedance_verl.rollout.formats.tool_call import ToolCall
 __all__ = [
     "ANSWER_END",
     "ANSWER_START",
+    "DEFAULT_FORMAT",
     "FORMATS",
     "ParsedTurn",
     "TurnFormat",
@@ -26,6 +27,9 @@ __all__ = [
 ]
 
 FORMATS: dict[str, TurnFormat] = {kind.name: kind for kind in (CodeBlock(), ToolCall(), Fence())}
+
+DEFAULT_FORMAT = CodeBlock.name
+"""Of logs that name none."""
 
 
 def get_format(name: str) -> TurnFormat:

@@ -2,102 +2,198 @@
 
 from __future__ import annotations
 
+import functools
+import re
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import ClassVar
 
+THINK_START, THINK_END = "<think>", "</think>"
 ANSWER_START, ANSWER_END = "<answer>", "</answer>"
-_FENCE = "```"
-_OPENINGS = (_FENCE, _FENCE + "python", _FENCE + "py")
+TURN_TAGS = (THINK_START, THINK_END, ANSWER_START, ANSWER_END)
+"""Tags that every format has."""
 
 
 @dataclass(frozen=True)
 class ParsedTurn:
-    """What a turn asks for; at most one of the three is set.
+    """What a turn asks for; at most one of the first three is set.
 
     `code` is the source to run, `answer` the stripped text of the answer block, `fault` says what is wrong with a call
-    that cannot be read: the model is told so, and nothing is run.
+    that cannot be read: the model is told so, and nothing is run. `start` is where in the turn the call or the answer
+    begins; 0 where there is none.
     """
 
     code: str | None = None
     answer: str | None = None
     fault: str | None = None
+    start: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call from its opening tag on.
+
+    Attributes:
+        code: source to run.
+        fault: what is wrong with it; None, beside no code either, for a call that is not closed.
+        end: position behind it, or of the end of the text.
+        closed: whether it is complete, so that the turn ends here whatever may follow.
+        foreign: whether it is no call but code of another language, in which only answers are looked for.
+    """
+
+    code: str | None
+    fault: str | None
+    end: int
+    closed: bool = True
+    foreign: bool = False
+
+
+class Kind(Enum):
+    """What a piece of a turn is. `MENTION` is an opening tag of a call that opens none."""
+
+    CALL = auto()
+    OPEN_CALL = auto()
+    MENTION = auto()
+    CALL_END = auto()
+    ANSWER_START = auto()
+    ANSWER = auto()
+    ANSWER_END = auto()
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Something that a turn says outside of thoughts and strings of code; `end` is the position behind it."""
+
+    kind: Kind
+    end: int
+    turn: ParsedTurn = ParsedTurn()
 
 
 class TurnFormat(ABC):
     """One way to write a call.
 
     `call_end` closes a call: generation stops there, as it does at the end of an answer, so the model can never write
-    its own feedback.
+    its own feedback. `end` says whether the turn is over then, or generation goes on.
     """
 
     name: ClassVar[str]
     call_start: ClassVar[str]
     call_end: ClassVar[str]
+    opening: ClassVar[str]
+    """Regular expression of what may open a call."""
 
     @property
     def stop_strings(self) -> tuple[str, ...]:
         return (self.call_end, ANSWER_END)
 
     @abstractmethod
-    def parse_call(self, text: str) -> ParsedTurn | None:
-        """The call in a turn, or what is wrong with it; None where there is no closed call."""
+    def read_call(self, text: str, opening: re.Match[str], in_thought: bool) -> Call | None:
+        """The call that begins with a match of `opening`; None where nothing is called there, as when it is named."""
 
     @abstractmethod
     def render_call(self, code: str) -> str:
-        """The call as the model is taught to write it; `parse` reads it back unchanged."""
+        """The call as the model is taught to write it; `parse` reads it back unchanged.
 
-    @abstractmethod
-    def count_calls(self, text: str) -> tuple[int, int]:
-        """How many calls a turn begins and how many it ends."""
+        Raises `ValueError` for code that cannot be written.
+        """
 
     def parse(self, text: str) -> ParsedTurn:
-        """Read one assistant turn.
+        """Read one assistant turn, in time linear in its length.
 
         A turn with a call is a call, even where an answer stands beside it: the answer was written before the feedback
-        and is ignored. Of several answers the last counts. An unclosed tag counts as absent.
+        and is ignored. Of several answers the last counts. What stands in an open call or in a thought is no answer.
         """
-        if call := self.parse_call(text):
-            return call
-        end = text.rfind(ANSWER_END)
-        start = text.rfind(ANSWER_START, 0, max(end, 0))
-        return ParsedTurn(answer=text[start + len(ANSWER_START) : end].strip() if start >= 0 else None)
+        pieces = list(self.pieces(text))
+        calls = [piece.turn for piece in pieces if piece.turn.code is not None or piece.turn.fault is not None]
+        if calls:
+            return self.one_call(calls)
+        answers = [piece.turn for piece in pieces if piece.kind is Kind.ANSWER]
+        return answers[-1] if answers else ParsedTurn()
+
+    def one_call(self, calls: list[ParsedTurn]) -> ParsedTurn:
+        """The call of a turn that has at least one; generation stops behind the first."""
+        return calls[0]
+
+    def end(self, text: str) -> int | None:
+        """Where the turn ends: behind its first complete call or answer; None as long as there is none.
+
+        Never changes by what is written behind it. A stop string within an open thought, a string of the code or a
+        block of another language ends nothing; a closing tag that closes nothing does.
+        """
+        over = (Kind.CALL, Kind.CALL_END, Kind.ANSWER, Kind.ANSWER_END)
+        return next((piece.end for piece in self.pieces(text) if piece.kind in over), None)
+
+    def count_calls(self, text: str) -> tuple[int, int]:
+        """How many calls a turn begins and how many it ends."""
+        found = self._kinds(text)
+        return found[Kind.CALL] + found[Kind.OPEN_CALL] + found[Kind.MENTION], found[Kind.CALL] + found[Kind.CALL_END]
+
+    def count_answers(self, text: str) -> tuple[int, int]:
+        """How many answers a turn begins and how many it ends."""
+        found = self._kinds(text)
+        return found[Kind.ANSWER_START], found[Kind.ANSWER] + found[Kind.ANSWER_END]
+
+    def beside_calls(self, text: str) -> str:
+        """What a turn says before, between and behind its calls; a call that cannot be read stays in it."""
+        calls = [(piece.turn.start, piece.end) for piece in self.pieces(text) if piece.turn.code is not None]
+        starts, ends = [0, *(end for _, end in calls)], [*(start for start, _ in calls), len(text)]
+        parts = (text[start:end].strip() for start, end in zip(starts, ends, strict=True))
+        return "\n".join(part for part in parts if part)
+
+    def pieces(self, text: str) -> Iterator[Piece]:
+        """What a turn says, in order."""
+        position, thought, answer, foreign = 0, False, -1, 0
+        while found := self._tags.search(text, position):
+            position, tag = found.end(), found.group()
+            if tag in (THINK_START, THINK_END):
+                thought, answer = tag == THINK_START, -1
+            elif tag == ANSWER_START:
+                if not thought:
+                    answer = position
+                    yield Piece(Kind.ANSWER_START, position)
+            elif tag == ANSWER_END:
+                if not thought:
+                    yield _answer(text, answer, found)
+                    answer = -1
+            elif tag == self.call_end.strip("\n") and found["opening"] is None:
+                if not thought:
+                    yield Piece(Kind.CALL_END, position)
+            elif position <= foreign:
+                continue
+            elif (call := self.read_call(text, found, thought)) is not None:
+                if call.foreign:
+                    foreign = call.end
+                    continue
+                position = call.end
+                parsed = ParsedTurn(code=call.code, fault=call.fault, start=found.start())
+                yield Piece(Kind.CALL if call.closed else Kind.OPEN_CALL, position, parsed)
+            elif not thought:
+                yield Piece(Kind.MENTION, position)
+
+    @functools.cached_property
+    def _tags(self) -> re.Pattern[str]:
+        closing = () if self.call_end.startswith("`") else (self.call_end,)
+        plain = "|".join(map(re.escape, (*TURN_TAGS, *closing)))
+        return re.compile(rf"(?P<opening>{self.opening})|{plain}", re.MULTILINE)
+
+    def _kinds(self, text: str) -> Counter[Kind]:
+        return Counter(piece.kind for piece in self.pieces(text))
 
 
-def between(text: str, start: str, end: str) -> str | None:
-    """What stands between the first `start` and the next `end` after it; None where one of them is missing."""
-    _, found, rest = text.partition(start)
-    inner, closed, _ = rest.partition(end)
-    return inner if found and closed else None
-
-
-def fenced_code(text: str) -> str | None:
-    """The source of all closed fences in a text, in order, as one cell; None where there is none."""
-    blocks: list[str] = []
-    block: list[str] | None = None
-    for line in text.split("\n"):
-        mark = line.strip(" \t\r")
-        if block is None:
-            block = [] if mark in _OPENINGS else None
-        elif mark == _FENCE:
-            blocks.append("\n".join(block))
-            block = None
-        else:
-            block.append(line)
-    return "\n".join(blocks) if blocks else None
-
-
-def render_fence(code: str) -> str:
-    """The code in a fence. Raises `ValueError` for code that would not be read back: one with a fence of its own."""
-    fenced = f"{_FENCE}python\n{code}\n{_FENCE}"
-    if fenced_code(fenced) != code:
-        raise ValueError(f"code with a line {_FENCE} cannot be fenced")
-    return fenced
+def _answer(text: str, start: int, closing: re.Match[str]) -> Piece:
+    """The answer that ends with this tag, if it was begun."""
+    if start < 0:
+        return Piece(Kind.ANSWER_END, closing.end())
+    answer = ParsedTurn(answer=text[start : closing.start()].strip(), start=start - len(ANSWER_START))
+    return Piece(Kind.ANSWER, closing.end(), answer)
 
 
 def render_answer(answer: str) -> str:
-    return f"<answer>{answer}{ANSWER_END}"
+    return f"{ANSWER_START}{answer}{ANSWER_END}"
 
 
 def render_think(thought: str) -> str:
-    return f"<think>{thought}</think>"
+    return f"{THINK_START}{thought}{THINK_END}"

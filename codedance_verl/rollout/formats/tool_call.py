@@ -3,41 +3,89 @@
 from __future__ import annotations
 
 import json
-from typing import ClassVar
+import re
+from typing import Any, ClassVar
 
-from codedance_verl.rollout.formats.base import ParsedTurn, TurnFormat, between
+from codedance_verl.rollout.formats.base import TURN_TAGS, Call, TurnFormat
+from codedance_verl.rollout.formats.fenced import LINE, is_python, read_block, render_fence
 
 FUNCTION = "execute_python_code"
 
+_START, _END = "<tool_call>", "</tool_call>"
+_CLOSING = re.compile(_END)
+_FIRST = re.compile("|".join(map(re.escape, (_START, _END, *TURN_TAGS))))
+_OBJECT = re.compile(r"\s*(?:```[a-z]*\s*)?\{")
+_SURPLUS = re.compile(r"[\s}`]*")
+_LINE = re.compile(LINE, re.MULTILINE)
+
 
 class ToolCall(TurnFormat):
-    """`<tool_call>{"name": "execute_python_code", "arguments": {"code": ...}}</tool_call>`; the first of a turn."""
+    """`<tool_call>{"name": "execute_python_code", "arguments": {"code": ...}}</tool_call>`; the first of a turn.
+
+    The call ends at the first closing tag; in code that is written `\\u003c/tool_call>`. An opening tag without a brace
+    behind it is only a name in a thought, or where another one follows.
+    """
 
     name: ClassVar[str] = "tool_call"
-    call_start: ClassVar[str] = "<tool_call>"
-    call_end: ClassVar[str] = "</tool_call>"
+    call_start: ClassVar[str] = _START
+    call_end: ClassVar[str] = _END
+    opening: ClassVar[str] = _START
 
-    def parse_call(self, text: str) -> ParsedTurn | None:
-        call = between(text, self.call_start, self.call_end)
-        return None if call is None else _read(call)
+    def read_call(self, text: str, opening: re.Match[str], in_thought: bool) -> Call | None:
+        begun = _OBJECT.match(text, opening.end()) is not None
+        if in_thought and not begun:
+            return None
+        closing = (_CLOSING if begun else _FIRST).search(text, opening.end())
+        if not begun and (closing is None or closing.group() != _END):
+            return None
+        if closing is None:
+            return Call(None, None, len(text), closed=False)
+        code, fault = _read(text[opening.end() : closing.start()])
+        return Call(code, fault, closing.end())
 
     def render_call(self, code: str) -> str:
-        call = json.dumps({"name": FUNCTION, "arguments": {"code": code}}, ensure_ascii=False)
-        return f"{self.call_start}\n{call}\n{self.call_end}"
-
-    def count_calls(self, text: str) -> tuple[int, int]:
-        return text.count(self.call_start), text.count(self.call_end)
+        written = code if _unfenced(code) == code else render_fence(code)
+        call = json.dumps({"name": FUNCTION, "arguments": {"code": written}}, ensure_ascii=False)
+        return f"{_START}\n{call.replace(_END, _END.replace('<', chr(92) + 'u003c'))}\n{_END}"
 
 
-def _read(text: str) -> ParsedTurn:
+def _read(text: str) -> tuple[str | None, str | None]:
+    """The code of a call and, where there is none, what is wrong with the call."""
     try:
-        call = json.loads(text, strict=False)  # models write line breaks into strings as they are
+        call = _decoded(text)
     except (ValueError, RecursionError) as error:
-        return ParsedTurn(fault=f"the call is no valid JSON: {error}"[:300])
+        return None, f'the call is no valid JSON: {error}; in a string a quote is written \\"'[:300]
     if not isinstance(call, dict) or call.get("name") != FUNCTION:
-        return ParsedTurn(fault=f"the only function is {FUNCTION}")
+        return None, f"the only function is {FUNCTION}"
     arguments = call.get("arguments")
+    if isinstance(arguments, str):  # as the API of OpenAI has them
+        try:
+            arguments = _decoded(arguments)
+        except (ValueError, RecursionError):
+            arguments = None
     code = arguments.get("code") if isinstance(arguments, dict) else None
     if not isinstance(code, str):
-        return ParsedTurn(fault=f'{FUNCTION} takes {{"code": "..."}}')
-    return ParsedTurn(code=code)
+        return None, f'{FUNCTION} takes {{"code": "..."}}'
+    return _unfenced(code), None
+
+
+def _decoded(text: str) -> Any:
+    """The JSON value of a text. Line breaks in strings, a fence around it and braces too many are no fault."""
+    body = text.strip()
+    if body.startswith("```"):
+        body = body.lstrip("`").lstrip("abcdefghijklmnopqrstuvwxyz").lstrip()
+    value, end = json.JSONDecoder(strict=False).raw_decode(body)
+    rest = _SURPLUS.match(body, end)
+    if rest is None or rest.end() != len(body):
+        raise ValueError(f"Extra data: char {end}")
+    return value
+
+
+def _unfenced(code: str) -> str:
+    """The code without a fence that is all around it."""
+    inner = code.strip()
+    opening = _LINE.match(inner)
+    if opening is None or not is_python(opening["info"]):
+        return code
+    block = read_block(inner, opening)
+    return code if block is None or block.code is None or block.end < len(inner) else block.code

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from codedance_verl.errors import UserError
-from codedance_verl.evaluation.outcomes import outcome_of, read_evaluation
+from codedance_verl.evaluation.outcomes import outcome_of, read_evaluation, read_questions
 from codedance_verl.evaluation.trajectories import parse_trajectory
+from codedance_verl.rollout.agent_loop import record_id_of
 from codedance_verl.types import Verdict
 from tests.unit.evaluation.logs import line, write_log, write_test_file
 
@@ -42,6 +47,47 @@ def test_rollouts_of_another_test_file_are_refused(tmp_path: Path) -> None:
     test_file = write_test_file(tmp_path / "test.parquet", [line("a")])
     with pytest.raises(UserError, match=r"holds a rollout of stranger \(sampled\), which .*test.parquet does not have"):
         read_evaluation(_log(tmp_path, [line("a"), line("stranger")]), test_file)
+
+
+def test_rows_without_a_record_id_have_the_name_that_the_rollout_gives_them(tmp_path: Path) -> None:
+    rows = [
+        {"data_source": "published", "extra_info": {"index": index, "split": "test"}, "prompt": [{"role": "user"}]}
+        for index in (0, 7)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "test.parquet")
+    names = [record_id_of(row) for row in rows]
+    assert names == ["published/0", "published/7"]
+    lines = [line(names[0], variant=None, kind="published")]
+    run = read_evaluation(_log(tmp_path, lines), tmp_path / "test.parquet")
+    assert [item.record_id for item in run.outcomes] == names[:1]
+    assert [(item.record_id, item.variant, item.kind) for item in run.missing] == [(names[1], None, "published")]
+
+
+@pytest.mark.parametrize("info", [None, {"split": "test"}, {"record_id": None, "index": None}])
+def test_rows_that_say_nothing_of_themselves_have_a_name_too(tmp_path: Path, info: dict[str, Any] | None) -> None:
+    row = {"data_source": "bare", "extra_info": info}
+    schema = pa.schema([("data_source", pa.string()), ("extra_info", pa.struct([("split", pa.string())]))])
+    keep = None if info is not None and "index" in info else schema
+    pq.write_table(pa.Table.from_pylist([row, row], schema=keep), tmp_path / "test.parquet")
+    assert [question.record_id for question in read_questions(tmp_path / "test.parquet")] == ["bare/?"] * 2
+    assert record_id_of(row) == "bare/?"
+
+
+def test_only_what_names_a_question_is_read(tmp_path: Path) -> None:
+    """The published files have each image a second time in `extra_info.tools_kwargs`."""
+    image = os.urandom(1 << 20)
+    infos = [{"index": index, "tools_kwargs": {"image": image}} for index in range(60)]
+    table = pa.table({"data_source": ["published"] * 60, "extra_info": infos})
+    pq.write_table(table, tmp_path / "test.parquet", row_group_size=10)
+    del table, infos
+    usual = pa.default_memory_pool()
+    pool = pa.proxy_memory_pool(usual)
+    pa.set_memory_pool(pool)
+    try:
+        assert len(read_questions(tmp_path / "test.parquet")) == 60
+    finally:
+        pa.set_memory_pool(usual)
+    assert pool.max_memory() < 5 << 20
 
 
 def test_an_unreadable_test_file_is_one_clear_line(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from codedance_verl.evaluation.examples import Example, Exhibit, choose_exhibits
 from codedance_verl.evaluation.report import Report, Seconds
 from codedance_verl.evaluation.report_html import _SECONDS_LABELS, displayable, duration, percent, points, render
 from codedance_verl.evaluation.trajectories import parse_trajectory
+from codedance_verl.rollout.formats import FORMATS, render_think
 from tests.unit.evaluation.experiment import make_experiment
 from tests.unit.evaluation.logs import Line, answer_turn, code_turn, image, line, png, write_log
 
@@ -186,3 +187,18 @@ def test_units() -> None:
     assert duration(7.25) == "7.2 s" and duration(125.4) == "2 min 05 s" and duration(None) == "n/a"
     assert percent(0.1234).split() == ["12.3", "%"] and percent(None) == "n/a"
     assert points(0.314) == "+31.4" and points(-0.05) == "-5.0"
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_code_is_shown_once_in_every_format(report: Report, tmp_path: Path, name: str) -> None:
+    code = 'name = "one"\nprint(name)'
+    turn = code_turn(code=code) | {"text": f"{render_think('<code> it is')}\n{FORMATS[name].render_call(code)}"}
+    turn["execution"]["truncated"] = ["stdout", "images"]
+    rollout = line(turns=[turn, answer_turn()]) | {"format": name}
+    text = Page(render(report, [exhibit(tmp_path, rollout)])).text
+    assert text.count("print(name)") == 1 and "<think><code> it is</think>" in text
+    assert "cut to fit the sandbox's bounds: stdout, images" in text
+
+
+def test_a_line_that_names_no_format_is_of_the_default() -> None:
+    assert parse_trajectory(line()).format == "code"

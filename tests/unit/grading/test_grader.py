@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 
 from codedance_verl.errors import UserError
 from codedance_verl.grading import Grader, GradingConfig
+from codedance_verl.grading.context import Context
 from codedance_verl.grading.expression_process import ExpressionProcess, NoResult
 from codedance_verl.grading.judge.config import JudgeConfig
 from codedance_verl.grading.ladder import STYLES, grade, is_open
@@ -36,9 +37,36 @@ def graded(settings: dict[str, Any], *answer: str | None) -> Grade:
 
 def test_a_data_source_has_settings_of_its_own() -> None:
     settings = {"data_sources": {"chartqa": {"relative_tolerance": 0.05}}}
-    assert graded(settings, "", "104", "100", "rule", "chartqa").correct
-    assert not graded(settings, "", "106", "100", "rule", "chartqa").correct
-    assert not graded(settings, "", "104", "100", "rule", "another").correct
+    assert graded(settings, "", "10.3", "10.2", "rule", "chartqa").correct
+    assert not graded(settings, "", "10.8", "10.2", "rule", "chartqa").correct
+    assert not graded(settings, "", "10.3", "10.2", "rule", "another").correct
+
+
+@pytest.mark.parametrize(
+    ("answer", "truth", "question"),
+    [
+        ("2008", "2014", "In which year was the peak?"),
+        ("21", "20", "How many people are there?"),
+        ("104", "100", ""),
+        ("104.2", "100", ""),
+        ("\\sqrt{441}", "20", ""),
+        ("1,050", "1,000", ""),
+        ("2,100,000", "2 million", ""),
+        ("20, 31", "20, 30", ""),
+        ("100-210", "100-200", ""),
+    ],
+)
+def test_years_and_counts_have_no_tolerance(answer: str, truth: str, question: str) -> None:
+    context = Context(question=question, relative_tolerance=0.05)
+    assert grade(answer, truth, "rule", context).verdict is Verdict.WRONG
+
+
+@pytest.mark.parametrize(
+    ("answer", "truth"), [("20.5%", "20%"), ("$104", "$100"), ("10.3", "10.2"), ("12.1 cm", "12 cm"), ("0.34", "1/3")]
+)
+def test_measures_shares_and_decimals_have_the_tolerance(answer: str, truth: str) -> None:
+    assert grade(answer, truth, "rule", Context(relative_tolerance=0.05)).correct
+    assert not grade(answer, truth).correct
 
 
 def test_without_a_judge_an_open_answer_is_ungraded_unless_text_is_asked_for() -> None:
@@ -204,7 +232,8 @@ def test_the_file_holds_every_setting_with_its_default() -> None:
     path = Path(__file__).resolve().parents[3] / "conf" / "grading.yaml"
     values = yaml.safe_load(path.read_text())["grading"]
     judge = {**asdict(JudgeConfig()), "endpoints": []}
-    assert values == {**asdict(GradingConfig()), "judge": judge, "data_sources": None}  # null: it may be set whole
+    whole = {"data_sources": None, "custom": None}  # null: it may be set whole
+    assert values == {**asdict(GradingConfig()), "judge": judge, **whole}
     assert GradingConfig.from_mapping(OmegaConf.create(values)) == GradingConfig()
 
 

@@ -5,10 +5,10 @@ import time
 import pytest
 
 from codedance_verl.grading import grade
-from codedance_verl.grading.choice import parse_choice
 from codedance_verl.grading.normalise import normalise
 from codedance_verl.grading.number import parse_quantity
 from codedance_verl.grading.numerals import VALUE_OF_WORD
+from codedance_verl.grading.options import parse_choice
 from codedance_verl.types import Verdict
 
 RIGHT = [

@@ -7,9 +7,11 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray.util import metrics
 
 from codedance_verl.metrics import catalogue, emit
 from codedance_verl.metrics.emit import SWITCH_VARIABLE, Recorder, for_trackers
@@ -47,6 +49,23 @@ def test_a_counter_that_does_not_grow_is_told_nevertheless() -> None:
     recorder = Recorder(lambda: True)
     recorder.add(catalogue.JUDGE_REQUESTS, 0)
     assert for_trackers([recorder.take()]) == {"codedance/judge/requests_total": 0.0}
+
+
+def test_rays_counters_take_a_growth_of_zero_by_what_is_used_of_them() -> None:
+    """Pins the private `_record` of Ray: what it gets, and that `inc` itself still refuses 0."""
+    counter = metrics.Counter("codedance_test_growth", "A test.", tag_keys=("run",))
+    told: list[tuple[float, dict[str, str]]] = []
+    counter._metric = SimpleNamespace(record=lambda value, tags: told.append((value, tags)))
+    for amount in (0, 2.5):
+        emit._grow(counter, amount, {"run": "a"})
+    assert told == [(0, {"run": "a"}), (2.5, {"run": "a"})]
+    with pytest.raises(ValueError, match="must be >0"):
+        counter.inc(0, {"run": "a"})
+
+
+def test_a_ray_without_it_is_named() -> None:
+    with pytest.raises(RuntimeError, match=r"Ray's Counter has no _record.*written for Ray"):
+        emit._grow(object(), 1.0, {})
 
 
 def test_a_verb_of_another_kind_is_refused() -> None:

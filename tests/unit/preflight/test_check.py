@@ -14,8 +14,9 @@ from omegaconf import DictConfig
 from codedance_verl.config import compose_config
 from codedance_verl.errors import UserError
 from codedance_verl.grading import GradingConfig
-from codedance_verl.preflight import check, check_output_folder
+from codedance_verl.preflight import check, check_output_folder, examine
 from codedance_verl.trainer.checkpoints import seal
+from tests.unit.isolated.functions import on_path
 from tests.unit.preflight.folders import make_model, row, write
 
 Usage = namedtuple("Usage", "total used free")
@@ -174,6 +175,41 @@ def test_a_data_source_has_a_tolerance_of_its_own(configure: Callable[..., DictC
         check(configure(train, "grading.data_sources={chartqa: {toleranze: 0.05}}"))
 
 
+def test_functions_of_the_users_own_are_imported_and_named(
+    configure: Callable[..., DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_path(tmp_path, monkeypatch)
+    train = write(tmp_path / "train.parquet", [_openrow("model"), _openrow("model")])
+    report = examine(
+        configure(train, "grading.custom=user_graders:right", "reward_preset.custom_term=user_terms:short"), dry=True
+    )
+    assert [(fact.name, fact.value) for fact in report.facts if fact.area == "custom"] == [
+        ("grading.custom", "user_graders:right"),
+        ("reward_preset.custom_term", "user_terms:short"),
+    ]
+    assert not [line for line in report.findings if "judge" in line]  # the grader grades what would need one
+    with pytest.raises(UserError) as raised:
+        check(
+            configure(
+                train,
+                "grading.custom={by_source: {test: user_exits:grade}, by_style: {model: user_graders:three}}",
+                "reward_preset.custom_term=user_terms:none",
+            )
+        )
+    told = str(raised.value).splitlines()
+    assert [line.split(":")[0] for line in told] == [
+        "grading.custom.by_style.model=user_graders",
+        "grading.custom.by_source.test=user_exits",
+        "reward_preset.custom_term=user_terms",
+    ], told
+    with pytest.raises(UserError) as raised:
+        check(configure(train, "grading.custom={by_style: {magic: a:b}}", "reward_preset.custom_term=a"))
+    assert {line.split("=")[0] for line in str(raised.value).splitlines()} == {
+        "grading.custom.by_style.magic",
+        "reward_preset.custom_term",
+    }
+
+
 @pytest.mark.parametrize("node", ["environment", "grading", "reward_preset.preset"])
 def test_what_is_no_mapping_is_told(node: str, configure: Callable[..., DictConfig], tmp_path: Path) -> None:
     train = write(tmp_path / "train.parquet", [row(0), row(1)])
@@ -219,7 +255,7 @@ def test_an_impossible_seed_is_named_with_its_range(
         (["deterministic=maybe"], r"deterministic=maybe: must be true or false"),
         (["deterministic=true", "trainer=colocate_async"], r"deterministic=true: needs trainer\.v1\.trainer_mode=sync"),
         (["algorithm.adv_estimator=foo"], r"algorithm\.adv_estimator=foo: must be one of codedance_grpo, "),
-        (["reward.custom_reward_function.path=mine.py"], r"custom_reward_function\.path=mine\.py: it would never be"),
+        (["reward.custom_reward_function.path=mine.py"], r"path=mine\.py: has no effect here: it would never be"),
         (["algorithm=ppo", "reward_preset=gtpo"], r"adv_estimator=gae: .*needs codedance_grpo"),
         (["algorithm.adv_estimator=gae", "reward_preset=gtpo"], r"adv_estimator=gae: .*needs codedance_grpo"),
     ],

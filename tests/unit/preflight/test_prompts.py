@@ -10,7 +10,8 @@ from PIL import Image
 from transformers import AutoProcessor
 
 from codedance_verl.data.schema import Message, Prompt
-from codedance_verl.preflight.prompts import longest_prompt
+from codedance_verl.preflight.prompts import TURN_TOKENS, longest_prompt
+from codedance_verl.rollout.interaction import TURN_MARKS
 from codedance_verl.rollout.prompt_tokens import PromptTokens
 from codedance_verl.rollout.views import make_view
 from tests.unit.preflight.folders import make_model
@@ -58,3 +59,7 @@ def test_the_longest_question_is_found_and_those_beyond_the_limit_are_counted(pr
 
 def test_the_smallest_picture_fits(tmp_path: Path, processor: Any) -> None:
     assert PromptTokens(processor, 56 * 56).picture(1, 1) == 4
+
+
+def test_the_marks_of_a_feedback_turn_are_counted_as_the_rollout_reserves_them() -> None:
+    assert TURN_TOKENS == TURN_MARKS

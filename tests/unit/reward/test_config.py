@@ -111,6 +111,10 @@ def test_values_replace_those_of_the_preset() -> None:
         ("preset", ["a"], "reward_preset.preset=['a']: must be one of robust, paper, release"),
         ("preset", {"a": 1}, "reward_preset.preset={'a': 1}: must be one of robust, paper, release"),
         ("preset", None, "reward_preset.preset=None: must be one of robust, paper, release"),
+        ("custom_term", "my_terms", "reward_preset.custom_term=my_terms: must be package.module:function, such as"),
+        ("custom_term", 3, "reward_preset.custom_term=3: must be package.module:function"),
+        ("custom_weight", -1, "reward_preset.custom_weight=-1: must be a number from 0 to 10"),
+        ("custom_timeout_s", 0, "reward_preset.custom_timeout_s=0: must be a number from 0.1 to 600"),
         ("gama", 4, "reward_preset.gama: unknown key; known are preset, difficulty_form, gamma"),
     ],
 )

@@ -17,6 +17,7 @@ from codedance_verl.reward.rollout_lines import read_rollouts
 from codedance_verl.types import Grade, Verdict
 from tests.unit.evaluation.logs import line as log_line
 from tests.unit.evaluation.logs import write_log
+from tests.unit.isolated.functions import on_path
 
 CALL = "<think>look</think>\n<code>\n```python\nprint(1)\n```\n</code>"
 JSON_CALL = '<tool_call>\n{"name": "execute_python_code", "arguments": {"code": "print(1)"}}\n</tool_call>'
@@ -27,12 +28,15 @@ ADDED = {
     "format",
     "difficulty",
     "sequence_reward",
+    "custom_reward",
+    "custom_fault",
     "turn_rewards",
     "score",
     "turn_advantage",
     "masked",
     "verdict",
     "rung",
+    "evidence",
 }
 
 
@@ -162,6 +166,35 @@ def test_the_verdict_is_that_of_training(given: dict[str, Any], verdict: str, ru
     assert wrong.terms.difficulty == pytest.approx(difficulty(mu, form=DifficultyForm.TANH, gamma=4, delta=0.2))
 
 
+def test_a_grader_and_a_term_of_the_users_own_are_those_of_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_path(tmp_path, monkeypatch)
+    given = {"verdict": "correct", "rung": "judge", "evidence": "the same"}
+    bonus = {"extra_info": {"bonus": 0.25}, "record_id": "x", "style": "model"}
+    path = write(tmp_path, {**line("a", "3"), **bonus}, {**line("a", "4"), **bonus, "grade": given}, line("a", "3"))
+    asks = ["--grading", "custom=user_graders:told", "--set", "custom_term=user_terms:of_extra"]
+    right, kept, failed = run(capsys, *asks, "--set", "custom_weight=2", path)
+    assert (right["verdict"], right["rung"], right["evidence"]) == (
+        "correct",
+        "custom",
+        "3 of test, model, x: How many?",
+    )
+    assert (right["custom_reward"], right["score"], right["custom_fault"]) == (0.25, 1.5, "")
+    assert (kept["rung"], kept["score"]) == ("judge", 1.5)
+    assert failed["masked"] and failed["verdict"] == "correct" and failed["score"] == 0
+    assert failed["custom_fault"].startswith(
+        "reward_preset.custom_term=user_terms:of_extra: KeyError: 'bonus' at user_t"
+    )
+    anew = run(capsys, *asks, "--regrade", path)[1]
+    assert (anew["verdict"], anew["rung"], anew["custom_reward"], anew["score"]) == ("wrong", "custom", 0, 0)
+
+
+def test_a_log_brings_what_functions_of_the_users_own_look_at(tmp_path: Path) -> None:
+    found = read_rollouts(write(tmp_path, {**line("a", "3"), "extra_info": {"bonus": 1}}, line("a", "3")))
+    assert [item.trajectory.extra_info for item in found] == [{"bonus": 1}, {}]
+
+
 def without(key: str) -> dict[str, Any]:
     return {name: value for name, value in line("a", "3").items() if name != key}
 
@@ -184,6 +217,7 @@ BAD: list[tuple[Any, str]] = [
     (line(True, "3"), "group is true or false, not a text or a whole number"),
     (line(None, "3"), "group is null"),
     ({**line("a", "3"), "format": "xml"}, "format 'xml' is none of code, tool_call, fence"),
+    ({**line("a", "3"), "extra_info": "x"}, "extra_info is a text, not an object"),
     ({**line("a", "3"), "style": 3}, "style is a whole number, not a text"),
     ({**line("a", "3"), "grade": "right"}, "grade is a text, not an object"),
     ({**line("a", "3"), "grade": {}}, "grade.verdict is missing"),
@@ -216,6 +250,12 @@ def test_a_bad_line_is_named_with_its_file(
         (["--set", "=1"], "--set =1: must be KEY=VALUE"),
         (["--set", "gamma=0"], "reward_preset.gamma=0: must be a number from 0.01 to 100"),
         (["--set", "gama=1"], "reward_preset.gama: unknown key"),
+        (["--set", "custom_term=a"], "reward_preset.custom_term=a: must be package.module:function"),
+        (["--set", "custom_term=no_such:f"], "reward_preset.custom_term=no_such:f: module no_such cannot be imported"),
+        (["--grading", "custom=no_such:f"], "grading.custom=no_such:f: module no_such cannot be imported"),
+        (["--grading", "custom"], "--grading custom: must be KEY=VALUE, such as custom=my_grader:grade"),
+        (["--grading", "judge={model: x}"], "--grading judge: no judge is asked here"),
+        (["--grading", "custm=a:b"], "grading.custm: unknown key; known are relative_tolerance"),
         (["--plot", "x.png", "--group", "z"], "--group z: no such group in the file; there are a, b"),
         (["--plot", "/nonexistent/x.png"], "--plot /nonexistent/x.png: cannot be written"),
     ],

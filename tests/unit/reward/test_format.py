@@ -14,6 +14,8 @@ WELL_FORMED = [
     [CALL, END],
     [CALL, CALL, END],
     ["<think>a</think> <think>b</think><answer>3</answer>"],
+    ["<think>an <answer> needs no <code> here</think><answer>3</answer>"],
+    ["<think>I use <code></think>" + CALL.replace("print(1)", "print('<answer>3</answer></code>')"), END],
 ]
 
 MALFORMED = [

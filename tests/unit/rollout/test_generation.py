@@ -10,24 +10,24 @@ import pytest
 
 from codedance_verl.errors import UserError
 from codedance_verl.rollout.formats import get_format
-from codedance_verl.rollout.generation import Sampled, TurnSampler
+from codedance_verl.rollout.generation import MOST_PARTS, Sampled, TurnSampler
 from codedance_verl.rollout.sampling_config import Keep, SamplingConfig
-from codedance_verl.types import Execution, ExecutionStatus
+from codedance_verl.types import Execution, ExecutionStatus, FinishReason
 from tests.unit.rollout.harness import Say, Script, play, tokenizer
 
 TEMPERATURE = {"temperature": 1.0, "top_p": 0.9}
 
 
 class Engine:
-    """Says its texts, one a request, and remembers what it was asked."""
+    """Says its turns, one a request, and remembers what it was asked."""
 
-    def __init__(self, *texts: str, aborted: bool = False) -> None:
-        self._texts, self._aborted = list(texts), aborted
+    def __init__(self, *says: str | Say, aborted: bool = False) -> None:
+        self._says, self._aborted = [Say(said) if isinstance(said, str) else said for said in says], aborted
         self.asked: list[dict[str, Any]] = []
 
     async def generate(self, **request: Any) -> Any:
         self.asked.append(request)
-        ids = Say(self._texts.pop(0)).token_ids[: request["sampling_params"]["max_tokens"]]
+        ids = self._says.pop(0).token_ids[: request["sampling_params"]["max_tokens"]]
         return SimpleNamespace(
             token_ids=ids,
             log_probs=[-0.1 * len(self.asked)] * len(ids),
@@ -36,8 +36,10 @@ class Engine:
         )
 
 
-def sample(engine: Engine, code_temperature: float | None, budget: int = 500, **params: Any) -> Sampled:
-    sampler = TurnSampler(engine, tokenizer(), get_format("code"), frozenset({0}), code_temperature)
+def sample(
+    engine: Engine, code_temperature: float | None, budget: int = 500, format: str = "code", **params: Any
+) -> Sampled:
+    sampler = TurnSampler(engine, tokenizer(), get_format(format), frozenset({0}), code_temperature)
     return asyncio.run(sampler.sample("id", [7, 8], {**TEMPERATURE, **params}, None, budget))
 
 
@@ -86,6 +88,66 @@ def test_greedy_turns_and_spent_budgets_ask_once() -> None:
 def test_an_aborted_turn_ends_there() -> None:
     engine = Engine("<code>", aborted=True)
     assert sample(engine, 0.5).aborted and len(engine.asked) == 1
+
+
+OPEN = "<code>\n```python\nprint('<answer>3</answer>"
+REST = "')\n```\n</code>"
+SEEN = "I see\n```json\n[1]\n```\n"
+PARTS = {
+    "an answer in a call": ("code", [OPEN, REST]),
+    "a closing tag in a comment": ("code", ["<code>\n```python\nx = 1  # </code>", "\n```\n</code>"]),
+    "tags in a thought": ("code", ["<think>in <code> and </code>", " tags</think><answer>3</answer>"]),
+    "another language": ("fence", [SEEN, "```python\nprint(1)\n```\n"]),
+    "a fence without a label": ("fence", ["so\n```\n", "print(1)\n```\n"]),
+    "an answer in JSON": ("tool_call", ['<tool_call>{"code": "</answer>', '"}</tool_call>']),
+}
+
+
+@pytest.mark.parametrize("case", PARTS)
+def test_a_turn_goes_on_behind_a_stop_string_that_does_not_end_it(case: str) -> None:
+    name, parts = PARTS[case]
+    engine = Engine(*parts, "never asked for")
+    sampled = sample(engine, None, format=name)
+    assert text(sampled) == "".join(parts)
+    first, second = engine.asked
+    assert second["prompt_ids"] == [7, 8, *Say(parts[0]).token_ids]
+    spent = len(Say(parts[0]).token_ids)
+    assert second["sampling_params"] == {**first["sampling_params"], "max_tokens": 500 - spent}
+    assert sampled.log_probs == [-0.1] * spent + [-0.2] * (len(sampled.token_ids) - spent)
+
+
+def test_a_turn_that_the_model_ended_itself_does_not_go_on() -> None:
+    engine = Engine(Say(OPEN, ("<|im_end|>",)))
+    assert sample(engine, None).token_ids == Say(OPEN, ("<|im_end|>",)).token_ids
+    assert len(engine.asked) == 1
+
+
+def test_a_turn_goes_on_within_its_budget_and_a_bound() -> None:
+    spent = len(Say(OPEN).token_ids)
+    assert len(sample(Engine(OPEN, REST), None, budget=spent).token_ids) == spent
+    engine = Engine(OPEN, *["</answer>"] * MOST_PARTS)
+    sample(engine, None, budget=100_000)
+    assert len(engine.asked) == MOST_PARTS
+
+
+def test_a_call_at_its_own_temperature_stays_at_it() -> None:
+    engine = Engine("<code>", "\n```python\nprint('</answer>", REST)
+    sample(engine, 0.25)
+    assert [asked["sampling_params"]["temperature"] for asked in engine.asked] == [1.0, 0.25, 0.25]
+    assert [asked["sampling_params"]["stop"][-1] for asked in engine.asked] == ["<code>", "</answer>", "</answer>"]
+
+
+def test_what_was_sampled_in_parts_is_trained_as_it_came() -> None:
+    done = [Execution(ExecutionStatus.OK, "1\n")]
+    played = play(Script([Say(OPEN), Say(REST), Say("<answer>1</answer>")], done))
+    assert played.codes == ["print('<answer>3</answer>')"]
+    assert played.prompts[1] == played.prompts[0] + played.sampled[0]
+    trajectory = played.output.extra_fields["trajectory"]
+    assert trajectory.finish is FinishReason.ANSWER and trajectory.answer == "1"
+    first = trajectory.turns[0]
+    assert played.output.response_ids[: first.token_end] == [*played.sampled[0], *played.sampled[1]]
+    assert played.output.response_logprobs[: first.token_end] == [*played.logprobs[0], *played.logprobs[1]]
+    assert sum(played.output.response_mask) == sum(map(len, played.sampled))
 
 
 def test_a_whole_trajectory_is_the_same_tokens_in_two_parts() -> None:

@@ -18,6 +18,7 @@ from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopWorkerTQ
 from codedance_verl.grading import Grader, GradingConfig, ladder, number
 from codedance_verl.guards import STOP_FILE
 from codedance_verl.metrics.emit import Recorder, for_trackers
+from codedance_verl.reward.custom_term import CustomTerm
 from codedance_verl.reward.monitors import CollapseMonitor, MonitorConfig
 from codedance_verl.reward.presets import PAPER, ROBUST
 from codedance_verl.rollout import worker as module
@@ -26,6 +27,7 @@ from codedance_verl.rollout.sampling_config import Keep, SamplingConfig
 from codedance_verl.rollout.trajectory_log import TrajectoryLog
 from codedance_verl.trajectories.config import TrajectoriesConfig
 from codedance_verl.types import FinishReason, Trajectory
+from tests.unit.isolated.functions import on_path
 from tests.unit.reward.rollouts import trajectory
 
 RIGHT, WRONG = trajectory("error", "ok"), trajectory(answer="4")
@@ -75,7 +77,8 @@ def run(
     worker._monitor = parts.get("monitor", CollapseMonitor(MonitorConfig()))
     worker._faults = module.FaultCount(most=10)
     worker._log, worker._written = parts.get("log"), TrajectoriesConfig()
-    worker._grader = Grader(GradingConfig(), folder)
+    worker._custom_term = CustomTerm(worker._reward)
+    worker._grader = Grader(parts.get("grading", GradingConfig()), folder)
 
     async def roll_out(*_: Any, **fields: Any) -> Any:
         return module._Member(output_of(next(left)), {"uid": "u", **fields})
@@ -85,9 +88,13 @@ def run(
 
     worker._run_agent_loop = roll_out
     parent: Any = AgentLoopWorkerTQ.__ray_metadata__.modified_class
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parent, "_agent_loop_postprocess", queue)
-        asyncio.run(worker._run_group({"uid": "u"}, {}, {"validate": validate, "step": 1}, False))
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(parent, "_agent_loop_postprocess", queue)
+            asyncio.run(worker._run_group({"uid": "u"}, {}, {"validate": validate, "step": 1}, False))
+    finally:
+        worker._custom_term.close()
+        asyncio.run(worker._grader.close())
     return queued
 
 
@@ -136,6 +143,38 @@ def test_an_error_in_grading_costs_one_rollout_its_verdict_and_not_its_group(
     assert f"{tmp_path}: record r could not be graded" in caplog.text and "Traceback" in caplog.text
     told = for_trackers([recorder.take()])
     assert told["codedance/reward/grading_errors_total/train"] == told["codedance/reward/ungraded_total/train"] == 1
+
+
+def test_a_grader_and_a_term_of_the_users_own_cost_a_group_no_more_than_the_rollouts_that_they_fail_for(
+    tmp_path: Path, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_path(tmp_path, monkeypatch)
+    grading = GradingConfig.from_mapping({"custom": "user_graders:by_answer"})
+    reward = replace(ROBUST, custom_term="user_terms:by_answer", custom_weight=0.5)
+    log = TrajectoryLog(tmp_path / "trajectories", "w")
+    drawn = [trajectory(answer=answer) for answer in ("3", "exit", "4")]
+    right, crashed, refused = run(tmp_path, drawn, grading=grading, reward=reward, log=log)
+    info = [item.extra_fields["reward_extra_info"] for item in (right, crashed, refused)]
+    assert [(item["acc"], item["masked"], item["ungraded"]) for item in info] == [(1, 0, 0), (0, 1, 1), (0, 1, 0)]
+    assert [item["custom_reward"] for item in info] == [0.5, 0, 0]
+    assert right.reward_score == pytest.approx(1.25)  # a right answer without a call, and half of the term
+    assert not any(crashed.response_mask) and not any(refused.response_mask)
+    lines = _lines(tmp_path / "trajectories")
+    assert [line["grade"]["rung"] for line in lines] == ["custom", "error", "custom"]
+    assert lines[2]["reward"]["custom_fault"].endswith("it returned 11; it must return a number from -10 to 10")
+    told = for_trackers([recorder.take()])
+    assert told["codedance/reward/grading_errors_total/train"] == told["codedance/reward/term_errors_total/train"] == 1
+    assert told["codedance/reward/term/train/custom"] == 0.5
+    assert not (tmp_path / STOP_FILE).exists()
+
+
+def test_a_function_that_is_given_up_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_path(tmp_path, monkeypatch)
+    grading = GradingConfig.from_mapping({"custom": "no_such_module:grade"})
+    assert all(not any(item.response_mask) for item in run(tmp_path, [RIGHT, WRONG], grading=grading))
+    reason = (tmp_path / STOP_FILE).read_text()
+    assert reason.startswith("grading.custom=no_such_module:grade: given up: it cannot be started: module no_such")
+    assert reason.endswith("; mend it and start the run again to resume") and "\n" not in reason
 
 
 def test_more_are_drawn_than_kept_in_training_only(tmp_path: Path) -> None:

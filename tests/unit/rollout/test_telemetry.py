@@ -63,12 +63,14 @@ def test_a_group_is_told_by_its_sums_and_the_means_of_its_terms(recorder: Record
         "reward/correct_total/train": 1,
         "reward/ungraded_total/train": 1,  # what infrastructure ended could not be graded
         "reward/grading_errors_total/train": 0,  # told all the same, so that a panel has a line from the start
+        "reward/term_errors_total/train": 0,
         "reward/groups_total/train/mixed": 1,
         "reward/group_accuracy_ratio/train": 0.5,
         "reward/difficulty/train": 0.75,
         "reward/term/train/accuracy": 0.5,
         "reward/term/train/format": 1.0,
         "reward/term/train/sequence": 0.25,
+        "reward/term/train/custom": 0.0,
         "reward/term/train/score": 0.25,
         "reward/term/train/turns": 1.0,
     }

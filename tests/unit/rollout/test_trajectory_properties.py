@@ -116,11 +116,11 @@ def assert_sampled_is_trained(played: Played) -> None:
         assert ids[start:end] == sampled[:length]
         assert logprobs[start:end] == given_logprobs[:length]
         expected[start:end] = [1] * length
-        assert not any(stop in tokenizer().decode(sampled[: length - 1]) for stop in CODE.stop_strings)
-        if length < len(sampled):  # cut: only in front of a reserved token, or behind a stop string
+        assert CODE.end(tokenizer().decode(sampled[: length - 1], skip_special_tokens=True)) is None
+        if length < len(sampled):  # cut: only in front of a reserved token, or behind the end of the turn
             text = tokenizer().decode(sampled[:length])
             reserved = tokenizer().convert_ids_to_tokens(sampled[length]) in RESERVED
-            assert reserved or text.endswith(CODE.stop_strings) or any(stop in text for stop in CODE.stop_strings)
+            assert reserved or CODE.end(text) is not None
     assert mask == expected
     assert all(value == 0.0 for value, sampled in zip(logprobs, mask, strict=True) if not sampled)
     for prompt, (start, _) in zip(played.prompts, kept, strict=True):

@@ -41,7 +41,7 @@ def _told(narrator: Narrator, place: str) -> None:
 def test_a_terminal_gets_no_control_characters_of_the_models(place: str, tmp_path: Path) -> None:
     written = io.StringIO()
     console = Console(file=written, color_system=None, width=100)
-    _told(Narrator(console, tmp_path, get_format("code")), place)
+    _told(Narrator(console, tmp_path), place)
     shown = written.getvalue()
     assert "seen" in shown and "below" in shown
     assert not [character for character in shown if character != "\n" and not character.isprintable()]
@@ -50,6 +50,25 @@ def test_a_terminal_gets_no_control_characters_of_the_models(place: str, tmp_pat
 def test_text_of_any_language_with_its_lines_and_tabs_stays_as_it_is() -> None:
     text = "Größe\t30 %\n東京 🚋\n"
     assert printable(text) == text
+
+
+def test_a_thought_that_names_tags_is_shown_whole(tmp_path: Path) -> None:
+    written = io.StringIO()
+    narrator = Narrator(Console(file=written, color_system=None, width=100), tmp_path)
+    call = "<think>into <code> with it, no <answer> yet</think>\n<code>\n```python\nprint(1)\n```\n</code>"
+    answer = "<think>now the <answer> tag</think><answer>1</answer>"
+    for text in (call, answer):
+        narrator.turn_sampled(Turn(text, 0, 1), get_format("code").parse(text))
+    shown = written.getvalue()
+    assert "with it, no <answer> yet" in shown and "now the <answer> tag</think>" in shown
+    assert shown.count("print(1)") == 1 and "<answer>1" not in shown
+
+
+def test_what_was_cut_of_an_output_is_said(tmp_path: Path) -> None:
+    written = io.StringIO()
+    narrator = Narrator(Console(file=written, color_system=None, width=100), tmp_path)
+    narrator.code_ran(Turn("", 0, 1, "x", Execution(ExecutionStatus.OK, "1\n", truncated=("stdout", "images"))))
+    assert "cut: stdout, images" in written.getvalue()
 
 
 def test_a_folder_that_takes_no_pictures_is_told_before_vllm_starts(

@@ -67,9 +67,20 @@ def test_nothing_is_said_twice_where_the_loop_has_cut_a_turn() -> None:
     assert [queue.get_nowait() for _ in range(2)] == [Reasoning("more than is kept"), Reasoning("next")]
 
 
+def test_an_answer_tag_that_a_thought_names_is_reasoning() -> None:
+    queue: asyncio.Queue[Piece | None] = asyncio.Queue()
+    transcript = Transcript(queue)
+    thought = "<think>the <answer> tag</think>"
+    text = f"{thought}<answer>3</answer>"
+    transcript.text_sampled(text)
+    transcript.turn_sampled(Turn(text, 0, 1), FORMAT.parse(text))
+    told = [queue.get_nowait() for _ in range(queue.qsize())]
+    assert "".join(piece.text for piece in told if isinstance(piece, Reasoning)) == thought
+
+
 def test_the_terminal_shows_thought_code_output_picture_and_answer(tmp_path: Path) -> None:
     out = io.StringIO()
-    narrator = Narrator(Console(file=out, force_terminal=True, width=80, highlight=False), tmp_path / "shown", FORMAT)
+    narrator = Narrator(Console(file=out, force_terminal=True, width=80, highlight=False), tmp_path / "shown")
     ran = Turn(
         f"<think>so</think>\n{CALL}", 0, 1, "print(1)", Execution(ExecutionStatus.OK, "1\n", images=(picture(40, 30),))
     )

@@ -8,13 +8,16 @@ import re
 import threading
 import tracemalloc
 from collections.abc import Awaitable, Callable, Iterator
+from html import unescape
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from PIL import Image
 
-from benchmarks.sample_run import write_group, write_run
+from benchmarks.sample_run import rendered, write_group, write_run
+from codedance_verl.rollout.formats import FORMATS
 from codedance_verl.rollout.trajectory_log import TrajectoryLog
 from codedance_verl.trajectories import reading
 from codedance_verl.trajectories.index import Index
@@ -22,6 +25,7 @@ from codedance_verl.trajectories.lines import Line
 from codedance_verl.trajectories.query import Query
 from codedance_verl.viewer.pages import STATIC
 from codedance_verl.viewer.server import listening
+from codedance_verl.viewer.story import QUESTION_IMAGES
 from tests.unit.viewer.hostile import MARKUP, write_hostile_run
 
 Get = Callable[..., Awaitable[tuple[int, str, Any]]]
@@ -112,6 +116,74 @@ def test_a_picture_is_a_png(root: Path, tmp_path: Path) -> None:
             assert await answer.read() == name.read_bytes()
 
     visiting(root, tmp_path, test)
+
+
+def logged_line(root: Path, images: int, format: str | None = None, text: str = "", code: str | None = None) -> None:
+    """Appends a rollout with that many images of the question and one call whose output was cut."""
+    folder = root / "several" / "trajectories"
+    (folder / "train").mkdir(parents=True, exist_ok=True)
+    (folder / "images").mkdir(exist_ok=True)
+    shown = []
+    for number in range(images):
+        picture = rendered(Image.new("RGB", (30 + number, 20), (0, number, 0)))
+        (folder / "images" / f"{picture.sha256}.png").write_bytes(picture.png)
+        shown.append({"sha256": picture.sha256, "width": picture.width, "height": picture.height})
+    execution = {"status": "ok", "stdout": "1", "images": [], "truncated": ["stdout", "images"]}
+    line = {
+        "step": 1,
+        "group": f"images-{images}-{format}",
+        "sample": 0,
+        "record_id": f"images-{images}-{format}",
+        "question": "Which is larger?",
+        "input_images": shown,
+        "turns": [{"text": text, "code": code, "execution": execution}],
+    } | ({} if format is None else {"format": format})
+    with (folder / "train" / "step_000001.x.jsonl").open("a") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def test_all_images_of_a_question_are_shown_under_the_names_that_code_has_for_them(tmp_path: Path) -> None:
+    for images in (1, 20, QUESTION_IMAGES + 3):
+        logged_line(tmp_path, images)
+
+    async def test(get: Get, index: Index, _: str) -> None:
+        named = {row.summary.record: row.id for row in index.find(run_of(index, "several"), Query(), limit=9).rows}
+        for path in ("", "/group", "/export"):
+            _, one, _ = await get(f"/t/{named['images-1-None']}{path}")
+            _, twenty, _ = await get(f"/t/{named['images-20-None']}{path}")
+            assert "input_images" not in one and "input_image, 30 by 20 pixels" in one
+            for number in range(20):
+                assert f"<code>input_images[{number}]</code>" in twenty
+                assert f'alt="input_images[{number}], {30 + number} by 20 pixels"' in twenty
+        _, many, _ = await get(f"/t/{named[f'images-{QUESTION_IMAGES + 3}-None']}")
+        assert f"input_images[{QUESTION_IMAGES - 1}]" in many and "3 more images of the question" in many
+
+    visiting(tmp_path, tmp_path / "cache", test)
+
+
+def test_what_was_cut_of_an_output_is_said(tmp_path: Path) -> None:
+    logged_line(tmp_path, 1)
+
+    async def test(get: Get, index: Index, _: str) -> None:
+        for path in ("", "/group", "/export"):
+            _, html, _ = await get(f"/t/{first(index, 'several')}{path}")
+            assert "cut to fit the sandbox&#39;s bounds: stdout, images" in html.replace("'", "&#39;")
+
+    visiting(tmp_path, tmp_path / "cache", test)
+
+
+@pytest.mark.parametrize("format", [None, *FORMATS, "unknown"])
+def test_code_is_shown_once_in_every_format(format: str | None, tmp_path: Path) -> None:
+    code = 'name = "one"\nprint(name)'
+    written = FORMATS.get(format or "code", FORMATS["code"])
+    logged_line(tmp_path, 1, format, f"<think>before</think>\n{written.render_call(code)}", code)
+
+    async def test(get: Get, index: Index, _: str) -> None:
+        _, html, _ = await get(f"/t/{first(index, 'several')}")
+        shown = unescape(re.sub("<[^>]+>", "", html))
+        assert shown.count("print(name)") == 1 and "before" in shown and "```" not in shown
+
+    visiting(tmp_path, tmp_path / "cache", test)
 
 
 def test_hostile_lines_are_inert_and_bounded(root: Path, tmp_path: Path) -> None:

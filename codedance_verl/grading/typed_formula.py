@@ -1,0 +1,78 @@
+"""Formulas as people type them ("2πr", "√3", "x³", "sqrt(2)/2", "x >= 3") in LaTeX."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable
+
+_SUPERSCRIPTS = dict(
+    zip("\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079\u207a\u207b\u207f", "0123456789+-n", strict=True)
+)
+_SUBSCRIPTS = dict(zip("\u2080\u2081\u2082\u2083\u2084\u2085\u2086\u2087\u2088\u2089", "0123456789", strict=True))
+_GREEK = {
+    chr(code): name.split()[-1].casefold()
+    for code in range(0x3B1, 0x3CA)
+    if (name := unicodedata.name(chr(code))).startswith("GREEK SMALL LETTER") and len(name.split()) == 4
+}
+
+
+def _power(found: re.Match[str]) -> str:
+    return f"^{{{''.join(_SUPERSCRIPTS[char] for char in found.group())}}}"
+
+
+def _index(found: re.Match[str]) -> str:
+    return f"_{{{''.join(_SUBSCRIPTS[char] for char in found.group())}}}"
+
+
+def _fraction(found: re.Match[str]) -> str:
+    """ "½" as one over two; behind a digit it is a part more, "2½" two and a half."""
+    top, bottom = unicodedata.normalize("NFKC", found.group(2)).split("\N{FRACTION SLASH}")
+    fraction = rf"\frac{{{top}}}{{{bottom}}}"
+    return f"({found.group(1)}+{fraction})" if found.group(1) else fraction
+
+
+def _greek(found: re.Match[str]) -> str:
+    return f"\\{_GREEK[found.group()]} "
+
+
+_TYPED: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
+    (re.compile(f"[{''.join(_SUPERSCRIPTS)}]+"), _power),
+    (re.compile(f"[{''.join(_SUBSCRIPTS)}]+"), _index),
+    (re.compile(r"(\d+)?\s*([\u00bc-\u00be\u2150-\u215e])"), _fraction),
+    (re.compile(r"\\sqrt\s*\(([^()]*)\)"), r"\\sqrt{\1}"),
+    (re.compile(r"\N{CUBE ROOT}\s*(\w+|\([^()]*\))"), r"\\sqrt[3]{\1}"),
+    (re.compile(r"\N{NOT EQUAL TO}|!="), r"\\neq "),
+    (re.compile(r"\N{SQUARE ROOT}\s*\(([^()]*)\)|(?<!\\)\bsqrt\s*\(([^()]*)\)"), r"\\sqrt{\1\2}"),
+    (re.compile(r"\N{SQUARE ROOT}\s*(\w+)"), r"\\sqrt{\1}"),
+    (re.compile(r"(?<![A-Za-z\\])(pi|sin|cos|tan|log|ln|exp|infty)(?![A-Za-z])"), r"\\\1 "),
+    (re.compile(r"(?<!\\)\b(?:infinity|inf)\b|\N{INFINITY}"), r"\\infty "),
+    (re.compile(r"\N{GREEK SMALL LETTER PI}"), r"\\pi "),
+    (re.compile(r"\*\*"), "^"),
+    (re.compile(r"\^\s*\(([^()]*)\)"), r"^{\1}"),
+    (re.compile(r"\*|\N{MIDDLE DOT}|\N{DOT OPERATOR}"), r"\\cdot "),
+    (re.compile(r"\N{MULTIPLICATION SIGN}"), r"\\times "),
+    (re.compile(r"\N{DIVISION SIGN}"), "/"),
+    (re.compile(r"\N{PLUS-MINUS SIGN}"), r"\\pm "),
+    (re.compile(r"\N{LESS-THAN OR EQUAL TO}|<="), r"\\leq "),
+    (re.compile(r"\N{GREATER-THAN OR EQUAL TO}|>="), r"\\geq "),
+    (re.compile(r"\N{UNION}"), r"\\cup "),
+    (re.compile(r"\N{ELEMENT OF}"), r"\\in "),
+    (re.compile(r"\N{INTERSECTION}"), r"\\cap "),
+    (re.compile(r"\N{EMPTY SET}"), r"\\emptyset "),
+    (re.compile(f"[{''.join(_GREEK)}]"), _greek),
+    (re.compile(r"\\[dt]frac"), r"\\frac"),
+    (re.compile(r"\\frac\s*(\d)\s*(\d)(?!\d)"), r"\\frac{\1}{\2}"),
+    (re.compile(r"\\sqrt\s*(\d)"), r"\\sqrt{\1}"),
+    (re.compile(r"(?<!\\)\\[,;:! ]|\\(?:left|right|displaystyle|quad|qquad)(?![A-Za-z])"), " "),
+    (re.compile(r"\\(?:text|mathrm)\s*\{\s*(or|and)\s*\}"), r" \1 "),
+    (re.compile(r"\^\s*\{?\s*\\prime\s*\}?"), "'"),
+    (re.compile(r"\^\s*\{?\s*\\circ\s*\}?|\\degree(?![A-Za-z])|\N{DEGREE SIGN}"), r"^{\\circ}"),
+)
+
+
+def to_latex(text: str) -> str:
+    """The formula with commands for the characters and words that it was typed with; what is LaTeX stays as it is."""
+    for pattern, replacement in _TYPED:
+        text = pattern.sub(replacement, text)
+    return text

@@ -1,0 +1,63 @@
+"""The other side of `isolated.process`: what a worker's program does beside answering."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import select
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Handler = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+"""Answers one request. Both are plain JSON."""
+
+
+def serve(prepare: Callable[[], Handler]) -> None:
+    """Answer requests until the input ends. The first argument of the program is the descriptor of its lifeline.
+
+    `prepare` may import and check what it likes; a `ValueError` of it is told to the other side as the reason why there
+    is nothing to ask. Standard input and output are taken away first, so that code that reads or prints does no harm.
+    """
+    _die_with_parent(int(sys.argv[1]))
+    requests, replies = _take_standard_streams()
+    try:
+        answer = prepare()
+    except ValueError as error:
+        _tell(replies, {"error": str(error)})
+        return
+    _tell(replies, {"ready": True})
+    with os.fdopen(requests, "rb") as lines:
+        for line in lines:
+            _tell(replies, answer(json.loads(line)))
+
+
+def _die_with_parent(lifeline: int) -> None:
+    """Have the kernel kill this process, and all that it starts, when the other end of the pipe closes.
+
+    Neither a thread nor the end of the input would do: code that never returns to Python holds both up.
+    """
+    fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
+    fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+    os.set_inheritable(lifeline, False)
+    if select.select([lifeline], [], [], 0)[0]:  # it was closed before
+        sys.exit(1)
+
+
+def _take_standard_streams() -> tuple[int, int]:
+    """Descriptors of the input and the output; in their place stands nothing, for C code too."""
+    requests, replies = os.dup(0), os.dup(1)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1):
+        os.dup2(nothing, descriptor)
+    os.close(nothing)
+    return requests, replies
+
+
+def _tell(replies: int, value: Mapping[str, Any]) -> None:
+    left = memoryview(json.dumps(value).encode() + b"\n")
+    while left:
+        left = left[os.write(replies, left) :]

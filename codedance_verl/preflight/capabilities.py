@@ -1,0 +1,203 @@
+"""What of verl works here: which of its keys are used, refused or without effect, and what to set instead.
+
+`capability_table` says it feature by feature. A value that differs from the one composed without it is held against the
+row of the longest prefix of its key, so that no key of verl's is silently ignored.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+from codedance_verl.config import CONF_DIR
+from codedance_verl.preflight.report import Report
+
+
+class Status(Enum):
+    """What becomes of a feature; keys of the last two are refused when they are changed."""
+
+    WORKS = "works"
+    REFUSED = "refused"
+    NO_EFFECT = "no effect"
+
+
+@dataclass(frozen=True)
+class Capability:
+    """A feature of verl: a row of the table in docs/configuration.md.
+
+    Attributes:
+        area, feature: what the row is about.
+        status: what becomes of it.
+        note: what to know or to set instead; ends the line of a refusal.
+        keys: dotted prefixes of its keys in verl's tree; a longer prefix in another row wins.
+        examples: overrides that show the status: they pass the dry run, or end it with a line.
+        open: its mappings take keys that verl's tree does not list.
+    """
+
+    area: str
+    feature: str
+    status: Status
+    note: str
+    keys: tuple[str, ...] = ()
+    examples: tuple[str, ...] = ()
+    open: bool = False
+
+
+@dataclass(frozen=True)
+class Change:
+    """A value that differs from what is composed without it.
+
+    Attributes:
+        key: dotted.
+        value: not resolved.
+        added: verl's tree does not list the key.
+        node: what stands there without it is a mapping of these values, and what stands there now is none.
+    """
+
+    key: str
+    value: Any
+    added: bool = False
+    node: Mapping[str, Any] | None = None
+
+
+def check_capabilities(config: DictConfig, report: Report) -> None:
+    """Find every changed key that is refused, has no effect, or is unknown to a node that takes what it is given."""
+    from codedance_verl.preflight.capability_table import OWN, TABLE
+
+    for change in changes(config):
+        row = row_of(change.key, TABLE)
+        if change.key.split(".")[0] in OWN:
+            continue
+        if change.node is not None:
+            report.find(f"{_shown(change)}: is a node of keys{_some(change.node)}; {_cure(change, row)}")
+        elif row is None:
+            report.find(f"{_shown(change)}: unknown key; `--cfg job` prints every key there is")
+        elif row.status is not Status.WORKS:
+            what = "has no effect here" if row.status is Status.NO_EFFECT else "is refused"
+            report.find(f"{_shown(change)}: {what}: {row.note}")
+        elif change.added and not row.open and not in_dataclass(config, change.key):
+            report.find(f"{_shown(change)}: unknown key; nothing reads it")
+
+
+def changes(config: DictConfig) -> tuple[Change, ...]:
+    """What differs from verl's tree with what every run of ours sets in it."""
+    raw: Any = OmegaConf.to_container(config, resolve=False)
+    return tuple(_changes(composed_values(), raw, ""))
+
+
+def nodes_are_whole(config: DictConfig) -> bool:
+    """Whether every mapping of verl's tree is one still."""
+    return all(change.node is None for change in changes(config))
+
+
+def row_of(key: str, table: tuple[Capability, ...]) -> Capability | None:
+    """The row with the longest prefix of a key."""
+    prefixes = {prefix: row for row in table for prefix in row.keys}
+    names = key.split(".")
+    for length in range(len(names), 0, -1):
+        if row := prefixes.get(".".join(names[:length])):
+            return row
+    return None
+
+
+def in_dataclass(config: DictConfig, key: str) -> bool:
+    """Whether a mapping above a key becomes a dataclass of verl's, which knows its fields by itself."""
+    names = key.split(".")
+    above = (OmegaConf.select(config, ".".join(names[:length])) for length in range(1, len(names)))
+    return any(isinstance(node, DictConfig) and "_target_" in node for node in above)
+
+
+def markdown(table: tuple[Capability, ...]) -> str:
+    """The table as docs/configuration.md has it: `actor_rollout_ref.` is left out before the names of its nodes."""
+    lines = ["| verl's feature | | keys | to know, or to set instead |", "|---|---|---|---|"]
+    area = ""
+    for row in table:
+        if row.area != area:
+            lines.append(f"| **{row.area}** | | | |")
+            area = row.area
+        keys = [key.removeprefix("actor_rollout_ref.") for key in row.keys]
+        shown = ", ".join(f"`{key}`" for key in keys[:_SHOWN]) + ", ..." * (len(keys) > _SHOWN)
+        lines.append(f"| {row.feature} | {row.status.value} | {shown} | {row.note} |")
+    return "\n".join(lines)
+
+
+_SHOWN = 6
+"""Keys of a row in the documentation."""
+
+
+@functools.cache
+def composed_values() -> dict[str, Any]:
+    """verl's training tree with `conf/base.yaml` over it; interpolations as they stand. Not to be changed."""
+    values = {"model_engine": "dp", **shipped_values()}
+    _merge(values, _load(CONF_DIR / "base.yaml"))
+    return values
+
+
+def shipped_values() -> dict[str, Any]:
+    """verl's training tree for FSDP, which verl ships composed."""
+    import verl
+
+    values: dict[str, Any] = _load(
+        Path(str(verl.__file__)).parent / "trainer" / "config" / "_generated_ppo_trainer.yaml"
+    )
+    return values
+
+
+def _load(path: Path) -> Any:
+    return yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
+def _merge(values: dict[str, Any], over: Mapping[str, Any]) -> None:
+    for name, value in over.items():
+        if isinstance(value, Mapping) and isinstance(values.get(name), dict):
+            _merge(values[name], value)
+        else:
+            values[name] = value
+
+
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any], above: str) -> Iterator[Change]:
+    for name, value in now.items():
+        key = f"{above}{name}"
+        known = before.get(name)
+        if name == "_target_" or (name in before and _same(known, value)):
+            continue
+        if isinstance(value, dict) and (value or isinstance(known, dict)):
+            yield from _changes(known if isinstance(known, dict) else {}, value, f"{key}.")
+        elif isinstance(known, dict) and not isinstance(value, dict) and "${" not in str(value):
+            yield Change(key, value, node=known)
+        else:
+            yield Change(key, value, added=name not in before)
+
+
+def _same(before: Any, now: Any) -> bool:
+    return bool(before == now) and isinstance(before, bool) == isinstance(now, bool)
+
+
+def _shown(change: Change) -> str:
+    match change.value:
+        case None:
+            value = "null"
+        case bool():
+            value = str(change.value).lower()
+        case _:
+            value = str(change.value)
+    return f"{change.key}={value}"
+
+
+def _some(node: Mapping[str, Any]) -> str:
+    names = [name for name in node if name != "_target_"]
+    return f" ({', '.join(names[:3])}{', ...' * (len(names) > 3)})" if names else ""
+
+
+def _cure(change: Change, row: Capability | None) -> str:
+    if row is None or row.status is Status.WORKS:
+        return f"set them one by one, as {change.key}.KEY=VALUE"
+    what = "none has an effect here" if row.status is Status.NO_EFFECT else "they are refused"
+    return f"{what}: {row.note}"

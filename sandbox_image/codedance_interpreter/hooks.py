@@ -1,0 +1,147 @@
+"""Routes what libraries do with a screen, fonts and processes to what the sandbox has. Installed before sessions fork."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+from . import display, fonts, hints, magics, shims, warning_text
+
+_BACKENDS = ("agg", "pdf", "svg", "ps", "pgf", "cairo", "template")
+
+
+def install() -> dict[str, Any]:
+    """Install all of them, once, after PIL, matplotlib and OpenCV are imported. Returns names for cells to have."""
+    notebook = magics.install()
+    shims.install(notebook)
+    _install_in_pil()
+    _install_in_matplotlib()
+    _install_in_opencv()
+    fonts.install()
+    warning_text.install()
+    _fork_instead_of_spawn()
+    sys.breakpointhook = _nothing
+    return {"get_ipython": shims.get_ipython}
+
+
+def _install_in_pil() -> None:
+    from PIL import Image, ImageShow
+
+    Image.Image.show = lambda self, *_a, **_k: display.show(self)  # type: ignore[method-assign]
+    ImageShow.show = lambda image, *_a, **_k: display.show(image) is None
+
+
+def _install_in_matplotlib() -> None:
+    import matplotlib as mpl
+    import matplotlib.backend_bases
+    import matplotlib.figure
+    from matplotlib import pyplot
+
+    use, switch = mpl.use, pyplot.switch_backend
+
+    def use_agg(backend: Any, *args: Any, **kwargs: Any) -> None:
+        if _is_here(backend):
+            use(backend, *args, **kwargs)
+
+    def switch_agg(newbackend: Any) -> None:
+        if _is_here(newbackend):
+            switch(newbackend)
+
+    mpl.use = use_agg
+    pyplot.switch_backend = switch_agg
+    pyplot.show = display.show_open_figures
+    mpl.figure.Figure.show = lambda self, *_a, **_k: display.show(self)  # type: ignore[method-assign]
+    mpl.backend_bases.FigureManagerBase.window = _Window()
+    logging.getLogger("matplotlib.font_manager").addFilter(_OncePerText())
+
+
+class _Window:
+    """The window of a figure, as far as code maximizes, moves or names it: no effect."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return lambda *_a, **_k: None
+
+
+def _is_here(backend: Any) -> bool:
+    """Whether matplotlib can draw with it; one for windows or notebooks is left out, with a word about it."""
+    if not isinstance(backend, str) or backend.lower() in _BACKENDS or backend.startswith("module://"):
+        return not (isinstance(backend, str) and "inline" in backend)
+    if "inline" not in backend.lower():
+        print(f"(The backend stays Agg instead of {backend[:40]}: {hints.NO_WINDOWS}.)")
+    return False
+
+
+class _OncePerText(logging.Filter):
+    """Lets every message through once: matplotlib says the same for every text it draws."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.WARNING or len(self._seen) > 200:
+            return record.levelno >= logging.ERROR
+        text = record.getMessage()
+        new = text not in self._seen
+        self._seen.add(text)
+        return new
+
+
+def _install_in_opencv() -> None:
+    import cv2
+
+    cv2.imshow = _show_bgr  # type: ignore[assignment]
+    cv2.setNumThreads = lambda nthreads: None  # its thread pool would not survive the fork to the next cell
+    for name in ("waitKey", "waitKeyEx", "pollKey"):
+        setattr(cv2, name, lambda *_a, **_k: -1)
+    for name in ("namedWindow", "resizeWindow", "moveWindow", "destroyAllWindows", "destroyWindow", "setWindowTitle"):
+        setattr(cv2, name, _nothing)
+    for name in ("setWindowProperty", "createTrackbar", "setTrackbarPos", "setTrackbarMin", "setTrackbarMax"):
+        setattr(cv2, name, _nothing)
+    cv2.setMouseCallback = _nothing  # type: ignore[assignment]
+    cv2.startWindowThread = lambda: 0
+    cv2.getTrackbarPos = lambda *_a, **_k: 0
+    cv2.getWindowProperty = lambda *_a, **_k: -1.0
+    cv2.getWindowImageRect = lambda *_a, **_k: (-1, -1, -1, -1)
+
+
+def _nothing(*_args: Any, **_options: Any) -> None:
+    """No effect: there are no windows."""
+
+
+def _show_bgr(winname: Any, mat: Any) -> None:
+    """`cv2.imshow`: floats are taken as 0..1, 16 bits as 0..65535, channels as B, G, R(, A), any size is shown."""
+    import cv2
+    import numpy
+
+    if mat is None:
+        raise ValueError("cv2.imshow was given None instead of an image: did cv2.imread find its file?")
+    array = numpy.asarray(mat.get() if hasattr(mat, "get") else mat)
+    if array.ndim not in (2, 3) or array.shape[2:] not in ((), (1,), (3,), (4,)):
+        raise ValueError(f"cv2.imshow needs an image of shape (H, W), (H, W, 3) or (H, W, 4), not {array.shape}")
+    if array.size == 0:
+        raise ValueError(f"an image of {array.shape[1]} x {array.shape[0]} has no pixels: nothing can be shown")
+    if array.dtype.kind == "f":
+        array = display.fractions_as_bytes(array)
+    elif array.dtype == bool:
+        array = array.astype(numpy.uint8) * 255
+    elif array.dtype in (numpy.uint16, numpy.int32):
+        array = numpy.clip(array // 256, 0, 255)
+    array = numpy.ascontiguousarray(numpy.clip(array, 0, 255).astype(numpy.uint8))
+    swap = {3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}.get(array.shape[2] if array.ndim == 3 else 1)
+    display.show_image(display.image_of(array if swap is None else cv2.cvtColor(array, swap)))
+
+
+def _fork_instead_of_spawn() -> None:
+    """`spawn` and `forkserver` start processes by fork, as Linux does by default.
+
+    A spawned process imports the module `__main__` from its file, and cells have none: its workers would fail and be
+    started again without end.
+    """
+    import multiprocessing.context as contexts
+
+    known = contexts._concrete_contexts  # type: ignore[attr-defined]
+    known["spawn"] = known["forkserver"] = known["fork"]
