@@ -134,5 +134,6 @@ def source_bytes(reference: Any) -> bytes:
 def _decoded(part: Mapping[str, Any]) -> Image.Image:
     image = part.get("image")
     if isinstance(image, Image.Image) and not part.get("bytes"):
-        return as_rgb(image)
+        rgb: Image.Image = as_rgb(image)
+        return rgb
     return decode(source_bytes(part))
