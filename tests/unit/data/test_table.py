@@ -125,7 +125,8 @@ def test_a_loader_resumes_where_it_was(tmp_path: Path) -> None:
     resumed = loader()
     resumed.load_state_dict(state)
     assert indices(resumed) == whole[1:] and len(whole) == 4
-    assert "dataframe" not in found.__getstate__()
+    kept: Any = found.__getstate__()
+    assert "dataframe" not in kept
 
 
 def _demonstrations(folder: Path) -> list[Path]:
