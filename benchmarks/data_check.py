@@ -1,6 +1,6 @@
 """Speed and memory of `codedance data check`: files of JPEGs of about 60 kB, one as large as the next is small.
 
-`python benchmarks/data_check.py --out FOLDER` makes the files there, runs the command on each as a process of its own,
+`python -m benchmarks.data_check --out FOLDER` makes the files there, runs the command on each as a process of its own,
 prints a line for each, and writes `data_check.json`. The files take 60 MB for 1,000 records.
 """
 

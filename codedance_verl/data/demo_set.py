@@ -9,7 +9,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from codedance_verl.data.demo_sizes import DEMO_KINDS, DemoSizes
+from codedance_verl.data.demo_sizes import DEMO_KINDS as DEMO_KINDS
+from codedance_verl.data.demo_sizes import DemoSizes as DemoSizes
 from codedance_verl.data.demonstrations import DEMO_MIXTURE, Mixture, demonstrate
 from codedance_verl.data.execution import blank_like, render_png
 from codedance_verl.data.schema import (

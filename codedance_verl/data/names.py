@@ -13,7 +13,8 @@ class RecordNames:
     """Names records in the order of their files.
 
     A stored `record_id` stays as it is, repeated or not: variants of one question share it. A name made of source and
-    index that came before gets `@<file>:<row>` behind it; a record without an index is `<data_source>/<file>:<row>`.
+    index that came before, of the same variant, gets `@<file>:<row>` behind it. A record without an index is
+    `<data_source>/<file>:<row>`.
     """
 
     def __init__(self) -> None:
@@ -29,15 +30,15 @@ class RecordNames:
         stated, place = stated_name(data_source, extra_info), f"{path.stem}:{row}"
         if not stated:
             return f"{data_source}/{place}"
-        if extra_info.get("record_id") or self._is_new(stated):
+        if extra_info.get("record_id") or self._is_new(stated, extra_info.get("variant")):
             return stated
         self.repetitions += 1
         if len(self.repeated) < self.EXAMPLES:
             self.repeated.append((row, stated))
         return f"{stated}@{place}"
 
-    def _is_new(self, name: str) -> bool:
-        key = hash(name)
+    def _is_new(self, name: str, variant: object) -> bool:
+        key = hash((name, str(variant)))
         new = key not in self._seen
         self._seen.add(key)
         return new

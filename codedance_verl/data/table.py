@@ -13,6 +13,7 @@ import functools
 import hashlib
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -129,13 +130,15 @@ class _Table:
 
     def __init__(self, path: str) -> None:
         self._reader = pa.ipc.open_file(pa.memory_map(path))
+        self._one_by_one = threading.Lock()  # the reader promises nothing to several threads
         counts = [self._reader.get_batch(index).num_rows for index in range(self._reader.num_record_batches)]
         self.starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
     def locate(self, row: int) -> tuple[pa.RecordBatch, int]:
         """The batch that a row lies in, and its place there."""
         index = int(np.searchsorted(self.starts, row, side="right")) - 1
-        return self._reader.get_batch(index), row - int(self.starts[index])
+        with self._one_by_one:
+            return self._reader.get_batch(index), row - int(self.starts[index])
 
 
 @functools.lru_cache(maxsize=8)

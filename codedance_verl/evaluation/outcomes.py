@@ -10,9 +10,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from codedance_verl.data.names import RecordNames
 from codedance_verl.errors import UserError
 from codedance_verl.evaluation.trajectories import LoggedTrajectory, TrajectoryReader
-from codedance_verl.types import FinishReason, Verdict, record_name
+from codedance_verl.types import FinishReason, Verdict
 
 _ROWS_AT_ONCE = 10_000
 _OF_A_QUESTION = (
@@ -137,17 +138,18 @@ def read_questions(test_file: Path) -> tuple[Question, ...]:
             rows = [row for batch in batches for row in batch.to_pylist()] or [{}] * file.metadata.num_rows
     except (OSError, pa.ArrowException, KeyError) as error:
         raise UserError(f"{test_file}: not a test file in the record schema ({error}); make it again") from None
-    return tuple(_question(row) for row in rows)
+    names = RecordNames()
+    return tuple(_question(row, names, test_file, number) for number, row in enumerate(rows))
 
 
 def _leaves(file: pq.ParquetFile) -> Iterator[str]:
     return (file.schema.column(index).path for index in range(len(file.schema)))
 
 
-def _question(row: Mapping[str, Any]) -> Question:
+def _question(row: Mapping[str, Any], names: RecordNames, test_file: Path, number: int) -> Question:
     info, source = row.get("extra_info") or {}, row.get("data_source")
     return Question(
-        record_id=record_name(source, info),
+        record_id=names.name(str(source or ""), info, test_file, number),
         variant=info.get("variant"),
         kind=str(info.get("kind") or source),
         difficulty=info.get("difficulty"),

@@ -66,8 +66,12 @@ def load_views(messages: Sequence[Mapping[str, Any]], max_pixels: int) -> list[V
 
     Raises what `images.decode` and the reading of a file raise.
     """
-    decoded = (_decoded(part) for part in image_parts(messages))
-    return [View(make_view(image, max_pixels), pixels_sha256(image)) for image in decoded]
+    return [View(make_view(image, max_pixels), pixels_sha256(image)) for image in decoded_images(messages)]
+
+
+def decoded_images(messages: Sequence[Mapping[str, Any]]) -> Iterator[Image.Image]:
+    """The images of messages, whole, as model and code see them. Raises what `load_views` does."""
+    return (_decoded(part) for part in image_parts(messages))
 
 
 def view_size(width: int, height: int, max_pixels: int | None) -> tuple[int, int]:
@@ -130,5 +134,6 @@ def source_bytes(reference: Any) -> bytes:
 def _decoded(part: Mapping[str, Any]) -> Image.Image:
     image = part.get("image")
     if isinstance(image, Image.Image) and not part.get("bytes"):
-        return as_rgb(image)
+        rgb: Image.Image = as_rgb(image)
+        return rgb
     return decode(source_bytes(part))

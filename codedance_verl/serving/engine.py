@@ -14,8 +14,10 @@ from typing import Any
 from uuid import uuid4
 
 import psutil
+from PIL import Image
 
 from codedance_verl.errors import UserError
+from codedance_verl.rollout.views import decoded_images
 from codedance_verl.serving.config import EngineConfig
 
 NEVER = -100.0
@@ -247,15 +249,9 @@ class Renderer:
             tokens.tokenizer, hf_model_type=tokens.model_type, processor=tokens.processor
         )
 
-    async def pictures(self, messages: list[dict[str, Any]]) -> list[Any]:
-        """The pictures of the messages, as training prepares them. Raises `ValueError` for one that is too narrow."""
-        from qwen_vl_utils import process_vision_info
-
-        patch = getattr(self._tokens.processor.image_processor, "patch_size", 14)
-        images, _ = await asyncio.to_thread(
-            process_vision_info, messages, image_patch_size=patch, return_video_metadata=True
-        )
-        return list(images or [])
+    async def pictures(self, messages: list[dict[str, Any]]) -> list[Image.Image]:
+        """The images of the messages, whole and decoded, as training decodes them."""
+        return await asyncio.to_thread(lambda: list(decoded_images(messages)))
 
     async def prompt(self, messages: list[dict[str, Any]], images: list[Any]) -> list[int]:
         """Tokens of the messages, placeholders of the pictures in place, up to where the model goes on."""

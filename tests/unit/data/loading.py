@@ -62,7 +62,7 @@ async def _started(item: dict[str, Any]) -> Loaded:
     assert task is not None
     rollout = await loop._start(item, Progress(record_id_of(item), task))
     files = rollout.sandbox._images() if rollout.sandbox._images else []
-    prompt = tokenizer().decode(rollout.stream.ids)
+    prompt = str(tokenizer().decode(rollout.stream.ids))
     return Loaded(item, rollout.images, prompt, rollout.image_hashes, [decode(data) for data in files])
 
 

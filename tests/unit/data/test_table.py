@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import multiprocessing
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,14 @@ def test_rows_lie_in_batches_and_are_found_by_number(tmp_path: Path, monkeypatch
     assert isinstance(image, StoredImage) and image.read_bytes() == _png(shade=13)
     assert pickle.loads(pickle.dumps(image)).read_bytes() == _png(shade=13)
     assert len(pickle.dumps(found)) < 2_000, "a worker gets the name of the table, not its rows"
+
+
+def test_threads_may_read_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BATCH_ROWS", 2)
+    found = open_table([_questions(tmp_path, 40)], tmp_path / "t", Kind.QUESTIONS)
+    with ThreadPoolExecutor(8) as pool:
+        read = list(pool.map(lambda index: found[index % 40].images[0].read_bytes(), range(400)))
+    assert read == [_png(shade=index % 40) for index in range(400)]
 
 
 def test_the_table_is_written_once_and_again_when_a_file_has_changed(tmp_path: Path) -> None:
@@ -125,7 +134,8 @@ def test_a_loader_resumes_where_it_was(tmp_path: Path) -> None:
     resumed = loader()
     resumed.load_state_dict(state)
     assert indices(resumed) == whole[1:] and len(whole) == 4
-    assert "dataframe" not in found.__getstate__()
+    kept: Any = found.__getstate__()
+    assert "dataframe" not in kept
 
 
 def _demonstrations(folder: Path) -> list[Path]:

@@ -69,8 +69,9 @@ def test_rows_that_say_nothing_of_themselves_have_a_name_too(tmp_path: Path, inf
     schema = pa.schema([("data_source", pa.string()), ("extra_info", pa.struct([("split", pa.string())]))])
     keep = None if info is not None and "index" in info else schema
     pq.write_table(pa.Table.from_pylist([row, row], schema=keep), tmp_path / "test.parquet")
-    assert [question.record_id for question in read_questions(tmp_path / "test.parquet")] == ["bare/?"] * 2
-    assert record_id_of(row) == "bare/?"
+    named = [question.record_id for question in read_questions(tmp_path / "test.parquet")]
+    assert named == ["bare/test:0", "bare/test:1"], "as the dataset names them for the rollout"
+    assert record_id_of(row) == "bare/?", "what did not come through the dataset"
 
 
 def test_only_what_names_a_question_is_read(tmp_path: Path) -> None:

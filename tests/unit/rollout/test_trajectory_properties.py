@@ -226,8 +226,8 @@ def _positions(ids: list[int], grids: list[list[int]]) -> list[list[int]]:
 
 def test_a_narrow_picture_is_padded_to_what_processors_take() -> None:
     view = make_view(picture_image(3, 2_000), 1_000_000)
-    assert view.height == 2_000 and view.width == 20
-    assert view.getpixel((2, 5)) != (255, 255, 255) and view.getpixel((10, 5)) == (255, 255, 255)
+    assert view.size == (28, 2_800), "20 x 2,000, enlarged until the shorter side is that of a token"
+    assert view.getpixel((1, 5)) != (255, 255, 255) and view.getpixel((14, 5)) == (255, 255, 255)
 
 
 def picture_image(width: int, height: int) -> Any:
