@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
+from omegaconf.errors import InterpolationResolutionError
 
 from codedance_verl.config import (
     Composed,
@@ -98,7 +99,7 @@ def _dry_run(composed: Composed, name: str, examine: Callable[[DictConfig], Repo
 
     print_report(report, f"dry run of {name}")
     findings = [*composed.mistakes, *report.findings]
-    with contextlib.suppress(OSError):  # told as a finding about run_dir
+    with contextlib.suppress(OSError, InterpolationResolutionError):  # told as findings about run_dir and its node
         print(f"configuration: {write_resolved(config, Path(config.run_dir) / FOLDER)}", flush=True)
     if findings:
         raise UserError("\n".join(findings))

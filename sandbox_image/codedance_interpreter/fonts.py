@@ -15,7 +15,13 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path("/usr/share/fonts/codedance")
-SCRIPTS = ("CJK-Regular.otf", "Devanagari-Regular.ttf", "Bengali-Regular.ttf", "Tamil-Regular.ttf", "Telugu-Regular.ttf")
+SCRIPTS = (
+    "CJK-Regular.otf",
+    "Devanagari-Regular.ttf",
+    "Bengali-Regular.ttf",
+    "Tamil-Regular.ttf",
+    "Telugu-Regular.ttf",
+)
 SCRIPTS += ("Thai-Regular.ttf",)
 
 _FIRST_OTHER_SCRIPT = 0x0900

@@ -13,11 +13,32 @@ INSTALLED = f"Installed beside Python's own library: {', '.join(LIBRARIES)}."
 OWN_FOLDER = "/scratch/matplotlib"
 NO_WINDOWS = "there is no screen here: images and figures that are shown come back by themselves"
 
-_WINDOW_MODULES = ("tkinter", "_tkinter", "turtle", "curses", "_curses", "PyQt5", "PyQt6", "PySide6", "wx", "pygame", "gi")
+_WINDOW_MODULES = (
+    "tkinter",
+    "_tkinter",
+    "turtle",
+    "curses",
+    "_curses",
+    "PyQt5",
+    "PyQt6",
+    "PySide6",
+    "wx",
+    "pygame",
+    "gi",
+)
 _NETWORK_ERRORS = ("gaierror", "herror", "URLError", "HTTPError", "ConnectionError", "RemoteDisconnected")
 _NETWORK_FILES = ("/socket.py", "/urllib/request.py", "/http/client.py", "/ssl.py", "/asyncio/base_events.py")
 _WINDOW_WORDS = ("The function is not implemented", "highgui", "Rebuild the library with", "libtk", "DISPLAY")
-_TEX_WORDS = ("tex.cache", "latex could not be found", "dvipng", "dvisvgm", "kpsewhich", "'latex'", "xelatex", "pdflatex")
+_TEX_WORDS = (
+    "tex.cache",
+    "latex could not be found",
+    "dvipng",
+    "dvisvgm",
+    "kpsewhich",
+    "'latex'",
+    "xelatex",
+    "pdflatex",
+)
 
 
 def explained(raised: BaseException, message: str) -> str:

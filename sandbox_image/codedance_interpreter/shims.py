@@ -143,7 +143,10 @@ def _ipython() -> dict[str, Any]:
 
 
 def _ipython_display() -> dict[str, Any]:
-    text = {name: type(name, (Rich,), {}) for name in ("Markdown", "Latex", "Math", "Pretty", "Code", "JSON", "TextDisplayObject")}
+    text = {
+        name: type(name, (Rich,), {})
+        for name in ("Markdown", "Latex", "Math", "Pretty", "Code", "JSON", "TextDisplayObject")
+    }
     unshown = {
         name: type(name, (Unshown,), {})
         for name in ("Audio", "Video", "IFrame", "Javascript", "SVG", "YouTubeVideo", "FileLink", "FileLinks")
