@@ -65,6 +65,6 @@ class _Screen:
             del self._rows[self._row][0 if parameters == "2" else self._column :]
 
     def text(self) -> str:
-        """All rows; one that was written over loses the blanks at its end, with which programs wipe out what was there."""
+        """All rows; one that was written over loses the blanks at its end, by which programs wipe out old text."""
         rows = ("".join(row) for row in self._rows)
         return "\n".join(row.rstrip(" ") if at in self._changed else row for at, row in enumerate(rows))

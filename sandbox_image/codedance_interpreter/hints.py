@@ -13,11 +13,32 @@ INSTALLED = f"Installed beside Python's own library: {', '.join(LIBRARIES)}."
 OWN_FOLDER = "/scratch/matplotlib"
 NO_WINDOWS = "there is no screen here: images and figures that are shown come back by themselves"
 
-_WINDOW_MODULES = ("tkinter", "_tkinter", "turtle", "curses", "_curses", "PyQt5", "PyQt6", "PySide6", "wx", "pygame", "gi")
+_WINDOW_MODULES = (
+    "tkinter",
+    "_tkinter",
+    "turtle",
+    "curses",
+    "_curses",
+    "PyQt5",
+    "PyQt6",
+    "PySide6",
+    "wx",
+    "pygame",
+    "gi",
+)
 _NETWORK_ERRORS = ("gaierror", "herror", "URLError", "HTTPError", "ConnectionError", "RemoteDisconnected")
 _NETWORK_FILES = ("/socket.py", "/urllib/request.py", "/http/client.py", "/ssl.py", "/asyncio/base_events.py")
 _WINDOW_WORDS = ("The function is not implemented", "highgui", "Rebuild the library with", "libtk", "DISPLAY")
-_TEX_WORDS = ("tex.cache", "latex could not be found", "dvipng", "dvisvgm", "kpsewhich", "'latex'", "xelatex", "pdflatex")
+_TEX_WORDS = (
+    "tex.cache",
+    "latex could not be found",
+    "dvipng",
+    "dvisvgm",
+    "kpsewhich",
+    "'latex'",
+    "xelatex",
+    "pdflatex",
+)
 
 
 def explained(raised: BaseException, message: str) -> str:
@@ -37,7 +58,7 @@ def hint(raised: BaseException) -> str:
         return _on_module(raised)
     if any(word in text for word in _TEX_WORDS):
         return "There is no TeX here; without usetex matplotlib draws $...$ by itself."
-    if type(raised).__name__ == "error" and type(raised).__module__ == "cv2" or isinstance(raised, ImportError):
+    if isinstance(raised, ImportError) or (type(raised).__module__, type(raised).__name__) == ("cv2", "error"):
         return f"{NO_WINDOWS[0].upper()}{NO_WINDOWS[1:]}." if any(word in text for word in _WINDOW_WORDS) else ""
     if isinstance(raised, AttributeError) and text.startswith("module 'cv2"):
         return "This OpenCV has no windows, no contrib modules, no cascades and no trained models."

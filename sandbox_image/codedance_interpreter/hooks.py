@@ -1,4 +1,4 @@
-"""Routes what libraries do with a screen, fonts and processes to what the sandbox has. Installed before sessions fork."""
+"""Routes what libraries do with a screen, fonts and processes to what the sandbox has, before sessions fork."""
 
 from __future__ import annotations
 

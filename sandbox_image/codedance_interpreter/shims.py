@@ -1,7 +1,8 @@
 """Modules that notebook users import and that are not installed: made on the first import, out of what is here.
 
-`IPython` and `IPython.display` show through `display.py`; `google.colab.patches` has `cv2_imshow`; `nest_asyncio` has an
-`apply` without effect; `tqdm.notebook` is plain `tqdm`. A finder makes them, so a session that imports none pays nothing.
+`IPython` and `IPython.display` show through `display.py`; `google.colab.patches` has `cv2_imshow`; `nest_asyncio` has
+an `apply` without effect; `tqdm.notebook` is plain `tqdm`. A finder makes them, so a session that imports none pays
+nothing.
 """
 
 from __future__ import annotations
@@ -143,7 +144,10 @@ def _ipython() -> dict[str, Any]:
 
 
 def _ipython_display() -> dict[str, Any]:
-    text = {name: type(name, (Rich,), {}) for name in ("Markdown", "Latex", "Math", "Pretty", "Code", "JSON", "TextDisplayObject")}
+    text = {
+        name: type(name, (Rich,), {})
+        for name in ("Markdown", "Latex", "Math", "Pretty", "Code", "JSON", "TextDisplayObject")
+    }
     unshown = {
         name: type(name, (Unshown,), {})
         for name in ("Audio", "Video", "IFrame", "Javascript", "SVG", "YouTubeVideo", "FileLink", "FileLinks")
