@@ -2,8 +2,8 @@
 
 `tests/data/cases/sandbox/index.json` holds cells of bug reports in files, `own.json` more of the same kinds. `shows`
 says what must come of a case's last cell: `status` (default `ok`), `stdout` (a regular expression for all of it),
-`error` (one to be found in the error), `line` (text of the traceback), sizes of `images`, and text of the `observation`.
-In no case may a path of the interpreter be shown.
+`error` (one to be found in the error), `line` (text of the traceback), sizes of `images`, and text of the
+`observation`. In no case may a path of the interpreter be shown.
 """
 
 from __future__ import annotations
