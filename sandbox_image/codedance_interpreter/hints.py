@@ -43,15 +43,14 @@ _TEX_WORDS = (
 
 def explained(raised: BaseException, message: str) -> str:
     """`message` of an error with its hint; the hint alone where the message names a folder of the interpreter's."""
-    text = hint(raised)
+    text = hint(raised, message)
     if not text:
         return message
     return text if not message or OWN_FOLDER in message else f"{message} ({text})"
 
 
-def hint(raised: BaseException) -> str:
-    """A sentence on what this error has to do with the sandbox, without brackets; empty if nothing is known."""
-    text = _text(raised)
+def hint(raised: BaseException, text: str) -> str:
+    """A sentence on what an error with the message `text` has to do with the sandbox; empty if nothing is known."""
     if "there is no" in text:
         return ""  # it says so itself
     if isinstance(raised, ModuleNotFoundError):
@@ -92,10 +91,3 @@ def _innermost_file(trace: TracebackType | None) -> str:
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     return trace.tb_frame.f_code.co_filename if trace is not None else ""
-
-
-def _text(raised: BaseException) -> str:
-    try:
-        return str(raised)
-    except BaseException:
-        return ""
