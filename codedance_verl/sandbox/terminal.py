@@ -59,7 +59,7 @@ class _Screen:
     def control(self, final: str | None, parameters: str | None) -> None:
         self._changed.add(self._row)
         if final == "A":
-            count = int(parameters) if (parameters or "").isdecimal() and len(parameters or "") < 6 else 1
+            count = int(parameters) if parameters and parameters.isdecimal() and len(parameters) < 6 else 1
             self._row = max(0, self._row - count)
         elif final == "K" and parameters in ("", "0", "2"):
             del self._rows[self._row][0 if parameters == "2" else self._column :]

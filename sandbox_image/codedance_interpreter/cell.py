@@ -84,7 +84,8 @@ def _execute(code: str, trailing: _Trailing, namespace: dict[str, Any], display:
 
 def _compiled(tree: ast.Module | ast.Expression, filename: str) -> CodeType:
     mode = "exec" if isinstance(tree, ast.Module) else "eval"
-    return compile(tree, filename, mode, ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+    code: CodeType = compile(tree, filename, mode, ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+    return code
 
 
 def _run(parts: list[CodeType], namespace: dict[str, Any]) -> Any:

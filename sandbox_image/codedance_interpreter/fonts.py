@@ -16,13 +16,9 @@ from typing import Any
 
 FOLDER = Path("/usr/share/fonts/codedance")
 SCRIPTS = (
-    "CJK-Regular.otf",
-    "Devanagari-Regular.ttf",
-    "Bengali-Regular.ttf",
-    "Tamil-Regular.ttf",
-    "Telugu-Regular.ttf",
+    *("CJK-Regular.otf", "Devanagari-Regular.ttf", "Bengali-Regular.ttf", "Tamil-Regular.ttf", "Telugu-Regular.ttf"),
+    "Thai-Regular.ttf",
 )
-SCRIPTS += ("Thai-Regular.ttf",)
 
 _FIRST_OTHER_SCRIPT = 0x0900
 _DEJAVU = ("DejaVu{}.ttf", "DejaVu{}-Bold.ttf", "DejaVu{}-Oblique.ttf", "DejaVu{}-BoldOblique.ttf")
@@ -148,13 +144,15 @@ def _install_in_matplotlib() -> None:
     Works on methods of the font manager that are no public interface: those of matplotlib 3.8 to 3.11.
     """
     from matplotlib import font_manager
-    from matplotlib.font_manager import FontManager, FontProperties
 
-    find, find_all, expand = FontManager.findfont, FontManager._find_fonts_by_props, FontManager._expand_aliases
+    manager: Any = font_manager.FontManager
+    properties: Any = font_manager.FontProperties
+
+    find, find_all, expand = manager.findfont, manager._find_fonts_by_props, manager._expand_aliases
     path_type: Any = getattr(font_manager, "FontPath", None)  # since 3.11
 
     def findfont(self: Any, prop: Any, *args: Any, **kwargs: Any) -> Any:
-        prop = FontProperties._from_any(prop)
+        prop = properties._from_any(prop)
         path = prop.get_file()
         if path is not None and not Path(path).exists() and (found := file(str(path))):
             return path_type(found, 0) if path_type else found
@@ -175,9 +173,9 @@ def _install_in_matplotlib() -> None:
     def expand_aliases(name: str) -> list[str]:
         return [family(each) for each in expand(name)]
 
-    FontManager.findfont = findfont  # type: ignore[method-assign]
-    FontManager._find_fonts_by_props = find_fonts_by_props  # type: ignore[method-assign]
-    FontManager._expand_aliases = staticmethod(expand_aliases)  # type: ignore[method-assign,assignment]
+    manager.findfont = findfont
+    manager._find_fonts_by_props = find_fonts_by_props
+    manager._expand_aliases = staticmethod(expand_aliases)
     font_manager.findfont = font_manager.fontManager.findfont
     _install_in_mathtext()
 

@@ -175,7 +175,7 @@ def _interactive_shell() -> dict[str, Any]:
 
 
 def _tqdm_notebook() -> dict[str, Any]:
-    import tqdm
+    import tqdm  # type: ignore[import-untyped]
 
     return {"tqdm": tqdm.tqdm, "trange": tqdm.trange, "tqdm_notebook": tqdm.tqdm, "tnrange": tqdm.trange}
 

@@ -238,7 +238,6 @@ def _take_uid(real: int, effective: int) -> None:
 
 
 def _clear_environment(directory: str) -> None:
-    """Leave nothing of the keeper's environment; pip fails at once."""
     os.environ.clear()
     os.environ.update(
         HOME=directory,
@@ -246,7 +245,6 @@ def _clear_environment(directory: str) -> None:
         MPLCONFIGDIR=directory,
         PATH="/usr/local/bin:/usr/bin:/bin",
         LANG="C.UTF-8",
-        PIP_NO_INDEX="1",
     )
 
 

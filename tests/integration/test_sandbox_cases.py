@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from PIL import Image
+from PIL import Image, ImageStat
 
 from codedance_verl.rollout.observations import observation_text
 from codedance_verl.sandbox.config import SandboxConfig
@@ -76,7 +76,7 @@ async def test_a_float_image_is_as_bright_as_its_bytes(pool: SandboxPool) -> Non
     question = Image.open(io.BytesIO(_photograph())).size
     for image in (*execution.images, *shown.images):
         pixels = Image.open(io.BytesIO(image.png))
-        assert pixels.size == question and 100 < sum(pixels.resize((1, 1)).getpixel((0, 0))) / 3 < 156
+        assert pixels.size == question and 100 < ImageStat.Stat(pixels.convert("L")).mean[0] < 156
 
 
 async def test_all_images_of_a_question_are_offered(pool: SandboxPool) -> None:

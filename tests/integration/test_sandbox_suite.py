@@ -84,7 +84,7 @@ async def test_the_input_image_is_there_as_object_and_as_files(session: SandboxS
         "print(Image.open('input_image.png').getpixel((3, 3)), cv2.imread('input_image.jpg').shape)\n"
         "sorted(os.listdir())"
     )
-    assert files.stdout == "(255, 0, 0) (48, 64, 3)\n['input_image.jpg', 'input_image.png']\n"
+    assert files.stdout == "(255, 0, 0) (48, 64, 3)\n['input_image.jpg', 'input_image.png', 'input_image_0.png']\n"
 
 
 async def test_figures_shown_or_left_open_come_back_in_order(session: SandboxSession) -> None:
