@@ -11,8 +11,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from fontTools.ttLib import TTFont
-from fontTools.varLib import instancer
+from fontTools.ttLib import TTFont  # type: ignore[import-untyped]
+from fontTools.varLib import instancer  # type: ignore[import-untyped]
 
 COPIES = {
     "NotoSansCJK-Regular.otf": "cvttf_NotoSansCJK_Regular/NotoSansCJKtc-Regular.otf",

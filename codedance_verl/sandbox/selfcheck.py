@@ -120,6 +120,8 @@ BASICS = (
     _library("scipy", "from scipy import optimize; round(optimize.brentq(lambda x: x**2 - 2, 0, 2), 3)", "1.414"),
     _library("sympy", "import sympy; x = sympy.Symbol('x'); sympy.integrate(2 * x, x)", "x**2"),
     _library("pandas", "import pandas as pd; int(pd.DataFrame({'a': [1, 1, 2]}).groupby('a').size()[1])", "2"),
+    _library("scikit-learn", "from sklearn.metrics import accuracy_score; accuracy_score([1, 0], [1, 1])", "0.5"),
+    _library("tqdm", "from tqdm import tqdm; print(sum(tqdm([1, 2], disable=True)))", "3"),
     _library("scikit-image", "import numpy as np, skimage.measure as m; m.label(np.eye(3)).max().item()", "1"),
     BasicCheck(
         "matplotlib draws",

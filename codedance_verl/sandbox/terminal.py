@@ -59,12 +59,12 @@ class _Screen:
     def control(self, final: str | None, parameters: str | None) -> None:
         self._changed.add(self._row)
         if final == "A":
-            count = int(parameters) if (parameters or "").isdecimal() and len(parameters or "") < 6 else 1
+            count = int(parameters) if parameters and parameters.isdecimal() and len(parameters) < 6 else 1
             self._row = max(0, self._row - count)
         elif final == "K" and parameters in ("", "0", "2"):
             del self._rows[self._row][0 if parameters == "2" else self._column :]
 
     def text(self) -> str:
-        """All rows; one that was written over loses the blanks at its end, with which programs wipe out what was there."""
+        """All rows; one that was written over loses the blanks at its end, by which programs wipe out old text."""
         rows = ("".join(row) for row in self._rows)
         return "\n".join(row.rstrip(" ") if at in self._changed else row for at, row in enumerate(rows))

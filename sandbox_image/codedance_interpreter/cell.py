@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import contextlib
 import inspect
 import linecache
 import traceback
@@ -83,7 +84,8 @@ def _execute(code: str, trailing: _Trailing, namespace: dict[str, Any], display:
 
 def _compiled(tree: ast.Module | ast.Expression, filename: str) -> CodeType:
     mode = "exec" if isinstance(tree, ast.Module) else "eval"
-    return compile(tree, filename, mode, ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+    code: CodeType = compile(tree, filename, mode, ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+    return code
 
 
 def _run(parts: list[CodeType], namespace: dict[str, Any]) -> Any:
@@ -107,8 +109,9 @@ async def _run_awaiting(parts: list[CodeType], namespace: dict[str, Any]) -> Any
 
 def _remember(value: Any) -> None:
     """Make `value` the `_` of later cells, unless it is large or a coroutine, whose warning would come late."""
-    if not hasattr(value, "cr_frame") and _bytes_of(value) <= MOST_REMEMBERED_BYTES:
-        builtins._ = value  # type: ignore[attr-defined]
+    with contextlib.suppress(Exception):  # attributes of a cell's own classes can do anything
+        if not hasattr(value, "cr_frame") and _bytes_of(value) <= MOST_REMEMBERED_BYTES:
+            builtins._ = value  # type: ignore[attr-defined]
 
 
 def _bytes_of(value: Any) -> int:

@@ -158,7 +158,7 @@ def _as_image(value: Any) -> Any:
     if channels not in (1, 3, 4) or min(value.shape[:2]) < SMALLEST_IMAGE_SIDE:
         return None
     if channels > 1 and value.dtype in (numpy.float16, numpy.float32, numpy.float64):
-        value = fractions_as_bytes(value) if 0 <= value.min() and value.max() <= 1 else value
+        value = fractions_as_bytes(value) if ((value >= 0) & (value <= 1)).all() else value
     return image_of(value) if value.dtype == numpy.uint8 else None
 
 

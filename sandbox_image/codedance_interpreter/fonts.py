@@ -16,13 +16,9 @@ from typing import Any
 
 FOLDER = Path("/usr/share/fonts/codedance")
 SCRIPTS = (
-    "CJK-Regular.otf",
-    "Devanagari-Regular.ttf",
-    "Bengali-Regular.ttf",
-    "Tamil-Regular.ttf",
-    "Telugu-Regular.ttf",
+    *("CJK-Regular.otf", "Devanagari-Regular.ttf", "Bengali-Regular.ttf", "Tamil-Regular.ttf", "Telugu-Regular.ttf"),
+    "Thai-Regular.ttf",
 )
-SCRIPTS += ("Thai-Regular.ttf",)
 
 _FIRST_OTHER_SCRIPT = 0x0900
 _DEJAVU = ("DejaVu{}.ttf", "DejaVu{}-Bold.ttf", "DejaVu{}-Oblique.ttf", "DejaVu{}-BoldOblique.ttf")
@@ -38,32 +34,40 @@ _FACES = {
 """Family: its files, plain, bold, italic and both."""
 
 _STANDS_FOR = {
-    "Arimo": """Arial, Helvetica, Helvetica Neue, Liberation Sans, FreeSans, Nimbus Sans, Arial Black, Arial Narrow, Calibri,
-        Carlito, Segoe UI, Roboto, Open Sans, Noto Sans, Lato, Ubuntu, Inter, Source Sans Pro, Montserrat, Impact, SF Pro,
-        Comic Sans MS, comic, Trebuchet MS, trebuc, Candara, Corbel, Franklin Gothic Medium, Century Gothic, Futura, Myriad Pro,
-        Arial MT, Droid Sans, Fira Sans, Poppins, Sans""",
-    "DejaVu Sans": """Verdana, Tahoma, Bitstream Vera Sans, Vera, Geneva, Lucida Grande, Lucida Sans Unicode, l_10646,
-        Noto Sans Arabic, Noto Naskh Arabic, Noto Kufi Arabic, Amiri, Noto Sans Hebrew, Symbola, Segoe UI Symbol, seguisym""",
-    "STIXGeneral": """Times New Roman, Times, Times Roman, Liberation Serif, Tinos, FreeSerif, Nimbus Roman, Georgia, Cambria,
-        Cambria Math, Garamond, Palatino, Palatino Linotype, Book Antiqua, Noto Serif, Computer Modern Roman, Baskerville,
-        Century Schoolbook, Bookman, Charter, Serif""",
-    "DejaVu Sans Mono": """Courier New, Courier, cour, Liberation Mono, Cousine, FreeMono, Nimbus Mono, Consolas, consola, Menlo,
-        Monaco, Lucida Console, Roboto Mono, Noto Sans Mono, Noto Mono, Source Code Pro, Fira Code, Fira Mono, Ubuntu Mono,
-        Inconsolata, Andale Mono, SF Mono, JetBrains Mono, Monospace""",
-    "Noto Sans CJK TC": """SimHei, SimSun, NSimSun, Microsoft YaHei, Microsoft YaHei UI, msyh, Microsoft JhengHei, msjh, KaiTi,
-        simkai, FangSong, simfang, DengXian, deng, STHeiti, STHeiti Light, STHeiti Medium, STSong, STKaiti, STFangsong, STXihei,
-        Heiti SC, Heiti TC, PingFang SC, PingFang TC, PingFang HK, PingFang, Hiragino Sans GB, Songti SC, Songti, MingLiU, PMingLiU,
-        Noto Sans CJK SC, Noto Sans CJK JP, Noto Sans CJK KR, Noto Sans CJK HK, Noto Sans CJK, Noto Serif CJK SC,
-        Noto Serif CJK TC, Noto Serif CJK JP, Noto Serif CJK KR, Noto Serif CJK, Noto Sans SC, Noto Sans TC, Noto Sans JP,
-        Noto Sans KR, Noto Sans HK, Noto Serif SC, Noto Serif JP, Noto Serif KR, Source Han Sans, Source Han Sans SC,
-        Source Han Sans CN, Source Han Sans TC, Source Han Sans JP, Source Han Serif SC, Source Han Serif CN,
-        WenQuanYi Zen Hei, WenQuanYi Micro Hei, wqy zenhei, wqy microhei, AR PL UMing CN, AR PL UKai CN, uming, ukai,
-        Droid Sans Fallback, Droid Sans Fallback Full, Arial Unicode MS, Arial Unicode, arialuni, MS Gothic, MS PGothic, msgothic,
-        MS Mincho, msmincho, Yu Gothic, YuGothM, YuGothB, YuGothR, Yu Mincho, Meiryo, Hiragino Sans, Hiragino Kaku Gothic Pro,
-        Hiragino Maru Gothic Pro, Osaka, IPAexGothic, IPAGothic, ipaexg, ipag, ipam, IPAMincho, TakaoGothic, TakaoPGothic,
-        VL Gothic, Malgun Gothic, malgun, NanumGothic, Nanum Gothic, NanumBarunGothic, NanumMyeongjo, NanumSquare, AppleGothic,
-        Apple SD Gothic Neo, Gulim, Dotum, Batang, UnDotum, Baekmuk Gulim, OPPOSans, HarmonyOS Sans SC, Alibaba PuHuiTi""",
-    "Noto Sans Devanagari": "Mangal, Nirmala UI, nirmala, Lohit Devanagari, Kokila, Aparajita, Noto Serif Devanagari, Hind",
+    "Arimo": """
+        Arial, Helvetica, Helvetica Neue, Liberation Sans, FreeSans, Nimbus Sans, Arial Black, Arial Narrow,
+        Calibri, Carlito, Segoe UI, Roboto, Open Sans, Noto Sans, Lato, Ubuntu, Inter, Source Sans Pro,
+        Montserrat, Impact, SF Pro, Comic Sans MS, comic, Trebuchet MS, trebuc, Candara, Corbel, Franklin Gothic
+        Medium, Century Gothic, Futura, Myriad Pro, Arial MT, Droid Sans, Fira Sans, Poppins, Sans""",
+    "DejaVu Sans": """
+        Verdana, Tahoma, Bitstream Vera Sans, Vera, Geneva, Lucida Grande, Lucida Sans Unicode, l_10646, Noto
+        Sans Arabic, Noto Naskh Arabic, Noto Kufi Arabic, Amiri, Noto Sans Hebrew, Symbola, Segoe UI Symbol,
+        seguisym""",
+    "STIXGeneral": """
+        Times New Roman, Times, Times Roman, Liberation Serif, Tinos, FreeSerif, Nimbus Roman, Georgia, Cambria,
+        Cambria Math, Garamond, Palatino, Palatino Linotype, Book Antiqua, Noto Serif, Computer Modern Roman,
+        Baskerville, Century Schoolbook, Bookman, Charter, Serif""",
+    "DejaVu Sans Mono": """
+        Courier New, Courier, cour, Liberation Mono, Cousine, FreeMono, Nimbus Mono, Consolas, consola, Menlo,
+        Monaco, Lucida Console, Roboto Mono, Noto Sans Mono, Noto Mono, Source Code Pro, Fira Code, Fira Mono,
+        Ubuntu Mono, Inconsolata, Andale Mono, SF Mono, JetBrains Mono, Monospace""",
+    "Noto Sans CJK TC": """
+        SimHei, SimSun, NSimSun, Microsoft YaHei, Microsoft YaHei UI, msyh, Microsoft JhengHei, msjh, KaiTi,
+        simkai, FangSong, simfang, DengXian, deng, STHeiti, STHeiti Light, STHeiti Medium, STSong, STKaiti,
+        STFangsong, STXihei, Heiti SC, Heiti TC, PingFang SC, PingFang TC, PingFang HK, PingFang, Hiragino Sans
+        GB, Songti SC, Songti, MingLiU, PMingLiU, Noto Sans CJK SC, Noto Sans CJK JP, Noto Sans CJK KR, Noto
+        Sans CJK HK, Noto Sans CJK, Noto Serif CJK SC, Noto Serif CJK TC, Noto Serif CJK JP, Noto Serif CJK KR,
+        Noto Serif CJK, Noto Sans SC, Noto Sans TC, Noto Sans JP, Noto Sans KR, Noto Sans HK, Noto Serif SC,
+        Noto Serif JP, Noto Serif KR, Source Han Sans, Source Han Sans SC, Source Han Sans CN, Source Han Sans
+        TC, Source Han Sans JP, Source Han Serif SC, Source Han Serif CN, WenQuanYi Zen Hei, WenQuanYi Micro
+        Hei, wqy zenhei, wqy microhei, AR PL UMing CN, AR PL UKai CN, uming, ukai, Droid Sans Fallback, Droid
+        Sans Fallback Full, Arial Unicode MS, Arial Unicode, arialuni, MS Gothic, MS PGothic, msgothic, MS
+        Mincho, msmincho, Yu Gothic, YuGothM, YuGothB, YuGothR, Yu Mincho, Meiryo, Hiragino Sans, Hiragino Kaku
+        Gothic Pro, Hiragino Maru Gothic Pro, Osaka, IPAexGothic, IPAGothic, ipaexg, ipag, ipam, IPAMincho,
+        TakaoGothic, TakaoPGothic, VL Gothic, Malgun Gothic, malgun, NanumGothic, Nanum Gothic,
+        NanumBarunGothic, NanumMyeongjo, NanumSquare, AppleGothic, Apple SD Gothic Neo, Gulim, Dotum, Batang,
+        UnDotum, Baekmuk Gulim, OPPOSans, HarmonyOS Sans SC, Alibaba PuHuiTi""",
+    "Noto Sans Devanagari": "Mangal, Nirmala UI, nirmala, Lohit Devanagari, Kokila, Aparajita, Noto Serif Devanagari",
 }
 _SUFFIXES = (
     *(("bolditalic", 3), ("boldoblique", 3), ("bolitalic", 3), ("bdit", 3), ("bi", 3), ("z", 3)),
@@ -140,13 +144,15 @@ def _install_in_matplotlib() -> None:
     Works on methods of the font manager that are no public interface: those of matplotlib 3.8 to 3.11.
     """
     from matplotlib import font_manager
-    from matplotlib.font_manager import FontManager, FontProperties
 
-    find, find_all, expand = FontManager.findfont, FontManager._find_fonts_by_props, FontManager._expand_aliases
+    manager: Any = font_manager.FontManager
+    properties: Any = font_manager.FontProperties
+
+    find, find_all, expand = manager.findfont, manager._find_fonts_by_props, manager._expand_aliases
     path_type: Any = getattr(font_manager, "FontPath", None)  # since 3.11
 
     def findfont(self: Any, prop: Any, *args: Any, **kwargs: Any) -> Any:
-        prop = FontProperties._from_any(prop)
+        prop = properties._from_any(prop)
         path = prop.get_file()
         if path is not None and not Path(path).exists() and (found := file(str(path))):
             return path_type(found, 0) if path_type else found
@@ -167,9 +173,9 @@ def _install_in_matplotlib() -> None:
     def expand_aliases(name: str) -> list[str]:
         return [family(each) for each in expand(name)]
 
-    FontManager.findfont = findfont  # type: ignore[method-assign]
-    FontManager._find_fonts_by_props = find_fonts_by_props  # type: ignore[method-assign]
-    FontManager._expand_aliases = staticmethod(expand_aliases)  # type: ignore[method-assign,assignment]
+    manager.findfont = findfont
+    manager._find_fonts_by_props = find_fonts_by_props
+    manager._expand_aliases = staticmethod(expand_aliases)
     font_manager.findfont = font_manager.fontManager.findfont
     _install_in_mathtext()
 

@@ -43,22 +43,21 @@ _TEX_WORDS = (
 
 def explained(raised: BaseException, message: str) -> str:
     """`message` of an error with its hint; the hint alone where the message names a folder of the interpreter's."""
-    text = hint(raised)
+    text = hint(raised, message)
     if not text:
         return message
     return text if not message or OWN_FOLDER in message else f"{message} ({text})"
 
 
-def hint(raised: BaseException) -> str:
-    """A sentence on what this error has to do with the sandbox, without brackets; empty if nothing is known."""
-    text = _text(raised)
+def hint(raised: BaseException, text: str) -> str:
+    """A sentence on what an error with the message `text` has to do with the sandbox; empty if nothing is known."""
     if "there is no" in text:
         return ""  # it says so itself
     if isinstance(raised, ModuleNotFoundError):
         return _on_module(raised)
     if any(word in text for word in _TEX_WORDS):
         return "There is no TeX here; without usetex matplotlib draws $...$ by itself."
-    if type(raised).__name__ == "error" and type(raised).__module__ == "cv2" or isinstance(raised, ImportError):
+    if isinstance(raised, ImportError) or (type(raised).__module__, type(raised).__name__) == ("cv2", "error"):
         return f"{NO_WINDOWS[0].upper()}{NO_WINDOWS[1:]}." if any(word in text for word in _WINDOW_WORDS) else ""
     if isinstance(raised, AttributeError) and text.startswith("module 'cv2"):
         return "This OpenCV has no windows, no contrib modules, no cascades and no trained models."
@@ -92,10 +91,3 @@ def _innermost_file(trace: TracebackType | None) -> str:
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     return trace.tb_frame.f_code.co_filename if trace is not None else ""
-
-
-def _text(raised: BaseException) -> str:
-    try:
-        return str(raised)
-    except BaseException:
-        return ""

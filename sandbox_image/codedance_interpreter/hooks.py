@@ -1,4 +1,4 @@
-"""Routes what libraries do with a screen, fonts and processes to what the sandbox has. Installed before sessions fork."""
+"""Routes what libraries do with a screen, fonts and processes to what the sandbox has, before sessions fork."""
 
 from __future__ import annotations
 
@@ -29,7 +29,13 @@ def _install_in_pil() -> None:
     from PIL import Image, ImageShow
 
     Image.Image.show = lambda self, *_a, **_k: display.show(self)  # type: ignore[method-assign]
-    ImageShow.show = lambda image, *_a, **_k: display.show(image) is None
+    ImageShow.show = _show_titled
+
+
+def _show_titled(image: Any, *_args: Any, **_options: Any) -> bool:
+    """`ImageShow.show`"""
+    display.show(image)
+    return True
 
 
 def _install_in_matplotlib() -> None:
@@ -52,7 +58,7 @@ def _install_in_matplotlib() -> None:
     pyplot.switch_backend = switch_agg
     pyplot.show = display.show_open_figures
     mpl.figure.Figure.show = lambda self, *_a, **_k: display.show(self)  # type: ignore[method-assign]
-    mpl.backend_bases.FigureManagerBase.window = _Window()
+    mpl.backend_bases.FigureManagerBase.window = _Window()  # type: ignore[attr-defined]
     logging.getLogger("matplotlib.font_manager").addFilter(_OncePerText())
 
 
@@ -93,7 +99,7 @@ class _OncePerText(logging.Filter):
 def _install_in_opencv() -> None:
     import cv2
 
-    cv2.imshow = _show_bgr  # type: ignore[assignment]
+    cv2.imshow = _show_bgr
     cv2.setNumThreads = lambda nthreads: None  # its thread pool would not survive the fork to the next cell
     for name in ("waitKey", "waitKeyEx", "pollKey"):
         setattr(cv2, name, lambda *_a, **_k: -1)
@@ -101,7 +107,7 @@ def _install_in_opencv() -> None:
         setattr(cv2, name, _nothing)
     for name in ("setWindowProperty", "createTrackbar", "setTrackbarPos", "setTrackbarMin", "setTrackbarMax"):
         setattr(cv2, name, _nothing)
-    cv2.setMouseCallback = _nothing  # type: ignore[assignment]
+    cv2.setMouseCallback = _nothing
     cv2.startWindowThread = lambda: 0
     cv2.getTrackbarPos = lambda *_a, **_k: 0
     cv2.getWindowProperty = lambda *_a, **_k: -1.0

@@ -1,7 +1,8 @@
 """Modules that notebook users import and that are not installed: made on the first import, out of what is here.
 
-`IPython` and `IPython.display` show through `display.py`; `google.colab.patches` has `cv2_imshow`; `nest_asyncio` has an
-`apply` without effect; `tqdm.notebook` is plain `tqdm`. A finder makes them, so a session that imports none pays nothing.
+`IPython` and `IPython.display` show through `display.py`; `google.colab.patches` has `cv2_imshow`; `nest_asyncio` has
+an `apply` without effect; `tqdm.notebook` is plain `tqdm`. A finder makes them, so a session that imports none pays
+nothing.
 """
 
 from __future__ import annotations
@@ -174,7 +175,7 @@ def _interactive_shell() -> dict[str, Any]:
 
 
 def _tqdm_notebook() -> dict[str, Any]:
-    import tqdm
+    import tqdm  # type: ignore[import-untyped]
 
     return {"tqdm": tqdm.tqdm, "trange": tqdm.trange, "tqdm_notebook": tqdm.tqdm, "tnrange": tqdm.trange}
 

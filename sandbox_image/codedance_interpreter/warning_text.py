@@ -83,7 +83,7 @@ def _hide_own_frames() -> None:
     summary: Any = traceback.StackSummary
     original = summary._extract_from_extended_frame_gen.__func__
 
-    def extract(cls: Any, frames: Any, **options: Any) -> Any:
+    def extract(cls: type[Any], /, frames: Any, **options: Any) -> Any:
         own = (item for item in frames if not item[0].f_code.co_filename.startswith(_PROGRAM))
         return original(cls, own, **options)
 

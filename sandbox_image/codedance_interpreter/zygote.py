@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from . import display, forks, limits, memory, reach, runner, session, supervisor, wire
+from . import display, forks, limits, memory, own_modules, reach, runner, session, supervisor, wire
 from .wire import Message
 
 LIGHT = (
@@ -191,7 +191,7 @@ def _become_runner(
         os.chdir(directory)
         _clear_environment(str(directory))
         _new_seeds()
-        sys.path.append(str(directory))  # last: what a cell writes there stands for no library
+        sys.meta_path.append(own_modules.WorkingDirectoryFinder())
         namespace = session.new_namespace(_given_names)
         state = session.Session(killer, bounds, namespace, keep_on_error=request["on_error"] == "keep")
         images = wire.receive(host)["images"]
@@ -238,7 +238,6 @@ def _take_uid(real: int, effective: int) -> None:
 
 
 def _clear_environment(directory: str) -> None:
-    """Leave nothing of the keeper's environment; pip fails at once."""
     os.environ.clear()
     os.environ.update(
         HOME=directory,
@@ -246,7 +245,6 @@ def _clear_environment(directory: str) -> None:
         MPLCONFIGDIR=directory,
         PATH="/usr/local/bin:/usr/bin:/bin",
         LANG="C.UTF-8",
-        PIP_NO_INDEX="1",
     )
 
 

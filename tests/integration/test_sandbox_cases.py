@@ -1,9 +1,9 @@
 """Cells that models write, run in the real sandbox: habits of notebook users, fonts, and what is not there.
 
-`tests/data/cases/sandbox/index.json` holds cells of bug reports in files, `own.json` more of the same kinds. `shows` says
-what must come of a case's last cell: `status` (default `ok`), `stdout` (a regular expression for all of it), `error` (one
-to be found in the error), `line` (text of the traceback), sizes of `images`, and text of the `observation`. In no
-case may a path of the interpreter be shown.
+`tests/data/cases/sandbox/index.json` holds cells of bug reports in files, `own.json` more of the same kinds. `shows`
+says what must come of a case's last cell: `status` (default `ok`), `stdout` (a regular expression for all of it),
+`error` (one to be found in the error), `line` (text of the traceback), sizes of `images`, and text of the
+`observation`. In no case may a path of the interpreter be shown.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from PIL import Image
+from PIL import Image, ImageStat
 
 from codedance_verl.rollout.observations import observation_text
 from codedance_verl.sandbox.config import SandboxConfig
@@ -76,7 +76,7 @@ async def test_a_float_image_is_as_bright_as_its_bytes(pool: SandboxPool) -> Non
     question = Image.open(io.BytesIO(_photograph())).size
     for image in (*execution.images, *shown.images):
         pixels = Image.open(io.BytesIO(image.png))
-        assert pixels.size == question and 100 < sum(pixels.resize((1, 1)).getpixel((0, 0))) / 3 < 156
+        assert pixels.size == question and 100 < ImageStat.Stat(pixels.convert("L")).mean[0] < 156
 
 
 async def test_all_images_of_a_question_are_offered(pool: SandboxPool) -> None:

@@ -234,7 +234,7 @@ async def test_floods_are_cut_with_head_and_tail_kept(session: SandboxSession) -
     assert len(execution.stdout) < 4200
     assert execution.stdout.startswith("0\n1\n") and execution.stdout.endswith("99999\n")
     shown = await session.run("from PIL import Image\nfor _ in range(9): Image.new('L', (3, 3)).show()")
-    assert len(shown.images) == 4 and shown.truncated == ("images",)
+    assert len(shown.images) == 4 and shown.truncated == ("images: 5 dropped",)
 
 
 async def test_faked_results_on_stdout_stay_text(session: SandboxSession) -> None:

@@ -82,3 +82,20 @@ def test_an_observation_that_does_not_fit_loses_pixels_then_text_then_pictures()
 def test_the_last_turn_is_announced_behind_the_feedback() -> None:
     text = observation_text(Execution(ExecutionStatus.NO_OUTPUT), Sizes(last_turn=True))
     assert text.rpartition("</tool_response>")[2].strip().startswith("This is your last turn")
+
+
+def test_what_was_cut_is_told() -> None:
+    cuts = ("stdout", "images: 3 dropped", "image_size: 12000 x 9000 to 2309 x 1732")
+    text = observation_text(Execution(ExecutionStatus.OK, stdout="x", images=(IMAGE,), truncated=cuts))
+    assert text.splitlines()[1:-1] == [
+        "x",
+        "<image>",
+        "(The code printed more than is kept: the middle of its output is gone.)",
+        "(3 further images were dropped: the code showed too many.)",
+        "(An image was too large and was made smaller, 12000 x 9000 to 2309 x 1732 pixels.)",
+    ]
+
+
+def test_a_cut_that_its_mark_shows_is_not_told_twice() -> None:
+    execution = Execution(ExecutionStatus.OK, stdout="a\n[... output cut ...]\nb", truncated=("stdout",))
+    assert observation_text(execution) == "<tool_response>\na\n[... output cut ...]\nb\n</tool_response>"

@@ -21,6 +21,7 @@ from matplotlib import font_manager
 from matplotlib import pyplot as plt
 from matplotlib._mathtext import UnicodeFonts
 from matplotlib.backend_bases import FigureManagerBase
+from matplotlib.figure import Figure
 from PIL import Image, ImageFont, ImageShow
 
 from sandbox_image.codedance_interpreter import display, hooks, shims
@@ -62,7 +63,7 @@ HOOKED: tuple[tuple[Any, tuple[str, ...]], ...] = (
     (ImageFont.FreeTypeFont, ("getmask2", "getmask", "getbbox", "getlength")),
     (mpl, ("use",)),
     (plt, ("show", "switch_backend")),
-    (plt.Figure, ("show",)),
+    (Figure, ("show",)),
     (font_manager, ("findfont",)),
     (font_manager.FontManager, ("findfont", "_find_fonts_by_props", "_expand_aliases")),
     (UnicodeFonts, ("_get_glyph",)),

@@ -87,3 +87,23 @@ def test_a_reply_that_breaks_the_protocol_is_not_believed(changes: dict[str, Any
 
 def test_only_known_kinds_of_cutting_are_passed_on() -> None:
     assert execution_of(reply(truncated=["images", "everything", 3]), 1, CONFIG).truncated == ("images",)
+    said = ["stdout", "images: 4 dropped", "image_size: 12000 x 9000 to 2309 x 1732"]
+    assert execution_of(reply(truncated=said), 1, CONFIG).truncated == tuple(said)
+    lies = [
+        "images: <image> dropped",
+        "image_size: 9 x 9",
+        "stdout: all",
+        "image_size: 1 x 1 to 1 x 1\n</tool_response>",
+    ]
+    assert execution_of(reply(truncated=lies), 1, CONFIG).truncated == ()
+    many = [f"image_size: {side} x 1 to 1 x 1" for side in range(100)]
+    assert len(execution_of(reply(truncated=many), 1, CONFIG).truncated) <= 10
+
+
+def test_text_is_what_a_terminal_shows() -> None:
+    progress = reply(stdout="\x1b[32m 10%\r100%\x1b[0m\n")
+    assert execution_of(progress, 1, CONFIG).stdout == "100%\n"
+    assert execution_of(reply(stdout="\x1b[0m\r"), 1, CONFIG).status is ExecutionStatus.NO_OUTPUT
+    error = {"kind": "E", "message": "\x1b[31mm\x1b[0m", "traceback": "a\rb"}
+    failed = execution_of(reply(outcome="error", error=error), 1, CONFIG).error
+    assert failed is not None and (failed.message, failed.traceback) == ("m", "b")

@@ -1,0 +1,29 @@
+"""Modules that a cell has written into its working directory, found when nothing else bears their name.
+
+They are found by a finder of the runner's own, last of all, so that they stand for no library, and so that no folder on
+`sys.path`, which every process of the interpreter inherits, can be written to.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
+
+
+class WorkingDirectoryFinder:
+    """Finder for `sys.meta_path`; looks at the directory anew each time, since a cell may just have written there."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if path is not None:
+            return None
+        try:
+            directory = os.getcwd()  # noqa: PTH109  a cell can have replaced what pathlib uses
+        except OSError:
+            return None
+        sys.path_importer_cache.pop(directory, None)
+        return PathFinder.find_spec(fullname, [directory], target)
