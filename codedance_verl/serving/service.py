@@ -122,10 +122,7 @@ class Service:
         if environment.instructions:
             messages = with_instructions(messages, get_format(environment.format))
         renderer = Renderer(tokens)
-        try:
-            pictures = await renderer.pictures(messages)
-        except ValueError as error:
-            raise RequestError(f"an image cannot be shown to the model: {error}", code="invalid_image") from None
+        pictures = await renderer.pictures(messages)
         views = await asyncio.to_thread(views_of, pictures, environment)
         prompt_ids = await renderer.prompt(messages, views)
         interaction = Interaction(

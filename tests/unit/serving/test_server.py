@@ -249,7 +249,6 @@ def test_models_and_health() -> None:
             openai.BadRequestError,
             r"more than 1500000 pixels together \(serving\.max_request_pixels\)",
         ),
-        ({"messages": messages("a", data_url(3000, 2))}, openai.BadRequestError, "cannot be shown to the model"),
         ({"messages": messages("a" * 9000)}, openai.BadRequestError, "of at most 2000 together with the reply"),
         ({"messages": messages("a" * 2_000_000)}, openai.APIStatusError, "the request is larger than 1 MiB"),
     ],
