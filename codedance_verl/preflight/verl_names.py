@@ -149,7 +149,7 @@ def _precision(config: DictConfig) -> Iterator[str]:
     for node in (f"{ACTOR}.fsdp_config", "actor_rollout_ref.ref.fsdp_config", "critic.fsdp"):
         mixed: Any = at(config, f"{node}.mixed_precision")
         keys = [f"{node}.dtype", f"{node}.model_dtype"]
-        keys += [f"{node}.mixed_precision.{name}" for name in mixed] if isinstance(mixed, DictConfig) else []
+        keys += [f"{node}.mixed_precision.{name}" for name in map(str, mixed)] if isinstance(mixed, DictConfig) else []
         for key in keys:
             try:
                 PrecisionType.to_dtype(at(config, key))

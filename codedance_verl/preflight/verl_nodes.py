@@ -77,10 +77,10 @@ def check_sft_nodes(config: DictConfig, report: Report) -> None:
             "_target_",
             *(["load_contents"] if values.get("load_contents") == values.get("save_contents") else []),
         }
-        for name in (name for name in values if name not in follows):
+        for name in (str(name) for name in values if name not in follows):
             change = Change(f"{node}.{name}", _resolved(config, f"{node}.{name}"), added=True)
             if not report.told(change.key):
-                for line in _field_faults(config, change, owner, str(name)):
+                for line in _field_faults(config, change, owner, name):
                     report.find(line)
         if node != "model" and not report.told_below(node):  # the model's files are checked by themselves
             try:
@@ -227,7 +227,7 @@ def _fits(value: object, wanted: Any) -> bool:
     if wanted is bool:
         return isinstance(value, bool)
     if wanted in (int, float):
-        return _is_number(value) and (wanted is float or float(value) == int(value))  # type: ignore[arg-type]
+        return _is_number(value) and (wanted is float or float(value) == int(value))  # type: ignore[arg-type,call-overload]
     if wanted is str:
         return isinstance(value, str)
     if wanted is type(None):
