@@ -1,6 +1,7 @@
 """Rung: the same text, up to case, articles, outer punctuation, light LaTeX and the script of its digits.
 
-Where a question asks for a kind of thing ("What fruit ...?"), one or several of it are the same.
+Where a question asks for a kind of thing ("What fruit ...?"), one or several of it are the same, and so are the names
+of a country unless the name itself is asked for.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import re
 
 from codedance_verl.grading.context import STRICT, Context
 from codedance_verl.grading.normalise import normalise, singular
+from codedance_verl.grading.question_kind import asks_code, asks_reading
 from codedance_verl.types import Grade, Verdict
 
 RUNG = "exact_text"
@@ -18,13 +20,33 @@ _ASKS_KIND = re.compile(
     r"vehicle|instrument|sport|tool|toy|fish|tree)s?)\b",
     re.IGNORECASE,
 )
+_ASKS_NAME = re.compile(
+    r"\b(?:abbreviat\w*|acronym|initials|stands?\s+for|(?:full|short|official)\s+(?:name|form)|spell\w*|call(?:s|ed)?)\b",
+    re.IGNORECASE,
+)
+_NAMES = (
+    ("us", "usa", "united states", "united states of america"),
+    ("uk", "united kingdom"),
+    ("uae", "united arab emirates"),
+    ("eu", "european union"),
+    ("south korea", "republic of korea", "korea, south"),
+    ("russia", "russian federation"),
+    ("czechia", "czech republic"),
+    ("turkey", "türkiye", "turkiye"),
+)
+_COUNTRY = {name: names[0] for names in _NAMES for name in names}
 
 
 def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade | None:
     """Correct when both normalise to the same text; None, nothing said, otherwise."""
     left, right = normalise(answer), normalise(ground_truth)
     same = left == right or (_ASKS_KIND.search(context.question) is not None and _one_of(left) == _one_of(right))
+    same = same or (left in _COUNTRY and _COUNTRY[left] == _COUNTRY.get(right) and not _asks_name(context.question))
     return Grade(Verdict.CORRECT, RUNG, f"{left!r} = {right!r}") if same else None
+
+
+def _asks_name(question: str) -> bool:
+    return asks_code(question) or asks_reading(question) or _ASKS_NAME.search(question[:2_000]) is not None
 
 
 def _one_of(text: str) -> str:

@@ -74,8 +74,16 @@ _SLASHED_WORDS = """
 _SLASHED = frozenset(_SLASHED_WORDS.split())
 _SCORE = frozenset(["score", "scores", "scored", "result", "match", "game", "set"])
 _ORDER = re.compile(
-    r"\b(?:order\w*|sequence|respectively|rank\w*|first|last|then|next|steps?|clockwise|coordinates?|dimensions?|arrange\w*|sort\w*|(?:high|low|larg|small|old|new|fast|slow|tall|short)est|and|ascending|descending"
-    r"|(?:from\s+)?(?:left|right|top|bottom)\s+to\s+(?:left|right|top|bottom))\b",
+    r"\b(?:order\w*|sequen\w+|respectively|rank\w*|first|last|then|next|steps?|(?:counter|anti)?-?clockwise"
+    r"|coordinates?|dimensions?|arrange\w*|sort\w*|(?:high|low|larg|small|old|new|fast|slow|tall|short)est|and|ascending"
+    r"|descending|chronolog\w+|alphabetic\w*|(?:inner|outer|top|bottom)most|start\w*|begin\w*|before|after|consecutive\w*"
+    r"|success\w+|route|path|podium|timeline|from\s.{1,60}?\sto"
+    r"|(?:left|right|top|bottom)\s+to\s+(?:left|right|top|bottom))\b",
+    re.IGNORECASE,
+)
+_NO_ORDER = re.compile(
+    r"\b(?:in\s+any\s+order|no\s+(?:particular|special|specific)\s+order|regardless\s+of\s+(?:the\s+)?order|unordered"
+    r"|order\s+(?:does\s+not|doesn['\u2019]t|is\s+not|isn['\u2019]t|is\s+ir)\s*(?:matter|important|relevant))\b",
     re.IGNORECASE,
 )
 _SOLUTIONS = re.compile(
@@ -165,7 +173,8 @@ def asks_score(question: str) -> bool:
 
 def asks_order(question: str) -> bool:
     """For several things whose order says something."""
-    return _ORDER.search(_excerpt(question)) is not None
+    excerpt = _excerpt(question)
+    return _NO_ORDER.search(excerpt) is None and _ORDER.search(excerpt) is not None
 
 
 def asks_solutions(question: str) -> bool:
