@@ -12,6 +12,7 @@ from sandbox_image.codedance_interpreter.pixels import as_rgb, orientation
 
 __all__ = ["as_rgb", "decode", "pixels_sha256", "shown_size"]
 
+_PNG_METADATA = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
 _TURNED = range(5, 9)
 """EXIF orientations that swap width and height."""
 
@@ -35,6 +36,10 @@ def decode(data: bytes, formats: Sequence[str] | None = None) -> Image.Image:
 def shown_size(data: bytes) -> tuple[int, int]:
     """Width and height of what `decode` returns, read from the head of the file. Raises what `decode` does."""
     with Image.open(io.BytesIO(data)) as opened:
+        if opened.format == "TIFF":
+            return opened.size  # turned by Pillow already
+        if opened.format == "PNG" and any(mark in data for mark in _PNG_METADATA):
+            opened.load()  # it may stand behind the pixels
         width, height = opened.size
         return (height, width) if orientation(opened) in _TURNED else (width, height)
 

@@ -89,10 +89,13 @@ class WorkerProcess:
     def _running(self) -> subprocess.Popen[bytes]:
         if self._closed:
             raise NotStarted("it was closed")
-        if self._process is not None and self._process.poll() is None:
+        if self._process is not None and not _has_ended(self._process, 0.0):
             return self._process
         self._kill()
-        self._process = self._spawn()
+        try:
+            self._process = self._spawn()
+        except OSError as error:  # no process, descriptor or memory is left, for now
+            raise NotStarted(f"{type(error).__name__}: {error}") from None
         try:
             greeting = json.loads(_read_line(self._process, time.monotonic() + self._start_s))
         except TimeoutError:
@@ -106,33 +109,39 @@ class WorkerProcess:
         return self._process
 
     def _spawn(self) -> subprocess.Popen[bytes]:
-        lifeline, self._lifeline = os.pipe()  # the kernel kills the process when nobody holds the other end any more
-        folders = [folder or str(Path.cwd()) for folder in [*sys.path, ""]]  # the working folder last, if not before
+        lifeline, held = os.pipe()  # the kernel kills the process when nobody holds the other end any more
         try:
-            process = subprocess.Popen(
-                [sys.executable, "-m", self._module, str(lifeline), *self._arguments],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(folders))},
-                pass_fds=(lifeline,),
-                start_new_session=True,  # a Ctrl-C is for the run, which then closes this
-            )
+            process = self._popen(lifeline)
+        except BaseException:
+            os.close(held)
+            raise
         finally:
             os.close(lifeline)
+        self._lifeline = held
         assert process.stdin is not None
         os.set_blocking(process.stdin.fileno(), False)
         return process
+
+    def _popen(self, lifeline: int) -> subprocess.Popen[bytes]:
+        folders = [folder or str(Path.cwd()) for folder in [*sys.path, ""]]  # the working folder last, if not before
+        return subprocess.Popen(
+            [sys.executable, "-m", self._module, str(lifeline), *self._arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(folders))},
+            pass_fds=(lifeline,),
+            start_new_session=True,  # a Ctrl-C is for the run, which then closes this
+        )
 
     def _end(self) -> str:
         """End a process that has closed its output; says how it ended."""
         process = self._process
         assert process is not None
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(1.0)  # its own end, before ours, as that is what tells
-        status = process.poll()
+        ended = _has_ended(process, 1.0)  # its own end, before ours, as that is what tells
         self._kill()
-        if status is None:
+        status = process.returncode
+        if not ended or status is None:
             return "the process closed its output"
         if status < 0:
             return f"the process was ended by {signal.Signals(-status).name}"
@@ -159,6 +168,20 @@ class WorkerProcess:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(_END_SECONDS)
         self._process = None
+
+
+def _has_ended(process: subprocess.Popen[bytes], seconds: float) -> bool:
+    """Whether it ends in this time. It is not collected: its id names its group, all of which is to be killed."""
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            if os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+                return True
+        except ChildProcessError:  # it has been collected
+            return True
+        if time.monotonic() >= until:
+            return False
+        time.sleep(0.01)
 
 
 def _write(process: subprocess.Popen[bytes], line: bytes, deadline: float) -> None:

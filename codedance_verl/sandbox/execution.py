@@ -16,7 +16,9 @@ from codedance_verl.types import Execution, ExecutionError, ExecutionStatus, Ren
 
 _CUT_MARK_CHARS = 64
 _ERROR_CHARS = 16_000
-_CUT = re.compile(r"stdout|images(?:: \d{1,9} dropped)?|image_size(?:: \d{1,9} x \d{1,9} to \d{1,9} x \d{1,9})?")
+_CUT = re.compile(
+    r"stdout|images(?:: \d{1,9} dropped)?|image_size(?:: \d{1,9} x \d{1,9} to \d{1,9} x \d{1,9})?", re.ASCII
+)
 _MOST_CUTS = 10
 LOST = "The interpreter had to be restarted; all variables are gone."
 
@@ -73,7 +75,8 @@ def _error(value: Any) -> ExecutionError:
     if not isinstance(value, dict):
         raise ReplyError("error")
     texts = (_text(value.get(key), _ERROR_CHARS) for key in ("kind", "message", "traceback"))
-    kind, message, traceback = map(as_seen, texts)
+    # line by line: an error may not move up into the lines of others, the supervisor's note among them
+    kind, message, traceback = ("\n".join(map(as_seen, re.split(r"\r?\n", text))) for text in texts)
     return ExecutionError(kind, message, traceback)
 
 
@@ -88,6 +91,8 @@ def _image(value: Any, max_pixels: int) -> RenderedImage:
             if width * height > max_pixels:
                 raise ReplyError("image size")
             image.load()
+            if image.mode != "RGB" or image.info:  # the interpreter sends nothing else: no metadata, no transparency
+                raise ReplyError("image kind")
     except ReplyError:
         raise
     except Exception as error:  # PIL raises many types on a broken file

@@ -31,6 +31,8 @@ _logger = logging.getLogger(__name__)
 _OPEN_ATTEMPTS = 3
 _LONGEST_LEASE_CHECK = 30.0
 _DRAIN_CHECK = 0.05
+_LONG_TEXT_CHARS = 8_192
+"""Of stdout: a longer one is read in a thread, since the loop serves other sessions meanwhile."""
 
 
 @dataclass
@@ -288,7 +290,7 @@ class SandboxNode:
             raise
 
     async def _execution(self, reply: Message, call: int) -> Execution:
-        if reply.get("images"):
+        if reply.get("images") or len(str(reply.get("stdout"))) > _LONG_TEXT_CHARS:
             return await asyncio.to_thread(execution_of, reply, call, self.config)
         return execution_of(reply, call, self.config)
 

@@ -9,6 +9,7 @@ to the fonts that come with matplotlib.
 from __future__ import annotations
 
 import io
+import os
 import re
 from functools import lru_cache
 from pathlib import Path
@@ -262,4 +263,5 @@ def _characters(source: str | bytes) -> frozenset[int]:
 
 def _source(font: Any) -> str | bytes:
     """The file of a PIL font, or its content where it has none: PIL's own font is one of those."""
-    return font.path if isinstance(font.path, str) else bytes(font.path.getvalue())
+    path: str | bytes | None = getattr(font, "font_bytes", None)  # of a file that was given open
+    return path if path is not None else os.fsdecode(font.path)

@@ -69,7 +69,7 @@ def hint(raised: BaseException, text: str) -> str:
 
 
 def _on_module(raised: ModuleNotFoundError) -> str:
-    top = (raised.name or "").partition(".")[0]
+    top = str(raised.name or "").partition(".")[0]
     if top in _WINDOW_MODULES:
         return f"{NO_WINDOWS[0].upper()}{NO_WINDOWS[1:]}."
     if not top or top in sys.modules:

@@ -11,6 +11,11 @@ from typing import Any
 _ORIENTATION = 0x0112
 _DEEP_MODES = ("I", "F")
 _WITH_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
+_METADATA = ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp")
+"""Keys of `Image.info` that Pillow looks for an orientation in."""
+
+_TURNS = ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")
+"""Names of `Image.Transpose` for the orientations 2 to 8."""
 
 
 def as_rgb(image: Any) -> Any:
@@ -34,7 +39,7 @@ def as_rgb(image: Any) -> Any:
 
 def orientation(image: Any) -> int:
     """EXIF orientation, 1 (upright) to 8; 1 where there is none or its data are broken."""
-    if image.format == "PNG" and not {"exif", "XML:com.adobe.xmp"} & set(image.info):
+    if image.format == "PNG" and not image.info.keys() & set(_METADATA):
         return 1  # Pillow would decode the whole image to find none
     try:
         found = image.getexif().get(_ORIENTATION, 1)
@@ -44,9 +49,19 @@ def orientation(image: Any) -> int:
 
 
 def _upright(image: Any) -> Any:
-    from PIL import ImageOps
+    """The image turned by its orientation, which is then gone from its metadata: turning it again changes nothing.
 
-    return image if orientation(image) == 1 else ImageOps.exif_transpose(image)
+    `ImageOps.exif_transpose` would also write the metadata anew, which fails in many ways where they are broken.
+    """
+    from PIL import Image
+
+    image.load()  # a TIFF is turned by this, and a PNG may have its metadata behind its pixels
+    if (found := orientation(image)) == 1:
+        return image
+    turned = image.transpose(Image.Transpose[_TURNS[found - 2]])
+    for key in _METADATA:
+        turned.info.pop(key, None)
+    return turned
 
 
 def _scaled(image: Any) -> Any:
@@ -54,10 +69,11 @@ def _scaled(image: Any) -> Any:
     import numpy
     from PIL import Image
 
-    values = numpy.nan_to_num(numpy.asarray(image, dtype=numpy.float64))
+    values = numpy.nan_to_num(numpy.array(image, dtype=numpy.float64), copy=False)  # in place: 8 bytes a pixel are many
     low, high = float(values.min()), float(values.max())
     if low < 0 or high > 255:
-        values = (values - low) * (255 / ((high - low) or 1))
+        values -= low
+        values *= 255 / ((high - low) or 1)
     elif image.mode == "F" and high <= 1:
-        values = values * 255
+        values *= 255
     return Image.fromarray(values.astype(numpy.uint8))

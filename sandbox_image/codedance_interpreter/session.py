@@ -7,7 +7,7 @@ the variables and runs the cells. They talk over a socket pair; the runner's out
 from __future__ import annotations
 
 import io
-import os
+import shutil
 import socket
 import sys
 import types
@@ -90,7 +90,7 @@ def load_input_images(session: Session, images: Sequence[bytes]) -> None:
     """
     decoded = [_load(data, Path(f"input_image_{index}.png")) for index, data in enumerate(images)]
     if decoded:
-        os.link("input_image_0.png", "input_image.png")
+        shutil.copyfile("input_image_0.png", "input_image.png")
         decoded[0].save("input_image.jpg", quality=95)
         session.namespace["input_image"] = decoded[0]
     session.namespace["input_images"] = decoded

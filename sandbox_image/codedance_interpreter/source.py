@@ -40,7 +40,7 @@ def parse(code: str, filename: str) -> tuple[ast.Module, str]:
 
 def is_silenced(text: str, last: ast.expr) -> bool:
     """Whether a semicolon follows the trailing expression `last`; comments and brackets may stand between."""
-    lines = text.split("\n") if "\r" not in text and "\f" not in text else text.splitlines()
+    lines = _lines(text)
     line, column = (last.end_lineno or 1) - 1, last.end_col_offset or 0
     rest = [lines[line].encode("utf-8", "surrogatepass")[column:].decode("utf-8", "replace"), *lines[line + 1 :]]
     return any(";" in part.split("#", 1)[0] for part in rest)
@@ -48,20 +48,35 @@ def is_silenced(text: str, last: ast.expr) -> bool:
 
 def _repaired(text: str, error: SyntaxError) -> str | None:
     """`text` with the fault that the parser met put right, or None where it is not one of those known here."""
-    lines = text.splitlines()
+    lines = _lines(text)
     first = next((at for at, line in enumerate(lines) if line.strip() and not line.lstrip().startswith("#")), None)
     if first is None:
         return None
-    if found := _NO_PYTHON.search(error.msg or ""):
-        return _without(text, chr(int(found[1], 16)))
-    if found := _CELL_MAGIC.fullmatch(lines[first].strip()):
+    if found := _CELL_MAGIC.fullmatch(lines[first].strip()):  # before what its lines may hold, which need be no Python
         return _cell_magic(lines, first, *found.groups())
+    if (found := _NO_PYTHON.search(error.msg or "")) and (clean := _without(text, chr(int(found[1], 16)))) is not None:
+        return clean
     at = (error.lineno or 0) - 1
-    if 0 <= at < len(lines) and (line := _line_magic(lines[at])) is not None:
+    if 0 <= at < len(lines) and (line := _line_magic(lines[at])) is not None and not _in_brackets(lines[:at]):
         return "\n".join([*lines[:at], line, *lines[at + 1 :]])
     if isinstance(error, IndentationError) and lines[first][0] in " \t":
         return _dedented(lines, lines[first])
     return None
+
+
+def _lines(text: str) -> list[str]:
+    """The lines as the parser counts them: `splitlines` takes seven more characters for ends of lines."""
+    lines = re.split(r"\r\n|\r|\n", text)
+    return lines[:-1] if lines[-1] == "" else lines
+
+
+def _in_brackets(before: list[str]) -> bool:
+    """Whether the line after these continues one of them, so that a `%` at its start divides."""
+    try:
+        ast.parse("\n".join(before))
+    except SyntaxError as error:
+        return (error.msg or "").endswith("was never closed")
+    return False
 
 
 def _dedented(lines: list[str], first: str) -> str:
@@ -108,10 +123,21 @@ def _line_magic(line: str) -> str | None:
 
 def _timed(target: str, name: str, code: str) -> str:
     """`code`, one line of Python, between two looks at the clock."""
+    if "#" in code:
+        code = _without_comment(code)
     if _parses(code, "eval"):
         return f"{target}__notebook__.timed({name!r}, lambda: ({code}))"
     around = f"__notebook__.start(); {code}; __notebook__.stop({name!r})"
     return around if _parses(around, "exec") else code or "pass"
+
+
+def _without_comment(code: str) -> str:
+    """`code` without a comment at its end, which would take what is put behind it along."""
+    try:
+        plain = "; ".join(map(ast.unparse, ast.parse(code).body))
+    except SyntaxError:
+        return code
+    return code if "\n" in plain else plain
 
 
 def _parses(code: str, mode: str) -> bool:

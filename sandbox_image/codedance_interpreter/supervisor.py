@@ -154,7 +154,7 @@ class Supervisor:
                 "stdout": stdout,
                 "error": error,
                 "images": cell.images,
-                "truncated": (["stdout"] if cut else []) + cuts,
+                "truncated": (["stdout"] if cut else []) + [kind for kind in cuts if kind != "stdout"],
                 "seconds": monotonic() - cell.started,
             }
         )

@@ -1,12 +1,13 @@
 """The one way in which images are decoded: upright, on white, 8 bits, RGB."""
 
 import io
+import struct
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from codedance_verl.images import decode, pixels_sha256, shown_size
+from codedance_verl.images import as_rgb, decode, pixels_sha256, shown_size
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
 
@@ -80,3 +81,35 @@ def test_equal_pixels_have_one_hash() -> None:
     image = Image.new("RGB", (6, 4), RED)
     assert pixels_sha256(image) == pixels_sha256(decode(encoded(image, "BMP")))
     assert pixels_sha256(image) != pixels_sha256(Image.new("RGB", (4, 6), RED))
+
+
+def with_exif_entries(*entries: tuple[int, int, bytes]) -> bytes:
+    """A JPEG of 4 x 2 pixels whose EXIF block has these entries: tag, type, and four bytes of the value."""
+    block = b"Exif\0\0II*\0" + struct.pack("<IH", 8, len(entries))
+    block += b"".join(struct.pack("<HHI", tag, kind, 1) + value for tag, kind, value in entries) + bytes(4)
+    return encoded(Image.new("RGB", (4, 2), BLUE), "JPEG", exif=block)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [(0x011A, 2, b"A\0\0\0"), (0x0128, 2, b"A\0\0\0"), (0x0213, 2, b"A\0\0\0"), (0x010F, 11, b"\0\0\0\0")],
+)
+def test_a_turned_image_with_other_metadata_broken_is_turned(broken: tuple[int, int, bytes]) -> None:
+    data = with_exif_entries((0x0112, 3, struct.pack("<HH", 6, 0)), broken)
+    assert decode(data).size == shown_size(data) == (2, 4)
+
+
+def test_an_image_is_turned_once_wherever_its_orientation_stands() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    from PIL.PngImagePlugin import PngInfo
+
+    profile = PngInfo()
+    profile.add_text("Raw profile type exif", f"\nexif\n{len(exif.tobytes())}\n{exif.tobytes().hex()}\n", zip=True)
+    stored = Image.new("RGB", (4, 2), BLUE)
+    tagged = io.BytesIO()
+    stored.save(tagged, "TIFF", tiffinfo={0x0112: 6})
+    for data in (encoded(stored, pnginfo=profile), tagged.getvalue(), with_orientation(6)):
+        shown = decode(data)
+        assert shown.size == shown_size(data) == (2, 4)
+        assert as_rgb(shown) is shown

@@ -50,6 +50,11 @@ def by_answer(answer, truth, question, record):
         time.sleep(600)
     returned = {"none": None, "one": 1, "text": "yes", "set": {1}, "pair": (True, 3), "triple": (True, "a", "b"),
                 "deep": [[True]], "object": object(), "nan": float("nan")}
+    if answer == "leave a helper":
+        helper = subprocess.Popen(["sleep", "600"])
+        with open(question, "w") as file:
+            file.write(str(helper.pid))
+        os._exit(3)
     return returned[answer] if answer in returned else answer == truth
 
 

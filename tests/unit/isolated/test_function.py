@@ -204,3 +204,23 @@ def test_extra_info_is_plain_json() -> None:
     expected = {"index": 3, "sizes": [[1, 2], [3, 4]], "names": ["a", None], "share": None, "image": {"path": "a.png"}}
     assert plain_extra_info(given) == expected
     assert plain_extra_info({}) == {}
+
+
+def test_what_a_crashed_process_has_started_ends_with_it(tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+    with function("user_graders:by_answer") as called:
+        assert "exit code 3" in outcome(called, "leave a helper", str(note))
+        _wait_for_end(int(note.read_text()))
+
+
+def test_no_process_to_be_had_costs_one_call_and_no_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_args: Any, **_kwargs: Any) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    with function("user_graders:right") as called:
+        with monkeypatch.context() as patched:
+            patched.setattr(subprocess, "Popen", refuse)
+            before = len(list(Path("/proc/self/fd").iterdir()))
+            assert all("Resource temporarily unavailable" in outcome(called, "3") for _ in range(3))
+            assert len(list(Path("/proc/self/fd").iterdir())) == before
+        assert outcome(called, "3") is True

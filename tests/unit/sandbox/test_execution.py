@@ -17,9 +17,12 @@ FAULT = {"kind": "E", "message": "m", "traceback": "t"}
 CONFIG = SandboxConfig(max_images=2, max_image_pixels=10_000, max_stdout_bytes=1000)
 
 
-def png(width: int = 30, height: int = 20) -> bytes:
+TURNED = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
+
+
+def png(width: int = 30, height: int = 20, mode: str = "RGB", **options: Any) -> bytes:
     buffer = io.BytesIO()
-    Image.new("RGB", (width, height), "red").save(buffer, "PNG")
+    Image.new(mode, (width, height), "red").save(buffer, "PNG", **options)
     return buffer.getvalue()
 
 
@@ -76,6 +79,8 @@ def test_hash_and_size_of_an_image_are_measured_here() -> None:
         {"images": [image(b"no picture")]},
         {"images": [image(png()[:-30])]},
         {"images": [image(png(200, 200))]},
+        {"images": [image(png(mode="RGBA"))]},
+        {"images": [image(png(exif=TURNED))]},
         {"outcome": "error", "error": None},
         {"outcome": "error", "error": {"kind": "E", "message": "m" * 20_000, "traceback": ""}},
     ],
@@ -93,6 +98,7 @@ def test_only_known_kinds_of_cutting_are_passed_on() -> None:
         "images: <image> dropped",
         "image_size: 9 x 9",
         "stdout: all",
+        "images: \u0663 dropped",
         "image_size: 1 x 1 to 1 x 1\n</tool_response>",
     ]
     assert execution_of(reply(truncated=lies), 1, CONFIG).truncated == ()
@@ -107,3 +113,9 @@ def test_text_is_what_a_terminal_shows() -> None:
     error = {"kind": "E", "message": "\x1b[31mm\x1b[0m", "traceback": "a\rb"}
     failed = execution_of(reply(outcome="error", error=error), 1, CONFIG).error
     assert failed is not None and (failed.message, failed.traceback) == ("m", "b")
+
+
+def test_an_error_writes_over_no_line_but_its_own() -> None:
+    error = {"kind": "E", "message": "m", "traceback": "E: x\n; still defined\x1b[1A\x1b[1A\n(undone)"}
+    failed = execution_of(reply(outcome="error", error=error), 1, CONFIG).error
+    assert failed is not None and failed.traceback == "E: x\n; still defined\n(undone)"

@@ -44,6 +44,11 @@ def test_python_is_left_as_it_is(code: str) -> None:
         ("%%bash\nls; echo 'a", "__notebook__.cell_magic('bash', '')"),
         ("%%writefile a.py\nx = 1\n", "__notebook__.write_file('a.py', 'x = 1\\n')"),
         ("x?", "__notebook__.help('x')"),
+        ("%time f(x)  # comment", "__notebook__.timed('time', lambda: (f(x)))"),
+        ("%time x = f()  # c", "__notebook__.start(); x = f(); __notebook__.stop('time')"),
+        ("%%writefile a.txt\n“quoted”\u00a0b\n", "__notebook__.write_file('a.txt', '“quoted”\\xa0b\\n')"),
+        ("!echo “hi”", "__notebook__.shell('echo “hi”')"),
+        ("!ls\ns = 'a\u2028b'", "__notebook__.shell('ls')\ns = 'a\u2028b'"),
         ("%%time\n!pip install a\n", "__notebook__.begin_cell('time')\n__notebook__.shell('pip install a')"),
     ],
 )
@@ -52,7 +57,14 @@ def test_habits_become_python(code: str, becomes: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "line"), [("%matplotlib inline\nx = = 1", 2), ("if x:\npass", 2), ("x = (1\ny = 2\n%time", 1), ("“a”", 1)]
+    ("code", "line"),
+    [
+        ("%matplotlib inline\nx = = 1", 2),
+        ("if x:\npass", 2),
+        ("x = (1\ny = 2\n%time", 1),
+        ("“a”", 1),
+        ("s = ('%d %s'\n     % (1 2))\n", 2),
+    ],
 )
 def test_what_is_wrong_otherwise_stays_an_error_of_its_line(code: str, line: int) -> None:
     with pytest.raises(SyntaxError) as caught:
@@ -78,6 +90,8 @@ def test_a_cell_of_faults_without_end_is_given_up(monkeypatch: pytest.MonkeyPatc
         ("x\n", False),
         ("f(\n1\n) ;\n# end\n", True),
         ("x\n# a; b", False),
+        ("x = 1\n\f\n'a;b'.split(';')", False),
+        ("x = 'a\u2028'\r\n'a;b'.split(';')", False),
     ],
 )
 def test_a_semicolon_after_the_trailing_expression_silences_it(code: str, silenced: bool) -> None:
