@@ -157,6 +157,11 @@ def stated_name(data_source: object, extra_info: Mapping[str, Any] | None) -> st
     return "" if index is None or index == "" else f"{data_source or ''}/{index}"
 
 
+def label_of(value: object) -> str | None:
+    """A label of a record as text, whatever its file has; None where it has none."""
+    return None if value is None or value == "" else str(value)
+
+
 def record_name(data_source: object, extra_info: Mapping[str, Any] | None) -> str:
     """Name of a record in logs, reports and seeds: the one it states, else its source alone."""
     return stated_name(data_source, extra_info) or f"{data_source or ''}/?"

@@ -6,11 +6,10 @@ import io
 import os
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 from PIL import Image, UnidentifiedImageError
@@ -19,10 +18,11 @@ from codedance_verl import images
 from codedance_verl.data.faults import BadRow
 from codedance_verl.data.names import RecordNames
 from codedance_verl.data.parquet import GroupWriter, batches, open_parquet
-from codedance_verl.data.reading import ReadRow, fault_line, open_rows, refusal
-from codedance_verl.data.references import KEYS, Source, read_source
-from codedance_verl.data.rows import DEFAULT_KEYS, Keys, Kind
+from codedance_verl.data.reading import Origin, ReadRow, fault_line, open_rows, refusal
+from codedance_verl.data.references import Source, read_source
+from codedance_verl.data.rows import DEFAULT_KEYS, CanonicalRow, Keys, Kind
 from codedance_verl.errors import UserError
+from codedance_verl.sandbox.interpreter import MAX_INPUT_BYTES
 
 _MOST_THREADS = 8
 _SHRINK = 8
@@ -74,28 +74,28 @@ def check_file(
             lines.append(fault_line(file.path, read.number, fault))
             bad_rows.append(read.number)
             if not skip_bad_records:
-                raise refusal(lines[-1])
+                raise refusal(lines[-1], file.columns.kind)
         elif read.row is not None and file.columns.kind is Kind.QUESTIONS:
-            names.name(read.row.data_source, read.row.extra_info, file.path, read.number)
+            names.name(read.row.data_source, read.row.extra_info, file.origin.path, read.number)
     if done == len(bad_rows):
         raise UserError(f"{path} holds no usable record; make or download it again")
-    return Checked(done - len(bad_rows), tuple(bad_rows), tuple(lines), tuple(_repetitions(names, file.path)))
+    return Checked(done - len(bad_rows), tuple(bad_rows), tuple(lines), tuple(_repetitions(names, file.origin.path)))
 
 
-def keep_good_rows(path: str | Path, target: str | Path, bad_rows: Collection[int], keys: Keys = DEFAULT_KEYS) -> None:
-    """Copy a file without the rows of these numbers; paths of images become absolute, all else stays as it is.
+def keep_good_rows(path: str | Path, target: str | Path, bad_rows: Collection[int]) -> None:
+    """Copy a file without the rows of these numbers. `open_rows` names its rows, and finds its images, as in `path`.
 
     Raises UserError where the disk does not take it.
     """
-    path, bad = Path(path), frozenset(bad_rows)
+    path = Path(path)
     parquet = open_parquet(path)
-    column = open_rows(path, keys=keys).columns.images
-    number = 0
-    with GroupWriter(Path(target), parquet.schema_arrow) as writer:
+    origin = Origin.of(path.absolute(), parquet.schema_arrow)
+    numbers = origin.numbers()
+    note = Origin(origin.path, origin.left_out | frozenset(bad_rows))
+    with GroupWriter(Path(target), note.noted_in(parquet.schema_arrow)) as writer:
         for batch in batches(path, parquet):
-            kept = [index for index in range(batch.num_rows) if number + index not in bad]
-            number += batch.num_rows
-            writer.add(_with_absolute_paths(pa.Table.from_batches([batch]).take(kept), column, path.parent))
+            kept = [index for index in range(batch.num_rows) if next(numbers) not in note.left_out]
+            writer.add(pa.Table.from_batches([batch]).take(pa.array(kept, pa.int64())))
 
 
 def progress_line(name: str) -> Callable[[int, int], None] | None:
@@ -162,7 +162,15 @@ def _row_fault(read: ReadRow) -> str:
     if read.row is None:
         return read.fault
     faults = (image_fault(source, f"images[{index}]") for index, source in enumerate(read.row.sources))
-    return next((fault for fault in faults if fault), "")
+    return next((fault for fault in faults if fault), "") or _size_fault(read.row)
+
+
+def _size_fault(row: CanonicalRow) -> str:
+    """Whether the image files of a question are more than an interpreter takes at once."""
+    size = sum(len(item) if isinstance(item, bytes) else item.stat().st_size for item in row.sources)
+    if not row.data_source or size <= MAX_INPUT_BYTES:
+        return ""
+    return f"its images have {size >> 20} MiB, and the sandbox takes {MAX_INPUT_BYTES >> 20} MiB; store them smaller"
 
 
 def _repetitions(names: RecordNames, path: Path) -> Iterator[str]:
@@ -172,24 +180,3 @@ def _repetitions(names: RecordNames, path: Path) -> Iterator[str]:
             f"{path.name}: {names.repetitions} records repeat the extra_info.index of one before, of the same "
             f"data_source ({examples}); logs name them with @{path.stem}:ROW behind it"
         )
-
-
-def _with_absolute_paths(table: pa.Table, column: str | None, folder: Path) -> pa.Table:
-    if column is None:
-        return table
-    place = table.schema.get_field_index(column)
-    values = table.column(place).to_pylist()
-    absolute = [_absolute(value, folder) for value in values]
-    if absolute == values:
-        return table
-    return table.set_column(place, table.schema.field(place), pa.array(absolute, type=table.schema.field(place).type))
-
-
-def _absolute(value: Any, folder: Path) -> Any:
-    if isinstance(value, str) and value and ":" not in value[:12]:
-        return str(folder.absolute() / value)
-    if isinstance(value, list):
-        return [_absolute(item, folder) for item in value]
-    if isinstance(value, Mapping):
-        return {key: _absolute(item, folder) if key in KEYS else item for key, item in value.items()}
-    return value

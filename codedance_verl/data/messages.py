@@ -63,7 +63,7 @@ def _from_text(text: str) -> Any:
     if text.lstrip().startswith(("[", "{")):
         try:
             found = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             found = None
         if _are_messages(found):
             return found

@@ -19,6 +19,9 @@ from codedance_verl.errors import UserError
 BATCH_BYTES = 8 << 20
 """Bytes of a batch that is read, roughly."""
 
+MOST_BATCH_BYTES = 64 << 20
+"""Bytes of a batch, at most, where rows repeat a value that the file has once."""
+
 BATCH_ROWS = 256
 """Rows of a batch, at most."""
 
@@ -72,7 +75,8 @@ def batches(
         for group in range(parquet.num_row_groups):
             metadata = parquet.metadata.row_group(group)
             row_bytes = max(1, _read_bytes(metadata, read) // max(1, metadata.num_rows))
-            rows = min(BATCH_ROWS, max(1, BATCH_BYTES // row_bytes))
+            rows = min(BATCH_ROWS, BATCH_BYTES // row_bytes, MOST_BATCH_BYTES // max(1, _largest_value(metadata, read)))
+            rows = max(1, rows)
             yield from parquet.iter_batches(batch_size=rows, row_groups=[group], columns=read, use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise unreadable(path, error) from error
@@ -92,6 +96,13 @@ def _is_within(path: str, names: tuple[str, ...]) -> bool:
 def _read_bytes(group: pq.RowGroupMetaData, read: list[str]) -> int:
     columns = [group.column(index) for index in range(group.num_columns)]
     return sum(column.total_uncompressed_size for column in columns if column.path_in_schema in set(read))
+
+
+def _largest_value(group: pq.RowGroupMetaData, read: list[str]) -> int:
+    """No value that is stored once for many rows has more bytes: a dictionary holds it."""
+    columns = (group.column(index) for index in range(group.num_columns))
+    found = [column for column in columns if column.path_in_schema in set(read) and column.has_dictionary_page]
+    return max((column.data_page_offset - (column.dictionary_page_offset or 0) for column in found), default=0)
 
 
 class GroupWriter:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
 
 from codedance_verl.data.faults import BadRow
 from codedance_verl.data.parquet import batches, open_parquet
@@ -32,26 +37,56 @@ class ReadRow:
     fault: str = ""
 
 
+_ORIGIN = b"codedance.origin"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The file that rows come from, and the numbers of its rows that a copy of it does not have."""
+
+    path: Path
+    left_out: frozenset[int] = frozenset()
+
+    def noted_in(self, schema: pa.Schema) -> pa.Schema:
+        """The schema of a copy."""
+        note = json.dumps([str(self.path), sorted(self.left_out)]).encode()
+        return schema.with_metadata({**(schema.metadata or {}), _ORIGIN: note})
+
+    def numbers(self) -> Iterator[int]:
+        """Numbers in the origin of the rows that a copy has, in order."""
+        return (number for number in itertools.count() if number not in self.left_out)
+
+    @classmethod
+    def of(cls, path: Path, schema: pa.Schema) -> Origin:
+        """Of a file: the one that it is a copy of, or itself."""
+        if note := (schema.metadata or {}).get(_ORIGIN):
+            name, left_out = json.loads(note)
+            return cls(Path(name), frozenset(left_out))
+        return cls(path)
+
+
 @dataclass(frozen=True)
 class RowFile:
-    """A file that is read: where its columns are and how many rows it has."""
+    """A file that is read: where its columns are, how many rows it has, and where they come from."""
 
     path: Path
     columns: Columns
     rows: int
+    origin: Origin
 
     def batches(self) -> Iterator[list[ReadRow]]:
         """Its rows, some megabytes at a time. Raises UserError where the file turns out to be damaged."""
-        number = 0
+        numbers = self.origin.numbers()
         for batch in batches(self.path, open_parquet(self.path), self.columns.read, _LEFT_OUT):
-            read = []
-            for row in batch.to_pylist():
-                try:
-                    read.append(ReadRow(number, canonical_row(row, self.columns, self.path.parent)))
-                except BadRow as fault:
-                    read.append(ReadRow(number, None, str(fault)))
-                number += 1
-            yield read
+            yield [self._read(number, row) for row, number in zip(_python_rows(batch), numbers, strict=False)]
+
+    def _read(self, number: int, row: dict[str, Any] | BadRow) -> ReadRow:
+        if isinstance(row, BadRow):
+            return ReadRow(number, None, str(row))
+        try:
+            return ReadRow(number, canonical_row(row, self.columns, self.origin.path.parent))
+        except BadRow as fault:
+            return ReadRow(number, None, str(fault))
 
     def read(self) -> Iterator[ReadRow]:
         """Its rows one by one."""
@@ -64,7 +99,17 @@ def open_rows(path: str | Path, needs: Kind | None = None, keys: Keys = DEFAULT_
     path = Path(path)
     parquet = open_parquet(path)
     columns = find_columns(path, parquet.schema_arrow.names, needs, keys)
-    return RowFile(path, columns, parquet.metadata.num_rows)
+    return RowFile(path, columns, parquet.metadata.num_rows, Origin.of(path, parquet.schema_arrow))
+
+
+def _python_rows(batch: pa.RecordBatch) -> list[dict[str, Any] | BadRow]:
+    """The rows of a batch, a fault in the place of each that Python has no values for."""
+    try:
+        return list(batch.to_pylist())
+    except (ValueError, OverflowError) as error:  # text that is no UTF-8, a date beyond the year 9999
+        if batch.num_rows == 1:
+            return [BadRow(f"a value of it cannot be read ({error})")]
+        return [row for index in range(batch.num_rows) for row in _python_rows(batch.slice(index, 1))]
 
 
 def fault_line(path: Path, number: int, fault: str) -> str:
@@ -72,6 +117,6 @@ def fault_line(path: Path, number: int, fault: str) -> str:
     return f"{path.name} row {number}: {fault}"
 
 
-def refusal(line: str) -> UserError:
-    """The error that ends a run at a bad row."""
-    return UserError(f"{line}; fix or drop the row, or set skip_bad_records=true")
+def refusal(line: str, kind: Kind) -> UserError:
+    """The error that ends a run at a bad row. SFT leaves none out."""
+    return UserError(f"{line}; fix or drop the row" + ", or set skip_bad_records=true" * (kind is Kind.QUESTIONS))

@@ -181,7 +181,7 @@ def mapping_of(value: Any, name: str) -> Mapping[str, Any]:
     if isinstance(value, str) and value.strip():
         try:
             value = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise BadRow(f"{name} is text that is no JSON") from None
     if isinstance(value, list) and all(isinstance(item, tuple) and len(item) == 2 for item in value):
         value = dict(value)

@@ -145,7 +145,7 @@ def read_records(path: str | Path, skip_bad_records: bool = False, keys: Keys = 
         except BadRow as fault:
             skipped.append(fault_line(file.path, read.number, str(fault)))
             if not skip_bad_records:
-                raise refusal(skipped[-1]) from None
+                raise refusal(skipped[-1], Kind.QUESTIONS) from None
     return Dataset(tuple(records), tuple(skipped))
 
 

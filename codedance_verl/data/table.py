@@ -8,11 +8,12 @@ data. Images that files hold are copied into the table; those that are files of 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import functools
 import hashlib
 import json
-import os
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -40,6 +41,7 @@ LONGEST_BUILD_S = 6 * 3600.0
 _IMAGE = pa.struct([("bytes", pa.large_binary()), ("path", pa.string())])
 _SCHEMA = pa.schema([("record", pa.large_string()), ("images", pa.list_(_IMAGE))])
 _LOOK_S = 0.2
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
 @dataclass(frozen=True)
@@ -103,24 +105,24 @@ class RowTable:
         return self.select(np.random.default_rng(seed).choice(len(self), size=count, replace=False).tolist())
 
 
-def open_table(
-    files: Sequence[Path], folder: Path, needs: Kind, keys: Keys = DEFAULT_KEYS, skip_bad_records: bool = False
-) -> RowTable:
+def open_table(files: Sequence[Path], folder: Path, needs: Kind, keys: Keys = DEFAULT_KEYS) -> RowTable:
     """The rows of the files, from the table in `folder`, which is written where it is not there yet.
 
     Processes that ask for the same table at once wait for the one that writes it.
 
     Raises UserError: a file or a row is bad, or the disk does not take the table.
     """
-    path = folder / f"{_key(files, needs, keys)}.arrow"
+    path = folder.absolute() / f"{_key(files, needs, keys)}.arrow"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone(path.with_suffix(".lock")):
+        with _alone(path.with_suffix(".lock")) as alone:
             if not path.exists():
-                _write(path, files, needs, keys, skip_bad_records)
+                if alone:
+                    _remove_broken_off(path)
+                _write(path, files, needs, keys)
     except OSError as error:
         raise UserError(
-            f"cannot write {path}: {error.strerror or error}; free some space or choose another folder"
+            f"data.table_dir: cannot write {path}: {error.strerror or error}; free some space or name another folder"
         ) from error
     return RowTable(str(path), np.arange(_open_table(str(path)).starts[-1], dtype=np.int64))
 
@@ -159,44 +161,57 @@ def _key(files: Sequence[Path], needs: Kind, keys: Keys) -> str:
 
 
 @contextlib.contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Holds the lock; waits for who has it, `LONGEST_BUILD_S` at most."""
+def _alone(lock: Path) -> Iterator[bool]:
+    """Holds the lock; waits for who has it, `LONGEST_BUILD_S` at most. False on a file system that has no locks.
+
+    There each process writes the table for itself; the last one's stays.
+    """
     until = time.monotonic() + LONGEST_BUILD_S
     with lock.open("w") as file:
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
-            except BlockingIOError:
+            except OSError as error:
+                if error.errno in _NO_LOCKS:
+                    yield False
+                    return
+                if not isinstance(error, BlockingIOError):
+                    raise
                 if time.monotonic() > until:
                     raise UserError(f"{lock}: another process has held it for hours; end it and start again") from None
                 time.sleep(_LOOK_S)
-        yield
+        yield True
 
 
-def _write(path: Path, files: Sequence[Path], needs: Kind, keys: Keys, skip_bad_records: bool) -> None:
-    partial = path.with_suffix(f".{os.getpid()}.partial")
+def _remove_broken_off(path: Path) -> None:
+    """Delete what processes left that were killed while they wrote this table."""
+    for partial in path.parent.glob(f"{path.stem}.*.partial"):
+        partial.unlink(missing_ok=True)
+
+
+def _write(path: Path, files: Sequence[Path], needs: Kind, keys: Keys) -> None:
+    partial = path.with_suffix(f".{secrets.token_hex(8)}.partial")  # nodes may have processes of one number
     try:
         with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, _SCHEMA) as writer:
-            for batch in _batches(_canonical(files, needs, keys, skip_bad_records)):
+            for batch in _batches(_canonical(files, needs, keys)):
                 writer.write_batch(batch)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def _canonical(
-    files: Sequence[Path], needs: Kind, keys: Keys, skip_bad_records: bool
-) -> Iterator[tuple[CanonicalRow, str]]:
+def _canonical(files: Sequence[Path], needs: Kind, keys: Keys) -> Iterator[tuple[CanonicalRow, str]]:
     """Every row with its name."""
     names = RecordNames()
     for file in files:
-        for read in open_rows(file, needs, keys).read():
+        rows = open_rows(file, needs, keys)
+        for read in rows.read():
             if read.row is not None:
                 row = read.row
-                yield row, names.name(row.data_source, row.extra_info, file, read.number)
-            elif not skip_bad_records:
-                raise refusal(fault_line(file, read.number, read.fault))
+                yield row, names.name(row.data_source, row.extra_info, rows.origin.path, read.number)
+            else:
+                raise refusal(fault_line(rows.origin.path, read.number, read.fault), needs)
 
 
 def _batches(rows: Iterable[tuple[CanonicalRow, str]]) -> Iterator[pa.RecordBatch]:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from codedance_verl.data.faults import BadRow
 from codedance_verl.data.names import RecordNames
+from codedance_verl.data.parquet import batches, open_parquet
+from codedance_verl.data.rows import mapping_of
 from codedance_verl.errors import UserError
 from codedance_verl.evaluation.trajectories import LoggedTrajectory, TrajectoryReader
-from codedance_verl.types import FinishReason, Verdict
+from codedance_verl.types import FinishReason, Verdict, label_of
 
-_ROWS_AT_ONCE = 10_000
 _OF_A_QUESTION = (
     "data_source",
     *(f"extra_info.{name}" for name in ("record_id", "index", "variant", "kind", "difficulty")),
@@ -127,30 +128,24 @@ def read_questions(test_file: Path) -> tuple[Question, ...]:
     UserError.
     """
     try:
-        with pq.ParquetFile(test_file, pre_buffer=False) as file:
-            wanted = [path for path in _leaves(file) if path in _OF_A_QUESTION]
-            if (
-                not any(path.startswith("extra_info.") for path in wanted)
-                and "extra_info" not in file.schema_arrow.names
-            ):
-                raise KeyError("extra_info")
-            batches = file.iter_batches(columns=wanted, batch_size=_ROWS_AT_ONCE)
-            rows = [row for batch in batches for row in batch.to_pylist()] or [{}] * file.metadata.num_rows
-    except (OSError, pa.ArrowException, KeyError) as error:
+        file = open_parquet(test_file)
+        if not {"data_source", "extra_info"} & set(file.schema_arrow.names):
+            raise BadRow("it has neither data_source nor extra_info")
+        position = file.schema_arrow.get_field_index("extra_info")
+        plain = position >= 0 and not pa.types.is_struct(file.schema_arrow.field(position).type)
+        wanted = ("data_source", "extra_info") if plain else _OF_A_QUESTION
+        rows = [row for batch in batches(test_file, file, wanted) for row in batch.to_pylist()]
+        names = RecordNames()
+        return tuple(_question(row, names, test_file, number) for number, row in enumerate(rows))
+    except BadRow as error:
         raise UserError(f"{test_file}: not a test file in the record schema ({error}); make it again") from None
-    names = RecordNames()
-    return tuple(_question(row, names, test_file, number) for number, row in enumerate(rows))
-
-
-def _leaves(file: pq.ParquetFile) -> Iterator[str]:
-    return (file.schema.column(index).path for index in range(len(file.schema)))
 
 
 def _question(row: Mapping[str, Any], names: RecordNames, test_file: Path, number: int) -> Question:
-    info, source = row.get("extra_info") or {}, row.get("data_source")
+    info, source = mapping_of(row.get("extra_info"), "extra_info"), row.get("data_source")
     return Question(
         record_id=names.name(str(source or ""), info, test_file, number),
-        variant=info.get("variant"),
+        variant=label_of(info.get("variant")),
         kind=str(info.get("kind") or source),
-        difficulty=info.get("difficulty"),
+        difficulty=label_of(info.get("difficulty")),
     )

@@ -74,7 +74,7 @@ DATA = (
     ),
     Capability(
         "Data",
-        "what verl's dataset returns besides messages; its tokenizer and truncation",
+        "what verl's dataset returns besides messages; its tokenizer, truncation and workers",
         NO_EFFECT,
         "the environment takes messages and renders them itself; data.max_prompt_length bounds them",
         (
@@ -85,8 +85,15 @@ DATA = (
             "data.tokenizer",
             "data.truncation",
             "data.trust_remote_code",
+            "data.filter_overlong_prompts_workers",
+            "data.image_patch_size",
         ),
-        ("data.return_raw_chat=false", "data.return_multi_modal_inputs=false", "data.truncation=left"),
+        (
+            "data.image_patch_size=16",
+            "data.return_raw_chat=false",
+            "data.return_multi_modal_inputs=false",
+            "data.truncation=left",
+        ),
     ),
 )
 

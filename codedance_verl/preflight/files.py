@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -185,11 +186,20 @@ def _check_files(config: DictConfig, key: str) -> int:
         for line in checked.lines:
             print(f"skipped: {line}", flush=True)
     if any(checked.bad_rows for checked in found):
-        copies = [Path(config.run_dir) / "data" / f"{key}_{index}.parquet" for index in range(len(paths))]
+        folder = Path(config.run_dir) / "data"
+        copies = [folder / _copy_name(path, checked.bad_rows) for path, checked in zip(paths, found, strict=True)]
         for path, copy, checked in zip(paths, copies, found, strict=True):
-            keep_good_rows(path, copy, checked.bad_rows, keys)
+            if not copy.exists():  # a resumed run keeps its copy, and with it its table
+                keep_good_rows(path, copy, checked.bad_rows)
         config.data[key] = [str(copy) for copy in copies]
     return sum(checked.good for checked in found)
+
+
+def _copy_name(path: Path, bad_rows: tuple[int, ...]) -> str:
+    """Differs where the copy of the good rows would."""
+    stat = path.stat()
+    digest = hashlib.sha256(repr((str(path.absolute()), stat.st_size, stat.st_mtime_ns, bad_rows)).encode())
+    return f"{path.stem}-{digest.hexdigest()[:12]}.parquet"
 
 
 def readable(paths: Sequence[Path]) -> list[Path]:

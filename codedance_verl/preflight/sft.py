@@ -118,6 +118,8 @@ def _check_data(config: DictConfig, report: Report) -> None:
             checked = check_file(path, needs=Kind.DEMONSTRATIONS, keys=keys, tell=progress_line(path.name))
             usable += checked.good
         report.say("data", "train_files", f"{usable} demonstrations")
+        for path in data_paths(config, "val_files") if config.data.val_files else ():
+            check_file(path, needs=Kind.DEMONSTRATIONS, keys=keys, tell=progress_line(path.name))
         batch = config.data.train_batch_size
         if isinstance(batch, int) and usable < batch:
             report.find(f"data.train_batch_size={batch}: there are only {usable} demonstrations; make more or lower it")

@@ -31,6 +31,9 @@ class QuestionDataset(RLHFDataset):  # type: ignore[misc]  # verl ships no types
     Images are read and decoded by the rollout (`views.load_views`), not here.
     """
 
+    def _download(self, use_origin_parquet: bool = False) -> None:
+        """Nothing is fetched or copied (`data.use_shm`): paths of images are relative to the folder of the file."""
+
     def _read_files_and_tokenize(self) -> None:
         table = open_table(
             [Path(file).expanduser() for file in self.data_files],

@@ -22,7 +22,7 @@ from PIL import Image
 from codedance_verl.isolated.plain import plain_extra_info
 from codedance_verl.metrics import catalogue, emit
 from codedance_verl.trajectories import disk
-from codedance_verl.types import Execution, Grade, RenderedImage, RewardTerms, Trajectory
+from codedance_verl.types import Execution, Grade, RenderedImage, RewardTerms, Trajectory, label_of
 
 logger = logging.getLogger(__name__)
 
@@ -104,9 +104,9 @@ class TrajectoryLog:
             "sample": sample,
             "record_id": trajectory.record_id,
             "data_source": trajectory.data_source,
-            "kind": extra_info.get("kind", trajectory.data_source),
-            "difficulty": extra_info.get("difficulty"),
-            "variant": extra_info.get("variant"),
+            "kind": label_of(extra_info.get("kind")) or trajectory.data_source,
+            "difficulty": label_of(extra_info.get("difficulty")),
+            "variant": label_of(extra_info.get("variant")),
             "format": trajectory.format,
             "question": trajectory.question,
             "ground_truth": trajectory.ground_truth,

@@ -11,7 +11,7 @@ import shutil
 import socket
 import sys
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,8 +90,8 @@ def load_input_images(session: Session, images: Sequence[bytes]) -> None:
     """
     decoded = [_load(data, Path(f"input_image_{index}.png")) for index, data in enumerate(images)]
     if decoded:
-        shutil.copyfile("input_image_0.png", "input_image.png")
-        decoded[0].save("input_image.jpg", quality=95)
+        _store(Path("input_image.png"), lambda path: shutil.copyfile("input_image_0.png", path))
+        _store(Path("input_image.jpg"), lambda path: decoded[0].save(path, quality=95))
         session.namespace["input_image"] = decoded[0]
     session.namespace["input_images"] = decoded
     session.given_names = frozenset(session.namespace)
@@ -106,5 +106,13 @@ def _load(data: bytes, file: Path) -> Any:
         rgb = as_rgb(opened)
         same = rgb is opened and opened.format == "PNG"
         image = rgb.copy() if rgb is opened else rgb
-    file.write_bytes(data if same else png.encode(image))
+    _store(file, lambda path: path.write_bytes(data if same else png.encode(image)))
     return image
+
+
+def _store(file: Path, write: Callable[[Path], object]) -> None:
+    """Write a copy of an image; leaves it out where it is larger than a file here, or a side of a JPEG, may be."""
+    try:
+        write(file)
+    except OSError:
+        file.unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from codedance_verl.data.checking import check_file
+from codedance_verl.data import checking
+from codedance_verl.data.checking import check_file, keep_good_rows
 from codedance_verl.data.open_records import first_open_record
+from codedance_verl.data.reading import open_rows
 from codedance_verl.data.rows import Kind
 from codedance_verl.data.schema import (
     Message,
@@ -156,3 +159,49 @@ def test_a_file_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> Non
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UserError, match=r"cannot write .*a.parquet: .*; free some space or choose another folder"):
         write_records(tmp_path / "file" / "a.parquet", [])
+
+
+@pytest.mark.parametrize("bad", [300, 1])
+def test_a_copy_of_the_good_rows_may_lack_a_whole_batch(tmp_path: Path, bad: int) -> None:
+    path = _file(tmp_path, *[_row(images=[{"bytes": b"no image", "path": None}])] * bad, _row(), _row())
+    checked = check_file(path, skip_bad_records=True)
+    keep_good_rows(path, tmp_path / "good.parquet", checked.bad_rows)
+    assert check_file(tmp_path / "good.parquet").good == 2
+
+
+@pytest.mark.parametrize("form", ["parts", "file", "json", "plain"])
+def test_a_copy_of_the_good_rows_finds_its_images_and_keeps_its_numbers(tmp_path: Path, form: str) -> None:
+    (tmp_path / "img").mkdir()
+    (tmp_path / "img" / "a.png").write_bytes(_png())
+    reference = "file://img/a.png" if form == "file" else "img/a.png"
+    part = [{"type": "image", "image": reference}, {"type": "text", "text": "How many?"}]
+    good: dict[str, Any] = {"images": [reference], "prompt": json.dumps([{"role": "user", "content": "<image>?"}])}
+    if form in ("parts", "json"):
+        good = {"images": None, "prompt": json.dumps([{"role": "user", "content": part}])}
+    path = _file(tmp_path, _row(**{**good, "prompt": "no image"}), _row(**good))
+    checked = check_file(path, skip_bad_records=True)
+    assert checked.bad_rows == (0,)
+    copy = tmp_path / "run" / "data" / "good.parquet"
+    keep_good_rows(path, copy, checked.bad_rows)
+    assert check_file(copy).good == 1
+    assert [read.number for read in open_rows(copy).read()] == [1]
+
+
+def test_images_that_no_session_takes_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = _file(tmp_path, _row())
+    assert check_file(path).good == 1
+    monkeypatch.setattr(checking, "MAX_INPUT_BYTES", 10)
+    with pytest.raises(UserError, match="row 0: its images have 0 MiB, and the sandbox takes"):
+        check_file(path)
+
+
+def test_values_that_python_cannot_hold_cost_their_row(tmp_path: Path) -> None:
+    table = pa.Table.from_pylist([_row(), _row()])
+    broken = pa.array([b"\xff\xfe", b"fine"], pa.binary()).view(pa.string())
+    place = table.schema.get_field_index("data_source")
+    pq.write_table(table.set_column(place, "data_source", broken), tmp_path / "broken.parquet")
+    checked = check_file(tmp_path / "broken.parquet", skip_bad_records=True)
+    assert checked.bad_rows == (0,) and "a value of it cannot be read" in checked.lines[0]
+    nested = _file(tmp_path, _row(extra_info="[" * 100_000))
+    with pytest.raises(UserError, match="row 0: extra_info is text that is no JSON"):
+        check_file(nested)

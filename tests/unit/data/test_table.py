@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import multiprocessing
 import pickle
@@ -21,6 +22,7 @@ from verl.utils.dataset.dataset_utils import DatasetPadMode, SFTTensorCollator
 from verl.utils.dataset.rl_dataset import collate_fn
 
 from codedance_verl.data import table as module
+from codedance_verl.data.parquet import batches, open_parquet
 from codedance_verl.data.rows import Kind
 from codedance_verl.data.table import StoredImage, open_table
 from codedance_verl.errors import UserError
@@ -98,7 +100,7 @@ def test_processes_that_start_together_write_one_table(tmp_path: Path) -> None:
 
 def test_a_folder_that_takes_no_table_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "t").write_text("in the way")
-    with pytest.raises(UserError, match=r"cannot write .*; free some space or choose another folder"):
+    with pytest.raises(UserError, match=r"data.table_dir: cannot write .*; free some space or name another folder"):
         open_table([_questions(tmp_path, 1)], tmp_path / "t", Kind.QUESTIONS)
 
 
@@ -160,3 +162,28 @@ def test_demonstrations_with_and_without_images_make_one_batch(tmp_path: Path) -
     assert all(0 < item["loss_mask"].sum() < len(item["input_ids"]) for item in items)
     batch = SFTTensorCollator(DatasetPadMode.NO_PADDING)(items)
     assert len(batch["multi_modal_inputs"]) == 2
+
+
+def test_what_a_killed_process_left_of_a_table_is_removed(tmp_path: Path) -> None:
+    table = Path(open_table([_questions(tmp_path, 2)], tmp_path / "t", Kind.QUESTIONS).path)
+    table.unlink()
+    left = table.with_suffix(".0123456789abcdef.partial")
+    left.write_bytes(b"half a table")
+    assert len(open_table([tmp_path / "q.parquet"], tmp_path / "t", Kind.QUESTIONS)) == 2
+    assert not left.exists()
+
+
+def test_a_file_system_without_locks_is_used_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_arguments: Any) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(module.fcntl, "flock", refuse)
+    assert len(open_table([_questions(tmp_path, 2)], tmp_path / "t", Kind.QUESTIONS)) == 2
+
+
+def test_rows_that_repeat_one_image_are_read_a_few_at_a_time(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).bytes(1 << 20)
+    rows = pa.table({"images": pa.array([image] * 300, pa.binary())})
+    pq.write_table(rows, tmp_path / "same.parquet")
+    sizes = [batch.num_rows for batch in batches(tmp_path / "same.parquet", open_parquet(tmp_path / "same.parquet"))]
+    assert sum(sizes) == 300 and max(sizes) <= 64

@@ -74,6 +74,28 @@ def test_rows_that_say_nothing_of_themselves_have_a_name_too(tmp_path: Path, inf
     assert record_id_of(row) == "bare/?", "what did not come through the dataset"
 
 
+@pytest.mark.parametrize(
+    "infos",
+    [
+        pa.array(['{"index": 1, "difficulty": 0.5}', '{"index": 2}']),
+        pa.array([[("index", "1"), ("difficulty", "0.5")], [("index", "2")]], pa.map_(pa.string(), pa.string())),
+    ],
+)
+def test_extra_info_of_any_form_names_a_question(tmp_path: Path, infos: pa.Array) -> None:
+    pq.write_table(pa.table({"data_source": ["own", "own"], "extra_info": infos}), tmp_path / "test.parquet")
+    first, second = read_questions(tmp_path / "test.parquet")
+    assert (first.record_id, first.difficulty, first.kind) == ("own/1", "0.5", "own")
+    assert (second.record_id, second.difficulty) == ("own/2", None)
+
+
+def test_a_file_without_extra_info_is_evaluated_too(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"data_source": ["own", "own"]}), tmp_path / "test.parquet")
+    assert [question.record_id for question in read_questions(tmp_path / "test.parquet")] == [
+        "own/test:0",
+        "own/test:1",
+    ]
+
+
 def test_only_what_names_a_question_is_read(tmp_path: Path) -> None:
     """The published files have each image a second time in `extra_info.tools_kwargs`."""
     image = os.urandom(1 << 20)
@@ -93,7 +115,7 @@ def test_only_what_names_a_question_is_read(tmp_path: Path) -> None:
 
 def test_an_unreadable_test_file_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "test.parquet").write_text("no parquet")
-    with pytest.raises(UserError, match="not a test file in the record schema"):
+    with pytest.raises(UserError, match="is not a readable parquet file"):
         read_evaluation(_log(tmp_path, [line("a")]), tmp_path / "test.parquet")
 
 
