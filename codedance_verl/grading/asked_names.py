@@ -18,6 +18,11 @@ _GENERIC_WORDS = """
 """
 _GENERIC = frozenset(_GENERIC_WORDS.split())
 _OF_NAMES = frozenset(["length", "size", "side", "segment", "degree"])
+_DERIVED = re.compile(
+    r"\b(?:what\s+(?:is|was)|what's|find|calculate|compute|determine)\s+the\s+"
+    r"(difference|sum|ratio|average|mean|median|product|quotient|range)\b",
+    re.IGNORECASE,
+)
 _TARGET = re.compile(
     r"\b(?:find|determine|calculate|compute|evaluate|what\s+is|what's|value\s+of|length\s+of|measure\s+of|size\s+of|"
     r"solve\s+for|get)\s+(?:the\s+)?(?:(?:value|length|measure|size)\s+of\s+)?(?:the\s+)?"
@@ -44,6 +49,8 @@ def strip_name(text: str, question: str) -> str | None:
     spoken = known | _GENERIC | (_OF_NAMES if names and asked >= set(map(_as_one, names)) else frozenset())
     if not tokens or not all(word in spoken for word in words):
         return text
+    if (derived := _DERIVED.search(question)) and set(words) - _GENERIC and derived.group(1).casefold() not in words:
+        return None  # "The red bar is 7" is no difference of two bars
     if asked and names and not any(_as_one(name) in asked for name in names):
         return None
     if names and not asked and not all(name.casefold() in known or len(name) == 1 for name in names):

@@ -41,7 +41,8 @@ def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade 
     """Correct when both normalise to the same text; None, nothing said, otherwise."""
     left, right = normalise(answer), normalise(ground_truth)
     same = left == right or (_ASKS_KIND.search(context.question) is not None and _one_of(left) == _one_of(right))
-    same = same or (left in _COUNTRY and _COUNTRY[left] == _COUNTRY.get(right) and not _asks_name(context.question))
+    one_country = left in _COUNTRY and _COUNTRY[left] == _COUNTRY.get(right)
+    same = same or (one_country and context.question != "" and not _asks_name(context.question))
     return Grade(Verdict.CORRECT, RUNG, f"{left!r} = {right!r}") if same else None
 
 

@@ -27,6 +27,7 @@ from codedance_verl.grading import (
 from codedance_verl.grading.alternatives import alternatives_of
 from codedance_verl.grading.context import STRICT, Context
 from codedance_verl.grading.normalise import strip_lead
+from codedance_verl.grading.other_forms import other_forms
 from codedance_verl.types import Grade, Verdict
 
 Rung = Callable[[str, str, Context], Grade | None]
@@ -139,6 +140,18 @@ def _by_list(answer: str, truth: str, rungs: tuple[Rung, ...], context: Context)
 
 
 def _climb(answer: str, ground_truth: str, rungs: tuple[Rung, ...], context: Context) -> Grade | None:
+    """The verdict of the first rung that has one; right also where another form of the answer is."""
+    verdict = _first_verdict(answer, ground_truth, rungs, context)
+    if rungs is not RUNGS or (verdict is not None and verdict.verdict is not Verdict.WRONG):
+        return verdict
+    for other, truth in other_forms(answer, ground_truth, context.question):
+        found = _first_verdict(other, truth, rungs, context)
+        if found is not None and found.correct:
+            return found
+    return verdict
+
+
+def _first_verdict(answer: str, ground_truth: str, rungs: tuple[Rung, ...], context: Context) -> Grade | None:
     for rung in rungs:
         if (verdict := rung(answer, ground_truth, context)) is not None:
             return verdict

@@ -15,6 +15,7 @@ from fractions import Fraction
 from codedance_verl.grading import question_kind as asks
 from codedance_verl.grading.asked_names import strip_name
 from codedance_verl.grading.context import STRICT, Context
+from codedance_verl.grading.implied_words import implied_words
 from codedance_verl.grading.latex import to_plain
 from codedance_verl.grading.magnitudes import asked_scale, split_scale
 from codedance_verl.grading.normalise import ascii_digits, strip_wrapping, words_of
@@ -301,7 +302,7 @@ def _may_be_left_out(unit: Unit, question: str) -> bool:
 def same_names(given: tuple[str, ...], truth: tuple[str, ...], question: str) -> bool:
     """Whether one side at most adds words beside its number, and the question has them all."""
     added, left_out = set(given) - set(truth), set(truth) - set(given)
-    return not (added and left_out) and added | left_out <= set(words_of(question))
+    return not (added and left_out) and added | left_out <= {*words_of(question), *implied_words(question)}
 
 
 def _close(given: Fraction, truth: Fraction, relative_tolerance: float) -> bool:

@@ -32,6 +32,11 @@ _READING_WORDS = """
     name names
 """
 _READING = frozenset(_READING_WORDS.split())
+_WRITTEN = re.compile(
+    r"\b(?:written|printed|engraved|inscription|inscribed|stamped|says?|reads?|text|spell\w*|spelt|captions?"
+    r"|transcri\w+|verbatim|exact\w*|words?|letters?|characters?)\b",
+    re.IGNORECASE,
+)
 _AMOUNTS = re.compile(
     r"\bhow\s+(?:many|much|long|tall|wide|high|far|old|fast|heavy|big|large|deep)\b|\b(?:number|amount|share)\s+of\b|"
     r"\b(?:percent|percentage|total|sum|average|mean|median|difference|distance|price|costs?|amount|area|length|height|"
@@ -82,7 +87,7 @@ _ORDER = re.compile(
     re.IGNORECASE,
 )
 _NO_ORDER = re.compile(
-    r"\b(?:in\s+any\s+order|no\s+(?:particular|special|specific)\s+order|regardless\s+of\s+(?:the\s+)?order|unordered"
+    r"\b(?:in\s+any\s+order|any\s+order\s+(?:is|will|works)|(?<=[(,;:.-])any\s+order|(?<=[(,;:.-]\s)any\s+order|no\s+(?:particular|special|specific)\s+order|regardless\s+of\s+(?:the\s+)?order|unordered"
     r"|order\s+(?:does\s+not|doesn['\u2019]t|is\s+not|isn['\u2019]t|is\s+ir)\s*(?:matter|important|relevant))\b",
     re.IGNORECASE,
 )
@@ -128,6 +133,11 @@ def asks_place(question: str) -> bool:
 def asks_reading(question: str) -> bool:
     """For what is written, or called, somewhere."""
     return bool(_words(question) & _READING)
+
+
+def asks_written(question: str) -> bool:
+    """For the very text of something, or how it is spelled."""
+    return _WRITTEN.search(_excerpt(question)) is not None
 
 
 def asks_amount(question: str) -> bool:

@@ -1,10 +1,11 @@
-"""Rung: yes or no ("Yes", "true", "No, there is not"). Words behind it must repeat the question."""
+"""Rung: yes or no ("Yes", "true", "No, there is not"). Words behind it repeat the question, or explain."""
 
 from __future__ import annotations
 
 import re
 
 from codedance_verl.grading.context import STRICT, Context
+from codedance_verl.grading.explained import parse_explained, repeats_all, swaps_sides
 from codedance_verl.grading.latex import to_plain
 from codedance_verl.grading.normalise import ascii_digits, strip_wrapping, words_of
 from codedance_verl.types import Grade, Verdict
@@ -51,7 +52,10 @@ def parse_yes_no(text: str, question: str = "") -> bool | None:
     if not set(re.findall(r"\d+", found.group(2))) <= set(re.findall(r"\d+", question)) or not words_of(found.group(2)):
         return None  # "No. 5" is a number
     denies = not value or not _DENIALS & set(words_of(question))
-    return value if denies and all(word in allowed for word in words_of(found.group(2))) else None
+    if not denies or not all(word in allowed for word in words_of(found.group(2))):
+        return None
+    contradicts = swaps_sides(found.group(2), question) if value else repeats_all(found.group(2), question)
+    return None if contradicts else value
 
 
 def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade | None:
@@ -60,6 +64,8 @@ def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade 
     if truth is None:
         return None
     given = _INITIALS.get(strip_wrapping(answer).casefold(), parse_yes_no(answer, context.question))
+    if given is None:
+        given = parse_explained(strip_wrapping(to_plain(ascii_digits(answer))), context.question)
     verdict = Verdict.CORRECT if given is truth else Verdict.WRONG
     return Grade(verdict, RUNG, f"{_show(given)} against {_show(truth)}")
 
