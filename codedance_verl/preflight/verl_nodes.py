@@ -75,6 +75,7 @@ def check_sft_nodes(config: DictConfig, report: Report) -> None:
         owner = get_class(str(values["_target_"]))
         follows = {
             "_target_",
+            *(["path"] if node == "model" else []),  # `find_model` has more to say of it
             *(["load_contents"] if values.get("load_contents") == values.get("save_contents") else []),
         }
         for name in (str(name) for name in values if name not in follows):

@@ -67,7 +67,10 @@ def test_questions_for_rl_are_no_demonstrations(inputs: dict[str, str]) -> None:
 
 def test_the_command_ends_with_one_line_and_code_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["model.path=/nowhere", "run_dir=/tmp/unused", "optim.lrr=1"]) == 2
-    assert capsys.readouterr().err == "error: optim.lrr: unknown key; `--cfg job` prints every key there is\n"
+    assert (
+        capsys.readouterr().err
+        == "error: optim.lrr: unknown key; `--cfg job` prints every key there is; did you mean optim.lr?\n"
+    )
 
 
 @pytest.mark.parametrize("rank", ["0", "1"])

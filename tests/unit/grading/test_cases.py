@@ -23,7 +23,8 @@ NEEDED_RIGHT = 0.95
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["id"])
 def test_a_case_gets_its_expected_verdict(case: dict[str, Any]) -> None:
     given = case["input"]
-    context = Context(question=given["question"], relative_tolerance=given.get("relative_tolerance", 0.0))
+    tolerance = given.get("relative_tolerance", 0.0)
+    context = Context(question=given["question"], relative_tolerance=tolerance, math_timeout_s=60.0)
     verdict = grade(given["answer"], given["ground_truth"], given["style"], context)
     assert verdict.verdict.value == case["expected"], verdict
 
@@ -35,7 +36,10 @@ def test_the_cases_of_every_class_are_there() -> None:
 
 def test_of_answers_written_without_a_look_at_the_rules_no_wrong_one_passes_and_the_right_ones_do() -> None:
     pairs = read_pairs("independent")
-    passed = [grade(pair.answer, pair.ground_truth, pair.style, Context(question=pair.question)) for pair in pairs]
+    passed = [
+        grade(pair.answer, pair.ground_truth, pair.style, Context(question=pair.question, math_timeout_s=60.0))
+        for pair in pairs
+    ]
     right = [verdict.correct for pair, verdict in zip(pairs, passed, strict=True) if pair.correct]
     wrong = [pair for pair, verdict in zip(pairs, passed, strict=True) if not pair.correct and verdict.correct]
     assert len(right) >= 100 and len(pairs) - len(right) >= 100

@@ -15,7 +15,7 @@ NEEDED_ATTACKS = 100
 
 
 def graded(pair: Pair) -> Grade:
-    return grade(pair.answer, pair.ground_truth, pair.style, Context(question=pair.question))
+    return grade(pair.answer, pair.ground_truth, pair.style, Context(question=pair.question, math_timeout_s=60.0))
 
 
 def test_the_ladder_is_right_on_99_percent_of_the_pairs_that_need_no_judge() -> None:
@@ -49,4 +49,6 @@ def test_no_adversarial_answer_is_put_to_a_judge_where_comparing_settles_it() ->
 
 @pytest.mark.parametrize("pair", read_pairs(OPEN), ids=lambda pair: pair.answer)
 def test_an_open_answer_is_left_to_the_judge(pair: Pair) -> None:
-    assert settle(pair.answer, pair.ground_truth, pair.style, Context(question=pair.question)) is None
+    assert (
+        settle(pair.answer, pair.ground_truth, pair.style, Context(question=pair.question, math_timeout_s=60.0)) is None
+    )
