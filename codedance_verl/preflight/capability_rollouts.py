@@ -186,15 +186,22 @@ AGENTS = (
     ),
     Capability(
         "Agents",
-        "other agent loops, managers and servers",
+        "other agent loops and servers",
         REFUSED,
         "groups are scored by the agent loop of this project; environment.* and reward_preset.* set what it does",
         (f"{ROLLOUT}.agent",),
         (
             f"{ROLLOUT}.agent.default_agent_loop=tool_agent",
             f"{ROLLOUT}.agent.agent_loop_config_path=/nope.yaml",
-            f"{ROLLOUT}.agent.agent_loop_manager_class=null",
         ),
+    ),
+    Capability(
+        "Agents",
+        "manager of the agent loop",
+        WORKS,
+        "a class derived from `codedance_verl.rollout.worker.CodeDanceAgentLoopManager`, which scores groups",
+        (f"{ROLLOUT}.agent.agent_loop_manager_class",),
+        (),
     ),
     Capability(
         "Agents",

@@ -10,6 +10,7 @@ import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from hydra.utils import get_class
 from omegaconf import DictConfig, ListConfig
 
 from codedance_verl.errors import UserError
@@ -36,6 +37,10 @@ PACKAGES = {
     "rl_insight": ("rl_insight", "rl-insight"),
 }
 """Trackers of verl that need a package: its module, and its name on PyPI."""
+
+
+MANAGER = "codedance_verl.rollout.worker.CodeDanceAgentLoopManager"
+"""What starts our rollout workers."""
 
 
 def check_names(config: DictConfig, report: Report) -> None:
@@ -229,7 +234,25 @@ def _dynamic(config: DictConfig) -> Iterator[str]:
         yield f"{key}={at(config, key)}: must be that of {ACTOR}.use_dynamic_bsz"
 
 
+def _manager(config: DictConfig) -> Iterator[str]:
+    """The manager of rollouts starts our workers, which score groups."""
+    key = f"{ROLLOUT}.agent.agent_loop_manager_class"
+    given = at(config, key)
+    if given == MANAGER:
+        return
+    try:
+        found = get_class(str(given))
+    except Exception as error:  # whatever the import of a module raises
+        yield f"{key}={given}: cannot be imported ({str(error).splitlines()[0]}); it is {MANAGER} or derived from it"
+        return
+    from codedance_verl.rollout.worker import CodeDanceAgentLoopManager
+
+    if not issubclass(found, CodeDanceAgentLoopManager):
+        yield f"{key}={given}: must be {MANAGER} or derived from it, or groups are not scored"
+
+
 _RULES: tuple[Rule, ...] = (
+    _manager,
     _policy_loss,
     _kl,
     _correction,
