@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Runs the tests in two processes: those that start containers, Ray or models, and the fast ones beside them, in what
-# the former leave of the machine. `$1` is the Python to use, `$2` the wall seconds after which both are ended. What the
-# fast ones print comes after the others, and at the very end which tests failed.
+# Runs the tests in two processes, for what starts containers, Ray or models keeps about one core busy: those with
+# containers, which share the engine, and those without, the fast ones first. `$1` is the Python to use, `$2` the wall
+# seconds after which both are ended. What the latter print comes after the former, and at the very end which tests
+# failed. A model that both need is made once, in a folder that both are told.
 set -uo pipefail
 if [ $# -ne 2 ]; then
     echo "usage: $0 PYTHON SECONDS" >&2
@@ -9,9 +10,10 @@ if [ $# -ne 2 ]; then
 fi
 python="$1" seconds="$2"
 logs="$(mktemp -d)"
-touch "$logs/slow" "$logs/fast" # before a reader looks for them
+export CODEDANCE_TEST_FOLDER="$logs"
+touch "$logs/with" "$logs/without" # before a reader looks for them
 trap 'rm -rf "$logs"' EXIT
-trap 'kill -INT $slow $fast 2>/dev/null' INT TERM
+trap 'kill -INT $with $without 2>/dev/null' INT TERM
 
 run() { # in the background, where bash has SIGINT ignored
     exec timeout --signal=INT --kill-after=60 "$seconds" env --default-signal=INT "$python" -m pytest --durations=15 "$@"
@@ -28,20 +30,20 @@ await() { # until it has ended, also when a signal comes in between; its exit co
     return "$status"
 }
 
-echo "tests with containers, Ray or models; the fast ones go on beside them:"
-run -m "(docker or slow) and not long" >"$logs/slow" 2>&1 &
-slow=$!
-run -m "not docker and not slow" >"$logs/fast" 2>&1 &
-fast=$!
-tail --lines=+1 --follow --pid=$slow "$logs/slow" & # a file, not a pipe: what a test leaves running can't hold it up
+echo "tests with containers; those without go on beside them:"
+run -m "docker and not long" >"$logs/with" 2>&1 &
+with=$!
+run -m "not docker and not long" >"$logs/without" 2>&1 &
+without=$!
+tail --lines=+1 --follow --pid=$with "$logs/with" & # a file, not a pipe: what a test leaves running can't hold it up
 shown=$!
-await "$slow"
-slow_status=$?
-await "$fast"
-fast_status=$?
+await "$with"
+with_status=$?
+await "$without"
+without_status=$?
 await "$shown"
-echo "fast tests:"
-cat "$logs/fast"
+echo "tests without containers:"
+cat "$logs/without"
 echo "in short:"
-grep --no-filename -E '^(FAILED|ERROR) |^=+ .* in [0-9.]+s' "$logs/slow" "$logs/fast"
-[ "$slow_status" -eq 0 ] && [ "$fast_status" -eq 0 ]
+grep --no-filename -E '^(FAILED|ERROR) |^=+ .* in [0-9.]+s' "$logs/with" "$logs/without"
+[ "$with_status" -eq 0 ] && [ "$without_status" -eq 0 ]

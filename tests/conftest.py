@@ -37,6 +37,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         _require_engine()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Fast tests come first."""
+    items.sort(key=lambda item: any(item.get_closest_marker(name) for name in ("docker", "slow")))
+
+
 @pytest.fixture(scope="session")
 def docker_engine() -> DockerClient:
     """A client of a running engine. Tests that use it carry the marker `docker`."""

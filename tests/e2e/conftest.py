@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -39,7 +42,7 @@ class ColdStart:
         )
 
 
-def run_main(module: str, *arguments: str, timeout_s: float = 400.0) -> subprocess.CompletedProcess[str]:
+def run_main(module: str, *arguments: str, timeout_s: float = 800.0) -> subprocess.CompletedProcess[str]:
     """Run a main of ours as a user would; its output is captured and shown when the test fails."""
     done = subprocess.run(
         [sys.executable, "-m", module, *arguments],
@@ -75,7 +78,21 @@ def sft_losses(run_dir: Path) -> tuple[float, ...]:
 
 @pytest.fixture(scope="session")
 def cold_start(tmp_path_factory: pytest.TempPathFactory) -> ColdStart:
-    folder = tmp_path_factory.mktemp("cold_start")
+    """Made once for all processes that are told the same folder, as those of `make test` are."""
+    told = os.environ.get("CODEDANCE_TEST_FOLDER")
+    folder = Path(told) if told else tmp_path_factory.mktemp("cold")
+    losses = folder / "first_losses.json"
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not losses.exists():
+            losses.write_text(json.dumps(_make_cold_start(folder / "cold_start")))
+    made = folder / "cold_start"
+    return ColdStart(made / "data", made / "tiny", made / "sft", tuple(json.loads(losses.read_text())))
+
+
+def _make_cold_start(folder: Path) -> tuple[float, ...]:
+    """Losses of the first part of SFT."""
+    shutil.rmtree(folder, ignore_errors=True)  # an attempt that failed
     data, tiny, sft = folder / "data", folder / "tiny", folder / "sft"
     sizes = DemoSizes(sft=1_200, rl_train=64, rl_val=8, test=24, blank=4)
     make_demo_data(data, seed=0, sizes=sizes, kinds=(*DEMO_KINDS, "search"))  # its programs show pictures
@@ -84,4 +101,4 @@ def cold_start(tmp_path_factory: pytest.TempPathFactory) -> ColdStart:
     run_sft(data, tiny, sft, FIRST_PART)
     first_losses = sft_losses(sft)
     run_sft(data, tiny, sft, SFT_STEPS)
-    return ColdStart(data, tiny, sft, first_losses)
+    return first_losses

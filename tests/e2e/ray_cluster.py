@@ -22,8 +22,8 @@ from pathlib import Path
 
 SUBNET = "10.83.17"
 PORT, DASHBOARD_PORT = 6379, 8265
-START_SECONDS = 90.0
-COMMAND_SECONDS = 30.0
+START_SECONDS = 180.0
+COMMAND_SECONDS = 60.0
 BIN = Path(sys.executable).parent
 
 

@@ -27,7 +27,7 @@ from codedance_verl.trainer.checkpoints import folder_of, is_whole, whole_steps
 from tests.e2e.conftest import REPOSITORY, ColdStart, run_main
 from tests.e2e.runs import exit_code, metrics_of, rollout_files, rollouts_in, wait_for_run
 
-pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.timeout(2400)]
 
 PROMPTS, STEPS = 4, 4
 LOOK_SECONDS = 2.0
@@ -43,7 +43,7 @@ SMALL = (
     f"actor_rollout_ref.actor.ppo_mini_batch_size={PROMPTS}",
     "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=4",
     "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=4",
-    "time_limit_s=380",
+    "time_limit_s=780",
     # for its metrics alone: the largest and the least ratio of a token's probability in training and in rollout
     "algorithm.rollout_correction.rollout_is=token",
     "algorithm.rollout_correction.rollout_is_threshold=1000.0",
@@ -172,19 +172,19 @@ def test_stopped_at_the_end_of_an_epoch_and_killed_while_it_saves_it_ends_as_if_
 
     log = tmp_path / "stopped.log"
     with _running((*arguments, "trainer.save_freq=-1"), log) as process:
-        wait_for_run(lambda: 2 in metrics_of(run_dir), process, log, 380, "metrics of step 2", pause_s=0.01)
+        wait_for_run(lambda: 2 in metrics_of(run_dir), process, log, 780, "metrics of step 2", pause_s=0.01)
         with _generation_held(process.pid):  # a fast machine would finish step 3 before the trainer looks
             assert whole_steps(checkpoints) == []
             process.send_signal(signal.SIGTERM)
             wait_for_run((run_dir / SAVE_FILE).exists, process, log, 30, "request to save and stop")
             time.sleep(2 * LOOK_SECONDS)
-        assert exit_code(process, log, 120) == STOPPED_EXIT_CODE
+        assert exit_code(process, log, 240) == STOPPED_EXIT_CODE
     assert "stopped: the last finished step, 2, is saved" in log.read_text()
     assert whole_steps(checkpoints) == [2]
 
     log = tmp_path / "killed.log"
     with _running((*arguments, "trainer.save_freq=1"), log) as process:
-        wait_for_run(folder_of(checkpoints, STEPS).exists, process, log, 380, "folder for step 4", pause_s=0.005)
+        wait_for_run(folder_of(checkpoints, STEPS).exists, process, log, 780, "folder for step 4", pause_s=0.005)
         _kill(process.pid)
     assert not is_whole(folder_of(checkpoints, STEPS))
     assert whole_steps(checkpoints) == [3]  # from which it goes on, in the middle of an epoch

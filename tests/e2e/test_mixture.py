@@ -21,7 +21,7 @@ from codedance_verl.models.tiny import build_tiny_model
 from tests.e2e.conftest import REPOSITORY, run_main
 from tests.e2e.runs import rollout_files, rollouts_in
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.e2e, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.e2e, pytest.mark.timeout(2400)]
 
 POLARS = REPOSITORY / "tests" / "data" / "polars"
 

@@ -31,9 +31,9 @@ from recipes.cpu_demo.processes import ProcessTree
 from tests.e2e.conftest import REPOSITORY, SFT_STEPS, ColdStart, run_main
 from tests.e2e.runs import containers
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.e2e, pytest.mark.timeout(1200)]
 
-START_SECONDS = 300.0
+START_SECONDS = 600.0
 SETTINGS = (
     "hardware=cpu",
     "sandbox.backend=docker",

@@ -9,7 +9,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from tests.e2e.conftest import FIRST_PART, SFT_STEPS, ColdStart, run_main, run_sft, sft_losses
 
-pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.timeout(1200)]
 
 
 def test_it_learns_and_resumes(cold_start: ColdStart) -> None:

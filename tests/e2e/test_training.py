@@ -28,7 +28,7 @@ from tests.e2e.conftest import REPOSITORY, ColdStart, run_main
 from tests.e2e.runs import containers, metrics_of, rollout_files, rollouts_in, wait_for_run, wait_until
 from tests.required import require_prometheus
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.e2e, pytest.mark.timeout(2400)]
 
 SMALL = (
     "recipe=cpu_demo",
@@ -45,7 +45,7 @@ SMALL = (
     "algorithm.rollout_correction.rollout_is_threshold=1000.0",
 )
 STEPS = 2  # before the run is killed, and after
-RUN_SECONDS = 400.0
+RUN_SECONDS = 800.0
 NOT_THERE = ("judge_",)
 """Parts of names of metrics that this run has none of: nobody judges. test_prometheus.py fills their panels."""
 
@@ -89,7 +89,7 @@ def run(cold_start: ColdStart, sandbox_image: str, tmp_path_factory: pytest.Temp
         "trainer.test_freq=2",
         "monitors.window=8",
         "actor_rollout_ref.actor.use_kl_loss=true",
-        "time_limit_s=800",
+        "time_limit_s=1600",
         f"+ray_kwargs.ray_init._temp_dir={ray_dir}",
     )
     command = [sys.executable, "-m", "codedance_verl.train", *SMALL, *cold_start.rl(run_dir), *more]
@@ -168,7 +168,7 @@ def test_killed_it_leaves_no_container_and_is_resumed_with_a_faulty_sandbox(
     _assert_rolled_out(run_dir, first_files, steps=done)
 
     last = done + STEPS
-    more = (f"trainer.total_training_steps={last}", "time_limit_s=380", FAULTY)
+    more = (f"trainer.total_training_steps={last}", "time_limit_s=780", FAULTY)
     _make_faults_frequent(monkeypatch)
     assert run_main("codedance_verl.train", *SMALL, *cold_start.rl(run_dir), *more).returncode == 0
     after = {step: metrics for step, metrics in metrics_of(run_dir).items() if step > done}
@@ -231,7 +231,7 @@ def test_evaluation_uses_the_environment_of_training(
     run_dir = tmp_path / "eval"
     arguments = [
         *(item for item in SMALL if not item.startswith("trainer.")),
-        "time_limit_s=380",
+        "time_limit_s=780",
         f"run_dir={run_dir}",
         f"data.val_files={cold_start.data / 'test.parquet'}",
         f"actor_rollout_ref.model.path={cold_start.model}",

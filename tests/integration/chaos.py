@@ -350,7 +350,7 @@ def main() -> None:
     config = SandboxConfig(
         backend="docker", containers=given.containers, sessions_per_container=PLACES, cell_timeout_s=CELL_SECONDS
     )
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
     pool = get_or_start_pool(config)
     try:
         print("REPORT " + json.dumps(asyncio.run(chaos(given, pool, config))), flush=True)

@@ -54,7 +54,7 @@ class Worker:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
-ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
 pool = get_or_start_pool(CONFIG)
 worker = ray.remote(num_cpus=0)(Worker).remote()
 results = {"trajectory": ray.get(worker.trajectory.remote(), timeout=60)}
@@ -162,7 +162,7 @@ async def main():
     results |= dict(left=sorted(folders() - before))
     print("RESULT " + json.dumps(results), flush=True)
 
-ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
 asyncio.run(main())
 """
 

@@ -14,10 +14,12 @@ SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "test.sh"
 HANGS = "trap 'echo interrupted; exit 2' INT; touch began$$; while true; do sleep 0.1; done"
 
 
-def _stand_in(folder: Path, slow: str, fast: str) -> Path:
-    """A program that does one thing for the slow tests and another one for the fast ones."""
+def _stand_in(folder: Path, with_containers: str, without: str) -> Path:
+    """A program that does one thing for the tests with containers and another one for those without."""
     path = folder / "python"
-    path.write_text(f'#!/usr/bin/env bash\ncd {folder}\nif [[ "${{*: -1}}" = "not "* ]]; then {fast}; fi\n{slow}\n')
+    path.write_text(
+        f'#!/usr/bin/env bash\ncd {folder}\nif [[ "${{*: -1}}" = "not "* ]]; then {without}; fi\n{with_containers}\n'
+    )
     path.chmod(0o755)
     return path
 
@@ -29,10 +31,10 @@ def _start(folder: Path, program: Path, seconds: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize(
-    ("slow", "fast", "code"), [("exit 0", "exit 0", 0), ("exit 1", "exit 0", 1), ("exit 0", "exit 1", 1)]
+    ("with_containers", "without", "code"), [("exit 0", "exit 0", 0), ("exit 1", "exit 0", 1), ("exit 0", "exit 1", 1)]
 )
-def test_it_passes_when_both_do(slow: str, fast: str, code: int, tmp_path: Path) -> None:
-    program = _stand_in(tmp_path, f"echo these; {slow}", f"echo those; {fast}")
+def test_it_passes_when_both_do(with_containers: str, without: str, code: int, tmp_path: Path) -> None:
+    program = _stand_in(tmp_path, f"echo these; {with_containers}", f"echo those; {without}")
     run = _start(tmp_path, program, "30")
     said, _ = run.communicate(timeout=30)
     assert run.returncode == code
@@ -41,8 +43,8 @@ def test_it_passes_when_both_do(slow: str, fast: str, code: int, tmp_path: Path)
 
 
 def test_what_failed_is_said_last(tmp_path: Path) -> None:
-    slow = "echo 'FAILED tests/a.py::test_b - no'; echo '== 1 failed in 2.00s =='; exit 1"
-    run = _start(tmp_path, _stand_in(tmp_path, slow, "echo many lines; exit 0"), "30")
+    fails = "echo 'FAILED tests/a.py::test_b - no'; echo '== 1 failed in 2.00s =='; exit 1"
+    run = _start(tmp_path, _stand_in(tmp_path, fails, "echo many lines; exit 0"), "30")
     said, _ = run.communicate(timeout=30)
     assert said.endswith("in short:\nFAILED tests/a.py::test_b - no\n== 1 failed in 2.00s ==\n")
 

@@ -246,7 +246,10 @@ ATTACKS = (
         """
         import signal
         for pid in (1, 2, *(int(name) for name in os.listdir('/proc') if name.isdigit())):
-            status = open(f'/proc/{pid}/status').read() if os.path.exists(f'/proc/{pid}/status') else ''
+            try:
+                status = open(f'/proc/{pid}/status').read()
+            except (FileNotFoundError, ProcessLookupError):  # it has ended since the listing
+                continue
             if '\\nUid:\\t0\\t' in status:
                 try:
                     os.kill(pid, signal.SIGKILL)

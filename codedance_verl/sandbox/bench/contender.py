@@ -119,7 +119,7 @@ async def _ray_pool(config: SandboxConfig) -> AsyncIterator[Serving]:
     import ray
 
     if not ray.is_initialized():
-        ray.init(include_dashboard=False, logging_level="ERROR")
+        ray.init(address="local", include_dashboard=False, logging_level="ERROR")
     pool = await asyncio.to_thread(get_or_start_pool, config)
     try:
         yield _ServingPool(pool, await _all_ready(lambda: pool.stats()[0]["interpreters"], config))
