@@ -17,7 +17,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 # Wall seconds within which `make test` ends, whatever hangs.
-TEST_SECONDS := 4200
+TEST_SECONDS := 4700
 
 .PHONY: help setup sandbox-image demo test test-long check format clean
 
@@ -40,7 +40,7 @@ test: setup ## run the tests, with the real vLLM, FSDP, Ray and Docker
 	@$(BIN)/codedance sandbox build || test -z "$${CI:-}"
 	@scripts/test.sh $(BIN)/python $(TEST_SECONDS)
 
-test-long: setup ## run what `make test` leaves out: an evaluation, a million broken frames
+test-long: setup ## run what `make test` leaves out: an evaluation, LoRA, two ranks, a million broken frames
 	@$(BIN)/codedance sandbox build || test -z "$${CI:-}"
 	@timeout --foreground --signal=INT --kill-after=60 $(TEST_SECONDS) $(BIN)/python -m pytest -m long --durations=15
 

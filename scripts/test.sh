@@ -16,7 +16,7 @@ trap 'rm -rf "$logs"' EXIT
 trap 'kill -INT $with $without 2>/dev/null' INT TERM
 
 run() { # in the background, where bash has SIGINT ignored
-    exec timeout --signal=INT --kill-after=60 "$seconds" env --default-signal=INT "$python" -m pytest --durations=15 "$@"
+    exec timeout --signal=INT --kill-after=60 "$seconds" env --default-signal=INT "$python" -m pytest --durations=30 "$@"
 }
 
 await() { # until it has ended, also when a signal comes in between; its exit code

@@ -16,7 +16,7 @@ import pytest
 from codedance_verl.data.demo_set import DEMO_KINDS, DemoSizes, make_demo_data
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-SFT_STEPS, FIRST_PART = 150, 75
+SFT_STEPS, FIRST_PART = 100, 50
 
 
 @dataclass(frozen=True)

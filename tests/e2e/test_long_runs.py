@@ -198,6 +198,7 @@ def test_stopped_at_the_end_of_an_epoch_and_killed_while_it_saves_it_ends_as_if_
     assert _largest_difference(run_dir, straight) == 0.0
 
 
+@pytest.mark.long
 def test_two_ranks_and_two_replicas_have_the_loss_of_one(
     straight: Path, start: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -231,6 +232,7 @@ def test_ppo_trains_actor_and_critic_while_rollouts_are_interrupted(start: tuple
     assert (folder_of(tmp_path / "checkpoints", 2) / "critic" / "model_world_size_1_rank_0.pt").is_file()
 
 
+@pytest.mark.long
 def test_lora_trains_adapters_and_leaves_a_merged_model(
     start: tuple[str, ...], cold_start: ColdStart, tmp_path: Path
 ) -> None:
