@@ -1,22 +1,23 @@
 #!/usr/bin/env bash
-# Runs the tests in two processes, for what starts containers, Ray or models keeps about one core busy: those with
-# containers, which share the engine, and those without, the fast ones first. `$1` is the Python to use, `$2` the wall
-# seconds after which both are ended. What the latter print comes after the former, and at the very end which tests
-# failed. A model that both need is made once, in a folder that both are told.
+# Runs the tests: whole runs with containers, and beside them all that need no container, the fast ones first, for a run
+# keeps about one core busy; then those of the sandbox alone, as they bound how long things take. `$1` is the Python to
+# use, `$2` the wall seconds after which all are ended. Each part is shown whole, and at the very end which tests
+# failed. A model that several parts need is made once, in a folder that all are told.
 set -uo pipefail
 if [ $# -ne 2 ]; then
     echo "usage: $0 PYTHON SECONDS" >&2
     exit 2
 fi
-python="$1" seconds="$2"
+python="$1" seconds="$2" stopped="" sandbox=""
 logs="$(mktemp -d)"
 export CODEDANCE_TEST_FOLDER="$logs"
-touch "$logs/with" "$logs/without" # before a reader looks for them
+touch "$logs/runs" "$logs/without" "$logs/sandbox" # before a reader looks for them
 trap 'rm -rf "$logs"' EXIT
-trap 'kill -INT $with $without 2>/dev/null' INT TERM
+trap 'stopped=yes; kill -INT $runs $without $sandbox 2>/dev/null' INT TERM
 
 run() { # in the background, where bash has SIGINT ignored
-    exec timeout --signal=INT --kill-after=60 "$seconds" env --default-signal=INT "$python" -m pytest --durations=30 "$@"
+    local pytest=("$python" -m pytest --durations=30 "$@")
+    exec timeout --signal=INT --kill-after=60 "$((seconds - SECONDS))" env --default-signal=INT "${pytest[@]}"
 }
 
 await() { # until it has ended, also when a signal comes in between; its exit code
@@ -30,20 +31,33 @@ await() { # until it has ended, also when a signal comes in between; its exit co
     return "$status"
 }
 
-echo "tests with containers; those without go on beside them:"
-run -m "docker and not long" >"$logs/with" 2>&1 &
-with=$!
+show() { # a part while it goes on, until its process has ended
+    tail --lines=+1 --follow --pid="$2" "$logs/$1" & # a file, not a pipe: what a test leaves running can't hold it up
+    shown=$!
+    await "$2"
+    status=$?
+    await "$shown"
+    return "$status"
+}
+
+echo "whole runs with containers; tests without containers go on beside them:"
+run -m "docker and e2e and not long" >"$logs/runs" 2>&1 &
+runs=$!
 run -m "not docker and not long" >"$logs/without" 2>&1 &
 without=$!
-tail --lines=+1 --follow --pid=$with "$logs/with" & # a file, not a pipe: what a test leaves running can't hold it up
-shown=$!
-await "$with"
-with_status=$?
-await "$without"
-without_status=$?
-await "$shown"
+show runs "$runs"
+runs_status=$?
 echo "tests without containers:"
-cat "$logs/without"
+show without "$without"
+without_status=$?
+sandbox_status=1
+if [ -z "$stopped" ] && [ "$SECONDS" -lt "$seconds" ]; then
+    echo "tests of the sandbox:"
+    run -m "docker and not e2e and not long" >"$logs/sandbox" 2>&1 &
+    sandbox=$!
+    show sandbox "$sandbox"
+    sandbox_status=$?
+fi
 echo "in short:"
-grep --no-filename -E '^(FAILED|ERROR) |^=+ .* in [0-9.]+s' "$logs/with" "$logs/without"
-[ "$with_status" -eq 0 ] && [ "$without_status" -eq 0 ]
+grep --no-filename -E '^(FAILED|ERROR) |^=+ .* in [0-9.]+s' "$logs/runs" "$logs/without" "$logs/sandbox"
+[ "$runs_status" -eq 0 ] && [ "$without_status" -eq 0 ] && [ "$sandbox_status" -eq 0 ]

@@ -14,11 +14,18 @@ SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "test.sh"
 HANGS = "trap 'echo interrupted; exit 2' INT; touch began$$; while true; do sleep 0.1; done"
 
 
-def _stand_in(folder: Path, with_containers: str, without: str) -> Path:
-    """A program that does one thing for the tests with containers and another one for those without."""
+def _stand_in(folder: Path, runs: str, without: str, sandbox: str = "exit 0") -> Path:
+    """A program that does one thing for each part of the tests."""
     path = folder / "python"
     path.write_text(
-        f'#!/usr/bin/env bash\ncd {folder}\nif [[ "${{*: -1}}" = "not "* ]]; then {without}; fi\n{with_containers}\n'
+        f"""#!/usr/bin/env bash
+cd {folder}
+case "${{*: -1}}" in
+"docker and e2e "*) {runs} ;;
+"not docker "*) {without} ;;
+"docker and not e2e "*) {sandbox} ;;
+esac
+"""
     )
     path.chmod(0o755)
     return path
@@ -30,16 +37,22 @@ def _start(folder: Path, program: Path, seconds: str) -> subprocess.Popen[str]:
     return subprocess.Popen([SCRIPT, program, seconds], stdout=subprocess.PIPE, text=True, env=environment)
 
 
-@pytest.mark.parametrize(
-    ("with_containers", "without", "code"), [("exit 0", "exit 0", 0), ("exit 1", "exit 0", 1), ("exit 0", "exit 1", 1)]
-)
-def test_it_passes_when_both_do(with_containers: str, without: str, code: int, tmp_path: Path) -> None:
-    program = _stand_in(tmp_path, f"echo these; {with_containers}", f"echo those; {without}")
-    run = _start(tmp_path, program, "30")
+@pytest.mark.parametrize("failing", [None, 0, 1, 2])
+def test_it_passes_when_all_parts_do(failing: int | None, tmp_path: Path) -> None:
+    parts = [f"echo part {number}; exit {int(number == failing)}" for number in range(3)]
+    run = _start(tmp_path, _stand_in(tmp_path, *parts), "30")
     said, _ = run.communicate(timeout=30)
-    assert run.returncode == code
-    assert said.index("these\n") < said.index("those\n"), "the second one speaks after the first one"
+    assert run.returncode == (0 if failing is None else 1)
+    assert [line for line in said.splitlines() if line.startswith("part ")] == ["part 0", "part 1", "part 2"]
     assert not list((tmp_path / "tmp").iterdir())
+
+
+def test_the_sandbox_has_the_machine_for_itself(tmp_path: Path) -> None:
+    work = "echo begun >>order; sleep 1; echo ended >>order"
+    run = _start(tmp_path, _stand_in(tmp_path, work, work, "echo alone >>order"), "30")
+    run.communicate(timeout=30)
+    assert run.returncode == 0
+    assert (tmp_path / "order").read_text().split() == ["begun", "begun", "ended", "ended", "alone"]
 
 
 def test_what_failed_is_said_last(tmp_path: Path) -> None:
