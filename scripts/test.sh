@@ -33,7 +33,7 @@ await() { # until it has ended, also when a signal comes in between; its exit co
 
 show() { # a part while it goes on, until its process has ended
     tail --lines=+1 --follow --pid="$2" "$logs/$1" & # a file, not a pipe: what a test leaves running can't hold it up
-    shown=$!
+    local shown=$! status
     await "$2"
     status=$?
     await "$shown"
