@@ -85,6 +85,7 @@ def _take(page: Any, address: str, scheme: str) -> None:
     if scheme == "dark":
         picture("trajectory")
         return
+    page.wait_for_load_state("load")  # the keys are answered by the page's script
     page.keyboard.press("g")
     page.wait_for_selector(".column")
     picture("group")

@@ -71,6 +71,12 @@ def until(page: Any, expression: str, seconds: float = SECONDS) -> None:
         page.wait_for_timeout(50)
 
 
+def press(page: Any, key: str) -> None:
+    """Press a key once the page's script has run: before, nothing answers it."""
+    page.wait_for_load_state("load")
+    page.keyboard.press(key)
+
+
 def open_run(page: Any, address: str, name: str) -> None:
     """From the list of runs, waiting until the files are read."""
     page.goto(address)

@@ -23,7 +23,7 @@ from transformers import AutoModelForImageTextToText
 
 from benchmarks.prometheus import Prometheus, metrics_address, panel_queries, prometheus
 from codedance_verl.metrics.catalogue import METRICS, Kind
-from tests.browser import browser_or_skip, clean_page, open_run, until, viewer
+from tests.browser import browser_or_skip, clean_page, open_run, press, until, viewer
 from tests.e2e.conftest import REPOSITORY, ColdStart, run_main
 from tests.e2e.runs import containers, metrics_of, rollout_files, rollouts_in, wait_for_run, wait_until
 from tests.required import require_prometheus
@@ -142,7 +142,7 @@ def test_rows_arrive_in_the_viewer_while_the_run_goes_on(run: Run, tmp_path: Pat
         page.get_by_role("link", name="all trajectories").click()
         before = int(page.locator("#total").inner_text())
         assert before >= 32
-        page.keyboard.press("l")
+        press(page, "l")
         until(page, "document.querySelectorAll('tr.fresh').length > 0", seconds=120)
         until(page, f"Number(document.querySelector('#total').innerText) >= {before + 4}", seconds=120)
         page.locator("tr.fresh [data-row]").first.click()

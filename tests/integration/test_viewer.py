@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.sample_run import write_group, write_run
 from codedance_verl.rollout.trajectory_log import TrajectoryLog
-from tests.browser import SECONDS, browser_or_skip, clean_page, open_run, until, viewer
+from tests.browser import SECONDS, browser_or_skip, clean_page, open_run, press, until, viewer
 from tests.unit.viewer.hostile import write_hostile_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
@@ -60,10 +60,11 @@ def test_open_filter_look_compare_export(page: Any, address: str, tmp_path: Path
     pictures = page.locator(".turn img")
     assert pictures.count() == 2
     until(page, "[...document.querySelectorAll('.turn img')].every(one => one.complete && one.naturalWidth)")
+    page.wait_for_load_state("load")  # the page's script opens them
     pictures.first.click()
     assert page.locator("#zoom").is_visible()
     assert page.locator("#zoomed").evaluate("one => one.naturalWidth") == 448
-    page.keyboard.press("Escape")
+    press(page, "Escape")
     assert not page.locator("#zoom").is_visible()
 
     page.get_by_role("link", name="group of 4").click()
@@ -91,44 +92,43 @@ def test_one_prompt_at_two_checkpoints(page: Any, address: str) -> None:
 def test_by_keys_alone(page: Any, address: str) -> None:
     page.goto(address)
     until(page, "!document.querySelector('.note')")
-    press = page.keyboard.press
-    press("j")
+    press(page, "j")
     assert page.evaluate("document.activeElement.textContent") == "a_first"
-    press("Enter")
+    press(page, "Enter")
     page.wait_for_url(re.compile(r"/runs/\d+$"))
-    press("j")
-    press("Enter")
+    press(page, "j")
+    press(page, "Enter")
     page.wait_for_selector("#search")
-    press("/")
+    press(page, "/")
     page.keyboard.type("discs-00003")
-    press("Enter")
+    press(page, "Enter")
     page.wait_for_url(re.compile("text=discs-00003"))
     for _ in range(2):
-        press("j")
+        press(page, "j")
     second = page.evaluate("document.activeElement.getAttribute('href')")
-    press("k")
-    press("Enter")
+    press(page, "k")
+    press(page, "Enter")
     page.wait_for_selector("[data-turn]")
-    press("m")
-    press("n")
+    press(page, "m")
+    press(page, "n")
     page.wait_for_url(re.compile(re.escape(second)))
-    press("j")
+    press(page, "j")
     assert page.evaluate("document.activeElement.id") == "turn-1"
-    press("d")
+    press(page, "d")
     page.wait_for_url(re.compile("/against/"))
-    press("Escape")
+    press(page, "Escape")
     page.wait_for_selector("[data-turn]")
-    press("g")
+    press(page, "g")
     page.wait_for_selector(".column")
-    press("?")
+    press(page, "?")
     assert page.locator("#help").is_visible()
-    press("Escape")
+    press(page, "Escape")
     until(page, "!document.querySelector('dialog[open]')")
-    press("Escape")
+    press(page, "Escape")
     page.wait_for_selector("[data-turn]")
-    press("Escape")
+    press(page, "Escape")
     page.wait_for_selector("#rows")
-    press("r")
+    press(page, "r")
     page.wait_for_selector(".cards")
 
 
@@ -137,7 +137,7 @@ def test_rows_arrive_while_a_run_is_written(page: Any, address: str, root: Path)
     open_run(page, address, "b_second")
     page.get_by_role("link", name="all trajectories").click()
     before = int(page.locator("#total").inner_text())
-    page.keyboard.press("l")
+    press(page, "l")
     assert page.locator("#live").get_attribute("aria-pressed") == "true"
     log = TrajectoryLog(root / "b_second" / "trajectories", "late")
     for step in (4, 5):
@@ -173,7 +173,7 @@ def test_axe_has_no_serious_findings(browser: Any, address: str, scheme: str) ->
         page.goto(url)
         assert _serious(Axe().run(page).response) == [], url
     page.goto(pages[2])
-    page.keyboard.press("?")
+    press(page, "?")
     assert _serious(Axe().run(page).response) == []
     context.close()
 
