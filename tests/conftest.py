@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +13,8 @@ from tests.required import lacks
 
 if TYPE_CHECKING:
     from docker import DockerClient
+    from xdist.remote import Producer
+    from xdist.scheduler import LoadFileScheduling
 
 
 @functools.cache
@@ -37,9 +40,34 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         _require_engine()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Fast tests come first."""
-    items.sort(key=lambda item: any(item.get_closest_marker(name) for name in ("docker", "slow")))
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Fast tests come first; in several processes those that take long, so that all processes end together."""
+    items.sort(key=_cost, reverse=hasattr(config, "workerinput"))
+
+
+def _cost(item: pytest.Item) -> int:
+    """0 fast, 1 slow, 2 a whole run, 3 a whole run with containers."""
+    docker, run, slow = (item.get_closest_marker(name) is not None for name in ("docker", "e2e", "slow"))
+    return 2 + docker if run else int(slow or docker)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling:
+    """In several processes the tests of a file share one. So do whole runs with containers, which look for all there
+    are."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "containers" if file in runs_with_containers else file
+
+    runs_with_containers = {
+        path.relative_to(config.rootpath).as_posix()
+        for path in Path(__file__).parent.glob("e2e/test_*.py")
+        if "pytest.mark.docker" in path.read_text()
+    }
+    return Scheduling(config, log)
 
 
 @pytest.fixture(scope="session")
