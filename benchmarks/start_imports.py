@@ -2,7 +2,7 @@
 
 `python -m benchmarks.start_imports [--only NAME,NAME] [--repeats N] [--output FILE]`. Each import is a process of its
 own, whose user + system seconds count: they depend less on what else the machine does than wall time. *Before* is
-verl 0.9.1 without our plugin, with actor classes that are pickled by name; *after* is what a run does.
+verl 0.9.1 without the work-arounds, its actors' classes pickled by name; *after* is what a run does.
 """
 
 from __future__ import annotations
@@ -34,6 +34,11 @@ balance_without_verl()
 for name, cls in (("server", imported_where_made(vLLMHttpServer)), ("balancer", GlobalRequestLoadBalancer)):
     actor = remote(cls).__ray_metadata__.modified_class  # what Ray sends
     Path(sys.argv[1], name).write_bytes(cloudpickle.dumps(actor))
+"""
+
+_WITHOUT = """
+from codedance_verl.platforms import light_imports
+light_imports.skip_scikit_learn = light_imports.skip_ascend_transfer = lambda: None
 """
 
 _MEASURE = """
@@ -87,22 +92,21 @@ def measure(kind: Kind, pickles: Path, before: bool, repeats: int = 1) -> Cost:
     by_name = {"server": _SERVER, "balancer": _ROUTER}
     handles = [by_name[handle] if before else str((pickles / handle).resolve()) for handle in kind.handles]
     arguments = [json.dumps([*kind.modules, *handles])]
-    found = [json.loads(_run(_MEASURE, arguments, before).splitlines()[-1]) for _ in range(repeats)]
+    code = _WITHOUT * before + _MEASURE
+    found = [json.loads(_run(code, arguments).splitlines()[-1]) for _ in range(repeats)]
     cpu_s, peak_mib, modules = (median(column) for column in zip(*found, strict=True))
     return Cost(round(cpu_s, 2), round(peak_mib, 1), int(modules))
 
 
 def write_pickles(folder: Path) -> None:
     """Writes the classes of the actors `server` and `balancer` as a run sends them."""
-    _run(_PICKLE, [str(folder)], before=False)
+    _run(_PICKLE, [str(folder)])
 
 
-def _run(code: str, arguments: Sequence[str], before: bool) -> str:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("VERL_")}
-    environment |= {"VERL_USE_EXTERNAL_PLUGINS": "none"} if before else {"VERL_PLATFORM": "cpu"}
+def _run(code: str, arguments: Sequence[str]) -> str:
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments],
-        env=environment,
+        env={**os.environ, "VERL_PLATFORM": "cpu"},
         capture_output=True,
         text=True,
         timeout=_TIMEOUT_S,

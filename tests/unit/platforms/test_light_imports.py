@@ -37,6 +37,7 @@ print(json.dumps([unused, CheckpointEngineRegistry.get("ray_object_store").__nam
 """
 
 
+@pytest.mark.slow
 def test_a_rollout_worker_imports_nothing_it_does_not_use_and_finds_all_it_needs() -> None:
     unused, engine = in_new_process(_ROLLOUT_WORKER)  # type: ignore[misc]
     assert unused == []
@@ -68,6 +69,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.slow
 def test_whoever_gets_the_load_balancer_and_a_servers_handle_imports_neither_verl_nor_vllm(sent: Path) -> None:
     found: dict[str, object] = in_new_process(_RECEIVE, str(sent))  # type: ignore[assignment]
     first, second, again = found["routed"]  # type: ignore[misc]
