@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import os
 
+from codedance_verl.platforms import light_imports
+
 logger = logging.getLogger(__name__)
 _failure: BaseException | None = None
 
@@ -38,6 +40,8 @@ def _register_cpu_platform() -> None:
 
 def register() -> None:
     """Register everything of ours with verl; safe to call again."""
+    light_imports.skip_scikit_learn()  # first: what follows may import models of transformers
+    light_imports.skip_ascend_transfer()
     _register_cpu_platform()
 
 

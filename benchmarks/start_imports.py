@@ -1,0 +1,155 @@
+"""CPU seconds and memory of what each kind of process of a run imports, with and without our work-arounds.
+
+`python -m benchmarks.start_imports [--only NAME,NAME] [--repeats N] [--output FILE]`. Each import is a process of its
+own, whose user + system seconds count: they depend less on what else the machine does than wall time. *Before* is
+verl 0.9.1 without the work-arounds, its actors' classes pickled by name; *after* is what a run does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+_SERVER = "verl.workers.rollout.vllm_rollout.vllm_async_server"
+_ROUTER = "verl.workers.rollout.router"
+_TIMEOUT_S = 900
+
+_PICKLE = f"""
+import sys
+from pathlib import Path
+from ray import cloudpickle, remote
+from {_ROUTER} import GlobalRequestLoadBalancer
+from {_SERVER} import vLLMHttpServer
+from codedance_verl.platforms.light_actors import balance_without_verl, imported_where_made
+balance_without_verl()
+for name, cls in (("server", imported_where_made(vLLMHttpServer)), ("balancer", GlobalRequestLoadBalancer)):
+    actor = remote(cls).__ray_metadata__.modified_class  # what Ray sends
+    Path(sys.argv[1], name).write_bytes(cloudpickle.dumps(actor))
+"""
+
+_WITHOUT = """
+from codedance_verl.platforms import light_imports
+light_imports.skip_scikit_learn = light_imports.skip_ascend_transfer = lambda: None
+"""
+
+_MEASURE = """
+import importlib, json, pickle, resource, sys
+for name in json.loads(sys.argv[1]):
+    if name.startswith("/"):
+        pickle.load(open(name, "rb"))
+    else:
+        importlib.import_module(name)
+used = resource.getrusage(resource.RUSAGE_SELF)
+print(json.dumps([used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, len(sys.modules)]))
+"""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of process: modules that it imports, and actor classes (`server`, `balancer`) whose handles reach it."""
+
+    name: str
+    modules: tuple[str, ...]
+    handles: tuple[str, ...] = ()
+
+
+KINDS = (
+    Kind("driver", ("codedance_verl.trainer.runner", "verl.checkpoint_engine")),
+    Kind("task_runner", ("codedance_verl.trainer.runner", _SERVER)),
+    Kind("rollout_worker", ("codedance_verl.rollout.worker",), ("balancer", "server")),
+    Kind("vllm_server", (_SERVER,)),
+    Kind("fsdp_worker", ("verl.workers.engine_workers",)),
+    Kind("load_balancer", ("ray",), ("balancer", "server")),
+    Kind("transfer_queue", ("transfer_queue",)),
+    Kind("sandbox_actor", ("codedance_verl.sandbox.ray_node",)),
+)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Medians over the repeats of a process: CPU seconds (user + system), MiB of peak memory, modules loaded."""
+
+    cpu_s: float
+    peak_mib: float
+    modules: int
+
+
+def measure(kind: Kind, pickles: Path, before: bool, repeats: int = 1) -> Cost:
+    """What the imports of a kind of process cost.
+
+    Raises:
+        subprocess.CalledProcessError: an import failed; its output has been shown.
+    """
+    by_name = {"server": _SERVER, "balancer": _ROUTER}
+    handles = [by_name[handle] if before else str((pickles / handle).resolve()) for handle in kind.handles]
+    arguments = [json.dumps([*kind.modules, *handles])]
+    code = _WITHOUT * before + _MEASURE
+    found = [json.loads(_run(code, arguments).splitlines()[-1]) for _ in range(repeats)]
+    cpu_s, peak_mib, modules = (median(column) for column in zip(*found, strict=True))
+    return Cost(round(cpu_s, 2), round(peak_mib, 1), int(modules))
+
+
+def write_pickles(folder: Path) -> None:
+    """Writes the classes of the actors `server` and `balancer` as a run sends them."""
+    _run(_PICKLE, [str(folder)])
+
+
+def _run(code: str, arguments: Sequence[str]) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        env={**os.environ, "VERL_PLATFORM": "cpu"},
+        capture_output=True,
+        text=True,
+        timeout=_TIMEOUT_S,
+    )
+    if done.returncode:
+        print(done.stderr, file=sys.stderr)
+    done.check_returncode()
+    return done.stdout
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", help="kinds of process, separated by commas")
+    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--output", type=Path, default=Path("outputs/bench/start_imports.json"))
+    arguments = parser.parse_args()
+    chosen = arguments.only.split(",") if arguments.only else [kind.name for kind in KINDS]
+    if unknown := set(chosen) - {kind.name for kind in KINDS}:
+        parser.error(f"unknown {sorted(unknown)}: choose from {[kind.name for kind in KINDS]}")
+    results: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        write_pickles(Path(folder))
+        for kind in KINDS:
+            if kind.name in chosen:
+                costs = [measure(kind, Path(folder), before, arguments.repeats) for before in (True, False)]
+                results[kind.name] = _row(*costs)
+                print(f"{kind.name:15} {_line(*costs)}", flush=True)
+    total = {when: round(sum(row[when]["cpu_s"] for row in results.values()), 2) for when in ("before", "after")}
+    print(f"{'sum':15} {total['before']:.1f} -> {total['after']:.1f} CPU s")
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    arguments.output.write_text(json.dumps({"kinds": results, "sum_cpu_s": total, "load": os.getloadavg()}, indent=1))
+
+
+def _row(before: Cost, after: Cost) -> dict[str, Any]:
+    return {"before": asdict(before), "after": asdict(after), "cpu_ratio": round(after.cpu_s / before.cpu_s, 3)}
+
+
+def _line(before: Cost, after: Cost) -> str:
+    return (
+        f"{before.cpu_s:.1f} -> {after.cpu_s:.1f} CPU s ({after.cpu_s / before.cpu_s:.2f}x), "
+        f"{before.peak_mib:.0f} -> {after.peak_mib:.0f} MiB"
+    )
+
+
+if __name__ == "__main__":
+    main()
