@@ -165,7 +165,7 @@ CONDITIONS = (
     Condition(
         under((_CORRECTION,), "rollout_is_threshold", "rollout_is_batch_normalize"),
         f"{_CORRECTION}.rollout_is=token or sequence",
-        _given(f"{_CORRECTION}.rollout_is"),
+        _is(f"{_CORRECTION}.rollout_is", "token", "sequence"),
         f"{_CORRECTION}.rollout_is_threshold=3.0",
     ),
     Condition(

@@ -132,7 +132,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     ),
     f"{ROLLOUT}.name": ("vllm",),
     f"{ROLLOUT}.dtype": ("bfloat16", "float16", "float32"),
-    f"{ROLLOUT}.load_format": ("auto", "dummy", "safetensors", "fastsafetensors", "hf", "pt"),
+    f"{ROLLOUT}.load_format": ("auto", "dummy", "safetensors", "fastsafetensors", "runai_streamer", "hf", "pt"),
     f"{ROLLOUT}.logprobs_mode": ("processed_logprobs", "raw_logprobs"),
     f"{ROLLOUT}.scheduling_policy": ("fcfs", "priority"),
     "trainer.device": ("cpu", "cuda"),
