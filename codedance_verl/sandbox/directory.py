@@ -37,7 +37,8 @@ class RayStore:
         """Returns the value of a key; None without one."""
         from ray.experimental.internal_kv import _internal_kv_get
 
-        return _internal_kv_get(key, namespace=_SPACE)
+        value: bytes | None = _internal_kv_get(key, namespace=_SPACE)
+        return value
 
     def put(self, key: str, value: bytes) -> None:
         """Sets the value of a key."""
