@@ -118,7 +118,7 @@ class FaultyWorker(CodeDanceAgentLoopWorker):
         connect = SandboxPool.connect
 
         def connect_faulty(sandbox: Any) -> Any:
-            actors = ray_node.client_nodes(SandboxConfig.from_mapping(sandbox))[0].actors
+            actors = next(iter(ray_node.client_nodes(SandboxConfig.from_mapping(sandbox)))).actors
             return _FaultyPool(connect(sandbox), faults, actors)
 
         self._faulty = mock.patch.object(SandboxPool, "connect", connect_faulty)

@@ -95,9 +95,10 @@ def _dry_run(composed: Composed, name: str, examine: Callable[[DictConfig], Repo
         raise UserError("\n".join(composed.mistakes))
     apply_env_vars(config)  # before anything imports verl
     report = examine(config)
-    from codedance_verl.preflight.report import print_report
+    from codedance_verl.preflight.report import print_report, print_warnings
 
     print_report(report, f"dry run of {name}")
+    print_warnings(report)
     findings = [*composed.mistakes, *report.findings]
     with contextlib.suppress(OSError, InterpolationResolutionError):  # told as findings about run_dir and its node
         print(f"configuration: {write_resolved(config, Path(config.run_dir) / FOLDER)}", flush=True)

@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 
 from codedance_verl.errors import UserError
 from codedance_verl.preflight.capabilities import check_capabilities, nodes_are_whole
+from codedance_verl.preflight.capability_conditions import check_conditions
 from codedance_verl.preflight.custom import check_custom
 from codedance_verl.preflight.devices import check_device, check_memory
 from codedance_verl.preflight.files import (
@@ -26,10 +27,10 @@ from codedance_verl.preflight.files import (
     find_model,
     load_processor,
 )
-from codedance_verl.preflight.layout import check_layout, needs_critic, needs_reference
+from codedance_verl.preflight.layout import check_heads, check_layout, needs_critic, needs_reference
 from codedance_verl.preflight.model_shape import ModelShape, read_shape
 from codedance_verl.preflight.prompts import check_lengths, check_prompts
-from codedance_verl.preflight.report import Report, at
+from codedance_verl.preflight.report import Report, at, print_warnings
 from codedance_verl.preflight.services import check_engine, check_judge
 from codedance_verl.preflight.settings import MODEL, OURS, check_settings
 from codedance_verl.preflight.verl_names import check_names
@@ -44,9 +45,10 @@ def check(config: DictConfig) -> None:
     Raises:
         UserError: a line for everything that is wrong.
     """
-    findings = examine(config).findings
-    if findings:
-        raise UserError("\n".join(findings))
+    report = examine(config)
+    if report.findings:
+        raise UserError("\n".join(report.findings))
+    print_warnings(report)
 
 
 def examine(config: DictConfig, dry: bool = False) -> Report:
@@ -64,11 +66,12 @@ def examine(config: DictConfig, dry: bool = False) -> Report:
 
 
 def check_values(config: DictConfig, report: Report) -> None:
-    """Check every value by itself, and what verl makes of its nodes."""
+    """Check every value by itself, what verl makes of its nodes, and whether it is read."""
     check_settings(config, report)
     check_names(config, report)
     check_fields(config, report)
     check_dataclasses(config, report)
+    check_conditions(config, report)
 
 
 def _check_whole(config: DictConfig, report: Report) -> None:
@@ -84,6 +87,8 @@ def _check_whole(config: DictConfig, report: Report) -> None:
         check(config, report)
     shape = _check_model(config, report)
     check_lengths(config, report, shape)
+    if shape is not None:
+        check_heads(config, report, shape)
     check_data(config, report)
     if shape is not None and report.dry:
         with report.resting():

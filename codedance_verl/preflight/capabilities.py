@@ -76,14 +76,14 @@ def check_capabilities(config: DictConfig, report: Report) -> None:
         if change.key.split(".")[0] in OWN:
             continue
         if change.node is not None:
-            report.find(f"{_shown(change)}: is a node of keys{_some(change.node)}; {_cure(change, row)}")
+            report.find(f"{shown(change)}: is a node of keys{_some(change.node)}; {_cure(change, row)}")
         elif row is None:
-            report.find(f"{_shown(change)}: unknown key; `--cfg job` prints every key there is")
+            report.find(f"{shown(change)}: unknown key; `--cfg job` prints every key there is")
         elif row.status is not Status.WORKS:
             what = "has no effect here" if row.status is Status.NO_EFFECT else "is refused"
-            report.find(f"{_shown(change)}: {what}: {row.note}")
+            report.find(f"{shown(change)}: {what}: {row.note}")
         elif change.added and not row.open and not in_dataclass(config, change.key):
-            report.find(f"{_shown(change)}: unknown key; nothing reads it")
+            report.find(f"{shown(change)}: unknown key; nothing reads it")
 
 
 def changes(config: DictConfig) -> tuple[Change, ...]:
@@ -123,8 +123,8 @@ def markdown(table: tuple[Capability, ...]) -> str:
             lines.append(f"| **{row.area}** | | | |")
             area = row.area
         keys = [key.removeprefix("actor_rollout_ref.") for key in row.keys]
-        shown = ", ".join(f"`{key}`" for key in keys[:_SHOWN]) + ", ..." * (len(keys) > _SHOWN)
-        lines.append(f"| {row.feature} | {row.status.value} | {shown} | {row.note} |")
+        listed = ", ".join(f"`{key}`" for key in keys[:_SHOWN]) + ", ..." * (len(keys) > _SHOWN)
+        lines.append(f"| {row.feature} | {row.status.value} | {listed} | {row.note} |")
     return "\n".join(lines)
 
 
@@ -138,6 +138,20 @@ def composed_values() -> dict[str, Any]:
     values = {"model_engine": "dp", **shipped_values()}
     _merge(values, _load(CONF_DIR / "base.yaml"))
     return values
+
+
+@functools.cache
+def shipped_pairs() -> frozenset[tuple[str, str]]:
+    """Dotted keys with the `repr` of their values, as the files of `conf/` set them."""
+    return frozenset(pair for path in CONF_DIR.rglob("*.yaml") for pair in _pairs(_load(path) or {}, ""))
+
+
+def _pairs(values: Mapping[str, Any], above: str) -> Iterator[tuple[str, str]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _pairs(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", repr(value)
 
 
 def shipped_values() -> dict[str, Any]:
@@ -180,7 +194,8 @@ def _same(before: Any, now: Any) -> bool:
     return bool(before == now) and isinstance(before, bool) == isinstance(now, bool)
 
 
-def _shown(change: Change) -> str:
+def shown(change: Change) -> str:
+    """A change as it is written on the command line."""
     match change.value:
         case None:
             value = "null"

@@ -21,7 +21,7 @@ ALGORITHMS = (
         WORKS,
         f"{NOT_RUN}; turn rewards are added up with the score",
         (),
-        ("algorithm.adv_estimator=rloo", "algorithm.adv_estimator=grpo"),
+        ("algorithm.adv_estimator=grpo", "algorithm.adv_estimator=rloo"),
     ),
     Capability(
         "Algorithms",
@@ -35,7 +35,7 @@ ALGORITHMS = (
         "Algorithms",
         "PPO with a critic",
         WORKS,
-        "`algorithm=ppo`; without a critic its keys are not read",
+        "`algorithm=ppo`",
         ("algorithm.gamma", "algorithm.lam", "critic", "trainer.critic_warmup"),
         ("algorithm=ppo",),
     ),
@@ -57,6 +57,14 @@ ALGORITHMS = (
     ),
     Capability(
         "Algorithms",
+        "sums of squared probabilities",
+        NO_EFFECT,
+        "they are for optimal_token_baseline, which is refused",
+        (f"{ACTOR}.calculate_sum_pi_squared",),
+        (f"{ACTOR}.calculate_sum_pi_squared=true",),
+    ),
+    Capability(
+        "Algorithms",
         "KL loss against a reference",
         WORKS,
         "`use_kl_loss=true`",
@@ -69,7 +77,7 @@ ALGORITHMS = (
         WORKS,
         "with estimators of verl; `codedance_grpo` refuses it",
         ("algorithm.use_kl_in_reward", "algorithm.kl_penalty", "algorithm.kl_ctrl"),
-        ("algorithm.kl_penalty=low_var_kl",),
+        (),
     ),
     Capability(
         "Algorithms",

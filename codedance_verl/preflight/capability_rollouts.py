@@ -45,9 +45,9 @@ ROLLOUTS = (
         "Rollouts",
         "sampling: temperature, top_p, top_k, n",
         WORKS,
-        "with `top_p` or `top_k` vLLM's log-probs are those of what is left, training's are not",
+        "with `top_p` or `top_k` vLLM's log-probs are those of what is left, training's are not: a warning says so",
         under((ROLLOUT,), "temperature", "top_p", "top_k", "n", "val_kwargs"),
-        (f"{ROLLOUT}.n=4", f"{ROLLOUT}.val_kwargs.temperature=0"),
+        (f"{ROLLOUT}.n=4", f"{ROLLOUT}.val_kwargs.temperature=0", f"{ROLLOUT}.top_p=0.9"),
     ),
     Capability(
         "Rollouts",
@@ -91,6 +91,14 @@ ROLLOUTS = (
         "verl 0.9.1 does not find the layers of a vision-language model for it",
         (f"{ROLLOUT}.quantization", f"{ROLLOUT}.quantization_config_file"),
         (f"{ROLLOUT}.quantization=fp8",),
+    ),
+    Capability(
+        "Rollouts",
+        "adapters sent to vLLM layer by layer",
+        REFUSED,
+        "they are merged into the weights before these are sent",
+        (f"{ROLLOUT}.layered_summon",),
+        (f"{ROLLOUT}.layered_summon=true",),
     ),
     Capability(
         "Rollouts",

@@ -128,6 +128,27 @@ TRAINING = (
     ),
     Capability(
         "Training",
+        "kernels and padding by the actor's own keys",
+        NO_EFFECT,
+        "set actor_rollout_ref.model.use_fused_kernels, actor_rollout_ref.model.use_remove_padding",
+        under((ACTOR,), "use_fused_kernels", "use_remove_padding"),
+        (f"{ACTOR}.use_fused_kernels=true",),
+    ),
+    Capability(
+        "Training",
+        "entropy of the reference",
+        NO_EFFECT,
+        "a reference computes none; the keys of actor_rollout_ref.actor are read",
+        under(
+            (REFERENCE, f"{REFERENCE}.fsdp_config"),
+            "entropy_from_logits_with_chunking",
+            "entropy_from_logits_chunk_size",
+            "entropy_checkpointing",
+        ),
+        (f"{REFERENCE}.entropy_checkpointing=true",),
+    ),
+    Capability(
+        "Training",
         "length of the schedule",
         NO_EFFECT,
         "set trainer.total_training_steps",

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 
 from omegaconf import DictConfig
 
+from codedance_verl.preflight.model_shape import ModelShape
 from codedance_verl.preflight.report import Report, ToldAlready, apply_rules, at
 from codedance_verl.preflight.settings import ACTOR, ROLLOUT, number
 from codedance_verl.reward import advantage
 
 SEPARATE = "separate_async"
+_ULYSSES = "ulysses_sequence_parallel_size"
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,26 @@ def check_layout(config: DictConfig, report: Report) -> None:
         report.say("layout", "a step", _step(config, layout))
 
 
+def check_heads(config: DictConfig, report: Report, shape: ModelShape) -> None:
+    """Attention heads divide over the devices that share a sequence, or an engine, as verl and vLLM assert later."""
+    keys = [f"{ACTOR}.{_ULYSSES}", f"{ROLLOUT}.tensor_model_parallel_size"]
+    keys += [f"actor_rollout_ref.ref.{_ULYSSES}"] if needs_reference(config) else []
+    keys += [f"critic.{_ULYSSES}"] if needs_critic(config) else []
+    for key in keys:
+        size = at(config, key)
+        if report.told(key) or not isinstance(size, int) or _heads_divide(shape, size):
+            continue
+        possible = [str(number) for number in range(1, shape.heads + 1) if _heads_divide(shape, number)]
+        report.find(
+            f"{key}={size}: must divide the {shape.heads} attention heads of {shape.name}, and divide its "
+            f"{shape.kv_heads} of keys and values or be a multiple of them: {', '.join(possible)}"
+        )
+
+
+def _heads_divide(shape: ModelShape, size: int) -> bool:
+    return shape.heads % size == 0 and (shape.kv_heads % size == 0 or size % shape.kv_heads == 0)
+
+
 def _step(config: DictConfig, layout: Layout) -> str:
     batch, n = number(config, "data.train_batch_size"), number(config, f"{ROLLOUT}.n")
     mini = number(config, f"{ACTOR}.ppo_mini_batch_size")
@@ -142,6 +164,10 @@ def _sequence_parallel(config: DictConfig) -> Iterator[str]:
         yield f"{key}={layout.sequence_parallel}: must divide the {layout.ranks} training devices"
     if layout.sequence_parallel > 1 and not at(config, "actor_rollout_ref.model.use_remove_padding"):
         yield f"{key}={layout.sequence_parallel}: needs actor_rollout_ref.model.use_remove_padding=true"
+    others = [("actor_rollout_ref.ref", needs_reference(config)), ("critic", needs_critic(config))]
+    for other, size in [(f"{node}.{_ULYSSES}", at(config, f"{node}.{_ULYSSES}")) for node, used in others if used]:
+        if not isinstance(size, int) or size < 1 or layout.ranks % size:
+            yield f"{other}={size}: must divide the {layout.ranks} training devices"
 
 
 def _shards(config: DictConfig) -> Iterator[str]:

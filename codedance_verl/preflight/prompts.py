@@ -15,7 +15,7 @@ from codedance_verl.errors import UserError
 from codedance_verl.preflight.files import data_keys, data_paths, readable
 from codedance_verl.preflight.model_shape import ModelShape
 from codedance_verl.preflight.report import Report, Rule, ToldAlready, apply_rules, at
-from codedance_verl.preflight.settings import ACTOR, ROLLOUT, number
+from codedance_verl.preflight.settings import ROLLOUT, number
 from codedance_verl.rollout.config import EnvironmentConfig
 from codedance_verl.rollout.prompt_tokens import PromptTokens
 
@@ -111,17 +111,7 @@ def _rules(shape: ModelShape | None) -> Sequence[Rule]:
                 f"data.max_response_length={response} less the marks of a turn, or no feedback ever fits"
             )
 
-    def heads(config: DictConfig) -> Iterator[str]:
-        key = f"{ROLLOUT}.tensor_model_parallel_size"
-        parallel = number(config, key)
-        if shape is not None and shape.heads % parallel:
-            yield f"{key}={parallel}: must divide the {shape.heads} attention heads of the model"
-        key = f"{ACTOR}.ulysses_sequence_parallel_size"
-        parallel = number(config, key)
-        if shape is not None and shape.heads % parallel:
-            yield f"{key}={parallel}: must divide the {shape.heads} attention heads of the model"
-
-    return (context, feedback, heads)
+    return (context, feedback)
 
 
 def _environment(config: DictConfig) -> EnvironmentConfig:

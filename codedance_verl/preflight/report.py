@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -28,6 +29,7 @@ class Report:
     dry: bool = False
     facts: list[Fact] = field(default_factory=list)
     findings: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     def say(self, area: str, name: str, value: object) -> None:
         """Add a row to the table."""
@@ -37,6 +39,11 @@ class Report:
         """Add something that is wrong, once: the dotted key, the value seen, and what is allowed."""
         if line not in self.findings:
             self.findings.append(line)
+
+    def warn(self, line: str) -> None:
+        """Add what works, but not as it may be meant: the dotted key, the value seen, and what follows from it."""
+        if line not in self.warnings:
+            self.warnings.append(line)
 
     def told(self, key: str) -> bool:
         """Whether something was found about this key."""
@@ -87,6 +94,12 @@ def apply_rules(rules: Sequence[Rule], config: DictConfig, report: Report) -> No
 def at(config: DictConfig, key: str) -> Any:
     """The value at a dotted key; None where there is none."""
     return OmegaConf.select(config, key)
+
+
+def print_warnings(report: Report) -> None:
+    """Print the warnings, a line each, to standard error."""
+    for line in report.warnings:
+        print(f"warning: {line}", file=sys.stderr)
 
 
 def print_report(report: Report, title: str) -> None:

@@ -132,6 +132,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     ),
     f"{ROLLOUT}.name": ("vllm",),
     f"{ROLLOUT}.dtype": ("bfloat16", "float16", "float32"),
+    f"{ROLLOUT}.load_format": ("auto", "dummy", "safetensors", "fastsafetensors", "runai_streamer", "hf", "pt"),
     f"{ROLLOUT}.logprobs_mode": ("processed_logprobs", "raw_logprobs"),
     f"{ROLLOUT}.scheduling_policy": ("fcfs", "priority"),
     "trainer.device": ("cpu", "cuda"),
@@ -179,6 +180,7 @@ def check_settings(config: DictConfig, report: Report) -> None:
         _check_adapter(config)
     with report.collecting():
         determinism.check(config)
+    _warn_of_cut_sampling(config, report)
 
 
 def number(config: DictConfig, key: str) -> Any:
@@ -239,6 +241,19 @@ def _check_filter(config: DictConfig) -> None:
     chosen = config.algorithm.filter_groups
     if chosen.enable and chosen.metric not in known:
         raise UserError(f"algorithm.filter_groups.metric={chosen.metric}: must be one of {', '.join(known)}")
+
+
+def _warn_of_cut_sampling(config: DictConfig, report: Report) -> None:
+    """Old log-probs, ratios and KL are of the whole distribution, whatever rollouts were drawn from."""
+    top_p, top_k = at(config, f"{ROLLOUT}.top_p"), at(config, f"{ROLLOUT}.top_k")
+    cut = [("top_p", top_p)] if isinstance(top_p, int | float) and top_p < 1 else []
+    cut += [("top_k", top_k)] if isinstance(top_k, int) and top_k > 0 else []
+    for name, value in cut:
+        report.warn(
+            f"{ROLLOUT}.{name}={value}: rollouts are drawn from a cut distribution and trained by the whole one, so "
+            "train and rollout log-probs differ and importance weights are off; validation has keys of its own, "
+            f"{ROLLOUT}.val_kwargs.{name}"
+        )
 
 
 def _check_adapter(config: DictConfig) -> None:

@@ -43,14 +43,10 @@ from codedance_verl.rollout.seeds import seed_of
 from codedance_verl.rollout.telemetry import MemberFacts, tell_group, tell_window
 from codedance_verl.rollout.trajectory_log import TrajectoryLog
 from codedance_verl.rollout.views import SharedViews
-from codedance_verl.sandbox.pool import SandboxPool
 from codedance_verl.trajectories.config import TrajectoriesConfig
 from codedance_verl.types import FinishReason, Grade, RewardTerms, Trajectory
 
 logger = logging.getLogger(__name__)
-
-NODE_ANSWER_SECONDS = 5.0
-"""How long a sandbox node may take to say what it has counted."""
 
 advantage.register()  # this module is loaded in the process that computes advantages, through the manager below
 
@@ -128,10 +124,9 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
         """Go on from what `state` gave."""
         self._monitor.restore(state["monitor"])
 
-    async def take_metrics(self) -> list[dict[str, emit.Sample]]:
-        """What this worker and the sandbox nodes have told since the last call of any worker; for verl's trackers."""
-        pool = SandboxPool.connect(self.config.sandbox)
-        return [emit.take(), *await pool.take_metrics(NODE_ANSWER_SECONDS)]
+    async def take_metrics(self) -> dict[str, emit.Sample]:
+        """What this worker has told since the last call, for verl's trackers."""
+        return emit.take()
 
     async def waiting(self) -> str:
         """Who waits for what, a line each; empty where nobody does."""

@@ -1,4 +1,4 @@
-"""Which Ray nodes run interpreters, and in which order a client asks them.
+"""Choice of the Ray nodes that run interpreters.
 
 By default every node of the cluster that can runs some. With `sandbox.node_resource` it is the nodes that were started
 with this custom resource (`ray start --resources='{"sandbox": 1}'`), GPU or not.
@@ -6,10 +6,8 @@ with this custom resource (`ray start --resources='{"sandbox": 1}'`), GPU or not
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import ray
 
@@ -61,21 +59,3 @@ def sandbox_nodes(config: SandboxConfig, nodes: Iterable[RayNode] | None = None)
 def actor_name(job_id: str, settings_hash: str, node_id: str) -> str:
     """The name under which all processes of a job find the actor of a node and configuration."""
     return f"{_PREFIX}-{job_id}-{settings_hash}-{node_id}"
-
-
-def serving_nodes(job_id: str, settings_hash: str) -> list[str]:
-    """Ids of the nodes whose actors of this job and configuration are running or starting."""
-    start = actor_name(job_id, settings_hash, "")
-    named: Sequence[dict[str, Any]] = ray.util.list_named_actors(all_namespaces=True)
-    return [
-        actor["name"].removeprefix(start)
-        for actor in named
-        if actor["namespace"] == NAMESPACE and actor["name"].startswith(start)
-    ]
-
-
-def in_order_of_preference(node_ids: Iterable[str], own: str) -> list[str]:
-    """The client's own node first if it is one of them, then the others by chance, which spreads sessions evenly."""
-    others = [node_id for node_id in node_ids if node_id != own]
-    random.shuffle(others)
-    return [*(node_id for node_id in node_ids if node_id == own), *others]

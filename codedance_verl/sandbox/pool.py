@@ -4,9 +4,9 @@
     async with pool.session(image_png) as session:
         execution = await session.run("input_image.size")
 
-One actor per Ray node owns that node's interpreters (`ray_node.py`). A client takes sessions on its own node and goes
-elsewhere only when that one cannot serve; one whose node has none takes them on the others by chance. A session is
-closed when its `async with` block is left, however it is left.
+One actor per Ray node owns that node's interpreters (`ray_node.py`). A client takes sessions on its own node and asks a
+few others only when that one cannot serve (`client_nodes.py`); one whose node has none takes them on others by chance.
+A session is closed when its `async with` block is left, however it is left.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from codedance_verl.errors import UserError
-from codedance_verl.metrics.emit import Sample
 from codedance_verl.sandbox.config import SandboxConfig
 from codedance_verl.sandbox.errors import (
     NodeLost,
@@ -89,10 +88,10 @@ class SandboxSession:
 
 
 class SandboxPool:
-    """Opens sessions on the nodes it was given, the first by preference."""
+    """Opens sessions on the nodes it was given, the first by preference; each session goes through them from there."""
 
-    def __init__(self, nodes: Sequence[Node]) -> None:
-        self._nodes = list(nodes)
+    def __init__(self, nodes: Iterable[Node]) -> None:
+        self._nodes = nodes
 
     @classmethod
     def connect(cls, config: SandboxConfig | Mapping[str, Any]) -> SandboxPool:
@@ -129,27 +128,20 @@ class SandboxPool:
             await session.open()
             yield session
 
-    async def take_metrics(self, timeout_s: float) -> list[dict[str, Sample]]:
-        """What the nodes have told since the last call, for verl's trackers; only nodes of Ray tell anything."""
-        from codedance_verl.sandbox import ray_node
-
-        return await ray_node.take_metrics(
-            [node for node in self._nodes if isinstance(node, ray_node.RemoteNode)], timeout_s
-        )
-
     async def open_on_any(self, session_id: str, images: Sequence[bytes], cleanup: contextlib.AsyncExitStack) -> Node:
         """Open a session on the first node that can serve; `cleanup` gets what closes it."""
-        for position, node in enumerate(self._nodes):
+        refusal: SandboxError | None = None
+        for node in self._nodes:
+            if refusal is not None:
+                _logger.warning("sandbox: %s; trying another node", refusal)
             # Registered first, and with an id of our own: an `open` that is cancelled half-way is undone as well.
             cleanup.push_async_callback(_close, node, session_id)
             try:
                 await node.open(images, session_id)
                 return node
             except (SandboxBusy, SandboxUnavailable) as error:
-                if position == len(self._nodes) - 1:
-                    raise
-                _logger.warning("sandbox: %s; trying another node", error)
-        raise SandboxUnavailable("the pool has no nodes")
+                refusal = error
+        raise refusal or SandboxUnavailable("every sandbox node has left the cluster")
 
 
 class RayPool(SandboxPool):

@@ -24,6 +24,9 @@ from verl.utils.tensordict_utils import assign_non_tensor_stack
 from codedance_verl.guards import Stopped, request_stop, stop_is_wanted
 from codedance_verl.metrics import emit
 from codedance_verl.metrics.emit import Tally, finished_trajectories, for_trackers
+from codedance_verl.sandbox.config import SandboxConfig
+from codedance_verl.sandbox.node_metrics import NodeMetrics
+from codedance_verl.sandbox.ray_node import node_metrics
 from codedance_verl.trainer import checkpoints
 from codedance_verl.trainer.pulse import Pulse
 from codedance_verl.trainer.step_watch import StepWatch, where_is
@@ -37,6 +40,8 @@ WORKER_STATE = "rollout_workers.json"
 STALL_REPORT = "stalled.txt"
 ANSWER_SECONDS = 10.0
 """How long a rollout worker may take to say what it waits for, or what it has counted."""
+NODE_ANSWER_SECONDS = 5.0
+"""How long a sandbox node may take to say what it has counted, beside the rollout workers."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,7 @@ class Durable:
         self._watch = StepWatch(config.step_limit_s, self._end_stalled)
         self._telemetry = StepTelemetry()
         self._pulse = Pulse()
+        self._nodes: NodeMetrics | None = None
         super().__init__(config)  # type: ignore[call-arg]
 
     # ---- stopping ----
@@ -87,6 +93,8 @@ class Durable:
             Stopped: a stop was asked for; the last finished step is saved.
         """
         self.agent_loop_manager, self._saved_step = agent_loop_manager, self.global_steps
+        if ray.is_initialized():
+            self._nodes = node_metrics(SandboxConfig.from_mapping(self.config.sandbox))
         self._restore_workers()
         try:
             super().fit(agent_loop_manager)  # type: ignore[misc]
@@ -216,16 +224,21 @@ class Durable:
         metrics.update(for_trackers([*tallies, emit.take()]))
 
     def _take_metrics(self) -> list[Tally]:
-        """Of the rollout workers and the sandbox; those that do not answer in time are left out of this step."""
+        """Of the rollout workers and the sandbox; those that do not answer in time are left out of this step.
+
+        This process alone asks the sandbox: were it every worker, calls would grow with workers times nodes.
+        """
+        if self._nodes is not None:
+            self._nodes.ask()
         calls = [worker.take_metrics.remote() for worker in self.agent_loop_manager.agent_loop_workers]
         done, _ = ray.wait(calls, num_returns=len(calls), timeout=ANSWER_SECONDS)
         found: list[Tally] = []
         for call in done:
             try:
-                found += ray.get(call)
+                found.append(ray.get(call))
             except Exception as error:  # a step is not lost for want of its metrics
                 logger.warning("a rollout worker does not tell its metrics: %s", error)
-        return found
+        return [*found, *(self._nodes.take(NODE_ANSWER_SECONDS) if self._nodes is not None else ())]
 
     # ---- determinism ----
 
@@ -275,13 +288,21 @@ class Durable:
             f"groups for training: {groups[0]}\ngroups for validation: {groups[1]}",
         ]
         manager = getattr(self, "agent_loop_manager", None)
-        for index, worker in enumerate(manager.agent_loop_workers if manager is not None else []):
-            try:
-                waiting = ray.get(worker.waiting.remote(), timeout=ANSWER_SECONDS) or "for nothing"
-            except Exception as error:  # a report must come, whatever it lacks
-                waiting = f"no answer: {type(error).__name__}"
-            parts.append(f"rollout worker {index}:\n{waiting}")
+        workers = manager.agent_loop_workers if manager is not None else []
+        calls = [worker.waiting.remote() for worker in workers]
+        done = set(ray.wait(calls, num_returns=len(calls), timeout=ANSWER_SECONDS)[0]) if calls else set()
+        parts += [f"rollout worker {index}:\n{_wait_of(call, call in done)}" for index, call in enumerate(calls)]
         return "\n\n".join(parts)
+
+
+def _wait_of(call: Any, is_done: bool) -> str:
+    """What a rollout worker says it waits for. A report must come, whatever it lacks."""
+    if not is_done:
+        return "no answer"
+    try:
+        return ray.get(call) or "for nothing"
+    except Exception as error:
+        return f"no answer: {type(error).__name__}"
 
 
 def _place(key: str) -> tuple[str, int, int]:

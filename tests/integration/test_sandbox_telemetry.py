@@ -18,7 +18,9 @@ import asyncio, json, os, sys
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
 import ray
 from codedance_verl.metrics.emit import for_trackers
+from codedance_verl.sandbox.config import SandboxConfig
 from codedance_verl.sandbox.pool import SandboxPool, get_or_start_pool
+from codedance_verl.sandbox.ray_node import node_metrics
 
 CONFIG = {"backend": "process", "containers": 1, "spares": 0}
 
@@ -28,8 +30,11 @@ async def use():
         for code in ("print(1)", "1/0", "x = 1"):
             await session.run(code)
     await asyncio.sleep(6)  # until it tells of itself again
-    first = for_trackers(await pool.take_metrics(10))
-    return first, for_trackers(await pool.take_metrics(10))
+    nodes = node_metrics(SandboxConfig.from_mapping(CONFIG))
+    nodes.ask()
+    first = for_trackers(nodes.take(10))
+    nodes.ask()
+    return first, for_trackers(nodes.take(10))
 
 ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, _temp_dir=sys.argv[1])
 pool = get_or_start_pool(CONFIG)

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from codedance_verl.metrics.emit import Recorder, for_trackers
-from codedance_verl.sandbox import ray_node
 from codedance_verl.sandbox.config import SandboxConfig
 from codedance_verl.sandbox.node import SandboxNode
 from codedance_verl.sandbox.telemetry import NodeTelemetry, tell_call
@@ -41,15 +40,6 @@ def test_capacity_is_what_serves_and_spare_interpreters_are_told_as_such(recorde
     assert _sizes(recorder) == {"capacity": 16, "interpreters/serving": 2, "interpreters/spare": 1}
     NodeTelemetry(SandboxNode(SandboxConfig()), standby=True).tell(standby)
     assert _sizes(recorder) == {"interpreters/spare": 1}
-
-
-def test_of_the_actors_of_a_node_the_second_is_the_standby(monkeypatch: pytest.MonkeyPatch) -> None:
-    started: list[tuple[int, bool]] = []
-    monkeypatch.setattr(
-        ray_node, "_get_or_start", lambda config, _, standby: started.append((config.containers, standby))
-    )
-    ray_node.RemoteNode(SandboxConfig(containers=2, spares=1), "node")
-    assert started == [(2, False), (1, True)]
 
 
 def test_who_waits_has_no_session_yet(recorder: Recorder) -> None:

@@ -46,6 +46,20 @@ class Worker:
         return "alive"
 
 
+class Nodes:
+    """The sandbox nodes, which have counted this."""
+
+    def __init__(self, *tallies: Any) -> None:
+        self.tallies = list(tallies)
+        self.asked = 0
+
+    def ask(self) -> None:
+        self.asked += 1
+
+    def take(self, timeout_s: float) -> list[Any]:
+        return self.tallies
+
+
 class Loop:
     """verl's `PPOTrainer` as far as `Durable` meets it. `at`: what happens at a point, by (point, step)."""
 
@@ -315,10 +329,12 @@ def test_trackers_get_what_all_processes_have_told(tmp_path: Path, monkeypatch: 
     for name in ("add", "put", "observe", "take"):
         monkeypatch.setattr(emit, name, getattr(recorder, name))
     finished = {"codedance/rollout/trajectories_total/train/answer": Sample(Kind.COUNTER, total=8.0, count=2)}
-    worker = SimpleNamespace(take_metrics=Remote(lambda: [finished, finished]))
+    workers = [SimpleNamespace(take_metrics=Remote(lambda: finished)) for _ in range(2)]
     trainer, metrics = make(tmp_path), {"critic/score/mean": 0.5}
-    trainer.agent_loop_manager = SimpleNamespace(agent_loop_workers=[worker])
+    trainer.agent_loop_manager = SimpleNamespace(agent_loop_workers=workers)
+    trainer._nodes = Nodes({"codedance/sandbox/calls_total/ok": Sample(Kind.COUNTER, total=5.0, count=5)})
     trainer._compute_metrics(None, metrics, {}, global_steps=3, epoch=0)
     assert metrics["codedance/rollout/trajectories_total/train/answer"] == 16.0
     assert metrics["codedance/training/trajectories_per_second"] == 4.0
+    assert metrics["codedance/sandbox/calls_total/ok"] == 5.0 and trainer._nodes.asked == 1
     assert metrics["codedance/training/score"] == metrics["critic/score/mean"] == 0.5
