@@ -162,7 +162,7 @@ def _compose(name: str, overrides: list[str]) -> DictConfig:
 
 
 def _verl_configs() -> str:
-    """Where verl's tree lies, found without importing verl: that would settle its platform before `env_vars` are set."""
+    """Where verl's tree lies. verl is not imported for it: that would settle its platform before `env_vars` are set."""
     found = importlib.util.find_spec("verl")
     if found is None or not found.submodule_search_locations:
         raise UserError("verl is not installed; run `make setup`")

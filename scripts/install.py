@@ -241,9 +241,9 @@ def install_flash_attention(python: Path, version: str, pins: dict[str, str]) ->
         print(f"  it cannot be imported: {errors.splitlines()[-1]}")
         pip(python, ["uninstall", "--yes", BUILT_LAST], check=False)
     print(
-        f"warning: {BUILT_LAST} could not be installed: no prebuilt wheel, and building it needs nvcc of the CUDA toolkit; "
-        f"train without it with {FLASH_ATTENTION_CURE} (SFT: {FLASH_ATTENTION_CURE_SFT}); --no-flash-attn leaves it out "
-        "next time"
+        f"warning: {BUILT_LAST} could not be installed: no prebuilt wheel, and building it needs nvcc of the CUDA "
+        f"toolkit; train without it with {FLASH_ATTENTION_CURE} (SFT: {FLASH_ATTENTION_CURE_SFT}); --no-flash-attn "
+        "leaves it out next time"
     )
     return False
 
@@ -251,8 +251,8 @@ def install_flash_attention(python: Path, version: str, pins: dict[str, str]) ->
 def flash_attention_sources(version: str, pins: dict[str, str]) -> Iterator[list[str]]:
     """Arguments of pip, one attempt each: prebuilt wheels first, then what the package index has, which is built.
 
-    A wheel's local version names CUDA and torch. It is asked for in full: with --no-deps pip would take the wheel of the
-    newest torch. `.post1` is the same release, packed again.
+    A wheel's local version names CUDA and torch. It is asked for in full: with --no-deps pip would take the wheel of
+    the newest torch. `.post1` is the same release, packed again.
     """
     cuda, torch = (".".join(pins[name].split(".")[:2]) for name in ("nvidia-cuda-runtime", "torch"))
     index = FLASH_ATTENTION_INDEX.format(channel=f"cu{cuda.replace('.', '')}")

@@ -32,7 +32,7 @@ def check_attention(config: DictConfig, report: Report, model: str = MODEL) -> N
         report: gets the findings.
         model: the key of the model's node.
     """
-    asked = _asked_for(config, model)
+    asked = asked_for(config, model)
     if not asked:
         report.say("attention", "flash-attn", "not asked for")
         return
@@ -46,13 +46,13 @@ def check_attention(config: DictConfig, report: Report, model: str = MODEL) -> N
         report.find(f"{key}={value}: needs flash-attn ({reason}); {cure(model, cuda)}")
 
 
-def cure(model: str, cuda: bool = True) -> str:
+def cure(model: str = MODEL, cuda: bool = True) -> str:
     """What to do without flash-attn, as the end of an error line."""
     without = f"{model}.override_config.attn_implementation=sdpa {model}.use_remove_padding=false"
     return f"`make setup` installs it; without it set {without}" if cuda else f"set {without}"
 
 
-def _asked_for(config: DictConfig, model: str) -> dict[str, str]:
+def asked_for(config: DictConfig, model: str = MODEL) -> dict[str, str]:
     """Keys that need flash-attn, and their values."""
     padding, attention = f"{model}.use_remove_padding", f"{model}.override_config.attn_implementation"
     found = {}

@@ -1,4 +1,4 @@
-"""Which platform verl takes in a process of a run: that of the run's hardware, whatever the process's own machine has."""
+"""Which platform verl takes in a process of a run: the one of the run's hardware, whatever its own machine has."""
 
 from __future__ import annotations
 
