@@ -42,6 +42,9 @@ FLASH_ATTENTION_SECONDS = 4 * 3600
 CHECK_SECONDS = 300
 PROGRESS_SECONDS = 10
 
+LOCKS = {"cpu": ("cpu",), "gpu": ("gpu",), "cpu-gpu-versions": ("cpu", "cpu-gpu-versions")}
+"""Lock files of each kind of environment, besides `dev.txt`; a pin of a later one takes the place of an earlier one."""
+
 INSTALL = ("install", "--no-deps", "--no-compile")
 
 TORCH_PACKAGES = ("torch", "torchvision")
@@ -55,7 +58,7 @@ class InstallError(Exception):
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Make the Python environment of this checkout.")
     parser.add_argument("--venv", type=Path, default=ROOT / ".venv", help="folder of the environment")
-    parser.add_argument("--hardware", choices=("auto", "cpu", "gpu"), default="auto", help="which lock to install")
+    parser.add_argument("--hardware", choices=("auto", *LOCKS), default="auto", help="which lock to install")
     parser.add_argument("--no-flash-attn", action="store_true", help="skip flash-attn, whose build may take an hour")
     options = parser.parse_args(arguments)
     started = time.monotonic()
@@ -93,9 +96,10 @@ def detect_hardware() -> str:
 
 def make_environment(folder: Path, hardware: str, *, with_flash_attention: bool) -> bool:
     """Make or complete the environment in `folder`; False when it was complete already."""
-    lock = REQUIREMENTS / f"{hardware}.txt"
-    wanted = fingerprint([lock, REQUIREMENTS / "dev.txt", ROOT / "pyproject.toml", TORCHVISION_OPS, Path(__file__)])
-    pins = read_pins(lock) | read_pins(REQUIREMENTS / "dev.txt")
+    locks = [REQUIREMENTS / f"{name}.txt" for name in LOCKS[hardware]]
+    wanted = fingerprint([*locks, REQUIREMENTS / "dev.txt", ROOT / "pyproject.toml", TORCHVISION_OPS, Path(__file__)])
+    locked = {name: version for lock in locks for name, version in read_pins(lock).items()}
+    pins = locked | read_pins(REQUIREMENTS / "dev.txt")
     pinned = pins.pop(BUILT_LAST, None)
     built_last = pinned if with_flash_attention else None
     stamp, whole = folder / STAMP, f"{wanted} {BUILT_LAST}"
@@ -104,15 +108,15 @@ def make_environment(folder: Path, hardware: str, *, with_flash_attention: bool)
         return False
     stamp.unlink(missing_ok=True)
     python = create_venv(folder)
-    if hardware == "cpu":
+    if hardware != "gpu":
         install_libnuma()
         install_cpu_torch(python, pins)
     install(python, pins)
     compile_bytecode(python)
-    if hardware == "cpu":
+    if hardware != "gpu":
         declare_torchvision_operators(python)
     pip(python, ["install", "--no-deps", "--no-build-isolation", "--editable", str(ROOT)])
-    built = built_last is not None and install_flash_attention(python, built_last, read_pins(lock))
+    built = built_last is not None and install_flash_attention(python, built_last, locked)
     check_imports(python)
     stamp.write_text(whole if built else wanted)
     return True

