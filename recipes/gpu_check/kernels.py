@@ -45,8 +45,8 @@ def flash_attention_error(device: str = "cuda") -> float:
     error, start = 0.0, 0
     for length in LENGTHS:
         part = slice(start, start + length)
-        one = (tensor[part].float().transpose(0, 1) for tensor in (q, k, v))
-        wanted = torch.nn.functional.scaled_dot_product_attention(*one, is_causal=True).transpose(0, 1)
+        query, key, value = (tensor[part].float().transpose(0, 1) for tensor in (q, k, v))  # [heads, tokens, dim]
+        wanted = torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True).transpose(0, 1)
         error, start = max(error, (packed[part].float() - wanted).abs().max().item()), start + length
     return error
 

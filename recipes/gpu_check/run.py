@@ -21,6 +21,8 @@ from recipes.gpu_check import runs
 from recipes.gpu_check.runs import Inputs, Run
 
 LIMIT_S = 600.0
+END_S = 60.0
+"""What a run may take to end itself after its time limit."""
 MAX_FLASH_ERROR = 0.02
 """Of values of about 1 in bfloat16, whose steps there are 0.008."""
 MAX_OVER_ESTIMATE = 1.1
@@ -137,11 +139,12 @@ def _run(check: Check, run: Run, inputs: Inputs, sandbox: str, devices: int, dea
         return
     _make_model(run, inputs, weights=not dry)
     estimate = _estimate(run, inputs, sandbox, check)
-    command = runs.command(run, inputs, sandbox, deadline - time.monotonic())
+    left = max(deadline - time.monotonic(), 1.0)
+    command = runs.command(run, inputs, sandbox, left)
     if dry:
         check.state, check.figures = PLANNED, {"command": command, "memory_estimate_gib": estimate}
     elif not check.reasons:
-        _train(check, run, inputs, command, estimate)
+        _train(check, run, inputs, command, left + END_S, estimate)
 
 
 def _make_model(run: Run, inputs: Inputs, weights: bool) -> None:
@@ -153,12 +156,15 @@ def _make_model(run: Run, inputs: Inputs, weights: bool) -> None:
         make_model(inputs.model, run.size, inputs.data.parent / "sft.parquet", weights)
 
 
-def _train(check: Check, run: Run, inputs: Inputs, command: list[str], estimate: float | None) -> None:
+def _train(
+    check: Check, run: Run, inputs: Inputs, command: list[str], timeout_s: float, estimate: float | None
+) -> None:
     shutil.rmtree(inputs.run_dir, ignore_errors=True)  # else the run would resume an earlier check
     log = inputs.run_dir.with_suffix(".log")
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as output:
-        code = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False).returncode
+        ended = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, timeout=timeout_s, check=False)
+    code = ended.returncode
     steps = [line.values for line in read_metrics(inputs.run_dir)]
     if code != 0 or not steps:
         errors = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("error: ")]

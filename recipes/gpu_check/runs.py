@@ -92,7 +92,7 @@ def overrides(run: Run, inputs: Inputs, sandbox: str) -> list[str]:
 
 def command(run: Run, inputs: Inputs, sandbox: str, limit_s: float) -> list[str]:
     """The command line of a run that may take `limit_s` seconds."""
-    limit = f"time_limit_s={max(limit_s, 1):g}"
+    limit = f"time_limit_s={limit_s:.0f}"
     return [sys.executable, "-m", "codedance_verl.train", *overrides(run, inputs, sandbox), limit]
 
 
