@@ -19,10 +19,10 @@ BIN := $(VENV)/bin
 # Wall seconds within which `make test` ends, whatever hangs.
 TEST_SECONDS := 4900
 
-.PHONY: help setup sandbox-image demo test test-long check format clean
+.PHONY: help setup sandbox-image demo gpu-check test test-long test-gpu-versions check format clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-18s %s\n", $$1, $$2}'
 
 setup: ## make the environment .venv from the lock in requirements/
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or 3.12 found; call make PYTHON=/path/to/python3.11" >&2; exit 2; }
@@ -35,6 +35,9 @@ demo: ## train and evaluate the tiny model end to end; resumes where it was stop
 	@started=$$(date +%s); $(MAKE) --no-print-directory setup; \
 	$(BIN)/python -m recipes.cpu_demo.run --setup-seconds $$(($$(date +%s) - started))
 
+gpu-check: setup ## check a machine with GPUs: imports, flash-attn, short runs, agreement, memory
+	@$(BIN)/python -m recipes.gpu_check.run --out outputs/gpu_check
+
 # Without an engine the tests that need one are skipped, in CI (CI=true) they fail.
 test: setup ## run the tests, with the real vLLM, FSDP, Ray and Docker
 	@$(BIN)/codedance sandbox build || test -z "$${CI:-}"
@@ -43,6 +46,13 @@ test: setup ## run the tests, with the real vLLM, FSDP, Ray and Docker
 test-long: setup ## run what `make test` leaves out: an evaluation, LoRA, two ranks, a million broken frames
 	@$(BIN)/codedance sandbox build || test -z "$${CI:-}"
 	@timeout --foreground --signal=INT --kill-after=60 $(TEST_SECONDS) $(BIN)/python -m pytest -m long --durations=15
+
+# An environment of its own, for the versions that GPUs get; the tests are those of whole runs on the tiny model.
+test-gpu-versions: ## run short trainings on the CPU with the versions of vLLM and torch that GPUs get
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or 3.12 found; call make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@"$(PYTHON)" scripts/install.py --venv $(VENV)-gpu-versions --hardware cpu-gpu-versions
+	@timeout --foreground --signal=INT --kill-after=60 $(TEST_SECONDS) \
+		$(VENV)-gpu-versions/bin/python -m pytest tests/e2e/test_gpu_versions.py
 
 check: setup ## format, lint, types, dependency directions, fast tests
 	@$(BIN)/ruff format --check .
@@ -57,5 +67,5 @@ format: setup ## format the code and mend what the linter can mend
 
 clean: ## remove the environment, caches and leftover containers; outputs/ stays
 	@test ! -x $(BIN)/codedance || $(BIN)/codedance sandbox clean || true
-	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@rm -rf $(VENV) $(VENV)-gpu-versions build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	@find codedance_verl recipes sandbox_image tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import os
 import re
 from collections.abc import Iterator
@@ -21,7 +22,6 @@ from codedance_verl.errors import UserError
 from codedance_verl.overrides import Mistake, key_of, read_overrides
 
 CONF_DIR = Path(__file__).resolve().parent.parent / "conf"
-VERL_CONFIGS = "pkg://verl.trainer.config"
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,15 @@ def _compose(name: str, overrides: list[str]) -> DictConfig:
     hardware.register()
     GlobalHydra.instance().clear()
     with initialize_config_dir(config_dir=str(CONF_DIR), version_base=None):
-        return compose(name, overrides=[f"hydra.searchpath=[{VERL_CONFIGS}]", *overrides])
+        return compose(name, overrides=[f'hydra.searchpath=["{_verl_configs()}"]', *overrides])
+
+
+def _verl_configs() -> str:
+    """Where verl's tree lies. verl is not imported for it: that would settle its platform before `env_vars` are set."""
+    found = importlib.util.find_spec("verl")
+    if found is None or not found.submodule_search_locations:
+        raise UserError("verl is not installed; run `make setup`")
+    return f"file://{Path(found.submodule_search_locations[0]) / 'trainer' / 'config'}"
 
 
 def _unusable(config: DictConfig, overrides: list[str], complete: bool) -> Iterator[str]:

@@ -31,6 +31,10 @@ MIN_DISK_GIB = 5.0
 DEMO_DISK_GIB = 12.0
 DEMO_MEMORY_GIB = 22.0
 MIN_SHM_GIB = 1.0
+MIN_DRIVER = 580
+"""Major version of NVIDIA's driver that CUDA 13, which `requirements/gpu.txt` has, needs."""
+MIN_GLIBC = (2, 31)
+"""llguidance, which vLLM needs, has wheels for manylinux_2_31 alone: not for RHEL 8 (2.28)."""
 SMI_SECONDS = 30
 PORT_SECONDS = 2.0
 
@@ -73,9 +77,11 @@ def examine() -> list[Finding]:
     gpus = list_gpus()
     checks: list[tuple[str, Callable[[], list[Finding]]]] = [
         ("Python", lambda: [check_python(sys.version_info[:2])]),
+        ("glibc", lambda: [check_glibc(platform.libc_ver())]),
         ("packages", lambda: check_packages(read_lock("gpu" if gpus else "cpu"), installed_versions(), bool(gpus))),
         ("verl plugin", lambda: [check_plugin()]),
         ("device", lambda: check_device(gpus)),
+        ("flash-attn", lambda: check_flash_attention(bool(gpus), installed_versions())),
         ("memory", lambda: [check_memory(memory_limit_gib())]),
         ("disk", lambda: [check_disk(shutil.disk_usage(Path.cwd()).free / GIB)]),
         ("shared memory", lambda: [check_shared_memory(Path("/dev/shm"))]),
@@ -96,6 +102,17 @@ def check_python(version: tuple[int, ...]) -> Finding:
     if (3, 11) <= version[:2] <= (3, 12):
         return Finding("Python", found)
     return Finding("Python", found, State.BAD, "make the environment with Python 3.11 or 3.12: `make setup PYTHON=...`")
+
+
+def check_glibc(found: tuple[str, str]) -> Finding:
+    """`found` is what `platform.libc_ver()` says: the name of the C library, and its version."""
+    name, version = found
+    wanted = ".".join(map(str, MIN_GLIBC))
+    cure = f"glibc {wanted} or newer: Debian 11, Ubuntu 20.04, RHEL 9, or a container of one of them"
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    if name != "glibc" or len(numbers) < 2:
+        return Finding("C library", f"{name or 'unknown'} {version}".strip(), State.WARNING, cure)
+    return Finding("C library", f"glibc {version}", *((State.BAD, cure) if numbers < MIN_GLIBC else ()))
 
 
 def read_lock(hardware: str) -> dict[str, str]:
@@ -139,8 +156,11 @@ def _package(label: str, locked: str | None, installed: str | None) -> Finding:
 
 
 def _same_version(locked: str, installed: str | None) -> bool:
-    """A build tag ("+cpu") counts only where the lock names one."""
-    return installed is not None and (installed == locked or installed.split("+")[0] == locked)
+    """A build tag ("+cpu"), or that a release was packed again (".post1"), counts only where the lock names one."""
+    if installed is None:
+        return False
+    release = installed.split("+")[0]
+    return locked in (installed, release, release.split(".post")[0])
 
 
 def check_plugin() -> Finding:
@@ -151,25 +171,59 @@ def check_plugin() -> Finding:
     return Finding("verl plugin", next(iter(entries)).value)
 
 
-def list_gpus() -> list[str]:
-    """Name and memory of each NVIDIA GPU the driver lists."""
+@dataclass(frozen=True)
+class Gpu:
+    """What the driver lists of a GPU: name, memory (`143771 MiB`), and the driver's own version (`580.65.06`)."""
+
+    name: str
+    memory: str
+    driver: str
+
+
+def list_gpus() -> list[Gpu]:
+    """Every NVIDIA GPU that the driver lists."""
     command = shutil.which("nvidia-smi")
     if command is None:
         return []
-    query = [command, "--query-gpu=name,memory.total", "--format=csv,noheader"]
+    query = [command, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
     try:
         listed = subprocess.run(query, capture_output=True, text=True, timeout=SMI_SECONDS, check=False)
     except subprocess.TimeoutExpired:
         return []
-    return [line.strip() for line in listed.stdout.splitlines() if line.strip()] if listed.returncode == 0 else []
+    if listed.returncode != 0:
+        return []
+    rows = [[part.strip() for part in line.rsplit(",", 2)] for line in listed.stdout.splitlines()]
+    return [Gpu(*row) for row in rows if len(row) == 3]
 
 
-def check_device(gpus: list[str]) -> list[Finding]:
-    """GPUs if there are any; on a CPU what vLLM's kernels need of it."""
+def check_device(gpus: list[Gpu]) -> list[Finding]:
+    """GPUs if there are any, and their driver; on a CPU what vLLM's kernels need of it."""
     if gpus:
-        return [Finding("device", f"{len(gpus)} GPU: {'; '.join(gpus)}")]
+        shown = "; ".join(f"{gpu.name}, {gpu.memory}" for gpu in gpus)
+        return [Finding("device", f"{len(gpus)} GPU: {shown}"), check_driver(gpus[0].driver)]
     flags = cpu_flags(Path("/proc/cpuinfo"))
     return [check_cpu(os.cpu_count() or 1, flags), check_libnuma()]
+
+
+def check_driver(version: str) -> Finding:
+    major = version.split(".")[0]
+    cure = f"CUDA 13 needs NVIDIA's driver {MIN_DRIVER} or newer"
+    if not major.isdigit():
+        return Finding("NVIDIA driver", version or "unknown", State.WARNING, cure)
+    return Finding("NVIDIA driver", version, *((State.BAD, cure) if int(major) < MIN_DRIVER else ()))
+
+
+def check_flash_attention(gpu: bool, installed: Mapping[str, str]) -> list[Finding]:
+    """On a GPU the options for hardware ask for it; training runs without it, slower."""
+    if not gpu:
+        return []
+    if version := installed.get("flash-attn"):
+        return [Finding("flash-attn", version)]
+    cure = (
+        "run `make setup`, or train with actor_rollout_ref.model.override_config.attn_implementation=sdpa "
+        "actor_rollout_ref.model.use_remove_padding=false"
+    )
+    return [Finding("flash-attn", "not installed", State.WARNING, cure)]
 
 
 def cpu_flags(cpuinfo: Path) -> set[str]:

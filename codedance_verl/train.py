@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from codedance_verl.cluster.connection import keep_to_loopback, ray_arguments, start
+from codedance_verl.cluster.connection import joins, keep_to_loopback, ray_arguments, start
 from codedance_verl.config import apply_env_vars, write_resolved
 from codedance_verl.guards import STOPPED_EXIT_CODE, Stopped, guarded, stops_on_signals
 from codedance_verl.mains import obey
@@ -102,8 +102,10 @@ def _train(config: DictConfig, env_vars: dict[str, str]) -> None:
     from verl.trainer.main_ppo import run_ppo
 
     from codedance_verl import plugin
-    from codedance_verl.cluster.run import on_cluster
+    from codedance_verl.cluster.run import on_cluster, placement_watched
+    from codedance_verl.preflight.nodes import check_flash_attention, check_room
     from codedance_verl.sandbox.config import SandboxConfig
+    from codedance_verl.sandbox.placement import living_nodes
     from codedance_verl.sandbox.pool import get_or_start_pool
     from codedance_verl.trainer.runner import RemoteRunner
 
@@ -112,7 +114,13 @@ def _train(config: DictConfig, env_vars: dict[str, str]) -> None:
     arguments, run_dir = _ray_arguments(config, env_vars), Path(config.run_dir).resolve()
     start(arguments)
     try:
-        with on_cluster(arguments["address"], run_dir, _inputs(config)):
+        check_room(config, living_nodes())
+        if joins(arguments["address"]):
+            check_flash_attention(config, living_nodes())
+        with (
+            placement_watched(run_dir, config.placement_limit_s),
+            on_cluster(arguments["address"], run_dir, _inputs(config)),
+        ):
             pool = get_or_start_pool(SandboxConfig.from_mapping(config.sandbox))
             try:
                 # only now, as Ray has set handlers of its own

@@ -2,8 +2,8 @@
 
 Needs Python 3.11 or 3.12 and pip's package index, nothing else. It is idempotent: a finished environment is recognised
 by the hash of everything it was made from and left alone; anything else is completed or made anew, and flash-attn is
-tried again where its build has failed. The CPU build of torch comes from PyTorch's own index where that answers, else
-from wherever pip is configured to look.
+tried again where no source of it worked. The CPU build of torch comes from PyTorch's own index where that answers, else
+from wherever pip is configured to look; flash-attn as a prebuilt wheel where there is one, else it is built.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import sys
 import time
 import urllib.request
 import venv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,11 +29,21 @@ TORCHVISION_MODULE = "codedance_torchvision_ops"
 STAMP = ".codedance-install"
 
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+FLASH_ATTENTION_INDEX = "https://wheels.astral.sh/simple/{channel}/"
+"""Prebuilt wheels by CUDA version (`cu130`), of Astral; each is built for one minor version of torch."""
+FLASH_ATTENTION_CURE = (
+    "actor_rollout_ref.model.override_config.attn_implementation=sdpa actor_rollout_ref.model.use_remove_padding=false"
+)
+"""What has RL training do without flash-attn; `codedance_verl/preflight/attention.py` says the same."""
+FLASH_ATTENTION_CURE_SFT = "model.override_config.attn_implementation=sdpa model.use_remove_padding=false"
 PROBE_SECONDS = 5
 INSTALL_SECONDS = 3600
 FLASH_ATTENTION_SECONDS = 4 * 3600
 CHECK_SECONDS = 300
 PROGRESS_SECONDS = 10
+
+LOCKS = {"cpu": ("cpu",), "gpu": ("gpu",), "cpu-gpu-versions": ("cpu", "cpu-gpu-versions")}
+"""Lock files of each kind of environment, besides `dev.txt`; a pin of a later one takes the place of an earlier one."""
 
 INSTALL = ("install", "--no-deps", "--no-compile")
 
@@ -48,7 +58,7 @@ class InstallError(Exception):
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Make the Python environment of this checkout.")
     parser.add_argument("--venv", type=Path, default=ROOT / ".venv", help="folder of the environment")
-    parser.add_argument("--hardware", choices=("auto", "cpu", "gpu"), default="auto", help="which lock to install")
+    parser.add_argument("--hardware", choices=("auto", *LOCKS), default="auto", help="which lock to install")
     parser.add_argument("--no-flash-attn", action="store_true", help="skip flash-attn, whose build may take an hour")
     options = parser.parse_args(arguments)
     started = time.monotonic()
@@ -86,9 +96,10 @@ def detect_hardware() -> str:
 
 def make_environment(folder: Path, hardware: str, *, with_flash_attention: bool) -> bool:
     """Make or complete the environment in `folder`; False when it was complete already."""
-    lock = REQUIREMENTS / f"{hardware}.txt"
-    wanted = fingerprint([lock, REQUIREMENTS / "dev.txt", ROOT / "pyproject.toml", TORCHVISION_OPS, Path(__file__)])
-    pins = read_pins(lock) | read_pins(REQUIREMENTS / "dev.txt")
+    locks = [REQUIREMENTS / f"{name}.txt" for name in LOCKS[hardware]]
+    wanted = fingerprint([*locks, REQUIREMENTS / "dev.txt", ROOT / "pyproject.toml", TORCHVISION_OPS, Path(__file__)])
+    locked = {name: version for lock in locks for name, version in read_pins(lock).items()}
+    pins = locked | read_pins(REQUIREMENTS / "dev.txt")
     pinned = pins.pop(BUILT_LAST, None)
     built_last = pinned if with_flash_attention else None
     stamp, whole = folder / STAMP, f"{wanted} {BUILT_LAST}"
@@ -97,15 +108,15 @@ def make_environment(folder: Path, hardware: str, *, with_flash_attention: bool)
         return False
     stamp.unlink(missing_ok=True)
     python = create_venv(folder)
-    if hardware == "cpu":
+    if hardware != "gpu":
         install_libnuma()
         install_cpu_torch(python, pins)
     install(python, pins)
     compile_bytecode(python)
-    if hardware == "cpu":
+    if hardware != "gpu":
         declare_torchvision_operators(python)
     pip(python, ["install", "--no-deps", "--no-build-isolation", "--editable", str(ROOT)])
-    built = built_last is not None and install_flash_attention(python, built_last)
+    built = built_last is not None and install_flash_attention(python, built_last, locked)
     check_imports(python)
     stamp.write_text(whole if built else wanted)
     return True
@@ -218,17 +229,46 @@ def declare_torchvision_operators(python: Path) -> None:
         module.unlink(missing_ok=True)
 
 
-def install_flash_attention(python: Path, version: str) -> bool:
-    """Whether it is there now. Training works without it, slower; a failed build is therefore told, and no error."""
-    print(f"installing {BUILT_LAST} {version}; without a fitting wheel it is built, which may take an hour")
-    arguments = ["install", "--no-deps", "--no-build-isolation", f"{BUILT_LAST}=={version}"]
-    if pip(python, arguments, check=False, timeout_s=FLASH_ATTENTION_SECONDS) == 0:
-        return True
+def install_flash_attention(python: Path, version: str, pins: dict[str, str]) -> bool:
+    """Whether it can be imported now. Training works without it, slower: that no source worked is told, and no error.
+
+    Args:
+        python: of the environment, in which everything else is installed.
+        version: the one of the lock.
+        pins: the lock, whose versions of torch and CUDA choose the wheel.
+    """
+    for arguments in flash_attention_sources(version, pins):
+        if pip(python, arguments, check=False, timeout_s=FLASH_ATTENTION_SECONDS) != 0:
+            continue
+        if not (errors := errors_of([python, "-c", "import flash_attn"])):
+            return True
+        print(f"  it cannot be imported: {errors.splitlines()[-1]}")
+        pip(python, ["uninstall", "--yes", BUILT_LAST], check=False)
     print(
-        f"warning: {BUILT_LAST} could not be installed (building it needs nvcc); train with "
-        "+actor_rollout_ref.model.override_config.attn_implementation=sdpa; --no-flash-attn leaves it out next time"
+        f"warning: {BUILT_LAST} could not be installed: no prebuilt wheel, and building it needs nvcc of the CUDA "
+        f"toolkit; train without it with {FLASH_ATTENTION_CURE} (SFT: {FLASH_ATTENTION_CURE_SFT}); --no-flash-attn "
+        "leaves it out next time"
     )
     return False
+
+
+def flash_attention_sources(version: str, pins: dict[str, str]) -> Iterator[list[str]]:
+    """Arguments of pip, one attempt each: prebuilt wheels first, then what the package index has, which is built.
+
+    A wheel's local version names CUDA and torch. It is asked for in full: with --no-deps pip would take the wheel of
+    the newest torch. `.post1` is the same release, packed again.
+    """
+    cuda, torch = (".".join(pins[name].split(".")[:2]) for name in ("nvidia-cuda-runtime", "torch"))
+    index = FLASH_ATTENTION_INDEX.format(channel=f"cu{cuda.replace('.', '')}")
+    if answers(f"{index}{BUILT_LAST}/"):
+        for release in (version, f"{version}.post1"):
+            wheel = f"{BUILT_LAST}=={release}+cu.{cuda}.torch.{torch}"
+            print(f"installing {wheel} from {index}")
+            yield [*INSTALL, "--only-binary", ":all:", "--index-url", index, wheel]
+    else:
+        print(f"{index} does not answer")
+    print(f"installing {BUILT_LAST} {version}; without a fitting wheel it is built, which may take an hour")
+    yield ["install", "--no-deps", "--no-build-isolation", f"{BUILT_LAST}=={version}"]
 
 
 def check_imports(python: Path) -> None:

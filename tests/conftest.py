@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,11 @@ if TYPE_CHECKING:
     from docker import DockerClient
     from xdist.remote import Producer
     from xdist.scheduler import LoadFileScheduling
+
+
+if shutil.which("nvidia-smi") is None:
+    # a dry run with GPU options sets `nvidia` in this process, where verl's parts are tested on the CPU afterwards
+    os.environ.setdefault("VERL_PLATFORM", "cpu")
 
 
 @functools.cache

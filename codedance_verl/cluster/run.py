@@ -8,6 +8,25 @@ from pathlib import Path
 
 from codedance_verl.cluster.connection import joins
 
+PLACEMENT_CHECK_SECONDS = 10.0
+
+
+@contextlib.contextmanager
+def placement_watched(run_dir: Path, limit_s: float | None) -> Iterator[None]:
+    """Run the block, and end it where Ray finds no room for what verl asks for within `limit_s`; None watches nothing.
+
+    Raises:
+        UserError: by way of `guards.guarded`; names what is asked for, and what each node lacks.
+    """
+    if limit_s is None:
+        yield
+        return
+    from codedance_verl.cluster.placement_groups import PlacementWatch
+    from codedance_verl.cluster.watch import watched
+
+    with watched(run_dir, PlacementWatch(limit_s).look, min(PLACEMENT_CHECK_SECONDS, limit_s / 4)):
+        yield
+
 
 @contextlib.contextmanager
 def on_cluster(address: str | None, run_dir: Path, inputs: Mapping[str, str]) -> Iterator[None]:

@@ -89,7 +89,10 @@ There is no default system message, and an observation is a user turn (a `tool` 
 
 @dataclass(frozen=True)
 class TinyShape:
-    """Sizes of the model. `head_dim` is `hidden // heads`; vLLM's CPU attention needs at least 32."""
+    """Sizes of the model. `head_dim` is `hidden // heads`; vLLM's CPU attention needs at least 32.
+
+    `vocabulary` is the least number of rows of the embedding; by default there are as many as tokens, rounded up.
+    """
 
     hidden: int = 128
     layers: int = 2
@@ -99,6 +102,8 @@ class TinyShape:
     vision_hidden: int = 64
     vision_layers: int = 2
     vision_ffn: int = 192
+    vision_heads: int = 2
+    vocabulary: int = 0
     image_side: int = 112
     max_positions: int = 8_192
 
@@ -115,16 +120,16 @@ def build_tiny_model(
     """
     shape = shape or TinyShape()
     out = Path(out_dir)
-    tokenizer = train_tokenizer(_texts(Path(sft_file)))
+    tokenizer = train_tokenizer(texts_of(Path(sft_file)))
     torch.manual_seed(seed)
-    config = _config(tokenizer, shape)
+    config = model_config(tokenizer, shape)
     model = AutoModelForImageTextToText.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
     initialise(model, shape, seed)
-    _set_generation_defaults(model, tokenizer)
+    set_generation_defaults(model, tokenizer)
     try:
         out.mkdir(parents=True, exist_ok=True)
         model.save_pretrained(out)
-        _processor(tokenizer, shape).save_pretrained(out)
+        make_processor(tokenizer, shape).save_pretrained(out)
     except OSError as error:
         raise UserError(
             f"cannot write the model to {out}: {error}; free some space or choose another folder"
@@ -166,7 +171,7 @@ def initialise(model: torch.nn.Module, shape: TinyShape, seed: int) -> None:
 
     With the library's flat 0.02 a model this narrow starts with signals so faint that it learns no copying in minutes.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(next(model.parameters()).device).manual_seed(seed)
     for name, parameter in model.named_parameters():
         if parameter.dim() < 2:
             continue
@@ -175,10 +180,11 @@ def initialise(model: torch.nn.Module, shape: TinyShape, seed: int) -> None:
         if name.endswith(("o_proj.weight", "attn.proj.weight", "down_proj.weight")):
             scale /= math.sqrt(2 * (shape.vision_layers if "visual" in name else shape.layers))
         with torch.no_grad():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
+            parameter.copy_(torch.randn(parameter.shape, generator=generator, device=parameter.device) * scale)
 
 
-def _texts(sft_file: Path) -> Iterator[str]:
+def texts_of(sft_file: Path) -> Iterator[str]:
+    """The messages of demonstrations, of which a tokenizer is made."""
     if not sft_file.is_file():
         raise UserError(
             f"no demonstrations at {sft_file}; make them with `codedance data make --out {sft_file.parent}`"
@@ -196,12 +202,13 @@ def _without_markup(texts: Iterable[str]) -> Iterator[str]:
         yield from (piece for piece in text.split("\0") if piece)
 
 
-def _config(tokenizer: PreTrainedTokenizerFast, shape: TinyShape) -> Qwen2_5_VLConfig:
+def model_config(tokenizer: PreTrainedTokenizerFast, shape: TinyShape) -> Qwen2_5_VLConfig:
+    """The configuration of a model of these sizes for this tokenizer."""
     ids = tokenizer.get_vocab()
     head_dim = shape.hidden // shape.heads
     quarter = head_dim // 8
     text = {
-        "vocab_size": math.ceil(len(tokenizer) / 64) * 64,
+        "vocab_size": max(math.ceil(len(tokenizer) / 64) * 64, shape.vocabulary),
         "hidden_size": shape.hidden,
         "intermediate_size": shape.ffn,
         "num_hidden_layers": shape.layers,
@@ -223,7 +230,7 @@ def _config(tokenizer: PreTrainedTokenizerFast, shape: TinyShape) -> Qwen2_5_VLC
         "depth": shape.vision_layers,
         "hidden_size": shape.vision_hidden,
         "intermediate_size": shape.vision_ffn,
-        "num_heads": 2,
+        "num_heads": shape.vision_heads,
         "out_hidden_size": shape.hidden,
         "patch_size": 14,
         "spatial_merge_size": 2,
@@ -242,14 +249,16 @@ def _config(tokenizer: PreTrainedTokenizerFast, shape: TinyShape) -> Qwen2_5_VLC
     )
 
 
-def _set_generation_defaults(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
+def set_generation_defaults(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Gives the model the tokens at which generation ends."""
     assert model.generation_config is not None
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.generation_config.bos_token_id = tokenizer.pad_token_id
 
 
-def _processor(tokenizer: PreTrainedTokenizerFast, shape: TinyShape) -> Qwen2_5_VLProcessor:
+def make_processor(tokenizer: PreTrainedTokenizerFast, shape: TinyShape) -> Qwen2_5_VLProcessor:
+    """The processor of text and images; larger images are scaled to `shape.image_side` squared."""
     images = Qwen2VLImageProcessor(min_pixels=28 * 28 * 4, max_pixels=shape.image_side**2)
     return Qwen2_5_VLProcessor(  # type: ignore[no-untyped-call]
         image_processor=images,

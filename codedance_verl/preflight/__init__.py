@@ -13,6 +13,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from codedance_verl.errors import UserError
+from codedance_verl.preflight.attention import check_attention
 from codedance_verl.preflight.capabilities import check_capabilities, nodes_are_whole
 from codedance_verl.preflight.capability_conditions import check_conditions
 from codedance_verl.preflight.custom import check_custom
@@ -83,6 +84,7 @@ def _check_whole(config: DictConfig, report: Report) -> None:
         check_start,
         check_layout,
         check_device,
+        check_attention,
     ):
         check(config, report)
     shape = _check_model(config, report)

@@ -21,6 +21,7 @@ OWN = (
     "dry_run",
     "seed",
     "time_limit_s",
+    "placement_limit_s",
     "step_limit_s",
     "stop_grace_s",
     "deterministic",

@@ -67,6 +67,7 @@ ACTOR, ROLLOUT, MODEL = "actor_rollout_ref.actor", "actor_rollout_ref.rollout", 
 NUMBERS: dict[str, Range] = {
     "seed": Range(0, 2**31 - 1),
     "time_limit_s": Range(1, 1e9, whole=False, optional=True),
+    "placement_limit_s": Range(1, 604_800, whole=False, optional=True),
     "step_limit_s": Range(1, 604_800, whole=False, optional=True),
     "stop_grace_s": Range(1, 86_400, whole=False),
     "gpu_memory_gib": Range(1, 1024, whole=False, optional=True),

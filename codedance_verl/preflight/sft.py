@@ -9,6 +9,7 @@ from codedance_verl.data.rows import Kind
 from codedance_verl.data.schema import read_prompts
 from codedance_verl.errors import UserError
 from codedance_verl.preflight import read_model
+from codedance_verl.preflight.attention import check_attention
 from codedance_verl.preflight.devices import device_bytes
 from codedance_verl.preflight.files import (
     check_checkpoint_folder,
@@ -69,6 +70,7 @@ def _check_whole(config: DictConfig, report: Report) -> None:
     check_checkpoint_folder(config, report)
     _check_intervals(config, report)
     _check_kept(config, report)
+    check_attention(config, report, "model")
     if not report.findings:
         _check_batches(config, report)
     _check_data(config, report)

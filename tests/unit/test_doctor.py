@@ -79,9 +79,54 @@ def test_cpu_flags(tmp_path: Path) -> None:
     assert doctor.cpu_flags(tmp_path / "none") == set()
 
 
-def test_gpus_come_first() -> None:
-    (found,) = doctor.check_device(["NVIDIA H200, 143771 MiB"])
-    assert found.found == "1 GPU: NVIDIA H200, 143771 MiB"
+H200 = doctor.Gpu("NVIDIA H200", "143771 MiB", "580.65.06")
+
+
+def test_gpus_come_first_and_their_driver_after_them() -> None:
+    found = doctor.check_device([H200, H200])
+    assert [row.found for row in found] == ["2 GPU: NVIDIA H200, 143771 MiB; NVIDIA H200, 143771 MiB", "580.65.06"]
+    assert states(found) == {"device": GOOD, "NVIDIA driver": GOOD}
+
+
+@pytest.mark.parametrize(
+    ("version", "state"), [("580.65.06", GOOD), ("590.1", GOOD), ("570.124.06", BAD), ("[N/A]", WARNING)]
+)
+def test_a_driver_that_is_too_old_for_the_locked_cuda_is_told(version: str, state: State) -> None:
+    found = doctor.check_driver(version)
+    assert found.state is state
+    assert ("580" in found.cure) is (state is not GOOD)
+
+
+def test_gpus_are_read_from_the_drivers_own_tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 'NVIDIA H200, 143771 MiB, 580.65.06'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert doctor.list_gpus() == [H200]
+
+
+@pytest.mark.parametrize(
+    ("found", "state"),
+    [(("glibc", "2.31"), GOOD), (("glibc", "2.39"), GOOD), (("glibc", "2.28"), BAD), (("", ""), WARNING)],
+)
+def test_a_c_library_that_the_locked_wheels_do_not_run_on_is_told(found: tuple[str, str], state: State) -> None:
+    row = doctor.check_glibc(found)
+    assert row.state is state
+    assert ("2.31" in row.cure) is (state is not GOOD)
+
+
+def test_without_flash_attention_a_gpu_is_told_how_to_train() -> None:
+    assert doctor.check_flash_attention(False, {}) == []
+    (there,) = doctor.check_flash_attention(True, {"flash-attn": "2.8.3+cu.13.0.torch.2.11"})
+    assert there.state is GOOD
+    (row,) = doctor.check_flash_attention(True, {})
+    assert row.state is WARNING and "attn_implementation=sdpa" in row.cure and "use_remove_padding=false" in row.cure
+
+
+def test_a_release_that_was_packed_again_is_the_locked_one() -> None:
+    lock = lock_of(**{"flash-attn": "2.8.3"})
+    found = doctor.check_packages(lock, {**lock, "flash-attn": "2.8.3.post1+cu.13.0.torch.2.11"}, gpu=False)
+    assert found[-1].state is GOOD
 
 
 @pytest.mark.parametrize(("gib", "state"), [(1, BAD), (8, WARNING), (100, GOOD)])

