@@ -1,7 +1,7 @@
 """Rollout workers that meet a fault in every step, as `PLAN` has it.
 
-Chosen as `actor_rollout_ref.rollout.agent.agent_loop_manager_class=benchmarks.faulty_steps.FaultyStepsManager`, with one
-rollout worker. `benchmarks.faults` runs it and adds up what came of it.
+Chosen as `actor_rollout_ref.rollout.agent.agent_loop_manager_class=benchmarks.faulty_steps.FaultyStepsManager`, with
+one rollout worker. `benchmarks.faults` runs it and adds up what came of it.
 """
 
 from __future__ import annotations
