@@ -60,7 +60,7 @@ class Loop:
         self.config, self.trainer_mode, self.local_trigger_step = config, config.trainer.v1.trainer_mode, 0
         self.at: dict[tuple[str, int], Any] = {}
         self.logged: list[int] = []
-        self.drawn = 0
+        self.drawn, self.parameter_sync_step = 0, 1
         self.global_steps, self.total_training_steps = config.first, 5
         self.train_dataloader = SimpleNamespace(state_dict=lambda: {"drawn": self.drawn})
         self.replay_buffer = self._build_replay_buffer()
