@@ -7,7 +7,6 @@ weights are sent, checkpoints and validations are due as after any other.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,8 +15,6 @@ from omegaconf import DictConfig
 from transfer_queue import KVBatchMeta
 
 from codedance_verl.metrics import catalogue, emit
-
-logger = logging.getLogger(__name__)
 
 LOOKED_AT = 64
 """Rollouts whose masks are fetched at once; nearly always one of the first counts."""
@@ -78,7 +75,8 @@ class MaskedSteps:
         return batch
 
     def _skip(self, found: NothingCounts) -> None:
-        logger.warning("step %d is skipped: %s", self.global_steps, _why(found))
+        # printed as the console's line of a step is: the task runner's log lets no warning through at this point
+        print(f"step {self.global_steps} is skipped: {_why(found)}", flush=True)
         if found.batch.keys:
             tq.kv_clear(keys=found.batch.keys, partition_id=found.batch.partition_id)
         # the parts that follow take their old log-probs from the weights that the first part began with
