@@ -287,6 +287,9 @@ TRAINING_PHASE = _gauge(
     "update_critic, weight_sync, checkpoint, validation.",
     "phase",
 )
+TRAINING_MASKED = _counter(
+    "training_masked_steps", Unit.STEPS, "Steps that were skipped, as no rollout of theirs counted."
+)
 TRAINING_TOKENS = _gauge("training_tokens", Unit.TOKENS, "Tokens of the last step's batch, prompts included.")
 TRAINING_TOKEN_RATE = _gauge(
     "training_tokens_per_second", Unit.TOKENS_PER_SECOND, "Tokens of the last step by its wall time and device."

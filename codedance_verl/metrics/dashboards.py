@@ -259,6 +259,13 @@ TRAINING = Dashboard(
             "Those that call the sandbox, and those that count for nothing.",
         ),
         _panel(
+            "Steps without a rollout that counts",
+            f"sum by (run) (increase({_of(c.TRAINING_MASKED)}[1h]))",
+            "{{run}}",
+            "none",
+            "In the last hour. They are skipped; `monitors.max_masked_steps` in a row end the run.",
+        ),
+        _panel(
             "Where rollouts spend their time",
             _share(
                 _rate(c.ROLLOUT_SECONDS, "activity", **_TRAIN),

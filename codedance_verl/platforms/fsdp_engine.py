@@ -22,6 +22,7 @@ from verl.workers.engine.base import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
 from codedance_verl.platforms.lora import merged_weights
+from codedance_verl.platforms.repairs import repair_model
 from codedance_verl.platforms.sampled_vocabulary import never_sampled
 
 NEVER = -1e4
@@ -48,6 +49,7 @@ class SampledVocabularyEngine(FSDPEngineWithLMHead):  # type: ignore[misc]
     """
 
     def _build_module(self) -> torch.nn.Module:
+        repair_model(self.model_config.hf_config.model_type)
         module: torch.nn.Module = super()._build_module()
         head: Any = module.get_output_embeddings()  # type: ignore[operator]
         ids = never_sampled(self.model_config.tokenizer, self.model_config.processor, head.weight.shape[0])

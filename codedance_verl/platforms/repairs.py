@@ -1,11 +1,13 @@
-"""What verl 0.9.1 and torch need told on a CPU. One function per defect; each names what it mends and applies once."""
+"""Repairs of verl 0.9.1 and torch. One function per defect; each names what it mends, and where, and applies once."""
 
 from __future__ import annotations
 
 import functools
 import importlib.metadata
+import inspect
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from torch.distributed.fsdp import CPUOffloadPolicy
 
@@ -47,3 +49,70 @@ def offload_without_pinned_memory() -> None:
         original(self, pin_memory=False)
 
     CPUOffloadPolicy.__init__ = without_pinning  # type: ignore[method-assign]
+
+
+def repair_model(model_type: str) -> None:
+    """Mends what verl does with a model of this type, as its `config.json` names it."""
+    if model_type in ("qwen2_vl", "qwen2_5_vl"):
+        embed_text_alone()
+
+
+TEXT_BRANCH = (
+    "image_embeds = model.visual(pixel_values, grid_thw=image_grid_thw)\n"
+    "        inputs_embeds = inputs_embeds + 0.0 * image_embeds.mean()"
+)
+"""The defect of verl 0.9.1 that `embed_text_alone` mends, as its source has it."""
+
+
+def embed_text_alone() -> None:
+    """Mends Qwen2-VL and Qwen2.5-VL on micro-batches without a picture, on every device, with transformers 5.
+
+    verl runs the vision tower on an empty picture there, so that every rank has gradients of the same parameters, and
+    takes the mean of what transformers 5 returns as an object. It is struck by a micro-batch of padding rows, which
+    fill up a batch that a failed group has left incomplete.
+
+    Raises:
+        RuntimeError: verl's function is another one than the one this was written for.
+    """
+    from verl.models.transformers import qwen2_vl
+
+    original = qwen2_vl._get_input_embeds
+    if getattr(original, "embeds_text_alone", False):
+        return
+    if TEXT_BRANCH not in inspect.getsource(original):
+        raise RuntimeError(
+            "verl.models.transformers.qwen2_vl._get_input_embeds is not that of verl 0.9.1: check whether its branch "
+            "without pictures unpacks what the vision tower returns, and remove or adapt "
+            "codedance_verl.platforms.repairs.embed_text_alone"
+        )
+
+    @functools.wraps(original)
+    def embeds(
+        model: Any,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        pixel_values_videos: torch.Tensor | None = None,
+        *grids: Any,
+        **more: Any,
+    ) -> Any:
+        if pixel_values is not None or pixel_values_videos is not None:
+            return original(model, input_ids, attention_mask, pixel_values, pixel_values_videos, *grids, **more)
+        embedded = model.get_input_embeddings()(input_ids)
+        embedded = embedded + 0.0 * _features_of_nothing(model, embedded).mean()
+        return embedded, None if attention_mask is None else attention_mask.to(embedded.device)
+
+    embeds.embeds_text_alone = True  # type: ignore[attr-defined]
+    qwen2_vl._get_input_embeds = embeds
+
+
+def _features_of_nothing(model: Any, like: torch.Tensor) -> torch.Tensor:
+    """Features [4, hidden] of a picture of 16 patches, all zeros; of the dtype and on the device of `like`."""
+    from verl.utils.transformers_compat import unpack_visual_output
+
+    vision = model.config.vision_config
+    patch = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
+    patches = torch.zeros((16, patch), dtype=like.dtype, device=like.device)
+    grid = torch.tensor([[1, 4, 4]], device=like.device)
+    features: torch.Tensor = unpack_visual_output(model.visual(patches, grid_thw=grid))[0]
+    return features

@@ -16,6 +16,8 @@ from verl.workers.config import HFModelConfig
 from verl.workers.engine.base import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithValueHead
 
+from codedance_verl.platforms.repairs import repair_model
+
 
 @dataclass
 class ValueModelConfig(HFModelConfig):  # type: ignore[misc]
@@ -41,6 +43,7 @@ class ValueEngine(FSDPEngineWithValueHead):  # type: ignore[misc]
     """verl's critic engine on a model of the actor's kind."""
 
     def _build_module(self) -> torch.nn.Module:
+        repair_model(self.model_config.hf_config.model_type)
         self.model_config.model_type = "language_model"  # has the base class load it as it loads an actor
         try:
             module = super()._build_module()

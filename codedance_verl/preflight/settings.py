@@ -83,6 +83,7 @@ NUMBERS: dict[str, Range] = {
     f"{ACTOR}.clip_ratio": _SHARE,
     f"{ACTOR}.clip_ratio_low": _SHARE,
     f"{ACTOR}.clip_ratio_high": Range(0, 10, whole=False),
+    f"{ACTOR}.loss_scale_factor": Range(1, 10_000_000, optional=True),
     f"{ACTOR}.entropy_coeff": Range(-1, 1, whole=False),
     f"{ACTOR}.kl_loss_coef": Range(0, 10, whole=False),
     f"{ACTOR}.optim.lr": _RATE,
@@ -176,6 +177,8 @@ def check_settings(config: DictConfig, report: Report) -> None:
     with report.collecting():
         _check_estimator(config)
     with report.collecting():
+        _check_loss_scale(config)
+    with report.collecting():
         _check_filter(config)
     with report.collecting():
         _check_adapter(config)
@@ -234,6 +237,16 @@ def _check_estimator(config: DictConfig) -> None:
     except UserError:
         raise ToldAlready("reward_preset") from None
     advantage.check_estimator(config.algorithm, preset)
+
+
+def _check_loss_scale(config: DictConfig) -> None:
+    """Without a constant verl 0.9.1 divides by the longest response of each micro-batch (`core_algos.agg_loss`)."""
+    mode, key = at(config, f"{ACTOR}.loss_agg_mode"), f"{ACTOR}.loss_scale_factor"
+    if mode == "seq-mean-token-sum-norm" and at(config, key) is None:
+        raise UserError(
+            f"{key}=null: must be a number of tokens with {ACTOR}.loss_agg_mode={mode}, such as "
+            "${data.max_response_length}"
+        )
 
 
 def _check_filter(config: DictConfig) -> None:

@@ -119,7 +119,10 @@ def _correction(config: DictConfig) -> Iterator[str]:
         yield from _choice(config, f"{node}.rollout_is", ("token", "sequence"))
     if at(config, f"{node}.bypass_mode") and (level or options):
         name, value = ("rollout_is", level) if level else ("rollout_rs", options)
-        yield f"{node}.{name}={value}: has no effect with {node}.bypass_mode=true, where no log-probs are recomputed"
+        yield (
+            f"{node}.{name}={value}: has no effect with {node}.bypass_mode=true, where no log-probs are recomputed; "
+            "set it to null"
+        )
     if options is None:
         return
     known = sorted(rollout_corr_helper.SUPPORTED_ROLLOUT_RS_OPTIONS)

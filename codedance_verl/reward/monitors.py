@@ -15,7 +15,7 @@ from codedance_verl.types import FinishReason, Trajectory
 
 CUT_OFF = (FinishReason.LENGTH, FinishReason.TIME_LIMIT, FinishReason.TURN_LIMIT)
 _WINDOW = (8, 1_000_000)
-_STOP_AFTER = (1, 1_000)
+_COUNTS = {"stop_after": (1, 1_000), "max_masked_steps": (1, 1_000)}
 _NAMES_OF_RESULTS = ("answer", "result", "final", "ans", "output")
 
 
@@ -30,6 +30,8 @@ class MonitorConfig:
         max_answer_in_code: share of rollouts whose code has the answer written into it, 0 to 1.
         max_cut_off: share of rollouts that ended at a limit, 0 to 1.
         stop_after: windows in a row out of a bound after which the run ends, 1 to 1000; None only warns.
+        max_masked_steps: steps in a row without a rollout that counts after which the run ends, 1 to 1000; None skips
+            any number (`trainer/masked_steps.py`).
     """
 
     window: int = 256
@@ -42,6 +44,7 @@ class MonitorConfig:
     max_answer_in_code: float = 0.3
     max_cut_off: float = 0.3
     stop_after: int | None = None
+    max_masked_steps: int | None = 5
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> MonitorConfig:
@@ -54,10 +57,10 @@ class MonitorConfig:
         for key, value in values.items():
             if key == "window":
                 check_whole(value, *_WINDOW, "monitors.window")
-            elif key != "stop_after":
+            elif key not in _COUNTS:
                 check_number(value, 0.0, 1.0, f"monitors.{key}")
             elif value is not None:
-                check_whole(value, *_STOP_AFTER, "monitors.stop_after")
+                check_whole(value, *_COUNTS[key], f"monitors.{key}")
         return cls(**values)
 
 

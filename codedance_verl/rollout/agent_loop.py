@@ -22,6 +22,7 @@ from codedance_verl.rollout.instructions import with_instructions
 from codedance_verl.rollout.interaction import Interaction, Message, Rollout, question_images
 from codedance_verl.rollout.sampling_config import SamplingConfig
 from codedance_verl.rollout.sandboxing import Sandboxed
+from codedance_verl.rollout.time_limit import pauses_of_process
 from codedance_verl.rollout.views import SharedViews, View, load_views
 from codedance_verl.rollout.watch import Progress, Watch
 from codedance_verl.sandbox.pool import SandboxPool
@@ -65,6 +66,7 @@ class CodeDanceAgentLoop(AgentLoopBase):  # type: ignore[misc]  # verl ships no 
             watch=watch_of(self.environment.stall_seconds),
             response_length=int(self.rollout_config.response_length),
             code_temperature=SamplingConfig.from_mapping(self.config.sampling).code_temperature,
+            pauses=pauses_of_process(),
         )
 
     async def run(self, sampling_params: dict[str, Any], **record: Any) -> AgentLoopOutput:
@@ -120,6 +122,7 @@ class CodeDanceAgentLoop(AgentLoopBase):  # type: ignore[misc]  # verl ships no 
 
     def _output(self, rollout: Rollout, finish: FinishReason, record: dict[str, Any]) -> AgentLoopOutput:
         stream, timing = rollout.stream, rollout.timing
+        versions = rollout.weight_versions or [_version_at_submission(record)]
         if not stream.mask:  # verl needs at least one response token; masked, it trains nothing
             stream.append_context([self.interaction.end_of_turn_id])
         trajectory = Trajectory(
@@ -148,8 +151,8 @@ class CodeDanceAgentLoop(AgentLoopBase):  # type: ignore[misc]  # verl ships no 
                 "image_hashes": rollout.image_hashes,
                 "timing": timing,
                 "sandbox_retries": rollout.sandbox.retries,
-                "min_global_steps": min(rollout.weight_versions, default=None),
-                "max_global_steps": max(rollout.weight_versions, default=None),
+                "min_global_steps": min(versions),
+                "max_global_steps": max(versions),
             },
         )
 
@@ -158,6 +161,14 @@ def _variant_sampling(sampling_params: dict[str, Any], record: dict[str, Any]) -
     if (record.get("extra_info") or {}).get("variant") == "greedy":
         return {**sampling_params, "temperature": 0.0, "top_p": 1.0, "top_k": -1}
     return dict(sampling_params)
+
+
+def _version_at_submission(record: dict[str, Any]) -> int:
+    """The version of the weights when verl handed the record out: step N begins with what step N - 1 has left.
+
+    Stands in where no request was answered, as verl makes arrays of integers of all versions of a batch.
+    """
+    return max(int(record.get("global_steps", 0)) - 1, 0)
 
 
 def record_id_of(record: dict[str, Any]) -> str:

@@ -41,7 +41,7 @@ class EnvironmentConfig:
             shown.
         answer_tokens: tokens that an observation must leave for the turn after it, 1 to 100,000. One that does not fit
             is made smaller; where nothing fits the trajectory ends as `length`.
-        max_seconds: wall time of a trajectory, 1 to 86,400; then it ends as `time_limit`.
+        max_seconds: wall time of a trajectory, 1 to 86,400, pauses for training left out; then it ends as `time_limit`.
         stall_seconds: how long no trajectory of a rollout worker may go on to anything else before all of them are
             ended as `infrastructure`, with a report of who waits for what; 10 to 86,400. It must be longer than the
             longest turn takes to generate.

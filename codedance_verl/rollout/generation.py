@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,10 @@ from codedance_verl.rollout.seeds import for_part
 
 @dataclass(frozen=True)
 class Sampled:
-    """What was sampled for a turn: `log_probs` as long as `token_ids`, or None; `versions` of the weights."""
+    """What was sampled for a turn: `log_probs` as long as `token_ids`, or None.
+
+    `versions` are those of the weights that sampled it, the oldest and the newest of every request among them.
+    """
 
     token_ids: list[int]
     log_probs: list[float] | None
@@ -97,13 +100,22 @@ class TurnSampler:
             },
             image_data=images,
         )
-        version = output.extra_fields.get("global_steps")
         return Sampled(
             token_ids=list(output.token_ids),
             log_probs=None if output.log_probs is None else list(output.log_probs),
-            versions=() if version is None else (version,),
+            versions=_versions(output.extra_fields),
             aborted=output.stop_reason == "aborted",
         )
+
+
+def _versions(fields: Mapping[str, Any]) -> tuple[int, ...]:
+    """Versions of the weights that served a request.
+
+    In asynchronous modes verl resumes a request that a weight update has aborted, and names its oldest and its newest
+    version; `global_steps` is the newest alone.
+    """
+    named = (fields.get(name) for name in ("min_global_steps", "global_steps", "max_global_steps"))
+    return tuple(dict.fromkeys(version for version in named if version is not None))
 
 
 def _joined(first: Sampled, second: Sampled) -> Sampled:

@@ -28,6 +28,7 @@ from codedance_verl.rollout.observations import IMAGE_PLACEHOLDER, Sizes, fit, o
 from codedance_verl.rollout.sampling import kept_tokens
 from codedance_verl.rollout.sandboxing import Sandboxed
 from codedance_verl.rollout.seeds import for_part
+from codedance_verl.rollout.time_limit import Pauses
 from codedance_verl.rollout.tokens import TokenStream, Vocabulary
 from codedance_verl.rollout.views import image_parts, make_view, patch_count, source_bytes
 from codedance_verl.rollout.watch import Phase, Progress, Watch
@@ -103,6 +104,7 @@ class Interaction:
         response_length: tokens of a trajectory behind its prompt, feedback included.
         code_temperature: see `SamplingConfig`.
         listener: is told of every step.
+        pauses: in which the time of a trajectory stands still.
     """
 
     environment: EnvironmentConfig
@@ -114,6 +116,7 @@ class Interaction:
     response_length: int
     code_temperature: float | None = None
     listener: Listener = field(default_factory=Listener)
+    pauses: Pauses = field(default_factory=Pauses)
 
     @property
     def format(self) -> TurnFormat:
@@ -141,12 +144,12 @@ class Interaction:
 
         What fails outside of the model ends the trajectory as `infrastructure`, and no more than the trajectory.
         """
-        limit = asyncio.timeout(self.environment.max_seconds)
+        limit: asyncio.Timeout | None = None
         try:
-            async with AsyncExitStack() as resources, limit:
+            async with AsyncExitStack() as resources, self.pauses.limit(self.environment.max_seconds) as limit:
                 return await self._interact(rollout, sampling_params, resources)
         except TimeoutError as error:
-            if limit.expired():
+            if limit is not None and limit.expired():
                 return FinishReason.TIME_LIMIT
             rollout.fault = f"TimeoutError: {error}"
         except (SandboxError, RayError, InvariantError) as error:

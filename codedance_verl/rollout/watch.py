@@ -49,6 +49,7 @@ class Watch:
         self.ended = 0
         self._under_way: set[Progress] = set()
         self._last_change = time.monotonic()
+        self._paused = False
         self._guard: asyncio.Task[None] | None = None
 
     @contextlib.contextmanager
@@ -72,6 +73,15 @@ class Watch:
         progress.phase, progress.since = phase, time.monotonic()
         self._last_change = progress.since
 
+    def pause(self) -> None:
+        """Trajectories wait for training from now on, which is no stall."""
+        self._paused = True
+
+    def resume(self) -> None:
+        """They go on; `limit_s` begins now."""
+        self._paused = False
+        self._last_change = time.monotonic()
+
     def report(self) -> str:
         """How many wait for what, and those that wait longest, by name."""
         now = time.monotonic()
@@ -85,7 +95,7 @@ class Watch:
         """Runs while there is anything to watch."""
         while self._under_way:
             await asyncio.sleep(self.limit_s / _CHECKS_PER_LIMIT)
-            if self._under_way and time.monotonic() - self._last_change > self.limit_s:
+            if self._under_way and not self._paused and time.monotonic() - self._last_change > self.limit_s:
                 self._end_all()
 
     def _end_all(self) -> None:

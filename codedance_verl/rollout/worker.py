@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -36,13 +36,16 @@ from codedance_verl.reward.resample import resample_on_correct
 from codedance_verl.reward.terms import CustomValue, added_up, score_group
 from codedance_verl.rollout.agent_loop import AGENT_NAME, VIEWS, record_id_of, watch_of
 from codedance_verl.rollout.config import EnvironmentConfig
+from codedance_verl.rollout.fault_count import FaultCount, MaskedGroupCount, TooManyFaults
 from codedance_verl.rollout.metrics import group_outcomes, reward_extra_info
 from codedance_verl.rollout.observations import IMAGE_PLACEHOLDER
 from codedance_verl.rollout.sampling_config import Keep, SamplingConfig
 from codedance_verl.rollout.seeds import seed_of
 from codedance_verl.rollout.telemetry import MemberFacts, tell_group, tell_window
+from codedance_verl.rollout.time_limit import pauses_of_process
 from codedance_verl.rollout.trajectory_log import TrajectoryLog
 from codedance_verl.rollout.views import SharedViews
+from codedance_verl.rollout.watch import Watch
 from codedance_verl.trajectories.config import TrajectoriesConfig
 from codedance_verl.types import FinishReason, Grade, RewardTerms, Trajectory
 
@@ -77,28 +80,6 @@ class _Member:
         return self.output.extra_fields["trajectory"]  # type: ignore[no-any-return]
 
 
-class TooManyFaults(RuntimeError):
-    """The rollouts of a worker fail one after the other."""
-
-
-class FaultCount:
-    """Infrastructure faults in a row; too many of them mean that what fails will not mend itself."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self.in_a_row = 0
-
-    def add(self, trajectories: Sequence[Trajectory]) -> None:
-        """Count a finished group. Raises `TooManyFaults` when there were too many faults in a row."""
-        for trajectory in trajectories:
-            self.in_a_row = self.in_a_row + 1 if trajectory.finish is FinishReason.INFRASTRUCTURE else 0
-        if self.in_a_row >= self._most:
-            raise TooManyFaults(
-                f"{self.in_a_row} rollouts in a row have failed for reasons outside of the model "
-                f"(environment.max_faults_in_a_row={self._most}); the warnings in its log name them"
-            )
-
-
 class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
     """Rolls out prompts, scores each group, writes the trajectory log, and feeds the TransferQueue."""
 
@@ -108,6 +89,7 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
         self._sampling = SamplingConfig.from_mapping(config.sampling)
         self._monitor = CollapseMonitor(MonitorConfig.from_mapping(config.monitors))
         self._faults = FaultCount(EnvironmentConfig.from_mapping(config.environment).max_faults_in_a_row)
+        self._masked_groups = MaskedGroupCount.of_run(config)
         self._custom_term = CustomTerm(self._reward)
         self._grader = Grader(GradingConfig.from_mapping(config.grading), Path(config.run_dir))
         self._written = TrajectoriesConfig.from_mapping(config.trajectories)
@@ -130,7 +112,21 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
 
     async def waiting(self) -> str:
         """Who waits for what, a line each; empty where nobody does."""
-        return watch_of(EnvironmentConfig.from_mapping(self.config.environment).stall_seconds).report()
+        return self._watch_of_rollouts.report()
+
+    @property
+    def _watch_of_rollouts(self) -> Watch:
+        return watch_of(EnvironmentConfig.from_mapping(self.config.environment).stall_seconds)
+
+    async def pause(self) -> None:
+        """Stop the clocks of the rollouts: training, or a transfer of weights, has what they wait for."""
+        pauses_of_process().begin()
+        self._watch_of_rollouts.pause()
+
+    async def resume(self) -> None:
+        """Let the clocks of the rollouts run on."""
+        pauses_of_process().end()
+        self._watch_of_rollouts.resume()
 
     async def abandon(self) -> None:
         """Drop the rollouts under way; their sandbox sessions are closed, and nothing of them is logged or queued."""
@@ -177,7 +173,7 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
         )
         started = time.perf_counter()
         trajectories = [member.trajectory for member in members]
-        self._count_faults(trajectories)
+        self._count(lambda: self._faults.add(trajectories))
         grades = await asyncio.gather(*(self._grader.grade_rollout(item) for item in trajectories))
         custom = await self._custom_term.values(trajectories, grades)
         self._stop_if_given_up()
@@ -186,6 +182,7 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
         left_out: list[MemberFacts] = []
         if not validate:
             self._watch(trajectories)
+            self._count(lambda: self._masked_groups.add(terms))
             kept = self._kept(trajectories, grades, custom, size, int(trajectory["step"]))
             others = [k for k in range(len(members)) if k not in kept]
             left_out = [_facts(members[k], grades[k], terms[k], kept=False) for k in others]
@@ -209,9 +206,10 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
         seed = seed_of(self.config.seed, trajectory["step"], trajectory["validate"], record_id_of(prompt), index)
         return {**sampling_params, "seed": seed}
 
-    def _count_faults(self, trajectories: Sequence[Trajectory]) -> None:
+    def _count(self, add: Callable[[], None]) -> None:
+        """Count a group, and ask for the end of the run where too many in a row came to nothing."""
         try:
-            self._faults.add(trajectories)
+            add()
         except TooManyFaults as error:
             reason = f"{error}; mend it and start the run again to resume from the last checkpoint"
             request_stop(Path(self.config.run_dir), reason)  # verl itself would go on without this group

@@ -21,6 +21,7 @@ from omegaconf import DictConfig, open_dict
 from ray.exceptions import RayActorError
 from verl.utils.tensordict_utils import assign_non_tensor_stack
 
+from codedance_verl.errors import UserError
 from codedance_verl.guards import Stopped, request_stop, stop_is_wanted
 from codedance_verl.metrics import emit
 from codedance_verl.metrics.emit import Tally, finished_trajectories, for_trackers
@@ -28,6 +29,7 @@ from codedance_verl.sandbox.config import SandboxConfig
 from codedance_verl.sandbox.node_metrics import NodeMetrics
 from codedance_verl.sandbox.ray_node import node_metrics
 from codedance_verl.trainer import checkpoints
+from codedance_verl.trainer.masked_steps import MaskedSteps
 from codedance_verl.trainer.pulse import Pulse
 from codedance_verl.trainer.step_watch import StepWatch, where_is
 from codedance_verl.trainer.telemetry import StepTelemetry
@@ -57,7 +59,7 @@ class _StopHere(Exception):
     """Leaves verl's loop where nothing of the next step has reached the weights."""
 
 
-class Durable:
+class Durable(MaskedSteps):
     """Goes before a subclass of verl's `PPOTrainer` in the order of inheritance."""
 
     config: Any
@@ -91,6 +93,7 @@ class Durable:
 
         Raises:
             Stopped: a stop was asked for; the last finished step is saved.
+            UserError: too many steps in a row had no rollout that counts; the last finished step is saved.
         """
         self.agent_loop_manager, self._saved_step = agent_loop_manager, self.global_steps
         if ray.is_initialized():
@@ -102,6 +105,8 @@ class Durable:
         except _StopHere:
             self._watch.begin("saving before the stop")
             self._save_settled()
+            if reason := self.too_many_masked:
+                raise UserError(f"{reason}; {self._what_is_left()}") from None
             raise Stopped(self._what_is_left()) from None
         finally:
             self._watch.rest()
@@ -122,9 +127,30 @@ class Durable:
     def on_step_begin(self) -> None:
         """verl's hook before a step."""
         self._stop_here_if_wanted()
+        if self.too_many_masked:
+            raise _StopHere
         self._watch.begin(f"step {self.global_steps}")
         self._telemetry.begin()
         super().on_step_begin()  # type: ignore[misc]
+
+    def on_sample_end(self) -> None:
+        """verl's hook once a batch is there. Where rollouts go on beyond it, training takes what they wait for."""
+        if self.trainer_mode == "colocate_async":
+            self._tell_workers("pause")
+        super().on_sample_end()  # type: ignore[misc]
+
+    def on_step_end(self) -> None:
+        """verl's hook that sends the weights, during which nothing is generated; then rollouts go on."""
+        if self.trainer_mode != "sync":
+            self._tell_workers("pause")
+        super().on_step_end()  # type: ignore[misc]
+        if self.trainer_mode != "sync":
+            self._tell_workers("resume")
+
+    def _tell_workers(self, what: str) -> None:
+        """Have the rollout workers `pause` or `resume`; nobody waits for that, and they do it in this order."""
+        for worker in self.agent_loop_manager.agent_loop_workers:
+            getattr(worker, what).remote()
 
     def on_validate_begin(self) -> None:
         """verl's hook before a validation."""

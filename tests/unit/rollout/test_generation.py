@@ -13,7 +13,7 @@ from codedance_verl.rollout.formats import get_format
 from codedance_verl.rollout.generation import MOST_PARTS, Sampled, TurnSampler
 from codedance_verl.rollout.sampling_config import Keep, SamplingConfig
 from codedance_verl.types import Execution, ExecutionStatus, FinishReason
-from tests.unit.rollout.harness import Say, Script, play, tokenizer
+from tests.unit.rollout.harness import Say, Script, loop_of, play, tokenizer
 
 TEMPERATURE = {"temperature": 1.0, "top_p": 0.9}
 
@@ -192,3 +192,51 @@ def test_a_deterministic_rollout_asks_for_each_part_of_each_turn_with_a_seed_of_
     assert first == again
     assert not set(first) & set(other)
     assert play(script).seeds == [None] * 3
+
+
+@pytest.mark.parametrize(
+    ("fields", "versions"),
+    [
+        ({"min_global_steps": 3, "global_steps": 4, "max_global_steps": 4}, (3, 4)),
+        ({"global_steps": 4}, (4,)),
+        ({"min_global_steps": None, "global_steps": None, "max_global_steps": None}, ()),
+        ({}, ()),
+    ],
+    ids=["begun under older weights", "one version", "versions unknown", "no versions"],
+)
+def test_a_turn_has_the_oldest_and_the_newest_version_that_sampled_it(
+    fields: dict[str, Any], versions: tuple[int, ...]
+) -> None:
+    engine = Engine("<answer>3</answer>")
+    generate = engine.generate
+
+    async def resumed(**request: Any) -> Any:
+        output = await generate(**request)
+        output.extra_fields = fields
+        return output
+
+    engine.generate = resumed  # type: ignore[method-assign]
+    assert sample(engine, None).versions == versions
+
+
+class Unreachable:
+    """An engine that answers no request."""
+
+    async def generate(self, **_: Any) -> Any:
+        raise RuntimeError("the server is gone")
+
+
+@pytest.mark.parametrize(("step", "version"), [(7, 6), (1, 0)])
+def test_a_rollout_whose_first_request_fails_has_the_version_that_its_step_began_with(step: int, version: int) -> None:
+    record = {
+        "raw_prompt": [{"role": "user", "content": "How many?"}],
+        "reward_model": {"ground_truth": "1"},
+        "global_steps": step,
+    }
+
+    async def roll_out() -> Any:
+        return await loop_of(Script([]), Unreachable()).run({}, **record)
+
+    output = asyncio.run(roll_out())
+    assert output.extra_fields["trajectory"].finish is FinishReason.INFRASTRUCTURE
+    assert output.extra_fields["min_global_steps"] == output.extra_fields["max_global_steps"] == version

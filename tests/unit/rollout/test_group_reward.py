@@ -76,6 +76,7 @@ def run(
     worker._sampling = parts.get("sampling", SamplingConfig())
     worker._monitor = parts.get("monitor", CollapseMonitor(MonitorConfig()))
     worker._faults = module.FaultCount(most=10)
+    worker._masked_groups = parts.get("masked_groups", module.MaskedGroupCount(None))
     worker._log, worker._written = parts.get("log"), TrajectoriesConfig()
     worker._custom_term = CustomTerm(worker._reward)
     worker._grader = Grader(parts.get("grading", GradingConfig()), folder)

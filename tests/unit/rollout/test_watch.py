@@ -61,3 +61,19 @@ async def test_a_cancellation_from_elsewhere_is_no_stall() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert stalled == [False]
+
+
+async def test_waiting_for_training_is_no_stall() -> None:
+    watch = Watch(limit_s=0.2)
+
+    async def wait() -> bool:
+        with watch.trajectory("a") as progress:
+            await asyncio.sleep(0.7)
+            return progress.stalled
+
+    waiting = asyncio.create_task(wait())
+    await asyncio.sleep(0.05)
+    watch.pause()
+    await asyncio.sleep(0.6)
+    watch.resume()
+    assert await waiting is False

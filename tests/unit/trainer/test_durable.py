@@ -12,14 +12,18 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 from ray.exceptions import ActorDiedError
+from transfer_queue import KVBatchMeta
 
+from codedance_verl.errors import UserError
 from codedance_verl.guards import SAVE_FILE, STOP_FILE, Stopped
 from codedance_verl.metrics import emit
 from codedance_verl.metrics.catalogue import Kind
 from codedance_verl.metrics.emit import Recorder, Sample
 from codedance_verl.trainer import durable as module
+from codedance_verl.trainer import masked_steps
 from codedance_verl.trainer.checkpoints import folder_of, seal, settle, whole_steps
 from codedance_verl.trainer.durable import DATA_STATE, STALL_REPORT, WORKER_STATE, _place, durable
+from codedance_verl.trainer.masked_steps import NothingCounts
 from codedance_verl.trainer.pulse import RolloutWorkerDied
 
 
@@ -36,6 +40,9 @@ class Worker:
     def __init__(self) -> None:
         self.count = 0
         self.abandoned = 0
+        self.heard: list[str] = []
+        self.pause = Remote(lambda: self.heard.append("pause"))
+        self.resume = Remote(lambda: self.heard.append("resume"))
         self.state = Remote(lambda: {"count": self.count})
         self.restore = Remote(lambda state: setattr(self, "count", state["count"]))
         self.waiting = Remote(lambda: "2 wait for vLLM")
@@ -67,14 +74,14 @@ class Loop:
         self.config, self.trainer_mode, self.local_trigger_step = config, config.trainer.v1.trainer_mode, 0
         self.at: dict[tuple[str, int], Any] = {}
         self.logged: list[int] = []
-        self.drawn = 0
+        self.drawn, self.parameter_sync_step = 0, 1
         self.global_steps, self.total_training_steps = config.first, 5
         self.train_dataloader = SimpleNamespace(state_dict=lambda: {"drawn": self.drawn})
         self.replay_buffer = self._build_replay_buffer()
 
     def _build_replay_buffer(self) -> Any:
         keys = {name: defaultdict(set) for name in ("pending_keys", "running_keys", "finished_keys", "failure_keys")}
-        return SimpleNamespace(_wait_for_next_poll=lambda *_: 0.0, **keys)
+        return SimpleNamespace(_wait_for_next_poll=lambda *_: 0.0, _select_prompt_uids=None, **keys)
 
     def _reach(self, point: str) -> None:
         self.at.get((point, self.global_steps), lambda: None)()
@@ -84,6 +91,7 @@ class Loop:
         while self.global_steps <= 5:
             self.on_step_begin()
             self.step({}, {})
+            self.on_step_end()
             if self.config.save_every and self.global_steps % self.config.save_every == 0:
                 self._save_checkpoint()
             self.on_validate_begin()
@@ -97,14 +105,29 @@ class Loop:
     def on_validate_begin(self) -> None:
         pass
 
+    def on_sample_end(self) -> None:
+        self._tell("training begins")
+
+    def on_step_end(self) -> None:
+        self._tell("weights are sent")
+
+    def _tell(self, what: str) -> None:
+        for worker in self.agent_loop_manager.agent_loop_workers:  # type: ignore[attr-defined]
+            worker.heard.append(what)
+
     def step(self, metrics: dict[str, Any], timing_raw: dict[str, float]) -> None:
         self.drawn += 1
         for worker in self.agent_loop_manager.agent_loop_workers:  # type: ignore[attr-defined]
             worker.count += 1
         self._reach("rollouts")
         self.replay_buffer._wait_for_next_poll("train", 0.0)
+        self.on_sample_end()
+        self._step_once({})
         self.local_trigger_step = self.config.parts - 1
         self._reach("update")
+
+    def _step_once(self, metrics: dict[str, Any]) -> None:
+        self._reach("training")
 
     def _compute_metrics(self, batch: Any, metrics: dict[str, Any], *_: Any, **__: Any) -> None:
         metrics["timing_s/step"] = 4.0
@@ -137,6 +160,7 @@ def make(
             "save_every": save_every,
             "first": first,
             "parts": parts,
+            "monitors": {"max_masked_steps": 2},
             "actor_rollout_ref": {"rollout": {"free_cache_engine": False}},
             "trainer": {
                 "default_local_dir": str(folder / "checkpoints"),
@@ -333,8 +357,58 @@ def test_trackers_get_what_all_processes_have_told(tmp_path: Path, monkeypatch: 
     trainer, metrics = make(tmp_path), {"critic/score/mean": 0.5}
     trainer.agent_loop_manager = SimpleNamespace(agent_loop_workers=workers)
     trainer._nodes = Nodes({"codedance/sandbox/calls_total/ok": Sample(Kind.COUNTER, total=5.0, count=5)})
+    trainer._trained_parts = 1
     trainer._compute_metrics(None, metrics, {}, global_steps=3, epoch=0)
     assert metrics["codedance/rollout/trajectories_total/train/answer"] == 16.0
     assert metrics["codedance/training/trajectories_per_second"] == 4.0
     assert metrics["codedance/sandbox/calls_total/ok"] == 5.0 and trainer._nodes.asked == 1
     assert metrics["codedance/training/score"] == metrics["critic/score/mean"] == 0.5
+
+
+def all_masked() -> None:
+    raise NothingCounts(KVBatchMeta(partition_id="train", keys=[], tags=[]), failed=4)
+
+
+@pytest.fixture
+def _queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(masked_steps.tq, "kv_put", lambda key, **_: KVBatchMeta(keys=[key], tags=[{}]))
+
+
+@pytest.mark.usefixtures("_queue")
+def test_too_many_masked_steps_in_a_row_end_the_run_and_the_last_one_is_saved(tmp_path: Path) -> None:
+    trainer = make(tmp_path)
+    trainer.at = dict.fromkeys([("training", 2), ("training", 3)], all_masked)
+    told = r"^monitors\.max_masked_steps=2: of 2 steps in a row no rollout .* step, 3, is saved; start the run again"
+    with pytest.raises(UserError, match=told):
+        run(trainer, tmp_path)
+    assert whole_steps(tmp_path / "checkpoints") == [3]
+
+
+@pytest.mark.usefixtures("_queue")
+def test_masked_steps_with_others_in_between_end_no_run(tmp_path: Path) -> None:
+    trainer = make(tmp_path)
+    trainer.at = dict.fromkeys([("training", 1), ("training", 3), ("training", 5)], all_masked)
+    run(trainer, tmp_path)
+    assert trainer.logged == [1, 2, 3, 4, 5] and trainer.masked_in_a_row == 1
+
+
+@pytest.mark.usefixtures("_queue")
+def test_without_a_limit_any_number_of_steps_is_skipped(tmp_path: Path) -> None:
+    trainer = make(tmp_path)
+    trainer.config.monitors.max_masked_steps = None
+    trainer.at = {("training", step): all_masked for step in range(1, 6)}
+    run(trainer, tmp_path)
+    assert trainer.logged == [1, 2, 3, 4, 5] and trainer.masked_in_a_row == 5
+
+
+@pytest.mark.parametrize(
+    ("mode", "heard"),
+    [
+        ("sync", ["training begins", "weights are sent"]),
+        ("colocate_async", ["pause", "training begins", "pause", "weights are sent", "resume"]),
+        ("separate_async", ["training begins", "pause", "weights are sent", "resume"]),
+    ],
+)
+def test_rollouts_are_paused_while_training_has_what_they_wait_for(tmp_path: Path, mode: str, heard: list[str]) -> None:
+    trainer = make(tmp_path, v1={"trainer_mode": mode})
+    assert run(trainer, tmp_path).heard == heard * 5
