@@ -99,11 +99,12 @@ async def _sessions(pool: SandboxPool, case: Case, data: bytes) -> dict[str, Any
         sessions = [session for session in opened if isinstance(session, SandboxSession)]
         ends = await asyncio.gather(*map(_work, sessions))
         worked_s = time.perf_counter() - began - opened_s
-        scratch = await sessions[0].run(_SCRATCH) if sessions else None
+        worked = [session for session, end in zip(sessions, ends, strict=True) if not end]
+        scratch = await worked[0].run(_SCRATCH) if worked else None
     refused = collections.Counter(type(error).__name__ for error in opened if isinstance(error, BaseException))
     refused += collections.Counter(end for end in ends if end)
     return {
-        "worked": sum(not end for end in ends),
+        "worked": len(worked),
         "failed": dict(refused),
         "open_s": round(opened_s, 2),
         "work_s": round(worked_s, 2),

@@ -94,8 +94,8 @@ def _run(session: Session, links: Links, request: Message) -> Message | None:
     mark = {"cell": request["cell"]}
     try:
         session.files.provide(str(request["code"]))
-    except NoRoom as error:
-        wire.send(links.channel, mark | {"lacks": error.lacks})
+    except NoRoom as full:
+        wire.send(links.channel, mark | {"lacks": full.lacks})
         return None
     except Exception:
         pass  # an earlier cell can have replaced what this calls, or have used up its own memory
