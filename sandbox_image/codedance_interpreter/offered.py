@@ -116,16 +116,17 @@ class _Reach:
             tree, _ = source.parse(code, "<cell>")
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             return cls()
-        strings, mentioned = list(_strings(tree)), set(_mentioned(tree))
+        nodes = list(ast.walk(tree))
+        strings, mentioned = list(_strings(nodes)), _mentioned(nodes)
         return cls(
             tuple(name for name in names if any(name in text for text in strings)),
             bool(mentioned & _LISTS) or any(_is_part_of_name(text, names) for text in strings),
-            bool(set(_given_elsewhere(tree)) & _READS),
+            bool(mentioned & _READS) and bool(_given_elsewhere(nodes) & _READS),
         )
 
 
-def _strings(tree: ast.AST) -> Iterator[str]:
-    for node in ast.walk(tree):
+def _strings(nodes: list[ast.AST]) -> Iterator[str]:
+    for node in nodes:
         if isinstance(node, ast.Constant):
             if isinstance(node.value, str):
                 yield node.value
@@ -143,22 +144,17 @@ def _is_part_of_name(text: str, names: dict[str, int]) -> bool:
     return any(name.startswith(beginning if is_pattern else last) for name in names)
 
 
-def _mentioned(tree: ast.AST) -> Iterator[str]:
-    """Last parts of the dotted names in a tree."""
-    for node in ast.walk(tree):
-        yield from _names(node)
+def _mentioned(nodes: list[ast.AST]) -> set[str]:
+    """Last parts of the dotted names among these nodes."""
+    return {name for node in nodes for name in _names(node)}
 
 
-def _given_elsewhere(tree: ast.AST) -> Iterator[str]:
+def _given_elsewhere(nodes: list[ast.AST]) -> set[str]:
     """As `_mentioned`, without calls whose first argument is plain text, or a file in memory."""
     settled = {
-        id(node.func)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and node.args and _is_settled(node.args[0])
+        id(node.func) for node in nodes if isinstance(node, ast.Call) and node.args and _is_settled(node.args[0])
     }
-    for node in ast.walk(tree):
-        if id(node) not in settled:
-            yield from _names(node)
+    return _mentioned([node for node in nodes if id(node) not in settled])
 
 
 def _is_settled(argument: ast.expr) -> bool:
