@@ -74,8 +74,8 @@ def _say_sizes(config: DictConfig, report: Report, given: SandboxConfig, load: I
     report.say(
         "sandbox",
         "a container",
-        f"{memory_mb:,} MiB, {scratch_mb:,} of them files; {sessions} sessions with images as large use up to "
-        f"{room.memory_mb:,} MiB, {room.scratch_mb:,} of them files",
+        f"{memory_mb:,} MiB at most, {scratch_mb:,} of them files; {sessions} sessions with images as large use "
+        f"{room.memory_mb:,} and {room.scratch_mb:,}",
     )
     containers = given.containers + 2 * given.spares  # the standby actor beside a node's has its own
     total_mb = containers * memory_mb
@@ -85,7 +85,6 @@ def _say_sizes(config: DictConfig, report: Report, given: SandboxConfig, load: I
         line += f" of the {machine_mb:,} MiB of this machine"
         if total_mb > machine_mb:
             line += (
-                "; should all be used at once, processes are killed: lower sandbox.sessions_per_container or "
-                "sandbox.containers"
+                ": processes are killed where all is used; lower sandbox.sessions_per_container or sandbox.containers"
             )
     report.say("sandbox", "a node", line)
