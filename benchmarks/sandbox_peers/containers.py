@@ -23,7 +23,8 @@ from benchmarks.sandbox_peers.line import Line
 from codedance_verl.sandbox import engine, image, reaper
 from codedance_verl.sandbox.bench import footprint
 from codedance_verl.sandbox.bench.contender import Contender, Serving, Session, Traits
-from codedance_verl.sandbox.config import MIB, SandboxConfig
+from codedance_verl.sandbox.config import SandboxConfig
+from codedance_verl.sandbox.sizing import sized
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -37,7 +38,7 @@ HOME = "/session"
 _STARTING_AT_ONCE = 8
 _START = 'cd /session && cp -r /opt/codedance/matplotlib . && exec python3 -c "$0"'
 """Matplotlib reads its list of fonts, seconds of work to make, only from a folder it may write to."""
-_LIMITS = SandboxConfig()
+_LIMITS = sized(SandboxConfig())
 
 
 class Containers:
@@ -89,7 +90,7 @@ class _Engine:
             tmpfs={HOME: f"rw,nosuid,nodev,noexec,size={_LIMITS.scratch_mb}m,mode=1777"},
             cap_drop=["ALL"],
             security_opt=["no-new-privileges:true"],
-            mem_limit=_LIMITS.memory_mb * MIB,
+            mem_limit=f"{_LIMITS.memory_mb}m",
             pids_limit=_LIMITS.session_processes,
             auto_remove=True,
         )

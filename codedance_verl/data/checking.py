@@ -6,7 +6,7 @@ import io
 import os
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from codedance_verl.data.references import Source, read_source
 from codedance_verl.data.rows import DEFAULT_KEYS, CanonicalRow, Keys, Kind
 from codedance_verl.errors import UserError
 from codedance_verl.sandbox.interpreter import MAX_INPUT_BYTES
+from codedance_verl.sandbox.sizing import ImageLoad
 
 _MOST_THREADS = 8
 _SHRINK = 8
@@ -36,12 +37,16 @@ _TOLD_EVERY_S = 1.0
 
 @dataclass(frozen=True)
 class Checked:
-    """What a file holds: how many good rows, the numbers of the bad ones with a line each, and notes on the file."""
+    """What a file holds: how many good rows, the numbers of the bad ones with a line each, and notes on the file.
+
+    `load` is what the images of one good row take at most; None without images.
+    """
 
     good: int
     bad_rows: tuple[int, ...] = ()
     lines: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    load: ImageLoad | None = None
 
 
 def check_file(
@@ -65,8 +70,8 @@ def check_file(
             `skip_bad_records`, or no row is good.
     """
     file = open_rows(path, needs, keys)
-    names, bad_rows, lines, done = RecordNames(), list[int](), list[str](), 0
-    for read, fault in _with_image_faults(file.batches()):
+    names, bad_rows, lines, done, most = RecordNames(), list[int](), list[str](), 0, None
+    for read, fault, load in _with_images(file.batches()):
         done += 1
         if tell is not None:
             tell(done, file.rows)
@@ -75,11 +80,14 @@ def check_file(
             bad_rows.append(read.number)
             if not skip_bad_records:
                 raise refusal(lines[-1], file.columns.kind)
-        elif read.row is not None and file.columns.kind is Kind.QUESTIONS:
+            continue
+        most = load if most is None or load is None else most.joined(load)
+        if read.row is not None and file.columns.kind is Kind.QUESTIONS:
             names.name(read.row.data_source, read.row.extra_info, file.origin.path, read.number)
     if done == len(bad_rows):
         raise UserError(f"{path} holds no usable record; make or download it again")
-    return Checked(done - len(bad_rows), tuple(bad_rows), tuple(lines), tuple(_repetitions(names, file.origin.path)))
+    notes = tuple(_repetitions(names, file.origin.path))
+    return Checked(done - len(bad_rows), tuple(bad_rows), tuple(lines), notes, most)
 
 
 def keep_good_rows(path: str | Path, target: str | Path, bad_rows: Collection[int]) -> None:
@@ -118,34 +126,53 @@ def progress_line(name: str) -> Callable[[int, int], None] | None:
 
 def image_fault(source: Source, where: str) -> str:
     """What is wrong with an image; empty where nothing is."""
+    found = _inspected(source, where)
+    return found if isinstance(found, str) else ""
+
+
+@dataclass(frozen=True)
+class _Image:
+    """Width and height as code gets it, and bytes of its file."""
+
+    size: tuple[int, int]
+    encoded_bytes: int
+
+
+def _inspected(source: Source, where: str) -> _Image | str:
+    """An image, or what is wrong with it."""
     try:
         data = read_source(source, where)
-        _decode(data)
+        return _Image(_decode(data), len(data))
     except BadRow as fault:
         return str(fault)
     except Exception as error:  # decoders of damaged files raise anything
         reason = "unknown or damaged format" if isinstance(error, UnidentifiedImageError) else str(error)
         return f"{where} is not a readable image ({reason})"
-    return ""
 
 
-def _decode(data: bytes) -> None:
-    images.shown_size(data)
+def _decode(data: bytes) -> tuple[int, int]:
+    """Decode an image, at least in part; returns width and height as code gets it."""
+    size = images.shown_size(data)
     with Image.open(io.BytesIO(data)) as image:
         if image.format == "JPEG" and image.mode in ("L", "RGB") and min(image.size) >= _SHRUNK_FROM:
             image.draft(image.mode, (image.width // _SHRINK, image.height // _SHRINK))
             image.load()
-            return
+            return size
     images.decode(data)
+    return size
 
 
-def _with_image_faults(read: Iterable[list[ReadRow]]) -> Iterator[tuple[ReadRow, str]]:
+_RowImages = tuple[str, ImageLoad | None]
+"""What is wrong with the images of a row, and what they take."""
+
+
+def _with_images(read: Iterable[list[ReadRow]]) -> Iterator[tuple[ReadRow, str, ImageLoad | None]]:
     """The rows in order, each with its fault; the images of a batch are decoded while the one before is told."""
     with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:
-        waiting: list[tuple[ReadRow, Future[str]]] = []
+        waiting: list[tuple[ReadRow, Future[_RowImages]]] = []
         try:
             for batch in read:
-                submitted = [(row, pool.submit(_row_fault, row)) for row in batch]
+                submitted = [(row, pool.submit(_row_images, row)) for row in batch]
                 yield from _results(waiting)
                 waiting = submitted
             yield from _results(waiting)
@@ -153,16 +180,31 @@ def _with_image_faults(read: Iterable[list[ReadRow]]) -> Iterator[tuple[ReadRow,
             pool.shutdown(cancel_futures=True)
 
 
-def _results(waiting: list[tuple[ReadRow, Future[str]]]) -> Iterator[tuple[ReadRow, str]]:
-    for row, fault in waiting:
-        yield row, fault.result()
+def _results(
+    waiting: list[tuple[ReadRow, Future[_RowImages]]],
+) -> Iterator[tuple[ReadRow, str, ImageLoad | None]]:
+    for row, images_of_row in waiting:
+        yield row, *images_of_row.result()
 
 
-def _row_fault(read: ReadRow) -> str:
+def _row_images(read: ReadRow) -> _RowImages:
     if read.row is None:
-        return read.fault
-    faults = (image_fault(source, f"images[{index}]") for index, source in enumerate(read.row.sources))
-    return next((fault for fault in faults if fault), "") or _size_fault(read.row)
+        return read.fault, None
+    found = list[_Image]()
+    for index, source in enumerate(read.row.sources):
+        image = _inspected(source, f"images[{index}]")
+        if isinstance(image, str):
+            return image, None
+        found.append(image)
+    return _size_fault(read.row), _load(found, read.number)
+
+
+def _load(found: Sequence[_Image], row: int) -> ImageLoad | None:
+    if not found:
+        return None
+    pixels = [image.size[0] * image.size[1] for image in found]
+    largest = max(found, key=lambda image: image.size[0] * image.size[1]).size
+    return ImageLoad(sum(pixels), pixels[0], sum(image.encoded_bytes for image in found), largest, row)
 
 
 def _size_fault(row: CanonicalRow) -> str:

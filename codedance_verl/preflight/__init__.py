@@ -30,6 +30,7 @@ from codedance_verl.preflight.files import (
 )
 from codedance_verl.preflight.layout import check_heads, check_layout, needs_critic, needs_reference
 from codedance_verl.preflight.model_shape import ModelShape, read_shape
+from codedance_verl.preflight.pictures import check_images
 from codedance_verl.preflight.prompts import check_lengths, check_prompts
 from codedance_verl.preflight.report import Report, at, print_warnings
 from codedance_verl.preflight.services import check_engine, check_judge
@@ -91,7 +92,8 @@ def _check_whole(config: DictConfig, report: Report) -> None:
     check_lengths(config, report, shape)
     if shape is not None:
         check_heads(config, report, shape)
-    check_data(config, report)
+    load = check_data(config, report)
+    check_images(config, report, load)
     if shape is not None and report.dry:
         with report.resting():
             check_memory(config, report, shape)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import shutil
 import tempfile
@@ -18,6 +19,7 @@ from codedance_verl.data.parquet import is_parquet
 from codedance_verl.data.rows import Keys, Kind
 from codedance_verl.errors import UserError
 from codedance_verl.preflight.report import Report, at
+from codedance_verl.sandbox.sizing import ImageLoad
 from codedance_verl.trainer.checkpoints import can_be_resumed, step_of
 
 MIN_FREE_BYTES = 1 << 30
@@ -149,19 +151,26 @@ def data_paths(config: DictConfig, key: str) -> list[Path]:
     raise UserError(f"data.{key}={files}: must be a parquet file or a list of them")
 
 
-def check_data(config: DictConfig, report: Report) -> None:
-    """Read every record. With `skip_bad_records` the good ones are copied to `<run_dir>/data` and used from there."""
+def check_data(config: DictConfig, report: Report) -> ImageLoad | None:
+    """Read every record. With `skip_bad_records` the good ones are copied to `<run_dir>/data` and used from there.
+
+    Returns what the images of one question take at most; None where none is known.
+    """
+    loads = list[ImageLoad]()
     for key in ("train_files", "val_files"):
         with report.collecting():
             if key == "train_files" and at(config, "trainer.val_only"):
                 continue  # they are those of validation
-            records = _check_files(config, key)
+            found = _check_files(config, key)
+            loads += [checked.load for checked in found if checked.load is not None]
+            records = sum(checked.good for checked in found)
             report.say("data", key, f"{records} records")
             batch = at(config, "data.train_batch_size")
             if key == "train_files" and isinstance(batch, int) and records < batch:
                 report.find(
                     f"data.train_batch_size={batch}: must be at most {records}, the records of data.train_files"
                 )
+    return functools.reduce(ImageLoad.joined, loads) if loads else None
 
 
 def data_keys(config: DictConfig) -> Keys:
@@ -170,8 +179,8 @@ def data_keys(config: DictConfig) -> Keys:
     return Keys(str(prompt or Keys.prompt), str(at(config, "data.image_key") or Keys.images))
 
 
-def _check_files(config: DictConfig, key: str) -> int:
-    """How many records the files at this key hold. Names the key where one is missing or has none."""
+def _check_files(config: DictConfig, key: str) -> list[Checked]:
+    """What the files at this key hold. Names the key where one is missing or has none."""
     paths, keys, found = data_paths(config, key), data_keys(config), list[Checked]()
     for path in paths:
         try:
@@ -192,7 +201,7 @@ def _check_files(config: DictConfig, key: str) -> int:
             if not copy.exists():  # a resumed run keeps its copy, and with it its table
                 keep_good_rows(path, copy, checked.bad_rows)
         config.data[key] = [str(copy) for copy in copies]
-    return sum(checked.good for checked in found)
+    return found
 
 
 def _copy_name(path: Path, bad_rows: tuple[int, ...]) -> str:

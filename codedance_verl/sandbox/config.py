@@ -15,6 +15,8 @@ BACKENDS = ("auto", "docker", "process")
 PRELOADS = ("light", "full")
 ON_ERROR = ("rollback", "keep")
 MIB = 1024 * 1024
+LEAST_FILE_MB = 64
+"""`session_file_mb` where it is sized by images that are small, or not known."""
 
 
 @dataclass(frozen=True)
@@ -59,13 +61,20 @@ class SandboxConfig:
     max_stdout_bytes: text kept of one cell, head and tail; the rest is cut and noted in `Execution.truncated`.
     max_images: images kept of one cell; further ones are dropped and noted.
     max_image_pixels: pixels of one image that comes back; a larger one is shrunk and noted.
-    memory_mb: memory of one container, in MiB, all sessions together; beyond it the largest session dies.
+    memory_mb: memory of one container, in MiB, all sessions and files together, 512 to 1,048,576; beyond it the largest
+        session dies. None: sized by the images (`sizing.py`), 4096 at least; a limit, which reserves nothing.
     session_memory_mb: address space one session may add, in MiB; beyond it the code sees `MemoryError`.
     session_processes: processes and threads one session may have, itself included.
     session_open_files: file descriptors of one process.
-    session_file_mb: largest file a session may write, in MiB.
-    scratch_mb: file space of one container (a tmpfs that counts as memory), in MiB, all sessions together.
+    session_file_mb: largest file a session may write, in MiB, 1 to 65,536. None: room for the largest image as PNG, 64
+        at least.
+    scratch_mb: file space of one container (a tmpfs that counts as memory), in MiB, all sessions together, 16 to
+        262,144; once it is used up, further sessions are refused (`SandboxFull`). None: sized by the images, 512 at
+        least.
     cpus: cores one container may use; 0 for no limit.
+    cpu_weight: weight of one container where cores are short, 2 to 262,144; the engine gives every other container
+        1,024. Low, so that code leaves the cores to training and vLLM beside it and takes those that are idle. It
+        counts among what shares the containers' parent control group: where training runs in a container, too.
     pids: processes and threads of one container.
     """
 
@@ -93,13 +102,14 @@ class SandboxConfig:
     max_stdout_bytes: int = 64 * 1024
     max_images: int = 8
     max_image_pixels: int = 4_000_000
-    memory_mb: int = 4096
+    memory_mb: int | None = None
     session_memory_mb: int = 2048
     session_processes: int = 32
     session_open_files: int = 256
-    session_file_mb: int = 64
-    scratch_mb: int = 512
+    session_file_mb: int | None = None
+    scratch_mb: int | None = None
     cpus: float = 0.0
+    cpu_weight: int = 64
     pids: int = 1024
 
     def __post_init__(self) -> None:
@@ -122,11 +132,14 @@ class SandboxConfig:
 
     def _check_range(self, name: str, low: float, high: float) -> None:
         value = getattr(self, name)
-        kind = int if isinstance(_DEFAULTS[name], int) else float
+        if value is None and _DEFAULTS[name] is None:
+            return
+        kind = float if isinstance(_DEFAULTS[name], float) else int
         fits = isinstance(value, (int, float) if kind is float else int) and not isinstance(value, bool)
         if not fits or not math.isfinite(value) or not low <= value <= high:
             number = "an integer" if kind is int else "a number"
-            raise _error(name, value, f"{number} from {low:g} to {high:g}")
+            null = ", or null to size it by the images" if _DEFAULTS[name] is None else ""
+            raise _error(name, value, f"{number} from {low:g} to {high:g}{null}")
 
     @property
     def cell_slots(self) -> int:
@@ -139,7 +152,7 @@ class SandboxConfig:
             "memory_bytes": self.session_memory_mb * MIB,
             "processes": self.session_processes,
             "open_files": self.session_open_files,
-            "file_bytes": self.session_file_mb * MIB,
+            "file_bytes": (self.session_file_mb or LEAST_FILE_MB) * MIB,
             "stdout_bytes": self.max_stdout_bytes,
             "images": self.max_images,
             "image_pixels": self.max_image_pixels,
@@ -183,6 +196,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "session_file_mb": (1, 1 << 16),
     "scratch_mb": (16, 1 << 18),
     "cpus": (0, 1024),
+    "cpu_weight": (2, 262_144),
     "pids": (16, 1 << 20),
 }
 

@@ -16,6 +16,7 @@ from codedance_verl.sandbox import engine, image, reaper
 from codedance_verl.sandbox.config import MIB, SandboxConfig
 from codedance_verl.sandbox.errors import SandboxUnavailable
 from codedance_verl.sandbox.launcher import CONTAINER_SOCKET_DIRECTORY, SOCKET_NAME
+from codedance_verl.sandbox.sizing import sized
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -36,7 +37,7 @@ class DockerLauncher:
     own_uids = True
 
     def __init__(self, config: SandboxConfig, owner: reaper.Owner, may_start_engine: bool = True) -> None:
-        self._config = config
+        self._config = sized(config)
         self._labels = reaper.labels(owner)
         self._may_start_engine = may_start_engine
         self._client: DockerClient | None = None
@@ -74,6 +75,7 @@ class DockerLauncher:
 
     def launch(self, name: str, socket_directory: Path) -> None:
         config = self._config
+        memory_bytes = (config.memory_mb or 0) * MIB
         try:
             self.client.containers.run(
                 self._image,
@@ -105,9 +107,10 @@ class DockerLauncher:
                 cap_drop=["ALL"],
                 cap_add=["SETUID", "SETGID"],
                 security_opt=self.security_options(),
-                mem_limit=config.memory_mb * MIB,
-                memswap_limit=config.memory_mb * MIB,
+                mem_limit=memory_bytes,
+                memswap_limit=memory_bytes,
                 pids_limit=config.pids,
+                cpu_shares=config.cpu_weight,
                 nano_cpus=int(config.cpus * 1e9) or None,
                 log_config=LogConfig(type="json-file", config={"max-size": "1m", "max-file": "1"}),
             )

@@ -15,6 +15,14 @@ class SandboxUnavailable(SandboxError):
     """The pool cannot serve at all at present: interpreters do not start, or it has been shut down."""
 
 
+class SandboxFull(SandboxUnavailable):
+    """A container has no room for a session: its file space, memory or processes are used up.
+
+    The message names the setting that cures it. Never the fault of the image or the code: the same call may succeed in
+    another container, or a little later.
+    """
+
+
 class NodeLost(SandboxUnavailable):
     """The process that held the session has died, and all its sessions with it."""
 

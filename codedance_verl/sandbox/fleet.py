@@ -13,7 +13,7 @@ import os
 import secrets
 import shutil
 from collections import deque
-from collections.abc import Coroutine, Sequence
+from collections.abc import Collection, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -119,15 +119,17 @@ class Fleet:
         """See `Launcher.count_orphans`."""
         return self._launcher.count_orphans()
 
-    async def acquire(self, timeout_s: float) -> Interpreter:
+    async def acquire(self, timeout_s: float, avoid: Collection[str] = ()) -> Interpreter:
         """Take a place in the least occupied interpreter; first come, first served.
+
+        Those named by `avoid` come last.
 
         Raises `SandboxBusy` when none became free in time or too many wait already, `SandboxUnavailable` when no
         interpreter is up at all.
         """
         if self._stopped:
             raise SandboxUnavailable("the sandbox has been shut down")
-        free = None if self._waiting else self._least_occupied()
+        free = None if self._waiting else self._least_occupied(avoid)
         if free is not None:
             free.occupy()
             return free
@@ -153,9 +155,9 @@ class Fleet:
         self._retire_if_old(interpreter)
         self._balance()  # a spare that stepped in, and was in use when the lost one came back, can step back now
 
-    def _least_occupied(self) -> Interpreter | None:
+    def _least_occupied(self, avoid: Collection[str] = ()) -> Interpreter | None:
         free = [member for member in self._members.values() if member.has_place]
-        return min(free, key=lambda member: member.occupied, default=None)
+        return min(free, key=lambda member: (member.name in avoid, member.occupied), default=None)
 
     def _hand_out(self) -> None:
         while self._waiting and (free := self._least_occupied()) is not None:

@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from codedance_verl.sandbox import sizing
 from codedance_verl.sandbox.config import SandboxConfig
 from codedance_verl.sandbox.errors import SandboxInputError, SandboxUnavailable
 from codedance_verl.sandbox.wire import MAX_FRAME_BYTES, Message, Peer
@@ -104,7 +105,7 @@ class Interpreter:
         ready()
         while (message := await peer.receive()) is not None:
             if message.get("op") == "refused":
-                self._fail(str(message.get("session")), str(message.get("reason"))[:300])
+                self._refuse(str(message.get("session")), message)
             self._take_pong("zygote", message)
         self._zygote = None
         self.ready.clear()
@@ -121,7 +122,10 @@ class Interpreter:
         return True
 
     async def open(self, key: str, config: SandboxConfig, images: Sequence[bytes]) -> Place:
-        """Fork a session and load its images. Raises `SandboxInputError`, `SandboxUnavailable` or `TimeoutError`."""
+        """Fork a session and load its images.
+
+        Raises `SandboxInputError`, `SandboxUnavailable` (`SandboxFull` for one) or `TimeoutError`.
+        """
         if self._zygote is None:
             raise SandboxUnavailable(f"{self.name} has no zygote")
         if (size := sum(map(len, images))) > MAX_INPUT_BYTES:
@@ -165,13 +169,18 @@ class Interpreter:
         self._expected[place.key] = waiting
         request = {"op": "open", "session": place.key, "uid": place.uid}
         self._zygote.send(request | {"limits": config.session_limits(), "on_error": config.on_error})
-        place.peer = await waiting
+        try:
+            place.peer = await waiting
+        except _Refused as refused:
+            raise sizing.full(self.name, refused.lacks, config) from None
         place.peer.send({"op": "input", "images": list(images)})
         reply = await place.peer.receive()
         if reply is not None and reply.get("op") == "ready":
             place.leader = int(reply.get("leader", 0))
             place.peer.only_when_asked = True  # from here on it may run anybody's code
             return place
+        if reply is not None and (lacks := lacking(reply)):
+            raise sizing.full(self.name, lacks, config)
         reason = "it ended at once" if reply is None else str(reply.get("reason"))[:300]
         if reply is not None and images:
             raise SandboxInputError(f"the session cannot use its input image: {reason}")
@@ -205,10 +214,28 @@ class Interpreter:
         for who in list(self._pongs):
             self._take_pong(who, _PONG)
 
-    def _fail(self, key: str, reason: str) -> None:
+    def _refuse(self, key: str, message: Message) -> None:
+        lacks, reason = lacking(message), str(message.get("reason"))[:300]
+        self._fail(key, reason, _Refused(lacks) if lacks else None)
+
+    def _fail(self, key: str, reason: str, error: Exception | None = None) -> None:
         waiting = self._expected.pop(key, None)
         if waiting is not None and not waiting.done():
-            waiting.set_exception(SandboxUnavailable(reason))
+            waiting.set_exception(error or SandboxUnavailable(reason))
+
+
+class _Refused(Exception):
+    """The zygote cannot fork a session because the container lacks something."""
+
+    def __init__(self, lacks: str) -> None:
+        super().__init__(lacks)
+        self.lacks = lacks
+
+
+def lacking(message: Message) -> str:
+    """What a container says that it lacks (`sizing.LACKS`); empty for nothing, and for anything else it says."""
+    lacks = message.get("lacks")
+    return lacks if isinstance(lacks, str) and lacks in sizing.LACKS else ""
 
 
 def _number(value: object) -> int:

@@ -16,14 +16,16 @@ from codedance_verl.sandbox.config import SandboxConfig
 from codedance_verl.sandbox.errors import (
     SandboxBusy,
     SandboxError,
+    SandboxFull,
     SandboxInputError,
     SandboxUnavailable,
     UnknownSession,
 )
 from codedance_verl.sandbox.execution import ReplyError, execution_of, lost, rejected
 from codedance_verl.sandbox.fleet import Fleet
-from codedance_verl.sandbox.interpreter import Interpreter, Place
+from codedance_verl.sandbox.interpreter import Interpreter, Place, lacking
 from codedance_verl.sandbox.launcher import Launcher
+from codedance_verl.sandbox.sizing import full, sized
 from codedance_verl.sandbox.wire import Message
 from codedance_verl.types import Execution, ExecutionStatus
 
@@ -40,7 +42,8 @@ class _Session:
     """A caller's session.
 
     `where` is None before it is open, and after its interpreter was lost until the next cell. `bereft`: its variables
-    are gone and the model, who must hear of that before it goes on, has not been told yet.
+    are gone and the model, who must hear of that before it goes on, has not been told yet. `full_in` names interpreters
+    that had no room for it.
     """
 
     session_id: str
@@ -48,6 +51,7 @@ class _Session:
     where: tuple[Interpreter, Place] | None = None
     calls: int = 0
     bereft: bool = False
+    full_in: set[str] = field(default_factory=set)
     queue_s: float = 0.0
     closed: bool = False
     used_at: float = field(default_factory=time.monotonic)
@@ -63,7 +67,7 @@ class SandboxNode:
     """
 
     def __init__(self, config: SandboxConfig, launcher: Launcher | None = None) -> None:
-        self.config = config
+        self.config = config = sized(config)
         self._launcher = launcher
         self._fleet: Fleet | None = None
         self._draining = False
@@ -127,7 +131,7 @@ class SandboxNode:
         """Open a session and return its id; `images` are encoded files for `input_images`.
 
         A caller who names the id itself can `close` it even when this call did not return to it. Raises `SandboxBusy`,
-        `SandboxInputError` or `SandboxUnavailable`.
+        `SandboxInputError` or `SandboxUnavailable`; `SandboxFull` for one.
         """
         if self._draining:
             raise SandboxUnavailable("the sandbox opens no more sessions: it is being shut down")
@@ -153,7 +157,8 @@ class SandboxNode:
     async def run(self, session_id: str, code: str, timeout_s: float | None = None) -> Execution:
         """Run one cell; `timeout_s` is its own run time, `config.cell_timeout_s` by default.
 
-        What the code does never raises. Raises `SandboxBusy` or `SandboxUnavailable` when the cell could not be run,
+        What the code does never raises. Raises `SandboxBusy` or `SandboxUnavailable` when the cell could not be run;
+        `SandboxFull` leaves the session as it was, and the same cell may be tried again. Raises
         `SandboxInputError` when the session's picture breaks off, `UnknownSession` when the session was closed.
         """
         session = self._sessions.get(session_id)
@@ -191,7 +196,7 @@ class SandboxNode:
         while True:
             asked = time.monotonic()
             try:
-                interpreter = await self._fleet.acquire(config.queue_timeout_s)
+                interpreter = await self._fleet.acquire(config.queue_timeout_s, session.full_in)
             except SandboxBusy:
                 self._counts["refused"] += 1
                 raise
@@ -204,7 +209,11 @@ class SandboxNode:
             except (SandboxUnavailable, TimeoutError) as error:
                 self._fleet.release(interpreter)
                 failed += not interpreter.dead.is_set()
+                if isinstance(error, SandboxFull):
+                    session.full_in.add(interpreter.name)
                 if failed == _OPEN_ATTEMPTS or time.monotonic() > deadline:
+                    if isinstance(error, SandboxFull):
+                        raise
                     reason = str(error) or f"no answer within sandbox.open_timeout_s={config.open_timeout_s:g}"
                     raise SandboxUnavailable(f"a session could not be opened: {reason}") from None
             except BaseException:
@@ -250,7 +259,8 @@ class SandboxNode:
         """Send the cell and wait for its result, at most `timeout_s` plus the grace for killing it."""
         if session.where is None:
             raise UnknownSession(f"session {session.session_id} was closed before its cell was run")
-        peer = session.where[1].peer
+        interpreter, place = session.where
+        peer = place.peer
         assert peer is not None
         session.calls += 1
         call = session.calls
@@ -269,6 +279,8 @@ class SandboxNode:
                 return lost(ExecutionStatus.TIMEOUT)
             if reply is None:
                 raise ReplyError("the session has ended")
+            if lacks := lacking(reply):
+                raise full(interpreter.name, lacks, self.config)
             if reply.get("op") == "bad_image":
                 raise SandboxInputError(f"the session cannot use its input image: {str(reply.get('reason'))[:300]}")
             if reply.get("outcome") == "cancelled" and not cancelled:
@@ -284,10 +296,20 @@ class SandboxNode:
         except SandboxInputError:
             self._drop(session)
             raise
+        except SandboxFull:
+            self._leave_full(session)
+            raise
         except BaseException:
             self._drop(session)  # the caller gave up: what is still running must not answer the next call
             session.bereft = True
             raise
+
+    def _leave_full(self, session: _Session) -> None:
+        """Have a session that has run no cell go elsewhere at its next call; one with variables stays with them."""
+        session.calls -= 1  # the call is answered, and nothing was run
+        if session.calls == 0 and session.where is not None:
+            session.full_in.add(session.where[0].name)
+            self._drop(session)
 
     async def _execution(self, reply: Message, call: int) -> Execution:
         if reply.get("images") or len(str(reply.get("stdout"))) > _LONG_TEXT_CHARS:

@@ -24,6 +24,7 @@ from codedance_verl.sandbox.errors import (
     NodeLost,
     SandboxBusy,
     SandboxError,
+    SandboxFull,
     SandboxInputError,
     SandboxUnavailable,
     UnknownSession,
@@ -35,6 +36,7 @@ from codedance_verl.types import Execution, ExecutionStatus
 __all__ = [
     "SandboxBusy",
     "SandboxError",
+    "SandboxFull",
     "SandboxInputError",
     "SandboxPool",
     "SandboxSession",
@@ -120,8 +122,9 @@ class SandboxPool:
         """A session for one trajectory; `images` are encoded files, offered as `input_images` and as files.
 
         Raises `SandboxBusy` when every place stays taken for `sandbox.queue_timeout_s`, `SandboxInputError` when the
-        images are none, `SandboxUnavailable` when no interpreter serves. They are decoded while the caller goes on: one
-        that breaks off half-way makes the first `run` raise `SandboxInputError`.
+        images are none, `SandboxUnavailable` when no interpreter serves, `SandboxFull` when none has room. The images
+        are decoded while the caller goes on: one that breaks off half-way makes the first `run` raise
+        `SandboxInputError`.
         """
         async with contextlib.AsyncExitStack() as cleanup:
             session = SandboxSession(self, images, cleanup)

@@ -8,29 +8,55 @@ from __future__ import annotations
 
 import struct
 import zlib
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, BinaryIO
 
 _SAMPLED_ROWS = 8
 _WORTH_PACKING = 0.5
 _LARGEST_STORED = 1 << 20
+_BAND_BYTES = 1 << 20
+"""Of rows that are packed at once: a large image is never held whole beside itself."""
+
 _RGB, _BITS = 2, 8
 
 
 def encode(image: Any) -> bytes:
     """A PIL image of mode RGB as a PNG file."""
+    return b"".join(_chunks(image))
+
+
+def write(image: Any, file: BinaryIO) -> None:
+    """Write it to an open file, in memory for one band of rows. Raises what `file.write` does."""
+    for chunk in _chunks(image):
+        file.write(chunk)
+
+
+def _chunks(image: Any) -> Iterator[bytes]:
     width, height = image.size
-    pixels, step = image.tobytes(), 3 * width
-    rows = b"".join(part for at in range(0, len(pixels), step) for part in (b"\0", pixels[at : at + step]))
-    header = struct.pack(">IIBBBBB", width, height, _BITS, _RGB, 0, 0, 0)
-    body = zlib.compress(rows, 1 if _is_worth_packing(rows, step + 1, height) else 0)
-    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", body) + _chunk(b"IEND", b"")
+    yield b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, _BITS, _RGB, 0, 0, 0))
+    step = 3 * width + 1
+    band = height if step * height <= _LARGEST_STORED else max(1, _BAND_BYTES // step)
+    packer = None
+    for top in range(0, height, band):
+        rows = _rows(image if band == height else image.crop((0, top, width, min(top + band, height))))
+        if packer is None:
+            packer = zlib.compressobj(1 if band < height or _is_worth_packing(rows, step, height) else 0)
+        if packed := packer.compress(rows):
+            yield _chunk(b"IDAT", packed)
+    yield (_chunk(b"IDAT", packer.flush()) if packer is not None else b"") + _chunk(b"IEND", b"")
+
+
+def _rows(image: Any) -> bytes:
+    """The pixels of an image, each row behind the byte that names its filter, none."""
+    pixels, step = image.tobytes(), 3 * image.width
+    return b"".join(part for at in range(0, len(pixels), step) for part in (b"\0", pixels[at : at + step]))
 
 
 def _is_worth_packing(rows: bytes, step: int, height: int) -> bool:
-    """Whether rows from all over the picture shrink well, or it is too large to be sent about unpacked."""
+    """Whether rows from all over the picture shrink well. Larger ones are packed in any case: they are sent about."""
     every = max(1, height // _SAMPLED_ROWS)
     sample = b"".join(rows[row * step : (row + 1) * step] for row in range(0, height, every))
-    return len(rows) > _LARGEST_STORED or len(zlib.compress(sample, 1)) < _WORTH_PACKING * len(sample)
+    return len(zlib.compress(sample, 1)) < _WORTH_PACKING * len(sample)
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:

@@ -23,6 +23,7 @@ from typing import Any, NoReturn
 from . import display, forks, output, wire
 from .cell import run_cell
 from .reach import reap
+from .room import NoRoom
 from .session import Links, Session
 from .wire import Message
 
@@ -85,10 +86,20 @@ def _fork() -> int:
 
 
 def _run(session: Session, links: Links, request: Message) -> Message | None:
-    """Run one cell and tell the supervisor how it ended; returns the error, if any."""
+    """Run one cell and tell the supervisor how it ended; returns the error, if any.
+
+    A cell whose image files find no room is not run, and does not count.
+    """
     output.redirect(links.capture)
-    session.cells += 1
     mark = {"cell": request["cell"]}
+    try:
+        session.files.provide(str(request["code"]))
+    except NoRoom as full:
+        wire.send(links.channel, mark | {"lacks": full.lacks})
+        return None
+    except Exception:
+        pass  # an earlier cell can have replaced what this calls, or have used up its own memory
+    session.cells += 1
     shown = display.Display(session.limits, lambda message: wire.send(links.channel, mark | message))
     display.activate(shown)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # how a cell is told to stop

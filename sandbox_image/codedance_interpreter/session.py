@@ -7,17 +7,17 @@ the variables and runs the cells. They talk over a socket pair; the runner's out
 from __future__ import annotations
 
 import io
-import shutil
 import socket
 import sys
 import types
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import output, png
+from . import output
 from .limits import Limits
+from .offered import OfferedFiles
 from .pixels import as_rgb
 from .reach import Reach
 
@@ -50,6 +50,7 @@ class Session:
     keep_on_error: bool = False
     given_names: frozenset[str] = frozenset()
     cells: int = 0
+    files: OfferedFiles = field(default_factory=OfferedFiles)
 
 
 def make_links() -> tuple[Links, Links]:
@@ -86,33 +87,20 @@ def load_input_images(session: Session, images: Sequence[bytes]) -> None:
     """Offer the question's images to code.
 
     `input_images` is the list of them (PIL, RGB) and `input_image` the first. As files there are `input_image_0.png`,
-    `input_image_1.png`, ... and, of the first, `input_image.png` and `input_image.jpg`.
+    `input_image_1.png`, ... and, of the first, `input_image.png` and `input_image.jpg`, for cells that read them.
     """
-    decoded = [_load(data, Path(f"input_image_{index}.png")) for index, data in enumerate(images)]
+    decoded = [_decoded(data) for data in images]
     if decoded:
-        _store(Path("input_image.png"), lambda path: shutil.copyfile("input_image_0.png", path))
-        _store(Path("input_image.jpg"), lambda path: decoded[0].save(path, quality=95))
         session.namespace["input_image"] = decoded[0]
     session.namespace["input_images"] = decoded
+    session.files = OfferedFiles.of(images, Path.cwd())
     session.given_names = frozenset(session.namespace)
 
 
-def _load(data: bytes, file: Path) -> Any:
-    """The decoded image, stored as `file`: the given bytes where that file shows the same pixels."""
+def _decoded(data: bytes) -> Any:
     from PIL import Image
 
     with Image.open(io.BytesIO(data)) as opened:
         opened.load()
         rgb = as_rgb(opened)
-        same = rgb is opened and opened.format == "PNG"
-        image = rgb.copy() if rgb is opened else rgb
-    _store(file, lambda path: path.write_bytes(data if same else png.encode(image)))
-    return image
-
-
-def _store(file: Path, write: Callable[[Path], object]) -> None:
-    """Write a copy of an image; leaves it out where it is larger than a file here, or a side of a JPEG, may be."""
-    try:
-        write(file)
-    except OSError:
-        file.unlink(missing_ok=True)
+        return rgb.copy() if rgb is opened else rgb

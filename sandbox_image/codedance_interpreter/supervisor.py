@@ -36,7 +36,10 @@ _SIGNAL_NAMES: dict[int, str] = {
 
 @dataclass
 class _Cell:
-    """What has come of the cell that runs. Its messages bear its `mark`, which no earlier cell can know."""
+    """What has come of the cell that runs. Its messages bear its `mark`, which no earlier cell can know.
+
+    `lacks` is what the container was short of before the cell could run (`room.py`).
+    """
 
     call: int
     mark: bytes = field(default_factory=lambda: os.urandom(16))
@@ -44,7 +47,12 @@ class _Cell:
     images: list[Message] = field(default_factory=list)
     image_bytes: int = 0
     cancelled: bool = False
+    lacks: str = ""
     done: Message | None = None
+
+    @property
+    def is_over(self) -> bool:
+        return self.done is not None or bool(self.lacks)
 
 
 class Supervisor:
@@ -94,7 +102,7 @@ class Supervisor:
     def _supervise(self, cell: _Cell) -> None:
         """Collect what the runner sends until its last word, its death, or, once it was interrupted, its time is up."""
         kill_at = None
-        while cell.done is None and (kill_at is None or monotonic() < kill_at):
+        while not cell.is_over and (kill_at is None or monotonic() < kill_at):
             ready = _readable(self._links.channel, self._child_ended, self._host, until=kill_at)
             if self._links.channel in ready:
                 if not self._take(cell):
@@ -124,12 +132,15 @@ class Supervisor:
 
     def _conclude(self, cell: _Cell) -> None:
         """Report the cell, after it was undone if it has to be."""
+        if cell.lacks:
+            self._send({"op": "no_room", "lacks": cell.lacks})
+            self._let_go_on()
+            return
         error = cell.done["error"] if cell.done is not None else None
         if cell.done is not None and not cell.cancelled and (error is None or self._keep_on_error):
             _add_note(error, "(What this cell had done before the error was kept.)")
             self._report(cell, "done" if error is None else "error", error)
-            with contextlib.suppress(OSError):
-                wire.send(self._links.channel, {"counts": True})
+            self._let_go_on()
             return
         failed = self._runner
         names = self._wake_checkpoint()
@@ -142,6 +153,11 @@ class Supervisor:
         kept = f"; still defined: {', '.join(names)}" if names else ""
         _add_note(error, f"(This cell's changes were undone{kept}.)")
         self._report(cell, outcome, error)
+
+    def _let_go_on(self) -> None:
+        """Tell the runner that its state counts: it can do without the checkpoint."""
+        with contextlib.suppress(OSError):
+            wire.send(self._links.channel, {"counts": True})
 
     def _report(self, cell: _Cell, outcome: str, error: Message | None) -> None:
         stdout, cut = output.collect(self._links.capture, self._limits.stdout_bytes)
@@ -214,7 +230,9 @@ def _hear(cell: _Cell, message: Message, most_images: int) -> None:
     """Note what the runner says of the cell. Raises what the lookups and conversions of a wrong message raise."""
     if message["cell"] != cell.mark:
         return
-    if "done" in message:
+    if "lacks" in message:
+        cell.lacks = str(message["lacks"])[:100]
+    elif "done" in message:
         cell.done = _checked_end(message["done"])
     else:
         image = message["image"]

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from . import display, forks, limits, memory, own_modules, reach, runner, session, supervisor, wire
+from . import display, forks, limits, memory, own_modules, reach, room, runner, session, supervisor, wire
 from .wire import Message
 
 LIGHT = (
@@ -126,14 +126,17 @@ def _warm_up() -> None:
 
 
 def _open(place: Place, control: socket.socket, request: Message, mapped_bytes: int) -> None:
-    """Fork one session, which opens a connection of its own; a fork that fails is answered with `refused`."""
+    """Fork one session, which opens a connection of its own; what fails before is answered with `refused`."""
+    connected = False
     try:
         peer = connect(place, {"role": "session", "session": request["session"]})
+        connected = True
         if forks.fork() == 0:
             _become_session(place, peer, request, mapped_bytes)
         peer.close()
     except OSError as error:
-        wire.send(control, {"op": "refused", "session": request["session"], "reason": str(error)})
+        lacks = room.lacking(error) if connected else ""  # the host's socket has its own reasons
+        wire.send(control, {"op": "refused", "session": request["session"], "reason": str(error), "lacks": lacks})
 
 
 def _become_session(place: Place, peer: socket.socket, request: Message, mapped_bytes: int) -> NoReturn:
@@ -151,10 +154,10 @@ def _become_session(place: Place, peer: socket.socket, request: Message, mapped_
             _take_uid(real=int(request["uid"]) + 1, effective=int(request["uid"]))
         reach.forbid_inspection()
         directory = _directory(place, request)
-        answer = wire.receive(own.channel)
+        answer = _answer(own, pid)
         wire.send(peer, answer | {"leader": os.getpid()})
         if answer["op"] == "ready":
-            _await_input_image(peer, own)
+            _await_input_image(peer, own, pid)
             keep = request["on_error"] == "keep"
             supervisor.Supervisor(peer, own, pid, bounds, str(directory), keep).serve()
     except BaseException as error:
@@ -163,16 +166,23 @@ def _become_session(place: Place, peer: socket.socket, request: Message, mapped_
         os._exit(1)
 
 
-def _await_input_image(host: socket.socket, links: session.Links) -> None:
+def _await_input_image(host: socket.socket, links: session.Links, runner_pid: int) -> None:
     """Wait for the runner to have decoded its image; a failure is the answer to the host's first request."""
-    try:
-        answer = wire.receive(links.channel)
-    except EOFError:
-        answer = {"op": "unusable", "reason": "the process that decoded it has died"}
+    answer = _answer(links, runner_pid)
     if answer["op"] != "loaded":
         wire.receive(host)
-        wire.send(host, {"op": "bad_image", "reason": answer["reason"]})
+        wire.send(host, {"op": "bad_image", "reason": answer["reason"], "lacks": answer["lacks"]})
         os._exit(0)
+
+
+def _answer(links: session.Links, runner_pid: int) -> Message:
+    """What the runner says next; for one that has died before, why."""
+    try:
+        return wire.receive(links.channel)
+    except (EOFError, ConnectionError):
+        _, status = os.waitpid(runner_pid, 0)
+        lacks = room.lacking_by_end(status)
+        return {"op": "unusable", "reason": "the process that decoded it has died", "lacks": lacks}
 
 
 def _become_runner(
@@ -210,7 +220,8 @@ def _become_runner(
 
 def _report_unusable(peer: socket.socket, error: BaseException) -> None:
     with contextlib.suppress(Exception):
-        wire.send(peer, {"op": "unusable", "reason": f"{type(error).__name__}: {error}"[:500]})
+        reason = f"{type(error).__name__}: {error}"[:500]
+        wire.send(peer, {"op": "unusable", "reason": reason, "lacks": room.lacking(error)})
 
 
 def _bind(place: Place, request: Message, mapped_bytes: int) -> limits.Limits:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import io
 import json
 import os
 import signal
@@ -16,11 +18,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
+from PIL import Image
 
 from codedance_verl.sandbox import reaper
 from codedance_verl.sandbox.config import SandboxConfig
+from codedance_verl.sandbox.errors import SandboxFull
 from codedance_verl.sandbox.node import SandboxNode
 from codedance_verl.sandbox.pool import SandboxPool, SandboxSession, UnknownSession
+from codedance_verl.sandbox.sizing import ImageLoad, sized
 from codedance_verl.types import ExecutionStatus
 
 if TYPE_CHECKING:
@@ -276,9 +281,85 @@ async def test_containers_are_hardened(node: SandboxNode, docker_engine: DockerC
             "SETUID",
         ]
         assert "no-new-privileges:true" in host["SecurityOpt"]
-        assert host["Memory"] == host["MemorySwap"] == CONFIG.memory_mb << 20 and host["PidsLimit"] == CONFIG.pids
+        assert host["Memory"] == host["MemorySwap"] == 640 << 20 and host["PidsLimit"] == CONFIG.pids
+        assert host["CpuShares"] == CONFIG.cpu_weight < 1024
         assert all(mount["RW"] is False for mount in details["Mounts"])
         assert not any("TOKEN" in item or "HOME=/root" in item for item in details["Config"]["Env"])
+
+
+def grainy(width: int, height: int) -> bytes:
+    """A JPEG whose pixels fill a PNG."""
+    buffer = io.BytesIO()
+    Image.effect_noise((width, height), 90).convert("RGB").save(buffer, "JPEG", quality=80)
+    return buffer.getvalue()
+
+
+async def run_once_there_is_room(session: SandboxSession, code: str) -> str:
+    """As rollouts do: what a full container refuses is asked for again."""
+    deadline = time.monotonic() + GONE_SECONDS
+    while True:
+        try:
+            return (await session.run(code)).stdout
+        except SandboxFull:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.2)
+
+
+async def test_sessions_share_the_file_space_that_was_computed_for_their_images(sandbox_image: str) -> None:
+    """Every one of them reads its file; sessions that did not fit were told that their image was at fault."""
+    data = grainy(2250, 1500)
+    load = ImageLoad(2250 * 1500, 2250 * 1500, len(data), (2250, 1500))
+    small = SandboxConfig(backend="docker", containers=1, spares=0, sessions_per_container=30, queue_timeout_s=300.0)
+    node = SandboxNode(sized(small, load))
+    await node.start()
+    try:
+        async with contextlib.AsyncExitStack() as held:
+            for _ in range(30):
+                session = await held.enter_async_context(SandboxPool([node]).session(data))
+                ran = await session.run("import os, cv2\nos.listdir('.')\ncv2.imread('input_image.png').shape", 120)
+                assert ran.stdout.endswith("(1500, 2250, 3)\n"), ran
+    finally:
+        await node.shutdown()
+
+
+async def test_file_space_that_is_used_up_is_no_fault_of_the_image_and_serves_again_once_a_session_ends(
+    sandbox_image: str,
+) -> None:
+    data = grainy(1600, 1200)
+    reads = "import cv2\ncv2.imread('input_image.png').shape"
+    node = SandboxNode(replace(CONFIG, containers=1, spares=0, scratch_mb=16, memory_mb=1024))
+    await node.start()
+    try:
+        pool = SandboxPool([node])
+        async with contextlib.AsyncExitStack() as held:
+            sessions = [await held.enter_async_context(pool.session(data)) for _ in range(3)]
+            for session in sessions[:2]:
+                assert (await session.run(reads)).stdout == "(1200, 1600, 3)\n"
+            with pytest.raises(SandboxFull, match=r"sandbox\.scratch_mb=16: raise it"):
+                await sessions[2].run(reads)
+            assert (await sessions[2].run("input_image.size")).stdout == "(1600, 1200)\n", "what reads no file runs on"
+        async with pool.session(data) as session:
+            assert await run_once_there_is_room(session, reads) == "(1200, 1600, 3)\n"
+    finally:
+        await node.shutdown()
+
+
+async def test_a_session_that_finds_no_file_space_goes_to_a_container_that_has_some(sandbox_image: str) -> None:
+    fills = "with open('mine', 'wb', buffering=0) as file:\n    while file.write(bytes(1 << 20)): pass"
+    data = grainy(1600, 1200)
+    node = SandboxNode(replace(CONFIG, spares=0, scratch_mb=16, memory_mb=1024))
+    await node.start()
+    try:
+        await until(lambda: len(node.stats()["interpreters"]) == 2, 60)
+        pool = SandboxPool([node])
+        async with pool.session() as greedy, pool.session() as other, pool.session(data) as session:
+            await greedy.run(fills)
+            await other.run("1")
+            # it may begin beside the greedy one, and be refused there
+            reads = "import cv2\ncv2.imread('input_image.png').shape"
+            assert await run_once_there_is_room(session, reads) == "(1200, 1600, 3)\n"
+    finally:
+        await node.shutdown()
 
 
 OWNER = """

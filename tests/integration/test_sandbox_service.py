@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from codedance_verl.sandbox.config import SandboxConfig
-from codedance_verl.sandbox.errors import SandboxBusy, SandboxInputError, SandboxUnavailable
+from codedance_verl.sandbox.errors import SandboxBusy, SandboxFull, SandboxInputError, SandboxUnavailable
 from codedance_verl.sandbox.node import SandboxNode
 from codedance_verl.sandbox.pool import SandboxPool
 from codedance_verl.types import ExecutionStatus
@@ -202,3 +202,59 @@ async def test_a_picture_that_breaks_off_is_named_at_the_first_call_and_costs_no
                 with pytest.raises(SandboxInputError, match="truncated"):
                     await session.run("1")
             assert (await sound.run("input_image.size, input_image.mode")).stdout == "((300, 200), 'RGB')\n"
+
+
+async def test_an_image_that_does_not_fit_in_a_session_is_the_sandbox_s_fault_and_the_setting_is_named(
+    backend: str,
+) -> None:
+    image = io.BytesIO()
+    Image.new("RGB", (5000, 5000)).save(image, "PNG")
+    async with started(backend=backend, session_memory_mb=64) as node:
+        pool = SandboxPool([node])
+        async with pool.session(image.getvalue()) as session:
+            for _ in range(2):  # each call opens anew
+                with pytest.raises(SandboxFull, match=r"sandbox\.session_memory_mb=64: raise it"):
+                    await session.run("1")
+        assert node.stats()["sessions"] == 0
+        async with pool.session() as small:
+            assert (await small.run("6 * 7")).stdout == "42\n"
+
+
+async def test_a_session_keeps_its_variables_while_its_image_files_find_no_room(backend: str) -> None:
+    image = io.BytesIO()
+    Image.new("RGB", (30, 20)).save(image, "PNG")
+    full_twice = (
+        "import sys\n"
+        "of = [m for n, m in sys.modules.items() if n.endswith('codedance_interpreter.offered')][0]\n"
+        "provide, left = of.OfferedFiles.provide, [2]\n"
+        "def refuse(self, code):\n"
+        "    if left[0]:\n"
+        "        left[0] -= 1\n"
+        "        raise of.NoRoom('files')\n"
+        "    provide(self, code)\n"
+        "of.OfferedFiles.provide = refuse\n"
+        "x = 1"
+    )
+    async with started(backend=backend) as node, SandboxPool([node]).session(image.getvalue()) as session:
+        assert (await session.run(full_twice)).status is ExecutionStatus.NO_OUTPUT
+        for _ in range(2):
+            with pytest.raises(SandboxFull, match=r"sandbox\.scratch_mb"):
+                await session.run("open('input_image.png')")
+        ran = await session.run("import os\nx, os.path.exists('input_image.png')")
+        assert ran.stdout == "(1, True)\n"
+        failed = await session.run("y = 2\n1 / 0")
+        assert failed.status is ExecutionStatus.ERROR
+        assert (await session.run("x, 'y' in globals()")).stdout == "(1, False)\n"
+
+
+async def test_image_files_are_there_for_cells_that_read_them_after_any_failure(backend: str) -> None:
+    image = io.BytesIO()
+    Image.effect_noise((60, 40), 90).convert("RGB").save(image, "PNG")
+    async with started(backend=backend) as node, SandboxPool([node]).session(image.getvalue()) as session:
+        listing = "import os\nsorted(os.listdir('.'))"
+        assert (await session.run("input_image.size")).stdout == "(60, 40)\n"
+        failed = await session.run("import cv2\ncv2.imread('input_image.png').shape\n1 / 0")
+        assert failed.status is ExecutionStatus.ERROR
+        again = await session.run("import cv2\ncv2.imread('input_image.png').shape")
+        assert again.stdout == "(40, 60, 3)\n"
+        assert (await session.run(listing)).stdout == "['input_image.jpg', 'input_image.png', 'input_image_0.png']\n"

@@ -36,7 +36,12 @@ def test_an_unknown_key_is_named_with_the_known_ones() -> None:
         ("containers", 1.5, "an integer"),
         ("containers", True, "an integer"),
         ("max_images", 65, "1 to 64"),
-        ("memory_mb", 10, "512"),
+        ("memory_mb", 10, "an integer from 512 .*or null"),
+        ("memory_mb", 4096.0, "an integer"),
+        ("scratch_mb", "64", "an integer from 16 .*or null"),
+        ("session_file_mb", 0, "an integer from 1 .*or null"),
+        ("cpus", None, "a number"),
+        ("cpu_weight", 1, "an integer from 2"),
         ("pids", 16, "session_processes"),
     ],
 )

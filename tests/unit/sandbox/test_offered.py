@@ -1,0 +1,219 @@
+"""The image files of a session are there for every cell that may read them, and for no other."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import numpy
+import pytest
+from PIL import Image
+
+from sandbox_image.codedance_interpreter import offered, room
+from sandbox_image.codedance_interpreter.offered import OfferedFiles
+from sandbox_image.codedance_interpreter.room import NoRoom
+from sandbox_image.codedance_interpreter.session import load_input_images
+
+ALL = ["input_image.jpg", "input_image.png", "input_image_0.png", "input_image_1.png"]
+NOISE = numpy.random.default_rng(0).integers(0, 256, (90, 70, 3), dtype=numpy.uint8)
+
+
+def encoded(form: str = "PNG", **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(NOISE).save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def files_of(folder: Path, *images: bytes) -> OfferedFiles:
+    session: Any = SimpleNamespace(namespace={})
+    with contextlib.chdir(folder):
+        load_input_images(session, images)
+    files: OfferedFiles = session.files
+    return files
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> OfferedFiles:
+    return files_of(tmp_path, encoded(), encoded())
+
+
+def there(folder: Path) -> list[str]:
+    return sorted(os.listdir(folder))  # noqa: PTH208  hidden ones too
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "input_image.crop((0, 0, 10, 10))",
+        "import numpy as np, cv2\na = np.array(input_image); cv2.cvtColor(a, cv2.COLOR_RGB2GRAY)",
+        "import matplotlib.pyplot as plt\nplt.imshow(input_image); plt.title('input image'); plt.savefig('out.png')",
+        "print(f'input_image size: {input_image.size}')",
+        "import io, os\nb = io.BytesIO(); input_image.save(b, 'PNG'); Image.open(io.BytesIO(b.getvalue()))",
+        "with open('notes.txt', 'w') as f: f.write('x')",
+        "input_image.save('crop.png'); copy = input_image.copy()",
+        "x = = 1",
+        "",
+    ],
+)
+def test_a_cell_that_reads_no_file_finds_none_written(files: OfferedFiles, code: str) -> None:
+    files.provide(code)
+    assert there(files.directory) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "names"),
+    [
+        ("import cv2\ncv2.imread('input_image.jpg')", ["input_image.jpg"]),
+        ("from PIL import Image\nImage.open('./input_image_1.png')", ["input_image_1.png"]),
+        ("p = 'input_image.png'\nimport cv2\ncv2.imread(p)", ["input_image.png"]),
+        ("from pathlib import Path\nPath('input_image.png').read_bytes()", ["input_image.png"]),
+        ("open(b'input_image_0.png', 'rb')", ["input_image_0.png"]),
+        ("for n in ('input_image_0.png', 'input_image_1.png'): print(open(n, 'rb').read(4))", ALL[2:]),
+        ("%%writefile load.py\nimport cv2\nimage = cv2.imread('input_image.png')", ["input_image.png"]),
+        ("!file input_image.jpg", ["input_image.jpg"]),
+    ],
+)
+def test_a_named_file_is_written_and_no_other(files: OfferedFiles, code: str, names: list[str]) -> None:
+    files.provide(code)
+    assert there(files.directory) == names
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import os\nprint(os.listdir('.'))",
+        "from glob import glob\nglob('*')",
+        "from pathlib import Path\nlist(Path.cwd().iterdir())",
+        "import os\nfor a, b, c in os.walk('.'): print(c)",
+        "import subprocess\nsubprocess.run(['ls'])",
+        "from PIL import Image\n[Image.open(f'input_image_{i}.png') for i in range(2)]",
+        "import cv2\ncv2.imread('input_image_{}.png'.format(1))",
+        "name = 'input_image' + '.png'",
+        "import cv2\nn = 'in' + 'put' + '_image.jpg'\ncv2.imread(n)",
+        "import cv2\nread = cv2.imread",
+        "from PIL.Image import open as load",
+        "exec(text)",
+        "def f(path):\n    with open(path, 'rb') as file: return file.read()",
+        "import shutil\nshutil.copy(name, 'b')",
+        "from IPython.display import Image\nImage(filename=name)",
+    ],
+)
+def test_a_cell_that_may_reach_any_file_finds_all(files: OfferedFiles, code: str) -> None:
+    files.provide(code)
+    assert there(files.directory) == ALL
+
+
+def test_a_computed_name_is_taken_for_the_file_that_was_named_before(files: OfferedFiles) -> None:
+    files.provide("path = 'input_image.png'")
+    files.provide("import cv2\nimage = cv2.imread(path)")
+    assert there(files.directory) == ["input_image.png"]
+    files.provide("import os\nos.listdir()")
+    assert there(files.directory) == ALL
+
+
+def test_a_file_is_written_once_and_never_over_what_code_made_of_it(files: OfferedFiles) -> None:
+    path = files.directory / "input_image.png"
+    files.provide("open('input_image.png', 'w').write('mine')")
+    path.write_text("mine")
+    files.provide("open('input_image.png').read()")
+    assert path.read_text() == "mine"
+    path.unlink()
+    files.provide("open('input_image.png').read()")
+    assert not path.exists()
+
+
+def test_a_file_that_a_failed_cell_left_stays_as_it_is(tmp_path: Path) -> None:
+    """The checkpoint that goes on has not seen the file written."""
+    (tmp_path / "input_image.png").write_text("mine")
+    files_of(tmp_path, encoded()).provide("open('input_image.png')")
+    assert (tmp_path / "input_image.png").read_text() == "mine"
+
+
+def test_the_rest_of_a_killed_write_is_written_anew(tmp_path: Path) -> None:
+    (tmp_path / ".input_image.png").write_bytes(b"half")
+    files_of(tmp_path, encoded()).provide("open('input_image.png')")
+    assert there(tmp_path) == ["input_image.png"]
+    assert (tmp_path / "input_image.png").read_bytes() == encoded()
+
+
+def test_files_go_to_the_session_s_folder_wherever_code_is(files: OfferedFiles, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    with contextlib.chdir(tmp_path / "elsewhere"):
+        files.provide("open('../input_image.png')")
+    assert (files.directory / "input_image.png").exists()
+
+
+def test_the_record_s_own_file_is_kept_where_it_shows_the_same_pixels(tmp_path: Path) -> None:
+    photo = encoded("JPEG", quality=70)
+    files_of(tmp_path, photo).provide("import os; os.listdir()")
+    assert (tmp_path / "input_image.jpg").read_bytes() == photo
+    wanted = numpy.asarray(Image.open(io.BytesIO(photo)))
+    for name in ("input_image.png", "input_image_0.png"):
+        assert (cv2.imread(str(tmp_path / name))[:, :, ::-1] == wanted).all()
+
+
+def test_a_turned_photo_is_upright_in_both_formats(tmp_path: Path) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    files_of(tmp_path, encoded("JPEG", exif=turned)).provide("import os; os.listdir()")
+    for name in ("input_image.png", "input_image.jpg"):
+        assert Image.open(tmp_path / name).size == (90, 70)
+
+
+class FullFile(io.FileIO):
+    """A file on a disk that is full after some bytes."""
+
+    def write(self, data: Any) -> int:
+        if self.tell() + len(data) > 4_000:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return super().write(data)
+
+
+@pytest.mark.parametrize("name", ["input_image.png", "input_image.jpg"])
+def test_no_room_is_said_and_leaves_nothing_half_written(
+    files: OfferedFiles, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as full:
+        full.setattr(Path, "open", lambda self, mode: FullFile(self, mode))
+        with pytest.raises(NoRoom) as lacking:
+            files.provide(f"open('{name}')")
+    assert lacking.value.lacks == room.FILES and there(files.directory) == []
+    files.provide(f"open('{name}')")
+    assert there(files.directory) == [name], "once there is room it is written"
+
+
+def test_a_file_larger_than_a_file_may_be_is_left_out(files: OfferedFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_large(image: Any, file: Any) -> None:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+
+    monkeypatch.setattr(offered.png, "write", too_large)
+    files = files_of(files.directory, encoded("JPEG"))
+    files.provide("open('input_image.png')")
+    assert there(files.directory) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "lacks"),
+    [
+        (OSError(errno.ENOSPC, ""), room.FILES),
+        (OSError(errno.EDQUOT, ""), room.FILES),
+        (OSError(errno.ENOMEM, ""), room.MEMORY),
+        (OSError(errno.EAGAIN, ""), room.PROCESSES),
+        (MemoryError(), room.SESSION_MEMORY),
+        (OSError("image file is truncated"), ""),
+        (ValueError("no picture"), ""),
+    ],
+)
+def test_what_is_lacking_is_told_from_what_is_wrong_with_an_image(error: Exception, lacks: str) -> None:
+    assert room.lacking(error) == lacks
+
+
+def test_a_process_killed_by_the_kernel_lacked_memory_and_one_that_crashed_did_not() -> None:
+    assert room.lacking_by_end(9) == room.MEMORY
+    assert room.lacking_by_end(11) == "" and room.lacking_by_end(0) == ""
