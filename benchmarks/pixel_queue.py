@@ -102,6 +102,7 @@ def _timed(cost: Cost, part: str, work: Callable[[], Result]) -> Result:
 
 def through_queue(way: str, held: Held, processor: Any, layout: PatchLayout | None, cost: Cost) -> list[Any]:
     """Send a group through the queue; returns what the engine gives to the model, a dictionary for each rollout."""
+    rows: list[Any]
     if way == "bytes":
         made = GroupImages(held, prepare_by(processor), layout)
         rows = _timed(cost, "prepare_s", lambda: [made.made(images) for images in held])
@@ -119,14 +120,15 @@ def through_queue(way: str, held: Held, processor: Any, layout: PatchLayout | No
     return list(found[FIELD])
 
 
-def differing(found: Sequence[Any], expected: Sequence[Any]) -> int:
-    """Rollouts whose tensors are not the same bits."""
-    return sum(
-        one.keys() != other.keys()
-        or not all(torch.equal(one[name], other[name]) for name in one)
-        or not torch.equal(one[VALUES].view(torch.int32), other[VALUES].view(torch.int32))
-        for one, other in zip(found, expected, strict=True)
-    )
+def differing(found: Sequence[dict[str, Any]], expected: Sequence[dict[str, Any]]) -> int:
+    """How many rollouts have other inputs than expected, be it by one bit."""
+    return sum(not _same(one, other) for one, other in zip(found, expected, strict=True))
+
+
+def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    if one.keys() != other.keys() or not torch.equal(one[VALUES].view(torch.int32), other[VALUES].view(torch.int32)):
+        return False
+    return all(torch.equal(one[name], other[name]) for name in one)
 
 
 def measure(rollouts: int, size: int, pixels: int, family: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 from tensordict import NonTensorData, NonTensorStack, TensorDict
 from verl.utils.device import get_device_id
 
-from codedance_verl.pixels import unpack
+from codedance_verl.pixels import BYTES, unpack
 
 FIELD = "multi_modal_inputs"
 """verl's field of a batch with a dictionary of tensors for each row."""
@@ -15,18 +15,13 @@ FIELD = "multi_modal_inputs"
 
 def with_pixel_values(micro_batch: TensorDict) -> TensorDict:
     """The batch with `pixels.VALUES` in each row that has packed ones; the batch itself is left as it is."""
-    rows = micro_batch.get(FIELD, None)
-    if rows is None:
+    queued = micro_batch.get(FIELD, None)
+    rows = [row.data if isinstance(row, NonTensorData) else row for row in (() if queued is None else queued)]
+    if not any(row and BYTES in row for row in rows):  # of a text, of SFT, or of a processor of another kind
         return micro_batch
-    device = get_device_id()
-    found = micro_batch.copy()
-    found[FIELD] = NonTensorStack(*(_row(row, device) for row in rows))
+    device, found = get_device_id(), micro_batch.copy()
+    found[FIELD] = NonTensorStack(*(unpack(row or {}, device) for row in rows))
     return found
-
-
-def _row(row: Any, device: Any) -> Any:
-    inputs = row.data if isinstance(row, NonTensorData) else row
-    return inputs if inputs is None else unpack(inputs, device)
 
 
 class UnpacksPixels:

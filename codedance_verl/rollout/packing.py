@@ -50,7 +50,8 @@ class GroupImages:
 
 def images_of(output: Any) -> list[Image.Image]:
     """The images of an `AgentLoopOutput`, in order."""
-    return (output.multi_modal_data or {}).get("images") or []
+    found: list[Image.Image] = (output.multi_modal_data or {}).get("images") or []
+    return found
 
 
 def without_pictures(fields: Mapping[str, Any]) -> dict[str, Any]:
