@@ -22,6 +22,7 @@ from verl.workers.engine.base import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
 from codedance_verl.platforms.lora import merged_weights
+from codedance_verl.platforms.pixel_inputs import UnpacksPixels
 from codedance_verl.platforms.repairs import repair_model
 from codedance_verl.platforms.sampled_vocabulary import never_sampled
 
@@ -42,7 +43,7 @@ def without(ids: Sequence[int]) -> Callable[[torch.nn.Module, Any, torch.Tensor]
 @EngineRegistry.register(
     model_type="language_model", backend=["fsdp", "fsdp2"], device="cuda", vendor=["nvidia", "cpu"]
 )
-class SampledVocabularyEngine(FSDPEngineWithLMHead):  # type: ignore[misc]
+class SampledVocabularyEngine(UnpacksPixels, FSDPEngineWithLMHead):  # type: ignore[misc]
     """verl's engine for actor, reference and SFT, with the logits masked as vLLM's are.
 
     Fused kernels (`use_fused_kernels`) make no logits; with them the difference stays.

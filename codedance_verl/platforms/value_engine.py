@@ -16,6 +16,7 @@ from verl.workers.config import HFModelConfig
 from verl.workers.engine.base import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithValueHead
 
+from codedance_verl.platforms.pixel_inputs import UnpacksPixels
 from codedance_verl.platforms.repairs import repair_model
 
 
@@ -39,7 +40,7 @@ def with_value_head(module: Any) -> Any:
 
 
 @EngineRegistry.register(model_type="value_model", backend=["fsdp", "fsdp2"], device="cuda", vendor=["nvidia", "cpu"])
-class ValueEngine(FSDPEngineWithValueHead):  # type: ignore[misc]
+class ValueEngine(UnpacksPixels, FSDPEngineWithValueHead):  # type: ignore[misc]
     """verl's critic engine on a model of the actor's kind."""
 
     def _build_module(self) -> torch.nn.Module:

@@ -25,31 +25,38 @@ TURN_TOKENS = 16
 
 @dataclass(frozen=True)
 class Longest:
-    """Of a file: how many prompts there are, how many are too long, and the longest, with its tokens of pictures."""
+    """Of a file: how many prompts there are, how many are too long, and the longest, with its tokens of pictures.
+
+    `most_images` is of the prompt with the most images, `most_images_row` where it stands.
+    """
 
     prompts: int
     too_long: int
     row: int
     tokens: int
     pictures: int
+    most_images: int = 0
+    most_images_row: int = 0
 
 
 def longest_prompt(prompts: Iterator[Prompt], tokens: PromptTokens, limit: int) -> Longest:
     """Find the longest prompt and count those beyond the limit."""
-    total = too_long = longest = row = pictures = 0
+    total = too_long = longest = row = pictures = most = most_row = 0
     for prompt in prompts:
         total += 1
+        if len(prompt.sizes) > most:
+            most, most_row = len(prompt.sizes), prompt.row
         if tokens.at_most(prompt) <= min(limit, longest):
             continue
         count = tokens.exactly(prompt)
         too_long += count > limit
         if count > longest:
             longest, row, pictures = count, prompt.row, tokens.pictures(prompt)
-    return Longest(total, too_long, row, longest, pictures)
+    return Longest(total, too_long, row, longest, pictures, most, most_row)
 
 
 def check_prompts(config: DictConfig, report: Report, processor: Any) -> None:
-    """Hold every question against `data.max_prompt_length`."""
+    """Hold every question against `data.max_prompt_length` and `environment.max_images`."""
     with report.collecting():
         limit, environment = number(config, "data.max_prompt_length"), _environment(config)
         tokens = PromptTokens(
@@ -69,6 +76,11 @@ def _check_file(path: Path, key: str, tokens: PromptTokens, limit: int, config: 
         found = longest_prompt(read_prompts(path, Kind.QUESTIONS, data_keys(config)), tokens, limit)
     except UserError as error:
         raise UserError(f"data.{key}: {path}: {error}") from error
+    if found.most_images > (allowed := _environment(config).max_images):
+        report.find(
+            f"environment.max_images={allowed}: must be at least {found.most_images}, the images of row "
+            f"{found.most_images_row} of {path.name}: vLLM is told to take no more a prompt, and would refuse it"
+        )
     report.say("tokens", f"longest of {key}", f"{found.tokens} of {limit}, {found.pictures} of them pictures")
     if found.too_long and not filtered:
         report.find(

@@ -35,6 +35,7 @@ NUMBERS: dict[str, Range] = {
     "data.train_batch_size": Range(1, 1_000_000),
     "data.micro_batch_size_per_gpu": Range(1, 1_000_000),
     "data.max_length": Range(1, 10_000_000),
+    "data.max_image_pixels": Range(3_136, 100_000_000),
     "data.num_workers": Range(0, 256),
     "optim.lr": Range(0, 1, whole=False),
     "optim.weight_decay": Range(0, 1, whole=False),
@@ -142,11 +143,11 @@ def _check_model(config: DictConfig, report: Report) -> ModelShape | None:
 
 def _check_tokens(config: DictConfig, report: Report, processor: object) -> None:
     """verl ends at the first demonstration that is longer than `data.max_length` (`data.truncation=error`)."""
-    limit = config.data.max_length
-    if not isinstance(limit, int) or not config.data.train_files:
+    limit, pixels = config.data.max_length, config.data.max_image_pixels
+    if not isinstance(limit, int) or not isinstance(pixels, int) or not config.data.train_files:
         return
     with report.collecting():
-        tokens = PromptTokens(processor, max_pixels=None, answer_follows=False)
+        tokens = PromptTokens(processor, max_pixels=pixels, answer_follows=False)
         for path in readable(data_paths(config, "train_files")):
             found = longest_prompt(read_prompts(path, Kind.DEMONSTRATIONS, data_keys(config)), tokens, limit)
             report.say("tokens", "longest demonstration", f"{found.tokens} of {limit}, {found.pictures} pictures")

@@ -66,10 +66,13 @@ class QuestionDataset(RLHFDataset):  # type: ignore[misc]  # verl ships no types
 
 
 class DemonstrationDataset(MultiTurnSFTDataset):  # type: ignore[misc]
-    """Demonstrations for SFT; images as the rollout shows them, `views.make_view` of `images.decode`."""
+    """Demonstrations for SFT; images as the rollout shows them, `views.make_view` of `images.decode`.
+
+    They have at most `data.max_image_pixels` pixels, as in RL `environment.max_image_pixels`.
+    """
 
     def __init__(self, parquet_files: Any, tokenizer: Any, config: Any, *args: Any, **kwargs: Any) -> None:
-        self.table_dir = Path(config.table_dir)
+        self.table_dir, self.max_image_pixels = Path(config.table_dir), int(config.max_image_pixels)
         super().__init__(parquet_files, tokenizer, config, *args, **kwargs)
 
     def _download(self) -> None:
@@ -99,7 +102,7 @@ class DemonstrationDataset(MultiTurnSFTDataset):  # type: ignore[misc]
         row = example["row"]
         if self.processor is None:
             return [{"role": message.role, "content": message.content} for message in row.messages]
-        views = [make_view(images.decode(image.read_bytes()), max_pixels=None) for image in row.images]
+        views = [make_view(images.decode(image.read_bytes()), self.max_image_pixels) for image in row.images]
         return _messages(row.messages, [{"image": view} for view in views])
 
 

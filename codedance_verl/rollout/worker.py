@@ -11,14 +11,16 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import ray
 import torch
 import transfer_queue as tq
+from PIL import Image
 from verl.experimental.agent_loop.agent_loop import AgentLoopOutput
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorkerTQ
 
@@ -26,6 +28,7 @@ from codedance_verl.grading import Grader, GradingConfig
 from codedance_verl.grading.judge.stats import JudgeStats
 from codedance_verl.guards import request_stop
 from codedance_verl.metrics import emit
+from codedance_verl.pixels import PatchLayout, layout_of
 from codedance_verl.reward import advantage
 from codedance_verl.reward.config import RewardConfig
 from codedance_verl.reward.custom_term import CustomTerm
@@ -38,7 +41,7 @@ from codedance_verl.rollout.agent_loop import AGENT_NAME, VIEWS, record_id_of, w
 from codedance_verl.rollout.config import EnvironmentConfig
 from codedance_verl.rollout.fault_count import FaultCount, MaskedGroupCount, TooManyFaults
 from codedance_verl.rollout.metrics import group_outcomes, reward_extra_info
-from codedance_verl.rollout.observations import IMAGE_PLACEHOLDER
+from codedance_verl.rollout.packing import GroupImages, images_of, without_pictures
 from codedance_verl.rollout.sampling_config import Keep, SamplingConfig
 from codedance_verl.rollout.seeds import seed_of
 from codedance_verl.rollout.telemetry import MemberFacts, tell_group, tell_window
@@ -57,13 +60,17 @@ _VerlWorker: Any = AgentLoopWorkerTQ.__ray_metadata__.modified_class  # the clas
 
 
 class ScoredOutput(AgentLoopOutput):  # type: ignore[misc]  # verl ships no types
-    """An agent-loop output whose reward is one value per response token instead of a single score."""
+    """An agent-loop output with one reward per response token, and with its images as the trainer gets them."""
 
     token_rewards: Any = None
     """Float tensor [response_length], see `codedance_verl.reward.encoding`."""
 
+    image_inputs: Any = None
+    """The model's inputs of the images, see `codedance_verl.rollout.packing`; None: not made yet."""
+
     def as_dict(self) -> dict[str, Any]:
         fields: dict[str, Any] = super().as_dict()
+        fields.pop("image_inputs", None)
         fields["rm_scores"] = fields.pop("token_rewards")
         return fields
 
@@ -83,6 +90,8 @@ class _Member:
 class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
     """Rolls out prompts, scores each group, writes the trajectory log, and feeds the TransferQueue."""
 
+    _patches: PatchLayout | None = None
+
     def __init__(self, config: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(config, *args, **kwargs)
         self._reward = RewardConfig.from_mapping(config.reward_preset)
@@ -91,6 +100,7 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
         self._faults = FaultCount(EnvironmentConfig.from_mapping(config.environment).max_faults_in_a_row)
         self._masked_groups = MaskedGroupCount.of_run(config)
         self._custom_term = CustomTerm(self._reward)
+        self._patches = layout_of(getattr(self.processor, "image_processor", None))
         self._grader = Grader(GradingConfig.from_mapping(config.grading), Path(config.run_dir))
         self._written = TrajectoriesConfig.from_mapping(config.trajectories)
         self._log = None
@@ -193,8 +203,11 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
         self._write_group(members, grades, terms, trajectory, grade_s)  # before anything is awaited: whole
         facts = [_facts(member, verdict, reward) for member, verdict, reward, _ in scored]
         tell_group([*facts, *left_out], "val" if validate else "train", grade_s)
+        images = GroupImages([images_of(member.output) for member in members], self._inputs_of_image, self._patches)
         for member, verdict, reward, outcome in scored:
             output = _scored(member.output, verdict, self._as_encoded(reward), grade_s, outcome, judged)
+            # a validation trains nothing: its pixels would go through the queue for nobody
+            output.image_inputs = await images.inputs(images_of(output), pixels=not validate)
             await super()._agent_loop_postprocess(output, validate, **without_pictures(member.fields))
 
     def _seeded(
@@ -247,12 +260,18 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
             request_stop(Path(self.config.run_dir), reason)
 
     def _compute_multi_modal_inputs(self, output: AgentLoopOutput, input_ids: torch.Tensor) -> Any:
-        """The features of the pictures.
+        """The model's inputs of the images, which `_run_group` has made in a thread: verl asks in the event loop.
 
         verl decodes all tokens for that and has the processor read the text anew, where a placeholder that the model
-        has typed letter by letter would count as one. The features depend on the pictures alone.
+        has typed letter by letter would count as one. The inputs depend on the images alone.
         """
-        return super()._compute_multi_modal_inputs(output, input_ids[..., :0])
+        made = getattr(output, "image_inputs", None)
+        return dict(made) if made is not None else super()._compute_multi_modal_inputs(output, input_ids[..., :0])
+
+    def _inputs_of_image(self, image: Image.Image) -> dict[str, Any]:
+        """What verl makes of one image, as floats."""
+        output = SimpleNamespace(multi_modal_data={"images": [image]}, mm_processor_kwargs=None)
+        return super()._compute_multi_modal_inputs(output, torch.zeros(0, dtype=torch.int64))  # type: ignore[no-any-return]
 
     async def _agent_loop_postprocess(self, output: AgentLoopOutput, validate: bool, **fields: Any) -> _Member:
         """Hold a finished rollout back: verl would queue it at once, before its group is known."""
@@ -324,24 +343,6 @@ def _facts(member: _Member, verdict: Grade, reward: RewardTerms, kept: bool = Tr
         len(mask) - sampled,
         kept,
     )
-
-
-def without_pictures(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a record, every picture in its messages a placeholder.
-
-    Else each of the n rollouts of a prompt would carry them all through the queue, and nobody reads them there.
-    """
-    found = {name: value for name, value in fields.items() if name != VIEWS}
-    for name in ("prompt", "raw_prompt"):
-        if name in fields:
-            found[name] = [{**message, "content": _text_of(message["content"])} for message in fields[name]]
-    return found
-
-
-def _text_of(content: Any) -> str:
-    if isinstance(content, str):
-        return content
-    return "".join(IMAGE_PLACEHOLDER if part["type"] == "image" else part["text"] for part in content)
 
 
 def _scored(

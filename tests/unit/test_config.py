@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 
 import pytest
 from omegaconf import OmegaConf
 from transfer_queue.utils.common import get_node_round_robin_scheduling_strategies
+from verl.utils.config import omega_conf_to_dataclass
+from verl.workers.rollout.vllm_rollout.utils import build_cli_args_from_config
 
 from codedance_verl.config import CONF_DIR, compose_config, compose_leniently
 from codedance_verl.errors import UserError
@@ -78,6 +81,27 @@ def test_rollouts_are_kept_on_nodes_that_train(monkeypatch: pytest.MonkeyPatch) 
     storage = compose_config("train", ["run_dir=/tmp/run"]).transfer_queue.backend.SimpleStorage
     chosen = get_node_round_robin_scheduling_strategies(2, required_node_resource=storage.required_node_resource)
     assert [strategy.node_id for strategy in chosen] == ["b" * 56] * 2
+
+
+def test_vllm_is_told_how_many_images_a_prompt_may_have() -> None:
+    """verl hands the node to vLLM's command line as JSON."""
+    config = compose_config("train", ["run_dir=/tmp/run", "environment.max_images=5", "hardware=8xgpu"])
+    rollout = omega_conf_to_dataclass(config.actor_rollout_ref.rollout)
+    arguments = build_cli_args_from_config(dict(rollout.engine_kwargs["vllm"]))
+    assert json.loads(arguments[arguments.index("--limit_mm_per_prompt") + 1]) == {"image": 5, "video": 0}
+    assert float(arguments[arguments.index("--mm_processor_cache_gb") + 1]) == 2
+
+
+@pytest.mark.parametrize("hardware", ["cpu", "1xgpu", "8xgpu", "2x8gpu"])
+def test_the_queue_has_units_on_every_node(hardware: str) -> None:
+    config = compose_config("train", ["run_dir=/tmp/run", f"hardware={hardware}"])
+    units = config.transfer_queue.backend.SimpleStorage.num_data_storage_units
+    assert units == 1 if hardware == "cpu" else 2 <= units / config.trainer.nnodes <= 4
+
+
+def test_demonstrations_are_scaled_as_rollouts_are() -> None:
+    sft, train = (compose_config(kind, ["run_dir=/tmp/run"]) for kind in ("sft", "train"))
+    assert sft.data.max_image_pixels == train.environment.max_image_pixels
 
 
 def test_the_groups_have_these_options() -> None:

@@ -49,6 +49,11 @@ def test_good_inputs_pass_and_the_cpu_trains_in_fp32(inputs: dict[str, str]) -> 
         ({"trainer__test_freq": "0"}, r"trainer.test_freq=0: must be a whole number of 1 or more"),
         ({"trainer__default_local_dir": "/elsewhere"}, r"trainer.default_local_dir=/elsewhere: must be .*/checkpoints"),
         ({"trainer__total_training_steps": "0"}, r"trainer.total_training_steps=0: must be a whole number"),
+        (
+            {"data__max_image_pixels": "100"},
+            r"data.max_image_pixels=100: must be a whole number from 3136",
+        ),
+        ({"data__max_image_pixels": "many"}, r"data.max_image_pixels=many: must be a whole number"),
         ({"trainer__total_training_steps": "null"}, r"trainer.total_training_steps=None: must be a whole number"),
     ],
 )

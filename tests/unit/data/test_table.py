@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from torchdata.stateful_dataloader import StatefulDataLoader
 from verl.utils.dataset.dataset_utils import DatasetPadMode, SFTTensorCollator
@@ -27,6 +27,7 @@ from codedance_verl.data.rows import Kind
 from codedance_verl.data.table import StoredImage, open_table
 from codedance_verl.errors import UserError
 from codedance_verl.rollout.dataset import DemonstrationDataset
+from codedance_verl.rollout.views import view_size
 from tests.unit.data.loading import dataset
 from tests.unit.rollout.harness import processor, tokenizer
 
@@ -152,9 +153,12 @@ def _demonstrations(folder: Path) -> list[Path]:
 
 
 def test_demonstrations_with_and_without_images_make_one_batch(tmp_path: Path) -> None:
-    config = OmegaConf.create({"table_dir": str(tmp_path / "t"), "pad_mode": "no_padding", "max_length": 4_000})
-    files = [str(file) for file in _demonstrations(tmp_path)]
-    found = DemonstrationDataset(files, tokenizer(), config, processor=processor("qwen2_5_vl"))
+    found = DemonstrationDataset(
+        [str(file) for file in _demonstrations(tmp_path)],
+        tokenizer(),
+        _sft_config(tmp_path, max_image_pixels=1_003_520),
+        processor=processor("qwen2_5_vl"),
+    )
     items = [found[index] for index in range(len(found))]
     assert len(items) == 2 and not items[0]["multi_modal_inputs"]
     assert "<video>" in tokenizer().decode(items[0]["input_ids"])
@@ -162,6 +166,23 @@ def test_demonstrations_with_and_without_images_make_one_batch(tmp_path: Path) -
     assert all(0 < item["loss_mask"].sum() < len(item["input_ids"]) for item in items)
     batch = SFTTensorCollator(DatasetPadMode.NO_PADDING)(items)
     assert len(batch["multi_modal_inputs"]) == 2
+
+
+@pytest.mark.parametrize("pixels", [60 * 60, 100 * 100, 1_003_520])
+def test_images_of_demonstrations_have_the_size_of_those_of_rollouts(tmp_path: Path, pixels: int) -> None:
+    row = {"messages": [{"role": "user", "content": "<image>Which?"}, {"role": "assistant", "content": "1"}]}
+    pq.write_table(pa.Table.from_pylist([{**row, "images": [_png((150, 90))]}]), tmp_path / "large.parquet")
+    config = _sft_config(tmp_path, max_image_pixels=pixels)
+    found = DemonstrationDataset(
+        [str(tmp_path / "large.parquet")], tokenizer(), config, processor=processor("qwen2_5_vl")
+    )
+    shown = found._build_messages({"row": found.dataframe.iloc[0].to_dict()["row"]})[0]["content"][0]["image"]
+    assert shown.size == view_size(150, 90, pixels)
+
+
+def _sft_config(folder: Path, max_image_pixels: int) -> DictConfig:
+    values = {"table_dir": str(folder / "t"), "pad_mode": "no_padding", "max_length": 4_000}
+    return OmegaConf.create({**values, "max_image_pixels": max_image_pixels})
 
 
 def test_what_a_killed_process_left_of_a_table_is_removed(tmp_path: Path) -> None:

@@ -57,6 +57,13 @@ def test_the_longest_question_is_found_and_those_beyond_the_limit_are_counted(pr
     assert found.pictures == tokens.picture(280, 280) == 100
 
 
+def test_the_question_with_the_most_images_is_found_though_it_is_not_the_longest(processor: Any) -> None:
+    small = (28, 28)
+    prompts = [_prompt("red " * 300, small), _prompt("Which?", small, small, small, row=1), _prompt("Which?", small)]
+    found = longest_prompt(iter(prompts), PromptTokens(processor, None), 10_000)
+    assert (found.row, found.most_images, found.most_images_row) == (0, 3, 1)
+
+
 def test_the_smallest_picture_fits(tmp_path: Path, processor: Any) -> None:
     assert PromptTokens(processor, 56 * 56).picture(1, 1) == 4
 

@@ -6,18 +6,22 @@ import asyncio
 import json
 import logging
 import resource
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from omegaconf import OmegaConf
+from PIL import Image
 from verl.experimental.agent_loop.agent_loop import AgentLoopMetrics, AgentLoopOutput
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopWorkerTQ
 
 from codedance_verl.grading import Grader, GradingConfig, ladder, number
 from codedance_verl.guards import STOP_FILE
 from codedance_verl.metrics.emit import Recorder, for_trackers
+from codedance_verl.pixels import BYTES, VALUES, layout_of
 from codedance_verl.reward.custom_term import CustomTerm
 from codedance_verl.reward.monitors import CollapseMonitor, MonitorConfig
 from codedance_verl.reward.presets import PAPER, ROBUST
@@ -29,6 +33,7 @@ from codedance_verl.trajectories.config import TrajectoriesConfig
 from codedance_verl.types import FinishReason, Trajectory
 from tests.unit.isolated.functions import on_path
 from tests.unit.reward.rollouts import trajectory
+from tests.unit.rollout.harness import processor, tokenizer
 
 RIGHT, WRONG = trajectory("error", "ok"), trajectory(answer="4")
 
@@ -56,6 +61,7 @@ def run(
     *,
     validate: bool = False,
     estimator: str = "codedance_grpo",
+    images: Sequence[Image.Image] = (),
     **parts: Any,
 ) -> list[Any]:
     """What the worker queues of a group whose rollouts are these, as long as there are any."""
@@ -80,9 +86,13 @@ def run(
     worker._log, worker._written = parts.get("log"), TrajectoriesConfig()
     worker._custom_term = CustomTerm(worker._reward)
     worker._grader = Grader(parts.get("grading", GradingConfig()), folder)
+    worker.processor, worker.tokenizer, worker.mm_processor_kwargs = processor("qwen3_vl"), tokenizer(), {}
+    worker._patches = layout_of(worker.processor.image_processor)
 
     async def roll_out(*_: Any, **fields: Any) -> Any:
-        return module._Member(output_of(next(left)), {"uid": "u", **fields})
+        output = output_of(next(left))
+        output.multi_modal_data = {"images": list(images)}
+        return module._Member(output, {"uid": "u", **fields})
 
     async def queue(_: Any, output: Any, *__: Any, **___: Any) -> None:
         queued.append(output)
@@ -105,6 +115,14 @@ def test_turn_rewards_stand_on_their_tokens(tmp_path: Path) -> None:
     assert right.token_rewards.count_nonzero() == 3 and not wrong.token_rewards.any()
     info = right.extra_fields["reward_extra_info"]
     assert (info["acc"], info["outcome"], info["calls"], info["calls_idle"]) == (1, 1, 2, 0)
+
+
+def test_images_are_queued_as_bytes_and_those_of_a_validation_without_pixels(tmp_path: Path) -> None:
+    image = Image.new("RGB", (90, 60), "teal")
+    trained = run(tmp_path, [RIGHT, WRONG], images=[image])
+    assert all(output.image_inputs[BYTES].dtype == torch.uint8 for output in trained)
+    for output in run(tmp_path, [RIGHT, WRONG], images=[image], validate=True):
+        assert "image_grid_thw" in output.image_inputs and not {BYTES, VALUES} & output.image_inputs.keys()
 
 
 def test_other_estimators_get_rewards_that_add_up(tmp_path: Path) -> None:

@@ -1,0 +1,72 @@
+"""Images of a group on their way through the queue: each prepared once, packed as bytes, off the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from PIL import Image
+
+from codedance_verl.pixels import PatchLayout, joined, pack, without_pixels
+from codedance_verl.rollout.agent_loop import VIEWS
+from codedance_verl.rollout.observations import IMAGE_PLACEHOLDER
+
+Prepare = Callable[[Image.Image], dict[str, Any]]
+"""The model's inputs of one image, as the processor makes them."""
+
+
+class GroupImages:
+    """Model inputs of the rollouts of one prompt; an image that several of them hold, the question's, is prepared once.
+
+    `images`: those of each rollout, in order. An image is the same by identity, as rollouts share their views.
+    """
+
+    def __init__(self, images: Sequence[Sequence[Image.Image]], prepare: Prepare, layout: PatchLayout | None) -> None:
+        self._prepare, self._layout = prepare, layout
+        self._holders = Counter(id(image) for held in images for image in held)
+        self._shared: dict[int, dict[str, Any]] = {}
+
+    async def inputs(self, images: Sequence[Image.Image], pixels: bool = True) -> dict[str, Any] | None:
+        """The inputs of one rollout, made in a thread; without pixels where nothing is trained on it."""
+        return await asyncio.to_thread(self.made, images, pixels)
+
+    def made(self, images: Sequence[Image.Image], pixels: bool = True) -> dict[str, Any] | None:
+        """The inputs of one rollout; None without an image, where verl knows what a text alone needs."""
+        if not images:
+            return None
+        found = joined([self._of(image) for image in images])
+        return found if pixels else without_pixels(found)
+
+    def _of(self, image: Image.Image) -> dict[str, Any]:
+        if (known := self._shared.get(id(image))) is not None:
+            return known
+        packed = pack(self._prepare(image), self._layout)
+        if self._holders[id(image)] > 1:
+            self._shared[id(image)] = packed
+        return packed
+
+
+def images_of(output: Any) -> list[Image.Image]:
+    """The images of an `AgentLoopOutput`, in order."""
+    found: list[Image.Image] = (output.multi_modal_data or {}).get("images") or []
+    return found
+
+
+def without_pictures(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a record, every picture in its messages a placeholder.
+
+    Else each of the n rollouts of a prompt would carry them all through the queue, and nobody reads them there.
+    """
+    found = {name: value for name, value in fields.items() if name != VIEWS}
+    for name in ("prompt", "raw_prompt"):
+        if name in fields:
+            found[name] = [{**message, "content": _text_of(message["content"])} for message in fields[name]]
+    return found
+
+
+def _text_of(content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    return "".join(IMAGE_PLACEHOLDER if part["type"] == "image" else part["text"] for part in content)
