@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.weight_transfer.state import LAYERS, VISION_BLOCKS, State
+from codedance_verl.cluster.connection import keep_to_loopback
 
 ROOT = Path(__file__).resolve().parents[2]
 WAYS = ("before", "after")
@@ -68,6 +69,7 @@ def _show(report: dict[str, Any]) -> None:
 
 
 def _on_one_node(given: argparse.Namespace, way: str) -> dict[str, Any]:
+    keep_to_loopback({})
     import ray
 
     ray.init(

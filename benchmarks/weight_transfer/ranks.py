@@ -25,7 +25,6 @@ WAYS = {"before": WholeTensors, "after": ObjectStoreTransfer}
 ROLLOUT_DTYPE = "bfloat16"
 _LOOK_SECONDS = 0.01
 _SHARED = Path("/dev/shm")
-_OF_ONE_GROUP = {"sender": 0, "bystander": 1}
 
 
 @dataclass(frozen=True)
@@ -145,15 +144,13 @@ def measure(way: str, bucket_mib: int, state: State, receivers: int, nodes: int)
     expected = ray.get(actors[0].expected.remote())
     _join(way, actors, rollouts)
     sent = [actor.send.remote() for actor in actors]
-    got = ray.get([rollout.received.remote() for rollout in rollouts])
-    ray.get(sent)
+    got = ray.get([*sent, *(rollout.received.remote() for rollout in rollouts)])[len(sent) :]
     wrong = [name for found in got for name in {*expected, *found} if expected.get(name) != found.get(name)]
     if wrong:
         raise RuntimeError(f"{way}: {len(wrong)} tensors are not equal, such as {wrong[0]}")
     _join(way, actors, rollouts)
     sent = [actor.send.remote() for actor in actors]
-    taken = ray.get([rollout.receive.remote() for rollout in rollouts])
-    (sender, metrics), (bystander, _) = ray.get(sent)
+    (sender, metrics), (bystander, _), *taken = ray.get([*sent, *(rollout.receive.remote() for rollout in rollouts)])
     return {
         "equal_tensors": len(expected),
         "sent_mib": metrics["weight_transfer/mib"],

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from omegaconf import DictConfig
+import yaml
+from omegaconf import DictConfig, OmegaConf
 
 from codedance_verl.config import compose_config
 from codedance_verl.platforms.weight_stream import dtype_on_the_wire
@@ -22,9 +25,18 @@ GPUS = "hardware=2x8gpu"
 EMBEDDING_7B = 152_064 * 3584
 
 
+@functools.cache
+def _composed(*groups: str) -> DictConfig:
+    return compose_config("train", ["recipe=cpu_demo", "run_dir=/tmp/run", *groups])
+
+
 def composed(*overrides: str) -> DictConfig:
-    hardware = [] if GPUS in overrides else ["hardware=cpu"]
-    return compose_config("train", ["recipe=cpu_demo", "run_dir=/tmp/run", *hardware, *overrides])
+    """The choices of groups are composed once for all tests, as that takes longest; single keys are set in a copy."""
+    groups = [item for item in overrides if item in (GPUS, SEPARATE)]
+    config = copy.deepcopy(_composed(*([] if GPUS in groups else ["hardware=cpu"]), *groups))
+    for key, value in (item.removeprefix("+").split("=", 1) for item in overrides if item not in groups):
+        OmegaConf.update(config, key, yaml.safe_load(value), force_add=True)
+    return config
 
 
 def told(*overrides: str) -> list[str]:
