@@ -125,7 +125,7 @@ class Process:
 
 
 def _digest(tensor: torch.Tensor) -> str:
-    values = tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
+    values = tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data
     return f"{tuple(tensor.shape)} {tensor.dtype} {xxhash.xxh3_128_hexdigest(values)}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -33,8 +34,9 @@ class State:
 
         config = Qwen2_5_VLConfig(text_config={**_TEXT, "num_hidden_layers": self.layers}, vision_config=self._vision())
         config.tie_word_embeddings = False
+        make: Any = Qwen2_5_VLForConditionalGeneration
         with torch.device("meta"):
-            model = Qwen2_5_VLForConditionalGeneration(config)
+            model = make(config)
         whole = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
         return {name: (-(-shape[0] // self.shrink), *shape[1:]) for name, shape in whole.items()}
 

@@ -69,4 +69,4 @@ def _grouped(weights: Iterator[tuple[str, torch.Tensor]], bucket_bytes: int) -> 
 
 def _add(found: xxhash.xxh3_128, name: str, tensor: torch.Tensor) -> None:
     found.update(f"{name}\0{tuple(tensor.shape)}\0{tensor.dtype}\0".encode())
-    found.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+    found.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)

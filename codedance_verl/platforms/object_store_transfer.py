@@ -30,12 +30,13 @@ TRANSFER_TIMEOUT_S = 600.0
 
 
 @functools.lru_cache(maxsize=8)
-def _mailbox(receivers: int, _job_id: str) -> Any:
+def _mailbox(receivers: int, _job_id: str, node_id: str) -> Any:
     """The mailbox of this process's updates: one for all, as starting an actor takes longer than a small update.
 
-    On the node of this process, so that the loss of another node cannot take it away.
+    On the node of this process, so that the loss of another node cannot take it away. A job has the same number in
+    every cluster that it is the first one of; a node's name is never used again.
     """
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    here = NodeAffinitySchedulingStrategy(node_id, soft=False)
     return ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=here).remote(receivers)
 
 
@@ -69,7 +70,8 @@ class ObjectStoreTransfer(CheckpointEngine):  # type: ignore[misc]  # verl ships
     def build_topology(
         cls, actor_wg_world_size: int, rollout_world_size: int, metadata: list[dict[str, Any]]
     ) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
-        mailbox = _mailbox(rollout_world_size, ray.get_runtime_context().get_job_id())
+        context = ray.get_runtime_context()
+        mailbox = _mailbox(rollout_world_size, context.get_job_id(), context.get_node_id())
         ray.get(mailbox.begin.remote(), timeout=TRANSFER_TIMEOUT_S)
         actors = {
             "mailbox": [mailbox] * actor_wg_world_size,

@@ -67,7 +67,7 @@ class Chain:
 def digest_of(pieces: Sequence[Piece], data: np.ndarray[tuple[int], np.dtype[np.uint8]]) -> str:
     """Hash of names, shapes, dtypes, places and bytes (XXH3, 128 bits: against faults, not against attacks)."""
     found = xxhash.xxh3_128(repr(tuple(pieces)).encode())
-    found.update(data)
+    found.update(data.data)
     return found.hexdigest()
 
 

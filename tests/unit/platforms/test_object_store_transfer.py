@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.multiprocessing.reductions import reduce_tensor
+from verl.workers.rollout.vllm_rollout.bucketed_weight_transfer import rebuild_ipc
 
 from codedance_verl.platforms import object_store_transfer, weight_stream
 from codedance_verl.platforms.mailbox import IN_FLIGHT, Mailbox
@@ -111,6 +113,12 @@ async def test_other_actor_ranks_gather_every_tensor_and_copy_none(monkeypatch: 
     bystander.init_process_group(None, sends=False)
     assert await bystander.send_weights(gathered(), 1) == {}
     assert asked == ["a", "b", "c"]
+
+
+def test_verl_passes_no_large_tensor_of_host_memory_on_to_vllm() -> None:
+    """Why they must: it puts the receiver's device at a place of the handle that only a CUDA tensor's has."""
+    with pytest.raises(IndexError):
+        rebuild_ipc(reduce_tensor(torch.zeros(3)), 0)
 
 
 @pytest.mark.asyncio
