@@ -118,6 +118,6 @@ def _arguments(config: DictConfig) -> Iterator[str]:
     if not isinstance(given.get("verify", True), bool):
         yield f"{node}.verify={given.get('verify')}: must be true or false"
     dtype = given.get("dtype")
-    if dtype is not None and dtype not in _DTYPES:
+    if dtype not in (None, at(config, f"{ROLLOUT}.dtype"), *_DTYPES):  # the rollout's is checked by itself
         yield f"{node}.dtype={dtype}: must be one of {', '.join(_DTYPES)}, or null to send weights as they are trained"
     check_known(given, ("verify", "dtype"), node)

@@ -100,6 +100,10 @@ def test_a_mistake_is_one_line_with_key_and_cure(overrides: tuple[str, ...], key
     assert key in line.split(":")[0] and allowed in line
 
 
+def test_a_wrong_dtype_of_the_rollout_is_no_second_mistake_here() -> None:
+    assert told(SEPARATE, "actor_rollout_ref.rollout.dtype=int8") == []
+
+
 def test_an_engine_of_the_users_own_is_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "pigeons.py").write_text(
         "from verl.checkpoint_engine import CheckpointEngine, CheckpointEngineRegistry\n"
