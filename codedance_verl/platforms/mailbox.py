@@ -15,7 +15,7 @@ IN_FLIGHT = 2
 
 @dataclass(frozen=True)
 class EndOfWeights:
-    """What follows the last bucket: the sender's fingerprint, empty where it took none."""
+    """What follows the last bucket: the sender's `weight_stream.Chain` over all of them."""
 
     fingerprint: str
 
@@ -44,10 +44,14 @@ class Mailbox:
     async def put(self, item: list[Any], timeout_s: float) -> None:
         """`item` is a one-element list with an ObjectRef (wrapped, so that Ray does not resolve it) or the end mark.
 
-        Waits while `IN_FLIGHT` items have not been taken by all; raises `TimeoutError` after `timeout_s`.
+        Waits while `IN_FLIGHT` items have not been taken by all; raises `TimeoutError` after `timeout_s`. Once a
+        receiver said that it got something else, nobody takes any more: the item is dropped.
         """
         async with self._changed:
-            await asyncio.wait_for(self._changed.wait_for(lambda: self._waiting() < IN_FLIGHT), timeout_s)
+            room = self._changed.wait_for(lambda: self._waiting() < IN_FLIGHT or not all(self._equal))
+            await asyncio.wait_for(room, timeout_s)
+            if not all(self._equal):
+                return
             self._items.append(item)
             self._taken.append(0)
             self._changed.notify_all()

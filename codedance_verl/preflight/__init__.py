@@ -35,6 +35,7 @@ from codedance_verl.preflight.prompts import check_lengths, check_prompts
 from codedance_verl.preflight.report import Report, at, print_warnings
 from codedance_verl.preflight.services import check_engine, check_judge
 from codedance_verl.preflight.settings import MODEL, OURS, check_settings
+from codedance_verl.preflight.transfer import check_bucket, check_transfer
 from codedance_verl.preflight.verl_names import check_names
 from codedance_verl.preflight.verl_nodes import check_dataclasses, check_fields
 
@@ -71,6 +72,7 @@ def check_values(config: DictConfig, report: Report) -> None:
     """Check every value by itself, what verl makes of its nodes, and whether it is read."""
     check_settings(config, report)
     check_names(config, report)
+    check_transfer(config, report)
     check_fields(config, report)
     check_dataclasses(config, report)
     check_conditions(config, report)
@@ -90,6 +92,7 @@ def _check_whole(config: DictConfig, report: Report) -> None:
         check(config, report)
     shape = _check_model(config, report)
     check_lengths(config, report, shape)
+    check_bucket(config, report, shape)
     if shape is not None:
         check_heads(config, report, shape)
     load = check_data(config, report)

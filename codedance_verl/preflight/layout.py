@@ -192,8 +192,6 @@ def _separate(config: DictConfig) -> Iterator[str]:
     for name in ("nnodes", "n_gpus_per_node"):
         if number(config, f"{ROLLOUT}.{name}") < 1:
             yield f"{ROLLOUT}.{name}=0: must be at least 1 with trainer=separate_async"
-    if at(config, f"{ROLLOUT}.checkpoint_engine.backend") == "naive":
-        yield f"{ROLLOUT}.checkpoint_engine.backend=naive: trainer=separate_async needs ray_object_store, nccl or nixl"
     steps, key = number(config, "trainer.v1.separate_async.parameter_sync_step"), "data.train_batch_size"
     batch, mini = number(config, key), number(config, f"{ACTOR}.ppo_mini_batch_size")
     if batch != steps * mini:

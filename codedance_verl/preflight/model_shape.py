@@ -17,6 +17,7 @@ class ModelShape:
         name: the `model_type` of the configuration.
         parameters, vision_parameters: all, and those of the vision tower.
         block_parameters: of the largest block that FSDP gathers at once.
+        largest_weight: values of the largest single weight, which is the embedding or the head as a rule.
         outer_parameters: of what belongs to no block (embeddings, head, norms): gathered for a whole pass.
         lora_parameters_per_rank: inputs and outputs of all linear layers but the head: times the rank of LoRA, what it
             trains.
@@ -31,6 +32,7 @@ class ModelShape:
     parameters: int
     vision_parameters: int
     block_parameters: int
+    largest_weight: int
     outer_parameters: int
     lora_parameters_per_rank: int
     layers: int
@@ -88,6 +90,7 @@ def shape_of(model: Any, config: Any) -> ModelShape:
         parameters=parameters,
         vision_parameters=sum(value.numel() for name, value in model.named_parameters() if "visual." in name),
         block_parameters=max(blocks, default=parameters),
+        largest_weight=max((parameter.numel() for parameter in model.parameters()), default=0),
         outer_parameters=parameters - sum(blocks),
         lora_parameters_per_rank=sum(item.in_features + item.out_features for item in linear),
         layers=text.num_hidden_layers,

@@ -14,7 +14,7 @@ from hydra.utils import get_class
 from omegaconf import DictConfig, ListConfig
 
 from codedance_verl.errors import UserError
-from codedance_verl.preflight.layout import SEPARATE, needs_critic
+from codedance_verl.preflight.layout import needs_critic
 from codedance_verl.preflight.report import Report, Rule, apply_rules, at
 from codedance_verl.preflight.settings import ACTOR, MODEL, ROLLOUT
 from codedance_verl.settings import check_choice
@@ -23,8 +23,6 @@ KL_ESTIMATORS = ("kl", "k1", "abs", "mse", "k2", "low_var_kl", "k3")
 """What `verl.trainer.ppo.core_algos.kl_penalty` knows; with a + behind, the gradient is that of k2."""
 
 CHECKPOINT_PARTS = ("model", "optimizer", "extra", "hf_model")
-TRANSFERS = ("hccl", "kimi_ckpt_engine", "mooncake", "nccl", "nixl")
-"""Engines of verl's for the transfer of weights, registered where their packages are installed."""
 
 PACKAGES = {
     "wandb": ("wandb", "wandb"),
@@ -186,31 +184,6 @@ def _buffer(config: DictConfig) -> Iterator[str]:
     yield from _choice(config, f"{node}.max_off_policy_strategy", ("drop", "wait"))
 
 
-def _transfer(config: DictConfig) -> Iterator[str]:
-    """verl registers the engines whose packages can be imported; the others are missing when weights are first sent."""
-    if at(config, "trainer.v1.trainer_mode") != SEPARATE:
-        return
-    import torch
-    from verl.checkpoint_engine import CheckpointEngineRegistry
-
-    key, module = (
-        f"{ROLLOUT}.checkpoint_engine.backend",
-        at(config, f"{ROLLOUT}.checkpoint_engine.custom_backend_module"),
-    )
-    if module:
-        try:
-            importlib.import_module(str(module))
-        except ImportError as error:
-            yield f"{ROLLOUT}.checkpoint_engine.custom_backend_module={module}: cannot be imported ({error})"
-            return
-    backend, there = at(config, key), CheckpointEngineRegistry._registry
-    known = sorted({*there, *TRANSFERS})
-    if backend not in known:
-        yield f"{key}={backend}: must be one of {', '.join(known)}"
-    elif backend not in there and torch.cuda.is_available():  # elsewhere the machines of the run may have it
-        yield f"{key}={backend}: its package is not installed (nccl: cupy); ray_object_store needs none"
-
-
 def _profiler(config: DictConfig) -> Iterator[str]:
     nodes = (ACTOR, "actor_rollout_ref.ref", ROLLOUT, "critic")
     general = at(config, "global_profiler.tool")
@@ -263,7 +236,6 @@ _RULES: tuple[Rule, ...] = (
     _precision,
     _checkpoints,
     _buffer,
-    _transfer,
     _profiler,
     _attention,
     _dynamic,

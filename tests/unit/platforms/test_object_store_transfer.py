@@ -1,37 +1,23 @@
+"""Weights through engine and mailbox in one process: what is sent arrives, and what differs ends both sides."""
+
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator
+import dataclasses
+import pickle
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from torch.multiprocessing.reductions import reduce_tensor
+from verl.workers.rollout.vllm_rollout.bucketed_weight_transfer import rebuild_ipc
 
-from codedance_verl.platforms import object_store_transfer
+from codedance_verl.platforms import object_store_transfer, weight_stream
 from codedance_verl.platforms.mailbox import IN_FLIGHT, Mailbox
-from codedance_verl.platforms.object_store_transfer import (
-    Bucket,
-    ObjectStoreTransfer,
-    WeightsDiffer,
-    _buckets,
-)
-
-
-def test_buckets_keep_order_and_values_within_the_bound() -> None:
-    weights = [(f"w{i}", torch.full((n,), float(i))) for i, n in enumerate([4, 4, 100, 1, 8])]
-    buckets = list(_buckets(iter(weights), bucket_bytes=40))
-    assert [name for bucket in buckets for name, _ in bucket] == [name for name, _ in weights]
-    for bucket in buckets:
-        assert len(bucket) == 1 or sum(t.numel() * 4 for _, t in bucket) <= 40
-    received = {name: tensor for bucket in buckets for name, tensor in bucket}
-    assert all(torch.equal(received[name], tensor) for name, tensor in weights)
-
-
-def test_buckets_are_copies() -> None:
-    weight = torch.zeros(3)
-    (bucket,) = _buckets(iter([("w", weight)]), bucket_bytes=1024)
-    weight += 1
-    assert torch.equal(bucket[0][1], torch.zeros(3))
+from codedance_verl.platforms.object_store_transfer import ObjectStoreTransfer
+from codedance_verl.platforms.weight_stream import Bucket, WeightsDiffer
 
 
 class _Call:
@@ -52,10 +38,10 @@ class _Local:
 
 
 class _Reference:
-    """Stands for Ray's reference to a bucket: every receiver may await it."""
+    """Stands for Ray's reference to a bucket: a copy of it that every receiver may await."""
 
     def __init__(self, bucket: Bucket) -> None:
-        self._bucket = bucket
+        self._bucket: Bucket = pickle.loads(pickle.dumps(bucket))
 
     def __await__(self) -> Generator[Any, None, Bucket]:
         yield
@@ -68,9 +54,9 @@ def stored(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _engines(
-    mailbox: _Local, receivers: int, verify: bool = True
+    mailbox: _Local, receivers: int, verify: bool = True, dtype: str | None = None
 ) -> tuple[ObjectStoreTransfer, list[ObjectStoreTransfer]]:
-    sender = ObjectStoreTransfer(bucket_size=64, is_master=True, verify=verify)
+    sender = ObjectStoreTransfer(bucket_size=64, is_master=True, verify=verify, dtype=dtype)
     sender.init_process_group(mailbox, sends=True)
     others = [ObjectStoreTransfer(bucket_size=64, verify=verify) for _ in range(receivers)]
     for engine in others:
@@ -104,24 +90,95 @@ async def test_receivers_confirm_the_very_bits() -> None:
 
 @pytest.mark.asyncio
 @pytest.mark.usefixtures("stored")
-@pytest.mark.parametrize("change", ["sign of zero", "name", "a tensor less"])
-async def test_a_difference_of_one_bit_ends_the_update_on_both_sides(
-    change: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def altered(bucket: Bucket) -> _Reference:
-        name, tensor = bucket[0]
-        if name != "a":
-            return _Reference(bucket)
-        if change == "sign of zero":
-            return _Reference([(name, tensor.index_fill(0, torch.tensor([1]), 0.0)), *bucket[1:]])
-        return _Reference([("z", tensor), *bucket[1:]] if change == "name" else bucket[1:])
+async def test_a_rollout_in_bfloat16_gets_half_the_bytes_and_values_rounded_once() -> None:
+    """The larger of the two is more than a bucket of 64 bytes, in either dtype."""
+    weights = {"embed": torch.randn(20, 30), "norm": torch.randn(7)}
+    sender, receivers = _engines(_Local(1), receivers=1, dtype="bfloat16")
+    metrics, got = await asyncio.gather(sender.send_weights(iter(weights.items()), 1), _received(receivers[0]))
+    assert metrics["weight_transfer/mib"] * 2**20 == 2 * (20 * 30 + 7)
+    assert all(torch.equal(got[name], tensor.to(torch.bfloat16)) for name, tensor in weights.items())
 
+
+@pytest.mark.asyncio
+async def test_other_actor_ranks_gather_every_tensor_and_copy_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tensor on the meta device has a shape and nothing to copy."""
+    asked: list[str] = []
+
+    def gathered() -> Iterator[tuple[str, torch.Tensor]]:
+        for name in ("a", "b", "c"):
+            asked.append(name)
+            yield name, torch.empty(2**40, device="meta")
+
+    bystander = ObjectStoreTransfer(bucket_size=64)
+    bystander.init_process_group(None, sends=False)
+    assert await bystander.send_weights(gathered(), 1) == {}
+    assert asked == ["a", "b", "c"]
+
+
+def test_verl_passes_no_large_tensor_of_host_memory_on_to_vllm() -> None:
+    """Why they must: it puts the receiver's device at a place of the handle that only a CUDA tensor's has."""
+    with pytest.raises(IndexError):
+        rebuild_ipc(reduce_tensor(torch.zeros(3)), 0)
+
+
+@pytest.mark.asyncio
+@pytest.mark.usefixtures("stored")
+async def test_weights_arrive_on_the_device_of_the_receiver(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(object_store_transfer, "get_device_name", lambda: "meta")
+    monkeypatch.setattr(object_store_transfer, "get_device_id", lambda: 0)
+    sender, receivers = _engines(_Local(1), receivers=1)
+    _, got = await asyncio.gather(sender.send_weights(iter(WEIGHTS.items()), 1), _received(receivers[0]))
+    assert {tensor.device.type for tensor in got.values()} == {"meta"}
+
+
+def _with_a_flipped_bit(bucket: Bucket) -> Bucket:
+    data = np.array(bucket.data)
+    data[7] ^= 128  # the sign of a zero
+    return dataclasses.replace(bucket, data=data)
+
+
+def _under_another_name(bucket: Bucket) -> Bucket:
+    first, *rest = bucket.pieces
+    return dataclasses.replace(bucket, pieces=(dataclasses.replace(first, name="z"), *rest))
+
+
+def _without_its_last_tensor(bucket: Bucket) -> Bucket:
+    """With a digest that is right: the chain over all buckets tells."""
+    pieces = bucket.pieces[:1]
+    data = bucket.data[: pieces[0].length]
+    return Bucket(pieces, data, weight_stream.digest_of(pieces, data))
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("change", [_with_a_flipped_bit, _under_another_name, _without_its_last_tensor])
+async def test_a_difference_ends_the_update_on_both_sides(
+    change: Callable[[Bucket], Bucket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is found in the first bucket; the sender, who has many more to send than may wait, ends at once."""
+
+    def altered(bucket: Bucket) -> _Reference:
+        return _Reference(change(bucket) if bucket.pieces[0].name == "a" else bucket)
+
+    weights = {"a": WEIGHTS["a"], "b": torch.arange(6), "later": torch.zeros(500)}
     monkeypatch.setattr(object_store_transfer.ray, "put", altered)
     sender, receivers = _engines(_Local(1), receivers=1)
-    results = await asyncio.gather(
-        sender.send_weights(iter(WEIGHTS.items()), 1), _received(receivers[0]), return_exceptions=True
+    results = await asyncio.wait_for(
+        asyncio.gather(sender.send_weights(iter(weights.items()), 1), _received(receivers[0]), return_exceptions=True),
+        timeout=20,
     )
     assert [type(result) for result in results] == [WeightsDiffer, WeightsDiffer]
+
+
+@pytest.mark.asyncio
+@pytest.mark.usefixtures("stored")
+async def test_nothing_of_a_bucket_that_differs_reaches_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(object_store_transfer.ray, "put", lambda bucket: _Reference(_with_a_flipped_bit(bucket)))
+    sender, (receiver,) = _engines(_Local(1), receivers=1)
+    sending = asyncio.create_task(sender.send_weights(iter(WEIGHTS.items()), 1))
+    with pytest.raises(WeightsDiffer, match="step 1: bucket 0"):
+        await anext(receiver.receive_weights(1))
+    with pytest.raises(WeightsDiffer):
+        await sending
 
 
 @pytest.mark.asyncio

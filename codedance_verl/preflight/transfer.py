@@ -1,0 +1,123 @@
+"""Checks how weights go from the actor to the rollout: the engine, its arguments, and the size of a bucket.
+
+verl 0.9.1 looks an engine up when its workers start, and finds a weight too large in the first transfer.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Iterator, Mapping
+
+from omegaconf import DictConfig
+
+from codedance_verl.preflight.layout import SEPARATE
+from codedance_verl.preflight.model_shape import ModelShape
+from codedance_verl.preflight.report import Report, apply_rules, at
+from codedance_verl.preflight.settings import ACTOR, ROLLOUT
+from codedance_verl.settings import check_known, check_whole
+
+NODE = f"{ROLLOUT}.checkpoint_engine"
+BACKEND, MODULE = f"{NODE}.backend", f"{NODE}.custom_backend_module"
+BUCKET = f"{NODE}.update_weights_bucket_megabytes"
+OWN, OWN_MODULE = "ray_object_store", "codedance_verl.platforms.object_store_transfer"
+OF_VERL = ("delta_sharded", "hccl", "kimi_ckpt_engine", "mooncake", "nixl")
+"""Engines of verl 0.9.1 whose packages are in no lock of this project; none of them was ever run with it."""
+
+_CURE = "ray_object_store works on every device, nccl between GPUs"
+_DTYPES = {"bfloat16": 2, "float16": 2, "float32": 4}
+_BYTES = {"fp32": 4, "float32": 4, "bf16": 2, "bfloat16": 2, "fp16": 2, "float16": 2}
+_MOST_MIB = 1_000_000
+
+
+def check_transfer(config: DictConfig, report: Report) -> None:
+    """Find an engine that would not be there, and arguments that it does not know."""
+    apply_rules((_engine, _arguments), config, report)
+    with report.collecting():
+        check_whole(at(config, BUCKET), 1, _MOST_MIB, BUCKET)
+
+
+def check_bucket(config: DictConfig, report: Report, shape: ModelShape | None) -> None:
+    """On a CPU the bucket must hold the largest weight: verl 0.9.1 cuts none on its way through shared memory to vLLM.
+
+    Between GPUs it passes a larger one on by its CUDA handle.
+    """
+    if shape is None or at(config, "trainer.device") != "cpu" or report.told(BUCKET):
+        return
+    largest = shape.largest_weight * _bytes_of_a_value(config)
+    mib = -(-largest // 2**20)
+    if at(config, BUCKET) < mib:
+        report.find(
+            f"{BUCKET}={at(config, BUCKET)}: must be at least {mib}, the MiB of the model's largest weight, as "
+            "hardware=cpu passes it on to vLLM whole"
+        )
+
+
+def _bytes_of_a_value(config: DictConfig) -> int:
+    """Of a weight as it reaches vLLM; shared memory between actor and rollout takes it as it is trained."""
+    trained = _BYTES.get(str(at(config, f"{ACTOR}.fsdp_config.model_dtype") or "fp32"), 4)
+    if at(config, "trainer.v1.trainer_mode") != SEPARATE:
+        return trained
+    return min(trained, _DTYPES.get(str(at(config, f"{NODE}.engine_kwargs.{OWN}.dtype")), trained))
+
+
+def _engine(config: DictConfig) -> Iterator[str]:
+    backend, separate = at(config, BACKEND), at(config, "trainer.v1.trainer_mode") == SEPARATE
+    if not separate:
+        if backend != "naive":
+            yield f"{BACKEND}={backend}: must be naive, but with trainer=separate_async: weights go by memory"
+    elif backend == "naive":
+        yield f"{BACKEND}=naive: trainer=separate_async needs ray_object_store or nccl"
+    elif backend in OF_VERL:
+        yield f"{BACKEND}={backend}: is in no lock of this project; {_CURE}"
+    elif backend == "nccl":
+        yield from _nccl(config)
+    else:
+        yield from _registered(config, str(backend))
+
+
+def _nccl(config: DictConfig) -> Iterator[str]:
+    """A dry run in the CPU environment takes it that the machines of the run have requirements/gpu.txt."""
+    import torch
+
+    if at(config, "trainer.device") != "cuda":
+        yield f"{BACKEND}=nccl: goes between GPUs only; ray_object_store works on every device"
+    elif torch.version.cuda is not None and importlib.util.find_spec("cupy") is None:
+        yield f"{BACKEND}=nccl: needs cupy, which is not installed; `make setup` installs it with requirements/gpu.txt"
+
+
+def _registered(config: DictConfig, backend: str) -> Iterator[str]:
+    """An engine of ours, or of a module that the user names."""
+    from verl.checkpoint_engine import CheckpointEngineRegistry
+
+    module = at(config, MODULE)
+    if not module:
+        if backend == OWN:
+            yield f"{MODULE}=null: must be {OWN_MODULE} with {BACKEND}={OWN}"
+        else:
+            yield f"{BACKEND}={backend}: must be ray_object_store, nccl, or one that {MODULE} registers"
+        return
+    try:
+        importlib.import_module(str(module))
+    except ImportError as error:
+        yield f"{MODULE}={module}: cannot be imported ({error}); {OWN_MODULE} is"
+        return
+    if backend not in CheckpointEngineRegistry._registry:
+        yield f"{BACKEND}={backend}: {module} registers no such engine; {_CURE}"
+
+
+def _arguments(config: DictConfig) -> Iterator[str]:
+    """Those of our engine; another one's go to it as they are."""
+    node = f"{NODE}.engine_kwargs.{OWN}"
+    given = at(config, node)
+    if at(config, BACKEND) != OWN or given is None:
+        return
+    if not isinstance(given, Mapping | DictConfig):
+        yield f"{node}={given}: must be a mapping of verify and dtype"
+        return
+    if not isinstance(given.get("verify", True), bool):
+        yield f"{node}.verify={given.get('verify')}: must be true or false"
+    dtype = given.get("dtype")
+    if dtype not in (None, at(config, f"{ROLLOUT}.dtype"), *_DTYPES):  # the rollout's is checked by itself
+        yield f"{node}.dtype={dtype}: must be one of {', '.join(_DTYPES)}, or null to send weights as they are trained"
+    check_known(given, ("verify", "dtype"), node)
