@@ -65,7 +65,7 @@ def asked_for(config: DictConfig, model: str = MODEL) -> dict[str, str]:
 
 @functools.cache
 def missing() -> str:
-    """Returns why flash-attn cannot be imported here, empty where it can. Another process tries, as a wheel may crash."""
+    """Returns why flash-attn cannot be imported, empty where it can; another process tries, as a wheel may crash."""
     command = [sys.executable, "-c", "import flash_attn"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=IMPORT_SECONDS, check=False)
