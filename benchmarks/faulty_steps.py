@@ -58,19 +58,22 @@ class _FaultyEngine:
 class FaultyStepsWorker(CodeDanceAgentLoopWorker):
     """The one rollout worker of a run; the first group that it begins in a step is the one that is struck."""
 
+    llm_client: Any
+
     def __init__(self, config: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(config, *args, **kwargs)
         self.llm_client = _FaultyEngine(self.llm_client)
         self._begun: set[int] = set()
         self._ungraded = False
-        grade = self._grader.grade_rollout
+        grader: Any = self._grader
+        grade = grader.grade_rollout
 
         async def grade_rollout(rollout: Trajectory) -> Grade:
             if self._ungraded:
                 return Grade(Verdict.UNGRADED, "judge", "the judge is down on purpose")
-            return await grade(rollout)
+            return await grade(rollout)  # type: ignore[no-any-return]
 
-        self._grader.grade_rollout = grade_rollout  # type: ignore[method-assign]
+        grader.grade_rollout = grade_rollout
 
     async def _run_group(
         self, prompt: dict[str, Any], sampling_params: dict[str, Any], trajectory: dict[str, Any], trace: bool

@@ -84,7 +84,7 @@ class Durable(MaskedSteps):
         self._telemetry = StepTelemetry()
         self._pulse = Pulse()
         self._nodes: NodeMetrics | None = None
-        super().__init__(config)  # type: ignore[call-arg]
+        super().__init__(config)
 
     # ---- stopping ----
 
@@ -169,7 +169,7 @@ class Durable(MaskedSteps):
 
     def _build_replay_buffer(self) -> Any:
         """verl's buffer; it looks for a request to stop, and for dead workers, whenever it has waited for rollouts."""
-        buffer = super()._build_replay_buffer()  # type: ignore[misc]
+        buffer = super()._build_replay_buffer()
         wait = buffer._wait_for_next_poll
 
         def wait_unless_stopped(*args: Any) -> float:
@@ -190,7 +190,7 @@ class Durable(MaskedSteps):
     def step(self, metrics: dict[str, Any], timing_raw: dict[str, float]) -> Any:
         """One step of verl's, after which it is noted what belongs to it."""
         self.local_trigger_step = 0
-        batch = super().step(metrics, timing_raw)  # type: ignore[misc]
+        batch = super().step(metrics, timing_raw)
         self.local_trigger_step = 0  # verl leaves it at its last part, where nothing may break off what waits
         workers = [worker.state.remote() for worker in self.agent_loop_manager.agent_loop_workers]
         self._settled = Settled(self.global_steps, self.train_dataloader.state_dict(), ray.get(workers))
@@ -243,7 +243,7 @@ class Durable(MaskedSteps):
 
     def _compute_metrics(self, batch: Any, metrics: dict[str, Any], *args: Any, **kwargs: Any) -> None:
         """What verl gives to its trackers, with what all processes of the run have told since the last step."""
-        super()._compute_metrics(batch, metrics, *args, **kwargs)  # type: ignore[misc]
+        super()._compute_metrics(batch, metrics, *args, **kwargs)
         tallies = self._take_metrics()
         finished = finished_trajectories(for_trackers(tallies))
         self._telemetry.end(self.global_steps, self.total_training_steps, metrics, finished)
@@ -283,7 +283,7 @@ class Durable(MaskedSteps):
         """Rollouts come in the order they ended in; a deterministic run sorts them before they become mini-batches."""
         if self.config.deterministic:
             batch.reorder(sorted(range(len(batch.keys)), key=lambda k: _place(batch.keys[k])))
-        return super()._balance_batch(batch, *args, **kwargs)  # type: ignore[misc]
+        return super()._balance_batch(batch, *args, **kwargs)
 
     # ---- watching ----
 
