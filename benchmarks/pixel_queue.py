@@ -138,6 +138,7 @@ def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 def measure(rollouts: int, size: int, pixels: int, family: str) -> dict[str, Any]:
     """Both ways, group by group, in a queue that is up; which of them is first alternates."""
+    torch.set_num_threads(1)  # as in a rollout worker: Ray sets OMP_NUM_THREADS to the CPUs of an actor
     processor = Qwen2VLImageProcessor(patch_size=PATCHES[family], max_pixels=16 * MOST_PIXELS)
     layout, costs, faults = layout_of(processor), {way: Cost() for way in WAYS}, 0
     for number, held in enumerate(groups(rollouts, size, pixels)):
