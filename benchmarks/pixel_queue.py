@@ -49,13 +49,17 @@ Result = TypeVar("Result")
 
 @dataclasses.dataclass
 class Cost:
-    """What all rollouts took on one way: bytes as they are sent, seconds by part."""
+    """What all rollouts took on one way: bytes as they are sent, seconds by part.
+
+    `cpu_s` are CPU seconds of this process in all parts: what else the machine does hardly changes them.
+    """
 
     queue_bytes: int = 0
     prepare_s: float = 0.0
     put_s: float = 0.0
     get_s: float = 0.0
     unpack_s: float = 0.0
+    cpu_s: float = 0.0
 
     @property
     def total_s(self) -> float:
@@ -94,9 +98,10 @@ def _prepared(processor: Any, images: Sequence[Image.Image]) -> dict[str, Any]:
 
 
 def _timed(cost: Cost, part: str, work: Callable[[], Result]) -> Result:
-    started = time.perf_counter()
+    started, cpu = time.perf_counter(), time.process_time()
     result = work()
     setattr(cost, part, getattr(cost, part) + time.perf_counter() - started)
+    cost.cpu_s += time.process_time() - cpu
     return result
 
 
@@ -133,6 +138,7 @@ def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 def measure(rollouts: int, size: int, pixels: int, family: str) -> dict[str, Any]:
     """Both ways, group by group, in a queue that is up; which of them is first alternates."""
+    torch.set_num_threads(1)  # as in a rollout worker: Ray sets OMP_NUM_THREADS to the CPUs of an actor
     processor = Qwen2VLImageProcessor(patch_size=PATCHES[family], max_pixels=16 * MOST_PIXELS)
     layout, costs, faults = layout_of(processor), {way: Cost() for way in WAYS}, 0
     for number, held in enumerate(groups(rollouts, size, pixels)):
@@ -148,6 +154,7 @@ def measure(rollouts: int, size: int, pixels: int, family: str) -> dict[str, Any
         **{way: {**dataclasses.asdict(cost), "total_s": cost.total_s} for way, cost in costs.items()},
         "bytes_ratio": after.queue_bytes / before.queue_bytes,
         "time_ratio": after.total_s / before.total_s,
+        "cpu_ratio": after.cpu_s / before.cpu_s,
         "rollouts_that_differ": faults,
         "cores": os.cpu_count(),
         "load": os.getloadavg()[0],
@@ -187,7 +194,7 @@ def main(arguments: list[str] | None = None) -> None:
     for way in WAYS:
         cost = found[way]
         print(f"{way:<7} {cost['queue_bytes']:>15,} bytes, " + ", ".join(_seconds(cost)))
-    print(f"bytes {found['bytes_ratio']:.4f}, time {found['time_ratio']:.2f} of those of floats")
+    print(f"bytes {found['bytes_ratio']:.4f}, time {found['time_ratio']:.2f}, CPU {found['cpu_ratio']:.2f} of floats")
     if found["rollouts_that_differ"]:
         raise UserError(f"{found['rollouts_that_differ']} of {options.rollouts} rollouts have other values")
 
