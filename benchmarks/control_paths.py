@@ -249,7 +249,6 @@ def main(arguments: Sequence[str] | None = None) -> Mapping[str, Any]:
     parser.add_argument("--sizes", default=",".join(map(str, SIZES)), help="numbers of nodes")
     parser.add_argument("--output", type=Path, help="a file for the JSON")
     chosen = parser.parse_args(arguments)
-    logging.getLogger("codedance_verl").setLevel(logging.ERROR)  # a line for each refusal
     found = {size: measured(int(size)) for size in chosen.sizes.split(",")}
     text = json.dumps(found, indent=2)
     if chosen.output is not None:
@@ -260,4 +259,5 @@ def main(arguments: Sequence[str] | None = None) -> Mapping[str, Any]:
 
 
 if __name__ == "__main__":
+    logging.getLogger("codedance_verl").setLevel(logging.ERROR)  # a warning for each refusal says nothing here
     main()

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
 from codedance_verl.metrics import catalogue
 from codedance_verl.metrics.emit import Recorder, for_trackers
@@ -79,6 +80,7 @@ def test_the_trainer_tells_when_it_validates(recorder: Recorder) -> None:
     trainer: Any = object.__new__(durable(Loop))
     trainer._watch, trainer._telemetry = StepWatch(None, print), StepTelemetry()
     trainer._run_dir, trainer.global_steps = Path("nowhere"), 1
+    trainer.config = OmegaConf.create({"monitors": {"max_masked_steps": None}})
     told = []
     for hook in (trainer.on_step_begin, trainer.on_validate_begin, trainer.on_step_begin):
         hook()
