@@ -12,7 +12,7 @@ ASCEND_ENGINE = "verl.checkpoint_engine.hccl_checkpoint_engine"
 
 
 def skip_scikit_learn() -> None:
-    """Has transformers 5.5 to 5.10 find neither scikit-learn nor scipy, seconds of CPU in each of eight processes.
+    """Has transformers 5.5 to 5.10 find neither scikit-learn nor scipy: a CPU second or two where vLLM is not loaded.
 
     It imports them at once where they are installed: `generation.candidate_generator` for one threshold of assisted
     generation, `loss.loss_for_object_detection` for detection models. Neither is used here; both packages stay
