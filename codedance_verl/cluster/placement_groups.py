@@ -80,7 +80,7 @@ class PlacementWatch:
 
 
 def lacking(wanted: Wanted, rooms: Sequence[Room]) -> str:
-    """What each node lacks of a group, those that come closest first; nodes without a resource it needs are counted."""
+    """Says what each node lacks of a group, the closest first; nodes without a resource that it needs are counted."""
     if not wanted.one_node:
         free: Counter[str] = sum((Counter(dict(room.free)) for room in rooms), Counter())
         return f"all nodes together lack {_amounts(wanted.total - free)}"

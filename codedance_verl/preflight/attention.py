@@ -1,4 +1,4 @@
-"""Whether the attention that is asked for can run: flash-attn has no wheel on the package index, and may be missing.
+"""Check of the attention that is asked for: flash-attn has no wheel on the package index, and may be missing.
 
 transformers refuses `flash_attention_2` without it when a model is made; with `use_remove_padding` verl 0.9.1 calls
 flash-attn's kernels whatever the attention is (`verl/models/transformers/monkey_patch.py`). Both happen in the workers,
@@ -22,7 +22,7 @@ IMPORT_SECONDS = 180.0
 
 
 def check_attention(config: DictConfig, report: Report, model: str = MODEL) -> None:
-    """Refuse what needs flash-attn where it cannot be imported.
+    """Refuses what needs flash-attn where it cannot be imported.
 
     A dry run on a machine without a GPU, and a run that joins a cluster, say only what is asked for: their GPUs are
     elsewhere, and so is flash-attn.
@@ -47,7 +47,7 @@ def check_attention(config: DictConfig, report: Report, model: str = MODEL) -> N
 
 
 def cure(model: str = MODEL, cuda: bool = True) -> str:
-    """What to do without flash-attn, as the end of an error line."""
+    """Returns what to do without flash-attn, as the end of an error line."""
     without = f"{model}.override_config.attn_implementation=sdpa {model}.use_remove_padding=false"
     return f"`make setup` installs it; without it set {without}" if cuda else f"set {without}"
 
@@ -65,7 +65,7 @@ def asked_for(config: DictConfig, model: str = MODEL) -> dict[str, str]:
 
 @functools.cache
 def missing() -> str:
-    """Why flash-attn cannot be imported here, empty where it can; in a process of its own, as a wheel may crash."""
+    """Returns why flash-attn cannot be imported, empty where it can; another process tries, as a wheel may crash."""
     command = [sys.executable, "-c", "import flash_attn"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=IMPORT_SECONDS, check=False)

@@ -1,4 +1,4 @@
-"""Whether the nodes of the Ray that a run has started or joined have what verl will ask them for.
+"""Check of the nodes of the Ray that a run has started or joined: they must have what verl will ask them for.
 
 What is short is told here, before anything of the run is started; verl would wait for it. Resources that another job
 holds count as there: for these a run waits, within `placement_limit_s`.
@@ -40,7 +40,7 @@ class Group:
 
 
 def check_room(config: DictConfig, nodes: Sequence[RayNode]) -> None:
-    """Hold what verl will ask for against all that the nodes have.
+    """Holds what verl will ask for against all that the nodes have.
 
     Raises:
         UserError: a group of devices fits on no node; names its key, what it takes, and what the nodes have.
@@ -110,7 +110,7 @@ def _line(group: Group, nodes: Sequence[RayNode], left: dict[str, _Left], units:
 
 
 def check_flash_attention(config: DictConfig, nodes: Sequence[RayNode]) -> None:
-    """Ask every node with GPUs whether it can import what the configuration asks for.
+    """Asks every node with GPUs whether it can import what the configuration asks for.
 
     Raises:
         UserError: one cannot, or does not answer; names the node and the cure.
