@@ -38,7 +38,8 @@ class Queue:
 
     def kv_list(self) -> dict[str, dict[str, dict[str, Any]]]:
         prompts = {
-            name: {"is_prompt": True, "status": status, "global_steps": 1} for name, status in self.groups.items()
+            name: {"is_prompt": True, "status": status, "global_steps": number}  # verl takes the oldest first
+            for number, (name, status) in enumerate(self.groups.items())
         }
         return {"train": {**prompts, **{key: {} for key in self.masks}}}
 
