@@ -52,12 +52,13 @@ def run(config: DictConfig) -> None:
         UserError: something the user can mend (configuration, data files, disk, container engine, time limit).
         Stopped: SIGTERM or Ctrl-C came, and the last finished step is saved.
     """
-    determinism.settle(config)
+    determinism.limit_threads(config)
     env_vars = apply_env_vars(config)  # before anything imports verl, torch, vLLM or Ray
     keep_to_loopback(config.ray_kwargs.get("ray_init", {}))
     from codedance_verl.preflight import check
 
     check(config)
+    determinism.settle(config)
     run_dir = Path(config.run_dir).resolve()
     with only_run(run_dir):
         _run_alone(config, run_dir, env_vars)

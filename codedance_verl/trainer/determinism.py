@@ -29,8 +29,17 @@ def check(config: DictConfig) -> None:
         )
 
 
+def limit_threads(config: DictConfig) -> None:
+    """Put a deterministic run's number of threads into its environment variables; call before these are set."""
+    if config.deterministic is True and isinstance(config.env_vars, DictConfig):
+        with open_dict(config):
+            config.env_vars.OMP_NUM_THREADS = "1"
+
+
 def settle(config: DictConfig) -> None:
-    """Put what `deterministic` asks for into the configuration; call before its environment variables are set.
+    """Put the rest of what `deterministic` asks for into a configuration that is checked.
+
+    Before, the checks would take these values for the user's own: a model that the run lacks has none to change.
 
     Raises:
         UserError: see `check`.
@@ -40,7 +49,6 @@ def settle(config: DictConfig) -> None:
         return
     rollout = config.actor_rollout_ref.rollout
     with open_dict(config):
-        config.env_vars.OMP_NUM_THREADS = "1"
         rollout.max_num_seqs = 1  # alone in its batch a request gets the same sums whatever else is asked
         rollout.enable_prefix_caching = False  # and is always computed from its beginning
         for engine in (config.actor_rollout_ref.actor.fsdp_config, config.actor_rollout_ref.ref.fsdp_config):

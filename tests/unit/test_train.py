@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import ray
+from omegaconf import DictConfig
 from ray.exceptions import RayTaskError
 
 from codedance_verl import preflight, train
@@ -63,6 +64,21 @@ def test_what_is_read_first_is_checked_first(
 ) -> None:
     assert train.main("train", [*ARGUMENTS, "hardware=cpu", override, f"dry_run={dry_run}"]) == 2
     assert capsys.readouterr().err == f"error: {told}\n"
+
+
+def test_a_run_checks_what_its_dry_run_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a run adds by itself would else be refused as if the user had asked for it."""
+    checked = []
+
+    def check(config: DictConfig) -> None:
+        checked.append(config.copy())
+        raise UserError("enough")
+
+    monkeypatch.setattr(preflight, "check", check)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # restored after the run has set it
+    with pytest.raises(UserError, match="enough"):
+        train.run(compose_config("train", [*ARGUMENTS, "deterministic=true"]))
+    assert checked == [compose_config("train", [*ARGUMENTS, "deterministic=true", "+env_vars.OMP_NUM_THREADS='1'"])]
 
 
 def test_what_the_trainer_says_in_its_process_is_one_line(
