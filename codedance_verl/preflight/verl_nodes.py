@@ -19,7 +19,7 @@ from typing import Any
 from hydra.errors import HydraException
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from codedance_verl.preflight.capabilities import Change, changes, composed_values
 from codedance_verl.preflight.layout import SEPARATE, needs_critic, needs_reference
@@ -61,6 +61,9 @@ def check_dataclasses(config: DictConfig, report: Report) -> None:
             continue
         try:
             _make(config, node)
+        except InterpolationResolutionError as error:  # of a node elsewhere, which may have been told
+            if not report.findings:
+                report.find(_refusal(config, node, error, [change.key for change in changed]))
         except Exception as error:  # whatever a dataclass of verl's raises
             report.find(_refusal(config, node, error, [change.key for change in changed]))
 

@@ -27,6 +27,7 @@ from tests.browser import browser_or_skip, clean_page, open_run, press, until, v
 from tests.e2e.conftest import REPOSITORY, ColdStart, run_main
 from tests.e2e.runs import containers, metrics_of, rollout_files, rollouts_in, wait_for_run, wait_until
 from tests.required import require_prometheus
+from tests.short_folder import short_folder
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.e2e, pytest.mark.timeout(2400)]
 
@@ -80,10 +81,18 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def run(cold_start: ColdStart, sandbox_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+def ray_dir() -> Iterator[Path]:
+    with short_folder() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def run(
+    cold_start: ColdStart, sandbox_image: str, ray_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Run]:
     """It goes on until a test kills it, and has a reference model."""
-    folder = tmp_path_factory.mktemp("r")  # short: sockets of Ray lie in it
-    run_dir, ray_dir, log = folder / "watched", folder / "ray", folder / "log"
+    folder = tmp_path_factory.mktemp("run")
+    run_dir, log = folder / "watched", folder / "log"
     more = (
         "trainer.total_training_steps=100",
         "trainer.test_freq=2",

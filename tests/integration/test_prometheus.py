@@ -20,6 +20,7 @@ from codedance_verl.metrics import catalogue as c
 from codedance_verl.metrics.alerts import ALERTS, rules
 from codedance_verl.metrics.catalogue import METRICS, RUN, Metric
 from tests.required import require_prometheus
+from tests.short_folder import short_folder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -31,12 +32,11 @@ LASTING = "25s"
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def told() -> Iterator[Path]:
     """A folder of a process that tells metrics (told_metrics.py); its `target` is their address."""
     require_prometheus()
-    folder = tmp_path_factory.mktemp("t")  # short: sockets of Ray lie in it
     script = Path(__file__).with_name("told_metrics.py")
-    with (folder / "log").open("w") as log:
+    with short_folder() as folder, (folder / "log").open("w") as log:
         teller = subprocess.Popen([sys.executable, script, folder], cwd=REPOSITORY, stdout=log, stderr=log)
         try:
             deadline = time.monotonic() + START_SECONDS

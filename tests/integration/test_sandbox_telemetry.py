@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.short_folder import short_folder
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(200)]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -44,10 +46,10 @@ ray.shutdown()
 """
 
 
-def test_a_node_tells_of_its_calls_once(tmp_path_factory: pytest.TempPathFactory) -> None:
-    folder = tmp_path_factory.mktemp("n")
-    command = [sys.executable, "-c", DRIVER, str(folder)]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=180, check=False)
+def test_a_node_tells_of_its_calls_once() -> None:
+    with short_folder() as folder:
+        command = [sys.executable, "-c", DRIVER, str(folder)]
+        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("TOLD")]
     first, second = json.loads(line[4:])

@@ -77,6 +77,7 @@ def tell(telemetry: NodeTelemetry, steps: StepTelemetry, count: int, fault: bool
     telemetry.tell(stats(count, fault))
     emit.put(catalogue.SANDBOX_ORPHANS, 2.0 * fault)
     emit.put(catalogue.ROLLOUT_UNDER_WAY, 4.0)
+    emit.add(catalogue.TRAINING_MASKED, float(fault))
     # the first sample of a series is no growth of it: a status is there before its first fault
     statuses = [ExecutionStatus.OK] * 60 + [ExecutionStatus.KILLED] * (60 if fault else count % 2)
     for status in statuses:
