@@ -59,10 +59,11 @@ def test_an_engine_apart_has_a_group_a_node_of_as_many_cpus_a_gpu_as_are_counted
     [
         [(0, 0), (8, 32), (8, 32)],
         [(8, 30), (8, 28)],
+        [(8, 29), (8, 29)],
         [(16, 64)],  # both groups on one node
         [(4, 200), (8, 40), (8, 40), (0, 8)],
     ],
-    ids=["as the files say", "just enough", "one large node", "others beside"],
+    ids=["as the files say", "just enough", "just enough of each", "one large node", "others beside"],
 )
 def test_nodes_with_three_cpus_a_gpu_and_some_beside_have_room(sizes: list[tuple[float, float]]) -> None:
     check_room(_config(), _nodes(*sizes))
@@ -101,7 +102,7 @@ def test_rollouts_on_devices_of_their_own_need_room_too() -> None:
 
 
 @pytest.mark.parametrize(
-    "sizes", [[(8, 32), (8, 20)], [(8, 32), (4, 16), (4, 16)]], ids=["one node for rollouts", "two nodes for rollouts"]
+    "sizes", [[(8, 30), (8, 20)], [(8, 32), (4, 16), (4, 16)]], ids=["one node for rollouts", "two nodes for rollouts"]
 )
 def test_rollouts_apart_need_two_cpus_a_gpu_and_one_node_an_engine(sizes: list[tuple[float, float]]) -> None:
     check_room(_config("recipe=codedance_7b_async"), _nodes(*sizes))
