@@ -51,7 +51,7 @@ test-long: setup ## run what `make test` leaves out: an evaluation, LoRA, two ra
 test-gpu-versions: ## run short trainings on the CPU with the versions of vLLM and torch that GPUs get
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or 3.12 found; call make PYTHON=/path/to/python3.11" >&2; exit 2; }
 	@"$(PYTHON)" scripts/install.py --venv $(VENV)-gpu-versions --hardware cpu-gpu-versions
-	@timeout --foreground --signal=INT --kill-after=60 $(TEST_SECONDS) \
+	@GPU_VERSIONS=1 timeout --foreground --signal=INT --kill-after=60 $(TEST_SECONDS) \
 		$(VENV)-gpu-versions/bin/python -m pytest tests/e2e/test_gpu_versions.py
 
 check: setup ## format, lint, types, dependency directions, fast tests

@@ -7,13 +7,14 @@ one rollout worker. `benchmarks.faults` runs it and adds up what came of it.
 from __future__ import annotations
 
 import contextvars
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
 import ray
 
 from codedance_verl.rollout.worker import CodeDanceAgentLoopManager, CodeDanceAgentLoopWorker
-from codedance_verl.types import Grade, Trajectory, Verdict
+from codedance_verl.types import Grade, RewardTerms, Trajectory, Verdict
 
 
 class StepFault(StrEnum):
@@ -77,7 +78,7 @@ class FaultyStepsWorker(CodeDanceAgentLoopWorker):
 
     async def _run_group(
         self, prompt: dict[str, Any], sampling_params: dict[str, Any], trajectory: dict[str, Any], trace: bool
-    ) -> None:
+    ) -> Sequence[RewardTerms]:
         step = int(trajectory["step"])
         fault, first = PLAN[(step - 1) % len(PLAN)], step not in self._begun
         self._begun.add(step)
@@ -85,7 +86,7 @@ class FaultyStepsWorker(CodeDanceAgentLoopWorker):
             raise RuntimeError("this group fails on purpose")
         self._ungraded = fault is StepFault.JUDGE  # synchronous training: the groups of one step alone are in flight
         _request_fails.set(fault is StepFault.ENGINE or (fault is StepFault.REQUEST and first))
-        await super()._run_group(prompt, sampling_params, trajectory, trace)
+        return await super()._run_group(prompt, sampling_params, trajectory, trace)
 
 
 class FaultyStepsManager(CodeDanceAgentLoopManager):

@@ -104,7 +104,7 @@ def _train(config: DictConfig, env_vars: dict[str, str]) -> None:
 
     from codedance_verl import plugin
     from codedance_verl.cluster.run import on_cluster, placement_watched
-    from codedance_verl.preflight.nodes import check_flash_attention, check_room
+    from codedance_verl.preflight.nodes import check_flash_attention, find_room
     from codedance_verl.sandbox.config import SandboxConfig
     from codedance_verl.sandbox.placement import living_nodes
     from codedance_verl.sandbox.pool import get_or_start_pool
@@ -115,7 +115,7 @@ def _train(config: DictConfig, env_vars: dict[str, str]) -> None:
     arguments, run_dir = _ray_arguments(config, env_vars), Path(config.run_dir).resolve()
     start(arguments)
     try:
-        check_room(config, living_nodes())
+        find_room(config, living_nodes)
         if joins(arguments["address"]):
             check_flash_attention(config, living_nodes())
         with (

@@ -1,7 +1,8 @@
 """Notices when verl waits for resources that no node can give, and says what is missing where.
 
-verl asks Ray for a placement group a node of its devices, 3 CPUs and a GPU for each of them (`RayResourcePool`,
-`single_controller/ray/base.py`), and waits for it without a limit and without a word.
+verl asks Ray for a placement group a node of the actor, 3 CPUs and a GPU for each device, and for one a vLLM engine
+that stands apart, 2 CPUs and a GPU each (`RayResourcePool` in `single_controller/ray/base.py`, and
+`workers/rollout/replica.py`). It waits for them without a limit and without a word.
 """
 
 from __future__ import annotations

@@ -51,6 +51,40 @@ def offload_without_pinned_memory() -> None:
     CPUOffloadPolicy.__init__ = without_pinning  # type: ignore[method-assign]
 
 
+DEVICE_CHECK = "if total_available_gpus < total_required_gpus:\n            raise ValueError("
+"""The defect of verl 0.9.1 that `wait_for_devices` mends, as its source has it."""
+
+
+def wait_for_devices() -> None:
+    """Has verl wait for devices that another job holds.
+
+    Its `ResourcePoolManager` raises where fewer GPUs are free than it will ask for, just before it asks Ray for them
+    and would wait. That wait is bounded and explained (`placement_limit_s`, `cluster/placement_groups.py`), and what
+    the nodes lack altogether is told before (`preflight/nodes.py`).
+
+    Raises:
+        RuntimeError: verl's function is another one than the one this was written for.
+    """
+    from verl.single_controller.ray.base import ResourcePoolManager
+
+    original = ResourcePoolManager._check_resource_available
+    if getattr(original, "leaves_it_to_placement", False):
+        return
+    if DEVICE_CHECK not in inspect.getsource(original):
+        raise RuntimeError(
+            "verl.single_controller.ray.base.ResourcePoolManager._check_resource_available is not that of verl 0.9.1: "
+            "check whether it raises where another job holds GPUs, and remove or adapt "
+            "codedance_verl.platforms.repairs.wait_for_devices"
+        )
+
+    @functools.wraps(original)
+    def leave_it_to_placement(self: Any) -> None:
+        return None
+
+    leave_it_to_placement.leaves_it_to_placement = True  # type: ignore[attr-defined]
+    ResourcePoolManager._check_resource_available = leave_it_to_placement
+
+
 def repair_model(model_type: str) -> None:
     """Mends what verl does with a model of this type, as its `config.json` names it."""
     if model_type in ("qwen2_vl", "qwen2_5_vl"):

@@ -24,7 +24,8 @@ class Condition:
         needs: the condition, as it ends the line of a refusal.
         holds: whether a configuration fulfils it.
         example: overrides, the last of which is refused without it.
-        shipped: values that stand in a file of `conf/` are left alone: recipes set them for either case.
+        shipped: values that stand in a file of `conf/` are left alone: a recipe has set them, for either case or for an
+            option that was overridden beside it.
     """
 
     keys: tuple[str, ...]
@@ -91,6 +92,7 @@ CONDITIONS = (
         "algorithm.adv_estimator=gae (algorithm=ppo)",
         _is("algorithm.adv_estimator", "gae"),
         "algorithm.lam=0.9",
+        shipped=True,
     ),
     Condition(
         ("algorithm.norm_adv_by_std_in_grpo",),
@@ -103,6 +105,7 @@ CONDITIONS = (
         "a critic (algorithm=ppo)",
         needs_critic,
         "critic.optim.lr=0.002",
+        shipped=True,
     ),
     Condition(
         (REFERENCE,),
@@ -217,6 +220,7 @@ CONDITIONS = (
         "trainer=separate_async; else rollouts share the devices of training",
         _is("trainer.v1.trainer_mode", SEPARATE),
         f"{ROLLOUT}.n_gpus_per_node=6",
+        shipped=True,
     ),
     Condition(
         ("trainer.v1.colocate_async",),

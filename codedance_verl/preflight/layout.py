@@ -91,7 +91,7 @@ def check_heads(config: DictConfig, report: Report, shape: ModelShape) -> None:
     keys += [f"critic.{_ULYSSES}"] if needs_critic(config) else []
     for key in keys:
         size = at(config, key)
-        if report.told(key) or not isinstance(size, int) or _heads_divide(shape, size):
+        if report.told(key) or not isinstance(size, int) or size < 1 or _heads_divide(shape, size):
             continue
         possible = [str(number) for number in range(1, shape.heads + 1) if _heads_divide(shape, number)]
         report.find(

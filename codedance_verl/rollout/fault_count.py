@@ -32,32 +32,52 @@ class FaultCount:
 
 
 class MaskedGroupCount:
-    """Groups of a rollout worker in a row of which no rollout counts.
+    """Groups of a rollout worker in a row that come to nothing and for which verl draws others, without end.
 
-    verl's group filter drops such a group and draws another, without end where a judge is down. A run without the
-    filter has the trainer count whole steps instead (`trainer/masked_steps.py`).
+    Its group filter draws for groups of which no rollout counts, as where a judge is down. For groups that have failed
+    it draws in both asynchronous modes, and in the other where `trainer.v1.sampler.sync_refill_failed_groups` says so.
+    Whatever else comes to nothing fills a step, and the trainer counts steps (`trainer/masked_steps.py`).
     """
 
-    def __init__(self, most_steps: int | None, groups_of_step: int = 1) -> None:
-        """`most_steps` is `monitors.max_masked_steps`, `groups_of_step` a worker's share of a step."""
-        self._most_steps = most_steps
+    def __init__(self, most_steps: int | None, groups_of_step: int = 1, *, masked: bool, failed: bool) -> None:
+        """Counts nothing yet.
+
+        Args:
+            most_steps: `monitors.max_masked_steps`.
+            groups_of_step: a worker's share of a step.
+            masked: whether others are drawn for groups of which no rollout counts.
+            failed: whether others are drawn for groups that have failed.
+        """
+        self._most_steps, self._masked, self._failed = most_steps, masked, failed
         self._most = math.inf if most_steps is None else most_steps * groups_of_step
         self.in_a_row = 0
 
     @classmethod
     def of_run(cls, config: Any) -> MaskedGroupCount:
-        """For a worker of a run with this configuration; without the group filter it has no bound."""
-        if not config.algorithm.filter_groups.enable:
-            return cls(None)
-        workers = int(config.actor_rollout_ref.rollout.agent.num_workers)
-        return cls(config.monitors.max_masked_steps, math.ceil(config.data.train_batch_size / workers))
+        """For a worker of a run with this configuration."""
+        workers, v1 = int(config.actor_rollout_ref.rollout.agent.num_workers), config.trainer.v1
+        return cls(
+            config.monitors.max_masked_steps,
+            math.ceil(config.data.train_batch_size / workers),
+            masked=bool(config.algorithm.filter_groups.enable),
+            failed=v1.trainer_mode != "sync" or bool(v1.sampler.sync_refill_failed_groups),
+        )
 
-    def add(self, terms: Sequence[RewardTerms]) -> None:
-        """Counts a scored group. Raises `TooManyFaults` when as many in a row are masked as those steps have."""
-        self.in_a_row = self.in_a_row + 1 if all(term.masked for term in terms) else 0
+    def add(self, terms: Sequence[RewardTerms] | None) -> None:
+        """Counts a group that has ended; `terms`: of its rollouts, None where it has failed.
+
+        Raises:
+            TooManyFaults: as many in a row came to nothing as those steps have.
+        """
+        if terms is None:
+            self.in_a_row += self._failed
+        elif self._masked and all(term.masked for term in terms):
+            self.in_a_row += 1
+        else:
+            self.in_a_row = 0
         if self.in_a_row >= self._most:
             raise TooManyFaults(
                 f"monitors.max_masked_steps={self._most_steps}: of {self.in_a_row} groups in a row no rollout counts, "
-                "and algorithm.filter_groups.enable=true draws others for them without end; look for ungraded and "
-                "infrastructure in its metrics"
+                "and verl draws others for them without end; the rollout workers' log has the errors of those that "
+                "failed, and ungraded and infrastructure in its metrics are the others"
             )

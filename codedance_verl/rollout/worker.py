@@ -8,6 +8,7 @@ in, scored as a group, and then handed to verl's TransferQueue with token-level 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -91,6 +92,8 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
     """Rolls out prompts, scores each group, writes the trajectory log, and feeds the TransferQueue."""
 
     _patches: PatchLayout | None = None
+    _heard = 0
+    """The highest number of a `pause` or `resume` so far."""
 
     def __init__(self, config: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(config, *args, **kwargs)
@@ -128,15 +131,25 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
     def _watch_of_rollouts(self) -> Watch:
         return watch_of(EnvironmentConfig.from_mapping(self.config.environment).stall_seconds)
 
-    async def pause(self) -> None:
-        """Stop the clocks of the rollouts: training, or a transfer of weights, has what they wait for."""
-        pauses_of_process().begin()
-        self._watch_of_rollouts.pause()
+    async def pause(self, number: int) -> None:
+        """Stop the clocks of the rollouts: training, or a transfer of weights, has what they wait for.
 
-    async def resume(self) -> None:
-        """Let the clocks of the rollouts run on."""
-        pauses_of_process().end()
-        self._watch_of_rollouts.resume()
+        Args:
+            number: rises with every call of this and of `resume`; one that a later call has overtaken does nothing.
+        """
+        if self._is_latest(number):
+            pauses_of_process().begin()
+            self._watch_of_rollouts.pause()
+
+    async def resume(self, number: int) -> None:
+        """Let the clocks of the rollouts run on; `number` as in `pause`."""
+        if self._is_latest(number):
+            pauses_of_process().end()
+            self._watch_of_rollouts.resume()
+
+    def _is_latest(self, number: int) -> bool:
+        latest, self._heard = number > self._heard, max(number, self._heard)
+        return latest
 
     async def abandon(self) -> None:
         """Drop the rollouts under way; their sandbox sessions are closed, and nothing of them is logged or queued."""
@@ -152,17 +165,22 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
         uid, validate = prompt["uid"], bool(trajectory["validate"])
         partition = "val" if validate else "train"
         await tq.async_kv_put(key=uid, partition_id=partition, tag={"status": "running"})
+        terms: Sequence[RewardTerms] | None = None
         try:
-            await self._run_group(prompt, sampling_params, trajectory, trace)
+            terms = await self._run_group(prompt, sampling_params, trajectory, trace)
             status = "finished"
         except Exception:
             logger.exception("group %s of record %s failed", uid, prompt.get("index"))
             status = "failure"
+        if not validate:
+            with contextlib.suppress(TooManyFaults):  # the end is asked for; the queue is told all the same
+                self._count(lambda: self._masked_groups.add(terms))
         await tq.async_kv_put(key=uid, partition_id=partition, tag={"status": status})
 
     async def _run_group(
         self, prompt: dict[str, Any], sampling_params: dict[str, Any], trajectory: dict[str, Any], trace: bool
-    ) -> None:
+    ) -> Sequence[RewardTerms]:
+        """Rolls out, scores and queues a group; returns the rewards of all that was drawn, also of what is left out."""
         rollout = self.config.actor_rollout_ref.rollout
         validate = bool(trajectory["validate"])
         size = prompt.pop("__rollout_n__", rollout.val_kwargs.n if validate else rollout.n)
@@ -187,12 +205,11 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
         grades = await asyncio.gather(*(self._grader.grade_rollout(item) for item in trajectories))
         custom = await self._custom_term.values(trajectories, grades)
         self._stop_if_given_up()
-        terms = score_group(trajectories, grades, self._reward, custom)
+        drawn = terms = score_group(trajectories, grades, self._reward, custom)
         grade_s = (time.perf_counter() - started) / len(members)
         left_out: list[MemberFacts] = []
         if not validate:
             self._watch(trajectories)
-            self._count(lambda: self._masked_groups.add(terms))
             kept = self._kept(trajectories, grades, custom, size, int(trajectory["step"]))
             others = [k for k in range(len(members)) if k not in kept]
             left_out = [_facts(members[k], grades[k], terms[k], kept=False) for k in others]
@@ -209,6 +226,7 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
             # a validation trains nothing: its pixels would go through the queue for nobody
             output.image_inputs = await images.inputs(images_of(output), pixels=not validate)
             await super()._agent_loop_postprocess(output, validate, **without_pictures(member.fields))
+        return drawn
 
     def _seeded(
         self, sampling_params: dict[str, Any], trajectory: dict[str, Any], prompt: dict[str, Any], index: int

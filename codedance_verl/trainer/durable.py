@@ -80,6 +80,7 @@ class Durable(MaskedSteps):
         self._settled: Settled | None = None
         self._saved_step = 0
         self._drawn = (0, 0)
+        self._told = 0
         self._watch = StepWatch(config.step_limit_s, self._end_stalled)
         self._telemetry = StepTelemetry()
         self._pulse = Pulse()
@@ -148,9 +149,13 @@ class Durable(MaskedSteps):
             self._tell_workers("resume")
 
     def _tell_workers(self, what: str) -> None:
-        """Have the rollout workers `pause` or `resume`; nobody waits for that, and they do it in this order."""
+        """Have the rollout workers `pause` or `resume`; nobody waits for that.
+
+        Ray may run calls of an asynchronous actor in another order, so each has a number, and late ones are ignored.
+        """
+        self._told += 1
         for worker in self.agent_loop_manager.agent_loop_workers:
-            getattr(worker, what).remote()
+            getattr(worker, what).remote(self._told)
 
     def on_validate_begin(self) -> None:
         """verl's hook before a validation."""

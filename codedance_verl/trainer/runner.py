@@ -10,7 +10,7 @@ from verl.trainer.main_ppo import TaskRunnerV1
 from verl.trainer.ppo.v1 import get_trainer_cls
 from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
 
-from codedance_verl.platforms import light_actors
+from codedance_verl.platforms import light_actors, repairs
 from codedance_verl.trainer.durable import durable
 
 _VerlRunner: Any = TaskRunnerV1.__ray_metadata__.modified_class  # the class under verl's @ray.remote
@@ -26,6 +26,7 @@ class TaskRunner(_VerlRunner):  # type: ignore[misc]
             Stopped: a stop was asked for; what was trained until then is saved.
         """
         light_actors.start_light()
+        repairs.wait_for_devices()
         mode = config.trainer.v1.trainer_mode
         TRAINER_REGISTRY[mode] = durable(get_trainer_cls(mode))
         super().run(config)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoModelForImageTextToText
@@ -52,6 +55,8 @@ SIZES: dict[str, TinyShape] = {
 def make_model(folder: Path, size: str, demonstrations: Path, weights: bool = True, seed: int = 0) -> Path:
     """Makes a Qwen2.5-VL in bfloat16 in `folder`, on the GPU where there is one; returns the folder.
 
+    What was in `folder` is replaced once the model is whole. The GPU's memory is given back: the runs need it.
+
     Args:
         size: one of `SIZES`.
         demonstrations: parquet file whose text makes the tokenizer.
@@ -60,14 +65,23 @@ def make_model(folder: Path, size: str, demonstrations: Path, weights: bool = Tr
     shape, tokenizer = SIZES[size], train_tokenizer(texts_of(demonstrations))
     config = model_config(tokenizer, shape)
     config.architectures = ["Qwen2_5_VLForConditionalGeneration"]
-    folder.mkdir(parents=True, exist_ok=True)
-    make_processor(tokenizer, shape).save_pretrained(folder)
-    if not weights:
-        config.save_pretrained(folder)
-        return folder
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # of a making that was cut short
+    partial.mkdir(parents=True)
+    make_processor(tokenizer, shape).save_pretrained(partial)
+    if weights:
+        _save_weights(partial, config, shape, tokenizer, seed)
+        gc.collect()
+        torch.cuda.empty_cache()
+    else:
+        config.save_pretrained(partial)
+    shutil.rmtree(folder, ignore_errors=True)
+    return partial.rename(folder)
+
+
+def _save_weights(folder: Path, config: Any, shape: TinyShape, tokenizer: Any, seed: int) -> None:
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
         model = AutoModelForImageTextToText.from_config(config, dtype=torch.bfloat16)  # type: ignore[no-untyped-call]
     initialise(model, shape, seed)
     set_generation_defaults(model, tokenizer)
     model.save_pretrained(folder)
-    return folder

@@ -28,7 +28,10 @@ from packaging.utils import canonicalize_name
 
 from codedance_verl import cli
 from codedance_verl.config import compose_config
+from codedance_verl.doctor import check_flash_attention
 from codedance_verl.errors import UserError
+from codedance_verl.preflight import attention
+from tests.e2e import test_gpu_versions
 from tests.sockets import answering_once
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -226,6 +229,14 @@ def test_the_cure_that_the_installer_prints_composes_and_needs_no_flash_attentio
     assert composed.use_remove_padding is False
 
 
+def test_whoever_tells_what_to_do_without_flash_attention_tells_the_same(installer: ModuleType) -> None:
+    """The installer imports nothing of the package, and the doctor nothing heavy: each has the text itself."""
+    assert attention.cure(cuda=False) == f"set {installer.FLASH_ATTENTION_CURE}"
+    assert attention.cure("model", cuda=False) == f"set {installer.FLASH_ATTENTION_CURE_SFT}"
+    (row,) = check_flash_attention(True, {})
+    assert row.cure == f"run `make setup`, or train with {installer.FLASH_ATTENTION_CURE}"
+
+
 def test_a_step_that_does_not_end_is_told_in_one_line(
     installer: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -277,6 +288,14 @@ def test_make_alone_lists_the_targets() -> None:
     listed = make().stdout
     for target in ("setup", "sandbox-image", "demo", "test", "check", "clean"):
         assert f"make {target} " in listed
+
+
+def test_the_trainings_of_gpu_versions_fail_where_the_environment_has_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    (command,) = [line for line in make("-n", "test-gpu-versions").stdout.splitlines() if "GPU_VERSIONS=1" in line]
+    assert command.startswith("GPU_VERSIONS=1 timeout ")
+    monkeypatch.setattr(test_gpu_versions, "FOUND", {"torch": "2.10.0", "vllm": "none"})
+    with pytest.raises(AssertionError):
+        test_gpu_versions.test_this_environment_has_the_versions_that_gpus_get()
 
 
 def test_make_without_a_usable_python() -> None:

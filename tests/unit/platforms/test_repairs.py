@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from verl.models.transformers import qwen2_vl
+from verl.single_controller.ray import base
 
 from codedance_verl.platforms import repairs
+from codedance_verl.trainer import runner
 
 TEXT = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "num_key_value_heads": 2}
 VISION = {"hidden_size": 32, "depth": 1, "num_heads": 2, "out_hidden_size": 32, "fullatt_block_indexes": [0]}
@@ -73,3 +77,40 @@ def test_another_function_of_verls_is_refused(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(qwen2_vl, "_get_input_embeds", mended)
     with pytest.raises(RuntimeError, match=r"is not that of verl 0\.9\.1: check .*repairs\.embed_text_alone$"):
         repairs.embed_text_alone()
+
+
+def _verls_device_check() -> Any:
+    return inspect.unwrap(base.ResourcePoolManager._check_resource_available)
+
+
+def test_a_run_waits_for_devices_that_another_job_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is free is the test's; verl's own manager asks for it."""
+    monkeypatch.setattr(base.ResourcePoolManager, "_check_resource_available", _verls_device_check())
+    monkeypatch.setattr(base.ray._private.state, "available_resources_per_node", lambda: {"a": {"GPU": 2.0}})
+    manager = base.ResourcePoolManager({"pool": [8]}, {})
+    with pytest.raises(ValueError, match="less than total desired GPUs 8"):
+        manager.create_resource_pool()
+    repairs.wait_for_devices()
+    repairs.wait_for_devices()  # once is enough
+    manager.create_resource_pool()
+    assert manager.resource_pool_dict["pool"].store == [8]
+
+
+def test_every_training_is_given_that_repair(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base.ResourcePoolManager, "_check_resource_available", _verls_device_check())
+    monkeypatch.setattr(runner.light_actors, "start_light", lambda: None)
+    monkeypatch.setitem(runner.TRAINER_REGISTRY, "sync", runner.TRAINER_REGISTRY["sync"])
+    seen = []
+    monkeypatch.setattr(runner._VerlRunner, "run", lambda *_: seen.append(base.ResourcePoolManager({"pool": [8]}, {})))
+    runner.TaskRunner().run(OmegaConf.create({"trainer": {"v1": {"trainer_mode": "sync"}}}))
+    monkeypatch.setattr(base.ray._private.state, "available_resources_per_node", dict)
+    seen[0].create_resource_pool()
+
+
+def test_another_check_of_verls_for_devices_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def mended(self: Any) -> None:
+        return None
+
+    monkeypatch.setattr(base.ResourcePoolManager, "_check_resource_available", mended)
+    with pytest.raises(RuntimeError, match=r"is not that of verl 0\.9\.1: check .*repairs\.wait_for_devices$"):
+        repairs.wait_for_devices()

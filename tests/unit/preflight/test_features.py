@@ -95,8 +95,11 @@ RECIPES = [
     ["recipe=codedance_7b", "hardware=2x8gpu"],
     ["recipe=codedance_7b", "hardware=8xgpu", "algorithm=dapo", "adapter=lora"],
     ["recipe=codedance_7b_async", "hardware=2x8gpu"],
+    ["recipe=codedance_7b_async", "hardware=2x8gpu", "trainer=colocate_async"],
+    ["recipe=codedance_7b_async", "hardware=2x8gpu", "trainer=sync"],
     ["recipe=cpu_demo", "hardware=cpu"],
     ["recipe=ppo", "hardware=1xgpu"],
+    ["recipe=ppo", "hardware=1xgpu", "algorithm=grpo"],
     ["recipe=cpu_demo", "hardware=2x8gpu", "trainer=colocate_async"],
 ]
 
@@ -131,6 +134,19 @@ def test_heads_divide_over_the_devices_that_share_them(key: str, refused: int, a
     assert _told_of_heads(key, allowed, shape) == []
     (line,) = _told_of_heads(key, refused, shape)
     assert line.startswith(f"{key}={refused}: must divide the 28 attention heads") and line.endswith(": 1, 2, 4, 28")
+
+
+@pytest.mark.parametrize("node", ["actor", "ref"])
+def test_no_devices_to_a_sequence_are_told_in_a_line(node: str) -> None:
+    """Also where the reference model takes its number from the actor."""
+    key = f"actor_rollout_ref.{node}.ulysses_sequence_parallel_size"
+    config = compose_leniently("train", [*BASE, f"{key}=0", "actor_rollout_ref.actor.use_kl_loss=true"]).config
+    assert config is not None
+    report = Report(dry=True)
+    check_values(config, report)
+    check_layout(config, report)
+    check_heads(config, report, _shape(heads=28, kv_heads=4))
+    assert len([line for line in report.findings if line.startswith(f"{key}=0: must ")]) == 1
 
 
 def _told_of_heads(key: str, size: int, shape: ModelShape) -> list[str]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import weakref
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from transformers import PreTrainedModel
 
 from codedance_verl.data.demo_set import make_demo_data
 from codedance_verl.data.demo_sizes import DemoSizes
+from codedance_verl.models.tiny import TinyShape
 from codedance_verl.preflight.model_shape import read_shape
 from recipes.gpu_check import run as module
 from recipes.gpu_check.models import SIZES, make_model
@@ -72,12 +75,35 @@ def test_a_model_with_weights_loads_in_bfloat16(
 ) -> None:
     from transformers import AutoModelForImageTextToText
 
-    from codedance_verl.models.tiny import TinyShape
-
     monkeypatch.setitem(SIZES, "tiny", TinyShape(vocabulary=2048))
     folder = make_model(tmp_path, "tiny", demonstrations)
     model = AutoModelForImageTextToText.from_pretrained(folder, dtype="auto")
     assert model.dtype is torch.bfloat16 and model.get_input_embeddings().num_embeddings == 2048
+
+
+@pytest.mark.slow
+def test_a_model_whose_making_was_cut_short_is_made_anew_and_leaves_no_weights_in_memory(
+    demonstrations: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SIZES, "0.5b", TinyShape(vocabulary=2048))
+    save, made, left = PreTrainedModel.save_pretrained, [], []
+
+    def cut_short(self: Any, folder: Path) -> None:
+        made.append(weakref.ref(self))
+        save(self, folder)
+        if len(made) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(PreTrainedModel, "save_pretrained", cut_short)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: left.append(made[-1]() is not None))
+    inputs = module.Inputs(demonstrations.with_name("train.parquet"), tmp_path / "model", tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt):
+        module._make_model(SYNC, inputs, weights=True)
+    for _ in range(2):
+        module._make_model(SYNC, inputs, weights=True)
+    assert len(made) == 2, "a whole one is kept"
+    assert left == [False], "else emptying the cache would free nothing"
+    assert [path.name for path in tmp_path.iterdir()] == ["model"] and any(inputs.model.glob("model*.safetensors"))
 
 
 def test_good_figures_have_no_faults() -> None:

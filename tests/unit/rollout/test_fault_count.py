@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from omegaconf import OmegaConf
 
@@ -11,7 +13,7 @@ def group(*masked: bool) -> list[RewardTerms]:
     return [RewardTerms(0.0, 0.0, 0.0, 0.0, 0.0, (), masked=value) for value in masked]
 
 
-def of_run(most: int | None, filtered: bool) -> MaskedGroupCount:
+def of_run(most: int | None, filtered: bool = False, mode: str = "sync", refills: bool = False) -> MaskedGroupCount:
     return MaskedGroupCount.of_run(
         OmegaConf.create(
             {
@@ -19,29 +21,60 @@ def of_run(most: int | None, filtered: bool) -> MaskedGroupCount:
                 "algorithm": {"filter_groups": {"enable": filtered}},
                 "data": {"train_batch_size": 5},
                 "actor_rollout_ref": {"rollout": {"agent": {"num_workers": 2}}},
+                "trainer": {"v1": {"trainer_mode": mode, "sampler": {"sync_refill_failed_groups": refills}}},
             }
         )
     )
 
 
-def test_the_group_filter_draws_for_masked_groups_no_more_than_the_steps_that_may_be_masked() -> None:
-    count = of_run(2, filtered=True)
+MASKED, COUNTS, FAILED = group(True, True), group(True, False), None
+DRAWN_ANEW: dict[str, tuple[dict[str, Any], Any]] = {
+    "masked, with the filter": ({"filtered": True}, MASKED),
+    "failed, in colocate_async": ({"mode": "colocate_async"}, FAILED),
+    "failed, in separate_async": ({"mode": "separate_async"}, FAILED),
+    "failed, with the refill": ({"refills": True}, FAILED),
+}
+
+
+@pytest.mark.parametrize(("run", "ended"), DRAWN_ANEW.values(), ids=DRAWN_ANEW)
+def test_no_more_groups_in_a_row_are_drawn_anew_than_the_steps_that_may_be_masked_have(run: Any, ended: Any) -> None:
+    count = of_run(2, **run)
     for _ in range(5):  # a worker has 3 of the 5 groups of a step
-        count.add(group(True, True))
+        count.add(ended)
     with pytest.raises(TooManyFaults, match=r"^monitors\.max_masked_steps=2: of 6 groups in a row no rollout counts"):
-        count.add(group(True, True))
+        count.add(ended)
 
 
-def test_a_group_in_which_one_counts_begins_the_count_anew() -> None:
-    count = of_run(1, filtered=True)
+@pytest.mark.parametrize(("run", "ended"), DRAWN_ANEW.values(), ids=DRAWN_ANEW)
+def test_a_group_in_which_one_counts_begins_the_count_anew(run: Any, ended: Any) -> None:
+    count = of_run(1, **run)
     for _ in range(4):
-        count.add(group(True, True))
-        count.add(group(True, True))
-        count.add(group(True, False))
+        count.add(ended)
+        count.add(ended)
+        count.add(COUNTS)
 
 
-@pytest.mark.parametrize(("most", "filtered"), [(None, True), (1, False)])
-def test_there_is_no_bound_without_the_filter_or_the_limit(most: int | None, filtered: bool) -> None:
-    count = of_run(most, filtered)
+@pytest.mark.parametrize(("run", "ended"), DRAWN_ANEW.values(), ids=DRAWN_ANEW)
+def test_without_the_limit_there_is_no_bound(run: Any, ended: Any) -> None:
+    count = of_run(None, **run)
     for _ in range(100):
-        count.add(group(True))
+        count.add(ended)
+
+
+@pytest.mark.parametrize(
+    ("run", "ended"),
+    [({}, MASKED), ({}, FAILED), ({"filtered": True}, FAILED), ({"mode": "colocate_async"}, MASKED)],
+    ids=["masked", "failed", "failed, with the filter", "masked, in colocate_async"],
+)
+def test_groups_that_fill_a_step_are_left_to_the_trainers_count(run: Any, ended: Any) -> None:
+    count = of_run(1, **run)
+    for _ in range(100):
+        count.add(ended)
+
+
+def test_masked_and_failed_groups_add_up_where_both_are_drawn_anew() -> None:
+    count = of_run(1, filtered=True, mode="colocate_async")
+    count.add(MASKED)
+    count.add(FAILED)
+    with pytest.raises(TooManyFaults):
+        count.add(MASKED)

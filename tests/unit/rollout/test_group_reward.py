@@ -38,6 +38,10 @@ from tests.unit.rollout.harness import processor, tokenizer
 RIGHT, WRONG = trajectory("error", "ok"), trajectory(answer="4")
 
 
+made: list[Any] = []
+"""The workers of `run`."""
+
+
 def output_of(rollout: Trajectory) -> AgentLoopOutput:
     length = rollout.turns[-1].token_end
     mask = [0] * length
@@ -68,6 +72,7 @@ def run(
     queued: list[Any] = []
     left = iter(rollouts)
     worker = object.__new__(module.CodeDanceAgentLoopWorker)
+    made.append(worker)
     rollout = {"n": parts.pop("n", len(rollouts)), "val_kwargs": {"n": len(rollouts)}}
     worker.config = OmegaConf.create(
         {
@@ -82,7 +87,6 @@ def run(
     worker._sampling = parts.get("sampling", SamplingConfig())
     worker._monitor = parts.get("monitor", CollapseMonitor(MonitorConfig()))
     worker._faults = module.FaultCount(most=10)
-    worker._masked_groups = parts.get("masked_groups", module.MaskedGroupCount(None))
     worker._log, worker._written = parts.get("log"), TrajectoriesConfig()
     worker._custom_term = CustomTerm(worker._reward)
     worker._grader = Grader(parts.get("grading", GradingConfig()), folder)
@@ -272,6 +276,52 @@ def test_a_collapse_is_told_and_ends_the_run_only_where_asked(tmp_path: Path, ca
     assert not (tmp_path / STOP_FILE).exists()
     run(tmp_path, direct, monitor=CollapseMonitor(MonitorConfig(window=8, stop_after=1)))
     assert (tmp_path / STOP_FILE).read_text().startswith("monitors.stop_after=1: tool_rate is 0.0%")
+
+
+def test_groups_that_fail_and_are_drawn_anew_end_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor that takes no image of this kind, say: the group is scored, and fails when it is to be queued."""
+    told: list[str] = []
+
+    async def put(key: str, partition_id: str, tag: dict[str, Any]) -> None:
+        told.append(tag["status"])
+
+    async def rolled_out(*_: Any, **__: Any) -> Any:
+        output = output_of(RIGHT)
+        output.multi_modal_data = {"images": [object()]}
+        return module._Member(output, {"uid": "u"})
+
+    async def fail(validate: bool) -> None:
+        await worker._run_prompt({"uid": "u"}, {}, {"validate": validate, "step": 1})
+
+    monkeypatch.setattr(module.tq, "async_kv_put", put)
+    run(tmp_path, [RIGHT])
+    worker = made[-1]
+    worker._masked_groups = module.MaskedGroupCount(3, masked=False, failed=True)
+    worker._grader, worker._run_agent_loop = Grader(GradingConfig(), tmp_path), rolled_out
+    for validate in (True, True, True, False, False):
+        asyncio.run(fail(validate))
+    assert not (tmp_path / STOP_FILE).exists()
+    asyncio.run(fail(validate=False))
+    assert told == ["running", "failure"] * 6
+    assert (tmp_path / STOP_FILE).read_text().startswith("monitors.max_masked_steps=3: of 3 groups in a row no rollout")
+
+
+def test_a_pause_that_was_overtaken_by_its_end_stops_no_clock() -> None:
+    """Ray runs calls of an asynchronous actor as they come, which need not be as they were sent."""
+
+    async def told(*calls: tuple[str, int]) -> bool:
+        worker = object.__new__(module.CodeDanceAgentLoopWorker)
+        worker.config = OmegaConf.create({"environment": {"stall_seconds": 60}})
+        for what, number_of_call in calls:
+            await getattr(worker, what)(number_of_call)
+        on = module.pauses_of_process().on
+        module.pauses_of_process().end()
+        return on
+
+    assert asyncio.run(told(("pause", 1)))
+    assert not asyncio.run(told(("pause", 1), ("resume", 2)))
+    assert not asyncio.run(told(("resume", 2), ("pause", 1)))
+    assert asyncio.run(told(("pause", 3), ("resume", 2)))
 
 
 def test_in_a_deterministic_run_each_rollout_has_a_seed_that_follows_from_what_it_is() -> None:

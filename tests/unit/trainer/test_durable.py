@@ -41,13 +41,18 @@ class Worker:
         self.count = 0
         self.abandoned = 0
         self.heard: list[str] = []
-        self.pause = Remote(lambda: self.heard.append("pause"))
-        self.resume = Remote(lambda: self.heard.append("resume"))
+        self.numbers: list[int] = []
+        self.pause = Remote(lambda number: self.hear("pause", number))
+        self.resume = Remote(lambda number: self.hear("resume", number))
         self.state = Remote(lambda: {"count": self.count})
         self.restore = Remote(lambda state: setattr(self, "count", state["count"]))
         self.waiting = Remote(lambda: "2 wait for vLLM")
         self.abandon = Remote(lambda: setattr(self, "abandoned", self.abandoned + 1))
         self.__ray_ready__ = Remote(self.ready)
+
+    def hear(self, what: str, number: int) -> None:
+        self.heard.append(what)
+        self.numbers.append(number)
 
     def ready(self) -> Any:
         return "alive"
@@ -411,4 +416,6 @@ def test_without_a_limit_any_number_of_steps_is_skipped(tmp_path: Path) -> None:
 )
 def test_rollouts_are_paused_while_training_has_what_they_wait_for(tmp_path: Path, mode: str, heard: list[str]) -> None:
     trainer = make(tmp_path, v1={"trainer_mode": mode})
-    assert run(trainer, tmp_path).heard == heard * 5
+    worker = run(trainer, tmp_path)
+    assert worker.heard == heard * 5
+    assert worker.numbers == sorted(set(worker.numbers)), "a worker can tell one that was overtaken"
