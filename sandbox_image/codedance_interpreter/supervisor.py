@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, NoReturn
 
-from . import output, wire
+from . import output, room, wire
 from .limits import Limits
 from .reach import reap
 from .session import Links
@@ -38,7 +38,7 @@ _SIGNAL_NAMES: dict[int, str] = {
 class _Cell:
     """What has come of the cell that runs. Its messages bear its `mark`, which no earlier cell can know.
 
-    `lacks` is what the container was short of before the cell could run (`room.py`).
+    `lacks` is what the container was short of before the cell could run (`room.py`), by the runner's word.
     """
 
     call: int
@@ -132,7 +132,7 @@ class Supervisor:
 
     def _conclude(self, cell: _Cell) -> None:
         """Report the cell, after it was undone if it has to be."""
-        if cell.lacks:
+        if cell.lacks and self._is_short_of(cell.lacks):
             self._send({"op": "no_room", "lacks": cell.lacks})
             self._let_go_on()
             return
@@ -153,6 +153,13 @@ class Supervisor:
         kept = f"; still defined: {', '.join(names)}" if names else ""
         _add_note(error, f"(This cell's changes were undone{kept}.)")
         self._report(cell, outcome, error)
+
+    def _is_short_of(self, lacks: str) -> bool:
+        """Whether the container is. Code that could make it seem so would choose which of its cells count."""
+        try:
+            return lacks == room.FILES and room.is_used_up(self._directory, self._limits.file_bytes)
+        except OSError:  # the directory has gone
+            return False
 
     def _let_go_on(self) -> None:
         """Tell the runner that its state counts: it can do without the checkpoint."""
