@@ -201,5 +201,10 @@ _RANGES: dict[str, tuple[float, float]] = {
 }
 
 
+def highest(name: str) -> float:
+    """The largest value of a setting that is a number."""
+    return _RANGES[name][1]
+
+
 def _error(name: str, value: object, allowed: str) -> UserError:
     return UserError(f"sandbox.{name}={value!r}: got {value!r}, allowed {allowed}")
