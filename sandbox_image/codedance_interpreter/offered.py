@@ -70,6 +70,7 @@ class OfferedFiles:
     Attributes:
         images: encoded, as the host sent them.
         directory: where the files go, absolute.
+        most_bytes: what the largest of the files may take.
         pending: names of files that are not there yet, each with the number of its image.
         any_named: whether a cell has named one.
         any_derived: whether a cell has made names of others since then.
@@ -78,16 +79,18 @@ class OfferedFiles:
 
     images: Sequence[bytes] = ()
     directory: Path = field(default_factory=Path)
+    most_bytes: int = 0
     pending: dict[str, int] = field(default_factory=dict)
     any_named: bool = False
     any_derived: bool = False
     any_computed: bool = False
 
     @classmethod
-    def of(cls, images: Sequence[bytes], directory: Path) -> OfferedFiles:
+    def of(cls, images: Sequence[bytes], directory: Path, most_bytes: int) -> OfferedFiles:
         """`input_image.png` and `.jpg` for the first image, and `input_image_0.png`, ... for each."""
         first = {"input_image.png": 0, "input_image.jpg": 0} if images else {}
-        return cls(images, directory, first | {f"input_image_{index}.png": index for index in range(len(images))})
+        each = {f"input_image_{index}.png": index for index in range(len(images))}
+        return cls(images, directory, most_bytes, first | each)
 
     def provide(self, code: str) -> None:
         """Write the files that a cell may read. One that is there already stays as it is.

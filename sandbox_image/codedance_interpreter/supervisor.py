@@ -56,16 +56,27 @@ class _Cell:
 
 
 class Supervisor:
-    """Serves the host's connection `host` with the runner `pid` at the other end of `links`."""
+    """Serves the host's connection `host` with the runner `pid` at the other end of `links`.
+
+    `file_bytes` is what the largest file of the session's images may take.
+    """
 
     def __init__(
-        self, host: socket.socket, links: Links, pid: int, limits: Limits, directory: str, keep_on_error: bool
+        self,
+        host: socket.socket,
+        links: Links,
+        pid: int,
+        limits: Limits,
+        directory: str,
+        keep_on_error: bool,
+        file_bytes: int,
     ) -> None:
         self._host = host
         self._links = links
         self._limits = limits
         self._directory = directory
         self._keep_on_error = keep_on_error
+        self._file_bytes = file_bytes
         self._frames = wire.FrameBuffer(MAX_CELL_BYTES)
         self._runner = pid
         self._ended: dict[int, int] = {}
@@ -157,7 +168,7 @@ class Supervisor:
     def _is_short_of(self, lacks: str) -> bool:
         """Whether the container is. Code that could make it seem so would choose which of its cells count."""
         try:
-            return lacks == room.FILES and room.is_used_up(self._directory, self._limits.file_bytes)
+            return lacks == room.FILES and room.is_used_up(self._directory, self._file_bytes)
         except OSError:  # the directory has gone
             return False
 

@@ -164,6 +164,17 @@ def test_an_image_is_decoded_once_and_packed_once_for_all_its_files(
     assert (numpy.asarray(really_open(tmp_path / "input_image_0.png")) == NOISE).all()
 
 
+@pytest.mark.parametrize(("form", "packed"), [("PNG", 100), ("JPEG", 100), ("PNG", 20_000)])
+def test_no_file_of_an_image_takes_more_than_is_said(tmp_path: Path, form: str, packed: int) -> None:
+    """Also one that comes with much beside its pixels, and is handed on as it is."""
+    data = encoded(form, **({"icc_profile": os.urandom(packed * 10)} if form == "PNG" else {"quality": 100}))
+    files = files_of(tmp_path, data)
+    files.provide("import os\nos.listdir()")
+    largest = max(path.stat().st_size for path in tmp_path.iterdir())
+    assert largest <= files.most_bytes < 1.02 * largest + (1 << 17)
+    assert files_of(tmp_path).most_bytes == 0
+
+
 def test_a_file_is_written_once_and_never_over_what_code_made_of_it(files: OfferedFiles) -> None:
     path = files.directory / "input_image.png"
     files.provide("open('input_image.png', 'w').write('mine')")
