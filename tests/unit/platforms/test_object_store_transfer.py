@@ -146,7 +146,8 @@ async def test_a_bucket_is_let_go_before_the_next_one_is_awaited(monkeypatch: py
 
     monkeypatch.setattr(object_store_transfer.ray, "put", Copied)
     sender, receivers = _engines(_Local(1), receivers=1)
-    await asyncio.gather(sender.send_weights(iter(WEIGHTS.items()), 1), _received(receivers[0]))
+    both = asyncio.gather(sender.send_weights(iter(WEIGHTS.items()), 1), _received(receivers[0]))
+    await asyncio.wait_for(both, timeout=20)
     assert len(arrived) > 1
 
 
