@@ -82,12 +82,13 @@ def pack(inputs: Mapping[str, Any], layout: PatchLayout | None) -> dict[str, Any
 
 
 def unpack(inputs: Mapping[str, Any], device: torch.device | str | int | None = None) -> dict[str, Any]:
-    """The inputs with `VALUES` as the processor made them; unchanged where they are not packed.
+    """The inputs with `VALUES` as the processor made them, also where they are not packed.
 
-    `device`: where the bytes are moved before they become floats, None for where they are.
+    `device`: where the values are moved to, as bytes before they become floats; None for where they are. A micro-batch
+    may have rows of both kinds, which a model takes from one device.
     """
     if BYTES not in inputs:
-        return dict(inputs)
+        return {name: value.to(device) if name == VALUES else value for name, value in inputs.items()}
     levels, frames = inputs[BYTES].to(device), int(inputs[FRAMES])
     first = _looked_up(levels, inputs[LEVELS].to(device))
     values = first.unsqueeze(2).expand(-1, -1, frames, -1).reshape(len(first), -1)

@@ -118,6 +118,7 @@ class ObjectStoreTransfer(CheckpointEngine):  # type: ignore[misc]  # verl ships
             async for bucket in self._buckets():
                 for name, tensor in unpacker.tensors(bucket):
                     yield name, tensor
+                del bucket  # while the next one is awaited, its memory is free for it
             unpacker.finish()
         except WeightsDiffer as error:
             await self._mailbox.confirm.remote(False)
@@ -137,6 +138,7 @@ class ObjectStoreTransfer(CheckpointEngine):  # type: ignore[misc]  # verl ships
                 raise WeightsDiffer(f"bucket {index} received is not the one sent")
             chain.add(bucket)
             yield bucket
+            del bucket, item
             index += 1
         if chain.hexdigest() != item.fingerprint:
             raise WeightsDiffer(f"the {index} buckets received are not those sent")

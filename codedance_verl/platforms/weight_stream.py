@@ -93,7 +93,7 @@ def pack(
 
     Args:
         weights: (name, tensor) pairs; each tensor is read before the next one is asked for.
-        bucket_bytes: 8 or more, so that a value of any dtype fits.
+        bucket_bytes: 16 or more, so that a value of any dtype fits.
         wanted: dtype of the rollout, see `dtype_on_the_wire`.
         pinned: page-lock the bucket, which CUDA copies to several times as fast.
         check: give each bucket its digest.
@@ -106,15 +106,15 @@ def pack(
         values, taken = weight.detach().reshape(-1), 0
         while True:
             start = -(-used // dtype.itemsize) * dtype.itemsize
-            count = min(values.numel() - taken, (bucket_bytes - start) // dtype.itemsize)
-            if count > 0 or not values.numel():
+            count = max(0, min(values.numel() - taken, (bucket_bytes - start) // dtype.itemsize))
+            if count > 0 or (not values.numel() and start <= bucket_bytes):  # an empty one needs its place too
                 used = start + count * dtype.itemsize
                 _copy(buffer[start:used].view(dtype), values[taken : taken + count])
                 offset, length = taken * dtype.itemsize, used - start
                 pieces.append(Piece(name, tuple(weight.shape), dtype, offset, start, length))
                 taken += count
-            if taken == values.numel():
-                break
+                if taken == values.numel():
+                    break
             yield _closed(pieces, buffer, used, check)
             pieces, used = [], 0
         del weight, values  # on a GPU there need not be room for two of the largest ones

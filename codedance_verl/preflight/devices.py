@@ -21,7 +21,9 @@ from codedance_verl.preflight.model_shape import ModelShape
 from codedance_verl.preflight.report import Report, at
 from codedance_verl.preflight.settings import ACTOR, MODEL, ROLLOUT, number
 
-_BYTES = {"fp32": 4, "float32": 4, "bf16": 2, "bfloat16": 2, "fp16": 2, "float16": 2}
+BYTES_OF_A_VALUE = {"fp32": 4, "float32": 4, "bf16": 2, "bfloat16": 2, "fp16": 2, "float16": 2}
+"""By a dtype in verl's words."""
+
 _SAFE = 0.97
 """Of a device's memory: the rest is its driver's."""
 
@@ -81,7 +83,7 @@ def memory_settings(config: DictConfig) -> MemorySettings:
         separate=layout.separate,
         device_bytes=device_bytes(config),
         vllm_share=number(config, f"{ROLLOUT}.gpu_memory_utilization"),
-        vllm_bytes=_BYTES.get(str(at(config, f"{ROLLOUT}.dtype")), 2),
+        vllm_bytes=BYTES_OF_A_VALUE.get(str(at(config, f"{ROLLOUT}.dtype")), 2),
         vllm_sleeps=bool(at(config, f"{ROLLOUT}.free_cache_engine")),
         tensor_parallel=layout.tensor_parallel,
         kv_cache_bytes=_kv_cache_on_cpu(config),
@@ -108,8 +110,8 @@ def _engine(config: DictConfig, node: str, fsdp: str, micro_tokens: int) -> Engi
     settings = at(config, f"{node}.{fsdp}")
     precision = settings.get("mixed_precision") or {}
     return EngineMemory(
-        weight_bytes=_BYTES.get(str(settings.get("model_dtype") or "fp32"), 4),
-        compute_bytes=_BYTES.get(str(precision.get("param_dtype") or "bf16"), 2),
+        weight_bytes=BYTES_OF_A_VALUE.get(str(settings.get("model_dtype") or "fp32"), 4),
+        compute_bytes=BYTES_OF_A_VALUE.get(str(precision.get("param_dtype") or "bf16"), 2),
         micro_tokens=micro_tokens,
         param_offload=bool(settings.get("param_offload")),
         optimizer_offload=bool(settings.get("optimizer_offload")),

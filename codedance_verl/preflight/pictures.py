@@ -12,7 +12,15 @@ from codedance_verl.cluster.connection import joins
 from codedance_verl.errors import UserError
 from codedance_verl.preflight.report import Report, ToldAlready, at
 from codedance_verl.sandbox.config import MIB, SandboxConfig
-from codedance_verl.sandbox.sizing import ImageLoad, most_sessions, needed, predicted, sized
+from codedance_verl.sandbox.sizing import (
+    ImageLoad,
+    most_sessions,
+    most_sessions_sized,
+    needed,
+    needed_by_session,
+    predicted,
+    sized,
+)
 
 SIZED = ("memory_mb", "scratch_mb", "session_file_mb")
 """Keys of `sandbox` that may be null."""
@@ -32,6 +40,13 @@ def check_images(config: DictConfig, report: Report, load: ImageLoad | None) -> 
         report.say("sandbox", "largest image", f"{width} x {height}; row {load.row} has the most pixels")
         for line in _faults(given, load):
             report.find(line)
+        fits, sessions = most_sessions_sized(given, load), given.sessions_per_container
+        if fits < sessions:
+            report.find(
+                f"sandbox.sessions_per_container={sessions}: must be at most {fits} with images as large as those of "
+                f"row {load.row}, as a container that holds more is larger than sandbox.memory_mb or scratch_mb may be"
+            )
+            return
         _put_sizes(config, given, load)
         if given.backend != "process":
             _say_sizes(config, report, given, load)
@@ -46,6 +61,7 @@ def _sandbox(config: DictConfig) -> SandboxConfig:
 
 def _faults(given: SandboxConfig, load: ImageLoad) -> Iterator[str]:
     """A line for each size that is too small for the images; one that is null never is."""
+    yield from _session_faults(given, load)
     least, sessions = needed(given, load), given.sessions_per_container
     width, height = load.largest
     what = f"images as large as those of row {load.row}, the largest of them {width} x {height}"
@@ -59,6 +75,15 @@ def _faults(given: SandboxConfig, load: ImageLoad) -> Iterator[str]:
         fewer = most_sessions(given, load)
         cure = f", or lower sandbox.sessions_per_container to {fewer}" if fewer else ""
         yield f"sandbox.{name}={value}: must be at least {number} for {sessions} sessions with {what}, or null{cure}"
+
+
+def _session_faults(given: SandboxConfig, load: ImageLoad) -> Iterator[str]:
+    least, (width, height) = needed_by_session(load), load.largest
+    if given.session_memory_mb < least:
+        yield (
+            f"sandbox.session_memory_mb={given.session_memory_mb}: must be at least {least}, what it takes to decode "
+            f"the images of a question as large as row {load.row}, the largest of them {width} x {height}"
+        )
 
 
 def _put_sizes(config: DictConfig, given: SandboxConfig, load: ImageLoad) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 
 from omegaconf import DictConfig
 
+from codedance_verl.preflight.devices import BYTES_OF_A_VALUE
 from codedance_verl.preflight.layout import SEPARATE
 from codedance_verl.preflight.model_shape import ModelShape
 from codedance_verl.preflight.report import Report, apply_rules, at
@@ -25,8 +26,7 @@ OF_VERL = ("delta_sharded", "hccl", "kimi_ckpt_engine", "mooncake", "nixl")
 """Engines of verl 0.9.1 whose packages are in no lock of this project; none of them was ever run with it."""
 
 _CURE = "ray_object_store works on every device, nccl between GPUs"
-_DTYPES = {"bfloat16": 2, "float16": 2, "float32": 4}
-_BYTES = {"fp32": 4, "float32": 4, "bf16": 2, "bfloat16": 2, "fp16": 2, "float16": 2}
+_DTYPES = ("bfloat16", "float16", "float32")
 _MOST_MIB = 1_000_000
 
 
@@ -54,11 +54,11 @@ def check_bucket(config: DictConfig, report: Report, shape: ModelShape | None) -
 
 
 def _bytes_of_a_value(config: DictConfig) -> int:
-    """Of a weight as it reaches vLLM; shared memory between actor and rollout takes it as it is trained."""
-    trained = _BYTES.get(str(at(config, f"{ACTOR}.fsdp_config.model_dtype") or "fp32"), 4)
-    if at(config, "trainer.v1.trainer_mode") != SEPARATE:
+    """Of a weight as it reaches vLLM: only our engine casts, others take it as it is trained."""
+    trained = BYTES_OF_A_VALUE.get(str(at(config, f"{ACTOR}.fsdp_config.model_dtype") or "fp32"), 4)
+    if at(config, "trainer.v1.trainer_mode") != SEPARATE or at(config, BACKEND) != OWN:
         return trained
-    return min(trained, _DTYPES.get(str(at(config, f"{NODE}.engine_kwargs.{OWN}.dtype")), trained))
+    return min(trained, BYTES_OF_A_VALUE.get(str(at(config, f"{NODE}.engine_kwargs.{OWN}.dtype")), trained))
 
 
 def _engine(config: DictConfig) -> Iterator[str]:
@@ -99,8 +99,9 @@ def _registered(config: DictConfig, backend: str) -> Iterator[str]:
         return
     try:
         importlib.import_module(str(module))
-    except ImportError as error:
-        yield f"{MODULE}={module}: cannot be imported ({error}); {OWN_MODULE} is"
+    except Exception as error:  # the user's own code, which may fail with any
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        yield f"{MODULE}={module}: cannot be imported ({reason}); {OWN_MODULE} is"
         return
     if backend not in CheckpointEngineRegistry._registry:
         yield f"{BACKEND}={backend}: {module} registers no such engine; {_CURE}"

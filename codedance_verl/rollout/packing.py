@@ -26,7 +26,7 @@ class GroupImages:
     def __init__(self, images: Sequence[Sequence[Image.Image]], prepare: Prepare, layout: PatchLayout | None) -> None:
         self._prepare, self._layout = prepare, layout
         self._holders = Counter(id(image) for held in images for image in held)
-        self._shared: dict[int, dict[str, Any]] = {}
+        self._shared: dict[tuple[int, bool], dict[str, Any]] = {}
 
     async def inputs(self, images: Sequence[Image.Image], pixels: bool = True) -> dict[str, Any] | None:
         """The inputs of one rollout, made in a thread; without pixels where nothing is trained on it."""
@@ -36,16 +36,16 @@ class GroupImages:
         """The inputs of one rollout; None without an image, where verl knows what a text alone needs."""
         if not images:
             return None
-        found = joined([self._of(image) for image in images])
-        return found if pixels else without_pixels(found)
+        return joined([self._of(image, pixels) for image in images])
 
-    def _of(self, image: Image.Image) -> dict[str, Any]:
-        if (known := self._shared.get(id(image))) is not None:
+    def _of(self, image: Image.Image, pixels: bool) -> dict[str, Any]:
+        if (known := self._shared.get((id(image), pixels))) is not None:
             return known
-        packed = pack(self._prepare(image), self._layout)
+        prepared = self._prepare(image)
+        made = pack(prepared, self._layout) if pixels else without_pixels(prepared)
         if self._holders[id(image)] > 1:
-            self._shared[id(image)] = packed
-        return packed
+            self._shared[id(image), pixels] = made
+        return made
 
 
 def images_of(output: Any) -> list[Image.Image]:

@@ -63,7 +63,8 @@ class SandboxConfig:
     max_image_pixels: pixels of one image that comes back; a larger one is shrunk and noted.
     memory_mb: memory of one container, in MiB, all sessions and files together, 512 to 1,048,576; beyond it the largest
         session dies. None: sized by the images (`sizing.py`), 4096 at least; a limit, which reserves nothing.
-    session_memory_mb: address space one session may add, in MiB; beyond it the code sees `MemoryError`.
+    session_memory_mb: address space one session may add, in MiB; beyond it the code sees `MemoryError`. A run starts
+        only where it holds the decoded images of a question, 4 bytes a pixel, and its largest one twice.
     session_processes: processes and threads one session may have, itself included.
     session_open_files: file descriptors of one process.
     session_file_mb: largest file a session may write, in MiB, 1 to 65,536. None: room for the largest image as PNG, 64
@@ -199,6 +200,11 @@ _RANGES: dict[str, tuple[float, float]] = {
     "cpu_weight": (2, 262_144),
     "pids": (16, 1 << 20),
 }
+
+
+def highest(name: str) -> float:
+    """The largest value of a setting that is a number."""
+    return _RANGES[name][1]
 
 
 def _error(name: str, value: object, allowed: str) -> UserError:

@@ -7,10 +7,11 @@ little of it.
 
 from __future__ import annotations
 
+import bisect
 import math
 from dataclasses import dataclass, replace
 
-from codedance_verl.sandbox.config import LEAST_FILE_MB, MIB, SandboxConfig
+from codedance_verl.sandbox.config import LEAST_FILE_MB, MIB, SandboxConfig, highest
 from codedance_verl.sandbox.errors import SandboxFull
 
 CONTAINER_MB = 384
@@ -103,6 +104,14 @@ def needed(config: SandboxConfig, load: ImageLoad) -> Room:
     return Room(math.ceil(memory), math.ceil(scratch), math.ceil(PNG * _largest_pixels(load) / MIB))
 
 
+def needed_by_session(load: ImageLoad) -> int:
+    """The least `session_memory_mb`, in MiB, with which a session can decode such images: it copies one after another.
+
+    Code has next to nothing.
+    """
+    return math.ceil((DECODED * (load.pixels + _largest_pixels(load)) + load.encoded_bytes) / MIB)
+
+
 def cells_at_once(config: SandboxConfig) -> int:
     """Cells that run at the same time in one container, where sessions are spread over all of the node."""
     return min(config.sessions_per_container, math.ceil(config.cell_slots / config.containers))
@@ -135,23 +144,36 @@ def most_sessions(config: SandboxConfig, load: ImageLoad) -> int:
     return fits
 
 
+def most_sessions_sized(config: SandboxConfig, load: ImageLoad) -> int:
+    """Sessions of a container for which what `sized` computes may be set; 0 where not even one fits."""
+
+    def fits(sessions: int) -> bool:
+        room = predicted(replace(config, sessions_per_container=sessions), load)
+        scratch = config.scratch_mb if config.scratch_mb is not None else max(room.scratch_mb, LEAST_SCRATCH_MB)
+        memory = config.memory_mb or room.memory_mb + max(scratch - room.scratch_mb, 0)
+        return memory <= highest("memory_mb") and scratch <= highest("scratch_mb")
+
+    return bisect.bisect_left(range(1, config.sessions_per_container + 1), True, key=lambda count: not fits(count))
+
+
 def _largest_pixels(load: ImageLoad) -> int:
     width, height = load.largest
     return max(width * height, load.first_pixels)
 
 
+_BY_IMAGES = "null sizes it by the images of the data"
+_FEWER = "or lower sandbox.sessions_per_container={0.sessions_per_container}"
+_CURES = {
+    "files": f"its files fill sandbox.scratch_mb={{0.scratch_mb}}: raise it ({_BY_IMAGES}), {_FEWER}",
+    "memory": f"its sessions fill sandbox.memory_mb={{0.memory_mb}}: raise it ({_BY_IMAGES}), {_FEWER}",
+    "session_memory": "its images do not fit in sandbox.session_memory_mb={0.session_memory_mb}: raise it",
+    "processes": f"its sessions fill sandbox.pids={{0.pids}}: raise it, {_FEWER}",
+}
+"""By what a container may say that it lacks, in the words of `codedance_interpreter.room`; for a configuration."""
+
+LACKS = frozenset(_CURES)
+
+
 def full(name: str, lacks: str, config: SandboxConfig) -> SandboxFull:
-    """The error of a container that lacks something (`codedance_interpreter.room`), with the setting that cures it."""
-    fewer = f"or lower sandbox.sessions_per_container={config.sessions_per_container}"
-    by_images = "null sizes it by the images of the data"
-    cures = {
-        "files": f"its files fill sandbox.scratch_mb={config.scratch_mb}: raise it ({by_images}), {fewer}",
-        "memory": f"its sessions fill sandbox.memory_mb={config.memory_mb}: raise it ({by_images}), {fewer}",
-        "session_memory": f"its images do not fit in sandbox.session_memory_mb={config.session_memory_mb}: raise it",
-        "processes": f"its sessions fill sandbox.pids={config.pids}: raise it, {fewer}",
-    }
-    return SandboxFull(f"{name} has no room for the session: {cures[lacks]}")
-
-
-LACKS = ("files", "memory", "session_memory", "processes")
-"""What a container may say that it lacks."""
+    """The error of a container that lacks one of `LACKS`, with the setting that cures it."""
+    return SandboxFull(f"{name} has no room for the session: {_CURES[lacks].format(config)}")

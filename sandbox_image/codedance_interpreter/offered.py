@@ -1,16 +1,21 @@
 """The question's images as files: each is written before the first cell that may read it.
 
 Files lie in the memory of the container, a photograph's PNG with up to 3 bytes a pixel, and most cells use the decoded
-images alone. A cell that names a file gets that one. A cell that lists folders, or reads a file whose name it computes
-while no file was named before, gets all of them. So code finds what it would find had they all been there.
+images alone. A cell that names a file gets that one. A cell that lists folders gets all of them, and so does one that
+reads a file whose name it computes, where no file was named before or where names are made of others. Code in strings
+counts, as cells write modules. So code finds what it would find had they all been there.
 """
 
 from __future__ import annotations
 
 import ast
+import contextlib
+import errno
 import io
 import os
 import re
+import shutil
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +23,7 @@ from typing import Any
 
 from . import png, source
 from .pixels import as_rgb
-from .room import FILES, NoRoom, lacking
+from .room import FILES, NoRoom, fills_it, lacking
 
 JPEG_QUALITY = 95
 _LISTS = frozenset(
@@ -40,8 +45,20 @@ _READS = frozenset(
 )
 """Names that reach the file they are given the name of."""
 
+_DERIVES = frozenset(
+    (
+        *("replace", "with_suffix", "with_name", "with_stem", "splitext", "stem", "suffix", "suffixes", "translate"),
+        *("removesuffix", "removeprefix", "sub", "subn", "split", "rsplit", "partition", "rpartition"),
+    )
+)
+"""Names that make the name of one file of another's."""
+
 _IN_MEMORY = frozenset(("BytesIO", "StringIO"))
 _PATTERN = re.compile(r"[{%*?\[]")
+_ENDING = re.compile(r"[_\d]*\.?(?:png|jpg)")
+"""A string that is put behind the beginning of a file's name."""
+
+_WORD = re.compile(r"\w+")
 _SHORTEST_PIECE = 6
 """Characters of a string that count as the beginning of a file's name: `input_` does, `input` is any word."""
 
@@ -53,76 +70,106 @@ class OfferedFiles:
     Attributes:
         images: encoded, as the host sent them.
         directory: where the files go, absolute.
+        most_bytes: what the largest of the files may take.
         pending: names of files that are not there yet, each with the number of its image.
         any_named: whether a cell has named one.
+        any_derived: whether a cell has made names of others since then.
+        any_computed: whether a cell has read a file whose name it computes; a function that does may be called later.
     """
 
     images: Sequence[bytes] = ()
     directory: Path = field(default_factory=Path)
+    most_bytes: int = 0
     pending: dict[str, int] = field(default_factory=dict)
     any_named: bool = False
+    any_derived: bool = False
+    any_computed: bool = False
 
     @classmethod
-    def of(cls, images: Sequence[bytes], directory: Path) -> OfferedFiles:
-        """`input_image_0.png`, ... for each image, and `input_image.png` and `.jpg` for the first."""
-        names = {f"input_image_{index}.png": index for index in range(len(images))}
+    def of(cls, images: Sequence[bytes], directory: Path, most_bytes: int) -> OfferedFiles:
+        """`input_image.png` and `.jpg` for the first image, and `input_image_0.png`, ... for each."""
         first = {"input_image.png": 0, "input_image.jpg": 0} if images else {}
-        return cls(images, directory, names | first)
+        each = {f"input_image_{index}.png": index for index in range(len(images))}
+        return cls(images, directory, most_bytes, first | each)
 
     def provide(self, code: str) -> None:
         """Write the files that a cell may read. One that is there already stays as it is.
 
+        A file that finds no room is left for later where the session itself uses the room up, or where the cell is not
+        known to read it.
+
         Raises:
-            NoRoom: the container's file space is used up; nothing half-written is left.
+            NoRoom: others use the container's file space up; nothing half-written is left.
         """
         if not self.pending:
             return
         found = _Reach.of(code, self.pending)
-        everything = found.lists or (found.computes and not (found.named or self.any_named))
-        self.any_named = self.any_named or bool(found.named)
-        for name in list(self.pending) if everything else found.named:
-            self._write(name)
-            del self.pending[name]
+        everything = self._wants_everything(found)
+        writer = _Writer(self.images, self.directory)
+        for name in [name for name in self.pending if everything or name in found.named]:
+            try:
+                done = writer.write(name, self.pending[name])
+            except NoRoom:
+                if (name in found.named or found.computes) and not fills_it(self.directory):
+                    raise
+                return
+            if done:
+                del self.pending[name]
 
-    def _write(self, name: str) -> None:
-        """Leaves a file out that is larger than a file here, or a side of a JPEG, may be."""
-        path = self.directory / name
-        if os.path.lexists(path):
-            return
-        write = _writer(self.images[self.pending[name]], "JPEG" if name.endswith(".jpg") else "PNG")
-        partial = self.directory / f".{name}"  # this process may be killed at any time
-        try:
-            with partial.open("wb") as file:
-                write(file)
-            partial.rename(path)
-        except OSError as error:
-            partial.unlink(missing_ok=True)
-            if lacking(error) == FILES:
-                raise NoRoom(FILES) from None
+    def _wants_everything(self, found: _Reach) -> bool:
+        self.any_computed = self.any_computed or found.computes
+        named_before, self.any_named = self.any_named, self.any_named or bool(found.named)
+        self.any_derived = self.any_derived or (self.any_named and found.derives)
+        unknown = found.computes and not (named_before or found.named)
+        return found.lists or unknown or (self.any_computed and self.any_derived)
 
 
 @dataclass(frozen=True)
 class _Reach:
-    """What a cell may read: files it `named`; whether it `lists` folders, or `computes` names of files it reads."""
+    """What a cell may read: files it `named`; whether it `lists` folders, or `computes` names of files it reads.
+
+    `derives`: whether it makes names of other names.
+    """
 
     named: tuple[str, ...] = ()
     lists: bool = False
     computes: bool = False
+    derives: bool = False
 
     @classmethod
     def of(cls, code: str, names: dict[str, int]) -> _Reach:
         """Nothing for a cell that is no Python: it does not run."""
-        try:
-            tree, _ = source.parse(code, "<cell>")
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            return cls()
-        nodes = list(ast.walk(tree))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the cell is parsed again when it runs, and warns then
+            try:
+                tree, _ = source.parse(code, "<cell>")
+            except (SyntaxError, ValueError, RecursionError, MemoryError):
+                return cls()
+            nodes, reaches = _with_code_in_strings(tree)
         strings, mentioned = list(_strings(nodes)), _mentioned(nodes)
         return cls(
             tuple(name for name in names if any(name in text for text in strings)),
-            bool(mentioned & _LISTS) or any(_is_part_of_name(text, names) for text in strings),
+            reaches or bool(mentioned & _LISTS) or any(_is_part_of_name(text, names) for text in strings),
             bool(mentioned & _READS) and bool(_given_elsewhere(nodes) & _READS),
+            bool(mentioned & _DERIVES) or any(_ENDING.fullmatch(text) for text in strings),
         )
+
+
+def _with_code_in_strings(tree: ast.Module) -> tuple[list[ast.AST], bool]:
+    """The nodes of a cell and of the code in its strings; whether a string that is no code has words that reach files.
+
+    Such code is a module that the cell writes. Part of one, a line that is written by itself, does not parse.
+    """
+    nodes = list(ast.walk(tree))
+    reaches = False
+    for text in list(_strings(nodes)):
+        if "\n" not in text:
+            continue
+        try:
+            nodes += ast.walk(ast.parse(text))
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            reaches = reaches or not (_LISTS | _READS).isdisjoint(_WORD.findall(text))
+    return nodes, reaches
 
 
 def _strings(nodes: list[ast.AST]) -> Iterator[str]:
@@ -170,25 +217,73 @@ def _names(node: ast.AST) -> Iterator[str]:
         yield node.attr
     elif isinstance(node, ast.keyword):
         yield node.arg or ""
-    elif isinstance(node, ast.Import | ast.ImportFrom):
+    elif isinstance(node, ast.Import):  # what uses the module names it again, but for one with another name
+        yield from (part for alias in node.names if alias.asname for part in alias.name.split("."))
+    elif isinstance(node, ast.ImportFrom):
         yield from (part for alias in node.names for part in alias.name.split("."))
-        if isinstance(node, ast.ImportFrom):
-            yield from (node.module or "").split(".")
+        yield from (node.module or "").split(".")
 
 
-def _writer(data: bytes, form: str) -> Callable[[Any], object]:
-    """What writes an image to an open file: the given bytes where they show the same pixels in that format."""
-    from PIL import Image
+class _Writer:
+    """Writes files of `images` to `directory`; decodes an image once for files that follow one another."""
 
-    with Image.open(io.BytesIO(data)) as opened:
+    def __init__(self, images: Sequence[bytes], directory: Path) -> None:
+        self._images, self._directory = images, directory
+        self._number = -1
+        self._rgb: Any = None
+        self._form: str | None = None
+        self._png: Path | None = None
+
+    def write(self, name: str, number: int) -> bool:
+        """Write one, unless it is there; False where it may work out later.
+
+        A file larger than a file here, or a side of a JPEG, may be is left out for good. Raises `NoRoom`.
+        """
+        path = self._directory / name
+        if os.path.lexists(path):
+            return True
+        put = self._putter(number, "JPEG" if name.endswith(".jpg") else "PNG")
+        partial = self._directory / f".{name}"  # this process may be killed at any time
+        try:
+            with partial.open("wb") as file:
+                put(file)
+            partial.rename(path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+            if lacking(error) == FILES:
+                raise NoRoom(FILES) from None
+            return error.errno in (None, errno.EFBIG)
+        if name.endswith(".png"):
+            self._png = path
+        return True
+
+    def _putter(self, number: int, form: str) -> Callable[[Any], object]:
+        """What writes an image to an open file: the given bytes where they show the same pixels in that format."""
+        if number != self._number:
+            self._decode(number)
+        if form == self._form:
+            return lambda file: file.write(self._images[number])
+        if form == "JPEG":
+            return lambda file: file.write(_jpeg(self._rgb))
+        if (written := self._png) is not None:
+            return lambda file: _copy(written, file)
+        return lambda file: png.write(self._rgb, file)
+
+    def _decode(self, number: int) -> None:
+        from PIL import Image
+
+        self._rgb, self._png = None, None  # of the last image: two are not held at once
+        opened = Image.open(io.BytesIO(self._images[number]))
         opened.load()
-        rgb = as_rgb(opened)
-        if rgb is opened and opened.format == form:
-            return lambda file: file.write(data)
-        image = rgb.copy() if rgb is opened else rgb
-    if form == "PNG":
-        return lambda file: png.write(image, file)
-    return lambda file: file.write(_jpeg(image))
+        self._rgb = as_rgb(opened)
+        self._form = opened.format if self._rgb is opened else None
+        self._number = number
+
+
+def _copy(path: Path, file: Any) -> None:
+    with path.open("rb") as written:
+        shutil.copyfileobj(written, file)
 
 
 def _jpeg(image: Any) -> bytes:

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
+from pathlib import Path
 
 FILES, MEMORY, SESSION_MEMORY, PROCESSES = "files", "memory", "session_memory", "processes"
+_OFFERED = re.compile(r"\.?input_image(?:_\d+)?\.(?:png|jpg)")
+_BLOCK_BYTES = 512
+"""Of `st_blocks`."""
+
 _BY_ERRNO = {errno.ENOSPC: FILES, errno.EDQUOT: FILES, errno.ENOMEM: MEMORY, errno.EAGAIN: PROCESSES}
 
 
@@ -30,3 +36,29 @@ def lacking(error: BaseException) -> str:
 def lacking_by_end(status: int) -> str:
     """The same by the `waitpid` status of a process that decoded an image: the kernel kills where memory runs out."""
     return MEMORY if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL else ""
+
+
+def fills_it(directory: str | os.PathLike[str]) -> bool:
+    """Whether a session, by the files in its directory, holds most of what is used of the container's file space.
+
+    The files of its images do not count: they are there for its cells to read.
+    """
+    space = os.statvfs(directory)
+    used = (space.f_blocks - space.f_bfree) * space.f_frsize
+    own = 0
+    for folder, _, names in os.walk(directory):
+        for name in names:
+            if _OFFERED.fullmatch(name):
+                continue
+            try:
+                own += Path(folder, name).lstat().st_blocks * _BLOCK_BYTES
+            except OSError:  # it has just gone
+                continue
+    return own * 2 > used
+
+
+def is_used_up(directory: str | os.PathLike[str], file_bytes: int) -> bool:
+    """Whether a file of at most `file_bytes` may find no room in a session's directory, and not by its own doing."""
+    space = os.statvfs(directory)
+    is_short = space.f_bavail * space.f_frsize < file_bytes or space.f_favail == 0
+    return is_short and not fills_it(directory)

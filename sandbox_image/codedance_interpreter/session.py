@@ -93,8 +93,17 @@ def load_input_images(session: Session, images: Sequence[bytes]) -> None:
     if decoded:
         session.namespace["input_image"] = decoded[0]
     session.namespace["input_images"] = decoded
-    session.files = OfferedFiles.of(images, Path.cwd())
+    most_bytes = max(
+        (_most_bytes(image.size, len(data)) for image, data in zip(decoded, images, strict=True)), default=0
+    )
+    session.files = OfferedFiles.of(images, Path.cwd(), most_bytes)
     session.given_names = frozenset(session.namespace)
+
+
+def _most_bytes(size: tuple[int, int], encoded_bytes: int) -> int:
+    """Of the file of an image: the one that was sent, or a PNG that does not pack, with room for its frames."""
+    width, height = size
+    return int(1.01 * max((3 * width + 1) * height, encoded_bytes)) + (1 << 16)
 
 
 def _decoded(data: bytes) -> Any:

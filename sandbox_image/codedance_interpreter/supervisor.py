@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, NoReturn
 
-from . import output, wire
+from . import output, room, wire
 from .limits import Limits
 from .reach import reap
 from .session import Links
@@ -38,7 +38,7 @@ _SIGNAL_NAMES: dict[int, str] = {
 class _Cell:
     """What has come of the cell that runs. Its messages bear its `mark`, which no earlier cell can know.
 
-    `lacks` is what the container was short of before the cell could run (`room.py`).
+    `lacks` is what the container was short of before the cell could run (`room.py`), by the runner's word.
     """
 
     call: int
@@ -56,16 +56,27 @@ class _Cell:
 
 
 class Supervisor:
-    """Serves the host's connection `host` with the runner `pid` at the other end of `links`."""
+    """Serves the host's connection `host` with the runner `pid` at the other end of `links`.
+
+    `file_bytes` is what the largest file of the session's images may take.
+    """
 
     def __init__(
-        self, host: socket.socket, links: Links, pid: int, limits: Limits, directory: str, keep_on_error: bool
+        self,
+        host: socket.socket,
+        links: Links,
+        pid: int,
+        limits: Limits,
+        directory: str,
+        keep_on_error: bool,
+        file_bytes: int,
     ) -> None:
         self._host = host
         self._links = links
         self._limits = limits
         self._directory = directory
         self._keep_on_error = keep_on_error
+        self._file_bytes = file_bytes
         self._frames = wire.FrameBuffer(MAX_CELL_BYTES)
         self._runner = pid
         self._ended: dict[int, int] = {}
@@ -132,7 +143,7 @@ class Supervisor:
 
     def _conclude(self, cell: _Cell) -> None:
         """Report the cell, after it was undone if it has to be."""
-        if cell.lacks:
+        if cell.lacks and self._is_short_of(cell.lacks):
             self._send({"op": "no_room", "lacks": cell.lacks})
             self._let_go_on()
             return
@@ -153,6 +164,13 @@ class Supervisor:
         kept = f"; still defined: {', '.join(names)}" if names else ""
         _add_note(error, f"(This cell's changes were undone{kept}.)")
         self._report(cell, outcome, error)
+
+    def _is_short_of(self, lacks: str) -> bool:
+        """Whether the container is. Code that could make it seem so would choose which of its cells count."""
+        try:
+            return lacks == room.FILES and room.is_used_up(self._directory, self._file_bytes)
+        except OSError:  # the directory has gone
+            return False
 
     def _let_go_on(self) -> None:
         """Tell the runner that its state counts: it can do without the checkpoint."""

@@ -157,22 +157,26 @@ def _become_session(place: Place, peer: socket.socket, request: Message, mapped_
         answer = _answer(own, pid)
         wire.send(peer, answer | {"leader": os.getpid()})
         if answer["op"] == "ready":
-            _await_input_image(peer, own, pid)
+            file_bytes = _await_input_images(peer, own, pid)
             keep = request["on_error"] == "keep"
-            supervisor.Supervisor(peer, own, pid, bounds, str(directory), keep).serve()
+            supervisor.Supervisor(peer, own, pid, bounds, str(directory), keep, file_bytes).serve()
     except BaseException as error:
         _report_unusable(peer, error)
     finally:
         os._exit(1)
 
 
-def _await_input_image(host: socket.socket, links: session.Links, runner_pid: int) -> None:
-    """Wait for the runner to have decoded its image; a failure is the answer to the host's first request."""
+def _await_input_images(host: socket.socket, links: session.Links, runner_pid: int) -> int:
+    """Wait for the runner to have decoded its images; a failure is the answer to the host's first request.
+
+    Returns what the largest of their files may take, in bytes: the runner's word, before it has run any cell.
+    """
     answer = _answer(links, runner_pid)
     if answer["op"] != "loaded":
         wire.receive(host)
         wire.send(host, {"op": "bad_image", "reason": answer["reason"], "lacks": answer["lacks"]})
         os._exit(0)
+    return int(answer["file_bytes"])
 
 
 def _answer(links: session.Links, runner_pid: int) -> Message:
@@ -209,7 +213,7 @@ def _become_runner(
         session.check_input_images(images)
         wire.send(links.channel, {"op": "ready"})
         session.load_input_images(state, images)
-        wire.send(links.channel, {"op": "loaded"})
+        wire.send(links.channel, {"op": "loaded", "file_bytes": state.files.most_bytes})
         gc.freeze()
         runner.serve(state, links)
     except BaseException as error:  # whatever a decoder makes of a broken file is the host's to know

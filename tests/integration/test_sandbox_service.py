@@ -220,31 +220,54 @@ async def test_an_image_that_does_not_fit_in_a_session_is_the_sandbox_s_fault_an
             assert (await small.run("6 * 7")).stdout == "42\n"
 
 
-async def test_a_session_keeps_its_variables_while_its_image_files_find_no_room(backend: str) -> None:
+FILL = "with open('mine', 'wb', buffering=0) as file:\n    while file.write(bytes(1 << 16)): pass"
+SAYS_THAT_IT_IS_FULL = (
+    "import sys\n"
+    "of = [m for n, m in sys.modules.items() if n.endswith('codedance_interpreter.offered')][0]\n"
+    "def refuse(self, code): raise of.NoRoom('files')\n"
+    "of.OfferedFiles.provide = refuse"
+)
+
+
+@pytest.mark.docker
+async def test_a_session_keeps_its_variables_while_its_image_files_find_no_room(sandbox_image: str) -> None:
+    image = io.BytesIO()
+    Image.effect_noise((900, 600), 90).convert("RGB").save(image, "PNG")
+    async with started(backend="docker", scratch_mb=16, memory_mb=1024) as node:
+        pool = SandboxPool([node])
+        async with pool.session(image.getvalue()) as session, pool.session() as neighbour:
+            assert (await session.run("x = 1")).status is ExecutionStatus.NO_OUTPUT
+            assert (await neighbour.run(FILL)).status is ExecutionStatus.ERROR
+            for _ in range(2):
+                with pytest.raises(SandboxFull, match=r"sandbox\.scratch_mb"):
+                    await session.run("open('input_image.png')")
+            await neighbour.run("import os\nos.remove('mine')")
+            ran = await session.run("import os\nx, os.path.exists('input_image.png')")
+            assert ran.stdout == "(1, True)\n"
+            failed = await session.run("y = 2\n1 / 0")
+            assert failed.status is ExecutionStatus.ERROR
+            assert (await session.run("x, 'y' in globals()")).stdout == "(1, False)\n"
+
+
+@pytest.mark.docker
+async def test_a_session_that_fills_the_file_space_itself_finds_no_file_and_is_not_excused(sandbox_image: str) -> None:
+    image = io.BytesIO()
+    Image.effect_noise((900, 600), 90).convert("RGB").save(image, "PNG")
+    docker = started(backend="docker", scratch_mb=16, memory_mb=1024)
+    async with docker as node, SandboxPool([node]).session(image.getvalue()) as session:
+        assert (await session.run(FILL)).status is ExecutionStatus.ERROR
+        failed = await session.run("open('input_image.png')")
+        assert failed.error is not None and failed.error.kind == "FileNotFoundError"
+        assert (await session.run(SAYS_THAT_IT_IS_FULL)).status is ExecutionStatus.NO_OUTPUT
+        assert (await session.run("open('input_image.png')")).status is ExecutionStatus.ERROR
+
+
+async def test_a_session_that_says_without_cause_that_there_is_no_room_has_failed(backend: str) -> None:
     image = io.BytesIO()
     Image.new("RGB", (30, 20)).save(image, "PNG")
-    full_twice = (
-        "import sys\n"
-        "of = [m for n, m in sys.modules.items() if n.endswith('codedance_interpreter.offered')][0]\n"
-        "provide, left = of.OfferedFiles.provide, [2]\n"
-        "def refuse(self, code):\n"
-        "    if left[0]:\n"
-        "        left[0] -= 1\n"
-        "        raise of.NoRoom('files')\n"
-        "    provide(self, code)\n"
-        "of.OfferedFiles.provide = refuse\n"
-        "x = 1"
-    )
     async with started(backend=backend) as node, SandboxPool([node]).session(image.getvalue()) as session:
-        assert (await session.run(full_twice)).status is ExecutionStatus.NO_OUTPUT
-        for _ in range(2):
-            with pytest.raises(SandboxFull, match=r"sandbox\.scratch_mb"):
-                await session.run("open('input_image.png')")
-        ran = await session.run("import os\nx, os.path.exists('input_image.png')")
-        assert ran.stdout == "(1, True)\n"
-        failed = await session.run("y = 2\n1 / 0")
-        assert failed.status is ExecutionStatus.ERROR
-        assert (await session.run("x, 'y' in globals()")).stdout == "(1, False)\n"
+        assert (await session.run(SAYS_THAT_IT_IS_FULL)).status is ExecutionStatus.NO_OUTPUT
+        assert (await session.run("open('input_image.png')")).status is ExecutionStatus.ERROR
 
 
 async def test_image_files_are_there_for_cells_that_read_them_after_any_failure(backend: str) -> None:

@@ -79,6 +79,15 @@ def test_an_image_that_stays_floats_is_joined_with_one_that_does_not() -> None:
     assert torch.equal(bits(found[VALUES]), bits(torch.cat([one[VALUES], two[VALUES]])))
 
 
+def test_values_are_on_the_device_that_is_asked_for_whether_they_were_packed_or_not() -> None:
+    inputs = processed("qwen3_vl", [noise(90, 90)])
+    packed = pack(inputs, layout_of(processor("qwen3_vl").image_processor))
+    rows = [unpack(row, "meta") for row in (packed, inputs)]
+    assert [row[VALUES].device.type for row in rows] == ["meta", "meta"]
+    assert rows[0][VALUES].shape == rows[1][VALUES].shape
+    assert unpack(inputs)[VALUES] is inputs[VALUES] and unpack({}, "meta") == {}
+
+
 def test_another_kind_of_processor_has_no_layout() -> None:
     class Other:
         patch_size, temporal_patch_size = 14, 2

@@ -64,6 +64,14 @@ ATTACKS = (
         "show it an image without a picture",
         "supervisor_channel().sendall(frame({'cell': mark(), 'image': {}}))\nos._exit(0)",
     ),
+    _noise(
+        "tell it that the container is full, which is not so",
+        "supervisor_channel().sendall(frame({'cell': mark(), 'lacks': 'files'}))\nwhile True: pass",
+    ),
+    _noise(
+        "tell it that memory has run out",
+        "supervisor_channel().sendall(frame({'cell': mark(), 'lacks': 'memory'}))\nwhile True: pass",
+    ),
     _noise("tell it a map nested without end", "supervisor_channel().sendall(frame(b'\\x91' * 5000))\nos._exit(0)"),
     _flood(
         "flood the supervisor with images",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import pickle
+import weakref
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
@@ -129,6 +130,25 @@ async def test_weights_arrive_on_the_device_of_the_receiver(monkeypatch: pytest.
     sender, receivers = _engines(_Local(1), receivers=1)
     _, got = await asyncio.gather(sender.send_weights(iter(WEIGHTS.items()), 1), _received(receivers[0]))
     assert {tensor.device.type for tensor in got.values()} == {"meta"}
+
+
+@pytest.mark.asyncio
+async def test_a_bucket_is_let_go_before_the_next_one_is_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
+    arrived: list[weakref.ref[Bucket]] = []
+
+    class Copied(_Reference):
+        def __await__(self) -> Generator[Any, None, Bucket]:
+            assert [bucket() for bucket in arrived] == [None] * len(arrived)
+            yield
+            bucket: Bucket = pickle.loads(pickle.dumps(self._bucket))
+            arrived.append(weakref.ref(bucket))
+            return bucket
+
+    monkeypatch.setattr(object_store_transfer.ray, "put", Copied)
+    sender, receivers = _engines(_Local(1), receivers=1)
+    both = asyncio.gather(sender.send_weights(iter(WEIGHTS.items()), 1), _received(receivers[0]))
+    await asyncio.wait_for(both, timeout=20)
+    assert len(arrived) > 1
 
 
 def _with_a_flipped_bit(bucket: Bucket) -> Bucket:

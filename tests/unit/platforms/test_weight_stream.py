@@ -26,7 +26,7 @@ from codedance_verl.platforms.weight_stream import (
 )
 
 CPU = torch.device("cpu")
-DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.int64, torch.uint8, torch.bool)
+DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.int64, torch.uint8, torch.bool, torch.complex128)
 
 
 def sent(bucket: Bucket) -> Bucket:
@@ -64,7 +64,7 @@ SHAPES = st.lists(st.integers(0, 5), max_size=3).map(tuple)
 @settings(max_examples=200, deadline=None)
 @given(
     layout=st.lists(st.tuples(SHAPES, st.sampled_from(DTYPES)), max_size=6),
-    bucket_bytes=st.integers(8, 200),
+    bucket_bytes=st.integers(16, 200),
     seed=st.integers(0, 2**31),
 )
 def test_weights_come_out_bit_for_bit_however_small_the_bucket_is(
@@ -77,6 +77,16 @@ def test_weights_come_out_bit_for_bit_however_small_the_bucket_is(
     for name, tensor in received:
         assert (tensor.dtype, tensor.shape) == (weights[name].dtype, weights[name].shape)
         assert bits(tensor) == bits(weights[name])
+
+
+def test_an_empty_tensor_behind_a_full_bucket_begins_the_next_one() -> None:
+    weights = {"full": torch.arange(17, dtype=torch.uint8), "none": torch.empty(0, dtype=torch.int64)}
+    first, second = map(sent, pack(weights.items(), 17))
+    assert [piece.name for piece in first.pieces] == ["full"] and second.pieces[0].length == 0
+    assert [(name, tensor.shape, tensor.dtype) for name, tensor in through(weights, 17)] == [
+        ("full", (17,), torch.uint8),
+        ("none", (0,), torch.int64),
+    ]
 
 
 def test_a_tensor_larger_than_a_bucket_is_cut_and_nothing_larger_than_a_bucket_is_held() -> None:

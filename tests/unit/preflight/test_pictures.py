@@ -108,6 +108,21 @@ def test_a_file_that_may_not_be_as_large_as_the_image_is_told() -> None:
     assert not report_of(config, HUGE).findings and config.sandbox.session_file_mb >= 96
 
 
+@pytest.mark.parametrize("backend", ["docker", "process"])
+def test_a_session_that_may_not_hold_its_images_is_told(backend: str) -> None:
+    square = ImageLoad(25_000_000, 25_000_000, 100_000, (5000, 5000), row=4)
+    (line,) = report_of(configured(backend=backend, session_memory_mb=64), square).findings
+    assert line.startswith("sandbox.session_memory_mb=64: must be at least 191, ") and "5000 x 5000" in line
+    assert not report_of(configured(backend=backend, session_memory_mb=191), square).findings
+
+
+def test_sessions_whose_computed_sizes_may_not_be_set_are_told() -> None:
+    (line,) = report_of(configured(sessions_per_container=2048), HUGE).findings
+    fits = int(line.removeprefix("sandbox.sessions_per_container=2048: must be at most ").split()[0])
+    assert "row 3" in line and 500 < fits < 2048
+    assert not report_of(configured(sessions_per_container=fits), HUGE).findings
+
+
 def test_containers_that_may_use_more_than_the_machine_has_are_shown() -> None:
     config = configured(containers=64, sessions_per_container=128)
     report = report_of(config, HUGE)

@@ -116,12 +116,22 @@ def test_an_engine_of_the_users_own_is_accepted(tmp_path: Path, monkeypatch: pyt
     assert told(SEPARATE, f"{BACKEND}=pigeons", f"{MODULE}=pigeons") == []
 
 
+@pytest.mark.parametrize("content", ["raise RuntimeError('no pigeon\\nis at home')", "def pigeon(:", "1 / 0"])
+def test_a_module_that_fails_is_one_line(content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "failing_pigeons.py").write_text(content)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    (line,) = told(SEPARATE, f"{MODULE}=failing_pigeons")
+    assert line.startswith(f"{MODULE}=failing_pigeons: cannot be imported (") and "\n" not in line
+    assert "at home" not in line and line.endswith(f"{transfer.OWN_MODULE} is")
+
+
 @pytest.mark.parametrize(
     ("overrides", "bytes_of_a_value"),
     [
         ((), 4),
         ((SEPARATE,), 4),
         ((SEPARATE, "actor_rollout_ref.rollout.dtype=bfloat16"), 2),
+        ((SEPARATE, "actor_rollout_ref.rollout.dtype=bfloat16", f"{BACKEND}=pigeons"), 4),
         (("actor_rollout_ref.rollout.dtype=bfloat16",), 4),
         (("actor_rollout_ref.actor.fsdp_config.model_dtype=bf16",), 2),
     ],

@@ -13,6 +13,7 @@ from verl.trainer.ppo.v1 import agent_loop_tq
 
 from codedance_verl.pixels import BYTES, VALUES, layout_of, unpack
 from codedance_verl.platforms.pixel_inputs import FIELD, with_pixel_values
+from codedance_verl.rollout import packing
 from codedance_verl.rollout.packing import GroupImages, images_of
 from codedance_verl.rollout.worker import ScoredOutput
 from codedance_verl.types import Execution, ExecutionStatus
@@ -98,11 +99,19 @@ def test_verl_queues_the_bytes_and_reads_the_values_of_the_processor(
     assert fields["position_ids"].shape[-1] == len(played.prompt_ids) + len(played.response_ids)
 
 
-def test_a_validation_queues_no_pixels_and_keeps_what_positions_need() -> None:
-    image = noise(100, 70)
-    images, _ = group("qwen3_vl", [image])
-    made = asyncio.run(images.inputs([image], pixels=False))
-    assert made is not None and not {BYTES, VALUES} & made.keys() and "image_grid_thw" in made
+def test_a_validation_queues_no_pixels_packs_none_and_keeps_what_positions_need(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    question, own = noise(100, 70), noise(60, 60, 1)
+    images, prepared = group("qwen3_vl", [question, own], [question])
+    with monkeypatch.context() as unpacked:
+        unpacked.setattr(packing, "pack", lambda *_: pytest.fail("an image is packed"))
+        made = asyncio.run(images.inputs([question, own], pixels=False))
+        asyncio.run(images.inputs([question], pixels=False))
+    assert prepared == [question, own]
+    assert made is not None and not {BYTES, VALUES} & made.keys() and len(made["image_grid_thw"]) == 2
+    trained = asyncio.run(images.inputs([question]))
+    assert trained is not None and BYTES in trained
 
 
 def test_a_rollout_without_an_image_is_left_to_verl() -> None:

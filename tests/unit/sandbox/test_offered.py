@@ -6,6 +6,7 @@ import contextlib
 import errno
 import io
 import os
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -57,6 +58,8 @@ def there(folder: Path) -> list[str]:
         "import io, os\nb = io.BytesIO(); input_image.save(b, 'PNG'); Image.open(io.BytesIO(b.getvalue()))",
         "with open('notes.txt', 'w') as f: f.write('x')",
         "input_image.save('crop.png'); copy = input_image.copy()",
+        "import shutil, subprocess, glob",
+        'print("""\nWhat the image shows:\n""".replace("a", "b"))',
         "x = = 1",
         "",
     ],
@@ -102,6 +105,15 @@ def test_a_named_file_is_written_and_no_other(files: OfferedFiles, code: str, na
         "def f(path):\n    with open(path, 'rb') as file: return file.read()",
         "import shutil\nshutil.copy(name, 'b')",
         "from IPython.display import Image\nImage(filename=name)",
+        "import os, cv2\nroot, ext = os.path.splitext('input_image.png'); cv2.imread(root + '.jpg')",
+        "p = 'input_image_0.png'; [Image.open(p.replace('0', str(i))) for i in range(2)]",
+        "import cv2\np = 'input_image.png'; cv2.imread(p[:-4] + '_1.png')",
+        "import shutil as s\ns.move(name, 'b')",
+        "%%writefile helper.py\nfrom PIL import Image\ndef load(i): return Image.open(f'input_image_{i}.png')",
+        "%%writefile helper.py\nimport os\ndef names():\n    return os.listdir('.')",
+        "open('helper.py', 'w').write('import cv2\\ndef load(p): return cv2.imread(p)')",
+        "f = open('helper.py', 'w'); f.write('def names():\\n'); f.write('    return os.listdir()\\n')",
+        "code = f'''\nimport os\nos.listdir({folder!r})\n'''",
     ],
 )
 def test_a_cell_that_may_reach_any_file_finds_all(files: OfferedFiles, code: str) -> None:
@@ -115,6 +127,52 @@ def test_a_computed_name_is_taken_for_the_file_that_was_named_before(files: Offe
     assert there(files.directory) == ["input_image.png"]
     files.provide("import os\nos.listdir()")
     assert there(files.directory) == ALL
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["from pathlib import Path\np = Path('input_image.png')", "import cv2\ncv2.imread(str(p.with_suffix('.jpg')))"],
+        ["p = Path('input_image.png')\nq = p.with_suffix('.jpg')", "import cv2\ncv2.imread(str(q))"],
+        ["p = 'input_image.png'", "def load(path): return Image.open(path)", "load(p.replace('.png', '_1.png'))"],
+    ],
+)
+def test_a_name_made_of_one_that_was_named_before_is_found(files: OfferedFiles, cells: list[str]) -> None:
+    for code in cells:
+        files.provide(code)
+    assert there(files.directory) == ALL
+
+
+def test_a_cell_is_not_warned_about_before_it_runs(files: OfferedFiles) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        files.provide("import re\nre.findall('\\d', open('input_image.png').name) is 'x'")
+    assert not caught and there(files.directory) == ["input_image.png"]
+
+
+def test_an_image_is_decoded_once_and_packed_once_for_all_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = files_of(tmp_path, encoded("WEBP", lossless=True), encoded("JPEG"))
+    opened, packed = [], []
+    really_open, really_write = Image.open, offered.png.write
+    monkeypatch.setattr(Image, "open", lambda *args: opened.append(args) or really_open(*args))
+    monkeypatch.setattr(offered.png, "write", lambda *args: packed.append(args) or really_write(*args))
+    files.provide("import os\nos.listdir()")
+    assert (len(opened), len(packed)) == (2, 2) and there(tmp_path) == ALL
+    assert (tmp_path / "input_image.png").read_bytes() == (tmp_path / "input_image_0.png").read_bytes()
+    assert (numpy.asarray(really_open(tmp_path / "input_image_0.png")) == NOISE).all()
+
+
+@pytest.mark.parametrize(("form", "packed"), [("PNG", 100), ("JPEG", 100), ("PNG", 20_000)])
+def test_no_file_of_an_image_takes_more_than_is_said(tmp_path: Path, form: str, packed: int) -> None:
+    """Also one that comes with much beside its pixels, and is handed on as it is."""
+    data = encoded(form, **({"icc_profile": os.urandom(packed * 10)} if form == "PNG" else {"quality": 100}))
+    files = files_of(tmp_path, data)
+    files.provide("import os\nos.listdir()")
+    largest = max(path.stat().st_size for path in tmp_path.iterdir())
+    assert largest <= files.most_bytes < 1.02 * largest + (1 << 17)
+    assert files_of(tmp_path).most_bytes == 0
 
 
 def test_a_file_is_written_once_and_never_over_what_code_made_of_it(files: OfferedFiles) -> None:
@@ -188,14 +246,68 @@ def test_no_room_is_said_and_leaves_nothing_half_written(
     assert there(files.directory) == [name], "once there is room it is written"
 
 
-def test_a_file_larger_than_a_file_may_be_is_left_out(files: OfferedFiles, monkeypatch: pytest.MonkeyPatch) -> None:
-    def too_large(image: Any, file: Any) -> None:
-        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
-
-    monkeypatch.setattr(offered.png, "write", too_large)
-    files = files_of(files.directory, encoded("JPEG"))
-    files.provide("open('input_image.png')")
+@pytest.mark.parametrize("code", ["plt.title('input_image')", "import os\nos.listdir()"])
+def test_a_cell_that_reads_no_file_runs_where_there_is_no_room(
+    files: OfferedFiles, code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as full:
+        full.setattr(Path, "open", lambda self, mode: FullFile(self, mode))
+        files.provide(code)
     assert there(files.directory) == []
+    files.provide(code)
+    assert there(files.directory) == ALL, "once there is room they are written"
+
+
+def space(free: int = 0, used: int = 1 << 30, free_files: int = 9) -> Any:
+    """What `statvfs` says of a file space with so many bytes."""
+    blocks = {"f_blocks": free + used, "f_bfree": free, "f_bavail": free}
+    return SimpleNamespace(f_frsize=1, f_favail=free_files, **blocks)
+
+
+def test_a_session_that_fills_the_file_space_itself_finds_no_file(
+    files: OfferedFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (files.directory / "folder").mkdir()
+    (files.directory / "folder" / "mine").write_bytes(bytes(1 << 16))
+    monkeypatch.setattr(os, "statvfs", lambda _: space(used=3 << 15))
+    with monkeypatch.context() as full:
+        full.setattr(Path, "open", lambda self, mode: FullFile(self, mode))
+        files.provide("open('input_image.png')")
+    assert there(files.directory) == ["folder"]
+
+
+@pytest.mark.parametrize(
+    ("found", "used_up"),
+    [
+        (space(free=99), True),
+        (space(free=100), False),
+        (space(free=1000, free_files=0), True),
+        (space(free=99, used=1 << 15), False),
+    ],
+)
+def test_room_is_used_up_where_a_file_may_not_fit_and_the_session_itself_is_not_the_cause(
+    tmp_path: Path, found: Any, used_up: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine").write_bytes(bytes(1 << 15))
+    (tmp_path / "input_image_0.png").write_bytes(bytes(1 << 20))
+    monkeypatch.setattr(os, "statvfs", lambda _: found)
+    assert room.is_used_up(tmp_path, 100) == used_up
+
+
+@pytest.mark.parametrize(("number", "later"), [(errno.EFBIG, []), (errno.EACCES, ["input_image.png"])])
+def test_a_file_larger_than_a_file_may_be_is_left_out_and_another_failure_may_pass(
+    files: OfferedFiles, number: int, later: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(image: Any, file: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    files = files_of(files.directory, encoded("JPEG"))
+    with monkeypatch.context() as failing:
+        failing.setattr(offered.png, "write", fails)
+        files.provide("open('input_image.png')")
+    assert there(files.directory) == []
+    files.provide("open('input_image.png')")
+    assert there(files.directory) == later
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from codedance_verl.errors import UserError
+from codedance_verl.sandbox import sizing
 from codedance_verl.sandbox.config import SandboxConfig
 from codedance_verl.sandbox.sizing import ASSUMED, ImageLoad, cells_at_once, most_sessions, needed, predicted, sized
+from sandbox_image.codedance_interpreter import room
 
 MIB = 1 << 20
 PHOTO = ImageLoad(2250 * 1500, 2250 * 1500, 900_000, (2250, 1500), row=7)
@@ -31,6 +34,27 @@ def test_what_is_computed_holds_the_files_and_images_of_all_sessions() -> None:
 def test_the_sessions_that_were_refused_for_want_of_file_space_have_room() -> None:
     """128 sessions with photographs of 2250 x 1500: in 512 MiB no more than 71 fitted."""
     assert (sized(ONE, PHOTO).scratch_mb or 0) > 128 * (10.1 + 0.9) * 1e6 / MIB
+
+
+def test_a_container_may_lack_what_the_image_has_words_for() -> None:
+    assert {room.FILES, room.MEMORY, room.SESSION_MEMORY, room.PROCESSES} == sizing.LACKS
+    assert "sandbox.scratch_mb=48: raise it" in str(sizing.full("c1", room.FILES, replace(ONE, scratch_mb=48)))
+
+
+def test_a_session_holds_its_images_and_a_second_copy_of_the_one_it_decodes() -> None:
+    assert sizing.needed_by_session(ImageLoad(MIB, MIB, MIB, (1024, 1024))) == 4 + 4 + 1
+    assert sizing.needed_by_session(ImageLoad(8 * MIB, MIB, 0, (1024, 1024))) == 32 + 4
+
+
+@pytest.mark.parametrize("load", [LARGE, PHOTO])
+def test_the_sessions_whose_sizes_may_be_set_are_the_most_that_may(load: ImageLoad) -> None:
+    most = replace(ONE, sessions_per_container=4096)
+    fits = sizing.most_sessions_sized(most, load)
+    sized(replace(most, sessions_per_container=fits), load)
+    if fits < 4096:
+        with pytest.raises(UserError):
+            sized(replace(most, sessions_per_container=fits + 1), load)
+    assert (fits < 4096) == (load is LARGE)
 
 
 def test_small_images_leave_the_sizes_that_code_can_work_with() -> None:
