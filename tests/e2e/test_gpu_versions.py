@@ -53,14 +53,21 @@ def test_this_environment_has_the_versions_that_gpus_get() -> None:
 @pytest.mark.skipif(FOUND != WANTED, reason=f"{FOUND} are installed here, GPUs get {WANTED}")
 @pytest.mark.parametrize("mode", ["sync", "separate_async"])
 def test_vllm_samples_by_the_weights_that_are_trained(mode: str, cold_start: ColdStart, tmp_path: Path) -> None:
-    """The second step samples by the weights of the first update; in float32 both sides agree but for rounding."""
+    """In float32 both sides agree but for rounding, as long as a step trains what its own weights have sampled.
+
+    In `sync` that is each step. In `separate_async` rollouts of the second are a version old: there the hash of the
+    weights that were sent says that vLLM has them.
+    """
     run_dir = tmp_path / "run"
     done = run_main("codedance_verl.train", *SMALL, *cold_start.rl(run_dir), f"trainer={mode}", "time_limit_s=780")
     assert done.returncode == 0
     found = metrics_of(run_dir)
     assert set(found) == STEPS
-    for metrics in found.values():
-        assert metrics["training/rollout_probs_diff_max"] < 1e-3
-        assert metrics["training/rollout_actor_probs_pearson_corr"] > 0.9999
+    stale = [step for step, metrics in found.items() if metrics["codedance/training/staleness_steps/max"]]
+    assert stale == ([2] if mode == "separate_async" else [])
+    for step, metrics in found.items():
+        if step not in stale:
+            assert metrics["training/rollout_probs_diff_max"] < 1e-3
+            assert metrics["training/rollout_actor_probs_pearson_corr"] > 0.9999
         if mode == "separate_async":
             assert metrics["weight_transfer/bit_equal"] == 1.0
