@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -25,6 +26,25 @@ def require_verl_version() -> None:
         raise RuntimeError(
             f"codedance_verl.platforms mends verl {VERL_VERSION}, but verl {found} is installed: "
             f"install verl=={VERL_VERSION}, or check each function of codedance_verl/platforms/repairs.py against it"
+        )
+
+
+def _require_source(function: Callable[..., Any], defect: str, question: str, repair: Callable[[], None]) -> None:
+    """Raises where a function of verl's no longer has the defect that a repair is for.
+
+    Args:
+        function: verl's own.
+        defect: the part of its source that is mended.
+        question: what to check where it is another one.
+        repair: of this module.
+
+    Raises:
+        RuntimeError: names the function, the question and the repair.
+    """
+    if defect not in inspect.getsource(function):
+        raise RuntimeError(
+            f"{function.__module__}.{function.__qualname__} is not that of verl {VERL_VERSION}: check {question}, and "
+            f"remove or adapt {repair.__module__}.{repair.__qualname__}"
         )
 
 
@@ -70,12 +90,7 @@ def wait_for_devices() -> None:
     original = ResourcePoolManager._check_resource_available
     if getattr(original, "leaves_it_to_placement", False):
         return
-    if DEVICE_CHECK not in inspect.getsource(original):
-        raise RuntimeError(
-            "verl.single_controller.ray.base.ResourcePoolManager._check_resource_available is not that of verl 0.9.1: "
-            "check whether it raises where another job holds GPUs, and remove or adapt "
-            "codedance_verl.platforms.repairs.wait_for_devices"
-        )
+    _require_source(original, DEVICE_CHECK, "whether it raises where another job holds GPUs", wait_for_devices)
 
     @functools.wraps(original)
     def leave_it_to_placement(self: Any) -> None:
@@ -113,12 +128,8 @@ def embed_text_alone() -> None:
     original = qwen2_vl._get_input_embeds
     if getattr(original, "embeds_text_alone", False):
         return
-    if TEXT_BRANCH not in inspect.getsource(original):
-        raise RuntimeError(
-            "verl.models.transformers.qwen2_vl._get_input_embeds is not that of verl 0.9.1: check whether its branch "
-            "without pictures unpacks what the vision tower returns, and remove or adapt "
-            "codedance_verl.platforms.repairs.embed_text_alone"
-        )
+    question = "whether its branch without pictures unpacks what the vision tower returns"
+    _require_source(original, TEXT_BRANCH, question, embed_text_alone)
 
     @functools.wraps(original)
     def embeds(
