@@ -12,6 +12,29 @@ import torch
 LAYERS, VISION_BLOCKS = 28, 32
 MIB = 2**20
 
+TEXT = {
+    "vocab_size": 152_064,
+    "hidden_size": 3584,
+    "intermediate_size": 18_944,
+    "num_attention_heads": 28,
+    "num_key_value_heads": 4,
+    "rope_parameters": {"rope_type": "default", "mrope_section": [16, 24, 24], "rope_theta": 1_000_000.0},
+    "tie_word_embeddings": False,
+}
+"""Sizes of the language model, but for the number of its layers."""
+
+VISION = {
+    "hidden_size": 1280,
+    "intermediate_size": 3420,
+    "num_heads": 16,
+    "out_hidden_size": 3584,
+    "patch_size": 14,
+    "spatial_merge_size": 2,
+    "temporal_patch_size": 2,
+    "window_size": 112,
+}
+"""Sizes of the vision tower, but for the number of its blocks."""
+
 
 @dataclass(frozen=True)
 class State:
@@ -32,7 +55,7 @@ class State:
         """Shapes by name, in the order of the model's state dict: two of 152064 x 3584."""
         from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-        config = Qwen2_5_VLConfig(text_config={**_TEXT, "num_hidden_layers": self.layers}, vision_config=self._vision())
+        config = Qwen2_5_VLConfig(text_config={**TEXT, "num_hidden_layers": self.layers}, vision_config=self._vision())
         config.tie_word_embeddings = False
         make: Any = Qwen2_5_VLForConditionalGeneration
         with torch.device("meta"):
@@ -51,25 +74,4 @@ class State:
         return torch.randn(shape, generator=torch.Generator().manual_seed(zlib.crc32(name.encode())))
 
     def _vision(self) -> dict[str, object]:
-        return {**_VISION, "depth": self.vision_blocks, "fullatt_block_indexes": list(range(7, self.vision_blocks, 8))}
-
-
-_TEXT = {
-    "vocab_size": 152_064,
-    "hidden_size": 3584,
-    "intermediate_size": 18_944,
-    "num_attention_heads": 28,
-    "num_key_value_heads": 4,
-    "rope_parameters": {"rope_type": "default", "mrope_section": [16, 24, 24], "rope_theta": 1_000_000.0},
-    "tie_word_embeddings": False,
-}
-_VISION = {
-    "hidden_size": 1280,
-    "intermediate_size": 3420,
-    "num_heads": 16,
-    "out_hidden_size": 3584,
-    "patch_size": 14,
-    "spatial_merge_size": 2,
-    "temporal_patch_size": 2,
-    "window_size": 112,
-}
+        return {**VISION, "depth": self.vision_blocks, "fullatt_block_indexes": list(range(7, self.vision_blocks, 8))}

@@ -13,35 +13,14 @@ from PIL import Image
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLProcessor, Qwen2VLImageProcessor
 from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
 
+from benchmarks.weight_transfer.state import LAYERS, TEXT, VISION, VISION_BLOCKS
 from codedance_verl.models.tiny import CHAT_TEMPLATE, train_tokenizer
 
 PARAMETERS_7B = 8_292_166_656
 """Of Qwen2.5-VL-7B-Instruct: half of the 16,584,333,312 bytes that its published weights take in bfloat16."""
 
-TEXT_7B = {
-    "vocab_size": 152_064,
-    "hidden_size": 3584,
-    "intermediate_size": 18_944,
-    "num_hidden_layers": 28,
-    "num_attention_heads": 28,
-    "num_key_value_heads": 4,
-    "max_position_embeddings": 128_000,
-    "max_window_layers": 28,
-    "rope_parameters": {"rope_type": "default", "mrope_section": [16, 24, 24], "rope_theta": 1_000_000.0},
-    "tie_word_embeddings": False,
-}
-VISION_7B = {
-    "depth": 32,
-    "hidden_size": 1280,
-    "intermediate_size": 3420,
-    "num_heads": 16,
-    "out_hidden_size": 3584,
-    "patch_size": 14,
-    "spatial_merge_size": 2,
-    "temporal_patch_size": 2,
-    "window_size": 112,
-    "fullatt_block_indexes": [7, 15, 23, 31],
-}
+TEXT_7B = {**TEXT, "num_hidden_layers": LAYERS, "max_position_embeddings": 128_000, "max_window_layers": 28}
+VISION_7B = {**VISION, "depth": VISION_BLOCKS, "fullatt_block_indexes": [7, 15, 23, 31]}
 TEXT_TINY = {
     **TEXT_7B,
     "vocab_size": 512,
