@@ -15,10 +15,10 @@ from typing import Any
 import ray
 from verl.experimental.agent_loop.agent_loop import register
 
+from codedance_verl.environment.loop import Rollout
+from codedance_verl.environment.sandbox_client import Sandboxed
+from codedance_verl.environment.stall_watchdog import Progress
 from codedance_verl.rollout.agent_loop import AGENT_NAME, CodeDanceAgentLoop
-from codedance_verl.rollout.interaction import Rollout
-from codedance_verl.rollout.sandboxing import Sandboxed
-from codedance_verl.rollout.watch import Progress
 from codedance_verl.rollout.worker import CodeDanceAgentLoopManager, CodeDanceAgentLoopWorker
 
 CELL = """

@@ -23,13 +23,13 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from codedance_verl.data.schema import Record, read_records
+from codedance_verl.environment.config import EnvironmentConfig
+from codedance_verl.environment.observations import Sizes, observation_text
+from codedance_verl.environment.resized_images import make_view
+from codedance_verl.formats import get_format
 from codedance_verl.images import decode
-from codedance_verl.rollout.config import EnvironmentConfig
-from codedance_verl.rollout.formats import get_format
-from codedance_verl.rollout.observations import IMAGE_PLACEHOLDER, Sizes, observation_text
-from codedance_verl.rollout.views import make_view
 from codedance_verl.sandbox.pool import SandboxPool
-from codedance_verl.types import Execution
+from codedance_verl.types import IMAGE_PLACEHOLDER, Execution
 
 _WELL_FORMED = re.compile(
     r"<think>[^<]*</think>\n(<code>\n```python\n.*\n```\n</code>|<answer>[^<]*</answer>)", re.DOTALL

@@ -29,11 +29,11 @@ from transfer_queue.utils.serial_utils import encode
 from transformers import Qwen2VLImageProcessor
 from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 
+from codedance_verl.environment.resized_images import make_view
 from codedance_verl.errors import UserError
-from codedance_verl.pixels import VALUES, PatchLayout, layout_of
-from codedance_verl.platforms.pixel_inputs import FIELD, with_pixel_values
 from codedance_verl.rollout.packing import GroupImages, Prepare
-from codedance_verl.rollout.views import make_view
+from codedance_verl.verl_compat.pixel_bytes import VALUES, PatchLayout, layout_of
+from codedance_verl.verl_compat.pixel_inputs import FIELD, with_pixel_values
 
 PATCHES = {"qwen2_5_vl": 14, "qwen3_vl": 16}
 MOST_PIXELS = 1_003_520

@@ -20,13 +20,13 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from codedance_verl.formats import get_format, render_answer, render_think
 from codedance_verl.reward.advantage import token_advantages
-from codedance_verl.reward.calls import does_something
 from codedance_verl.reward.config import RewardConfig
 from codedance_verl.reward.encoding import encode_rewards
 from codedance_verl.reward.presets import PRESETS
 from codedance_verl.reward.terms import score_group
-from codedance_verl.rollout.formats import get_format, render_answer, render_think
+from codedance_verl.reward.tool_calls import does_something
 from codedance_verl.types import (
     Execution,
     ExecutionStatus,

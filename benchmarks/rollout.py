@@ -32,13 +32,13 @@ from transformers import AutoProcessor
 from verl.experimental.agent_loop.agent_loop import DictConfigWrap, ToolListWrap
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
-from codedance_verl.data.demo_set import DemoSizes, make_demo_data
 from codedance_verl.errors import UserError
-from codedance_verl.models.tiny import build_tiny_model
+from codedance_verl.formats import get_format, render_answer, render_think
 from codedance_verl.rollout import agent_loop
-from codedance_verl.rollout.formats import get_format, render_answer, render_think
 from codedance_verl.sandbox.config import SandboxConfig
 from codedance_verl.sandbox.pool import SandboxPool
+from recipes.cpu_demo.demo_set import DemoSizes, make_demo_data
+from recipes.cpu_demo.tiny_vlm import build_tiny_model
 
 LEVELS = (64, 256)
 CROWDS = (64, 256, 1024)

@@ -21,12 +21,12 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import sandbox_bars, sandbox_plot
+from benchmarks.sandbox_bench import report
+from benchmarks.sandbox_bench.contender import Contender, PoolContender
+from benchmarks.sandbox_bench.loop import Plan, measure_crowd, measure_level, parse_levels
+from benchmarks.sandbox_bench.results import Crowd, Level
 from benchmarks.sandbox_peers.answers import Unavailable
 from codedance_verl.errors import UserError
-from codedance_verl.sandbox.bench import report
-from codedance_verl.sandbox.bench.contender import Contender, PoolContender
-from codedance_verl.sandbox.bench.loop import Plan, measure_crowd, measure_level, parse_levels
-from codedance_verl.sandbox.bench.results import Crowd, Level
 from codedance_verl.sandbox.config import MIB, SandboxConfig
 
 LEVELS = "1,8,64,256"

@@ -13,10 +13,10 @@ import time
 from collections.abc import Sequence
 from itertools import pairwise
 
-from codedance_verl.sandbox import engine, image
-from codedance_verl.sandbox.bench import footprint
-from codedance_verl.sandbox.bench.workloads import picture
+from benchmarks.sandbox_bench import footprint
+from benchmarks.sandbox_bench.workloads import picture
 from codedance_verl.sandbox.config import MIB, SandboxConfig
+from codedance_verl.sandbox.docker import engine, image
 from codedance_verl.sandbox.node import SandboxNode
 from codedance_verl.sandbox.pool import SandboxPool
 

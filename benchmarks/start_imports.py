@@ -29,7 +29,7 @@ from pathlib import Path
 from ray import cloudpickle, remote
 from {_ROUTER} import GlobalRequestLoadBalancer
 from {_SERVER} import vLLMHttpServer
-from codedance_verl.platforms.light_actors import balance_without_verl, imported_where_made
+from codedance_verl.verl_compat.light_actors import balance_without_verl, imported_where_made
 balance_without_verl()
 for name, cls in (("server", imported_where_made(vLLMHttpServer)), ("balancer", GlobalRequestLoadBalancer)):
     actor = remote(cls).__ray_metadata__.modified_class  # what Ray sends
@@ -37,7 +37,7 @@ for name, cls in (("server", imported_where_made(vLLMHttpServer)), ("balancer", 
 """
 
 _WITHOUT = """
-from codedance_verl.platforms import light_imports
+from codedance_verl.verl_compat import light_imports
 light_imports.skip_scikit_learn = light_imports.skip_ascend_transfer = lambda: None
 """
 

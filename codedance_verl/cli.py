@@ -53,7 +53,7 @@ COMMANDS = {
     "dashboards": Command("codedance_verl.metrics.cli", "dashboards", "Set up Grafana and Prometheus for Ray."),
     "plot": Command("codedance_verl.evaluation.curves", "plot", "Draw the curves of a training run."),
     "view": Command("codedance_verl.viewer.cli", "view", "Show trajectories of runs in a browser."),
-    "export": Command("codedance_verl.export", "export", "Make a checkpoint a Hugging Face folder of its own."),
+    "export": Command("codedance_verl.serving.export", "export", "Make a checkpoint a Hugging Face folder of its own."),
 }
 
 
@@ -87,7 +87,7 @@ def _not_called() -> None:
 
 def doctor() -> None:
     """Look over this machine: what is there, what is missing, and what to do about it."""
-    from codedance_verl.doctor import run
+    from codedance_verl.preflight.doctor import run
 
     raise typer.Exit(run())
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 
-from codedance_verl.platforms import light_imports
+from codedance_verl.verl_compat import light_imports
 
 logger = logging.getLogger(__name__)
 _failure: BaseException | None = None
@@ -19,8 +19,8 @@ def _register_cpu_platform() -> None:
     from verl.plugin.platform import get_platform
     from verl.plugin.platform.platform_manager import PlatformRegistry
 
-    from codedance_verl.platforms import repairs, vllm_cpu
-    from codedance_verl.platforms.cpu import PlatformCPU
+    from codedance_verl.verl_compat import repairs, vllm_cpu
+    from codedance_verl.verl_compat.cpu import PlatformCPU
 
     if PlatformRegistry.get("cpu") is not None:
         return

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
-from codedance_verl.config import apply_env_vars, write_resolved
+from codedance_verl.config.compose import apply_env_vars, write_resolved
+from codedance_verl.entry_point import obey
 from codedance_verl.errors import UserError
-from codedance_verl.mains import obey
-from codedance_verl.run_folder import MODEL, last_step, new_metrics_file, only_run, publish_model
+from codedance_verl.runtime.run_folder import MODEL, last_step, new_metrics_file, only_run, publish_model
 
 if TYPE_CHECKING:
     from codedance_verl.preflight.report import Report

@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from codedance_verl.cluster.connection import joins, keep_to_loopback, ray_arguments, start
-from codedance_verl.config import apply_env_vars, write_resolved
-from codedance_verl.guards import STOPPED_EXIT_CODE, Stopped, guarded, stops_on_signals
-from codedance_verl.mains import obey
+from codedance_verl.cluster.connection import keep_to_loopback, ray_arguments, start
+from codedance_verl.config.compose import apply_env_vars, write_resolved
+from codedance_verl.config.hardware import joins
+from codedance_verl.entry_point import obey
 from codedance_verl.metrics.emit import RUN_VARIABLE, SWITCH_VARIABLE
-from codedance_verl.progress import step_lines
-from codedance_verl.run_folder import last_step, new_metrics_file, only_run, publish_model
-from codedance_verl.trainer import checkpoints, determinism
+from codedance_verl.runtime import checkpoints
+from codedance_verl.runtime.progress import step_lines
+from codedance_verl.runtime.run_folder import last_step, new_metrics_file, only_run, publish_model
+from codedance_verl.runtime.run_limits import STOPPED_EXIT_CODE, Stopped, guarded, stops_on_signals
+from codedance_verl.trainer import determinism
 
 if TYPE_CHECKING:
     from codedance_verl.preflight.report import Report

@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+IMAGE_PLACEHOLDER = "<image>"
+"""Where an image stands in the text of a message, as verl's data sets have it."""
+
 
 class ExecutionStatus(StrEnum):
     """How one cell ended. `OK` and `NO_OUTPUT` are the only ones in which the code ran to its end."""
@@ -93,7 +96,7 @@ class Trajectory:
     """A whole rollout of one record.
 
     `answer` is the text between the answer tags of the last turn, if any; `format` names how calls are written
-    (`rollout/formats`), `style` how the record wants its answers graded (`grading/ladder.py`), and `extra_info` is the
+    (`formats/`), `style` how the record wants its answers graded (`grading/matchers.py`), and `extra_info` is the
     record's own, for graders and reward terms of the user's.
     """
 

@@ -20,10 +20,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from codedance_verl.reward.advantage import token_advantages
-from codedance_verl.reward.calls import CallKind
 from codedance_verl.reward.config import RewardConfig, weights_of
 from codedance_verl.reward.difficulty import DifficultyForm, difficulty
 from codedance_verl.reward.presets import PAPER, PER_CALL_BONUS, RELEASE, ROBUST
+from codedance_verl.reward.tool_calls import CallKind
 from codedance_verl.reward.tool_terms import Situation, tool_term
 
 MU = np.linspace(0, 1, 201)

@@ -24,7 +24,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "requirements"
-TORCHVISION_OPS = ROOT / "codedance_verl" / "platforms" / "torchvision_ops.py"
+TORCHVISION_OPS = ROOT / "codedance_verl" / "verl_compat" / "torchvision_ops.py"
 TORCHVISION_MODULE = "codedance_torchvision_ops"
 STAMP = ".codedance-install"
 
@@ -217,7 +217,7 @@ def compile_bytecode(python: Path) -> None:
 
 
 def declare_torchvision_operators(python: Path) -> None:
-    """Install `platforms/torchvision_ops.py` as a start-up module where torchvision's binary cannot load."""
+    """Install `verl_compat/torchvision_ops.py` as a start-up module where torchvision's binary cannot load."""
     site = site_packages(python)
     module, hook = site / f"{TORCHVISION_MODULE}.py", site / f"{TORCHVISION_MODULE}.pth"
     without_hooks = ["-S", "-c", f"import sys; sys.path.append({str(site)!r}); import torchvision"]

@@ -27,7 +27,7 @@ if shutil.which("nvidia-smi") is None:
 @functools.cache
 def _engine() -> DockerClient | str:
     """A client of the engine, started first where we may; else the reason why there is none."""
-    from codedance_verl.sandbox.engine import ensure_engine
+    from codedance_verl.sandbox.docker.engine import ensure_engine
 
     try:
         return ensure_engine(may_start=True)
@@ -86,6 +86,6 @@ def docker_engine() -> DockerClient:
 @pytest.fixture(scope="session")
 def sandbox_image(docker_engine: DockerClient) -> str:
     """Tag of this checkout's sandbox image, built if need be."""
-    from codedance_verl.sandbox.image import build_image
+    from codedance_verl.sandbox.docker.image import build_image
 
     return build_image(docker_engine)

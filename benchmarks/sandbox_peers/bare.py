@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 
+from benchmarks.sandbox_bench.contender import Contender, Serving, Session, Traits
 from benchmarks.sandbox_peers.answers import decode
 from benchmarks.sandbox_peers.repl import Repl
-from codedance_verl.sandbox.bench.contender import Contender, Serving, Session, Traits
 from codedance_verl.types import Execution, ExecutionError, ExecutionStatus
 
 

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 import docker
 from docker.errors import APIError
 
+from benchmarks.sandbox_bench import footprint
+from benchmarks.sandbox_bench.contender import Contender, Serving, Session, Traits
 from benchmarks.sandbox_peers import repl
 from benchmarks.sandbox_peers.answers import Unavailable
 from benchmarks.sandbox_peers.line import Line
-from codedance_verl.sandbox import engine, image, reaper
-from codedance_verl.sandbox.bench import footprint
-from codedance_verl.sandbox.bench.contender import Contender, Serving, Session, Traits
 from codedance_verl.sandbox.config import SandboxConfig
-from codedance_verl.sandbox.sizing import sized
+from codedance_verl.sandbox.docker import engine, image, reaper
+from codedance_verl.sandbox.docker.sizing import sized
 
 if TYPE_CHECKING:
     from docker import DockerClient

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from benchmarks.sandbox_bench.contender import Contender
 from benchmarks.sandbox_peers.answers import Unavailable
-from codedance_verl.sandbox.bench.contender import Contender
 
 REASON = (
     "not installable from a package index: the package sandbox-fusion holds the client only; the server comes as a "

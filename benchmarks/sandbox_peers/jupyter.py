@@ -12,9 +12,9 @@ from pathlib import Path
 from subprocess import DEVNULL
 from typing import Any
 
+from benchmarks.sandbox_bench import footprint
+from benchmarks.sandbox_bench.contender import Contender, Serving, Session, Traits
 from benchmarks.sandbox_peers.answers import Unavailable, answer
-from codedance_verl.sandbox.bench import footprint
-from codedance_verl.sandbox.bench.contender import Contender, Serving, Session, Traits
 from codedance_verl.types import Execution
 
 _READY_SECONDS = 60

@@ -22,11 +22,11 @@ from typing import Any
 import docker
 from docker import DockerClient
 
+from benchmarks.sandbox_bench import footprint
+from benchmarks.sandbox_bench.contender import Contender, Serving, Session, Traits
 from benchmarks.sandbox_peers import repl
 from benchmarks.sandbox_peers.answers import Unavailable, answer
-from codedance_verl.sandbox import engine, image, reaper
-from codedance_verl.sandbox.bench import footprint
-from codedance_verl.sandbox.bench.contender import Contender, Serving, Session, Traits
+from codedance_verl.sandbox.docker import engine, image, reaper
 from codedance_verl.types import Execution
 
 ENGINE_SECONDS = 120

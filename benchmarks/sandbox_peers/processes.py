@@ -15,9 +15,9 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
+from benchmarks.sandbox_bench.contender import Contender, Serving, Session, Traits
 from benchmarks.sandbox_peers import repl
 from benchmarks.sandbox_peers.line import Line
-from codedance_verl.sandbox.bench.contender import Contender, Serving, Session, Traits
 
 _CHUNK = 1 << 18
 _END_SECONDS = 5

@@ -16,8 +16,8 @@ import xxhash
 
 from benchmarks.weight_transfer.state import MIB, State
 from benchmarks.weight_transfer.whole_tensors import WholeTensors
-from codedance_verl.platforms.object_store_transfer import ObjectStoreTransfer
-from codedance_verl.platforms.weight_stream import dtype_on_the_wire
+from codedance_verl.verl_compat.object_store_transfer import ObjectStoreTransfer
+from codedance_verl.verl_compat.weight_stream import dtype_on_the_wire
 
 WAYS = {"before": WholeTensors, "after": ObjectStoreTransfer}
 """Engines by name: whole tensors in the trainer's dtype, and the stream of buckets in the rollout's."""

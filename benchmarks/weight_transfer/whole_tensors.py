@@ -11,9 +11,9 @@ import ray
 import torch
 import xxhash
 
-from codedance_verl.platforms.mailbox import EndOfWeights
-from codedance_verl.platforms.object_store_transfer import TRANSFER_TIMEOUT_S, ObjectStoreTransfer
-from codedance_verl.platforms.weight_stream import WeightsDiffer
+from codedance_verl.verl_compat.mailbox import EndOfWeights
+from codedance_verl.verl_compat.object_store_transfer import TRANSFER_TIMEOUT_S, ObjectStoreTransfer
+from codedance_verl.verl_compat.weight_stream import WeightsDiffer
 
 Tensors = list[tuple[str, torch.Tensor]]
 

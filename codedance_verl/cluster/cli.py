@@ -10,7 +10,7 @@ import typer
 
 from codedance_verl.cluster.connection import connect
 from codedance_verl.sandbox.config import SandboxConfig
-from codedance_verl.sandbox.image import image_folder, image_tag
+from codedance_verl.sandbox.docker.image import image_folder, image_tag
 
 cluster_app = typer.Typer(help="The Ray cluster that runs here, or at RAY_ADDRESS.", no_args_is_help=True)
 

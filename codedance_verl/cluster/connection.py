@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from codedance_verl.config.hardware import joins
 from codedance_verl.errors import UserError
 
 OF_A_NEW_CLUSTER = (
@@ -41,13 +42,6 @@ PLUGIN = "codedance_verl.plugin"
 PORT_SECONDS = 10.0
 """How long a cluster's address is tried: one that is being started comes up meanwhile."""
 _JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray's job supervisor, as JSON
-
-
-def joins(address: str | None = None) -> bool:
-    """Whether a run joins a running cluster; `address` is `ray_kwargs.ray_init.address`."""
-    if address is not None:
-        return address != "local"
-    return os.environ.get("RAY_ADDRESS") not in (None, "", "local")  # Ray takes an empty one for none
 
 
 def keep_to_loopback(ray_init: Mapping[str, Any]) -> None:

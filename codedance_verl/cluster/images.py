@@ -12,9 +12,9 @@ from typing import Any
 
 import ray
 
-from codedance_verl.cluster.calls import answer, call_on
+from codedance_verl.cluster.remote_call import answer, call_on
 from codedance_verl.errors import UserError
-from codedance_verl.sandbox import engine, image
+from codedance_verl.sandbox.docker import engine, image
 from codedance_verl.sandbox.placement import RayNode
 
 LOOK_SECONDS = 420.0  # an engine may have to be installed and started first

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from codedance_verl.cluster.connection import joins
+from codedance_verl.config.hardware import joins
 
 PLACEMENT_CHECK_SECONDS = 10.0
 

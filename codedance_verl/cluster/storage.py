@@ -13,7 +13,7 @@ from pathlib import Path
 
 import ray
 
-from codedance_verl.cluster.calls import answer, call_on
+from codedance_verl.cluster.remote_call import answer, call_on
 from codedance_verl.errors import UserError
 from codedance_verl.sandbox.placement import RayNode, living_nodes
 

@@ -25,9 +25,9 @@ from ray.exceptions import (
 from ray.util.state import list_actors
 
 from codedance_verl.errors import UserError
-from codedance_verl.guards import Stopped, request_stop
+from codedance_verl.runtime.run_limits import Stopped, request_stop
 from codedance_verl.sandbox.placement import living_nodes
-from codedance_verl.trainer.pulse import RolloutWorkerDied
+from codedance_verl.trainer.health_check import RolloutWorkerDied
 
 CHECK_SECONDS = 2.0
 NOTICE_SECONDS = 45.0

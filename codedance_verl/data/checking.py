@@ -22,8 +22,8 @@ from codedance_verl.data.reading import Origin, ReadRow, fault_line, open_rows, 
 from codedance_verl.data.references import Source, read_source
 from codedance_verl.data.rows import DEFAULT_KEYS, CanonicalRow, Keys, Kind
 from codedance_verl.errors import UserError
+from codedance_verl.sandbox.docker.sizing import ImageLoad
 from codedance_verl.sandbox.interpreter import MAX_INPUT_BYTES
-from codedance_verl.sandbox.sizing import ImageLoad
 
 _MOST_THREADS = 8
 _SHRINK = 8

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from codedance_verl.data.checking import check_file, progress_line
-from codedance_verl.data.demo_sizes import DEMO_KINDS, DemoSizes
 from codedance_verl.data.rows import DEFAULT_KEYS, Keys
+from recipes.cpu_demo.demo_sizes import DEMO_KINDS, DemoSizes
 
 data_app = typer.Typer(help="Make and check data files.", no_args_is_help=True)
 
@@ -31,7 +31,7 @@ def make(
     ] = None,
 ) -> None:
     """Make demonstrations for SFT, questions for RL and a held-out test set."""
-    from codedance_verl.data.demo_set import make_demo_data  # its libraries take seconds to import
+    from recipes.cpu_demo.demo_set import make_demo_data  # its libraries take seconds to import
 
     started = time.monotonic()
     sizes = DemoSizes(sft=sft, rl_train=rl_train, rl_val=rl_val, test=test, blank=blank)

@@ -12,7 +12,7 @@ from typing import Any
 
 from codedance_verl.data.faults import BadRow
 from codedance_verl.data.references import KEYS
-from codedance_verl.rollout.observations import IMAGE_PLACEHOLDER
+from codedance_verl.types import IMAGE_PLACEHOLDER
 
 _OTHER_MEDIA = ("video", "video_url", "audio", "audio_url", "input_audio")
 

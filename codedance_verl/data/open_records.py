@@ -12,9 +12,9 @@ from codedance_verl.data.parquet import batches, open_parquet
 from codedance_verl.data.rows import DEFAULT_KEYS, Keys, Kind, find_columns, mapping_of, question_in, style_of
 from codedance_verl.data.truths import truth_of
 from codedance_verl.errors import UserError
-from codedance_verl.grading.alternatives import alternatives_of
 from codedance_verl.grading.custom import CustomGraders
-from codedance_verl.grading.ladder import is_open
+from codedance_verl.grading.matchers import is_open
+from codedance_verl.grading.rules.alternatives import alternatives_of
 
 
 def first_open_record(path: str | Path, graders: CustomGraders | None = None, keys: Keys = DEFAULT_KEYS) -> int | None:

@@ -18,8 +18,8 @@ from codedance_verl.data.messages import Message, messages_of
 from codedance_verl.data.references import Source, sources_of
 from codedance_verl.data.truths import truth_of
 from codedance_verl.errors import UserError
-from codedance_verl.grading.ladder import MODEL, RULE, STYLES
-from codedance_verl.rollout.observations import IMAGE_PLACEHOLDER
+from codedance_verl.grading.matchers import MODEL, RULE, STYLES
+from codedance_verl.types import IMAGE_PLACEHOLDER
 
 STYLE_ALIASES = {"qa": MODEL}
 """Styles of published files that mean one of ours."""

@@ -22,7 +22,7 @@ from codedance_verl.data.parquet import write_rows
 from codedance_verl.data.reading import fault_line, open_rows, refusal
 from codedance_verl.data.references import read_source
 from codedance_verl.data.rows import DEFAULT_KEYS, CanonicalRow, Keys, Kind, question_in
-from codedance_verl.grading.ladder import RULE
+from codedance_verl.grading.matchers import RULE
 from codedance_verl.types import stated_name
 
 __all__ = [

@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import Any
 
 from codedance_verl.data.faults import BadRow
-from codedance_verl.grading.alternatives import encode_alternatives
+from codedance_verl.grading.rules.alternatives import encode_alternatives
 
 _NAME = "reward_model.ground_truth"
 

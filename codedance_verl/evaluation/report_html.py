@@ -33,7 +33,7 @@ from codedance_verl.evaluation.plots import (
 )
 from codedance_verl.evaluation.report import BlankFigures, Curve, CurvePoint, Figure, GroupFigures, Report, Seconds
 from codedance_verl.evaluation.trajectories import LoggedExecution, LoggedImage, LoggedTurn
-from codedance_verl.rollout.formats import DEFAULT_FORMAT, FORMATS, TurnFormat
+from codedance_verl.formats import DEFAULT_FORMAT, FORMATS, TurnFormat
 
 MAX_TEXT_CHARS = 6_000
 MAX_PICTURE_SIDE = 640

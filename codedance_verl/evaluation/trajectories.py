@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from codedance_verl.errors import UserError
-from codedance_verl.rollout.formats import DEFAULT_FORMAT
+from codedance_verl.formats import DEFAULT_FORMAT
 from codedance_verl.trajectories.runs import STEP_FILE
 from codedance_verl.types import ExecutionError, ExecutionStatus, FinishReason, Verdict
 

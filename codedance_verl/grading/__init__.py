@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from codedance_verl.grading.config import GradingConfig
 from codedance_verl.grading.grader import Grader
-from codedance_verl.grading.ladder import grade
+from codedance_verl.grading.matchers import grade
 
 __all__ = ["Grader", "GradingConfig", "grade"]

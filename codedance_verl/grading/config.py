@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from codedance_verl.config.checks import check_choice, check_known, check_number, check_whole
 from codedance_verl.errors import UserError
 from codedance_verl.grading.context import Context
 from codedance_verl.grading.custom import CustomGraders
 from codedance_verl.grading.judge.config import JudgeConfig
-from codedance_verl.settings import check_choice, check_known, check_number, check_whole
 
 CONFIG_NODE = "grading"
 """Where the settings stand in the configuration."""

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from codedance_verl.config.checks import check_known
 from codedance_verl.errors import UserError
-from codedance_verl.grading.ladder import STYLES
+from codedance_verl.grading.matchers import STYLES
 from codedance_verl.isolated.function import IsolatedFunction, parse_path
-from codedance_verl.settings import check_known
 from codedance_verl.types import Grade, Verdict
 
 RUNG = "custom"

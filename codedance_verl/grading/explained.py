@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from codedance_verl.grading.normalise import words_of
-from codedance_verl.grading.working import equations_hold
+from codedance_verl.grading.rules.normalise import words_of
+from codedance_verl.grading.rules.working import equations_hold
 
 MAX_CHARS = 200
 """A longer reason is none."""

@@ -10,12 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from codedance_verl.grading.alternatives import alternatives_of, show_alternatives
 from codedance_verl.grading.config import CONFIG_NODE, GradingConfig
 from codedance_verl.grading.custom import functions
 from codedance_verl.grading.judge.prompt import Question
 from codedance_verl.grading.judge.stats import JudgeStats
-from codedance_verl.grading.ladder import ASKS_JUDGE, RULE, STYLES, grade, settle
+from codedance_verl.grading.matchers import ASKS_JUDGE, RULE, STYLES, grade, settle
+from codedance_verl.grading.rules.alternatives import alternatives_of, show_alternatives
 from codedance_verl.isolated.function import Fault, check_all
 from codedance_verl.isolated.plain import plain_extra_info
 from codedance_verl.types import FinishReason, Grade, Trajectory, Verdict

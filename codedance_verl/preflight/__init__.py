@@ -28,9 +28,9 @@ from codedance_verl.preflight.files import (
     find_model,
     load_processor,
 )
+from codedance_verl.preflight.images import check_images
 from codedance_verl.preflight.layout import check_heads, check_layout, needs_critic, needs_reference
 from codedance_verl.preflight.model_shape import ModelShape, read_shape
-from codedance_verl.preflight.pictures import check_images
 from codedance_verl.preflight.prompts import check_lengths, check_prompts
 from codedance_verl.preflight.report import Report, at, print_warnings
 from codedance_verl.preflight.services import check_engine, check_judge

@@ -13,7 +13,7 @@ import sys
 
 from omegaconf import DictConfig
 
-from codedance_verl.cluster.connection import joins
+from codedance_verl.config.hardware import joins
 from codedance_verl.preflight.report import Report, at
 from codedance_verl.preflight.settings import MODEL
 

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from codedance_verl.config import CONF_DIR
+from codedance_verl.config.compose import CONF_DIR
 from codedance_verl.preflight.report import Report
 
 

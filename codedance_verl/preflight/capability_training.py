@@ -250,7 +250,7 @@ MODEL_ROWS = (
         "Model",
         "modules to import with the model",
         REFUSED,
-        "codedance_verl.platforms.fsdp_engine is what leaves out tokens that vLLM never samples",
+        "codedance_verl.verl_compat.fsdp_engine is what leaves out tokens that vLLM never samples",
         (f"{MODEL}.external_lib",),
         (f"{MODEL}.external_lib=mine",),
     ),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from omegaconf import DictConfig
 
-from codedance_verl.cluster.connection import joins
+from codedance_verl.config.hardware import joins
 from codedance_verl.preflight.layout import Layout, needs_critic, needs_reference
 from codedance_verl.preflight.memory import (
     GIB,
@@ -98,7 +98,7 @@ def device_bytes(config: DictConfig) -> float | None:
     if configured is not None:
         return float(configured) * GIB
     if _is_cpu(config):
-        from codedance_verl.doctor import memory_limit_gib
+        from codedance_verl.preflight.doctor import memory_limit_gib
 
         return memory_limit_gib() * GIB
     import torch

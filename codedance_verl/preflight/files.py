@@ -19,8 +19,8 @@ from codedance_verl.data.parquet import is_parquet
 from codedance_verl.data.rows import Keys, Kind
 from codedance_verl.errors import UserError
 from codedance_verl.preflight.report import Report, at
-from codedance_verl.sandbox.sizing import ImageLoad
-from codedance_verl.trainer.checkpoints import can_be_resumed, step_of
+from codedance_verl.runtime.checkpoints import can_be_resumed, step_of
+from codedance_verl.sandbox.docker.sizing import ImageLoad
 
 MIN_FREE_BYTES = 1 << 30
 WEIGHT_FILES = ("*.safetensors", "*.bin")

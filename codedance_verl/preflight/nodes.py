@@ -2,7 +2,7 @@
 
 What is short is told here, before anything of the run is started; verl would wait for it. A cluster that a run joins
 may still grow, within `placement_limit_s`. Resources that another job holds count as there: for these a run waits
-later, within `placement_limit_s` again (`platforms.repairs.wait_for_devices`).
+later, within `placement_limit_s` again (`verl_compat.repairs.wait_for_devices`).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from omegaconf import DictConfig
 
-from codedance_verl.cluster.calls import answer, call_on
-from codedance_verl.cluster.connection import joins
+from codedance_verl.cluster.remote_call import answer, call_on
+from codedance_verl.config.hardware import joins
 from codedance_verl.errors import UserError
 from codedance_verl.preflight import attention
 from codedance_verl.preflight.layout import Layout

@@ -11,12 +11,12 @@ from omegaconf import DictConfig
 
 from codedance_verl.data.rows import Kind
 from codedance_verl.data.schema import Prompt, read_prompts
+from codedance_verl.environment.config import EnvironmentConfig
 from codedance_verl.errors import UserError
 from codedance_verl.preflight.files import data_keys, data_paths, readable
 from codedance_verl.preflight.model_shape import ModelShape
 from codedance_verl.preflight.report import Report, Rule, ToldAlready, apply_rules, at
 from codedance_verl.preflight.settings import ROLLOUT, number
-from codedance_verl.rollout.config import EnvironmentConfig
 from codedance_verl.rollout.prompt_tokens import PromptTokens
 
 TURN_TOKENS = 16

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from codedance_verl.cluster.connection import joins
+from codedance_verl.config.hardware import joins
 from codedance_verl.errors import UserError
 from codedance_verl.grading import GradingConfig
 from codedance_verl.grading.custom import CustomGraders
@@ -37,7 +37,7 @@ def check_judge(config: DictConfig, report: Report) -> None:
 
 def check_engine(config: DictConfig, report: Report) -> None:
     """With `sandbox.backend=docker` an engine must answer (a run may start one) and hold the image."""
-    from codedance_verl.sandbox.engine import connect, ensure_engine
+    from codedance_verl.sandbox.docker.engine import connect, ensure_engine
 
     backend = at(config, "sandbox.backend")
     if backend == "process":
@@ -63,7 +63,7 @@ def check_engine(config: DictConfig, report: Report) -> None:
 
 
 def _check_image(config: DictConfig, report: Report, client: DockerClient) -> None:
-    from codedance_verl.sandbox.image import require_image
+    from codedance_verl.sandbox.docker.image import require_image
 
     info = client.info()
     report.say("sandbox", "engine", f"{info.get('ServerVersion', '?')} at {client.api.base_url}")

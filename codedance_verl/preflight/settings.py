@@ -11,17 +11,17 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from codedance_verl.config.checks import check_choice, check_number, check_whole
+from codedance_verl.environment.config import EnvironmentConfig
 from codedance_verl.errors import UserError
 from codedance_verl.grading import GradingConfig
 from codedance_verl.preflight.report import Report, ToldAlready, at
 from codedance_verl.reward import advantage
 from codedance_verl.reward.config import RewardConfig
 from codedance_verl.reward.monitors import MonitorConfig
-from codedance_verl.rollout.config import EnvironmentConfig
 from codedance_verl.rollout.metrics import FILTER_METRIC
 from codedance_verl.rollout.sampling_config import SamplingConfig
 from codedance_verl.sandbox.config import SandboxConfig
-from codedance_verl.settings import check_choice, check_number, check_whole
 from codedance_verl.trainer import determinism
 from codedance_verl.trajectories.config import TrajectoriesConfig
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
+from codedance_verl.config.checks import check_choice
 from codedance_verl.data.checking import check_file, progress_line
 from codedance_verl.data.rows import Kind
 from codedance_verl.data.schema import read_prompts
@@ -28,7 +29,6 @@ from codedance_verl.preflight.settings import Range
 from codedance_verl.preflight.verl_names import check_optimizer, check_trackers
 from codedance_verl.preflight.verl_nodes import check_sft_nodes
 from codedance_verl.rollout.prompt_tokens import PromptTokens
-from codedance_verl.settings import check_choice
 
 NUMBERS: dict[str, Range] = {
     "seed": Range(0, 2**31 - 1),

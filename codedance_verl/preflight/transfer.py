@@ -11,17 +11,17 @@ from collections.abc import Iterator, Mapping
 
 from omegaconf import DictConfig
 
+from codedance_verl.config.checks import check_known, check_whole
 from codedance_verl.preflight.devices import BYTES_OF_A_VALUE
 from codedance_verl.preflight.layout import SEPARATE
 from codedance_verl.preflight.model_shape import ModelShape
 from codedance_verl.preflight.report import Report, apply_rules, at
 from codedance_verl.preflight.settings import ACTOR, ROLLOUT
-from codedance_verl.settings import check_known, check_whole
 
 NODE = f"{ROLLOUT}.checkpoint_engine"
 BACKEND, MODULE = f"{NODE}.backend", f"{NODE}.custom_backend_module"
 BUCKET = f"{NODE}.update_weights_bucket_megabytes"
-OWN, OWN_MODULE = "ray_object_store", "codedance_verl.platforms.object_store_transfer"
+OWN, OWN_MODULE = "ray_object_store", "codedance_verl.verl_compat.object_store_transfer"
 OF_VERL = ("delta_sharded", "hccl", "kimi_ckpt_engine", "mooncake", "nixl")
 """Engines of verl 0.9.1 whose packages are in no lock of this project; none of them was ever run with it."""
 

@@ -13,11 +13,11 @@ from typing import Any
 from hydra.utils import get_class
 from omegaconf import DictConfig, ListConfig
 
+from codedance_verl.config.checks import check_choice
 from codedance_verl.errors import UserError
 from codedance_verl.preflight.layout import needs_critic
 from codedance_verl.preflight.report import Report, Rule, apply_rules, at
 from codedance_verl.preflight.settings import ACTOR, MODEL, ROLLOUT
-from codedance_verl.settings import check_choice
 
 KL_ESTIMATORS = ("kl", "k1", "abs", "mse", "k2", "low_var_kl", "k3")
 """What `verl.trainer.ppo.core_algos.kl_penalty` knows; with a + behind, the gradient is that of k2."""

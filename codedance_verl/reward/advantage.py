@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from codedance_verl.config.checks import check_choice
 from codedance_verl.errors import UserError
 from codedance_verl.reward.config import RewardConfig, TurnCredit
 from codedance_verl.reward.encoding import DecodedRewards, decode_rewards
-from codedance_verl.settings import check_choice
 
 if TYPE_CHECKING:
     import torch

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from typing import Any
 
+from codedance_verl.config.checks import check_choice, check_known, check_number, check_whole
 from codedance_verl.errors import UserError
 from codedance_verl.isolated.function import parse_path
 from codedance_verl.reward.difficulty import DifficultyForm
-from codedance_verl.settings import check_choice, check_known, check_number, check_whole
 from codedance_verl.types import FinishReason
 
 CONFIG_NODE = "reward_preset"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
+from codedance_verl.formats import TurnFormat, get_format
 from codedance_verl.reward.config import FormatRule
-from codedance_verl.rollout.formats import TurnFormat, get_format
 from codedance_verl.types import Trajectory
 
 WELL_FORMED = 0.0

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from codedance_verl.reward.calls import UNREADABLE, CallKind, call_kinds, count
-from codedance_verl.settings import check_known, check_number, check_whole
+from codedance_verl.config.checks import check_known, check_number, check_whole
+from codedance_verl.reward.tool_calls import UNREADABLE, CallKind, call_kinds, count
 from codedance_verl.types import FinishReason, Trajectory
 
 CUT_OFF = (FinishReason.LENGTH, FinishReason.TIME_LIMIT, FinishReason.TURN_LIMIT)

@@ -14,9 +14,9 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from codedance_verl.reward.calls import CallKind, call_kinds, count
 from codedance_verl.reward.config import RewardConfig
 from codedance_verl.reward.terms import CustomValue, is_masked
+from codedance_verl.reward.tool_calls import CallKind, call_kinds, count
 from codedance_verl.types import Grade, Trajectory
 
 CLEAN = 0.1

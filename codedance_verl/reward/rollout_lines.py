@@ -1,8 +1,8 @@
 """Reads rollouts for `codedance reward explain`: JSON lines, written by hand or by another system.
 
 A line has `group`, `data_source`, `question`, `ground_truth`, `turns` [{`text`, `execution`: null or {`status`,
-`stdout`, `images`}}] and `finish`. `format` names how calls are written (`rollout/formats`), else it is taken from the
-text; `style` says how the answer is graded (`grading/ladder.py`), `extra_info` is the record's own, for graders and
+`stdout`, `images`}}] and `finish`. `format` names how calls are written (`formats/`), else it is taken from the
+text; `style` says how the answer is graded (`grading/matchers.py`), `extra_info` is the record's own, for graders and
 reward terms of the user's, and `grade` holds a verdict that was given already. Further keys are kept and ignored.
 """
 
@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from codedance_verl.errors import UserError
-from codedance_verl.grading.ladder import RULE
-from codedance_verl.rollout.formats import FORMATS, get_format
+from codedance_verl.formats import FORMATS, get_format
+from codedance_verl.grading.matchers import RULE
 from codedance_verl.types import Execution, ExecutionStatus, FinishReason, Grade, Trajectory, Turn, Verdict
 
 MAX_LINE_BYTES = 64 << 20

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from codedance_verl.reward.calls import CallKind, call_kinds
 from codedance_verl.reward.config import GroupMean, RewardConfig, TurnCredit, Weights, weights_of
 from codedance_verl.reward.difficulty import difficulty
 from codedance_verl.reward.format import format_reward
+from codedance_verl.reward.tool_calls import CallKind, call_kinds
 from codedance_verl.reward.tool_terms import Situation, tool_term
 from codedance_verl.types import FinishReason, Grade, RewardTerms, Trajectory, Verdict
 

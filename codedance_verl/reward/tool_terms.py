@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from codedance_verl.reward.calls import CallKind, count
 from codedance_verl.reward.config import RewardConfig, ToolTerm, Weights
+from codedance_verl.reward.tool_calls import CallKind, count
 
 
 @dataclass(frozen=True)

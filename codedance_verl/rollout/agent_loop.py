@@ -16,15 +16,15 @@ from weakref import WeakKeyDictionary
 
 from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetrics, AgentLoopOutput, register
 
-from codedance_verl.rollout.config import EnvironmentConfig
-from codedance_verl.rollout.formats import get_format
-from codedance_verl.rollout.instructions import with_instructions
-from codedance_verl.rollout.interaction import Interaction, Message, Rollout, question_images
+from codedance_verl.environment.config import EnvironmentConfig
+from codedance_verl.environment.loop import Interaction, Message, Rollout, question_images
+from codedance_verl.environment.resized_images import SharedViews, View, load_views
+from codedance_verl.environment.sandbox_client import Sandboxed
+from codedance_verl.environment.stall_watchdog import Progress, Watch
+from codedance_verl.environment.system_prompt import with_instructions
+from codedance_verl.environment.time_limit import pauses_of_process
+from codedance_verl.formats import get_format
 from codedance_verl.rollout.sampling_config import SamplingConfig
-from codedance_verl.rollout.sandboxing import Sandboxed
-from codedance_verl.rollout.time_limit import pauses_of_process
-from codedance_verl.rollout.views import SharedViews, View, load_views
-from codedance_verl.rollout.watch import Progress, Watch
 from codedance_verl.sandbox.pool import SandboxPool
 from codedance_verl.types import FinishReason, Trajectory, record_name
 

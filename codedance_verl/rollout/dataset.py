@@ -20,9 +20,9 @@ from codedance_verl.data.messages import Message
 from codedance_verl.data.rows import Keys, Kind
 from codedance_verl.data.schema import Prompt
 from codedance_verl.data.table import RowTable, StoredImage, StoredRow, open_table
-from codedance_verl.rollout.observations import IMAGE_PLACEHOLDER
+from codedance_verl.environment.resized_images import make_view
 from codedance_verl.rollout.prompt_tokens import PromptTokens
-from codedance_verl.rollout.views import make_view
+from codedance_verl.types import IMAGE_PLACEHOLDER
 
 
 class QuestionDataset(RLHFDataset):  # type: ignore[misc]  # verl ships no types

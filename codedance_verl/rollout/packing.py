@@ -9,9 +9,9 @@ from typing import Any
 
 from PIL import Image
 
-from codedance_verl.pixels import PatchLayout, joined, pack, without_pixels
 from codedance_verl.rollout.agent_loop import VIEWS
-from codedance_verl.rollout.observations import IMAGE_PLACEHOLDER
+from codedance_verl.types import IMAGE_PLACEHOLDER
+from codedance_verl.verl_compat.pixel_bytes import PatchLayout, joined, pack, without_pixels
 
 Prepare = Callable[[Image.Image], dict[str, Any]]
 """The model's inputs of one image, as the processor makes them."""

@@ -10,10 +10,10 @@ from typing import Any
 
 from codedance_verl.data.messages import Message
 from codedance_verl.data.schema import Prompt
-from codedance_verl.rollout.formats import get_format
-from codedance_verl.rollout.instructions import with_instructions
-from codedance_verl.rollout.observations import IMAGE_PLACEHOLDER
-from codedance_verl.rollout.views import patch_count, view_size
+from codedance_verl.environment.resized_images import patch_count, view_size
+from codedance_verl.environment.system_prompt import with_instructions
+from codedance_verl.formats import get_format
+from codedance_verl.types import IMAGE_PLACEHOLDER
 
 MARKS_OF_A_MESSAGE = 16
 """Tokens that a chat template puts around a message, at most."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any
 
+from codedance_verl.config.checks import check_choice, check_known, check_number
 from codedance_verl.errors import UserError
-from codedance_verl.settings import check_choice, check_known, check_number
 
 _OVERSAMPLE = (1.0, 8.0)
 _TEMPERATURE = (0.0, 2.0)

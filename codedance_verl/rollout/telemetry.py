@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from codedance_verl.environment.loop import Timing
 from codedance_verl.grading.grader import ERROR
 from codedance_verl.metrics import catalogue, emit
 from codedance_verl.metrics.catalogue import Metric
 from codedance_verl.reward.monitors import Finding, Rates
-from codedance_verl.rollout.interaction import Timing
 from codedance_verl.types import FinishReason, Grade, RewardTerms, Trajectory, Verdict
 
 

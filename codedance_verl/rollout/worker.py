@@ -25,11 +25,15 @@ from PIL import Image
 from verl.experimental.agent_loop.agent_loop import AgentLoopOutput
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorkerTQ
 
+from codedance_verl.environment.config import EnvironmentConfig
+from codedance_verl.environment.fault_count import FaultCount, MaskedGroupCount, TooManyFaults
+from codedance_verl.environment.resized_images import SharedViews
+from codedance_verl.environment.seeds import seed_of
+from codedance_verl.environment.stall_watchdog import Watch
+from codedance_verl.environment.time_limit import pauses_of_process
 from codedance_verl.grading import Grader, GradingConfig
 from codedance_verl.grading.judge.stats import JudgeStats
-from codedance_verl.guards import request_stop
 from codedance_verl.metrics import emit
-from codedance_verl.pixels import PatchLayout, layout_of
 from codedance_verl.reward import advantage
 from codedance_verl.reward.config import RewardConfig
 from codedance_verl.reward.custom_term import CustomTerm
@@ -39,19 +43,15 @@ from codedance_verl.reward.monitors import CollapseMonitor, MonitorConfig
 from codedance_verl.reward.resample import resample_on_correct
 from codedance_verl.reward.terms import CustomValue, added_up, score_group
 from codedance_verl.rollout.agent_loop import AGENT_NAME, VIEWS, record_id_of, watch_of
-from codedance_verl.rollout.config import EnvironmentConfig
-from codedance_verl.rollout.fault_count import FaultCount, MaskedGroupCount, TooManyFaults
 from codedance_verl.rollout.metrics import group_outcomes, reward_extra_info
 from codedance_verl.rollout.packing import GroupImages, images_of, without_pictures
 from codedance_verl.rollout.sampling_config import Keep, SamplingConfig
-from codedance_verl.rollout.seeds import seed_of
 from codedance_verl.rollout.telemetry import MemberFacts, tell_group, tell_window
-from codedance_verl.rollout.time_limit import pauses_of_process
 from codedance_verl.rollout.trajectory_log import TrajectoryLog
-from codedance_verl.rollout.views import SharedViews
-from codedance_verl.rollout.watch import Watch
+from codedance_verl.runtime.run_limits import request_stop
 from codedance_verl.trajectories.config import TrajectoriesConfig
 from codedance_verl.types import FinishReason, Grade, RewardTerms, Trajectory
+from codedance_verl.verl_compat.pixel_bytes import PatchLayout, layout_of
 
 logger = logging.getLogger(__name__)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 
 from codedance_verl.errors import UserError
-from codedance_verl.sandbox import engine
 from codedance_verl.sandbox.config import SandboxConfig
-from codedance_verl.sandbox.container import DockerLauncher
-from codedance_verl.sandbox.launcher import Launcher
+from codedance_verl.sandbox.docker import engine
+from codedance_verl.sandbox.docker.container import DockerLauncher
+from codedance_verl.sandbox.docker.launcher import Launcher
+from codedance_verl.sandbox.docker.reaper import Owner
 from codedance_verl.sandbox.process import ProcessLauncher
-from codedance_verl.sandbox.reaper import Owner
 
 
 def choose_launcher(config: SandboxConfig, may_start_engine: bool = True) -> Launcher:

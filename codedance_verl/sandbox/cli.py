@@ -16,16 +16,16 @@ import typer
 from docker import DockerClient
 from rich.console import Console
 
+from benchmarks.sandbox_bench import report
+from benchmarks.sandbox_bench.contender import PoolContender
+from benchmarks.sandbox_bench.loop import Plan, measure_levels, parse_levels
 from codedance_verl.errors import UserError
-from codedance_verl.sandbox import engine, image, reaper
-from codedance_verl.sandbox import selfcheck as check
-from codedance_verl.sandbox.bench import report
-from codedance_verl.sandbox.bench.contender import PoolContender
-from codedance_verl.sandbox.bench.loop import Plan, measure_levels, parse_levels
 from codedance_verl.sandbox.config import BACKENDS, SandboxConfig
+from codedance_verl.sandbox.docker import engine, image, reaper
 from codedance_verl.sandbox.errors import SandboxError
 from codedance_verl.sandbox.pool import SandboxPool
 from codedance_verl.types import Execution
+from sandbox_security import selfcheck as check
 
 sandbox_app = typer.Typer(help="The interpreters in which model-written code runs.", no_args_is_help=True)
 

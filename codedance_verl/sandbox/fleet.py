@@ -17,11 +17,12 @@ from collections.abc import Collection, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
-from codedance_verl.sandbox import reaper, wire
+from codedance_verl.sandbox import wire
 from codedance_verl.sandbox.config import MIB, SandboxConfig
+from codedance_verl.sandbox.docker import reaper
+from codedance_verl.sandbox.docker.launcher import SOCKET_NAME, Launcher
 from codedance_verl.sandbox.errors import SandboxBusy, SandboxUnavailable
 from codedance_verl.sandbox.interpreter import Interpreter
-from codedance_verl.sandbox.launcher import SOCKET_NAME, Launcher
 from codedance_verl.sandbox.wire import Message, Peer
 
 HELLO_SECONDS = 5.0
@@ -283,8 +284,8 @@ class Fleet:
             raise ValueError(f"uid {peer.uid} is not the interpreter's")
         self._trusted_uids.add(peer.uid)
         match hello.get("role"):
-            case "keeper":
-                await member.serve_keeper(peer, hello)
+            case "init":
+                await member.serve_init(peer, hello)
                 self._balance()
             case "zygote":
                 await member.serve_zygote(peer, self._zygote_is_ready)

@@ -9,8 +9,8 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from codedance_verl.sandbox import sizing
 from codedance_verl.sandbox.config import SandboxConfig
+from codedance_verl.sandbox.docker import sizing
 from codedance_verl.sandbox.errors import SandboxInputError, SandboxUnavailable
 from codedance_verl.sandbox.wire import MAX_FRAME_BYTES, Message, Peer
 
@@ -34,11 +34,11 @@ class Place:
 
 @dataclass
 class Interpreter:
-    """One keeper with its zygote.
+    """One container init with its zygote.
 
     `ready` is set while sessions can be opened, `dead` once and for all. A spare is not `serving` yet; one that is
     `retired` keeps the sessions it has and gets no more. `opened` counts the sessions it ever had. `memory_bytes` is
-    what keeper and zygote hold themselves, as of the last `check`, and `first_memory_bytes` as of the first.
+    what container init and zygote hold themselves, as of the last `check`, and `first_memory_bytes` as of the first.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Interpreter:
     opened: int = 0
     first_memory_bytes: int = 0
     memory_bytes: int = 0
-    _keeper: Peer | None = None
+    _init: Peer | None = None
     _zygote: Peer | None = None
     _uids: Iterator[int] = field(default_factory=lambda: iter(()))
     _expected: dict[str, asyncio.Future[Peer]] = field(default_factory=dict)
@@ -82,22 +82,22 @@ class Interpreter:
         if self.occupied == 0:
             self.vacant.set()
 
-    async def serve_keeper(self, peer: Peer, hello: Message) -> None:
-        """Keep the keeper's connection until it ends; the interpreter is dead then."""
-        if self._keeper is not None or self.dead.is_set():
+    async def serve_init(self, peer: Peer, hello: Message) -> None:
+        """Keep the connection of the container init until it ends; the interpreter is dead then."""
+        if self._init is not None or self.dead.is_set():
             return
-        self._keeper = peer
+        self._init = peer
         self._uids = _uid_sequence(_number(hello.get("uid_span")))
         while (message := await peer.receive()) is not None:
             if message.get("op") == "killed":
                 waiting = self._killing.pop(str(message.get("session")), None)
                 if waiting is not None and not waiting.done():
                     waiting.set_result(None)
-            self._take_pong("keeper", message)
+            self._take_pong("init", message)
         self.abandon()
 
     async def serve_zygote(self, peer: Peer, ready: Callable[[], None]) -> None:
-        """Keep the zygote's connection until it ends; the keeper starts another one, which connects anew."""
+        """Keep the zygote's connection until it ends; the container init starts another one, which connects anew."""
         if self._zygote is not None:
             return
         self._zygote = peer
@@ -140,8 +140,8 @@ class Interpreter:
             raise
 
     async def check(self, timeout_s: float) -> None:
-        """Ask keeper and zygote for a sign of life. Raises `TimeoutError` when either does not answer in time."""
-        asked = {"keeper": self._keeper, "zygote": self._zygote}
+        """Ask init and zygote for a sign of life. Raises `TimeoutError` when either does not answer in time."""
+        asked = {"init": self._init, "zygote": self._zygote}
         pongs = []
         for who, peer in asked.items():
             if peer is not None:
@@ -190,11 +190,11 @@ class Interpreter:
         """Kill all processes of a session and wait, bounded, until they are gone."""
         if place.peer is not None:
             place.peer.close()
-        if self._keeper is None or self.dead.is_set():
+        if self._init is None or self.dead.is_set():
             return
         waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._killing[place.key] = waiting
-        self._keeper.send({"op": "kill", "session": place.key, "uid": place.uid, "leader": place.leader})
+        self._init.send({"op": "kill", "session": place.key, "uid": place.uid, "leader": place.leader})
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(waiting, KILL_CONFIRM_SECONDS)
         self._killing.pop(place.key, None)
@@ -203,7 +203,7 @@ class Interpreter:
         """Close everything: the interpreter is given up, or has gone."""
         self.ready.clear()
         self.dead.set()
-        for peer in (self._keeper, self._zygote):
+        for peer in (self._init, self._zygote):
             if peer is not None:
                 peer.close()
         for key in list(self._expected):

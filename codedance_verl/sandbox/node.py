@@ -13,6 +13,8 @@ from typing import Any
 
 from codedance_verl.sandbox.backend import choose_launcher
 from codedance_verl.sandbox.config import SandboxConfig
+from codedance_verl.sandbox.docker.launcher import Launcher
+from codedance_verl.sandbox.docker.sizing import full, sized
 from codedance_verl.sandbox.errors import (
     SandboxBusy,
     SandboxError,
@@ -24,8 +26,6 @@ from codedance_verl.sandbox.errors import (
 from codedance_verl.sandbox.execution import ReplyError, execution_of, lost, rejected
 from codedance_verl.sandbox.fleet import Fleet
 from codedance_verl.sandbox.interpreter import Interpreter, Place, lacking
-from codedance_verl.sandbox.launcher import Launcher
-from codedance_verl.sandbox.sizing import full, sized
 from codedance_verl.sandbox.wire import Message
 from codedance_verl.types import Execution, ExecutionStatus
 

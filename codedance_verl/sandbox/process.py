@@ -14,17 +14,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-from codedance_verl.sandbox import reaper
 from codedance_verl.sandbox.config import SandboxConfig
+from codedance_verl.sandbox.docker import reaper
+from codedance_verl.sandbox.docker.image import image_folder
+from codedance_verl.sandbox.docker.launcher import SOCKET_NAME
 from codedance_verl.sandbox.errors import SandboxUnavailable
-from codedance_verl.sandbox.image import image_folder
-from codedance_verl.sandbox.launcher import SOCKET_NAME
 
 NOTICE = (
     "sandbox.backend=process: model-written code runs as processes of THIS machine, with its network and files. "
     "This is no security boundary. Use sandbox.backend=docker for anything you do not trust."
 )
-_BOOT = "import sys; sys.path.insert(0, {folder!r}); from codedance_interpreter.keeper import main; main()"
+_BOOT = "import sys; sys.path.insert(0, {folder!r}); from codedance_interpreter.container_init import main; main()"
 _STOP_SECONDS = 5.0
 
 
@@ -69,7 +69,7 @@ class ProcessLauncher:
             raise SandboxUnavailable(f"interpreter process does not start: {error}") from None
 
     def remove(self, name: str) -> None:
-        """The keeper ends by itself, and all its sessions with it, once the node has closed its connection."""
+        """The init process ends by itself, and all its sessions with it, once the node has closed its connection."""
         process = self._running.pop(name, None)
         if process is not None:
             try:

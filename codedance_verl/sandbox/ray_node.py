@@ -22,11 +22,11 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from codedance_verl.errors import UserError
 from codedance_verl.metrics import emit
-from codedance_verl.sandbox import reaper
 from codedance_verl.sandbox.asking import wait
 from codedance_verl.sandbox.client_nodes import ClientNodes, RemoteNode, standby_config
 from codedance_verl.sandbox.config import SandboxConfig
 from codedance_verl.sandbox.directory import Directory, RayStore
+from codedance_verl.sandbox.docker import reaper
 from codedance_verl.sandbox.errors import SandboxError
 from codedance_verl.sandbox.node import SandboxNode
 from codedance_verl.sandbox.node_metrics import NodeMetrics

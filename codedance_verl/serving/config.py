@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from codedance_verl.config.checks import check_choice, check_known, check_number, check_whole
 from codedance_verl.errors import UserError
-from codedance_verl.loopback import is_loopback
-from codedance_verl.settings import check_choice, check_known, check_number, check_whole
+from codedance_verl.runtime.loopback import is_loopback
 
 _WHOLE = {
     "port": (0, 65_535),

@@ -15,7 +15,7 @@ from rich.style import Style
 from rich.syntax import Syntax
 from rich.text import Text
 
-from codedance_verl.rollout.formats import ParsedTurn
+from codedance_verl.formats import ParsedTurn
 from codedance_verl.serving.replies import content
 from codedance_verl.serving.service import Audience, Outcome
 from codedance_verl.types import Execution, RenderedImage, Turn

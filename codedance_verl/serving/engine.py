@@ -16,8 +16,8 @@ from uuid import uuid4
 import psutil
 from PIL import Image
 
+from codedance_verl.environment.resized_images import decoded_images
 from codedance_verl.errors import UserError
-from codedance_verl.rollout.views import decoded_images
 from codedance_verl.serving.config import EngineConfig
 
 NEVER = -100.0
@@ -56,7 +56,7 @@ def load_tokens(model: str, max_model_len: int) -> Tokens:
     from transformers import AutoConfig
     from verl.utils import hf_processor, hf_tokenizer
 
-    from codedance_verl.platforms.sampled_vocabulary import never_sampled
+    from codedance_verl.verl_compat.sampled_vocabulary import never_sampled
 
     try:
         config = AutoConfig.from_pretrained(model)
@@ -88,7 +88,7 @@ class Engine:
 
         Raises `UserError` when it does not come up; its own log says more.
         """
-        from codedance_verl.platforms.vllm_cpu import answer_to_the_name_vllm
+        from codedance_verl.verl_compat.vllm_cpu import answer_to_the_name_vllm
 
         answer_to_the_name_vllm()
         from vllm.engine.arg_utils import AsyncEngineArgs

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 from uuid import uuid4
 
-from codedance_verl.rollout.formats import ANSWER_START, ParsedTurn
+from codedance_verl.formats import ANSWER_START, ParsedTurn
 from codedance_verl.serving.requests import Ask
 from codedance_verl.serving.service import Audience, Outcome, Service
 from codedance_verl.types import Execution, FinishReason, RenderedImage, Turn

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from codedance_verl.rollout.formats import ANSWER_END, render_answer
+from codedance_verl.formats import ANSWER_END, render_answer
 from codedance_verl.serving.errors import RequestError
 from codedance_verl.serving.request_images import Bounds, read_image
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from aiohttp import web
 
-from codedance_verl.loopback import names_loopback
+from codedance_verl.runtime.loopback import names_loopback
 from codedance_verl.serving.errors import RequestError
 from codedance_verl.serving.replies import Reply, pieces
 from codedance_verl.serving.requests import Ask, read_request

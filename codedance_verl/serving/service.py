@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-from codedance_verl.rollout.formats import get_format
-from codedance_verl.rollout.instructions import with_instructions
-from codedance_verl.rollout.interaction import Interaction, Listener, Rollout, Timing, views_of
-from codedance_verl.rollout.sandboxing import Sandboxed
-from codedance_verl.rollout.watch import Progress, Watch
+from codedance_verl.environment.loop import Interaction, Listener, Rollout, Timing, views_of
+from codedance_verl.environment.sandbox_client import Sandboxed
+from codedance_verl.environment.stall_watchdog import Progress, Watch
+from codedance_verl.environment.system_prompt import with_instructions
+from codedance_verl.formats import get_format
 from codedance_verl.sandbox.pool import SandboxPool
 from codedance_verl.serving.engine import Engine, Renderer, Voice, load_tokens
 from codedance_verl.serving.errors import RequestError

@@ -9,9 +9,9 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from codedance_verl.config import compose_config
+from codedance_verl.config.compose import compose_config
+from codedance_verl.environment.config import EnvironmentConfig
 from codedance_verl.errors import UserError
-from codedance_verl.rollout.config import EnvironmentConfig
 from codedance_verl.sandbox.config import SandboxConfig
 from codedance_verl.serving.config import ServingConfig
 

@@ -10,8 +10,8 @@ from verl.trainer.main_ppo import TaskRunnerV1
 from verl.trainer.ppo.v1 import get_trainer_cls
 from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
 
-from codedance_verl.platforms import light_actors, repairs
-from codedance_verl.trainer.durable import durable
+from codedance_verl.trainer.fault_tolerance import durable
+from codedance_verl.verl_compat import light_actors, repairs
 
 _VerlRunner: Any = TaskRunnerV1.__ray_metadata__.modified_class  # the class under verl's @ray.remote
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from codedance_verl.metrics import catalogue, emit
 from codedance_verl.metrics.catalogue import Metric
-from codedance_verl.progress import Pace
+from codedance_verl.runtime.progress import Pace
 
 SAME: dict[str, Metric] = {
     "timing_s/step": catalogue.TRAINING_STEP_SECONDS,

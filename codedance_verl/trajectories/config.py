@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from codedance_verl.config.checks import check_known, check_number, check_whole
 from codedance_verl.errors import UserError
-from codedance_verl.settings import check_known, check_number, check_whole
 
 _SHARE = (0.0, 1.0)
 _STEPS = (1, 1_000_000)

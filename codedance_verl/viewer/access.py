@@ -7,7 +7,7 @@ import hmac
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from codedance_verl.loopback import names_loopback
+from codedance_verl.runtime.loopback import names_loopback
 
 COOKIE = "codedance_view"
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from codedance_verl.errors import UserError
-from codedance_verl.loopback import is_loopback
+from codedance_verl.runtime.loopback import is_loopback
 
 if TYPE_CHECKING:
     from codedance_verl.trajectories.index import Index

@@ -9,7 +9,7 @@ from pathlib import Path
 from codedance_verl.trajectories.index import Found, Index
 from codedance_verl.trajectories.query import Query
 from codedance_verl.viewer.pages import GROUP_COLUMNS, STATIC, Missing, Told, render
-from codedance_verl.viewer.story import Bounds, Picture, tell
+from codedance_verl.viewer.trajectory_view import Bounds, Picture, tell
 
 MOST = 200
 """Trajectories in one file."""

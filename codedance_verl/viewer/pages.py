@@ -15,7 +15,7 @@ from codedance_verl.trajectories.index import Index, Row, StepFigures
 from codedance_verl.trajectories.lines import items, mapping, text
 from codedance_verl.trajectories.query import Query
 from codedance_verl.viewer.charts import Spark, spark
-from codedance_verl.viewer.story import Bounds, Picture, Story, said, tell
+from codedance_verl.viewer.trajectory_view import Bounds, Picture, Story, said, tell
 
 DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 PAGE_ROWS = 100

@@ -49,7 +49,7 @@ def choose_backend(asked: str) -> Backend:
     """
     if asked == "process":
         return Backend("process", "sandbox process was asked for")
-    from codedance_verl.sandbox.engine import ensure_engine
+    from codedance_verl.sandbox.docker.engine import ensure_engine
 
     try:
         ensure_engine(may_start=True).close()
@@ -66,7 +66,7 @@ def remove_orphan_containers(backend: Backend) -> None:
         return
     from docker.errors import DockerException
 
-    from codedance_verl.sandbox import engine, reaper
+    from codedance_verl.sandbox.docker import engine, reaper
 
     if (client := engine.connect()) is not None:
         with suppress(DockerException, OSError):

@@ -16,10 +16,10 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from types import FrameType
 
-from codedance_verl import run_folder
 from codedance_verl.errors import UserError
 from codedance_verl.evaluation.report import Report, read_report
-from codedance_verl.progress import clock
+from codedance_verl.runtime import run_folder
+from codedance_verl.runtime.progress import clock
 from recipes.cpu_demo.console import Console
 from recipes.cpu_demo.environment import (
     BACKENDS,

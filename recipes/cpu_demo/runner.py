@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from codedance_verl.errors import UserError
-from codedance_verl.progress import clock
+from codedance_verl.runtime.progress import clock
 from recipes.cpu_demo.console import Console
 from recipes.cpu_demo.markers import Attempt, Marker, StageRecords, fingerprint
 from recipes.cpu_demo.processes import GRACE_S, ProcessTree, end_leftover

@@ -15,7 +15,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder of the model, in Hugging Face format")
     parser.add_argument("--seed", type=int, default=0, help="seed of the weights (default: 0)")
     options = parser.parse_args(arguments)
-    from codedance_verl.models.tiny import build_tiny_model  # imports torch: --help should not wait for it
+    from recipes.cpu_demo.tiny_vlm import build_tiny_model  # imports torch: --help should not wait for it
 
     try:
         build_tiny_model(options.data, options.out, seed=options.seed)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForImageTextToText
 
-from codedance_verl.models.tiny import (
+from recipes.cpu_demo.tiny_vlm import (
     TinyShape,
     initialise,
     make_processor,

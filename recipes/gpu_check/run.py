@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
-from codedance_verl.config import compose_config
-from codedance_verl.doctor import list_gpus
+from codedance_verl.config.compose import compose_config
 from codedance_verl.errors import UserError
 from codedance_verl.evaluation.training import read_metrics
+from codedance_verl.preflight.doctor import list_gpus
 from recipes.gpu_check import runs
 from recipes.gpu_check.runs import Inputs, Run
 
@@ -123,8 +123,8 @@ def _kernels(check: Check, deadline: float, dry: bool) -> None:
 
 def _data(folder: Path) -> Path:
     """The file of demonstrations, with questions for the runs beside it."""
-    from codedance_verl.data.demo_set import make_demo_data
-    from codedance_verl.data.demo_sizes import DemoSizes
+    from recipes.cpu_demo.demo_set import make_demo_data
+    from recipes.cpu_demo.demo_sizes import DemoSizes
 
     return make_demo_data(folder, sizes=DemoSizes(sft=64, rl_train=32, rl_val=1, test=1, blank=0)).sft
 

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from codedance_verl import hardware
+from codedance_verl.config import hardware
 from codedance_verl.errors import UserError
 
 KEY_VARIABLE = "VLLM_API_KEY"

@@ -5,7 +5,7 @@ A module of its own, because the processes that vLLM spawns import the main modu
 
 from __future__ import annotations
 
-from codedance_verl.platforms.vllm_cpu import answer_to_the_name_vllm
+from codedance_verl.verl_compat.vllm_cpu import answer_to_the_name_vllm
 
 answer_to_the_name_vllm()
 

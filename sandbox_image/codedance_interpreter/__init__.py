@@ -2,7 +2,7 @@
 
 Processes, from the outside in:
 
-``keeper``      PID 1 of the container, small: reaps, kills everything of a session, restarts the zygote.
+``container_init``  PID 1 of the container, small: reaps, kills everything of a session, restarts the zygote.
 ``zygote``      has the scientific libraries imported; forks one session per trajectory under uids of its own.
 ``supervisor``  of a session: talks to the host, sees cells through, never runs one.
 ``runner``      of a session: holds the variables and runs the cells, a sleeping checkpoint of itself beside it.

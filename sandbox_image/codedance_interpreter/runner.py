@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 
 from . import display, forks, output, wire
 from .cell import run_cell
-from .reach import reap
+from .process_kill import reap
 from .room import NoRoom
 from .session import Links, Session
 from .wire import Message
@@ -47,7 +47,7 @@ def serve(session: Session, links: Links) -> NoReturn:
             _exit(0)
         if _has_threads():
             _go_on_in_a_fork(links.channel)
-        session.reach.kill_others()
+        session.killer.kill_others()
         obsolete = checkpoint
         reap()
 
@@ -59,7 +59,7 @@ def _leave_checkpoint(session: Session, links: Links) -> int:
     if pid > 0:
         return pid
     forks.sleep_until_woken(wake)
-    session.reach.kill_others()
+    session.killer.kill_others()
     session.cells += 1
     names = [name for name in session.namespace if name not in session.given_names and not name.startswith("_")]
     try:

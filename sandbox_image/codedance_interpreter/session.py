@@ -19,7 +19,7 @@ from . import output
 from .limits import Limits
 from .offered import OfferedFiles
 from .pixels import as_rgb
-from .reach import Reach
+from .process_kill import ProcessKiller
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Links:
 class Session:
     """The runner's state, as it is copied by fork."""
 
-    reach: Reach
+    killer: ProcessKiller
     limits: Limits
     namespace: dict[str, Any]
     keep_on_error: bool = False

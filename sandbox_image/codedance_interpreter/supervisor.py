@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 from . import output, room, wire
 from .limits import Limits
-from .reach import reap
+from .process_kill import reap
 from .session import Links
 from .wire import Message
 

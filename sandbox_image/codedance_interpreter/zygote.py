@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from . import display, forks, limits, memory, own_modules, reach, room, runner, session, supervisor, wire
+from . import display, forks, limits, memory, own_modules, process_kill, room, runner, session, supervisor, wire
 from .wire import Message
 
 LIGHT = (
@@ -62,7 +62,7 @@ def run(place: Place) -> NoReturn:
     """Import the libraries, report to the host, and fork a session for every `open` request until the host leaves."""
     _bring_font_cache(place)
     loaded = _preload(PRELOADS[place.preload])
-    sys.argv[:] = sys.orig_argv[:] = [""]  # of the keeper; cells see a program without arguments
+    sys.argv[:] = sys.orig_argv[:] = [""]  # of the init process; cells see a program without arguments
     sys.dont_write_bytecode = True
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # sessions are nobody's to wait for
     mapped_bytes = limits.mapped_bytes()
@@ -100,7 +100,7 @@ def _preload(names: tuple[str, ...]) -> list[str]:
         except ImportError:
             if name in LIGHT:
                 raise
-    from . import hooks  # here, since the keeper has no use for it
+    from . import hooks  # here, since the init process has no use for it
 
     _warm_up()
     forks.settle()
@@ -152,7 +152,7 @@ def _become_session(place: Place, peer: socket.socket, request: Message, mapped_
         runners.close()
         if place.own_uids:
             _take_uid(real=int(request["uid"]) + 1, effective=int(request["uid"]))
-        reach.forbid_inspection()
+        process_kill.forbid_inspection()
         directory = _directory(place, request)
         answer = _answer(own, pid)
         wire.send(peer, answer | {"leader": os.getpid()})
@@ -194,12 +194,12 @@ def _become_runner(
 ) -> NoReturn:
     """In the second child: settle in a private directory under a uid of its own, load the image, serve cells."""
     try:
-        killer: reach.Reach = reach.TreeReach(os.getppid())
+        killer: process_kill.ProcessKiller = process_kill.KillTree(os.getppid())
         if place.own_uids:
             uid = int(request["uid"])
             _take_uid(uid, uid)
-            killer = reach.UidReach(uid)
-        reach.forbid_inspection()
+            killer = process_kill.KillByUid(uid)
+        process_kill.forbid_inspection()
         directory = _directory(place, request)
         directory.mkdir(0o700)
         os.chdir(directory)
@@ -232,7 +232,7 @@ def _bind(place: Place, request: Message, mapped_bytes: int) -> limits.Limits:
     """Apply what holds for supervisor and runner alike."""
     os.setsid()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    reach.adopt_orphans()
+    process_kill.adopt_orphans()
     bounds = limits.Limits.from_message(request["limits"])
     limits.apply(bounds, mapped_bytes, per_uid=place.own_uids)
     os.umask(0o077)
@@ -245,7 +245,7 @@ def _directory(place: Place, request: Message) -> Path:
 
 def _take_uid(real: int, effective: int) -> None:
     """Become a session's user for good. Whoever is to be out of the reach of `effective` has another `real` uid."""
-    if effective < reach.LOWEST_UID:
+    if effective < process_kill.LOWEST_UID:
         raise ValueError(f"uid {effective} is not one a session may have")
     os.setgroups([])
     os.setresgid(effective, effective, effective)

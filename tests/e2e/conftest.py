@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from codedance_verl.data.demo_set import DEMO_KINDS, DemoSizes, make_demo_data
+from recipes.cpu_demo.demo_set import DEMO_KINDS, DemoSizes, make_demo_data
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SFT_STEPS, FIRST_PART = 100, 50

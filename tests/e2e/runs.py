@@ -12,7 +12,7 @@ from typing import Any
 from docker import DockerClient
 
 from codedance_verl.evaluation.training import read_metrics
-from codedance_verl.sandbox.reaper import list_containers
+from codedance_verl.sandbox.docker.reaper import list_containers
 
 
 def metrics_of(run_dir: Path) -> dict[int, Mapping[str, float]]:

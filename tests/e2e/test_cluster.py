@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from docker import DockerClient
 
-from codedance_verl.run_folder import last_step
-from codedance_verl.sandbox.image import image_tag
-from codedance_verl.sandbox.reaper import Owner, list_containers, owner_of
+from codedance_verl.runtime.run_folder import last_step
+from codedance_verl.sandbox.docker.image import image_tag
+from codedance_verl.sandbox.docker.reaper import Owner, list_containers, owner_of
 from tests.e2e import ray_cluster
 from tests.e2e.conftest import REPOSITORY, ColdStart
 from tests.e2e.ray_cluster import Cluster, resources

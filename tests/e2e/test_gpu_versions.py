@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from codedance_verl.doctor import read_lock
+from codedance_verl.preflight.doctor import read_lock
 from tests.e2e.conftest import ColdStart, run_main
 from tests.e2e.runs import metrics_of
 

@@ -22,8 +22,8 @@ import pytest
 import torch
 from transformers import AutoModelForImageTextToText
 
-from codedance_verl.guards import SAVE_FILE, STOPPED_EXIT_CODE
-from codedance_verl.trainer.checkpoints import folder_of, is_whole, whole_steps
+from codedance_verl.runtime.checkpoints import folder_of, is_whole, whole_steps
+from codedance_verl.runtime.run_limits import SAVE_FILE, STOPPED_EXIT_CODE
 from tests.e2e.conftest import REPOSITORY, ColdStart, run_main
 from tests.e2e.runs import exit_code, metrics_of, rollout_files, rollouts_in, wait_for_run
 

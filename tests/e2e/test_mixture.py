@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from codedance_verl.data.schema import SFT_SCHEMA, write_rows
-from codedance_verl.models.tiny import build_tiny_model
+from recipes.cpu_demo.tiny_vlm import build_tiny_model
 from tests.e2e.conftest import REPOSITORY, run_main
 from tests.e2e.runs import rollout_files, rollouts_in
 

@@ -48,7 +48,7 @@ RESULTS = [
 ]
 
 MESSAGES: list[dict[str, Any]] = [
-    {**_HELLO, "role": "keeper", "pid": 1, "uid_span": 1 << 32},
+    {**_HELLO, "role": "init", "pid": 1, "uid_span": 1 << 32},
     {**_HELLO, "role": "zygote", "pid": 7, "modules": ["numpy", "PIL.Image", "cv2", "matplotlib.pyplot"]},
     {**_HELLO, "role": "session", "session": "00112233aabbccdd"},
     {"op": "open", "session": "00112233aabbccdd", "uid": 1 << 24, "limits": CONFIG.session_limits()},

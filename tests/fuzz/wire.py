@@ -145,7 +145,7 @@ def read_with_buffer(chunks: Sequence[bytes]) -> tuple[list[Message], str]:
 
 
 def read_through_socket(stream: bytes) -> tuple[list[Message], str]:
-    """The same stream as keeper, zygote and supervisor read it from the host."""
+    """The same stream as init process, zygote and supervisor read it from the host."""
     mine, its = socket.socketpair()
     messages: list[Message] = []
     with mine, its:

@@ -30,8 +30,8 @@ import psutil
 import ray
 from docker.errors import DockerException
 
-from codedance_verl.sandbox import engine, reaper
 from codedance_verl.sandbox.config import SandboxConfig
+from codedance_verl.sandbox.docker import engine, reaper
 from codedance_verl.sandbox.errors import SandboxError
 from codedance_verl.sandbox.pool import RayPool, get_or_start_pool
 from codedance_verl.sandbox.ray_node import NAMESPACE
@@ -231,9 +231,9 @@ class Striker:
             with contextlib.closing(docker.from_env()) as client:
                 processes = client.containers.get(name).top(ps_args="-eo pid,ppid,uid")["Processes"]
             roots = {int(pid): int(parent) for pid, parent, uid in processes if uid == "0"}
-            keeper = next(pid for pid, parent in roots.items() if parent not in roots)
+            init = next(pid for pid, parent in roots.items() if parent not in roots)
             strike.at = time.monotonic()
-            os.kill(next(pid for pid, parent in roots.items() if parent == keeper), signal.SIGKILL)
+            os.kill(next(pid for pid, parent in roots.items() if parent == init), signal.SIGKILL)
 
         await asyncio.to_thread(kill)
 

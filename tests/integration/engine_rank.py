@@ -23,7 +23,7 @@ from verl.workers.config import HFModelConfig, TrainingWorkerConfig
 from verl.workers.engine_workers import TrainingWorker
 from verl.workers.utils.losses import ppo_loss, value_loss
 
-from codedance_verl.config import compose_config
+from codedance_verl.config.compose import compose_config
 from codedance_verl.rollout.worker import CodeDanceAgentLoopWorker
 
 ROLLOUTS, UPDATES = 8, 3

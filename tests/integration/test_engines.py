@@ -15,8 +15,8 @@ import pytest
 import torch
 from transformers import AutoModelForImageTextToText
 
-from codedance_verl.data.demo_set import DemoSizes, make_demo_data
-from codedance_verl.models.tiny import build_tiny_model
+from recipes.cpu_demo.demo_set import DemoSizes, make_demo_data
+from recipes.cpu_demo.tiny_vlm import build_tiny_model
 from tests.integration.engine_rank import UPDATES
 
 REPOSITORY = Path(__file__).resolve().parents[2]

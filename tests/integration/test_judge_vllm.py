@@ -19,13 +19,13 @@ from pathlib import Path
 
 import pytest
 
-from codedance_verl.data.demo_set import DemoSizes, make_demo_data
 from codedance_verl.grading.judge.config import JudgeConfig
 from codedance_verl.grading.judge.judge import Judge
 from codedance_verl.grading.judge.probe import unreachable
 from codedance_verl.grading.judge.prompt import Question
 from codedance_verl.grading.judge.stats import JudgeStats
 from codedance_verl.types import Grade, Verdict
+from recipes.cpu_demo.demo_set import DemoSizes, make_demo_data
 from recipes.cpu_demo.processes import ProcessTree
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

@@ -29,7 +29,7 @@ import json, sys
 import ray
 from heavy_engine import Engine
 from verl.workers.rollout import router
-from codedance_verl.platforms import light_actors
+from codedance_verl.verl_compat import light_actors
 
 ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
 light_actors.balance_without_verl()

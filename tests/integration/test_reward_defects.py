@@ -11,12 +11,12 @@ from contextlib import AsyncExitStack
 
 import pytest
 
+from codedance_verl.formats import get_format, render_answer, render_think
 from codedance_verl.reward.config import RewardConfig
 from codedance_verl.reward.difficulty import difficulty
 from codedance_verl.reward.explain import Explained, explain
 from codedance_verl.reward.presets import RELEASE, ROBUST
 from codedance_verl.reward.rollout_lines import RolloutLine
-from codedance_verl.rollout.formats import get_format, render_answer, render_think
 from codedance_verl.sandbox.config import SandboxConfig
 from codedance_verl.sandbox.pool import SandboxPool
 from codedance_verl.types import ExecutionStatus, FinishReason, Trajectory, Turn

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from codedance_verl.sandbox.bench.workloads import MEASURES
+from benchmarks.sandbox_bench.workloads import MEASURES
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 

@@ -19,7 +19,7 @@ import pytest
 import pytest_asyncio
 from PIL import Image, ImageStat
 
-from codedance_verl.rollout.observations import observation_text
+from codedance_verl.environment.observations import observation_text
 from codedance_verl.sandbox.config import SandboxConfig
 from codedance_verl.sandbox.node import SandboxNode
 from codedance_verl.sandbox.pool import SandboxPool

@@ -20,12 +20,12 @@ import pytest
 import pytest_asyncio
 from PIL import Image
 
-from codedance_verl.sandbox import reaper
 from codedance_verl.sandbox.config import SandboxConfig
+from codedance_verl.sandbox.docker import reaper
+from codedance_verl.sandbox.docker.sizing import ImageLoad, sized
 from codedance_verl.sandbox.errors import SandboxFull
 from codedance_verl.sandbox.node import SandboxNode
 from codedance_verl.sandbox.pool import SandboxPool, SandboxSession, UnknownSession
-from codedance_verl.sandbox.sizing import ImageLoad, sized
 from codedance_verl.types import ExecutionStatus
 
 if TYPE_CHECKING:
@@ -82,8 +82,8 @@ def containers_of(engine: DockerClient, pid: int) -> list[str]:
 async def pid_of_zygote(engine: DockerClient, name: str) -> int:
     processes = engine.containers.get(name).top(ps_args="-eo pid,ppid,uid")["Processes"]
     roots = [(int(pid), int(parent)) for pid, parent, uid in processes if uid == "0"]
-    keeper = next(pid for pid, parent in roots if parent not in dict(roots))
-    return next(pid for pid, parent in roots if parent == keeper)
+    init = next(pid for pid, parent in roots if parent not in dict(roots))
+    return next(pid for pid, parent in roots if parent == init)
 
 
 async def test_a_session_has_a_uid_of_its_own_and_no_capability(node: SandboxNode) -> None:

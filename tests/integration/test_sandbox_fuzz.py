@@ -17,8 +17,8 @@ import pytest_asyncio
 
 from codedance_verl.sandbox import wire
 from codedance_verl.sandbox.config import SandboxConfig
+from codedance_verl.sandbox.docker.launcher import SOCKET_NAME
 from codedance_verl.sandbox.fleet import HELLO_SECONDS
-from codedance_verl.sandbox.launcher import SOCKET_NAME
 from codedance_verl.sandbox.node import SandboxNode
 from codedance_verl.sandbox.pool import SandboxPool
 from codedance_verl.sandbox.process import ProcessLauncher
@@ -108,7 +108,7 @@ async def test_garbage_on_the_socket_of_a_node_harms_nobody(node: SandboxNode) -
     (name,) = node.stats()["interpreters"]
     hello = {"op": "hello", "version": 1, "name": name}
     hellos = [
-        {**hello, "role": "keeper", "pid": 1, "uid_span": 1 << 32},
+        {**hello, "role": "init", "pid": 1, "uid_span": 1 << 32},
         {**hello, "role": "zygote", "pid": 7, "modules": ["numpy"]},
         {**hello, "role": "session", "session": "00112233aabbccdd"},
     ]
@@ -128,7 +128,7 @@ async def test_garbage_on_the_socket_of_a_node_harms_nobody(node: SandboxNode) -
     async with bystanders(node):
         silent = [await asyncio.open_unix_connection(path) for _ in range(8)]
         for (_, writer), said in zip(silent, [b"\x00\x00", *map(wire.encode, hellos)], strict=False):
-            writer.write(said)  # a second keeper or zygote, and a session nobody waits for, are sent away as well
+            writer.write(said)  # a second init or zygote, and a session nobody waits for, are sent away as well
         await asyncio.gather(*map(knock, range(CONNECTIONS), frames_like(hellos, 0, CONNECTIONS)))
         for reader, writer in silent:
             assert await asyncio.wait_for(reader.read(), HELLO_SECONDS + ANSWER_SECONDS) == b""

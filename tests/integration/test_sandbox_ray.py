@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from codedance_verl.sandbox import reaper
+from codedance_verl.sandbox.docker import reaper
 
 if TYPE_CHECKING:
     from docker import DockerClient

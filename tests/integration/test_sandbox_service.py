@@ -52,7 +52,7 @@ async def until(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0.02)
 
 
-def keeper_of(name: str) -> psutil.Process | None:
+def init_of(name: str) -> psutil.Process | None:
     """The first process of the interpreter of that name."""
     for process in psutil.process_iter(["cmdline", "create_time"]):
         command = process.info["cmdline"] or []
@@ -63,10 +63,10 @@ def keeper_of(name: str) -> psutil.Process | None:
     return None
 
 
-def the_keeper_of(name: str) -> psutil.Process:
-    keeper = keeper_of(name)
-    assert keeper is not None
-    return keeper
+def the_init_of(name: str) -> psutil.Process:
+    init = init_of(name)
+    assert init is not None
+    return init
 
 
 async def test_a_spare_that_was_in_use_when_the_lost_one_came_back_steps_back_once_it_is_empty() -> None:
@@ -95,7 +95,7 @@ async def test_a_spare_takes_over_and_is_replaced(backend: str) -> None:
         (lost,) = node.stats()["interpreters"]
         async with pool.session() as struck:
             await struck.run("x = 1")
-            the_keeper_of(lost).kill()
+            the_init_of(lost).kill()
             await until(lambda: lost not in node.stats()["interpreters"])
             assert len(node.stats()["interpreters"]) == 1, "nothing was in stock"
             async with pool.session() as fresh:
@@ -117,16 +117,16 @@ async def test_an_interpreter_retires_after_its_share_of_sessions(backend: str) 
                 await second.run("x = 2")
             await until(lambda: list(node.stats()["interpreters"]) not in ([old], []))
             assert (await first.run("x")).stdout == "1\n", "a retired interpreter keeps its sessions"
-            assert keeper_of(old) is not None
-        await until(lambda: keeper_of(old) is None)
+            assert init_of(old) is not None
+        await until(lambda: init_of(old) is None)
         assert node.stats()["recycled"] == 1 and node.stats()["restarts"] == 0
 
 
 async def test_an_interpreter_that_gives_no_sign_of_life_is_replaced() -> None:
     async with started(backend="process", health_interval_s=0.3) as node:
         (stuck,) = node.stats()["interpreters"]
-        keeper = the_keeper_of(stuck)
-        for process in [*keeper.children(recursive=True), keeper]:
+        init = the_init_of(stuck)
+        for process in [*init.children(recursive=True), init]:
             os.kill(process.pid, signal.SIGSTOP)
         await until(lambda: list(node.stats()["interpreters"]) not in ([stuck], []))
         async with SandboxPool([node]).session() as session:
@@ -139,7 +139,7 @@ async def test_a_zygote_that_dies_costs_no_session(backend: str) -> None:
         (name,) = node.stats()["interpreters"]
         async with pool.session() as session:
             await session.run("x = 1")
-            zygote = min(the_keeper_of(name).children(), key=lambda process: process.create_time())
+            zygote = min(the_init_of(name).children(), key=lambda process: process.create_time())
             zygote.kill()
             assert (await session.run("x")).stdout == "1\n"
             async with pool.session() as later:

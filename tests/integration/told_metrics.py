@@ -20,9 +20,9 @@ os.environ |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "CODEDANCE_RUN": "demo"
 
 import ray
 
+from codedance_verl.environment.loop import Timing
 from codedance_verl.metrics import catalogue, emit
 from codedance_verl.reward.monitors import Finding, Rates
-from codedance_verl.rollout.interaction import Timing
 from codedance_verl.rollout.telemetry import MemberFacts, tell_group, tell_window
 from codedance_verl.sandbox.telemetry import NodeTelemetry, tell_call
 from codedance_verl.trainer.telemetry import PHASES, SAME, STALENESS, StepTelemetry

@@ -13,15 +13,16 @@ import pytest
 import pytest_asyncio
 
 from codedance_verl.errors import UserError
-from codedance_verl.sandbox import reaper, selfcheck
-from codedance_verl.sandbox.attacks.attack import Attack
-from codedance_verl.sandbox.attacks.catalogue import ALL
-from codedance_verl.sandbox.attacks.runner import AttackRunner, Outcome, host_secrets
-from codedance_verl.sandbox.container import DockerLauncher
-from codedance_verl.sandbox.launcher import Launcher
+from codedance_verl.sandbox.docker import reaper
+from codedance_verl.sandbox.docker.container import DockerLauncher
+from codedance_verl.sandbox.docker.launcher import Launcher
 from codedance_verl.sandbox.node import SandboxNode
 from codedance_verl.sandbox.process import ProcessLauncher
-from codedance_verl.sandbox.selfcheck import Report
+from sandbox_security import selfcheck
+from sandbox_security.attacks.attack import Attack
+from sandbox_security.attacks.catalogue import ALL
+from sandbox_security.attacks.runner import AttackRunner, Outcome, host_secrets
+from sandbox_security.selfcheck import Report
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow]
 

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from ray.scripts.scripts import cli as ray_cli
 
 from codedance_verl.cli import build_app
-from codedance_verl.config import compose_config
+from codedance_verl.config.compose import compose_config
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCUMENTS = [

@@ -27,10 +27,10 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from codedance_verl import cli
-from codedance_verl.config import compose_config
-from codedance_verl.doctor import check_flash_attention
+from codedance_verl.config.compose import compose_config
 from codedance_verl.errors import UserError
 from codedance_verl.preflight import attention
+from codedance_verl.preflight.doctor import check_flash_attention
 from tests.e2e import test_gpu_versions
 from tests.sockets import answering_once
 
@@ -111,14 +111,14 @@ def test_the_package_is_installed_in_its_version() -> None:
 
 @pytest.mark.slow
 def test_torchvision_can_be_imported() -> None:
-    """With the CPU build as it is, with the CUDA build through `platforms/torchvision_ops.py`."""
+    """With the CPU build as it is, with the CUDA build through `verl_compat/torchvision_ops.py`."""
     code = "from torchvision import transforms; import torch; torch.ops.torchvision.nms"
     subprocess.run([sys.executable, "-c", code], timeout=120, check=True)
 
 
 def test_the_declared_operators_leave_other_imports_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
-    from codedance_verl.platforms.torchvision_ops import DeclareOperators, install
+    from codedance_verl.verl_compat.torchvision_ops import DeclareOperators, install
 
     install()
     assert sys.meta_path[0] is DeclareOperators

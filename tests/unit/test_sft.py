@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from codedance_verl.config import compose_config
-from codedance_verl.data.demo_set import DemoSizes, make_demo_data
+from codedance_verl.config.compose import compose_config
 from codedance_verl.errors import UserError
-from codedance_verl.run_folder import only_run, publish_model
+from codedance_verl.runtime.run_folder import only_run, publish_model
 from codedance_verl.sft import check, main
+from recipes.cpu_demo.demo_set import DemoSizes, make_demo_data
 from tests.unit.preflight.folders import make_model
 
 

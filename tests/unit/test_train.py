@@ -8,10 +8,10 @@ from omegaconf import DictConfig
 from ray.exceptions import RayTaskError
 
 from codedance_verl import preflight, train
-from codedance_verl.config import compose_config
+from codedance_verl.config.compose import compose_config
 from codedance_verl.errors import UserError
-from codedance_verl.guards import SAVE_FILE
-from codedance_verl.run_folder import only_run
+from codedance_verl.runtime.run_folder import only_run
+from codedance_verl.runtime.run_limits import SAVE_FILE
 from codedance_verl.train import _begins_after, _settle_validation
 
 ARGUMENTS = ["recipe=cpu_demo", "run_dir=/nonexistent", "data.train_files=a", "data.val_files=b"]

@@ -8,8 +8,8 @@ from dataclasses import dataclass, fields
 from typing import Any
 from urllib.parse import urlsplit
 
+from codedance_verl.config.checks import check_known, check_number, check_whole
 from codedance_verl.errors import UserError
-from codedance_verl.settings import check_known, check_number, check_whole
 
 _WHOLE = {"max_tokens": (32, 4096), "concurrency": (1, 1024), "attempts": (1, 20), "cache_entries": (0, 10_000_000)}
 _NUMBERS = {

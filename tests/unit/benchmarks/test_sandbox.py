@@ -10,13 +10,13 @@ import pytest
 from PIL import Image
 
 from benchmarks import sandbox, sandbox_bars, sandbox_plot
+from benchmarks.sandbox_bench.contender import Contender, Traits
+from benchmarks.sandbox_bench.loop import Plan, measure_level
+from benchmarks.sandbox_bench.results import Level
+from benchmarks.sandbox_bench.workloads import MEASURES, picture
 from benchmarks.sandbox_peers import bare, fusion, processes
 from benchmarks.sandbox_peers.answers import Unavailable
 from codedance_verl.errors import UserError
-from codedance_verl.sandbox.bench.contender import Contender, Traits
-from codedance_verl.sandbox.bench.loop import Plan, measure_level
-from codedance_verl.sandbox.bench.results import Level
-from codedance_verl.sandbox.bench.workloads import MEASURES, picture
 
 QUICK = Plan(seconds=0.05, budget_s=60.0)
 

@@ -11,7 +11,6 @@ import pytest
 import ray
 from ray.exceptions import AuthenticationError
 
-from codedance_verl import hardware
 from codedance_verl.cluster import connection
 from codedance_verl.cluster.connection import (
     PLUGIN,
@@ -22,7 +21,7 @@ from codedance_verl.cluster.connection import (
     ray_arguments,
     start,
 )
-from codedance_verl.config import compose_config
+from codedance_verl.config.compose import compose_config, hardware
 from codedance_verl.errors import UserError
 
 INIT = {"num_cpus": 16, "num_gpus": 2, "include_dashboard": False, "log_to_driver": True}

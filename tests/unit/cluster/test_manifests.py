@@ -18,7 +18,7 @@ import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from codedance_verl.config import compose_config
+from codedance_verl.config.compose import compose_config
 from codedance_verl.preflight.nodes import check_room
 from codedance_verl.sandbox.config import SandboxConfig
 from codedance_verl.sandbox.placement import RayNode

@@ -15,7 +15,7 @@ from codedance_verl.cluster import placement_groups as module
 from codedance_verl.cluster.placement_groups import PlacementWatch, Room, Wanted, lacking, waiting_groups
 from codedance_verl.cluster.run import placement_watched
 from codedance_verl.errors import UserError
-from codedance_verl.guards import guarded
+from codedance_verl.runtime.run_limits import guarded
 from codedance_verl.sandbox.placement import RayNode
 
 EIGHT = Wanted("a", [{"CPU": 3.0, "GPU": 1.0}] * 8, one_node=True)

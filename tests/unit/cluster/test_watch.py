@@ -9,9 +9,9 @@ from ray.exceptions import ActorDiedError, RayTaskError
 from codedance_verl.cluster import watch
 from codedance_verl.cluster.watch import NodeWatch, explained, watched
 from codedance_verl.errors import UserError
-from codedance_verl.guards import Stopped, guarded
+from codedance_verl.runtime.run_limits import Stopped, guarded
 from codedance_verl.sandbox.placement import RayNode
-from codedance_verl.trainer.pulse import RolloutWorkerDied
+from codedance_verl.trainer.health_check import RolloutWorkerDied
 
 
 def _cluster(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:

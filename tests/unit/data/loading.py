@@ -13,11 +13,11 @@ from PIL import Image
 
 from codedance_verl.data.checking import Checked, check_file
 from codedance_verl.data.rows import DEFAULT_KEYS, Keys, Kind
+from codedance_verl.environment.stall_watchdog import Progress
 from codedance_verl.images import decode, pixels_sha256
 from codedance_verl.rollout.agent_loop import record_id_of
 from codedance_verl.rollout.dataset import QuestionDataset
-from codedance_verl.rollout.watch import Progress
-from tests.unit.rollout.harness import Script, loop_of, processor, tokenizer
+from tests.unit.environment.harness import Script, loop_of, processor, tokenizer
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from codedance_verl.errors import UserError
-from codedance_verl.grading.alternatives import encode_alternatives
+from codedance_verl.grading.rules.alternatives import encode_alternatives
 from tests.unit.data.loading import check, load, same_for_both
 
 CASES = Path(__file__).parents[2] / "data" / "cases"

@@ -19,7 +19,7 @@ from PIL import Image
 from codedance_verl.data.checking import check_file, keep_good_rows
 from codedance_verl.data.rows import Keys, Kind
 from codedance_verl.errors import UserError
-from codedance_verl.grading.alternatives import encode_alternatives
+from codedance_verl.grading.rules.alternatives import encode_alternatives
 from codedance_verl.images import decode
 from tests.unit.data.loading import check, dataset, load, same_for_both
 

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from codedance_verl.data.checking import check_file
+from codedance_verl.environment.resized_images import image_parts, load_views, source_bytes
 from codedance_verl.images import pixels_sha256
-from codedance_verl.rollout.views import image_parts, load_views, source_bytes
 from sandbox_image.codedance_interpreter.session import load_input_images
 from tests.unit.data.loading import dataset
 

@@ -25,11 +25,11 @@ from codedance_verl.data import table as module
 from codedance_verl.data.parquet import batches, open_parquet
 from codedance_verl.data.rows import Kind
 from codedance_verl.data.table import StoredImage, open_table
+from codedance_verl.environment.resized_images import view_size
 from codedance_verl.errors import UserError
 from codedance_verl.rollout.dataset import DemonstrationDataset
-from codedance_verl.rollout.views import view_size
 from tests.unit.data.loading import dataset
-from tests.unit.rollout.harness import processor, tokenizer
+from tests.unit.environment.harness import processor, tokenizer
 
 
 def _png(size: tuple[int, int] = (40, 30), shade: int = 0) -> bytes:

@@ -15,7 +15,7 @@ from codedance_verl.evaluation.examples import Example, Exhibit, choose_exhibits
 from codedance_verl.evaluation.report import Report, Seconds
 from codedance_verl.evaluation.report_html import _SECONDS_LABELS, displayable, duration, percent, points, render
 from codedance_verl.evaluation.trajectories import parse_trajectory
-from codedance_verl.rollout.formats import FORMATS, render_think
+from codedance_verl.formats import FORMATS, render_think
 from tests.unit.evaluation.experiment import make_experiment
 from tests.unit.evaluation.logs import Line, answer_turn, code_turn, image, line, png, write_log
 

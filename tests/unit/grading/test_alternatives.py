@@ -7,14 +7,14 @@ import json
 import pytest
 
 from codedance_verl.grading import grade
-from codedance_verl.grading.alternatives import (
+from codedance_verl.grading.context import Context
+from codedance_verl.grading.matchers import is_open, settle
+from codedance_verl.grading.rules.alternatives import (
     MAX_ALTERNATIVES,
     alternatives_of,
     encode_alternatives,
     show_alternatives,
 )
-from codedance_verl.grading.context import Context
-from codedance_verl.grading.ladder import is_open, settle
 from codedance_verl.types import Verdict
 
 

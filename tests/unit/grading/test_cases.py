@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from codedance_verl.grading.context import Context
-from codedance_verl.grading.ladder import grade
+from codedance_verl.grading.matchers import grade
 from tests.unit.grading.pairs import read_pairs
 
 FOLDER = Path(__file__).resolve().parents[2] / "data" / "cases"

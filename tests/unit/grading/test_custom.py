@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from codedance_verl.config import compose_config
+from codedance_verl.config.compose import compose_config
 from codedance_verl.errors import UserError
 from codedance_verl.grading import Grader, GradingConfig
 from codedance_verl.grading.custom import CustomGraders

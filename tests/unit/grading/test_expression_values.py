@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from codedance_verl.grading.expression_values import differ_everywhere
-from codedance_verl.grading.expression_worker import _parse, compare
+from codedance_verl.grading.rules.expression_values import differ_everywhere
+from codedance_verl.grading.rules.expression_worker import _parse, compare
 
 DIFFERENT = [
     ("(x+1)^{9999}", "2\\sqrt{2}"),

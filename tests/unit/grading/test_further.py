@@ -7,8 +7,8 @@ from fractions import Fraction
 import pytest
 
 from codedance_verl.grading.context import Context
-from codedance_verl.grading.ladder import MAX_ANSWER_CHARS, grade
-from codedance_verl.grading.working import evaluate
+from codedance_verl.grading.matchers import MAX_ANSWER_CHARS, grade
+from codedance_verl.grading.rules.working import evaluate
 from codedance_verl.types import Verdict
 from tests.unit.grading.pairs import Pair, read_pairs
 

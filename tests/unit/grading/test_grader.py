@@ -17,9 +17,9 @@ from omegaconf import OmegaConf
 from codedance_verl.errors import UserError
 from codedance_verl.grading import Grader, GradingConfig
 from codedance_verl.grading.context import Context
-from codedance_verl.grading.expression_process import ExpressionProcess, NoResult
 from codedance_verl.grading.judge.config import JudgeConfig
-from codedance_verl.grading.ladder import STYLES, grade, is_open
+from codedance_verl.grading.matchers import STYLES, grade, is_open
+from codedance_verl.grading.rules.expression_process import ExpressionProcess, NoResult
 from codedance_verl.types import FinishReason, Grade, Trajectory, Verdict
 from tests.unit.grading.judge_server import JudgeServer, serving
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from codedance_verl.grading.config import GradingConfig
-from codedance_verl.grading.ladder import RULE, grade
+from codedance_verl.grading.matchers import RULE, grade
 
 SWAPPED = ("gold, red, blue", "red, gold, blue")
 

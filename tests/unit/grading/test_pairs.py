@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from codedance_verl.grading.context import Context
-from codedance_verl.grading.ladder import grade, settle
+from codedance_verl.grading.matchers import grade, settle
 from codedance_verl.types import Grade, Verdict
 from tests.unit.grading.pairs import ADVERSARIAL, KINDS, OPEN, Pair, read_pairs
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from codedance_verl.config import compose_config
+from codedance_verl.config.compose import compose_config
 from codedance_verl.preflight import attention
 from codedance_verl.preflight.attention import check_attention
 from codedance_verl.preflight.report import Report

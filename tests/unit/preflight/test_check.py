@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 from omegaconf import DictConfig
 
-from codedance_verl.config import compose_config
+from codedance_verl.config.compose import compose_config
 from codedance_verl.errors import UserError
 from codedance_verl.grading import GradingConfig
 from codedance_verl.preflight import check, check_output_folder, examine
-from codedance_verl.trainer.checkpoints import seal
+from codedance_verl.runtime.checkpoints import seal
 from tests.unit.isolated.functions import on_path
 from tests.unit.preflight.folders import make_model, row, write
 

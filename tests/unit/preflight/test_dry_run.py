@@ -10,7 +10,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from codedance_verl import sft, train
-from codedance_verl.config import compose_config
+from codedance_verl.config.compose import compose_config
 from codedance_verl.preflight import examine
 from tests.unit.preflight.folders import make_model, png, row, write
 

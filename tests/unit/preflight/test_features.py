@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from codedance_verl.config import compose_config, compose_leniently
-from codedance_verl.overrides import key_of
+from codedance_verl.config.compose import compose_config, compose_leniently
+from codedance_verl.config.overrides import key_of
 from codedance_verl.preflight import check_values
 from codedance_verl.preflight.capabilities import check_capabilities
 from codedance_verl.preflight.capability_conditions import CONDITIONS, check_conditions, conditions_markdown

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from verl.single_controller.ray.base import RayWorkerGroup, ResourcePoolManager
 from verl.workers.rollout.replica import RolloutReplica
 
-from codedance_verl.config import compose_config
+from codedance_verl.config.compose import compose_config
 from codedance_verl.errors import UserError
 from codedance_verl.preflight import attention, nodes
 from codedance_verl.preflight.nodes import (

@@ -10,10 +10,10 @@ from PIL import Image
 from transformers import AutoProcessor
 
 from codedance_verl.data.schema import Message, Prompt
+from codedance_verl.environment.loop import TURN_MARKS
+from codedance_verl.environment.resized_images import make_view
 from codedance_verl.preflight.prompts import TURN_TOKENS, longest_prompt
-from codedance_verl.rollout.interaction import TURN_MARKS
 from codedance_verl.rollout.prompt_tokens import PromptTokens
-from codedance_verl.rollout.views import make_view
 from tests.unit.preflight.folders import make_model
 
 

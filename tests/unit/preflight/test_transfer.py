@@ -12,12 +12,12 @@ import torch
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from codedance_verl.config import compose_config
-from codedance_verl.platforms.weight_stream import dtype_on_the_wire
+from codedance_verl.config.compose import compose_config
 from codedance_verl.preflight import transfer
 from codedance_verl.preflight.model_shape import read_shape
 from codedance_verl.preflight.report import Report
 from codedance_verl.preflight.transfer import BACKEND, BUCKET, MODULE, NODE, OF_VERL, check_bucket, check_transfer
+from codedance_verl.verl_compat.weight_stream import dtype_on_the_wire
 from tests.unit.preflight.folders import make_model
 
 SEPARATE = "trainer=separate_async"
@@ -87,7 +87,7 @@ def test_nccl_without_cupy_is_refused_where_torch_is_built_for_gpus(monkeypatch:
         ((SEPARATE, f"{BACKEND}=naive"), f"{BACKEND}=naive", "needs ray_object_store or nccl"),
         ((SEPARATE, f"{BACKEND}=pigeon"), f"{BACKEND}=pigeon", "registers no such engine; ray_object_store works"),
         ((SEPARATE, f"{BACKEND}=pigeon", f"{MODULE}=null"), f"{BACKEND}=pigeon", "must be ray_object_store, nccl, or"),
-        ((SEPARATE, f"{MODULE}=null"), f"{MODULE}=null", "must be codedance_verl.platforms.object_store_transfer"),
+        ((SEPARATE, f"{MODULE}=null"), f"{MODULE}=null", "must be codedance_verl.verl_compat.object_store_transfer"),
         ((SEPARATE, f"{MODULE}=gone.away"), f"{MODULE}=gone.away", "cannot be imported"),
         ((SEPARATE, f"{NODE}.engine_kwargs.ray_object_store.dtype=int8"), ".dtype=int8", "must be one of bfloat16"),
         ((SEPARATE, f"{NODE}.engine_kwargs.ray_object_store.verify=3"), ".verify=3", "must be true or false"),
@@ -157,7 +157,7 @@ def test_between_gpus_no_weight_is_too_large(tmp_path: Path) -> None:
 
 def test_the_rollouts_dtype_reaches_the_engine() -> None:
     """As `ActorRolloutRefWorker` makes the engine of the resolved configuration."""
-    from codedance_verl.platforms.object_store_transfer import ObjectStoreTransfer
+    from codedance_verl.verl_compat.object_store_transfer import ObjectStoreTransfer
 
     config = composed(GPUS, SEPARATE)
     arguments = config.actor_rollout_ref.rollout.checkpoint_engine.engine_kwargs.ray_object_store

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from codedance_verl.config import compose_config
+from codedance_verl.config.compose import compose_config
 from codedance_verl.errors import UserError
 from codedance_verl.evaluation.outcomes import read_evaluation
 from codedance_verl.evaluation.report import Figure

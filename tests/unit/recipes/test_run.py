@@ -9,7 +9,7 @@ import pytest
 
 from codedance_verl.errors import UserError
 from codedance_verl.evaluation.report import read_report
-from codedance_verl.progress import clock
+from codedance_verl.runtime.progress import clock
 from recipes.cpu_demo import report as report_main
 from recipes.cpu_demo import run
 from recipes.cpu_demo.console import Console

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from codedance_verl.config import compose_config
+from codedance_verl.config.compose import compose_config
 from codedance_verl.errors import UserError
 from recipes.cpu_demo.stages import Stage, parse_seeds, plan, rl_steps, sft_steps
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from codedance_verl.rollout.formats import get_format, render_answer, render_think
+from codedance_verl.formats import get_format, render_answer, render_think
 from codedance_verl.types import Execution, ExecutionStatus, FinishReason, Grade, Trajectory, Turn, Verdict
 
 RIGHT = Grade(Verdict.CORRECT, "exact_text")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from verl.trainer.ppo.core_algos import agg_loss
 
-from codedance_verl.config import compose_config
+from codedance_verl.config.compose import compose_config
 
 DR_GRPO = [
     "algorithm.norm_adv_by_std_in_grpo=false",

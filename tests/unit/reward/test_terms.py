@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from codedance_verl.reward.calls import call_kinds
 from codedance_verl.reward.difficulty import DifficultyForm
 from codedance_verl.reward.presets import GATED, GTPO, OUTCOME, PAPER, PER_CALL_BONUS, RELEASE, ROBUST
 from codedance_verl.reward.terms import added_up, score_group, turn_rewards
+from codedance_verl.reward.tool_calls import call_kinds
 from codedance_verl.reward.tool_terms import bonus_share, cost_share, success_rate
 from codedance_verl.types import FinishReason, RewardTerms, Trajectory
 from tests.unit.reward.rollouts import RIGHT, UNGRADED, WRONG, trajectory

@@ -18,22 +18,24 @@ from PIL import Image
 from verl.experimental.agent_loop.agent_loop import AgentLoopMetrics, AgentLoopOutput
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopWorkerTQ
 
-from codedance_verl.grading import Grader, GradingConfig, ladder, number
-from codedance_verl.guards import STOP_FILE
+from codedance_verl.environment.loop import Timing
+from codedance_verl.grading import Grader, GradingConfig
+from codedance_verl.grading import matchers as ladder
+from codedance_verl.grading.rules import number
 from codedance_verl.metrics.emit import Recorder, for_trackers
-from codedance_verl.pixels import BYTES, VALUES, layout_of
 from codedance_verl.reward.custom_term import CustomTerm
 from codedance_verl.reward.monitors import CollapseMonitor, MonitorConfig
 from codedance_verl.reward.presets import PAPER, ROBUST
 from codedance_verl.rollout import worker as module
-from codedance_verl.rollout.interaction import Timing
 from codedance_verl.rollout.sampling_config import Keep, SamplingConfig
 from codedance_verl.rollout.trajectory_log import TrajectoryLog
+from codedance_verl.runtime.run_limits import STOP_FILE
 from codedance_verl.trajectories.config import TrajectoriesConfig
 from codedance_verl.types import FinishReason, Trajectory
+from codedance_verl.verl_compat.pixel_bytes import BYTES, VALUES, layout_of
+from tests.unit.environment.harness import processor, tokenizer
 from tests.unit.isolated.functions import on_path
 from tests.unit.reward.rollouts import trajectory
-from tests.unit.rollout.harness import processor, tokenizer
 
 RIGHT, WRONG = trajectory("error", "ok"), trajectory(answer="4")
 

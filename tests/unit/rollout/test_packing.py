@@ -11,14 +11,14 @@ import torch
 from PIL import Image
 from verl.trainer.ppo.v1 import agent_loop_tq
 
-from codedance_verl.pixels import BYTES, VALUES, layout_of, unpack
-from codedance_verl.platforms.pixel_inputs import FIELD, with_pixel_values
 from codedance_verl.rollout import packing
 from codedance_verl.rollout.packing import GroupImages, images_of
 from codedance_verl.rollout.worker import ScoredOutput
 from codedance_verl.types import Execution, ExecutionStatus
-from tests.unit.rollout.harness import FAMILIES, Say, Script, picture, play, processor, worker_of
-from tests.unit.test_pixels import noise
+from codedance_verl.verl_compat.pixel_bytes import BYTES, VALUES, layout_of, unpack
+from codedance_verl.verl_compat.pixel_inputs import FIELD, with_pixel_values
+from tests.unit.environment.harness import FAMILIES, Say, Script, picture, play, processor, worker_of
+from tests.unit.verl_compat.test_pixel_bytes import noise
 
 
 def group(family: str, *held: list[Image.Image]) -> tuple[GroupImages, list[Image.Image]]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from codedance_verl.environment.loop import Timing
 from codedance_verl.metrics.emit import Recorder, for_trackers
 from codedance_verl.reward.monitors import Finding, Rates
-from codedance_verl.rollout.interaction import Timing
 from codedance_verl.rollout.telemetry import MemberFacts, tell_group, tell_window
 from codedance_verl.types import (
     Execution,

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 from PIL import Image
 
+from codedance_verl.environment.resized_images import SharedViews
 from codedance_verl.rollout.agent_loop import VIEWS
 from codedance_verl.rollout.packing import without_pictures
-from codedance_verl.rollout.views import SharedViews
 from codedance_verl.rollout.worker import FaultCount, TooManyFaults
 from codedance_verl.types import FinishReason, Trajectory
 

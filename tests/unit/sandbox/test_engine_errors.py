@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from codedance_verl.errors import UserError
-from codedance_verl.sandbox import engine
 from codedance_verl.sandbox.backend import choose_launcher
 from codedance_verl.sandbox.config import SandboxConfig
+from codedance_verl.sandbox.docker import engine
 from codedance_verl.sandbox.process import ProcessLauncher
 
 

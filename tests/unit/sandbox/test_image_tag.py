@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from codedance_verl.sandbox.image import content_hash, image_folder, image_tag
+from codedance_verl.sandbox.docker.image import content_hash, image_folder, image_tag
 
 
 def test_the_tag_changes_with_the_interpreter_and_not_with_bytecode(tmp_path: Path) -> None:

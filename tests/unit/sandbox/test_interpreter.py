@@ -1,4 +1,4 @@
-"""What the host makes of a keeper that introduces itself with nonsense, and of sessions that find no room."""
+"""What the host makes of a init that introduces itself with nonsense, and of sessions that find no room."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ import pytest
 
 from codedance_verl.sandbox import wire
 from codedance_verl.sandbox.config import SandboxConfig
+from codedance_verl.sandbox.docker.sizing import sized
 from codedance_verl.sandbox.errors import SandboxError, SandboxFull, SandboxInputError, SandboxUnavailable
 from codedance_verl.sandbox.fleet import Fleet
 from codedance_verl.sandbox.interpreter import Interpreter
 from codedance_verl.sandbox.process import ProcessLauncher
-from codedance_verl.sandbox.sizing import sized
 
 
 @pytest.mark.parametrize("uid_span", [None, "many", [], {}, -1, 0, 1 << 16, 1 << 32, 1 << 63, 0.5, float("inf"), True])
-def test_a_keeper_is_served_until_it_leaves_whatever_it_claims(uid_span: Any) -> None:
+def test_an_init_is_served_until_it_leaves_whatever_it_claims(uid_span: Any) -> None:
     async def serve() -> Interpreter:
         mine, its = socket.socketpair()
-        its.sendall(wire.encode({"op": "hello", "role": "keeper", "uid_span": uid_span}))
+        its.sendall(wire.encode({"op": "hello", "role": "init", "uid_span": uid_span}))
         its.sendall(wire.encode({"op": "killed", "session": ["unknown"]}))
         its.close()
         peer = wire.Peer(*await asyncio.open_connection(sock=mine))
-        member = Interpreter("keeper", capacity=1)
-        await asyncio.wait_for(member.serve_keeper(peer, await peer.hello(5)), 5)
+        member = Interpreter("init", capacity=1)
+        await asyncio.wait_for(member.serve_init(peer, await peer.hello(5)), 5)
         return member
 
     member = asyncio.run(serve())

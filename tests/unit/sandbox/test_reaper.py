@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from codedance_verl.sandbox import reaper
-from codedance_verl.sandbox.reaper import Owner
+from codedance_verl.sandbox.docker import reaper
+from codedance_verl.sandbox.docker.reaper import Owner
 
 
 def test_an_owner_survives_being_written_and_read() -> None:
@@ -32,7 +32,7 @@ def test_this_process_lives_and_a_reused_pid_does_not_count() -> None:
 
 
 def test_a_process_that_has_ended_is_dead_also_as_a_zombie() -> None:
-    script = "from codedance_verl.sandbox.reaper import Owner; print(Owner.current(), flush=True); input()"
+    script = "from codedance_verl.sandbox.docker.reaper import Owner; print(Owner.current(), flush=True); input()"
     process = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     owner = Owner.parse(process.stdout.readline().strip())

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from codedance_verl.sandbox.attacks.in_cell import NUMBERS
-from codedance_verl.sandbox.image import seccomp_profile
+from codedance_verl.sandbox.docker.image import seccomp_profile
+from sandbox_security.attacks.in_cell import NUMBERS
 
 PROFILE: dict[str, Any] = json.loads(seccomp_profile())
 RULES: list[dict[str, Any]] = PROFILE["syscalls"]

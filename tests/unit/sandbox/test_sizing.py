@@ -7,9 +7,17 @@ from dataclasses import replace
 import pytest
 
 from codedance_verl.errors import UserError
-from codedance_verl.sandbox import sizing
 from codedance_verl.sandbox.config import SandboxConfig
-from codedance_verl.sandbox.sizing import ASSUMED, ImageLoad, cells_at_once, most_sessions, needed, predicted, sized
+from codedance_verl.sandbox.docker import sizing
+from codedance_verl.sandbox.docker.sizing import (
+    ASSUMED,
+    ImageLoad,
+    cells_at_once,
+    most_sessions,
+    needed,
+    predicted,
+    sized,
+)
 from sandbox_image.codedance_interpreter import room
 
 MIB = 1 << 20

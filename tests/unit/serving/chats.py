@@ -14,8 +14,8 @@ from typing import Any
 from openai import AsyncOpenAI
 from PIL import Image
 
-from codedance_verl.rollout.config import EnvironmentConfig
-from codedance_verl.rollout.formats import get_format
+from codedance_verl.environment.config import EnvironmentConfig
+from codedance_verl.formats import get_format
 from codedance_verl.sandbox.config import SandboxConfig
 from codedance_verl.serving.config import ServingConfig
 from codedance_verl.serving.engine import Tokens
@@ -23,8 +23,8 @@ from codedance_verl.serving.server import listening
 from codedance_verl.serving.service import Service
 from codedance_verl.serving.settings import Settings
 from codedance_verl.types import Execution, ExecutionStatus
-from tests.unit.rollout.harness import Say, picture, processor, tokenizer
-from tests.unit.rollout.pools import CountingPool
+from tests.unit.environment.harness import Say, picture, processor, tokenizer
+from tests.unit.environment.pools import CountingPool
 
 MODEL = "tiny"
 CALL = get_format("code").render_call

@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 
 from codedance_verl import cli
-from codedance_verl.rollout.formats import get_format
-from codedance_verl.rollout.formats.base import ParsedTurn
+from codedance_verl.formats import get_format
+from codedance_verl.formats.base import ParsedTurn
 from codedance_verl.serving.cli import _check_output
 from codedance_verl.serving.console import Narrator, printable
 from codedance_verl.types import Execution, ExecutionError, ExecutionStatus, FinishReason, Turn

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from rich.console import Console
 
-from codedance_verl.rollout.formats import get_format
-from codedance_verl.rollout.interaction import Timing
+from codedance_verl.environment.loop import Timing
+from codedance_verl.formats import get_format
 from codedance_verl.serving.console import Narrator
 from codedance_verl.serving.replies import Piece, Reasoning, Transcript
 from codedance_verl.serving.service import Outcome
 from codedance_verl.types import Execution, ExecutionError, ExecutionStatus, FinishReason, Turn
-from tests.unit.rollout.harness import picture
+from tests.unit.environment.harness import picture
 
 FORMAT = get_format("code")
 CALL = FORMAT.render_call("print(1)")

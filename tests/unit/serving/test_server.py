@@ -13,11 +13,11 @@ import aiohttp
 import openai
 import pytest
 
-from codedance_verl.rollout.seeds import seed_of
+from codedance_verl.environment.seeds import seed_of
 from codedance_verl.serving import server as server_module
 from codedance_verl.serving.requests import read_request
 from codedance_verl.serving.server import DECODERS
-from tests.unit.rollout.harness import Say, tokenizer
+from tests.unit.environment.harness import Say, tokenizer
 from tests.unit.serving.chats import CALL, MODEL, SHOWN, Running, data_url, messages, running
 
 SHOWN_URL = f"data:image/png;base64,{base64.b64encode(SHOWN.png).decode()}"

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from codedance_verl.config import CONF_DIR, compose_config
+from codedance_verl.config.compose import CONF_DIR, compose_config
 from codedance_verl.errors import UserError
 from codedance_verl.serving.config import EngineConfig, ServingConfig
 from codedance_verl.serving.settings import SETTINGS_FILE, find_model, inherited, load, settings_document

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from omegaconf import DictConfig
 
-from codedance_verl.config import compose_config
+from codedance_verl.config.compose import compose_config
 from codedance_verl.errors import UserError
 from codedance_verl.trainer.determinism import limit_threads, settle
 

@@ -12,8 +12,8 @@ from omegaconf import OmegaConf
 
 from codedance_verl.metrics import catalogue
 from codedance_verl.metrics.emit import Recorder, for_trackers
-from codedance_verl.trainer.durable import durable
-from codedance_verl.trainer.step_watch import StepWatch
+from codedance_verl.trainer.fault_tolerance import durable
+from codedance_verl.trainer.step_watchdog import StepWatch
 from codedance_verl.trainer.telemetry import StepTelemetry
 
 pytestmark = pytest.mark.usefixtures("recorder")

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from codedance_verl.config import CONF_DIR
+from codedance_verl.config.compose import CONF_DIR
 from codedance_verl.errors import UserError
 from codedance_verl.trajectories.config import TrajectoriesConfig
 

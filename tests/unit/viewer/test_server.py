@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.sample_run import rendered, write_group, write_run
-from codedance_verl.rollout.formats import FORMATS
+from codedance_verl.formats import FORMATS
 from codedance_verl.rollout.trajectory_log import TrajectoryLog
 from codedance_verl.trajectories import reading
 from codedance_verl.trajectories.index import Index
@@ -25,7 +25,7 @@ from codedance_verl.trajectories.lines import Line
 from codedance_verl.trajectories.query import Query
 from codedance_verl.viewer.pages import STATIC
 from codedance_verl.viewer.server import listening
-from codedance_verl.viewer.story import QUESTION_IMAGES
+from codedance_verl.viewer.trajectory_view import QUESTION_IMAGES
 from tests.unit.viewer.hostile import MARKUP, write_hostile_run
 
 Get = Callable[..., Awaitable[tuple[int, str, Any]]]

@@ -1,0 +1,1 @@
+"""The Hydra tree: composition, checks of its values, hardware."""

@@ -1,0 +1,1 @@
+"""Rules that compare an answer with the truth, one kind of answer a module."""

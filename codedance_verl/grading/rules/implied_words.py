@@ -1,0 +1,44 @@
+"""Words behind a number that the question's own word implies: a population is of people."""
+
+from __future__ import annotations
+
+import re
+
+from codedance_verl.grading.rules.normalise import words_of
+
+_COUNTED = {
+    "population": frozenset(words_of("people persons inhabitants residents")),
+    "attendance": frozenset(words_of("people attendees visitors spectators")),
+    "enrollment": frozenset(words_of("students pupils")),
+    "enrolment": frozenset(words_of("students pupils")),
+    "workforce": frozenset(words_of("people workers employees")),
+    "headcount": frozenset(words_of("people employees")),
+    "membership": frozenset(words_of("members people")),
+    "readership": frozenset(words_of("readers people")),
+    "turnout": frozenset(words_of("voters people")),
+}
+_OF_PEOPLE = "total|estimated|current|human|urban|rural|overall|approximate|reported"
+_BEFORE = rf"(?:(?:{_OF_PEOPLE}|[A-Z][\w.]*(?:['\u2019]s)?|[a-z]+['\u2019]s)\s+){{0,4}}"
+_PLACE = (
+    r"(?:[a-z]+\s+)?(?:town|city|country|village|state|county|region|district|province|world|island|municipality|area|school"
+    r"|university|company|nation|continent|capital|event|game|match|club)\b|[A-Z]"
+)
+_ASKED = re.compile(
+    r"\b(?:[Ww]hat(?:['\u2019]s|\s+(?:is|was|were|are))|[Hh]ow\s+(?:large|big|high)\s+(?:is|was)|[Ff]ind|[Gg]ive|[Ss]tate)"
+    rf"\s+(?:the\s+)?{_BEFORE}(?P<word>{'|'.join(_COUNTED)})\b"
+    r"(?!\s+(?:density|growth|rate|change|increase|decrease|share|rank))"
+    rf"(?!\s+of\s+(?!(?:the\s+|this\s+|that\s+)?(?:{_PLACE})))"
+)
+_NO_COUNT = re.compile(
+    r"%|\b(?:percent\w*|share|proportion|fraction|ratio|density|growth|rate|rank\w*|thousands?|millions?|billions?|year\s+did"
+    r"|per|difference|average|change)\b",
+    re.IGNORECASE,
+)
+
+
+def implied_words(question: str) -> frozenset[str]:
+    """What a number counts where the question asks for a population, an attendance or the like, not for a part."""
+    found = _ASKED.search(question[:2_000])
+    if found is None or _NO_COUNT.search(question[:2_000]):
+        return frozenset()
+    return _COUNTED[found.group("word")]

@@ -1,0 +1,110 @@
+"""Working in front of a result ("52 - 25 = 27"): one equation of plain numbers, evaluated exactly."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+from codedance_verl.grading.rules.latex import to_plain
+from codedance_verl.grading.rules.normalise import ascii_digits, strip_wrapping
+
+MAX_CHARS = 200
+MAX_TOKENS = 60
+MAX_DEPTH = 8
+"""Bounds of one side of an equation: characters, numbers and signs, nested brackets. Beyond them it is none."""
+
+_NUMBER = r"(?:\d{1,3}(?:,\d{3}){1,4}|\d{1,15})(?:\.\d{1,15})?"
+_TOKEN = re.compile(rf"\s*({_NUMBER}|[-+*/()])\s*")
+_LEADING = re.compile(rf"\s*([-+]?)\s*[$\N{{EURO SIGN}}\N{{POUND SIGN}}]?\s*({_NUMBER})(?![\d.,/^*]\S)")
+_INSIDE = re.compile(rf"(?<![\w.])({_NUMBER}(?:\s?[-+*/]\s?{_NUMBER}){{1,9}})\s?=\s?(-?{_NUMBER})")
+_SIGNS = (
+    (re.compile(r"\\(?:times|cdot)(?![A-Za-z])|[\N{MULTIPLICATION SIGN}\N{MIDDLE DOT}\N{DOT OPERATOR}]"), "*"),
+    (re.compile(r"\\div(?![A-Za-z])|\N{DIVISION SIGN}"), "/"),
+)
+_ASKS_EQUATION = re.compile(
+    r"\b(?:equations?|expressions?|formulas?|formulae|number\s+sentences?|calculations?|identit(?:y|ies)|written|writes?"
+    r"|says?|reads?|show\w*\s+(?:the|your)\s+work\w*|solve\s+for|missing)\b|=",
+    re.IGNORECASE,
+)
+
+
+def result_of(answer: str, ground_truth: str, question: str) -> str | None:
+    """The right side of a true equation of plain numbers, with what stands behind it.
+
+    None for anything else, and where the ground truth is an equation or the question asks for one.
+    """
+    if "=" in ground_truth or _ASKS_EQUATION.search(question[:4_000]) or len(answer) > MAX_CHARS:
+        return None
+    sides = _plain(strip_wrapping(to_plain(ascii_digits(answer)))).split("=")
+    if len(sides) != 2:
+        return None
+    found = _LEADING.match(sides[1])
+    if found is None or re.match(r"\s*[-+*/^(.,:\d]", sides[1][found.end() :]):
+        return None
+    if not re.search(r"\d\s*\)*\s*[-+*/]", sides[0]):
+        return None
+    right = Fraction(found.group(2).replace(",", "")) * (-1 if found.group(1) == "-" else 1)
+    return sides[1].strip() if evaluate(sides[0]) == right else None
+
+
+def equations_hold(text: str) -> bool:
+    """Whether every equation of plain numbers within a text is true."""
+    for found in _INSIDE.finditer(_plain(text[:1_000])):
+        if evaluate(found.group(1)) != Fraction(found.group(2).replace(",", "")):
+            return False
+    return True
+
+
+def evaluate(text: str) -> Fraction | None:
+    """The exact value of sums, differences, products and quotients of plain numbers; None for anything else."""
+    if len(text) > MAX_CHARS:
+        return None
+    tokens: list[str] = []
+    place = 0
+    while place < len(text):
+        found = _TOKEN.match(text, place)
+        if found is None or len(tokens) >= MAX_TOKENS:
+            return None
+        tokens.append(found.group(1))
+        place = found.end()
+    tokens.reverse()
+    value = _sum(tokens, 0)
+    return value if not tokens else None
+
+
+def _plain(text: str) -> str:
+    for pattern, sign in _SIGNS:
+        text = pattern.sub(sign, text)
+    return text
+
+
+def _sum(tokens: list[str], depth: int) -> Fraction | None:
+    """Takes a sum of terms off the end of the reversed tokens."""
+    total = _product(tokens, depth)
+    while total is not None and tokens and tokens[-1] in "+-":
+        sign = tokens.pop()
+        term = _product(tokens, depth)
+        total = None if term is None else total + term if sign == "+" else total - term
+    return total
+
+
+def _product(tokens: list[str], depth: int) -> Fraction | None:
+    total = _factor(tokens, depth)
+    while total is not None and tokens and tokens[-1] in "*/":
+        sign = tokens.pop()
+        factor = _factor(tokens, depth)
+        if factor is None or (sign == "/" and factor == 0):
+            return None
+        total = total * factor if sign == "*" else total / factor
+    return total
+
+
+def _factor(tokens: list[str], depth: int) -> Fraction | None:
+    token = tokens.pop() if tokens else ""
+    if token == "-" and tokens and tokens[-1] not in "+-":
+        value = _factor(tokens, depth)
+        return None if value is None else -value
+    if token == "(" and depth < MAX_DEPTH:
+        value = _sum(tokens, depth + 1)
+        return value if tokens and tokens.pop() == ")" else None
+    return Fraction(token.replace(",", "")) if token[:1].isdigit() else None

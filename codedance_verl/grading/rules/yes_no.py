@@ -1,0 +1,74 @@
+"""Rung: yes or no ("Yes", "true", "No, there is not"). Words behind it repeat the question, or explain."""
+
+from __future__ import annotations
+
+import re
+
+from codedance_verl.grading.context import STRICT, Context
+from codedance_verl.grading.explained import parse_explained, repeats_all, swaps_sides
+from codedance_verl.grading.rules.latex import to_plain
+from codedance_verl.grading.rules.normalise import ascii_digits, strip_wrapping, words_of
+from codedance_verl.types import Grade, Verdict
+
+RUNG = "yes_no"
+
+_VALUES = {
+    "yes": True,
+    "true": True,
+    "no": False,
+    "false": False,
+    "是": True,
+    "是的": True,
+    "对": True,
+    "正确": True,
+    "否": False,
+    "不是": False,
+    "不": False,
+    "错误": False,
+}
+_INITIALS = {"y": True, "n": False}
+_MORE = re.compile(r"(yes|no|true|false)(?:\s*[,.;:!\N{EM DASH}-]\s*|\s+)(\S.*)", re.IGNORECASE | re.DOTALL)
+_SMALL_WORDS = frozenset(
+    words_of(
+        "a an the it its this that these those there they he she is are was were do does did has have had can in on of"
+        " to at so be"
+    )
+)
+_DENIALS = frozenset(words_of("not isn aren wasn weren don doesn didn hasn haven cannot"))
+_TURNS = frozenset(words_of("yes no true false or but maybe wrong right incorrect correct actually"))
+
+
+def parse_yes_no(text: str, question: str = "") -> bool | None:
+    """Read a yes or a no; None for anything else, also for a yes that goes on to say something of its own."""
+    bare = strip_wrapping(to_plain(ascii_digits(text)))
+    if bare.casefold() in _VALUES:
+        return _VALUES[bare.casefold()]
+    found = _MORE.fullmatch(bare)
+    if found is None:
+        return None
+    value = _VALUES[found.group(1).casefold()]
+    allowed = _SMALL_WORDS | (set(words_of(question)) - _TURNS)
+    allowed |= {"t", *_DENIALS} if not value else set()
+    if not set(re.findall(r"\d+", found.group(2))) <= set(re.findall(r"\d+", question)) or not words_of(found.group(2)):
+        return None  # "No. 5" is a number
+    denies = not value or not _DENIALS & set(words_of(question))
+    if not denies or not all(word in allowed for word in words_of(found.group(2))):
+        return None
+    contradicts = swaps_sides(found.group(2), question) if value else repeats_all(found.group(2), question)
+    return None if contradicts else value
+
+
+def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade | None:
+    """Applies where the ground truth is yes, no, true or false; an answer that is neither is then wrong."""
+    truth = parse_yes_no(ground_truth)
+    if truth is None:
+        return None
+    given = _INITIALS.get(strip_wrapping(answer).casefold(), parse_yes_no(answer, context.question))
+    if given is None:
+        given = parse_explained(strip_wrapping(to_plain(ascii_digits(answer))), context.question)
+    verdict = Verdict.CORRECT if given is truth else Verdict.WRONG
+    return Grade(verdict, RUNG, f"{_show(given)} against {_show(truth)}")
+
+
+def _show(value: bool | None) -> str:
+    return "neither" if value is None else "yes" if value else "no"

@@ -1,1 +1,0 @@
-"""Models built on the spot."""

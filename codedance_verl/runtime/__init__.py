@@ -1,0 +1,1 @@
+"""A run as a process on a machine: its folder, its limits, its progress."""

@@ -1,0 +1,1 @@
+"""Interpreters in Docker containers: image, containers, sizes, clean-up."""

@@ -1,0 +1,179 @@
+"""Memory and file space of a container, by the number of its sessions and the size of the images they hold.
+
+A session holds the decoded images and may write each of them as a file; its code makes copies. Files lie in a tmpfs,
+which counts as memory. What is computed here are limits: nothing is reserved, and a session with small images takes
+little of it.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+from dataclasses import dataclass, replace
+
+from codedance_verl.sandbox.config import LEAST_FILE_MB, MIB, SandboxConfig, highest
+from codedance_verl.sandbox.errors import SandboxFull
+
+CONTAINER_MB = 384
+"""Of a container without sessions: init process, zygote, and the pages of libraries that were read."""
+
+SESSION_MB = 12
+"""Of an idle session: what supervisor, runner and checkpoint do not share; 10.8 MiB measured, with a small image."""
+
+OWN_FILES_MB = 8
+"""Of files that the code of a session writes itself."""
+
+CELL_MB = 16
+"""Of a cell that runs, beside copies of the image: imports, a figure."""
+
+DECODED, KEPT, COMPUTED = 4.0, 3.0, 24.0
+"""Bytes a pixel: of a decoded image as Pillow holds it, of one copy that code keeps (uint8 RGB), and of one copy that a
+cell computes with (float64 RGB, `np.array(image, float)`)."""
+
+PNG, JPEG = 3.003, 0.75
+"""Bytes a pixel of an image's files: a PNG that does not shrink, and a JPEG of quality 95 of a detailed photograph."""
+
+LEAST_MEMORY_MB, LEAST_SCRATCH_MB = 4096, 512
+_SCRATCH_MB = 64
+"""Of the container itself in its file space: font caches, the folders of sessions."""
+
+
+@dataclass(frozen=True)
+class ImageLoad:
+    """What the images of one question take.
+
+    Attributes:
+        pixels: of all its images together, in the size code gets them.
+        first_pixels: of the first one, which is there as three files.
+        encoded_bytes: of their encoded files together.
+        largest: width and height in pixels of its largest image.
+        row: of the data file, for messages; -1 where it is of none.
+    """
+
+    pixels: int
+    first_pixels: int
+    encoded_bytes: int
+    largest: tuple[int, int] = (0, 0)
+    row: int = -1
+
+    @property
+    def file_bytes(self) -> float:
+        """Bytes of all files of the images."""
+        return PNG * (self.pixels + self.first_pixels) + JPEG * self.first_pixels
+
+    def joined(self, other: ImageLoad) -> ImageLoad:
+        """What holds for both: the larger of each number, and the row with more pixels."""
+        row = self if self.pixels >= other.pixels else other
+        return ImageLoad(
+            pixels=row.pixels,
+            first_pixels=max(self.first_pixels, other.first_pixels),
+            encoded_bytes=max(self.encoded_bytes, other.encoded_bytes),
+            largest=max(self.largest, other.largest, key=lambda size: size[0] * size[1]),
+            row=row.row,
+        )
+
+
+ASSUMED = ImageLoad(pixels=1_000_000, first_pixels=1_000_000, encoded_bytes=1_000_000, largest=(1000, 1000))
+"""Where no data are known: an image of a megapixel."""
+
+
+@dataclass(frozen=True)
+class Room:
+    """MiB of a container, `scratch_mb` of files included in `memory_mb`, and of the largest file of a session."""
+
+    memory_mb: int
+    scratch_mb: int
+    session_file_mb: int
+
+
+def predicted(config: SandboxConfig, load: ImageLoad) -> Room:
+    """What a container uses in which every session has such images, all their files are written, and code works."""
+    scratch = _SCRATCH_MB + config.sessions_per_container * (load.file_bytes / MIB + OWN_FILES_MB)
+    idle = SESSION_MB + (load.pixels * (DECODED + KEPT) + load.encoded_bytes) / MIB
+    computing = CELL_MB + load.first_pixels * COMPUTED / MIB
+    memory = CONTAINER_MB + config.sessions_per_container * idle + cells_at_once(config) * computing + scratch
+    return Room(math.ceil(memory), math.ceil(scratch), math.ceil(PNG * _largest_pixels(load) / MIB) + 1)
+
+
+def needed(config: SandboxConfig, load: ImageLoad) -> Room:
+    """The least with which every session can open such images and read one file of each; code has next to nothing."""
+    sessions = config.sessions_per_container
+    scratch = sessions * PNG * load.pixels / MIB
+    idle = SESSION_MB + (load.pixels * DECODED + load.encoded_bytes) / MIB
+    memory = CONTAINER_MB + sessions * idle + scratch
+    return Room(math.ceil(memory), math.ceil(scratch), math.ceil(PNG * _largest_pixels(load) / MIB))
+
+
+def needed_by_session(load: ImageLoad) -> int:
+    """The least `session_memory_mb`, in MiB, with which a session can decode such images: it copies one after another.
+
+    Code has next to nothing.
+    """
+    return math.ceil((DECODED * (load.pixels + _largest_pixels(load)) + load.encoded_bytes) / MIB)
+
+
+def cells_at_once(config: SandboxConfig) -> int:
+    """Cells that run at the same time in one container, where sessions are spread over all of the node."""
+    return min(config.sessions_per_container, math.ceil(config.cell_slots / config.containers))
+
+
+def sized(config: SandboxConfig, load: ImageLoad = ASSUMED) -> SandboxConfig:
+    """The configuration with a number for every size that is None; those that are given stay.
+
+    An explicit `scratch_mb` counts in a `memory_mb` that is computed.
+    """
+    room = predicted(config, load)
+    scratch = config.scratch_mb if config.scratch_mb is not None else max(room.scratch_mb, LEAST_SCRATCH_MB)
+    memory = room.memory_mb + max(scratch - room.scratch_mb, 0)
+    return replace(
+        config,
+        scratch_mb=scratch,
+        memory_mb=config.memory_mb if config.memory_mb is not None else max(memory, LEAST_MEMORY_MB),
+        session_file_mb=config.session_file_mb or max(room.session_file_mb, LEAST_FILE_MB),
+    )
+
+
+def most_sessions(config: SandboxConfig, load: ImageLoad) -> int:
+    """Sessions of a container whose explicit sizes hold what `needed` says; 0 where not even one fits."""
+    fits = 0
+    for sessions in range(1, config.sessions_per_container + 1):
+        least = needed(replace(config, sessions_per_container=sessions), load)
+        if least.memory_mb > (config.memory_mb or math.inf) or least.scratch_mb > (config.scratch_mb or math.inf):
+            break
+        fits = sessions
+    return fits
+
+
+def most_sessions_sized(config: SandboxConfig, load: ImageLoad) -> int:
+    """Sessions of a container for which what `sized` computes may be set; 0 where not even one fits."""
+
+    def fits(sessions: int) -> bool:
+        room = predicted(replace(config, sessions_per_container=sessions), load)
+        scratch = config.scratch_mb if config.scratch_mb is not None else max(room.scratch_mb, LEAST_SCRATCH_MB)
+        memory = config.memory_mb or room.memory_mb + max(scratch - room.scratch_mb, 0)
+        return memory <= highest("memory_mb") and scratch <= highest("scratch_mb")
+
+    return bisect.bisect_left(range(1, config.sessions_per_container + 1), True, key=lambda count: not fits(count))
+
+
+def _largest_pixels(load: ImageLoad) -> int:
+    width, height = load.largest
+    return max(width * height, load.first_pixels)
+
+
+_BY_IMAGES = "null sizes it by the images of the data"
+_FEWER = "or lower sandbox.sessions_per_container={0.sessions_per_container}"
+_CURES = {
+    "files": f"its files fill sandbox.scratch_mb={{0.scratch_mb}}: raise it ({_BY_IMAGES}), {_FEWER}",
+    "memory": f"its sessions fill sandbox.memory_mb={{0.memory_mb}}: raise it ({_BY_IMAGES}), {_FEWER}",
+    "session_memory": "its images do not fit in sandbox.session_memory_mb={0.session_memory_mb}: raise it",
+    "processes": f"its sessions fill sandbox.pids={{0.pids}}: raise it, {_FEWER}",
+}
+"""By what a container may say that it lacks, in the words of `codedance_interpreter.room`; for a configuration."""
+
+LACKS = frozenset(_CURES)
+
+
+def full(name: str, lacks: str, config: SandboxConfig) -> SandboxFull:
+    """The error of a container that lacks one of `LACKS`, with the setting that cures it."""
+    return SandboxFull(f"{name} has no room for the session: {_CURES[lacks].format(config)}")

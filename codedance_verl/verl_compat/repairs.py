@@ -1,0 +1,163 @@
+"""Repairs of verl 0.9.1 and torch. One function per defect; each names what it mends, and where, and applies once."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.distributed.fsdp import CPUOffloadPolicy
+
+VERL_VERSION = "0.9.1"
+
+
+def require_verl_version() -> None:
+    """Raise when verl is another version than the one these repairs were written for.
+
+    Raises:
+        RuntimeError: names both versions.
+    """
+    found = importlib.metadata.version("verl")
+    if found != VERL_VERSION:
+        raise RuntimeError(
+            f"codedance_verl.verl_compat mends verl {VERL_VERSION}, but verl {found} is installed: "
+            f"install verl=={VERL_VERSION}, or check each function of codedance_verl/verl_compat/repairs.py against it"
+        )
+
+
+def _require_source(function: Callable[..., Any], defect: str, question: str, repair: Callable[[], None]) -> None:
+    """Raises where a function of verl's no longer has the defect that a repair is for.
+
+    Args:
+        function: verl's own.
+        defect: the part of its source that is mended.
+        question: what to check where it is another one.
+        repair: of this module.
+
+    Raises:
+        RuntimeError: names the function, the question and the repair.
+    """
+    if defect not in inspect.getsource(function):
+        raise RuntimeError(
+            f"{function.__module__}.{function.__qualname__} is not that of verl {VERL_VERSION}: check {question}, and "
+            f"remove or adapt {repair.__module__}.{repair.__qualname__}"
+        )
+
+
+def name_each_process_group_backend_once() -> None:
+    """verl asks torch for "cpu:gloo,<device>:<backend>", which names the CPU twice here and is refused."""
+    original = dist.init_process_group
+
+    @functools.wraps(original)
+    def init_process_group(backend: str | None = None, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(backend, str) and "," in backend:
+            backend = ",".join(dict.fromkeys(backend.split(",")))
+        return original(backend, *args, **kwargs)
+
+    dist.init_process_group = init_process_group
+
+
+def offload_without_pinned_memory() -> None:
+    """verl's FSDP2 reference model offloads with pinned memory, which only an accelerator has."""
+    original = CPUOffloadPolicy.__init__
+
+    def without_pinning(self: CPUOffloadPolicy, pin_memory: bool = False) -> None:
+        original(self, pin_memory=False)
+
+    CPUOffloadPolicy.__init__ = without_pinning  # type: ignore[method-assign]
+
+
+DEVICE_CHECK = "if total_available_gpus < total_required_gpus:\n            raise ValueError("
+"""The defect of verl 0.9.1 that `wait_for_devices` mends, as its source has it."""
+
+
+def wait_for_devices() -> None:
+    """Has verl wait for devices that another job holds.
+
+    Its `ResourcePoolManager` raises where fewer GPUs are free than it will ask for, just before it asks Ray for them
+    and would wait. That wait is bounded and explained (`placement_limit_s`, `cluster/placement_groups.py`), and what
+    the nodes lack altogether is told before (`preflight/nodes.py`).
+
+    Raises:
+        RuntimeError: verl's function is another one than the one this was written for.
+    """
+    from verl.single_controller.ray.base import ResourcePoolManager
+
+    original = ResourcePoolManager._check_resource_available
+    if getattr(original, "leaves_it_to_placement", False):
+        return
+    _require_source(original, DEVICE_CHECK, "whether it raises where another job holds GPUs", wait_for_devices)
+
+    @functools.wraps(original)
+    def leave_it_to_placement(self: Any) -> None:
+        return None
+
+    leave_it_to_placement.leaves_it_to_placement = True  # type: ignore[attr-defined]
+    ResourcePoolManager._check_resource_available = leave_it_to_placement
+
+
+def repair_model(model_type: str) -> None:
+    """Mends what verl does with a model of this type, as its `config.json` names it."""
+    if model_type in ("qwen2_vl", "qwen2_5_vl"):
+        embed_text_alone()
+
+
+TEXT_BRANCH = (
+    "image_embeds = model.visual(pixel_values, grid_thw=image_grid_thw)\n"
+    "        inputs_embeds = inputs_embeds + 0.0 * image_embeds.mean()"
+)
+"""The defect of verl 0.9.1 that `embed_text_alone` mends, as its source has it."""
+
+
+def embed_text_alone() -> None:
+    """Mends Qwen2-VL and Qwen2.5-VL on micro-batches without a picture, on every device, with transformers 5.
+
+    verl runs the vision tower on an empty picture there, so that every rank has gradients of the same parameters, and
+    takes the mean of what transformers 5 returns as an object. It is struck by a micro-batch of padding rows, which
+    fill up a batch that a failed group has left incomplete.
+
+    Raises:
+        RuntimeError: verl's function is another one than the one this was written for.
+    """
+    from verl.models.transformers import qwen2_vl
+
+    original = qwen2_vl._get_input_embeds
+    if getattr(original, "embeds_text_alone", False):
+        return
+    question = "whether its branch without pictures unpacks what the vision tower returns"
+    _require_source(original, TEXT_BRANCH, question, embed_text_alone)
+
+    @functools.wraps(original)
+    def embeds(
+        model: Any,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        pixel_values_videos: torch.Tensor | None = None,
+        *grids: Any,
+        **more: Any,
+    ) -> Any:
+        if pixel_values is not None or pixel_values_videos is not None:
+            return original(model, input_ids, attention_mask, pixel_values, pixel_values_videos, *grids, **more)
+        embedded = model.get_input_embeddings()(input_ids)
+        embedded = embedded + 0.0 * _features_of_nothing(model, embedded).mean()
+        return embedded, None if attention_mask is None else attention_mask.to(embedded.device)
+
+    embeds.embeds_text_alone = True  # type: ignore[attr-defined]
+    qwen2_vl._get_input_embeds = embeds
+
+
+def _features_of_nothing(model: Any, like: torch.Tensor) -> torch.Tensor:
+    """Features [4, hidden] of a picture of 16 patches, all zeros; of the dtype and on the device of `like`."""
+    from verl.utils.transformers_compat import unpack_visual_output
+
+    vision = model.config.vision_config
+    patch = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
+    patches = torch.zeros((16, patch), dtype=like.dtype, device=like.device)
+    grid = torch.tensor([[1, 4, 4]], device=like.device)
+    features: torch.Tensor = unpack_visual_output(model.visual(patches, grid_thw=grid))[0]
+    return features

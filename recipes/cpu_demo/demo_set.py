@@ -1,0 +1,134 @@
+"""The files of the demo: demonstrations for SFT, questions for RL, and a test set with held-out everything."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from codedance_verl.data.execution import blank_like, render_png
+from codedance_verl.data.schema import (
+    SFT_SCHEMA,
+    Message,
+    Record,
+    write_records,
+    write_rows,
+)
+from codedance_verl.types import IMAGE_PLACEHOLDER
+from recipes.cpu_demo.demo_sizes import DEMO_KINDS as DEMO_KINDS
+from recipes.cpu_demo.demo_sizes import DemoSizes as DemoSizes
+from recipes.cpu_demo.demonstrations import DEMO_MIXTURE, Mixture, demonstrate
+from recipes.cpu_demo.tasks import generate_task
+from recipes.cpu_demo.tasks.base import DEFAULT_SIZE, Split, Task, task_rng
+
+_RL_OFFSET = 1_000_000
+"""RL questions start at this task index, so that none of them was demonstrated."""
+
+
+@dataclass(frozen=True)
+class DemoFiles:
+    """Where the files are, and how many demonstrations of each style there are."""
+
+    sft: Path
+    rl_train: Path
+    rl_val: Path
+    test: Path
+    styles: Counter[str]
+
+
+def make_demo_data(
+    out_dir: str | Path,
+    seed: int = 0,
+    sizes: DemoSizes | None = None,
+    kinds: Sequence[str] = DEMO_KINDS,
+    size: int = DEFAULT_SIZE,
+    mixture: Mixture = DEMO_MIXTURE,
+) -> DemoFiles:
+    """Write `sft.parquet`, `rl_train.parquet`, `rl_val.parquet` and `test.parquet`; the same seed, the same bytes.
+
+    Every test question stands there twice, with variant "sampled" and "greedy", and the first `sizes.blank` a third
+    time with variant "blank", the picture replaced by a plain grey one of the same size.
+    """
+    sizes = sizes or DemoSizes()
+    out = Path(out_dir)
+    files = DemoFiles(
+        out / "sft.parquet",
+        out / "rl_train.parquet",
+        out / "rl_val.parquet",
+        out / "test.parquet",
+        Counter(),
+    )
+    rows = []
+    for index, task in _tasks(seed, Split.TRAIN, kinds, sizes.sft, size):
+        demonstration = demonstrate(task_rng(seed, Split.TRAIN, "demonstration", index), task, mixture)
+        files.styles[demonstration.style] += 1
+        rows.append(demonstration.as_row(_record_id(task, "sft", index), task))
+    write_rows(files.sft, rows, SFT_SCHEMA)
+    train = _tasks(seed, Split.TRAIN, kinds, sizes.rl_train, size, offset=_RL_OFFSET)
+    write_records(files.rl_train, (make_record(task, "train", index) for index, task in train))
+    validation = _tasks(seed, Split.VALIDATION, kinds, sizes.rl_val, size)
+    write_records(
+        files.rl_val,
+        (make_record(task, "val", index, "sampled") for index, task in validation),
+    )
+    write_records(files.test, _test_records(seed, kinds, sizes, size))
+    return files
+
+
+def make_record(
+    task: Task,
+    split: str,
+    index: int,
+    variant: str | None = None,
+    image: Image.Image | None = None,
+) -> Record:
+    """A task as an RL record. `image` stands in for the task's own picture where given."""
+    return Record(
+        data_source=f"codedance_demo/{task.kind}",
+        prompt=(Message("user", IMAGE_PLACEHOLDER + task.question),),
+        images=(render_png(image or task.image).png,),
+        ability=task.kind,
+        ground_truth=task.answer,
+        extra_info={
+            "split": split,
+            "index": index,
+            "record_id": _record_id(task, split, index),
+            "question": task.question,
+            "answer": task.answer,
+            "need_tools_kwargs": False,
+            "kind": task.kind,
+            "difficulty": task.difficulty,
+            "variant": variant,
+        },
+    )
+
+
+def _record_id(task: Task, split: str, index: int) -> str:
+    return f"{task.kind}-{split}-{index:06d}"
+
+
+def _tasks(
+    seed: int,
+    split: Split,
+    kinds: Sequence[str],
+    count: int,
+    size: int,
+    offset: int = 0,
+) -> Iterator[tuple[int, Task]]:
+    """`count` tasks with their running numbers, the kinds in turn."""
+    for index in range(count):
+        yield (
+            index,
+            generate_task(kinds[index % len(kinds)], seed, split, offset + index, size),
+        )
+
+
+def _test_records(seed: int, kinds: Sequence[str], sizes: DemoSizes, size: int) -> Iterator[Record]:
+    for index, task in _tasks(seed, Split.TEST, kinds, sizes.test, size):
+        yield make_record(task, "test", index, "sampled")
+        yield make_record(task, "test", index, "greedy")
+        if index < sizes.blank:
+            yield make_record(task, "test", index, "blank", blank_like(task.image))

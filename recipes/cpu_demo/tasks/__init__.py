@@ -1,0 +1,55 @@
+"""Seeded task generators, one file per kind."""
+
+from __future__ import annotations
+
+from codedance_verl.data.execution import run_program
+from codedance_verl.errors import UserError
+from recipes.cpu_demo.tasks import chart, count_digits, count_photo, count_shapes, easy, extremes, search
+from recipes.cpu_demo.tasks.base import (
+    DEFAULT_SIZE,
+    Generator,
+    Program,
+    Split,
+    Task,
+    task_rng,
+)
+from recipes.cpu_demo.tasks.drawing import DoesNotFit
+
+GENERATORS: dict[str, Generator] = {
+    module.KIND: module.generate for module in (count_shapes, count_photo, count_digits, extremes, chart, search, easy)
+}
+
+
+MIN_SIZE = 84
+"""Side in pixels below which objects shrink to a few pixels each."""
+
+_MAX_DRAWS = 1_000
+"""Draws before giving up on a task; a handful is the rule, so this many mean that a generator cannot succeed."""
+
+
+def generate_task(kind: str, seed: int, split: Split, index: int, size: int = DEFAULT_SIZE) -> Task:
+    """Task number `index` of a kind, split and seed: the same arguments always give the same task.
+
+    Its right programs have been run and print its answer; a draw whose programs do not (a photograph that shows the
+    colour asked for, say) is thrown away. Raises UserError for an unknown kind or a size too small for it.
+    """
+    if kind not in GENERATORS:
+        raise UserError(f"unknown task kind {kind!r}; choose from {', '.join(sorted(GENERATORS))}")
+    if size < MIN_SIZE:
+        raise UserError(f"pictures of {size} pixels are too small for their objects; use at least {MIN_SIZE}")
+    rng = task_rng(seed, split, kind, index)
+    for _ in range(_MAX_DRAWS):
+        try:
+            task = GENERATORS[kind](rng, split, size)
+        except DoesNotFit:
+            continue
+        if all(_answers(task, program) for program in task.right_code):
+            return task
+    raise RuntimeError(f"no {kind} task of {size} pixels came out right in {_MAX_DRAWS} draws")
+
+
+def _answers(task: Task, program: Program) -> bool:
+    executions = run_program(program, task.image)
+    if not all(execution.succeeded for execution in executions):
+        return False
+    return not task.answer_is_printed or executions[-1].stdout.strip() == task.answer

@@ -1,0 +1,1 @@
+"""Attacks on the sandbox and the self-check that runs them."""

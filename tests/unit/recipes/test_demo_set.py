@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from codedance_verl.data.checking import check_file
+from codedance_verl.data.cli import data_app
+from codedance_verl.data.schema import read_records
+from codedance_verl.errors import UserError
+from recipes.cpu_demo.demo_set import DEMO_KINDS, DemoFiles, DemoSizes, make_demo_data
+
+SIZES = DemoSizes(sft=24, rl_train=16, rl_val=8, test=12, blank=4)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> DemoFiles:
+    return make_demo_data(tmp_path_factory.mktemp("demo"), seed=1, sizes=SIZES)
+
+
+def test_every_file_is_valid_and_of_the_size_asked_for(files: DemoFiles) -> None:
+    counts = [check_file(path).good for path in (files.sft, files.rl_train, files.rl_val, files.test)]
+    assert counts == [24, 16, 8, 12 * 2 + 4]
+    assert files.styles.total() == 24
+
+
+def test_the_same_seed_gives_the_same_bytes(files: DemoFiles, tmp_path: Path) -> None:
+    again = make_demo_data(tmp_path, seed=1, sizes=SIZES)
+    other = make_demo_data(tmp_path / "other", seed=2, sizes=SIZES)
+    for name in ("sft", "rl_train", "rl_val", "test"):
+        assert getattr(files, name).read_bytes() == getattr(again, name).read_bytes()
+        assert getattr(files, name).read_bytes() != getattr(other, name).read_bytes()
+
+
+def test_test_questions_are_distinct_and_stand_once_per_variant(files: DemoFiles) -> None:
+    records = read_records(files.test).records
+    variants = Counter(record.extra_info["variant"] for record in records)
+    assert variants == {"sampled": 12, "greedy": 12, "blank": 4}
+    by_variant = {
+        variant: {record.record_id: record for record in records if record.extra_info["variant"] == variant}
+        for variant in variants
+    }
+    assert by_variant["sampled"].keys() == by_variant["greedy"].keys() > by_variant["blank"].keys()
+    assert len({record.images for record in by_variant["sampled"].values()}) == 12
+    for record_id, blank in by_variant["blank"].items():
+        original = by_variant["sampled"][record_id]
+        assert (blank.question, blank.ground_truth) == (original.question, original.ground_truth)
+        grey = np.asarray(blank.load_images()[0])
+        assert grey.min() == grey.max() == 128
+        assert grey.shape == np.asarray(original.load_images()[0]).shape
+
+
+def test_kinds_come_in_equal_shares_with_their_difficulty(files: DemoFiles) -> None:
+    records = read_records(files.rl_train).records
+    assert Counter(record.extra_info["kind"] for record in records) == dict.fromkeys(DEMO_KINDS, 4)
+    assert {r.extra_info["difficulty"] for r in records if r.ability == "easy"} == {"easy"}
+    assert all(record.prompt[0].content.startswith("<image>") for record in records)
+    assert all(record.extra_info["variant"] is None for record in records)
+
+
+def test_no_picture_is_in_two_files(files: DemoFiles) -> None:
+    demonstrated = {row["bytes"] for images in pq.read_table(files.sft)["images"].to_pylist() for row in images}
+    pictures = [demonstrated]
+    pictures += [{r.images[0] for r in read_records(path).records} for path in (files.rl_train, files.rl_val)]
+    pictures.append({r.images[0] for r in read_records(files.test).records if r.extra_info["variant"] != "blank"})
+    assert len(set.union(*pictures)) == sum(len(some) for some in pictures)
+
+
+def test_the_command_makes_and_checks_files(tmp_path: Path) -> None:
+    sizes = ["--sft", "4", "--rl-train", "4", "--rl-val", "2", "--test", "2", "--blank", "1"]
+    made = CliRunner().invoke(data_app, ["make", "--out", str(tmp_path), "--seed", "4", "--kind", "easy", *sizes])
+    assert made.exit_code == 0, made.output
+    checked = CliRunner().invoke(data_app, ["check", str(tmp_path / "test.parquet"), str(tmp_path / "sft.parquet")])
+    assert "test.parquet: 5 good records, 0 bad" in checked.output
+    assert "sft.parquet: 4 good records, 0 bad" in checked.output
+    missing = CliRunner().invoke(data_app, ["check", str(tmp_path / "none.parquet")])
+    assert isinstance(missing.exception, UserError)
