@@ -16,7 +16,7 @@ import ray
 from verl.experimental.agent_loop.agent_loop import register
 
 from codedance_verl.environment.loop import Rollout
-from codedance_verl.environment.sandbox_client import Sandboxed
+from codedance_verl.environment.sandbox_client import SandboxClient
 from codedance_verl.environment.stall_watchdog import Progress
 from codedance_verl.rollout.agent_loop import AGENT_NAME, CodeDanceAgentLoop
 from codedance_verl.rollout.worker import CodeDanceAgentLoopManager, CodeDanceAgentLoopWorker
@@ -36,7 +36,7 @@ class AuditedAgentLoop(CodeDanceAgentLoop):
     async def _start(self, record: dict[str, Any], progress: Progress) -> Rollout:
         rollout = await super()._start(record, progress)
         sandbox = rollout.sandbox
-        of_its_own = Sandboxed(sandbox._connect, sandbox._images, self.environment.sandbox_retries)
+        of_its_own = SandboxClient(sandbox._connect, sandbox._images, self.environment.sandbox_retries)
         async with AsyncExitStack() as resources:
             execution, _ = await of_its_own.run(CELL, resources)
         line = {"record_id": progress.record_id, "status": execution.status, "code": execution.stdout.split()}

@@ -24,8 +24,8 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from codedance_verl.data.schema import Record, read_records
 from codedance_verl.environment.config import EnvironmentConfig
-from codedance_verl.environment.observations import Sizes, observation_text
-from codedance_verl.environment.resized_images import make_view
+from codedance_verl.environment.observations import ObservationLimits, observation_text
+from codedance_verl.environment.resized_images import resize_image
 from codedance_verl.formats import get_format
 from codedance_verl.images import decode
 from codedance_verl.sandbox.pool import SandboxPool
@@ -152,8 +152,8 @@ class Player:
     def _observe(self, attempt: Attempt, result: Execution) -> None:
         """Append an observation: tokens, and the patches of its images behind those that are there."""
         left = max(LIMITS.max_images - len(attempt.vision["image_grid_thw"]), 0)
-        sizes = Sizes(LIMITS.max_observation_chars, LIMITS.max_image_pixels, left)
-        views = [make_view(decode(image.png), sizes.pixels) for image in result.images[:left]]
+        sizes = ObservationLimits(LIMITS.max_observation_chars, LIMITS.max_image_pixels, left)
+        views = [resize_image(decode(image.png), sizes.pixels) for image in result.images[:left]]
         text = observation_text(result, sizes).replace(IMAGE_PLACEHOLDER, IMAGE_TOKENS)
         inputs = self.processor(
             text=[f"<|im_end|>\n<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n"],

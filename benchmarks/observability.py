@@ -26,7 +26,7 @@ from benchmarks.rollout import Engine, Setup, as_we_do, make_workload, running, 
 from codedance_verl.cluster.connection import keep_to_loopback
 from codedance_verl.errors import UserError
 from codedance_verl.metrics import emit
-from codedance_verl.rollout.telemetry import MemberFacts, tell_group
+from codedance_verl.rollout.telemetry import RolloutStats, record_group
 from codedance_verl.rollout.trajectory_log import TrajectoryLog
 from codedance_verl.sandbox.config import SandboxConfig
 from codedance_verl.sandbox.pool import SandboxPool
@@ -65,8 +65,8 @@ class Observer:
         for execution in trajectory.executions:
             tell_call(execution)
         retries = extra["sandbox_retries"]
-        tell_group(
-            [MemberFacts(trajectory, grade, terms, timing, retries, sampled, len(mask) - sampled)], "train", 0.001
+        record_group(
+            [RolloutStats(trajectory, grade, terms, timing, retries, sampled, len(mask) - sampled)], "train", 0.001
         )
         told = time.perf_counter()
         self._count += 1

@@ -29,7 +29,7 @@ from transfer_queue.utils.serial_utils import encode
 from transformers import Qwen2VLImageProcessor
 from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 
-from codedance_verl.environment.resized_images import make_view
+from codedance_verl.environment.resized_images import resize_image
 from codedance_verl.errors import UserError
 from codedance_verl.rollout.packing import GroupImages, Prepare
 from codedance_verl.verl_compat.pixel_bytes import VALUES, PatchLayout, layout_of
@@ -76,7 +76,7 @@ def groups(rollouts: int, size: int, pixels: int, seed: int = 0) -> Iterator[Hel
     side = int(pixels**0.5) + 100  # larger than a view, and scaled down as one
 
     def image() -> Image.Image:
-        return make_view(Image.fromarray(chance.integers(0, 256, (side, side, 3), dtype=np.uint8)), pixels)
+        return resize_image(Image.fromarray(chance.integers(0, 256, (side, side, 3), dtype=np.uint8)), pixels)
 
     for _ in range(rollouts // size):
         question = image()

@@ -18,7 +18,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from codedance_verl.reward.config import RewardConfig
-from codedance_verl.reward.known import known_advantages
+from codedance_verl.reward.known import group_advantages
 from codedance_verl.reward.terms import score_group
 from codedance_verl.rollout.trajectory_log import TrajectoryLog
 from codedance_verl.types import (
@@ -152,7 +152,7 @@ def write_group(
     made = [rollout(what, skill, chance, pictures) for _ in range(size)]
     trajectories, grades = [item[0] for item in made], [item[1] for item in made]
     terms = score_group(trajectories, grades, _REWARD)
-    known = known_advantages(terms, _REWARD, divide_by_std=True)
+    known = group_advantages(terms, _REWARD, divide_by_std=True)
     for sample, (trajectory, grade) in enumerate(made):
         generate = chance.uniform(1.5, 6.0)
         execute = sum(execution.duration_s for execution in trajectory.executions)

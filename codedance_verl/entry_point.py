@@ -34,8 +34,11 @@ FOLDER = "dry_run"
 """In the run's folder: where the resolved configuration is written, apart from that of a run."""
 
 
-def obey(
-    name: str, arguments: list[str] | None, run: Callable[[DictConfig], None], examine: Callable[[DictConfig], Report]
+def run_cli(
+    name: str,
+    arguments: list[str] | None,
+    run: Callable[[DictConfig], None],
+    check: Callable[[DictConfig], Report],
 ) -> int:
     """Do what a command line asks for with the configuration `name`; returns the exit code: 0, or 2 for a `UserError`.
 
@@ -46,7 +49,7 @@ def obey(
         print(USAGE.format(name=name))
         return 0
     try:
-        _do(name, arguments, run, examine)
+        _do(name, arguments, run, check)
     except UserError as error:
         text = str(getattr(error, "cause", error))  # raised in a Ray task, its own text is a whole traceback
         for line in text.splitlines():  # one for everything that is wrong
@@ -56,13 +59,13 @@ def obey(
 
 
 def _do(
-    name: str, arguments: list[str], run: Callable[[DictConfig], None], examine: Callable[[DictConfig], Report]
+    name: str, arguments: list[str], run: Callable[[DictConfig], None], check: Callable[[DictConfig], Report]
 ) -> None:
     overrides = _overrides(arguments)
     if len(overrides) < len(arguments):
         print_config(compose_config(name, overrides, complete=False))
     elif _asks_for_dry_run(overrides):
-        _dry_run(compose_leniently(name, overrides), name, examine)
+        _dry_run(compose_leniently(name, overrides), name, check)
     else:
         run(compose_config(name, overrides))
 
@@ -84,7 +87,7 @@ def _asks_for_dry_run(arguments: list[str]) -> bool:
     return bool(given) and given[-1] in ("true", "1", "yes", "on")
 
 
-def _dry_run(composed: Composed, name: str, examine: Callable[[DictConfig], Report]) -> None:
+def _dry_run(composed: Composed, name: str, check: Callable[[DictConfig], Report]) -> None:
     """Examine what was composed, print the table, and write the configuration resolved.
 
     Raises:
@@ -94,7 +97,7 @@ def _dry_run(composed: Composed, name: str, examine: Callable[[DictConfig], Repo
     if config is None:
         raise UserError("\n".join(composed.mistakes))
     apply_env_vars(config)  # before anything imports verl
-    report = examine(config)
+    report = check(config)
     from codedance_verl.preflight.report import print_report, print_warnings
 
     print_report(report, f"dry run of {name}")

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig, OmegaConf
 
 from codedance_verl.config.compose import apply_env_vars, write_resolved
-from codedance_verl.entry_point import obey
+from codedance_verl.entry_point import run_cli
 from codedance_verl.errors import UserError
-from codedance_verl.runtime.run_folder import MODEL, last_step, new_metrics_file, only_run, publish_model
+from codedance_verl.runtime.run_folder import MODEL, last_step, new_metrics_file, publish_model, run_lock
 
 if TYPE_CHECKING:
     from codedance_verl.preflight.report import Report
@@ -29,8 +29,8 @@ _READ_BY_INTERPOLATION = ("actor_rollout_ref", "critic", "reward", "ray_kwargs")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Command-line entry; returns the exit code. See `mains.obey` for what a command line may ask for."""
-    return obey("sft", arguments, _run_and_tell, _dry_examine)
+    """Command-line entry; returns the exit code. See `entry_point.run_cli` for what a command line may ask for."""
+    return run_cli("sft", arguments, _run_and_tell, _dry_examine)
 
 
 def _run_and_tell(config: DictConfig) -> None:
@@ -40,9 +40,9 @@ def _run_and_tell(config: DictConfig) -> None:
 
 
 def _dry_examine(config: DictConfig) -> Report:
-    from codedance_verl.preflight.sft import examine
+    from codedance_verl.preflight.sft import run_checks
 
-    return examine(_resolve(config), dry=True)
+    return run_checks(_resolve(config), dry=True)
 
 
 def run(config: DictConfig) -> Path:
@@ -57,7 +57,7 @@ def run(config: DictConfig) -> Path:
     config = _resolve(config)
     check(config)
     run_dir = Path(config.run_dir).resolve()
-    with only_run(run_dir) if _writes_files() else contextlib.nullcontext():
+    with run_lock(run_dir) if _writes_files() else contextlib.nullcontext():
         return _run_alone(config, run_dir)
 
 
@@ -90,9 +90,9 @@ def _writes_files() -> bool:
 
 def check(config: DictConfig) -> None:
     """Check values, disk, model folder and every demonstration. Raises UserError, a line for everything wrong."""
-    from codedance_verl.preflight.sft import examine
+    from codedance_verl.preflight.sft import run_checks
 
-    findings = examine(config).findings
+    findings = run_checks(config).findings
     if findings:
         raise UserError("\n".join(findings))
 

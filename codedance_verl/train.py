@@ -16,11 +16,11 @@ from omegaconf import DictConfig, OmegaConf
 from codedance_verl.cluster.connection import keep_to_loopback, ray_arguments, start
 from codedance_verl.config.compose import apply_env_vars, write_resolved
 from codedance_verl.config.hardware import joins
-from codedance_verl.entry_point import obey
+from codedance_verl.entry_point import run_cli
 from codedance_verl.metrics.emit import RUN_VARIABLE, SWITCH_VARIABLE
 from codedance_verl.runtime import checkpoints
 from codedance_verl.runtime.progress import step_lines
-from codedance_verl.runtime.run_folder import last_step, new_metrics_file, only_run, publish_model
+from codedance_verl.runtime.run_folder import last_step, new_metrics_file, publish_model, run_lock
 from codedance_verl.runtime.run_limits import STOPPED_EXIT_CODE, Stopped, guarded, stops_on_signals
 from codedance_verl.trainer import determinism
 
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 def main(config_name: str = "train", arguments: list[str] | None = None) -> int:
     """Command-line entry; returns the exit code: 0 done, 2 an error the user can mend, 75 told to end, and saved.
 
-    See `mains.obey` for what else a command line may ask for.
+    See `entry_point.run_cli` for what else a command line may ask for.
     """
     try:
-        return obey(config_name, arguments, run, _dry_examine)
+        return run_cli(config_name, arguments, run, _dry_examine)
     except Stopped as stop:
         reason = getattr(stop, "cause", stop)  # raised in Ray's task, its own text is a whole traceback
         print(f"stopped: {reason}", file=sys.stderr)
@@ -42,9 +42,9 @@ def main(config_name: str = "train", arguments: list[str] | None = None) -> int:
 
 
 def _dry_examine(config: DictConfig) -> Report:
-    from codedance_verl.preflight import examine
+    from codedance_verl.preflight import run_checks
 
-    return examine(config, dry=True)
+    return run_checks(config, dry=True)
 
 
 def run(config: DictConfig) -> None:
@@ -62,7 +62,7 @@ def run(config: DictConfig) -> None:
     check(config)
     determinism.settle(config)
     run_dir = Path(config.run_dir).resolve()
-    with only_run(run_dir):
+    with run_lock(run_dir):
         _run_alone(config, run_dir, env_vars)
 
 

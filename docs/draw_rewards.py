@@ -24,7 +24,7 @@ from codedance_verl.reward.config import RewardConfig, weights_of
 from codedance_verl.reward.difficulty import DifficultyForm, difficulty
 from codedance_verl.reward.presets import PAPER, PER_CALL_BONUS, RELEASE, ROBUST
 from codedance_verl.reward.tool_calls import CallKind
-from codedance_verl.reward.tool_terms import Situation, tool_term
+from codedance_verl.reward.tool_terms import ToolTermInputs, tool_term
 
 MU = np.linspace(0, 1, 201)
 OK, FAILED = CallKind.HELPFUL, CallKind.FAILED
@@ -75,7 +75,7 @@ def draw_tool_terms(path: Path) -> None:
 def _term_over_mu(kinds: Sequence[CallKind], right: bool, preset: RewardConfig) -> list[float]:
     weights = weights_of(preset, "")
     hardness = [difficulty(mu, form=preset.difficulty_form, gamma=preset.gamma, delta=preset.delta) for mu in MU]
-    return [tool_term(Situation(kinds, right, float(right), d, weights, preset)) for d in hardness]
+    return [tool_term(ToolTermInputs(kinds, right, float(right), d, weights, preset)) for d in hardness]
 
 
 def draw_turns(path: Path) -> None:

@@ -23,14 +23,14 @@ from ray.exceptions import RayError
 from codedance_verl.environment.config import EnvironmentConfig
 from codedance_verl.environment.generation import TurnSampler
 from codedance_verl.environment.invariants import InvariantError, VisionTokens
-from codedance_verl.environment.observations import Sizes, fit, observation_text, refused
-from codedance_verl.environment.resized_images import image_parts, make_view, patch_count, source_bytes
+from codedance_verl.environment.observations import ObservationLimits, fit, observation_text, refused
+from codedance_verl.environment.resized_images import image_parts, patch_count, resize_image, source_bytes
 from codedance_verl.environment.sampling import kept_tokens
-from codedance_verl.environment.sandbox_client import Sandboxed
+from codedance_verl.environment.sandbox_client import SandboxClient
 from codedance_verl.environment.seeds import for_part
-from codedance_verl.environment.stall_watchdog import Phase, Progress, Watch
+from codedance_verl.environment.stall_watchdog import Phase, Progress, StallWatchdog
 from codedance_verl.environment.time_limit import Pauses
-from codedance_verl.environment.tokens import TokenStream, Vocabulary
+from codedance_verl.environment.tokens import SpecialTokens, TokenStream
 from codedance_verl.formats import ParsedTurn, TurnFormat, get_format
 from codedance_verl.sandbox.pool import SandboxError
 from codedance_verl.types import IMAGE_PLACEHOLDER, Execution, ExecutionStatus, FinishReason, Turn
@@ -60,13 +60,13 @@ class Rollout:
     """A trajectory in the making.
 
     `images` are the images as the model sees them, the question's first; `image_hashes` those of the question's whole
-    images (`views.View`); `fault` says what raised an error outside of the model.
+    images (`resized_images.ResizedImage`); `fault` says what raised an error outside of the model.
     """
 
     messages: list[Message]
     images: list[Image.Image]
     stream: TokenStream
-    sandbox: Sandboxed
+    sandbox: SandboxClient
     progress: Progress
     turns: list[Turn] = field(default_factory=list)
     observations: list[str] = field(default_factory=list)
@@ -91,7 +91,7 @@ class Listener:
 
 
 @dataclass(frozen=True)
-class Interaction:
+class MultiTurnLoop:
     """The rules under which trajectories go on, and what they go on with.
 
     Attributes:
@@ -112,7 +112,7 @@ class Interaction:
     tokenizer: Any
     processor: Any
     append: Callable[[list[Message], list[Message], list[int]], Awaitable[list[int]]]
-    watch: Watch
+    watch: StallWatchdog
     response_length: int
     code_temperature: float | None = None
     listener: Listener = field(default_factory=Listener)
@@ -131,7 +131,7 @@ class Interaction:
         messages: list[Message],
         images: list[Image.Image],
         prompt_ids: list[int],
-        sandbox: Sandboxed,
+        sandbox: SandboxClient,
         progress: Progress,
     ) -> Rollout:
         """A trajectory of which only the prompt is there; `images` are the views of its pictures."""
@@ -139,7 +139,7 @@ class Interaction:
         stream = TokenStream.from_prompt(prompt_ids, vocabulary, self._features(images))
         return Rollout(messages, images, stream, sandbox, progress)
 
-    async def to_the_end(self, rollout: Rollout, sampling_params: dict[str, Any]) -> FinishReason:
+    async def run(self, rollout: Rollout, sampling_params: dict[str, Any]) -> FinishReason:
         """Interact until something ends the trajectory; says what did.
 
         What fails outside of the model ends the trajectory as `infrastructure`, and no more than the trajectory.
@@ -241,9 +241,9 @@ class Interaction:
         rollout.timing.observe_s += time.perf_counter() - started
         return appended
 
-    def _fit(self, rollout: Rollout, execution: Execution, room: int) -> Sizes | None:
+    def _fit(self, rollout: Rollout, execution: Execution, room: int) -> ObservationLimits | None:
         environment = self.environment
-        largest = Sizes(
+        largest = ObservationLimits(
             chars=environment.max_observation_chars,
             pixels=environment.max_image_pixels,
             images=max(environment.max_images - len(rollout.images), 0),
@@ -256,7 +256,9 @@ class Interaction:
         patches = patch_count(self.processor) if execution.images else lambda width, height: 0
         return fit(execution, largest, room, text_cost, patches)
 
-    async def _append_observation(self, rollout: Rollout, execution: Execution, sizes: Sizes, room: int) -> bool:
+    async def _append_observation(
+        self, rollout: Rollout, execution: Execution, sizes: ObservationLimits, room: int
+    ) -> bool:
         shown = await asyncio.to_thread(_views, execution, sizes)
         text = observation_text(execution, sizes)
         assistant = {"role": "assistant", "content": [{"type": "text", "text": rollout.turns[-1].text}]}
@@ -283,17 +285,17 @@ class Interaction:
 
 
 @functools.lru_cache(maxsize=4)
-def _vocabulary(processor: Any, end_of_turn_id: int) -> Vocabulary:
+def _vocabulary(processor: Any, end_of_turn_id: int) -> SpecialTokens:
     tokenizer = getattr(processor, "tokenizer", processor)
     ends = {end_of_turn_id, tokenizer.eos_token_id, tokenizer.pad_token_id}
     vision = VisionTokens.of(processor) if processor is not tokenizer else None
     special = {token_id for token_id, token in tokenizer.added_tokens_decoder.items() if token.special}
-    return Vocabulary(frozenset(special - ends), vision)
+    return SpecialTokens(frozenset(special - ends), vision)
 
 
-def views_of(images: Sequence[Image.Image], environment: EnvironmentConfig) -> list[Image.Image]:
+def resized_images_of(images: Sequence[Image.Image], environment: EnvironmentConfig) -> list[Image.Image]:
     """The question's pictures as the model sees them."""
-    return [make_view(image, environment.max_image_pixels) for image in images]
+    return [resize_image(image, environment.max_image_pixels) for image in images]
 
 
 def question_images(messages: list[Message]) -> Callable[[], list[bytes]] | None:
@@ -302,10 +304,10 @@ def question_images(messages: list[Message]) -> Callable[[], list[bytes]] | None
     return (lambda: [source_bytes(part) for part in parts]) if parts else None
 
 
-def _views(execution: Execution, sizes: Sizes) -> list[Image.Image]:
+def _views(execution: Execution, sizes: ObservationLimits) -> list[Image.Image]:
     """Decode the pictures that are shown and scale them down."""
     shown = execution.images[: sizes.images]
-    return [make_view(Image.open(io.BytesIO(image.png)), sizes.pixels) for image in shown]
+    return [resize_image(Image.open(io.BytesIO(image.png)), sizes.pixels) for image in shown]
 
 
 def _with_images(text: str, images: list[Image.Image]) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from codedance_verl.environment.resized_images import MARKS, PatchCount, view_size
+from codedance_verl.environment.resized_images import MARKS, PatchCount, resized_size
 from codedance_verl.types import IMAGE_PLACEHOLDER, Execution, ExecutionError, ExecutionStatus, RenderedImage
 
 MAX_STDOUT_CHARS = 2_000
@@ -22,7 +22,7 @@ _MARKUP = re.compile(
 
 
 @dataclass(frozen=True)
-class Sizes:
+class ObservationLimits:
     """How much of an execution is shown.
 
     Attributes:
@@ -51,13 +51,13 @@ def clip_text(text: str, limit: int = MAX_STDOUT_CHARS) -> str:
     return f"{text[:head]}\n[... {len(text) - head - tail} characters left out ...]\n{text[-tail:]}"
 
 
-def observation_text(execution: Execution, sizes: Sizes | None = None) -> str:
+def observation_text(execution: Execution, sizes: ObservationLimits | None = None) -> str:
     """The feedback turn as text, with one `<image>` placeholder per picture that is shown, in order.
 
     Stdout comes first, then the error or status if there is one, then the pictures. Special tokens are escaped. The
     model is told of what is left out or made smaller.
     """
-    sizes = sizes or Sizes()
+    sizes = sizes or ObservationLimits()
     parts = [clip_text(part, sizes.chars) for part in (execution.stdout.rstrip("\n"), _status_line(execution))]
     body = [escape_markup(part) for part in parts if part]
     shown = execution.images[: sizes.images]
@@ -84,22 +84,22 @@ def _cut_lines(execution: Execution, said: Sequence[str]) -> Iterator[str]:
 
 
 def fit(
-    execution: Execution, largest: Sizes, room: int, text_cost: Callable[[str], int], patches: PatchCount
-) -> Sizes | None:
+    execution: Execution, largest: ObservationLimits, room: int, text_cost: Callable[[str], int], patches: PatchCount
+) -> ObservationLimits | None:
     """The largest sizes, none over `largest`, at which the observation costs at most `room` tokens.
 
     Pixels are given up first, then text, then pictures, the last one first. None when nothing fits. `text_cost` counts
     the tokens of an observation text without its pictures.
     """
 
-    def fits(sizes: Sizes) -> bool:
+    def fits(sizes: ObservationLimits) -> bool:
         tokens = text_cost(observation_text(execution, sizes))
         return tokens + sum(patches(*size) + MARKS for size in view_sizes(execution.images, sizes)) <= room
 
     return next((sizes for sizes in _ever_smaller(execution, largest) if fits(sizes)), None)
 
 
-def _ever_smaller(execution: Execution, largest: Sizes) -> Iterator[Sizes]:
+def _ever_smaller(execution: Execution, largest: ObservationLimits) -> Iterator[ObservationLimits]:
     """`largest`, then what is tried in its place, in order."""
     images = execution.images
     sizes = replace(largest, images=min(largest.images, len(images)))
@@ -117,9 +117,9 @@ def _ever_smaller(execution: Execution, largest: Sizes) -> Iterator[Sizes]:
         yield sizes
 
 
-def view_sizes(images: Sequence[RenderedImage], sizes: Sizes) -> list[tuple[int, int]]:
+def view_sizes(images: Sequence[RenderedImage], sizes: ObservationLimits) -> list[tuple[int, int]]:
     """Width and height of each picture that is shown."""
-    return [view_size(image.width, image.height, sizes.pixels) for image in images[: sizes.images]]
+    return [resized_size(image.width, image.height, sizes.pixels) for image in images[: sizes.images]]
 
 
 def refused(fault: str) -> Execution:

@@ -32,21 +32,21 @@ MARKS = 2
 
 
 @dataclass(frozen=True)
-class View:
+class ResizedImage:
     """An image as the model sees it, and `images.pixels_sha256` of the whole image that it was made of."""
 
     image: Image.Image
     pixels_sha256: str
 
 
-class SharedViews:
+class SharedImages:
     """The views of one record's images: made by the first of its rollouts, and held once for all of them."""
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
-        self._views: Sequence[View] | None = None
+        self._views: Sequence[ResizedImage] | None = None
 
-    async def get(self, make: Callable[[], Awaitable[Sequence[View]]]) -> list[View]:
+    async def get(self, make: Callable[[], Awaitable[Sequence[ResizedImage]]]) -> list[ResizedImage]:
         """The views, in a list of the caller's own; `make` is called where there are none yet."""
         async with self._lock:
             if self._views is None:
@@ -61,20 +61,20 @@ def image_parts(messages: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any
             yield from (part for part in message["content"] if part.get("type") == "image")
 
 
-def load_views(messages: Sequence[Mapping[str, Any]], max_pixels: int) -> list[View]:
+def load_resized(messages: Sequence[Mapping[str, Any]], max_pixels: int) -> list[ResizedImage]:
     """Reads the images of messages, decodes them as the sandbox does, and makes the views of them.
 
     Raises what `images.decode` and the reading of a file raise.
     """
-    return [View(make_view(image, max_pixels), pixels_sha256(image)) for image in decoded_images(messages)]
+    return [ResizedImage(resize_image(image, max_pixels), pixels_sha256(image)) for image in decoded_images(messages)]
 
 
 def decoded_images(messages: Sequence[Mapping[str, Any]]) -> Iterator[Image.Image]:
-    """The images of messages, whole, as model and code see them. Raises what `load_views` does."""
+    """The images of messages, whole, as model and code see them. Raises what `load_resized` does."""
     return (_decoded(part) for part in image_parts(messages))
 
 
-def view_size(width: int, height: int, max_pixels: int | None) -> tuple[int, int]:
+def resized_size(width: int, height: int, max_pixels: int | None) -> tuple[int, int]:
     """Width and height of the view of an image of this size.
 
     Padded where it is narrower than 1 to `LONGEST_TO_SHORTEST`, enlarged where a side is under `LEAST_SIDE` pixels, and
@@ -94,9 +94,9 @@ def padded_size(width: int, height: int) -> tuple[int, int]:
     return max(width, least), max(height, least)
 
 
-def make_view(image: Image.Image, max_pixels: int | None) -> Image.Image:
-    """The image as the model sees it: RGB, on white where it is narrow, of `view_size`."""
-    target = view_size(*image.size, max_pixels)
+def resize_image(image: Image.Image, max_pixels: int | None) -> Image.Image:
+    """The image as the model sees it: RGB, on white where it is narrow, of `resized_size`."""
+    target = resized_size(*image.size, max_pixels)
     image = as_rgb(image)
     size = padded_size(*image.size)
     if size != image.size:

@@ -21,7 +21,7 @@ T = TypeVar("T")
 _logger = logging.getLogger(__name__)
 
 
-class Sandboxed:
+class SandboxClient:
     """Runs the code of one trajectory.
 
     `connect` finds the pool when code is first run; a trajectory without code asks for none. `images` returns the
@@ -45,15 +45,15 @@ class Sandboxed:
         """
         started = time.perf_counter()
         if self._session is None:
-            self._session = await self._patiently(lambda: self._open(resources))
-        execution = await self._patiently(functools.partial(self._session.run, code))
+            self._session = await self._with_retries(lambda: self._open(resources))
+        execution = await self._with_retries(functools.partial(self._session.run, code))
         return execution, max(time.perf_counter() - started - execution.duration_s, 0.0)
 
     async def _open(self, resources: AsyncExitStack) -> SandboxSession:
         images = () if self._images is None else await asyncio.to_thread(self._images)
         return await resources.enter_async_context(self._connect().session(*images))
 
-    async def _patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
+    async def _with_retries(self, attempt: Callable[[], Awaitable[T]]) -> T:
         pause = FIRST_PAUSE_SECONDS
         while True:
             try:

@@ -41,7 +41,7 @@ class Progress:
     stalled: bool = False
 
 
-class Watch:
+class StallWatchdog:
     """The trajectories under way in one event loop. `limit_s`: how long none of them may change its phase."""
 
     def __init__(self, limit_s: float) -> None:
@@ -57,7 +57,7 @@ class Watch:
         """Watch the calling task for as long as the block lasts; `stalled` is set when the watch has cancelled it."""
         progress = Progress(record_id, asyncio.current_task())
         self._under_way.add(progress)
-        emit.put(catalogue.ROLLOUT_UNDER_WAY, len(self._under_way))
+        emit.set_gauge(catalogue.ROLLOUT_UNDER_WAY, len(self._under_way))
         self._last_change = time.monotonic()
         if self._guard is None or self._guard.done():
             self._guard = asyncio.get_running_loop().create_task(self._look())
@@ -65,7 +65,7 @@ class Watch:
             yield progress
         finally:
             self._under_way.discard(progress)
-            emit.put(catalogue.ROLLOUT_UNDER_WAY, len(self._under_way))
+            emit.set_gauge(catalogue.ROLLOUT_UNDER_WAY, len(self._under_way))
             self._last_change = time.monotonic()
 
     def enter(self, progress: Progress, phase: Phase) -> None:

@@ -10,7 +10,7 @@ from codedance_verl.environment.invariants import VisionTokens
 
 
 @dataclass(frozen=True)
-class Vocabulary:
+class SpecialTokens:
     """What the token stream must know of a tokenizer.
 
     `reserved` holds the special tokens that only the chat template may write; those that end a turn are not among them.
@@ -33,7 +33,7 @@ class TokenStream:
 
     ids: list[int]
     prompt_length: int
-    vocabulary: Vocabulary = field(default_factory=Vocabulary)
+    vocabulary: SpecialTokens = field(default_factory=SpecialTokens)
     features: list[int] = field(default_factory=list)
     mask: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
@@ -41,9 +41,9 @@ class TokenStream:
 
     @classmethod
     def from_prompt(
-        cls, prompt_ids: Sequence[int], vocabulary: Vocabulary | None = None, features: Sequence[int] = ()
+        cls, prompt_ids: Sequence[int], vocabulary: SpecialTokens | None = None, features: Sequence[int] = ()
     ) -> TokenStream:
-        stream = cls(list(prompt_ids), len(prompt_ids), vocabulary or Vocabulary(), list(features))
+        stream = cls(list(prompt_ids), len(prompt_ids), vocabulary or SpecialTokens(), list(features))
         stream.check()
         return stream
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from codedance_verl.errors import UserError
 from codedance_verl.evaluation import metrics, training
 from codedance_verl.evaluation.criteria import criteria
-from codedance_verl.evaluation.examples import choose_exhibits
+from codedance_verl.evaluation.examples import choose_examples
 from codedance_verl.evaluation.outcomes import read_evaluation
 from codedance_verl.evaluation.report import SCHEMA_VERSION, BlankControl, Report, write_report
 from codedance_verl.evaluation.report_html import write_html
@@ -82,7 +82,7 @@ def build_report(inputs: ReportInputs) -> Report:
 def write_files(inputs: ReportInputs, out: Path) -> Report:
     """Write `<out>/report.json` and `<out>/report.html`; the trajectories shown are those of the first seed."""
     report = build_report(inputs)
-    exhibits = choose_exhibits(inputs.sft_evaluation / "trajectories", inputs.seeds[0].folder / "trajectories")
+    exhibits = choose_examples(inputs.sft_evaluation / "trajectories", inputs.seeds[0].folder / "trajectories")
     write_report(report, out / "report.json")
     write_html(report, exhibits, out / "report.html")
     return report

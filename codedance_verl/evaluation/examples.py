@@ -24,14 +24,14 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Exhibit:
+class ExampleGroup:
     """What a report says about one or more trajectories of one question. Empty `examples`: the run has none."""
 
     title: str
     examples: tuple[Example, ...]
 
 
-def choose_exhibits(sft_log: Path, rl_log: Path) -> tuple[Exhibit, Exhibit, Exhibit]:
+def choose_examples(sft_log: Path, rl_log: Path) -> tuple[ExampleGroup, ExampleGroup, ExampleGroup]:
     """A hard question solved by code, an easy one answered directly, and one that RL got right where SFT failed."""
     by_code = _best(rl_log, _solved_by_code)
     directly = _best(rl_log, _answered_directly)
@@ -40,9 +40,9 @@ def choose_exhibits(sft_log: Path, rl_log: Path) -> tuple[Exhibit, Exhibit, Exhi
     learned = _best(rl_log, lambda item: _solved_by_code(item) if item.record_id in failed - {shown} else None)
     before = _best(sft_log, lambda item: _wrong(item) if learned and item.record_id == learned.record_id else None)
     return (
-        Exhibit("Hard: solved by code", _examples([("after RL", by_code, rl_log)])),
-        Exhibit("Easy: answered directly", _examples([("after RL", directly, rl_log)])),
-        Exhibit(
+        ExampleGroup("Hard: solved by code", _examples([("after RL", by_code, rl_log)])),
+        ExampleGroup("Easy: answered directly", _examples([("after RL", directly, rl_log)])),
+        ExampleGroup(
             "Learned by RL: the same question before and after",
             _examples([("before RL", before, sft_log), ("after RL", learned, rl_log)]) if before else (),
         ),

@@ -20,7 +20,7 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
-from codedance_verl.evaluation.examples import Example, Exhibit
+from codedance_verl.evaluation.examples import Example, ExampleGroup
 from codedance_verl.evaluation.plots import (
     COLOURS,
     Bar,
@@ -99,14 +99,14 @@ class ExhibitView:
     examples: tuple[ExampleView, ...]
 
 
-def write_html(report: Report, exhibits: Sequence[Exhibit], path: Path) -> None:
+def write_html(report: Report, exhibits: Sequence[ExampleGroup], path: Path) -> None:
     """Write the page atomically."""
     partial = path.with_name(f"{path.name}.partial")
     partial.write_text(render(report, exhibits), encoding="utf-8")
     partial.replace(path)
 
 
-def render(report: Report, exhibits: Sequence[Exhibit]) -> str:
+def render(report: Report, exhibits: Sequence[ExampleGroup]) -> str:
     """The page as HTML."""
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
@@ -245,7 +245,7 @@ def _step_chart(seconds: Seconds) -> Markup:
     return stacked_bar("One RL step, mean", [Part(label, value, i % COLOURS) for i, (label, value) in enumerate(known)])
 
 
-def _exhibit_view(exhibit: Exhibit) -> ExhibitView:
+def _exhibit_view(exhibit: ExampleGroup) -> ExhibitView:
     return ExhibitView(exhibit.title, tuple(_example_view(example) for example in exhibit.examples))
 
 

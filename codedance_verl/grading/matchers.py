@@ -30,10 +30,10 @@ from codedance_verl.grading.rules.normalise import strip_lead
 from codedance_verl.grading.rules.other_forms import other_forms
 from codedance_verl.types import Grade, Verdict
 
-Rung = Callable[[str, str, Context], Grade | None]
+Matcher = Callable[[str, str, Context], Grade | None]
 """Takes answer, ground truth and context; returns a verdict, or None where the rung does not apply."""
 
-RUNGS: tuple[Rung, ...] = (
+MATCHERS: tuple[Matcher, ...] = (
     exact_text.compare,
     choice.compare,
     yes_no.compare,
@@ -54,10 +54,10 @@ RUNGS: tuple[Rung, ...] = (
 
 RULE, MODEL, JUDGE = "rule", "model", "judge"
 
-STYLES: Mapping[str, tuple[Rung, ...]] = MappingProxyType(
+STYLES: Mapping[str, tuple[Matcher, ...]] = MappingProxyType(
     {
-        RULE: RUNGS,
-        MODEL: RUNGS,
+        RULE: MATCHERS,
+        MODEL: MATCHERS,
         JUDGE: (exact_text.compare,),
         exact_text.RUNG: (exact_text.compare,),
         choice.RUNG: (exact_text.compare, choice.compare_options),
@@ -116,7 +116,7 @@ def is_open(ground_truth: str, style: str, question: str = "") -> bool:
     return _best(_NOTHING_LIKE_IT, ground_truth, STYLES[style], Context(question=question)) is None
 
 
-def _best(answer: str, ground_truth: str, rungs: tuple[Rung, ...], context: Context) -> Grade | None:
+def _best(answer: str, ground_truth: str, rungs: tuple[Matcher, ...], context: Context) -> Grade | None:
     """The verdict of a truth with alternatives: right by any; open, or else ungraded, where it is so by one of them."""
     found: list[Grade | None] = []
     for truth in alternatives_of(ground_truth):
@@ -127,9 +127,9 @@ def _best(answer: str, ground_truth: str, rungs: tuple[Rung, ...], context: Cont
     return min(found, key=lambda grade: 0 if grade is None else 1 if grade.verdict is Verdict.UNGRADED else 2)
 
 
-def _by_list(answer: str, truth: str, rungs: tuple[Rung, ...], context: Context) -> Grade | None:
+def _by_list(answer: str, truth: str, rungs: tuple[Matcher, ...], context: Context) -> Grade | None:
     """The verdict of a truth that may be the text of a Python list: of all items, or any where each is an answer."""
-    items = truth_text.list_of(truth) if rungs is RUNGS else None
+    items = truth_text.list_of(truth) if rungs is MATCHERS else None
     if items is None:
         return _climb(answer, truth, rungs, context)
     together = truth_text.compare_items(answer, items, context) if len(items) > 1 else None
@@ -139,10 +139,10 @@ def _by_list(answer: str, truth: str, rungs: tuple[Rung, ...], context: Context)
     return next((grade for grade in found if grade is not None and grade.correct), None if None in found else found[0])
 
 
-def _climb(answer: str, ground_truth: str, rungs: tuple[Rung, ...], context: Context) -> Grade | None:
+def _climb(answer: str, ground_truth: str, rungs: tuple[Matcher, ...], context: Context) -> Grade | None:
     """The verdict of the first rung that has one; right also where another form of the answer is."""
     verdict = _first_verdict(answer, ground_truth, rungs, context)
-    if rungs is not RUNGS or (verdict is not None and verdict.verdict is not Verdict.WRONG):
+    if rungs is not MATCHERS or (verdict is not None and verdict.verdict is not Verdict.WRONG):
         return verdict
     for other, truth in other_forms(answer, ground_truth, context.question):
         found = _first_verdict(other, truth, rungs, context)
@@ -151,7 +151,7 @@ def _climb(answer: str, ground_truth: str, rungs: tuple[Rung, ...], context: Con
     return verdict
 
 
-def _first_verdict(answer: str, ground_truth: str, rungs: tuple[Rung, ...], context: Context) -> Grade | None:
+def _first_verdict(answer: str, ground_truth: str, rungs: tuple[Matcher, ...], context: Context) -> Grade | None:
     for rung in rungs:
         if (verdict := rung(answer, ground_truth, context)) is not None:
             return verdict

@@ -31,7 +31,7 @@ AGAIN_SECONDS = 5.0
 
 @dataclass
 class Sample:
-    """What was told of one series since the last `take`: sum and number of the values."""
+    """What was told of one series since the last `drain`: sum and number of the values."""
 
     kind: Kind
     total: float = 0.0
@@ -72,7 +72,7 @@ class Recorder:
         assert metric.kind is Kind.COUNTER
         self._tell(metric, amount, labels)
 
-    def put(self, metric: Metric, value: float, **labels: str) -> None:
+    def set_gauge(self, metric: Metric, value: float, **labels: str) -> None:
         """Set a gauge."""
         assert metric.kind is Kind.GAUGE
         self._tell(metric, value, labels)
@@ -92,7 +92,7 @@ class Recorder:
         self._gauges: dict[Series, float] = {}
         self._teller: threading.Thread | None = None
 
-    def take(self) -> dict[str, Sample]:
+    def drain(self) -> dict[str, Sample]:
         """What was told since the last call."""
         taken, self._tally = self._tally, {}
         return taken
@@ -200,6 +200,6 @@ def finished_trajectories(numbers: Mapping[str, float]) -> float:
 
 
 _recorder = Recorder()
-add, put, observe = _recorder.add, _recorder.put, _recorder.observe
-take, switch = _recorder.take, _recorder.switch
+add, set_gauge, observe = _recorder.add, _recorder.set_gauge, _recorder.observe
+drain, switch = _recorder.drain, _recorder.switch
 os.register_at_fork(after_in_child=_recorder.forget)

@@ -48,13 +48,13 @@ def check(config: DictConfig) -> None:
     Raises:
         UserError: a line for everything that is wrong.
     """
-    report = examine(config)
+    report = run_checks(config)
     if report.findings:
         raise UserError("\n".join(report.findings))
     print_warnings(report)
 
 
-def examine(config: DictConfig, dry: bool = False) -> Report:
+def run_checks(config: DictConfig, dry: bool = False) -> Report:
     """Make every check; with `dry` nothing is started, and the memory of a device is estimated.
 
     Where a node is no mapping any more nothing below it can be checked, and no more than that is told.
@@ -123,8 +123,8 @@ def read_model(folder: Path, report: Report, key: str) -> ModelShape | None:
     """The model's sizes; None, and a finding, where its `config.json` makes no model."""
     with report.collecting():
         shape = read_shape(folder, key)
-        report.say("model", shape.name, f"{shape.parameters / 1e6:,.1f} M parameters ({folder})")
-        report.say(
+        report.add_row("model", shape.name, f"{shape.parameters / 1e6:,.1f} M parameters ({folder})")
+        report.add_row(
             "model",
             "of these",
             f"{shape.vision_parameters / 1e6:,.1f} M in the vision tower, "
@@ -143,4 +143,4 @@ def _ask_verl(config: DictConfig, report: Report) -> None:
         with contextlib.redirect_stdout(io.StringIO()):  # what it prints is not about this run alone
             validate_config(config=config, use_reference_policy=reference, use_critic=critic)
     except (AssertionError, ValueError, NotImplementedError, TypeError) as error:
-        report.find(f"actor_rollout_ref: verl refuses this configuration: {' '.join(str(error).split())}")
+        report.add_error(f"actor_rollout_ref: verl refuses this configuration: {' '.join(str(error).split())}")

@@ -34,16 +34,16 @@ def check_attention(config: DictConfig, report: Report, model: str = MODEL) -> N
     """
     asked = asked_for(config, model)
     if not asked:
-        report.say("devices", "flash-attn", "not asked for")
+        report.add_row("devices", "flash-attn", "not asked for")
         return
     cuda = at(config, "trainer.device") == "cuda"
     if cuda and (joins((at(config, "ray_kwargs.ray_init") or {}).get("address")) or (report.dry and not _has_gpu())):
-        report.say("devices", "flash-attn", "needed on the nodes with GPUs; not looked for here")
+        report.add_row("devices", "flash-attn", "needed on the nodes with GPUs; not looked for here")
         return
     reason = missing() if cuda else "it needs a GPU"
-    report.say("devices", "flash-attn", reason or "can be imported")
+    report.add_row("devices", "flash-attn", reason or "can be imported")
     for key, value in asked.items() if reason else ():
-        report.find(f"{key}={value}: needs flash-attn ({reason}); {cure(model, cuda)}")
+        report.add_error(f"{key}={value}: needs flash-attn ({reason}); {cure(model, cuda)}")
 
 
 def cure(model: str = MODEL, cuda: bool = True) -> str:

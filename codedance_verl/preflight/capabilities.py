@@ -76,14 +76,14 @@ def check_capabilities(config: DictConfig, report: Report) -> None:
         if change.key.split(".")[0] in OWN:
             continue
         if change.node is not None:
-            report.find(f"{shown(change)}: is a node of keys{_some(change.node)}; {_cure(change, row)}")
+            report.add_error(f"{shown(change)}: is a node of keys{_some(change.node)}; {_cure(change, row)}")
         elif row is None:
-            report.find(f"{shown(change)}: unknown key; `--cfg job` prints every key there is")
+            report.add_error(f"{shown(change)}: unknown key; `--cfg job` prints every key there is")
         elif row.status is not Status.WORKS:
             what = "has no effect here" if row.status is Status.NO_EFFECT else "is refused"
-            report.find(f"{shown(change)}: {what}: {row.note}")
+            report.add_error(f"{shown(change)}: {what}: {row.note}")
         elif change.added and not row.open and not in_dataclass(config, change.key):
-            report.find(f"{shown(change)}: unknown key; nothing reads it")
+            report.add_error(f"{shown(change)}: unknown key; nothing reads it")
 
 
 def changes(config: DictConfig) -> tuple[Change, ...]:

@@ -42,7 +42,7 @@ def check_conditions(config: DictConfig, report: Report) -> None:
         if row is None or report.told(change.key) or row.holds(config):
             continue
         if not (row.shipped and (change.key, repr(change.value)) in shipped_pairs()):
-            report.find(f"{shown(change)}: has no effect without {row.needs}")
+            report.add_error(f"{shown(change)}: has no effect without {row.needs}")
 
 
 def conditions_markdown() -> str:

@@ -38,6 +38,6 @@ def _check(function: IsolatedFunction[Any] | CustomTerm, report: Report) -> None
         try:
             function.check()
             if function.name:
-                report.say("custom", function.name.partition("=")[0], function.name.partition("=")[2])
+                report.add_row("custom", function.name.partition("=")[0], function.name.partition("=")[2])
         finally:
             function.close()

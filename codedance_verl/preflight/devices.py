@@ -35,19 +35,19 @@ def check_device(config: DictConfig, report: Report) -> None:
     import torch
 
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    report.say("devices", "this machine", f"{found} GPUs" if found else "no GPU: theirs are not looked at")
+    report.add_row("devices", "this machine", f"{found} GPUs" if found else "no GPU: theirs are not looked at")
     if report.dry or joins((at(config, "ray_kwargs.ray_init") or {}).get("address")):
         return
     with report.collecting():
         layout = Layout.of(config)
         wanted = layout.ranks + (layout.rollout_devices if layout.separate else 0)
         if not found:
-            report.find(
+            report.add_error(
                 "trainer.device=cuda: torch finds no CUDA device; use hardware=cpu, or install requirements/gpu.txt "
                 "and check `nvidia-smi`"
             )
         elif wanted > found:
-            report.find(
+            report.add_error(
                 f"trainer.n_gpus_per_node={layout.per_node}: {wanted} GPUs are asked for in all and this machine has "
                 f"{found}; set RAY_ADDRESS to join a cluster"
             )
@@ -63,7 +63,7 @@ def check_memory(config: DictConfig, report: Report, shape: ModelShape) -> None:
             return
         lines = _on_cpu(config, settings, found) if _is_cpu(config) else _on_gpus(config, shape, settings, found)
         for line in lines:
-            report.find(line)
+            report.add_error(line)
 
 
 def memory_settings(config: DictConfig) -> MemorySettings:
@@ -149,23 +149,23 @@ def _is_cpu(config: DictConfig) -> bool:
 
 def _tell(report: Report, shape: ModelShape, settings: MemorySettings, found: Estimate) -> None:
     device = "?" if settings.device_bytes is None else f"{settings.device_bytes / GIB:.0f}"
-    report.say("memory", "of a device", f"{device} GiB; what follows is an estimate, activations coarse")
+    report.add_row("memory", "of a device", f"{device} GiB; what follows is an estimate, activations coarse")
     for phase in found.phases:
         parts = ", ".join(f"{name} {size / GIB:.1f}" for name, size in phase.parts.items())
-        report.say("memory", phase.name, f"{phase.total / GIB:.1f} GiB: {parts}")
+        report.add_row("memory", phase.name, f"{phase.total / GIB:.1f} GiB: {parts}")
     weights = f"weights {found.vllm_weights / GIB:.1f} GiB"
     if found.kv_cache is None:
-        report.say("memory", "vLLM", f"{weights}; set gpu_memory_gib to see its KV cache")
+        report.add_row("memory", "vLLM", f"{weights}; set gpu_memory_gib to see its KV cache")
     else:
         full = found.kv_tokens / max(settings.sequence_tokens, 1)
-        report.say(
+        report.add_row(
             "memory",
             "vLLM",
             f"{weights}, KV cache {found.kv_cache / GIB:.1f} GiB, {found.kv_tokens} tokens: {full:.1f} rollouts of "
             "full length at once in an engine",
         )
-    report.say("memory", "of the host, a device", f"{found.host / GIB:.1f} GiB offloaded")
-    report.say("memory", "a checkpoint", f"{found.checkpoint / GIB:.1f} GiB of disk")
+    report.add_row("memory", "of the host, a device", f"{found.host / GIB:.1f} GiB offloaded")
+    report.add_row("memory", "a checkpoint", f"{found.checkpoint / GIB:.1f} GiB of disk")
 
 
 def _on_gpus(config: DictConfig, shape: ModelShape, settings: MemorySettings, found: Estimate) -> Iterator[str]:

@@ -50,14 +50,14 @@ def check_run_folder(config: DictConfig, report: Report) -> None:
     folder = Path(config.run_dir)
     with report.collecting():
         check_output_folder(folder)
-        report.say("files", "run_dir", f"{folder}, {shutil.disk_usage(folder).free / 2**30:.0f} GiB free")
+        report.add_row("files", "run_dir", f"{folder}, {shutil.disk_usage(folder).free / 2**30:.0f} GiB free")
 
 
 def check_checkpoint_folder(config: DictConfig, report: Report) -> None:
     """Checkpoints go where a resume looks for them."""
     given, needed = at(config, "trainer.default_local_dir"), Path(config.run_dir) / "checkpoints"
     if not isinstance(given, str) or Path(given).resolve() != needed.resolve():
-        report.find(
+        report.add_error(
             f"trainer.default_local_dir={given}: must be {needed}; choose another run_dir to have them elsewhere"
         )
 
@@ -69,12 +69,12 @@ def check_start(config: DictConfig, report: Report) -> None:
     given = at(config, "trainer.resume_from_path")
     name = Path(given).name if isinstance(given, str) else ""
     if not step_of(Path(name)) or not given.endswith(name):  # verl takes what follows `global_step_` for a number
-        report.find(
+        report.add_error(
             f"trainer.resume_from_path={given}: must be a checkpoint's folder, .../global_step_N without a slash at "
             "its end, with trainer.resume_mode=resume_path"
         )
     elif not can_be_resumed(Path(given)):
-        report.find(f"trainer.resume_from_path={given}: no whole checkpoint there; choose another one")
+        report.add_error(f"trainer.resume_from_path={given}: no whole checkpoint there; choose another one")
 
 
 def check_cluster_paths(config: DictConfig, report: Report) -> None:
@@ -98,22 +98,24 @@ def find_model(config: DictConfig, report: Report, key: str) -> Path | None:
     """
     name = at(config, key)
     if not name or not isinstance(name, str):
-        report.find(f"{key}=null: no value given; choose an option of model=, or add {key}=/path/to/model")
+        report.add_error(f"{key}=null: no value given; choose an option of model=, or add {key}=/path/to/model")
         return None
     folder = Path(name).expanduser()
     if not _is_folder_name(name):
         cached = _cached(name)
         if cached is None:
-            report.say("model", "files", f"{name} is not on this machine: the run fetches it; not checked")
+            report.add_row("model", "files", f"{name} is not on this machine: the run fetches it; not checked")
             return None
         folder = cached
     if not (folder / "config.json").is_file():
-        report.find(f"{key}={name}: no config.json there; give a Hugging Face model folder")
+        report.add_error(f"{key}={name}: no config.json there; give a Hugging Face model folder")
         return None
     if not any(path for pattern in WEIGHT_FILES for path in folder.glob(pattern)):
-        report.say("model", "weights", f"none in {folder}")
+        report.add_row("model", "weights", f"none in {folder}")
         if not report.dry:
-            report.find(f"{key}={name}: no weights ({', '.join(WEIGHT_FILES)}) there; give a Hugging Face model folder")
+            report.add_error(
+                f"{key}={name}: no weights ({', '.join(WEIGHT_FILES)}) there; give a Hugging Face model folder"
+            )
     return folder
 
 
@@ -125,18 +127,18 @@ def load_processor(folder: Path, report: Report, key: str) -> Any:
     try:
         processor = auto.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # transformers raises whatever the reading of a file raised
-        report.find(
+        report.add_error(
             f"{key}={folder}: its processor cannot be loaded ({_first_line(error)}); copy the model's folder whole"
         )
         return None
     if getattr(processor, "image_processor", None) is None or getattr(processor, "tokenizer", None) is None:
-        report.find(
+        report.add_error(
             f"{key}={folder}: its processor is a {type(processor).__name__}, which takes no pictures; it must have a "
             "preprocessor_config.json or processor_config.json, and a tokenizer.json"
         )
         return None
     if not getattr(processor, "chat_template", None):
-        report.find(f"{key}={folder}: has no chat template; copy chat_template.jinja or chat_template.json too")
+        report.add_error(f"{key}={folder}: has no chat template; copy chat_template.jinja or chat_template.json too")
         return None
     return processor
 
@@ -164,10 +166,10 @@ def check_data(config: DictConfig, report: Report) -> ImageLoad | None:
             found = _check_files(config, key)
             loads += [checked.load for checked in found if checked.load is not None]
             records = sum(checked.good for checked in found)
-            report.say("data", key, f"{records} records")
+            report.add_row("data", key, f"{records} records")
             batch = at(config, "data.train_batch_size")
             if key == "train_files" and isinstance(batch, int) and records < batch:
-                report.find(
+                report.add_error(
                     f"data.train_batch_size={batch}: must be at most {records}, the records of data.train_files"
                 )
     return functools.reduce(ImageLoad.joined, loads) if loads else None

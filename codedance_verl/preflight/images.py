@@ -37,12 +37,12 @@ def check_images(config: DictConfig, report: Report, load: ImageLoad | None) -> 
         if load is None:
             return
         width, height = load.largest
-        report.say("sandbox", "largest image", f"{width} x {height}; row {load.row} has the most pixels")
+        report.add_row("sandbox", "largest image", f"{width} x {height}; row {load.row} has the most pixels")
         for line in _faults(given, load):
-            report.find(line)
+            report.add_error(line)
         fits, sessions = most_sessions_sized(given, load), given.sessions_per_container
         if fits < sessions:
-            report.find(
+            report.add_error(
                 f"sandbox.sessions_per_container={sessions}: must be at most {fits} with images as large as those of "
                 f"row {load.row}, as a container that holds more is larger than sandbox.memory_mb or scratch_mb may be"
             )
@@ -96,7 +96,7 @@ def _put_sizes(config: DictConfig, given: SandboxConfig, load: ImageLoad) -> Non
 def _say_sizes(config: DictConfig, report: Report, given: SandboxConfig, load: ImageLoad) -> None:
     room, sessions = predicted(given, load), given.sessions_per_container
     memory_mb, scratch_mb = config.sandbox.memory_mb, config.sandbox.scratch_mb
-    report.say(
+    report.add_row(
         "sandbox",
         "a container",
         f"{memory_mb:,} MiB at most, {scratch_mb:,} of them files; {sessions} sessions with images as large use "
@@ -112,4 +112,4 @@ def _say_sizes(config: DictConfig, report: Report, given: SandboxConfig, load: I
             line += (
                 ": processes are killed where all is used; lower sandbox.sessions_per_container or sandbox.containers"
             )
-    report.say("sandbox", "a node", line)
+    report.add_row("sandbox", "a node", line)

@@ -79,9 +79,9 @@ def check_layout(config: DictConfig, report: Report) -> None:
         layout = Layout.of(config)
         per_engine = layout.rollout_devices // layout.tensor_parallel
         where = "on devices of their own" if layout.separate else "in turn with training"
-        report.say("layout", "training", f"{layout.nodes} x {layout.per_node} devices, FSDP over {layout.shards}")
-        report.say("layout", "rollouts", f"{per_engine} vLLM engines on {layout.rollout_devices} devices, {where}")
-        report.say("layout", "a step", _step(config, layout))
+        report.add_row("layout", "training", f"{layout.nodes} x {layout.per_node} devices, FSDP over {layout.shards}")
+        report.add_row("layout", "rollouts", f"{per_engine} vLLM engines on {layout.rollout_devices} devices, {where}")
+        report.add_row("layout", "a step", _step(config, layout))
 
 
 def check_heads(config: DictConfig, report: Report, shape: ModelShape) -> None:
@@ -94,7 +94,7 @@ def check_heads(config: DictConfig, report: Report, shape: ModelShape) -> None:
         if report.told(key) or not isinstance(size, int) or size < 1 or _heads_divide(shape, size):
             continue
         possible = [str(number) for number in range(1, shape.heads + 1) if _heads_divide(shape, number)]
-        report.find(
+        report.add_error(
             f"{key}={size}: must divide the {shape.heads} attention heads of {shape.name}, and divide its "
             f"{shape.kv_heads} of keys and values or be a multiple of them: {', '.join(possible)}"
         )

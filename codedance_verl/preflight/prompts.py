@@ -63,7 +63,7 @@ def check_prompts(config: DictConfig, report: Report, processor: Any) -> None:
             processor, environment.max_image_pixels, environment.format if environment.instructions else ""
         )
         side = int(environment.max_image_pixels**0.5)
-        report.say("tokens", "a picture of the largest view", tokens.picture(side, side))
+        report.add_row("tokens", "a picture of the largest view", tokens.picture(side, side))
         for key in ("train_files", "val_files"):
             with report.collecting():
                 for path in readable(data_paths(config, key)):
@@ -77,13 +77,13 @@ def _check_file(path: Path, key: str, tokens: PromptTokens, limit: int, config: 
     except UserError as error:
         raise UserError(f"data.{key}: {path}: {error}") from error
     if found.most_images > (allowed := _environment(config).max_images):
-        report.find(
+        report.add_error(
             f"environment.max_images={allowed}: must be at least {found.most_images}, the images of row "
             f"{found.most_images_row} of {path.name}: vLLM is told to take no more a prompt, and would refuse it"
         )
-    report.say("tokens", f"longest of {key}", f"{found.tokens} of {limit}, {found.pictures} of them pictures")
+    report.add_row("tokens", f"longest of {key}", f"{found.tokens} of {limit}, {found.pictures} of them pictures")
     if found.too_long and not filtered:
-        report.find(
+        report.add_error(
             f"data.max_prompt_length={limit}: must be at least {found.tokens}: {found.too_long} of {found.prompts} "
             f"questions of data.{key} are longer, the longest is row {found.row} of {path.name}, {found.pictures} of "
             "its tokens are pictures; or lower environment.max_image_pixels, or set data.filter_overlong_prompts=true"

@@ -31,11 +31,11 @@ class Report:
     findings: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
-    def say(self, area: str, name: str, value: object) -> None:
+    def add_row(self, area: str, name: str, value: object) -> None:
         """Add a row to the table."""
         self.facts.append(Fact(area, name, str(value)))
 
-    def find(self, line: str) -> None:
+    def add_error(self, line: str) -> None:
         """Add something that is wrong, once: the dotted key, the value seen, and what is allowed."""
         if line not in self.findings:
             self.findings.append(line)
@@ -62,7 +62,7 @@ class Report:
             pass
         except UserError as error:
             for line in str(error).splitlines():
-                self.find(line)
+                self.add_error(line)
 
     @contextlib.contextmanager
     def resting(self) -> Iterator[None]:
@@ -88,7 +88,7 @@ def apply_rules(rules: Sequence[Rule], config: DictConfig, report: Report) -> No
     for rule in rules:
         with report.collecting():
             for line in rule(config):
-                report.find(line)
+                report.add_error(line)
 
 
 def at(config: DictConfig, key: str) -> Any:

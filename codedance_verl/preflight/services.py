@@ -29,10 +29,10 @@ def check_judge(config: DictConfig, report: Report) -> None:
         if grading.judge.endpoints:
             _probe(grading, report)
         elif grading.open_answers == "judge":
-            report.say("judge", "endpoints", "none")
+            report.add_row("judge", "endpoints", "none")
             _no_open_records(config, grading.custom, report)
         else:
-            report.say("judge", "endpoints", "none is asked (grading.open_answers=text)")
+            report.add_row("judge", "endpoints", "none is asked (grading.open_answers=text)")
 
 
 def check_engine(config: DictConfig, report: Report) -> None:
@@ -41,16 +41,16 @@ def check_engine(config: DictConfig, report: Report) -> None:
 
     backend = at(config, "sandbox.backend")
     if backend == "process":
-        report.say("sandbox", "backend", "process: no security boundary")
+        report.add_row("sandbox", "backend", "process: no security boundary")
     if backend not in ("docker", "auto") or (backend == "auto" and not report.dry):
         return
     if joins((at(config, "ray_kwargs.ray_init") or {}).get("address")):
-        report.say("sandbox", "engine", "the cluster's nodes are asked when their interpreters start")
+        report.add_row("sandbox", "engine", "the cluster's nodes are asked when their interpreters start")
         return
     with report.collecting():
         client = connect()
         if client is None and (backend == "auto" or (report.dry and _run_may_start_one())):
-            report.say("sandbox", "engine", "none answers; a run starts one if it may")
+            report.add_row("sandbox", "engine", "none answers; a run starts one if it may")
             return
         try:
             client = client or ensure_engine(may_start=not report.dry)
@@ -66,12 +66,12 @@ def _check_image(config: DictConfig, report: Report, client: DockerClient) -> No
     from codedance_verl.sandbox.docker.image import require_image
 
     info = client.info()
-    report.say("sandbox", "engine", f"{info.get('ServerVersion', '?')} at {client.api.base_url}")
+    report.add_row("sandbox", "engine", f"{info.get('ServerVersion', '?')} at {client.api.base_url}")
     wanted, known = str(at(config, "sandbox.runtime") or ""), sorted(info.get("Runtimes") or {})
     if wanted and wanted not in known:
-        report.find(f"sandbox.runtime={wanted}: the engine has no such runtime; it knows {', '.join(known)}")
+        report.add_error(f"sandbox.runtime={wanted}: the engine has no such runtime; it knows {', '.join(known)}")
     try:
-        report.say("sandbox", "image", require_image(client, str(config.sandbox.image)))
+        report.add_row("sandbox", "image", require_image(client, str(config.sandbox.image)))
     except UserError as error:
         raise UserError(f"sandbox.image={config.sandbox.image}: {error}") from error
 
@@ -86,9 +86,9 @@ def _probe(grading: GradingConfig, report: Report) -> None:
     silent, asked = unreachable(grading.judge), len(grading.judge.endpoints)
     for line in silent:
         print(f"judge: {line}", flush=True)
-    report.say("judge", "endpoints", f"{asked - len(silent)} of {asked} answer")
+    report.add_row("judge", "endpoints", f"{asked - len(silent)} of {asked} answer")
     if len(silent) == asked:
-        report.find(f"grading.judge.endpoints: none answers; {silent[0]}")
+        report.add_error(f"grading.judge.endpoints: none answers; {silent[0]}")
 
 
 def _no_open_records(config: DictConfig, graders: CustomGraders, report: Report) -> None:
@@ -100,7 +100,7 @@ def _no_open_records(config: DictConfig, graders: CustomGraders, report: Report)
     for key in ("train_files", "val_files"):
         for path in _files(config, key):
             if (row := first_open_record(path, graders, data_keys(config))) is not None:
-                report.find(
+                report.add_error(
                     f"grading.judge.endpoints=[]: data.{key}: {path} row {row}: its answer needs a judge "
                     "(reward_model.style) and there is none; name one, or set grading.open_answers=text"
                 )

@@ -164,7 +164,7 @@ def check_settings(config: DictConfig, report: Report) -> None:
     """Look at every setting by itself, then at those of the estimator and the group filter together."""
     for node, parse in OURS.items():
         for line in faults(node, parse, config[node]):
-            report.find(line)
+            report.add_error(line)
     for key, allowed in NUMBERS.items():
         with report.collecting():
             allowed.check(at(config, key), key)
@@ -173,7 +173,7 @@ def check_settings(config: DictConfig, report: Report) -> None:
             check_choice(at(config, key), choices, key)
     for key in FLAGS:
         if not isinstance(at(config, key), bool):
-            report.find(f"{key}={at(config, key)}: must be true or false")
+            report.add_error(f"{key}={at(config, key)}: must be true or false")
     with report.collecting():
         _check_estimator(config)
     with report.collecting():

@@ -48,7 +48,7 @@ NUMBERS: dict[str, Range] = {
 }
 
 
-def examine(config: DictConfig, dry: bool = False) -> Report:
+def run_checks(config: DictConfig, dry: bool = False) -> Report:
     """Check values, disk, model folder and every demonstration."""
     report = Report(dry=dry)
     for key, allowed in NUMBERS.items():
@@ -58,7 +58,7 @@ def examine(config: DictConfig, dry: bool = False) -> Report:
         check_choice(at(config, "engine.strategy"), ("fsdp", "fsdp2"), "engine.strategy")
     if isinstance(config.optim, DictConfig):
         for line in check_optimizer(config, "optim"):
-            report.find(line)
+            report.add_error(line)
     check_sft_nodes(config, report)
     if all(isinstance(at(config, node), DictConfig) for node in ("data", "trainer", "optim", "model", "engine")):
         _check_whole(config, report)
@@ -86,30 +86,32 @@ def _check_intervals(config: DictConfig, report: Report) -> None:
         value = at(config, key)
         whole = isinstance(value, int) and not isinstance(value, bool)
         if value != "after_each_epoch" and (not whole or value < -1 or value == 0):
-            report.find(f"{key}={value}: must be a whole number of 1 or more, after_each_epoch, or -1 for never")
+            report.add_error(f"{key}={value}: must be a whole number of 1 or more, after_each_epoch, or -1 for never")
 
 
 def _check_kept(config: DictConfig, report: Report) -> None:
     """verl removes the oldest checkpoint before it notes that the new one is whole."""
     kept = config.trainer.max_ckpt_to_keep
     if kept is not None and (not isinstance(kept, int) or kept < 2):
-        report.find(f"trainer.max_ckpt_to_keep={kept}: must be a whole number of 2 or more, or null to keep all")
+        report.add_error(f"trainer.max_ckpt_to_keep={kept}: must be a whole number of 2 or more, or null to keep all")
 
 
 def _check_batches(config: DictConfig, report: Report) -> None:
     ranks, batch = config.trainer.nnodes * config.trainer.n_gpus_per_node, config.data.train_batch_size
-    report.say("layout", "training", f"{config.trainer.nnodes} x {config.trainer.n_gpus_per_node} devices")
+    report.add_row("layout", "training", f"{config.trainer.nnodes} x {config.trainer.n_gpus_per_node} devices")
     if batch % ranks:
-        report.find(
+        report.add_error(
             f"data.train_batch_size={batch}: must be a multiple of {ranks} (trainer.nnodes x trainer.n_gpus_per_node)"
         )
     elif config.data.use_dynamic_bsz:
         room, longest = config.data.max_token_len_per_gpu, config.data.max_length
         if room < longest:
-            report.find(f"data.max_token_len_per_gpu={room}: must be at least data.max_length={longest}")
+            report.add_error(f"data.max_token_len_per_gpu={room}: must be at least data.max_length={longest}")
     elif batch // ranks % config.data.micro_batch_size_per_gpu:
         micro = config.data.micro_batch_size_per_gpu
-        report.find(f"data.micro_batch_size_per_gpu={micro}: must divide the {batch // ranks} demonstrations a device")
+        report.add_error(
+            f"data.micro_batch_size_per_gpu={micro}: must divide the {batch // ranks} demonstrations a device"
+        )
 
 
 def _check_data(config: DictConfig, report: Report) -> None:
@@ -120,17 +122,19 @@ def _check_data(config: DictConfig, report: Report) -> None:
         for path in data_paths(config, "train_files"):
             checked = check_file(path, needs=Kind.DEMONSTRATIONS, keys=keys, tell=progress_line(path.name))
             usable += checked.good
-        report.say("data", "train_files", f"{usable} demonstrations")
+        report.add_row("data", "train_files", f"{usable} demonstrations")
         for path in data_paths(config, "val_files") if config.data.val_files else ():
             check_file(path, needs=Kind.DEMONSTRATIONS, keys=keys, tell=progress_line(path.name))
         batch = config.data.train_batch_size
         if isinstance(batch, int) and usable < batch:
-            report.find(f"data.train_batch_size={batch}: there are only {usable} demonstrations; make more or lower it")
+            report.add_error(
+                f"data.train_batch_size={batch}: there are only {usable} demonstrations; make more or lower it"
+            )
 
 
 def _check_model(config: DictConfig, report: Report) -> ModelShape | None:
     if not config.model.path:
-        report.find("model.path: no value given; add model.path=... to the command")
+        report.add_error("model.path: no value given; add model.path=... to the command")
         return None
     folder = find_model(config, report, "model.path")
     if folder is None:
@@ -150,9 +154,9 @@ def _check_tokens(config: DictConfig, report: Report, processor: object) -> None
         tokens = PromptTokens(processor, max_pixels=pixels, answer_follows=False)
         for path in readable(data_paths(config, "train_files")):
             found = longest_prompt(read_prompts(path, Kind.DEMONSTRATIONS, data_keys(config)), tokens, limit)
-            report.say("tokens", "longest demonstration", f"{found.tokens} of {limit}, {found.pictures} pictures")
+            report.add_row("tokens", "longest demonstration", f"{found.tokens} of {limit}, {found.pictures} pictures")
             if found.too_long and config.data.truncation == "error":
-                report.find(
+                report.add_error(
                     f"data.max_length={limit}: must be at least {found.tokens}: {found.too_long} of {found.prompts} "
                     f"demonstrations are longer, the longest is row {found.row} of {path.name}"
                 )
@@ -181,11 +185,11 @@ def _check_memory(config: DictConfig, report: Report, shape: ModelShape) -> None
     found, device = estimate(shape, settings), device_bytes(config)
     for phase in found.phases:
         parts = ", ".join(f"{name} {size / GIB:.1f}" for name, size in phase.parts.items())
-        report.say("memory", phase.name.removeprefix("actor: "), f"{phase.total / GIB:.1f} GiB: {parts}")
+        report.add_row("memory", phase.name.removeprefix("actor: "), f"{phase.total / GIB:.1f} GiB: {parts}")
         shared = config.trainer.n_gpus_per_node if config.trainer.device == "cpu" else 1
         if device is not None and phase.total * shared > device:
             key = "data.max_token_len_per_gpu" if dynamic else "data.micro_batch_size_per_gpu"
-            report.find(
+            report.add_error(
                 f"{key}={at(config, key)}: must be less, or trainer.n_gpus_per_node more: `{phase.name}` takes about "
                 f"{phase.total / GIB:.0f} of {device / GIB:.0f} GiB a device, most of it {phase.largest}"
             )

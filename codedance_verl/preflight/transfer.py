@@ -47,7 +47,7 @@ def check_bucket(config: DictConfig, report: Report, shape: ModelShape | None) -
     largest = shape.largest_weight * _bytes_of_a_value(config)
     mib = -(-largest // 2**20)
     if at(config, BUCKET) < mib:
-        report.find(
+        report.add_error(
             f"{BUCKET}={at(config, BUCKET)}: must be at least {mib}, the MiB of the model's largest weight, as "
             "hardware=cpu passes it on to vLLM whole"
         )

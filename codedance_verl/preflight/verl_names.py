@@ -54,14 +54,16 @@ def check_trackers(config: DictConfig, report: Report) -> None:
     given = at(config, "trainer.logger")
     names = [given] if isinstance(given, str) else given
     if not isinstance(names, list | ListConfig):
-        report.find(f"trainer.logger={given}: must be a list of {', '.join(Tracking.supported_backend)}; [] for none")
+        report.add_error(
+            f"trainer.logger={given}: must be a list of {', '.join(Tracking.supported_backend)}; [] for none"
+        )
         return
     for name in names:
         if name not in Tracking.supported_backend:
-            report.find(f"trainer.logger={name}: must be one of {', '.join(Tracking.supported_backend)}")
+            report.add_error(f"trainer.logger={name}: must be one of {', '.join(Tracking.supported_backend)}")
         elif name in PACKAGES and importlib.util.find_spec(PACKAGES[name][0]) is None:
             cure = f"`pip install {PACKAGES[name][1]}`, or leave it out"
-            report.find(f"trainer.logger={name}: its package is not installed; {cure}")
+            report.add_error(f"trainer.logger={name}: its package is not installed; {cure}")
 
 
 def check_optimizer(config: DictConfig, node: str) -> Iterator[str]:

@@ -47,10 +47,10 @@ def check_fields(config: DictConfig, report: Report) -> None:
         owner, field = _owner(config, change.key)
         if owner is None:
             for line in _kind_faults(config, change):
-                report.find(line)
+                report.add_error(line)
         elif field is not None:
             for line in _field_faults(config, change, owner, field):
-                report.find(line)
+                report.add_error(line)
 
 
 def check_dataclasses(config: DictConfig, report: Report) -> None:
@@ -63,9 +63,9 @@ def check_dataclasses(config: DictConfig, report: Report) -> None:
             _make(config, node)
         except InterpolationResolutionError as error:  # of a node elsewhere, which may have been told
             if not report.findings:
-                report.find(_refusal(config, node, error, [change.key for change in changed]))
+                report.add_error(_refusal(config, node, error, [change.key for change in changed]))
         except Exception as error:  # whatever a dataclass of verl's raises
-            report.find(_refusal(config, node, error, [change.key for change in changed]))
+            report.add_error(_refusal(config, node, error, [change.key for change in changed]))
 
 
 def check_sft_nodes(config: DictConfig, report: Report) -> None:
@@ -73,7 +73,9 @@ def check_sft_nodes(config: DictConfig, report: Report) -> None:
     for node in _OF_SFT:
         values = at(config, node)
         if not isinstance(values, DictConfig):
-            report.find(f"{node}={value_shown(values)}: is a node of keys; set them one by one, as {node}.KEY=VALUE")
+            report.add_error(
+                f"{node}={value_shown(values)}: is a node of keys; set them one by one, as {node}.KEY=VALUE"
+            )
             continue
         owner = get_class(str(values["_target_"]))
         follows = {
@@ -85,12 +87,12 @@ def check_sft_nodes(config: DictConfig, report: Report) -> None:
             change = Change(f"{node}.{name}", _resolved(config, f"{node}.{name}"), added=True)
             if not report.told(change.key):
                 for line in _field_faults(config, change, owner, name):
-                    report.find(line)
+                    report.add_error(line)
         if node != "model" and not report.told_below(node):  # the model's files are checked by themselves
             try:
                 _make(config, node)
             except Exception as error:  # whatever a dataclass of verl's raises
-                report.find(_refusal(config, node, error, []))
+                report.add_error(_refusal(config, node, error, []))
 
 
 _OF_SFT = ("model", "engine", "optim", "checkpoint", "profiler")

@@ -144,7 +144,8 @@ def turn_z_scores(turn_reward: Floats, turn_count: npt.NDArray[np.int64], discou
 def check_estimator(algorithm: Mapping[str, Any], preset: RewardConfig) -> None:
     """Check verl's `algorithm` node against the reward preset before a run.
 
-    Every other estimator of verl adds token rewards up (`terms.added_up`), which has no place for returns of the group.
+    Every other estimator of verl adds token rewards up (`terms.turn_rewards_summed`), without a place for returns of
+    the group.
 
     Raises:
         UserError: names the dotted key and the cure.

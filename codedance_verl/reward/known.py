@@ -24,7 +24,7 @@ class Advantage:
     turns: tuple[float, ...] | None
 
 
-def known_advantages(terms: Sequence[RewardTerms], config: RewardConfig, *, divide_by_std: bool) -> list[Advantage]:
+def group_advantages(terms: Sequence[RewardTerms], config: RewardConfig, *, divide_by_std: bool) -> list[Advantage]:
     """Of every rollout of a group; zeros for a masked one."""
     if config.turn_credit is TurnCredit.RETURNS:
         return _of_returns(terms, config, divide_by_std=divide_by_std)

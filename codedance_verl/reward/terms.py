@@ -13,7 +13,7 @@ from codedance_verl.reward.config import GroupMean, RewardConfig, TurnCredit, We
 from codedance_verl.reward.difficulty import difficulty
 from codedance_verl.reward.format import format_reward
 from codedance_verl.reward.tool_calls import CallKind, call_kinds
-from codedance_verl.reward.tool_terms import Situation, tool_term
+from codedance_verl.reward.tool_terms import ToolTermInputs, tool_term
 from codedance_verl.types import FinishReason, Grade, RewardTerms, Trajectory, Verdict
 
 
@@ -101,7 +101,7 @@ def turn_rewards(kinds: Sequence[CallKind | None], config: RewardConfig) -> tupl
     return (*rewards[:-1], 0.0) if rewards else ()
 
 
-def added_up(terms: RewardTerms, config: RewardConfig) -> RewardTerms:
+def turn_rewards_summed(terms: RewardTerms, config: RewardConfig) -> RewardTerms:
     """The same reward for estimators that add up token rewards (PPO with GAE, plain GRPO): turn rewards in units of the
     score.
 
@@ -125,7 +125,7 @@ def _value(item: _Judged, mean: GroupMean) -> float:
 
 def _terms(item: _Judged, hardness: float, config: RewardConfig) -> RewardTerms:
     kinds = call_kinds(item.trajectory)
-    sequence = tool_term(Situation(kinds, item.right, item.base, hardness, item.weights, config))
+    sequence = tool_term(ToolTermInputs(kinds, item.right, item.base, hardness, item.weights, config))
     return RewardTerms(
         accuracy=float(item.right),
         format=item.form,

@@ -14,7 +14,7 @@ from codedance_verl.reward.tool_calls import CallKind, count
 
 
 @dataclass(frozen=True)
-class Situation:
+class ToolTermInputs:
     """One rollout as the tool terms see it. `base` is accuracy and format with their weights."""
 
     kinds: Sequence[CallKind | None]
@@ -25,7 +25,7 @@ class Situation:
     config: RewardConfig
 
 
-def tool_term(situation: Situation) -> float:
+def tool_term(situation: ToolTermInputs) -> float:
     """The tool term of a rollout, in units of the score."""
     return _TERMS[situation.config.tool_term](situation)
 
@@ -53,18 +53,18 @@ def cost_share(made: int, half: float) -> float:
     return made / (made + half) if made else 0.0
 
 
-def _none(_: Situation) -> float:
+def _none(_: ToolTermInputs) -> float:
     return 0.0
 
 
-def _share(situation: Situation) -> float:
+def _share(situation: ToolTermInputs) -> float:
     """R_seq = c d(mu) N_succ / N_total (CodeDance, sequence-level BAT); c depends on whether the answer is right."""
     weights = situation.weights
     factor = weights.sequence_right if situation.right else weights.sequence_wrong
     return factor * situation.difficulty * success_rate(situation.kinds)
 
 
-def _adaptive(situation: Situation) -> float:
+def _adaptive(situation: ToolTermInputs) -> float:
     """Where d > 0: c d (s / n) s / (s + bonus_half) with a right answer, else 0. Where d <= 0: easy_cost d n / (n +
     cost_half), right or wrong: every call costs, whatever became of it."""
     config = situation.config
@@ -75,12 +75,12 @@ def _adaptive(situation: Situation) -> float:
     return situation.weights.sequence_right * situation.difficulty * bonus_share(situation.kinds, config.bonus_half)
 
 
-def _per_call(situation: Situation) -> float:
+def _per_call(situation: ToolTermInputs) -> float:
     """call_bonus N_succ, right or wrong: the paper's ablation, which pays for spam."""
     return situation.config.call_bonus * count(situation.kinds, CallKind.HELPFUL, CallKind.REPEATED)
 
 
-def _gated(situation: Situation) -> float:
+def _gated(situation: ToolTermInputs) -> float:
     """Sum of the immediate rewards of all calls if accuracy and format reach the gate, else 0 (G-RA, arXiv 2508.10548):
     call_bonus for one that succeeded, failed_turn for one that failed."""
     config = situation.config
@@ -90,7 +90,7 @@ def _gated(situation: Situation) -> float:
     return _per_call(situation) + config.failed_turn * failures
 
 
-_TERMS: dict[ToolTerm, Callable[[Situation], float]] = {
+_TERMS: dict[ToolTerm, Callable[[ToolTermInputs], float]] = {
     ToolTerm.NONE: _none,
     ToolTerm.SHARE: _share,
     ToolTerm.ADAPTIVE: _adaptive,

@@ -17,10 +17,10 @@ from weakref import WeakKeyDictionary
 from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetrics, AgentLoopOutput, register
 
 from codedance_verl.environment.config import EnvironmentConfig
-from codedance_verl.environment.loop import Interaction, Message, Rollout, question_images
-from codedance_verl.environment.resized_images import SharedViews, View, load_views
-from codedance_verl.environment.sandbox_client import Sandboxed
-from codedance_verl.environment.stall_watchdog import Progress, Watch
+from codedance_verl.environment.loop import Message, MultiTurnLoop, Rollout, question_images
+from codedance_verl.environment.resized_images import ResizedImage, SharedImages, load_resized
+from codedance_verl.environment.sandbox_client import SandboxClient
+from codedance_verl.environment.stall_watchdog import Progress, StallWatchdog
 from codedance_verl.environment.system_prompt import with_instructions
 from codedance_verl.environment.time_limit import pauses_of_process
 from codedance_verl.formats import get_format
@@ -32,13 +32,13 @@ logger = logging.getLogger(__name__)
 
 AGENT_NAME = "codedance"
 VIEWS = "views"
-"""Field of a record that holds the `SharedViews` of its group."""
+"""Field of a record that holds the `SharedImages` of its group."""
 
 
 @functools.cache
-def watch_of(limit_s: float) -> Watch:
+def watch_of(limit_s: float) -> StallWatchdog:
     """The one watch of this process."""
-    return Watch(limit_s)
+    return StallWatchdog(limit_s)
 
 
 _places_by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
@@ -57,7 +57,7 @@ class CodeDanceAgentLoop(AgentLoopBase):  # type: ignore[misc]  # verl ships no 
         super().__init__(*args, **kwargs)
         self.environment = EnvironmentConfig.from_mapping(self.config.environment)
         self.format = get_format(self.environment.format)
-        self.interaction = Interaction(
+        self.interaction = MultiTurnLoop(
             environment=self.environment,
             server=self.server_manager,
             tokenizer=self.tokenizer,
@@ -92,7 +92,7 @@ class CodeDanceAgentLoop(AgentLoopBase):  # type: ignore[misc]  # verl ships no 
                 if progress.stalled:
                     raise RuntimeError(f"record {progress.record_id}: its prompt was not rendered in time") from None
                 raise
-            finish = await self.interaction.to_the_end(rollout, _variant_sampling(sampling_params, record))
+            finish = await self.interaction.run(rollout, _variant_sampling(sampling_params, record))
         if rollout.fault is not None:
             logger.warning("record %s: the rollout is masked: %s", progress.record_id, rollout.fault)
         rollout.timing.total_s = time.perf_counter() - started
@@ -103,18 +103,18 @@ class CodeDanceAgentLoop(AgentLoopBase):  # type: ignore[misc]  # verl ships no 
         messages = list(record["raw_prompt"])
         if self.environment.instructions:
             messages = with_instructions(messages, self.format)
-        shared: SharedViews = record.get(VIEWS) or SharedViews()
+        shared: SharedImages = record.get(VIEWS) or SharedImages()
         views = await shared.get(lambda: self._views(messages))
         images = [view.image for view in views]
         prompt_ids = await self.ct_build_initial_tokens(messages, images=images)
         connect = functools.partial(SandboxPool.connect, self.config.sandbox)
-        sandbox = Sandboxed(connect, question_images(messages), self.environment.sandbox_retries)
+        sandbox = SandboxClient(connect, question_images(messages), self.environment.sandbox_retries)
         rollout = self.interaction.begin(messages, images, prompt_ids, sandbox, progress)
         rollout.image_hashes = tuple(view.pixels_sha256 for view in views)
         return rollout
 
-    async def _views(self, messages: list[Message]) -> list[View]:
-        return await asyncio.to_thread(load_views, messages, self.environment.max_image_pixels)
+    async def _views(self, messages: list[Message]) -> list[ResizedImage]:
+        return await asyncio.to_thread(load_resized, messages, self.environment.max_image_pixels)
 
     async def _append(self, before: list[Message], now: list[Message], ids: list[int]) -> list[int]:
         merged, _, _ = await self.ct_merge_context_msg(before, now, ids, [])

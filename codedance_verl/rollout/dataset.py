@@ -20,7 +20,7 @@ from codedance_verl.data.messages import Message
 from codedance_verl.data.rows import Keys, Kind
 from codedance_verl.data.schema import Prompt
 from codedance_verl.data.table import RowTable, StoredImage, StoredRow, open_table
-from codedance_verl.environment.resized_images import make_view
+from codedance_verl.environment.resized_images import resize_image
 from codedance_verl.rollout.prompt_tokens import PromptTokens
 from codedance_verl.types import IMAGE_PLACEHOLDER
 
@@ -28,7 +28,7 @@ from codedance_verl.types import IMAGE_PLACEHOLDER
 class QuestionDataset(RLHFDataset):  # type: ignore[misc]  # verl ships no types
     """Questions for RL. An item has the messages with a reference in the place of each image, and the record's fields.
 
-    Images are read and decoded by the rollout (`views.load_views`), not here.
+    Images are read and decoded by the rollout (`resized_images.load_resized`), not here.
     """
 
     def _download(self, use_origin_parquet: bool = False) -> None:
@@ -66,7 +66,7 @@ class QuestionDataset(RLHFDataset):  # type: ignore[misc]  # verl ships no types
 
 
 class DemonstrationDataset(MultiTurnSFTDataset):  # type: ignore[misc]
-    """Demonstrations for SFT; images as the rollout shows them, `views.make_view` of `images.decode`.
+    """Demonstrations for SFT; images as the rollout shows them, `resized_images.resize_image` of `images.decode`.
 
     They have at most `data.max_image_pixels` pixels, as in RL `environment.max_image_pixels`.
     """
@@ -102,7 +102,7 @@ class DemonstrationDataset(MultiTurnSFTDataset):  # type: ignore[misc]
         row = example["row"]
         if self.processor is None:
             return [{"role": message.role, "content": message.content} for message in row.messages]
-        views = [make_view(images.decode(image.read_bytes()), self.max_image_pixels) for image in row.images]
+        views = [resize_image(images.decode(image.read_bytes()), self.max_image_pixels) for image in row.images]
         return _messages(row.messages, [{"image": view} for view in views])
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from codedance_verl.data.messages import Message
 from codedance_verl.data.schema import Prompt
-from codedance_verl.environment.resized_images import patch_count, view_size
+from codedance_verl.environment.resized_images import patch_count, resized_size
 from codedance_verl.environment.system_prompt import with_instructions
 from codedance_verl.formats import get_format
 from codedance_verl.types import IMAGE_PLACEHOLDER
@@ -36,7 +36,7 @@ class PromptTokens:
 
     def picture(self, width: int, height: int) -> int:
         """Tokens of an image of this size, without the marks around it."""
-        return self._patches(*view_size(width, height, self._max_pixels))
+        return self._patches(*resized_size(width, height, self._max_pixels))
 
     def at_most(self, prompt: Prompt) -> int:
         """No less than `exactly`, without tokenising anything."""

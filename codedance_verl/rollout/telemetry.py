@@ -14,7 +14,7 @@ from codedance_verl.types import FinishReason, Grade, RewardTerms, Trajectory, V
 
 
 @dataclass(frozen=True)
-class MemberFacts:
+class RolloutStats:
     """One scored trajectory of a group; `sampled` and `context` are its tokens behind the prompt by origin.
 
     `kept` is False where `sampling.keep` has left it out; its terms are then those it had among all that were drawn.
@@ -35,7 +35,7 @@ class MemberFacts:
         return self.grade.verdict is Verdict.UNGRADED and self.trajectory.finish is not FinishReason.INFRASTRUCTURE
 
 
-def tell_group(group: Sequence[MemberFacts], split: str, grade_s: float) -> None:
+def record_group(group: Sequence[RolloutStats], split: str, grade_s: float) -> None:
     """Tell of all that was drawn for a group, in one go; `grade_s` are the wall seconds of grading by trajectory."""
     for member in group:
         trajectory = member.trajectory
@@ -50,15 +50,15 @@ def tell_group(group: Sequence[MemberFacts], split: str, grade_s: float) -> None
     _tell_rewards([member for member in group if member.kept], split)
 
 
-def tell_window(rates: Rates, findings: Sequence[Finding]) -> None:
+def record_window(rates: Rates, findings: Sequence[Finding]) -> None:
     """Tell of a full window of the collapse monitor."""
     lasting = {finding.name: finding.windows for finding in findings}
     for sign, rate in asdict(rates).items():
-        emit.put(catalogue.GUARD_RATE, rate, sign=sign)
-        emit.put(catalogue.GUARD_WINDOWS, lasting.get(sign, 0), sign=sign)
+        emit.set_gauge(catalogue.GUARD_RATE, rate, sign=sign)
+        emit.set_gauge(catalogue.GUARD_WINDOWS, lasting.get(sign, 0), sign=sign)
 
 
-def _sums(group: Sequence[MemberFacts]) -> dict[Metric, float]:
+def _sums(group: Sequence[RolloutStats]) -> dict[Metric, float]:
     executions = [execution for item in group for execution in item.trajectory.executions]
     return {
         catalogue.ROLLOUT_TURNS: sum(len(item.trajectory.turns) for item in group),
@@ -73,7 +73,7 @@ def _sums(group: Sequence[MemberFacts]) -> dict[Metric, float]:
     }
 
 
-def _seconds(group: Sequence[MemberFacts], grade_s: float) -> dict[str, float]:
+def _seconds(group: Sequence[RolloutStats], grade_s: float) -> dict[str, float]:
     return {
         "generate": sum(item.timing.generate_s for item in group),
         "execute": sum(item.timing.execute_s for item in group),
@@ -83,7 +83,7 @@ def _seconds(group: Sequence[MemberFacts], grade_s: float) -> dict[str, float]:
     }
 
 
-def _tell_rewards(group: Sequence[MemberFacts], split: str) -> None:
+def _tell_rewards(group: Sequence[RolloutStats], split: str) -> None:
     counted = [item for item in group if not item.terms.masked]
     if not counted:
         emit.add(catalogue.REWARD_GROUPS, split=split, outcome="masked")
@@ -92,9 +92,9 @@ def _tell_rewards(group: Sequence[MemberFacts], split: str) -> None:
     outcome = {0.0: "all_wrong", 1.0: "all_right"}.get(accuracy, "mixed")
     emit.add(catalogue.REWARD_GROUPS, split=split, outcome=outcome)
     emit.observe(catalogue.REWARD_ACCURACY, accuracy, split=split)
-    emit.put(catalogue.REWARD_DIFFICULTY, counted[0].terms.difficulty, split=split)
+    emit.set_gauge(catalogue.REWARD_DIFFICULTY, counted[0].terms.difficulty, split=split)
     for name, value in _mean_terms([item.terms for item in counted]).items():
-        emit.put(catalogue.REWARD_TERM, value, split=split, term=name)
+        emit.set_gauge(catalogue.REWARD_TERM, value, split=split, term=name)
 
 
 def _mean_terms(terms: Sequence[RewardTerms]) -> dict[str, float]:

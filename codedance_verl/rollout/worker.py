@@ -27,9 +27,9 @@ from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorke
 
 from codedance_verl.environment.config import EnvironmentConfig
 from codedance_verl.environment.fault_count import FaultCount, MaskedGroupCount, TooManyFaults
-from codedance_verl.environment.resized_images import SharedViews
+from codedance_verl.environment.resized_images import SharedImages
 from codedance_verl.environment.seeds import seed_of
-from codedance_verl.environment.stall_watchdog import Watch
+from codedance_verl.environment.stall_watchdog import StallWatchdog
 from codedance_verl.environment.time_limit import pauses_of_process
 from codedance_verl.grading import Grader, GradingConfig
 from codedance_verl.grading.judge.stats import JudgeStats
@@ -38,15 +38,15 @@ from codedance_verl.reward import advantage
 from codedance_verl.reward.config import RewardConfig
 from codedance_verl.reward.custom_term import CustomTerm
 from codedance_verl.reward.encoding import encode_rewards
-from codedance_verl.reward.known import Advantage, known_advantages
+from codedance_verl.reward.known import Advantage, group_advantages
 from codedance_verl.reward.monitors import CollapseMonitor, MonitorConfig
 from codedance_verl.reward.resample import resample_on_correct
-from codedance_verl.reward.terms import CustomValue, added_up, score_group
+from codedance_verl.reward.terms import CustomValue, score_group, turn_rewards_summed
 from codedance_verl.rollout.agent_loop import AGENT_NAME, VIEWS, record_id_of, watch_of
 from codedance_verl.rollout.metrics import group_outcomes, reward_extra_info
 from codedance_verl.rollout.packing import GroupImages, images_of, without_pictures
 from codedance_verl.rollout.sampling_config import Keep, SamplingConfig
-from codedance_verl.rollout.telemetry import MemberFacts, tell_group, tell_window
+from codedance_verl.rollout.telemetry import RolloutStats, record_group, record_window
 from codedance_verl.rollout.trajectory_log import TrajectoryLog
 from codedance_verl.runtime.run_limits import request_stop
 from codedance_verl.trajectories.config import TrajectoriesConfig
@@ -77,7 +77,7 @@ class ScoredOutput(AgentLoopOutput):  # type: ignore[misc]  # verl ships no type
 
 
 @dataclass(frozen=True)
-class _Member:
+class GroupRollout:
     """One finished rollout of a group, waiting for the others."""
 
     output: AgentLoopOutput
@@ -121,14 +121,14 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
 
     async def take_metrics(self) -> dict[str, emit.Sample]:
         """What this worker has told since the last call, for verl's trackers."""
-        return emit.take()
+        return emit.drain()
 
     async def waiting(self) -> str:
         """Who waits for what, a line each; empty where nobody does."""
         return self._watch_of_rollouts.report()
 
     @property
-    def _watch_of_rollouts(self) -> Watch:
+    def _watch_of_rollouts(self) -> StallWatchdog:
         return watch_of(EnvironmentConfig.from_mapping(self.config.environment).stall_seconds)
 
     async def pause(self, number: int) -> None:
@@ -186,8 +186,8 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
         size = prompt.pop("__rollout_n__", rollout.val_kwargs.n if validate else rollout.n)
         prompt.pop("__do_sample__", None)
         prompt.setdefault("agent_name", AGENT_NAME)
-        prompt[VIEWS] = SharedViews()
-        members: list[_Member] = await asyncio.gather(
+        prompt[VIEWS] = SharedImages()
+        members: list[GroupRollout] = await asyncio.gather(
             *(
                 self._run_agent_loop(
                     self._seeded(sampling_params, trajectory, prompt, index),
@@ -207,7 +207,7 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
         self._stop_if_given_up()
         drawn = terms = score_group(trajectories, grades, self._reward, custom)
         grade_s = (time.perf_counter() - started) / len(members)
-        left_out: list[MemberFacts] = []
+        left_out: list[RolloutStats] = []
         if not validate:
             self._watch(trajectories)
             kept = self._kept(trajectories, grades, custom, size, int(trajectory["step"]))
@@ -219,7 +219,7 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
         scored = list(zip(members, grades, terms, group_outcomes(grades, terms), strict=True))
         self._write_group(members, grades, terms, trajectory, grade_s)  # before anything is awaited: whole
         facts = [_facts(member, verdict, reward) for member, verdict, reward, _ in scored]
-        tell_group([*facts, *left_out], "val" if validate else "train", grade_s)
+        record_group([*facts, *left_out], "val" if validate else "train", grade_s)
         images = GroupImages([images_of(member.output) for member in members], self._inputs_of_image, self._patches)
         for member, verdict, reward, outcome in scored:
             output = _scored(member.output, verdict, self._as_encoded(reward), grade_s, outcome, judged)
@@ -262,14 +262,18 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
 
     def _as_encoded(self, reward: RewardTerms) -> RewardTerms:
         """What goes into the token rewards: other estimators than ours add them up."""
-        return reward if self.config.algorithm.adv_estimator == advantage.NAME else added_up(reward, self._reward)
+        return (
+            reward
+            if self.config.algorithm.adv_estimator == advantage.NAME
+            else turn_rewards_summed(reward, self._reward)
+        )
 
     def _watch(self, trajectories: list[Trajectory]) -> None:
         """Warn of a collapse of tool use, and ask for the end of the run where the configuration says so."""
         before = self._monitor.rates
         findings = self._monitor.add(trajectories)
         if self._monitor.rates is not None and self._monitor.rates is not before:
-            tell_window(self._monitor.rates, findings)
+            record_window(self._monitor.rates, findings)
         for finding in findings:
             logger.warning("%s", finding)
         if self._monitor.must_stop(findings):
@@ -291,13 +295,13 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
         output = SimpleNamespace(multi_modal_data={"images": [image]}, mm_processor_kwargs=None)
         return super()._compute_multi_modal_inputs(output, torch.zeros(0, dtype=torch.int64))  # type: ignore[no-any-return]
 
-    async def _agent_loop_postprocess(self, output: AgentLoopOutput, validate: bool, **fields: Any) -> _Member:
+    async def _agent_loop_postprocess(self, output: AgentLoopOutput, validate: bool, **fields: Any) -> GroupRollout:
         """Hold a finished rollout back: verl would queue it at once, before its group is known."""
-        return _Member(output, fields)
+        return GroupRollout(output, fields)
 
     def _write_group(
         self,
-        members: Sequence[_Member],
+        members: Sequence[GroupRollout],
         grades: Sequence[Grade],
         terms: Sequence[RewardTerms],
         info: dict[str, Any],
@@ -314,7 +318,7 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
         advantages: Sequence[Advantage | None] = [None] * len(members)
         if split == "train" and self.config.algorithm.adv_estimator == advantage.NAME:
             by_std = bool(self.config.algorithm.get("norm_adv_by_std_in_grpo", True))
-            advantages = known_advantages(terms, self._reward, divide_by_std=by_std)
+            advantages = group_advantages(terms, self._reward, divide_by_std=by_std)
         with self._log.group(split):
             for member, verdict, reward, known in zip(members, grades, terms, advantages, strict=True):
                 self._write_log(self._log, member, verdict, reward, known, info, grade_s)
@@ -322,7 +326,7 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
     def _write_log(
         self,
         log: TrajectoryLog,
-        member: _Member,
+        member: GroupRollout,
         verdict: Grade,
         reward: RewardTerms,
         known: Advantage | None,
@@ -348,10 +352,10 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
         )
 
 
-def _facts(member: _Member, verdict: Grade, reward: RewardTerms, kept: bool = True) -> MemberFacts:
+def _facts(member: GroupRollout, verdict: Grade, reward: RewardTerms, kept: bool = True) -> RolloutStats:
     extra, mask = member.output.extra_fields, member.output.response_mask
     sampled = int(sum(mask))
-    return MemberFacts(
+    return RolloutStats(
         member.trajectory,
         verdict,
         reward,

@@ -44,7 +44,7 @@ def alone(folder: Path, otherwise: str) -> Iterator[None]:
         yield
 
 
-def only_run(run_dir: Path) -> contextlib.AbstractContextManager[None]:
+def run_lock(run_dir: Path) -> contextlib.AbstractContextManager[None]:
     """Keep other runs out of the run's folder inside the block. Raises UserError where there is one."""
     return alone(
         run_dir, f"run_dir={run_dir}: another run goes on there; wait for its end, or end it, or choose another folder"

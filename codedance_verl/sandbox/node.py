@@ -41,16 +41,16 @@ _LONG_TEXT_CHARS = 8_192
 class _Session:
     """A caller's session.
 
-    `where` is None before it is open, and after its interpreter was lost until the next cell. `bereft`: its variables
-    are gone and the model, who must hear of that before it goes on, has not been told yet. `full_in` names interpreters
-    that had no room for it.
+    `where` is None before it is open, and after its interpreter was lost until the next cell. `variables_lost`: its
+    variables are gone and the model, which must hear of that before its next cell, has not been informed. `full_in`
+    names interpreters that had no room for it.
     """
 
     session_id: str
     images: Sequence[bytes]
     where: tuple[Interpreter, Place] | None = None
     calls: int = 0
-    bereft: bool = False
+    variables_lost: bool = False
     full_in: set[str] = field(default_factory=set)
     queue_s: float = 0.0
     closed: bool = False
@@ -226,9 +226,9 @@ class SandboxNode:
             return rejected(f"the code has {size} bytes, at most {self.config.max_code_bytes} are allowed")
         if session.where is not None and _is_gone(session.where):
             self._drop(session)
-            session.bereft = session.calls > 0
-        if session.bereft:
-            session.bereft = False
+            session.variables_lost = session.calls > 0
+        if session.variables_lost:
+            session.variables_lost = False
             return lost(ExecutionStatus.KILLED)
         if session.where is None:
             await self._place(session)
@@ -301,7 +301,7 @@ class SandboxNode:
             raise
         except BaseException:
             self._drop(session)  # the caller gave up: what is still running must not answer the next call
-            session.bereft = True
+            session.variables_lost = True
             raise
 
     def _leave_full(self, session: _Session) -> None:

@@ -74,7 +74,7 @@ class SandboxNodeActor:
 
     async def take_metrics(self) -> dict[str, emit.Sample]:
         """What was told since the last call, for verl's trackers."""
-        return emit.take()
+        return emit.drain()
 
     async def shutdown(self, drain_s: float = 0.0) -> None:
         if self._telling is not None:

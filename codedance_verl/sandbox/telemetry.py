@@ -58,21 +58,23 @@ class NodeTelemetry:
 
     def tell(self, stats: Mapping[str, Any]) -> None:
         """Tell what `SandboxNode.stats` says."""
-        emit.put(catalogue.SANDBOX_SESSIONS, max(stats["sessions"] - stats["waiting"], 0))  # who waits is among them
-        emit.put(catalogue.SANDBOX_WAITING, stats["waiting"])
-        emit.put(catalogue.SANDBOX_MEMORY, stats["memory_bytes"])
+        emit.set_gauge(
+            catalogue.SANDBOX_SESSIONS, max(stats["sessions"] - stats["waiting"], 0)
+        )  # who waits is among them
+        emit.set_gauge(catalogue.SANDBOX_WAITING, stats["waiting"])
+        emit.set_gauge(catalogue.SANDBOX_MEMORY, stats["memory_bytes"])
         if self._standby:
-            emit.put(catalogue.SANDBOX_INTERPRETERS, len(stats["interpreters"]) + stats["spares"], role="spare")
+            emit.set_gauge(catalogue.SANDBOX_INTERPRETERS, len(stats["interpreters"]) + stats["spares"], role="spare")
         else:
-            emit.put(catalogue.SANDBOX_CAPACITY, stats["capacity"])
-            emit.put(catalogue.SANDBOX_INTERPRETERS, len(stats["interpreters"]), role="serving")
-            emit.put(catalogue.SANDBOX_INTERPRETERS, stats["spares"], role="spare")
+            emit.set_gauge(catalogue.SANDBOX_CAPACITY, stats["capacity"])
+            emit.set_gauge(catalogue.SANDBOX_INTERPRETERS, len(stats["interpreters"]), role="serving")
+            emit.set_gauge(catalogue.SANDBOX_INTERPRETERS, stats["spares"], role="spare")
         for name, metric in _GROWING.items():
             emit.add(metric, stats[name] - self._told[name])
             self._told[name] = stats[name]
 
     async def _tell_orphans(self) -> None:
         try:
-            emit.put(catalogue.SANDBOX_ORPHANS, await asyncio.to_thread(self._node.count_orphans))
+            emit.set_gauge(catalogue.SANDBOX_ORPHANS, await asyncio.to_thread(self._node.count_orphans))
         except Exception as error:  # an engine that does not answer is noticed by those who need it
             _logger.warning("sandbox: orphans could not be counted: %s", error)

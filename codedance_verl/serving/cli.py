@@ -22,7 +22,7 @@ from rich.console import Console
 from codedance_verl.errors import UserError
 
 if TYPE_CHECKING:
-    from codedance_verl.serving.service import Audience, Outcome, Service
+    from codedance_verl.serving.service import Outcome, Service, StreamListener
     from codedance_verl.serving.settings import Settings
 
 _MODEL_HELP = "a run's folder, a Hugging Face folder, or a name on the Hub"
@@ -72,7 +72,7 @@ async def _serve(settings: Settings, api_key: str | None) -> None:
 
 
 async def _chat(settings: Settings, body: dict[str, Any], output: Path) -> None:
-    from codedance_verl.serving.console import Narrator
+    from codedance_verl.serving.console import ConsoleRenderer
     from codedance_verl.serving.replies import content
     from codedance_verl.serving.service import Service
 
@@ -80,7 +80,7 @@ async def _chat(settings: Settings, body: dict[str, Any], output: Path) -> None:
     async with contextlib.AsyncExitStack() as resources:
         with Console(stderr=True).status("starting vLLM and the sandbox"):
             service = await resources.enter_async_context(Service.started(settings))
-        narrator = Narrator(console, output)
+        narrator = ConsoleRenderer(console, output)
         while True:
             outcome = await _ask(service, body, narrator)
             narrator.answered(outcome)
@@ -92,7 +92,7 @@ async def _chat(settings: Settings, body: dict[str, Any], output: Path) -> None:
             ]
 
 
-async def _ask(service: Service, body: dict[str, Any], narrator: Audience) -> Outcome:
+async def _ask(service: Service, body: dict[str, Any], narrator: StreamListener) -> Outcome:
     """Put the question as a client of the server would."""
     from codedance_verl.serving.errors import RequestError
     from codedance_verl.serving.requests import read_request

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from codedance_verl.formats import ParsedTurn
 from codedance_verl.serving.replies import content
-from codedance_verl.serving.service import Audience, Outcome
+from codedance_verl.serving.service import Outcome, StreamListener
 from codedance_verl.types import Execution, RenderedImage, Turn
 
 PREVIEW_COLUMNS, PREVIEW_ROWS = 40, 16
@@ -34,7 +34,7 @@ def printable(text: str) -> str:
     return _CONTROLS.sub("\ufffd", text)
 
 
-class Narrator(Audience):
+class ConsoleRenderer(StreamListener):
     """Prints a trajectory turn by turn. Pictures that code shows are stored in `folder`, numbered as they come."""
 
     def __init__(self, console: Console, folder: Path) -> None:

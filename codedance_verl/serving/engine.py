@@ -214,7 +214,7 @@ def _end_processes() -> None:
 
 
 @dataclass(frozen=True)
-class Voice:
+class EngineClient:
     """The engine as one trajectory asks it: with the `generate` of verl's server client, heard by `on_text`.
 
     What follows one of the `special` tokens is not heard: the loop may cut it.
@@ -258,6 +258,6 @@ class Renderer:
         return list(await asyncio.to_thread(self._builder.build_initial_tokens, messages, images=images))
 
     async def append(self, before: list[Any], now: list[Any], ids: list[int]) -> list[int]:
-        """Tokens of a conversation that has grown (`Interaction.append`)."""
+        """Tokens of a conversation that has grown (`MultiTurnLoop.append`)."""
         merged = await asyncio.to_thread(self._builder.merge_context_tokens, before, now, ids)
         return list(merged.token_ids)

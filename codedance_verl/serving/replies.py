@@ -15,8 +15,8 @@ from typing import Any
 from uuid import uuid4
 
 from codedance_verl.formats import ANSWER_START, ParsedTurn
-from codedance_verl.serving.requests import Ask
-from codedance_verl.serving.service import Audience, Outcome, Service
+from codedance_verl.serving.requests import ChatRequest
+from codedance_verl.serving.service import Outcome, Service, StreamListener
 from codedance_verl.types import Execution, FinishReason, RenderedImage, Turn
 
 
@@ -28,16 +28,16 @@ class Reasoning:
 
 
 @dataclass(frozen=True)
-class Ran:
+class ToolExecuted:
     """A turn's code ran, or was refused."""
 
     turn: Turn
 
 
-Piece = Reasoning | Ran | Outcome
+Piece = Reasoning | ToolExecuted | Outcome
 
 
-class Transcript(Audience):
+class Transcript(StreamListener):
     """Puts what happens into a queue, the answer left out: it is known to be one when its turn is complete."""
 
     def __init__(self, queue: asyncio.Queue[Piece | None]) -> None:
@@ -55,7 +55,7 @@ class Transcript(Audience):
         self._turn, self._told = "", 0
 
     def code_ran(self, turn: Turn) -> None:
-        self._queue.put_nowait(Ran(turn))
+        self._queue.put_nowait(ToolExecuted(turn))
 
     def feedback_given(self, text: str) -> None:
         self._queue.put_nowait(Reasoning(f"\n{text}\n"))
@@ -74,7 +74,7 @@ def _before_answer(text: str) -> int:
     return len(text) - longest
 
 
-async def pieces(service: Service, ask: Ask) -> AsyncGenerator[Piece, None]:
+async def pieces(service: Service, ask: ChatRequest) -> AsyncGenerator[Piece, None]:
     """A trajectory as it happens, at last its outcome. Whoever stops listening ends it, sandbox session included.
 
     Raises `RequestError` as `Service.answer` does.
@@ -94,7 +94,7 @@ async def pieces(service: Service, ask: Ask) -> AsyncGenerator[Piece, None]:
 class Reply:
     """One reply: its id and what its parts look like."""
 
-    def __init__(self, model: str, ask: Ask) -> None:
+    def __init__(self, model: str, ask: ChatRequest) -> None:
         self._ask = ask
         self._head = {"id": f"chatcmpl-{uuid4().hex}", "created": int(time.time()), "model": model}
         self._images = 0
@@ -127,7 +127,7 @@ class Reply:
         """What a piece adds to a stream."""
         if isinstance(piece, Reasoning):
             return [self._chunk({"reasoning_content": piece.text})]
-        if isinstance(piece, Ran):
+        if isinstance(piece, ToolExecuted):
             return [self._ran(piece.turn)]
         last = self._chunk({}, finish_reason(piece))
         last["choices"][0]["delta"] = {"codedance": self._summary(piece)}

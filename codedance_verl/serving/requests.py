@@ -36,7 +36,7 @@ _NEUTRAL: Mapping[str, Sequence[Any]] = {
 
 
 @dataclass(frozen=True)
-class Ask:
+class ChatRequest:
     """A question as the loop of training takes it.
 
     Attributes:
@@ -64,7 +64,7 @@ class Ask:
     with_token_ids: bool = False
 
 
-def read_request(body: bytes, special_tokens: Sequence[str], bounds: Bounds) -> Ask:
+def read_request(body: bytes, special_tokens: Sequence[str], bounds: Bounds) -> ChatRequest:
     """Read a request; decodes its images, so it is to be called in a thread.
 
     `special_tokens` are broken up where a text has them: only the chat template may write those.
@@ -81,7 +81,7 @@ def read_request(body: bytes, special_tokens: Sequence[str], bounds: Bounds) -> 
     _refuse_what_is_not_offered(asked)
     messages, images = _Messages(special_tokens, bounds).read(asked.get("messages"))
     options = asked.get("stream_options")
-    return Ask(
+    return ChatRequest(
         messages=tuple(messages),
         images=tuple(images),
         model=_text_or_none(asked, "model"),

@@ -21,7 +21,7 @@ from aiohttp import web
 from codedance_verl.runtime.loopback import names_loopback
 from codedance_verl.serving.errors import RequestError
 from codedance_verl.serving.replies import Reply, pieces
-from codedance_verl.serving.requests import Ask, read_request
+from codedance_verl.serving.requests import ChatRequest, read_request
 from codedance_verl.serving.service import Service
 
 logger = logging.getLogger(__name__)
@@ -139,11 +139,11 @@ class Server:
             self._under_way -= 1
             logger.info("request of %s %s after %.1f s", request.remote, end, time.perf_counter() - started)
 
-    async def _whole(self, ask: Ask) -> web.Response:
+    async def _whole(self, ask: ChatRequest) -> web.Response:
         async with contextlib.aclosing(pieces(self._service, ask)) as parts:
             return web.json_response(await Reply(self._service.settings.name, ask).whole(parts))
 
-    async def _stream(self, request: web.Request, ask: Ask) -> web.StreamResponse:
+    async def _stream(self, request: web.Request, ask: ChatRequest) -> web.StreamResponse:
         """Server-sent events; an error that comes after the first one is an event too."""
         reply = Reply(self._service.settings.name, ask)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})

@@ -12,23 +12,23 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-from codedance_verl.environment.loop import Interaction, Listener, Rollout, Timing, views_of
-from codedance_verl.environment.sandbox_client import Sandboxed
-from codedance_verl.environment.stall_watchdog import Progress, Watch
+from codedance_verl.environment.loop import Listener, MultiTurnLoop, Rollout, Timing, resized_images_of
+from codedance_verl.environment.sandbox_client import SandboxClient
+from codedance_verl.environment.stall_watchdog import Progress, StallWatchdog
 from codedance_verl.environment.system_prompt import with_instructions
 from codedance_verl.formats import get_format
 from codedance_verl.sandbox.pool import SandboxPool
-from codedance_verl.serving.engine import Engine, Renderer, Voice, load_tokens
+from codedance_verl.serving.engine import Engine, EngineClient, Renderer, load_tokens
 from codedance_verl.serving.errors import RequestError
 from codedance_verl.serving.request_images import Bounds
-from codedance_verl.serving.requests import Ask
+from codedance_verl.serving.requests import ChatRequest
 from codedance_verl.serving.settings import Settings
 from codedance_verl.types import FinishReason, Turn
 
 logger = logging.getLogger(__name__)
 
 
-class Audience(Listener):
+class StreamListener(Listener):
     """A listener that also hears a turn while it is written."""
 
     def text_sampled(self, text: str) -> None:
@@ -65,7 +65,7 @@ class Service:
         self.settings = settings
         self.engine = engine
         self._pool = pool
-        self._watch = Watch(settings.environment.stall_seconds)
+        self._watch = StallWatchdog(settings.environment.stall_seconds)
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -95,7 +95,7 @@ class Service:
         serving = self.settings.serving
         return Bounds(self.settings.environment.max_images, serving.max_picture_pixels, serving.max_request_pixels)
 
-    async def answer(self, ask: Ask, audience: Audience | None = None) -> Outcome:
+    async def answer(self, ask: ChatRequest, audience: StreamListener | None = None) -> Outcome:
         """Interact until the model answers or a limit is met. Cancelled, it leaves neither request nor session behind.
 
         Raises:
@@ -105,29 +105,31 @@ class Service:
         started = time.perf_counter()
         with self._watch.trajectory(name) as progress:
             try:
-                interaction, rollout = await self._begin(ask, audience or Audience(), progress)
+                interaction, rollout = await self._begin(ask, audience or StreamListener(), progress)
             except asyncio.CancelledError:
                 if progress.stalled:
                     raise _failed(name, "its prompt was not rendered in time") from None
                 raise
-            finish = await interaction.to_the_end(rollout, self._sampling(ask))
+            finish = await interaction.run(rollout, self._sampling(ask))
         rollout.timing.total_s = time.perf_counter() - started
         if finish is FinishReason.INFRASTRUCTURE:
             raise _failed(name, rollout.fault or "its session or its vLLM request was ended")
         return _outcome(rollout, finish)
 
-    async def _begin(self, ask: Ask, audience: Audience, progress: Progress) -> tuple[Interaction, Rollout]:
+    async def _begin(
+        self, ask: ChatRequest, audience: StreamListener, progress: Progress
+    ) -> tuple[MultiTurnLoop, Rollout]:
         environment, tokens = self.settings.environment, self.engine.tokens
         messages = list(ask.messages)
         if environment.instructions:
             messages = with_instructions(messages, get_format(environment.format))
         renderer = Renderer(tokens)
         pictures = await renderer.pictures(messages)
-        views = await asyncio.to_thread(views_of, pictures, environment)
+        views = await asyncio.to_thread(resized_images_of, pictures, environment)
         prompt_ids = await renderer.prompt(messages, views)
-        interaction = Interaction(
+        interaction = MultiTurnLoop(
             environment=environment,
-            server=Voice(self.engine, audience.text_sampled, self._special_ids),
+            server=EngineClient(self.engine, audience.text_sampled, self._special_ids),
             tokenizer=tokens.tokenizer,
             processor=tokens.processor,
             append=renderer.append,
@@ -136,7 +138,7 @@ class Service:
             code_temperature=self.settings.serving.code_temperature,
             listener=audience,
         )
-        sandbox = Sandboxed(lambda: self._pool, lambda: ask.images, environment.sandbox_retries)
+        sandbox = SandboxClient(lambda: self._pool, lambda: ask.images, environment.sandbox_retries)
         return interaction, interaction.begin(messages, views, prompt_ids, sandbox, progress)
 
     def _room(self, prompt: int, wanted: int | None) -> int:
@@ -151,7 +153,7 @@ class Service:
             )
         return min(left, serving.response_tokens, wanted or serving.response_tokens)
 
-    def _sampling(self, ask: Ask) -> dict[str, Any]:
+    def _sampling(self, ask: ChatRequest) -> dict[str, Any]:
         temperature = self.settings.serving.temperature if ask.temperature is None else ask.temperature
         params: dict[str, Any] = {"temperature": temperature, "top_p": ask.top_p, "top_k": -1}
         return params if ask.seed is None else {**params, "seed": ask.seed}

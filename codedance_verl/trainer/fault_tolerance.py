@@ -1,6 +1,7 @@
 """What is added to verl's trainers, whichever mode is chosen: whole checkpoints, stops that save, a limit on the step.
 
-`durable(cls)` puts `Durable` before a trainer class of verl. A checkpoint holds the state after a step: what verl saves
+`fault_tolerant(cls)` puts `FaultTolerantTrainer` before a trainer class of verl. A checkpoint holds the state after a
+step: what verl saves
 (model, optimizer, schedule, generators of random numbers, the place in the data, in asynchronous modes the queue of
 rollouts), and what the rollout workers count.
 """
@@ -29,7 +30,7 @@ from codedance_verl.runtime.run_limits import Stopped, request_stop, stop_is_wan
 from codedance_verl.sandbox.config import SandboxConfig
 from codedance_verl.sandbox.node_metrics import NodeMetrics
 from codedance_verl.sandbox.ray_node import node_metrics
-from codedance_verl.trainer.health_check import Pulse
+from codedance_verl.trainer.health_check import WorkerHealthCheck
 from codedance_verl.trainer.masked_steps import MaskedSteps
 from codedance_verl.trainer.step_watchdog import StepWatch, where_is
 from codedance_verl.trainer.telemetry import StepTelemetry
@@ -47,7 +48,7 @@ NODE_ANSWER_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class Settled:
+class StepState:
     """What belongs to the last finished step beside the weights: the place in the data, and what each worker counts."""
 
     step: int
@@ -59,7 +60,7 @@ class _StopHere(Exception):
     """Leaves verl's loop where nothing of the next step has reached the weights."""
 
 
-class Durable(MaskedSteps):
+class FaultTolerantTrainer(MaskedSteps):
     """Goes before a subclass of verl's `PPOTrainer` in the order of inheritance."""
 
     config: Any
@@ -77,13 +78,13 @@ class Durable(MaskedSteps):
         self._keep: int | None = config.trainer.max_actor_ckpt_to_keep
         with open_dict(config):  # verl would remove the previous checkpoint before the new one is whole
             config.trainer.max_actor_ckpt_to_keep = config.trainer.max_critic_ckpt_to_keep = None
-        self._settled: Settled | None = None
+        self._settled: StepState | None = None
         self._saved_step = 0
         self._drawn = (0, 0)
         self._told = 0
         self._watch = StepWatch(config.step_limit_s, self._end_stalled)
         self._telemetry = StepTelemetry()
-        self._pulse = Pulse()
+        self._pulse = WorkerHealthCheck()
         self._nodes: NodeMetrics | None = None
         super().__init__(config)
 
@@ -180,7 +181,7 @@ class Durable(MaskedSteps):
         def wait_unless_stopped(*args: Any) -> float:
             if self.local_trigger_step == 0:  # later a part of the step has reached the weights
                 self._stop_here_if_wanted()
-            self._pulse.feel(self.agent_loop_manager.agent_loop_workers)
+            self._pulse.poll(self.agent_loop_manager.agent_loop_workers)
             return wait(*args)  # type: ignore[no-any-return]
 
         buffer._wait_for_next_poll = wait_unless_stopped
@@ -198,7 +199,7 @@ class Durable(MaskedSteps):
         batch = super().step(metrics, timing_raw)
         self.local_trigger_step = 0  # verl leaves it at its last part, where nothing may break off what waits
         workers = [worker.state.remote() for worker in self.agent_loop_manager.agent_loop_workers]
-        self._settled = Settled(self.global_steps, self.train_dataloader.state_dict(), ray.get(workers))
+        self._settled = StepState(self.global_steps, self.train_dataloader.state_dict(), ray.get(workers))
         return batch
 
     def _save_checkpoint(self) -> None:
@@ -252,7 +253,7 @@ class Durable(MaskedSteps):
         tallies = self._take_metrics()
         finished = finished_trajectories(for_trackers(tallies))
         self._telemetry.end(self.global_steps, self.total_training_steps, metrics, finished)
-        metrics.update(for_trackers([*tallies, emit.take()]))
+        metrics.update(for_trackers([*tallies, emit.drain()]))
 
     def _take_metrics(self) -> list[Tally]:
         """Of the rollout workers and the sandbox; those that do not answer in time are left out of this step.
@@ -342,6 +343,10 @@ def _place(key: str) -> tuple[str, int, int]:
     return prompt, int(rollout), int(output)
 
 
-def durable(trainer: type) -> type:
-    """A trainer class of verl with `Durable` before it."""
-    return trainer if issubclass(trainer, Durable) else type(f"Durable{trainer.__name__}", (Durable, trainer), {})
+def fault_tolerant(trainer: type) -> type:
+    """A trainer class of verl with `FaultTolerantTrainer` before it."""
+    return (
+        trainer
+        if issubclass(trainer, FaultTolerantTrainer)
+        else type(f"FaultTolerant{trainer.__name__}", (FaultTolerantTrainer, trainer), {})
+    )

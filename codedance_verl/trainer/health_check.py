@@ -15,7 +15,7 @@ class RolloutWorkerDied(UserError):
     """A rollout worker's process has ended, and with it rollouts that the step waits for."""
 
 
-class Pulse:
+class WorkerHealthCheck:
     """Asks every rollout worker for a sign of life, and for the next one when it has given it.
 
     A worker whose event loop is busy answers later; that is no fault.
@@ -24,7 +24,7 @@ class Pulse:
     def __init__(self) -> None:
         self._asked: dict[int, Any] = {}
 
-    def feel(self, workers: Sequence[Any]) -> None:
+    def poll(self, workers: Sequence[Any]) -> None:
         """Look at the answers there are; does not wait.
 
         Raises:

@@ -10,7 +10,7 @@ from verl.trainer.main_ppo import TaskRunnerV1
 from verl.trainer.ppo.v1 import get_trainer_cls
 from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
 
-from codedance_verl.trainer.fault_tolerance import durable
+from codedance_verl.trainer.fault_tolerance import fault_tolerant
 from codedance_verl.verl_compat import light_actors, repairs
 
 _VerlRunner: Any = TaskRunnerV1.__ray_metadata__.modified_class  # the class under verl's @ray.remote
@@ -28,7 +28,7 @@ class TaskRunner(_VerlRunner):  # type: ignore[misc]
         light_actors.start_light()
         repairs.wait_for_devices()
         mode = config.trainer.v1.trainer_mode
-        TRAINER_REGISTRY[mode] = durable(get_trainer_cls(mode))
+        TRAINER_REGISTRY[mode] = fault_tolerant(get_trainer_cls(mode))
         super().run(config)
 
 

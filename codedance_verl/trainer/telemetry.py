@@ -57,33 +57,33 @@ class StepTelemetry:
 
     def begin(self, validating: bool = False) -> None:
         """A step begins, or a validation, whose time says nothing of a step's."""
-        emit.put(catalogue.TRAINING_STARTED, time.time())
-        emit.put(catalogue.TRAINING_VALIDATING, float(validating))
+        emit.set_gauge(catalogue.TRAINING_STARTED, time.time())
+        emit.set_gauge(catalogue.TRAINING_VALIDATING, float(validating))
 
     def rest(self) -> None:
         """Nothing is under way: an alert compares with the time, and nothing is more than no number."""
-        emit.put(catalogue.TRAINING_STARTED, math.nan)
-        emit.put(catalogue.TRAINING_VALIDATING, 0.0)
+        emit.set_gauge(catalogue.TRAINING_STARTED, math.nan)
+        emit.set_gauge(catalogue.TRAINING_VALIDATING, 0.0)
 
     def end(self, step: int, planned: int, values: Mapping[str, Any], trajectories: float) -> None:
         """A step of `planned` has ended with these metrics of verl's; `trajectories` were rolled out meanwhile."""
         numbers = {name: float(value) for name, value in values.items() if _is_number(value)}
-        emit.put(catalogue.TRAINING_STEP, step)
-        emit.put(catalogue.TRAINING_STEPS, planned)
+        emit.set_gauge(catalogue.TRAINING_STEP, step)
+        emit.set_gauge(catalogue.TRAINING_STEPS, planned)
         for name, metric in SAME.items():
             if name in numbers:
-                emit.put(metric, numbers[name])
+                emit.set_gauge(metric, numbers[name])
         self._phases |= PHASES.keys() & numbers.keys()
         for name in self._phases:  # 0 for one that this step did without: else the time of an earlier step would stay
-            emit.put(catalogue.TRAINING_PHASE, numbers.get(name, 0.0), phase=PHASES[name])
+            emit.set_gauge(catalogue.TRAINING_PHASE, numbers.get(name, 0.0), phase=PHASES[name])
         for name, statistic in STALENESS.items():
             if name in numbers:
-                emit.put(catalogue.TRAINING_STALENESS, numbers[name], statistic=statistic)
+                emit.set_gauge(catalogue.TRAINING_STALENESS, numbers[name], statistic=statistic)
         if (taken := numbers.get("timing_s/step", 0.0)) > 0:
-            emit.put(catalogue.TRAINING_TRAJECTORY_RATE, trajectories / taken)
+            emit.set_gauge(catalogue.TRAINING_TRAJECTORY_RATE, trajectories / taken)
         self._pace.add(numbers)
         if (left := self._pace.seconds_left(planned - step)) is not None:
-            emit.put(catalogue.TRAINING_REMAINING, left)
+            emit.set_gauge(catalogue.TRAINING_REMAINING, left)
 
 
 def _is_number(value: Any) -> bool:

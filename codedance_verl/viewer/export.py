@@ -8,7 +8,7 @@ from pathlib import Path
 
 from codedance_verl.trajectories.index import Found, Index
 from codedance_verl.trajectories.query import Query
-from codedance_verl.viewer.pages import GROUP_COLUMNS, STATIC, Missing, Told, render
+from codedance_verl.viewer.pages import GROUP_COLUMNS, STATIC, GroupView, Missing, render
 from codedance_verl.viewer.trajectory_view import Bounds, Picture, tell
 
 MOST = 200
@@ -45,7 +45,7 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class Exported(Told):
+class Exported(GroupView):
     """A trajectory in a file: pictures are in it, and whole texts are not to be had."""
 
     folder: Path

@@ -15,7 +15,7 @@ from codedance_verl.trajectories.index import Index, Row, StepFigures
 from codedance_verl.trajectories.lines import items, mapping, text
 from codedance_verl.trajectories.query import Query
 from codedance_verl.viewer.charts import Spark, spark
-from codedance_verl.viewer.trajectory_view import Bounds, Picture, Story, said, tell
+from codedance_verl.viewer.trajectory_view import Bounds, Picture, TrajectoryView, said, tell
 
 DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 PAGE_ROWS = 100
@@ -35,11 +35,11 @@ class Missing(Exception):
 
 
 @dataclass(frozen=True)
-class Told:
+class GroupView:
     """A trajectory on a page: its row and its story, and how the page refers to its pictures and whole texts."""
 
     row: Row
-    story: Story
+    story: TrajectoryView
 
     def image(self, picture: Picture) -> str:
         """Address of a picture."""
@@ -150,7 +150,7 @@ def trajectory_page(index: Index, number: int, query: Query, *, all_images: bool
     """One trajectory, with its neighbours in the list it was opened from."""
     bounds = Bounds(images=ALL_IMAGES if all_images else Bounds.images, first_turn=first_turn)
     row = _row(index, number)
-    told = Told(row, tell(_record(index, number), bounds))
+    told = GroupView(row, tell(_record(index, number), bounds))
     before, behind = index.neighbours(row, query)
     return render(
         "trajectory.html",
@@ -170,7 +170,9 @@ def group_page(index: Index, number: int) -> str:
     """The rollouts of a group side by side."""
     row = _row(index, number)
     group = index.group(row, GROUP_COLUMNS)
-    told = [Told(member, tell(record, _GROUP_BOUNDS)) for member in group.rows if (record := index.record(member.id))]
+    told = [
+        GroupView(member, tell(record, _GROUP_BOUNDS)) for member in group.rows if (record := index.record(member.id))
+    ]
     if not told:
         raise Missing(f"the lines of the group of trajectory {number} are gone")
     return render("group.html", run=_run(index, row.run), told=told, total=group.total, own=number)
@@ -180,7 +182,7 @@ def diff_page(index: Index, number: int, other: int) -> str:
     """Two trajectories beside each other, and the lines in which they differ."""
     rows = [_row(index, one) for one in (number, other)]
     records = [_record(index, one) for one in (number, other)]
-    sides = [Told(row, tell(record, _GROUP_BOUNDS)) for row, record in zip(rows, records, strict=True)]
+    sides = [GroupView(row, tell(record, _GROUP_BOUNDS)) for row, record in zip(rows, records, strict=True)]
     texts = [said(record, DIFF_CHARS) for record in records]
     left, right = (whole.splitlines() for whole, _ in texts)
     return render(

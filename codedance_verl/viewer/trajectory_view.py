@@ -74,7 +74,7 @@ class TurnStory:
 
 
 @dataclass(frozen=True)
-class Story:
+class TrajectoryView:
     """A whole trajectory. Every text in it came from a model, its code or a data file.
 
     `images` are those of the question, in the order in which code has them as `input_images`.
@@ -111,7 +111,7 @@ class Bounds:
     first_turn: int = 0
 
 
-def tell(record: Mapping[str, Any], bounds: Bounds | None = None) -> Story:
+def tell(record: Mapping[str, Any], bounds: Bounds | None = None) -> TrajectoryView:
     """A line of the log as a story; what is missing or of another type is left out."""
     bounds = bounds or Bounds()
     reward, grade, advantage = (mapping(record.get(name)) for name in ("reward", "grade", "advantage"))
@@ -124,7 +124,7 @@ def tell(record: Mapping[str, Any], bounds: Bounds | None = None) -> Story:
         for index in range(first, min(len(turns), first + bounds.turns))
     )
     images, more_images = _pictures(record.get("input_images"), QUESTION_IMAGES)
-    return Story(
+    return TrajectoryView(
         record=_word(record.get("record_id")),
         kind=_word(record.get("kind")) or _word(record.get("data_source")),
         question=shown(text(record.get("question")), bounds.chars),

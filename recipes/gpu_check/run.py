@@ -180,13 +180,13 @@ def _train(
 
 def _estimate(run: Run, inputs: Inputs, sandbox: str, check: Check) -> float | None:
     """GiB a device that training is estimated to take at most; what the dry run finds wrong are the check's reasons."""
-    from codedance_verl.preflight import examine
+    from codedance_verl.preflight import run_checks
     from codedance_verl.preflight.devices import memory_settings
     from codedance_verl.preflight.memory import GIB, estimate
     from codedance_verl.preflight.model_shape import read_shape
 
     config = compose_config("train", runs.overrides(run, inputs, sandbox))
-    check.reasons += examine(config, dry=True).findings
+    check.reasons += run_checks(config, dry=True).findings
     shape = read_shape(inputs.model, "actor_rollout_ref.model.path")
     phases = estimate(shape, memory_settings(config)).phases
     return max((phase.total for phase in phases if phase.name.startswith("actor")), default=0.0) / GIB or None

@@ -23,7 +23,7 @@ import ray
 from codedance_verl.environment.loop import Timing
 from codedance_verl.metrics import catalogue, emit
 from codedance_verl.reward.monitors import Finding, Rates
-from codedance_verl.rollout.telemetry import MemberFacts, tell_group, tell_window
+from codedance_verl.rollout.telemetry import RolloutStats, record_group, record_window
 from codedance_verl.sandbox.telemetry import NodeTelemetry, tell_call
 from codedance_verl.trainer.telemetry import PHASES, SAME, STALENESS, StepTelemetry
 from codedance_verl.types import Execution, ExecutionStatus, FinishReason, Grade, RewardTerms, Trajectory, Turn, Verdict
@@ -53,12 +53,12 @@ def stats(count: int, fault: bool) -> dict[str, Any]:
     return {**growing, **sizes, "interpreters": {"a": 2}}
 
 
-def member(correct: bool) -> MemberFacts:
+def member(correct: bool) -> RolloutStats:
     turns = (Turn("x", 0, 3, "1", Execution(ExecutionStatus.OK)), Turn("y", 5, 9))
     trajectory = Trajectory("r", "s", "q", "a", turns, FinishReason.ANSWER, "a")
     grade = Grade(Verdict.CORRECT if correct else Verdict.WRONG, "exact")
     terms = RewardTerms(float(correct), 1.0, 0.5, 1.0, 1.2, (0.1, 0.2))
-    return MemberFacts(trajectory, grade, terms, Timing(3.0, 1.0, 0.5, 0.2, 5.0), 1, 7, 2)
+    return RolloutStats(trajectory, grade, terms, Timing(3.0, 1.0, 0.5, 0.2, 5.0), 1, 7, 2)
 
 
 def tell_judge() -> None:
@@ -75,22 +75,22 @@ def tell_judge() -> None:
 def tell(telemetry: NodeTelemetry, steps: StepTelemetry, count: int, fault: bool) -> None:
     """Tell all metrics, gauges too."""
     telemetry.tell(stats(count, fault))
-    emit.put(catalogue.SANDBOX_ORPHANS, 2.0 * fault)
-    emit.put(catalogue.ROLLOUT_UNDER_WAY, 4.0)
+    emit.set_gauge(catalogue.SANDBOX_ORPHANS, 2.0 * fault)
+    emit.set_gauge(catalogue.ROLLOUT_UNDER_WAY, 4.0)
     emit.add(catalogue.TRAINING_MASKED, float(fault))
     # the first sample of a series is no growth of it: a status is there before its first fault
     statuses = [ExecutionStatus.OK] * 60 + [ExecutionStatus.KILLED] * (60 if fault else count % 2)
     for status in statuses:
         tell_call(Execution(status, duration_s=0.3, queue_s=0.01))
     for split in ("train", "val"):
-        tell_group([member(True), member(False)], split, 0.1)
+        record_group([member(True), member(False)], split, 0.1)
         emit.add(catalogue.ROLLOUT_UNWRITTEN, fault, split=split)
-    tell_window(RATES if fault else HEALTHY, [FINDING] if fault else [])
+    record_window(RATES if fault else HEALTHY, [FINDING] if fault else [])
     tell_judge()
     steps.begin()
     steps.end(count, 10_000, STEP, 64)
     if fault:
-        emit.put(catalogue.TRAINING_STARTED, time.time() - 7200)
+        emit.set_gauge(catalogue.TRAINING_STARTED, time.time() - 7200)
 
 
 def main(folder: Path) -> None:
@@ -114,7 +114,7 @@ def main(folder: Path) -> None:
             tell(telemetry, steps, count, fault)
         had_fault = fault
         time.sleep(0.5)
-    (folder / "trackers").write_text(json.dumps(emit.for_trackers([emit.take()])))
+    (folder / "trackers").write_text(json.dumps(emit.for_trackers([emit.drain()])))
     ray.shutdown()
 
 

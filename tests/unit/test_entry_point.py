@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from omegaconf import OmegaConf
 
-from codedance_verl.entry_point import obey
+from codedance_verl.entry_point import run_cli
 
 
 def _never(config: object) -> None:
@@ -13,18 +13,18 @@ def _never(config: object) -> None:
 
 
 def _told(capsys: pytest.CaptureFixture[str], *arguments: str, name: str = "train") -> list[str]:
-    assert obey(name, [*arguments], _never, _never) == 2  # type: ignore[arg-type]
+    assert run_cli(name, [*arguments], _never, _never) == 2  # type: ignore[arg-type]
     return capsys.readouterr().err.splitlines()
 
 
 @pytest.mark.parametrize("flag", ["-h", "--help"])
 def test_help_says_how_to_call_it(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert obey("sft", [flag], _never, _never) == 0  # type: ignore[arg-type]
+    assert run_cli("sft", [flag], _never, _never) == 0  # type: ignore[arg-type]
     assert capsys.readouterr().out.startswith("usage: python -m codedance_verl.sft ")
 
 
 def test_the_configuration_is_printed_without_a_run_dir(capsys: pytest.CaptureFixture[str]) -> None:
-    assert obey("train", ["hardware=cpu", "--cfg", "job", "seed=7"], _never, _never) == 0  # type: ignore[arg-type]
+    assert run_cli("train", ["hardware=cpu", "--cfg", "job", "seed=7"], _never, _never) == 0  # type: ignore[arg-type]
     assert OmegaConf.create(capsys.readouterr().out).seed == 7
 
 

@@ -10,7 +10,7 @@ from ray.exceptions import RayTaskError
 from codedance_verl import preflight, train
 from codedance_verl.config.compose import compose_config
 from codedance_verl.errors import UserError
-from codedance_verl.runtime.run_folder import only_run
+from codedance_verl.runtime.run_folder import run_lock
 from codedance_verl.runtime.run_limits import SAVE_FILE
 from codedance_verl.train import _begins_after, _settle_validation
 
@@ -112,7 +112,7 @@ def test_a_second_start_leaves_what_the_first_one_was_told(
     """As where a command is repeated while its first start saves."""
     monkeypatch.setattr(preflight, "check", lambda config: None)
     (tmp_path / SAVE_FILE).touch()
-    with only_run(tmp_path):
+    with run_lock(tmp_path):
         assert train.main("train", [*ARGUMENTS, "hardware=cpu", f"run_dir={tmp_path}"]) == 2
     assert capsys.readouterr().err.startswith(f"error: run_dir={tmp_path}: another run goes on there; ")
     assert (tmp_path / SAVE_FILE).exists()

@@ -1,4 +1,4 @@
-"""Rung: bounding boxes, compared by intersection over union.
+"""Matcher: bounding boxes, compared by intersection over union.
 
 Boxes are (x1, y1, x2, y2), two corners, in whatever units both sides share. Read are "[1, 2, 30, 40]",
 "(1,2),(30,40)", `<box>`, `<|box_start|>` and JSON with `bbox_2d`, `bbox` or `box`; several boxes as a list.

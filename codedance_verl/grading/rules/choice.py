@@ -1,4 +1,4 @@
-"""Rung: the letter of a multiple choice question, alone or with the text of the option ("(B)", "B.", "B. red").
+"""Matcher: the letter of a multiple choice question, alone or with the text of the option ("(B)", "B.", "B. red").
 
 Where several options are right ("A, C"), the same letters in any order. The options are read from the question where it
 lists them, so that the text of an option answers as well as its letter, and a letter with another's text does not; a

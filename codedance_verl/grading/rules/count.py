@@ -1,4 +1,4 @@
-"""Rung: how many. Whole numbers, no tolerance; chosen by a record's style `count`."""
+"""Matcher: how many. Whole numbers, no tolerance; chosen by a record's style `count`."""
 
 from __future__ import annotations
 

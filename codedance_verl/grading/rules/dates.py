@@ -1,4 +1,4 @@
-"""Rung: dates ("March 5, 2020", "5 March 2020", "2020-03-05"), months, quarters of a year and decades ("1990s").
+"""Matcher: dates ("March 5, 2020", "5 March 2020", "2020-03-05"), months, quarters of a year and decades ("1990s").
 
 A date of digits alone whose day and month could be either way round is one only where the question says which is first.
 """

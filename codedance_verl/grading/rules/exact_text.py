@@ -1,4 +1,4 @@
-"""Rung: the same text, up to case, articles, outer punctuation, light LaTeX and the script of its digits.
+"""Matcher: the same text, up to case, articles, outer punctuation, light LaTeX and the script of its digits.
 
 Where a question asks for a kind of thing ("What fruit ...?"), one or several of it are the same, and so are the names
 of a country unless the name itself is asked for.

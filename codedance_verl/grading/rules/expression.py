@@ -1,4 +1,4 @@
-r"""Rung: the same formula, equation, interval or matrix (`math-verify`), in LaTeX or as typed ("sqrt(2)/2").
+r"""Matcher: the same formula, equation, interval or matrix (`math-verify`), in LaTeX or as typed ("sqrt(2)/2").
 
 math-verify is generous: it drops units and primes, reads "1 1/2" as 1 and holds 3 = 4 and 7 = 8 for the same. So both
 sides must first be formulas from end to end, of known commands and short names, with as many parts and relations as

@@ -1,4 +1,4 @@
-"""Rung: one interval of numbers, in brackets or as an inequality ("(3, ∞)" and "x > 3", "[-1, 4]" and "-1 ≤ x ≤ 4")."""
+"""Matcher: an interval of numbers, in brackets or as an inequality ("(3, ∞)", "x > 3", "[-1, 4]", "-1 ≤ x ≤ 4")."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rung: what names a thing by letters and digits ("B12", "AB12 CDE", "F-16", "007", "H2O", section "1.20").
+"""Matcher: what names a thing by letters and digits ("B12", "AB12 CDE", "F-16", "007", "H2O", section "1.20").
 
 Every character counts, in its order: a label is no product of its letters, no unit and no number. Only a space or a
 hyphen between a letter and a digit may be missing, and words of the question may stand around it ("Gate B12").

@@ -1,4 +1,4 @@
-"""Rung: the same quantity, however it is written ("3", "3.0", "three", "1,000", "1/2", "1 m" for "100 cm").
+"""Matcher: the same quantity, however it is written ("3", "3.0", "three", "1,000", "1/2", "1 m" for "100 cm").
 
 Values agree exactly unless the context allows a relative tolerance. What only one side adds to the number, a unit or
 the name of what was counted, must stand in the question; degrees and the sign of a currency may be left out. Where each

@@ -1,4 +1,4 @@
-"""Rung: a place in an order ("third", "3rd", "the 3rd floor"), which is neither a fraction nor a count."""
+"""Matcher: a place in an order ("third", "3rd", "the 3rd floor"), which is neither a fraction nor a count."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rung: a range of numbers ("2010-2014", "5 to 10", "20-30%", "between 5 and 10", "65+")."""
+"""Matcher: a range of numbers ("2010-2014", "5 to 10", "20-30%", "between 5 and 10", "65+")."""
 
 from __future__ import annotations
 

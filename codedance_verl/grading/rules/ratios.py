@@ -1,4 +1,4 @@
-"""Rung: ratios ("2:5", "2 to 5"), with their terms in order and not reduced."""
+"""Matcher: ratios ("2:5", "2 to 5"), with their terms in order and not reduced."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from codedance_verl.grading.rules.options import parse_choice
 from codedance_verl.grading.rules.pairing import most_pairs
 from codedance_verl.types import Grade, Verdict
 
-Rung = Callable[[str, str, Context], Grade | None]
+Matcher = Callable[[str, str, Context], Grade | None]
 
 SET_RUNG, LIST_RUNG = "set", "list"
 
@@ -133,7 +133,7 @@ def _names(items: Sequence[str]) -> set[str]:
 def _equal(left: str, right: str, context: Context) -> bool:
     nested = parse_elements(right)
     if nested is not None and nested.bracket:
-        rungs: tuple[Rung, ...] = (compare_sets if nested.bracket == "{" else compare_lists,)
+        rungs: tuple[Matcher, ...] = (compare_sets if nested.bracket == "{" else compare_lists,)
     else:
         rungs = (exact_text.compare, _same_letter, number.compare)
     return any((grade := rung(left, right, context)) is not None and grade.correct for rung in rungs)

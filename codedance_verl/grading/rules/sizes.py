@@ -1,4 +1,4 @@
-"""Rung: sizes of several sides ("1920x1080", "10 cm by 20 cm"): as many numbers, in their order, never multiplied."""
+"""Matcher: sizes of several sides ("1920x1080", "10 cm by 20 cm"): as many numbers, in order, never multiplied."""
 
 from __future__ import annotations
 

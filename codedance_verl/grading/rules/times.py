@@ -1,4 +1,4 @@
-"""Rung: times of day ("10:30 AM", "10:30am", "22:30", "half past ten", "3 o'clock")."""
+"""Matcher: times of day ("10:30 AM", "10:30am", "22:30", "half past ten", "3 o'clock")."""
 
 from __future__ import annotations
 

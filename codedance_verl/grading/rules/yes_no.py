@@ -1,4 +1,4 @@
-"""Rung: yes or no ("Yes", "true", "No, there is not"). Words behind it repeat the question, or explain."""
+"""Matcher: yes or no ("Yes", "true", "No, there is not"). Words behind it repeat the question, or explain."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from codedance_verl.data.checking import check_file
-from codedance_verl.environment.resized_images import image_parts, load_views, source_bytes
+from codedance_verl.environment.resized_images import image_parts, load_resized, source_bytes
 from codedance_verl.images import pixels_sha256
 from sandbox_image.codedance_interpreter.session import load_input_images
 from tests.unit.data.loading import dataset
@@ -116,7 +116,7 @@ def test_model_and_code_see_the_same_pixels(data: bytes) -> None:
         assert all(check_file(file).good == 1 for file in files)
         found = dataset(files, folder / "table")
         messages = [message for index in range(len(found)) for message in found[index]["raw_prompt"]]
-        model = [view.pixels_sha256 for view in load_views(messages, 1_003_520)]
+        model = [view.pixels_sha256 for view in load_resized(messages, 1_003_520)]
         (folder / "code").mkdir()
         code = _seen_by_code([source_bytes(part) for part in image_parts(messages)], folder / "code")
         assert model == code and len(set(model)) == 1 and len(model) == len(files)

@@ -25,7 +25,7 @@ from codedance_verl.data import table as module
 from codedance_verl.data.parquet import batches, open_parquet
 from codedance_verl.data.rows import Kind
 from codedance_verl.data.table import StoredImage, open_table
-from codedance_verl.environment.resized_images import view_size
+from codedance_verl.environment.resized_images import resized_size
 from codedance_verl.errors import UserError
 from codedance_verl.rollout.dataset import DemonstrationDataset
 from tests.unit.data.loading import dataset
@@ -177,7 +177,7 @@ def test_images_of_demonstrations_have_the_size_of_those_of_rollouts(tmp_path: P
         [str(tmp_path / "large.parquet")], tokenizer(), config, processor=processor("qwen2_5_vl")
     )
     shown = found._build_messages({"row": found.dataframe.iloc[0].to_dict()["row"]})[0]["content"][0]["image"]
-    assert shown.size == view_size(150, 90, pixels)
+    assert shown.size == resized_size(150, 90, pixels)
 
 
 def _sft_config(folder: Path, max_image_pixels: int) -> DictConfig:

@@ -9,8 +9,8 @@ import pytest
 
 from codedance_verl.environment import loop as interaction
 from codedance_verl.environment import observations
-from codedance_verl.environment.loop import Interaction
-from codedance_verl.environment.observations import Sizes
+from codedance_verl.environment.loop import MultiTurnLoop
+from codedance_verl.environment.observations import ObservationLimits
 from codedance_verl.environment.tokens import TokenStream
 from codedance_verl.formats import get_format
 from codedance_verl.rollout.agent_loop import CodeDanceAgentLoop
@@ -70,12 +70,12 @@ def _lose_a_picture(old: Any, self: Any, rollout: Any, finish: Any, record: Any)
     return old(self, rollout, finish, record)
 
 
-def _say_no_last_turn(old: Any, execution: Execution, largest: Sizes, *rest: Any) -> Any:
-    return old(execution, Sizes(largest.chars, largest.pixels, largest.images), *rest)
+def _say_no_last_turn(old: Any, execution: Execution, largest: ObservationLimits, *rest: Any) -> Any:
+    return old(execution, ObservationLimits(largest.chars, largest.pixels, largest.images), *rest)
 
 
 def _ignore_the_budget(old: Any, self: Any, rollout: Any, execution: Any, sizes: Any, room: int) -> Any:
-    return old(self, rollout, execution, Sizes(images=10), 10**9)
+    return old(self, rollout, execution, ObservationLimits(images=10), 10**9)
 
 
 BY_THE_TESTS: dict[str, Patch] = {
@@ -91,7 +91,7 @@ BY_THE_TESTS: dict[str, Patch] = {
     "reserved tokens kept": _replace(TokenStream, "sampled_prefix", lambda old, self, ids: len(ids)),
     "turns not cut at their stop": _replace(interaction, "kept_tokens", lambda old, _, ids, stops: list(ids)),
     "last turn not announced": _replace(interaction, "fit", _say_no_last_turn),
-    "budget ignored": _replace(Interaction, "_append_observation", _ignore_the_budget),
+    "budget ignored": _replace(MultiTurnLoop, "_append_observation", _ignore_the_budget),
 }
 BY_THE_PROGRAM = (
     "feedback is trained",

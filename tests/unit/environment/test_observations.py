@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from codedance_verl.environment.observations import (
     MAX_STDOUT_CHARS,
-    Sizes,
+    ObservationLimits,
     clip_text,
     escape_markup,
     fit,
@@ -49,7 +49,7 @@ def test_long_output_keeps_head_and_tail_and_says_what_is_missing() -> None:
 
 
 def test_the_model_is_told_of_images_it_does_not_see() -> None:
-    text = observation_text(Execution(ExecutionStatus.OK, images=(IMAGE, IMAGE, IMAGE)), Sizes(images=1))
+    text = observation_text(Execution(ExecutionStatus.OK, images=(IMAGE, IMAGE, IMAGE)), ObservationLimits(images=1))
     assert text.count("<image>") == 1 and "2 further images" in text
 
 
@@ -60,11 +60,11 @@ def test_an_observation_that_does_not_fit_loses_pixels_then_text_then_pictures()
     def cost(width: int, height: int) -> int:
         return max(width * height // 784, 100)
 
-    def sizes_for(room: int) -> Sizes | None:
-        return fit(execution, Sizes(pixels=500_000), room, len, cost)
+    def sizes_for(room: int) -> ObservationLimits | None:
+        return fit(execution, ObservationLimits(pixels=500_000), room, len, cost)
 
     everything = sizes_for(10_000)
-    assert everything == Sizes(pixels=500_000, images=2)
+    assert everything == ObservationLimits(pixels=500_000, images=2)
     fewer_pixels = sizes_for(2_500)
     assert fewer_pixels is not None and fewer_pixels.pixels < 500_000 and fewer_pixels.chars == 2_000
     assert "2 of the images shown smaller" in observation_text(execution, fewer_pixels)
@@ -80,7 +80,7 @@ def test_an_observation_that_does_not_fit_loses_pixels_then_text_then_pictures()
 
 
 def test_the_last_turn_is_announced_behind_the_feedback() -> None:
-    text = observation_text(Execution(ExecutionStatus.NO_OUTPUT), Sizes(last_turn=True))
+    text = observation_text(Execution(ExecutionStatus.NO_OUTPUT), ObservationLimits(last_turn=True))
     assert text.rpartition("</tool_response>")[2].strip().startswith("This is your last turn")
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from codedance_verl.environment import sandbox_client as sandboxing
-from codedance_verl.environment.sandbox_client import Sandboxed
+from codedance_verl.environment.sandbox_client import SandboxClient
 from codedance_verl.sandbox.pool import SandboxBusy, SandboxInputError
 from codedance_verl.types import Execution, ExecutionStatus
 from tests.unit.environment.pools import CountingPool
@@ -40,8 +40,8 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sandboxing, "FIRST_PAUSE_SECONDS", 0.0)
 
 
-async def run(pool: Any, most_retries: int, cells: int = 1) -> Sandboxed:
-    sandboxed = Sandboxed(lambda: pool, lambda: [b"png"], most_retries)
+async def run(pool: Any, most_retries: int, cells: int = 1) -> SandboxClient:
+    sandboxed = SandboxClient(lambda: pool, lambda: [b"png"], most_retries)
     async with AsyncExitStack() as resources:
         for _ in range(cells):
             execution, waited_s = await sandboxed.run("1", resources)

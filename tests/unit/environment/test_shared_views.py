@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from codedance_verl.environment.resized_images import SharedViews, View, load_views, make_view, source_bytes, view_size
+from codedance_verl.environment.resized_images import (
+    ResizedImage,
+    SharedImages,
+    load_resized,
+    resize_image,
+    resized_size,
+    source_bytes,
+)
 from codedance_verl.images import decode, pixels_sha256
 
 
@@ -19,32 +26,32 @@ def encoded(size: tuple[int, int]) -> bytes:
 
 
 def test_rollouts_of_a_group_share_their_views_which_are_made_once() -> None:
-    shared, calls = SharedViews(), 0
+    shared, calls = SharedImages(), 0
 
-    async def make() -> list[View]:
+    async def make() -> list[ResizedImage]:
         nonlocal calls
         calls += 1
         await asyncio.sleep(0)
-        return [View(Image.new("RGB", (8, 8)), "")]
+        return [ResizedImage(Image.new("RGB", (8, 8)), "")]
 
-    async def all_of_a_group() -> list[list[View]]:
+    async def all_of_a_group() -> list[list[ResizedImage]]:
         return await asyncio.gather(*(shared.get(make) for _ in range(4)))
 
     first, *others = asyncio.run(all_of_a_group())
     assert calls == 1 and all(views[0] is first[0] for views in others)
-    first.append(View(Image.new("RGB", (9, 9)), ""))
+    first.append(ResizedImage(Image.new("RGB", (9, 9)), ""))
     assert all(len(views) == 1 for views in others), "each rollout adds pictures of its own"
 
 
 def test_one_that_could_not_be_made_is_made_by_the_next() -> None:
-    async def fail() -> list[View]:
+    async def fail() -> list[ResizedImage]:
         raise OSError("broken")
 
-    async def succeed() -> list[View]:
+    async def succeed() -> list[ResizedImage]:
         return []
 
     async def both() -> object:
-        shared = SharedViews()
+        shared = SharedImages()
         failed = await asyncio.gather(shared.get(fail), return_exceptions=True)
         assert isinstance(failed[0], OSError)
         return await shared.get(succeed)
@@ -62,7 +69,7 @@ def test_views_are_made_of_files_bytes_and_decoded_images(tmp_path: Path) -> Non
         {"type": "image", "image": Image.new("RGB", (900, 600), "teal")},
     ]
     messages = [{"role": "system", "content": "Look."}, {"role": "user", "content": parts}]
-    views = load_views(messages, 10_000)
+    views = load_resized(messages, 10_000)
     whole = pixels_sha256(Image.new("RGB", (900, 600), "teal"))
     assert all(view.image.size == (122, 81) and view.pixels_sha256 == whole for view in views) and len(views) == 4
     assert [pixels_sha256(decode(source_bytes(part))) for part in parts] == [whole] * 4
@@ -79,10 +86,10 @@ def test_views_are_made_of_files_bytes_and_decoded_images(tmp_path: Path) -> Non
     ],
 )
 def test_narrow_images_are_padded_and_small_ones_enlarged(size: tuple[int, int], seen: tuple[int, int]) -> None:
-    assert view_size(*size, None) == view_size(*size, 1_000_000) == seen
-    assert make_view(Image.new("RGB", size), 1_000_000).size == seen
+    assert resized_size(*size, None) == resized_size(*size, 1_000_000) == seen
+    assert resize_image(Image.new("RGB", size), 1_000_000).size == seen
 
 
 def test_a_picture_that_needs_no_change_is_its_own_view() -> None:
     picture = Image.new("RGB", (60, 40))
-    assert make_view(picture, 10_000) is picture
+    assert resize_image(picture, 10_000) is picture

@@ -5,13 +5,13 @@ import logging
 
 import pytest
 
-from codedance_verl.environment.stall_watchdog import Phase, Watch
+from codedance_verl.environment.stall_watchdog import Phase, StallWatchdog
 
 pytestmark = pytest.mark.asyncio
 
 
 async def test_who_waits_for_what_is_told_and_ended_when_nobody_goes_on(caplog: pytest.LogCaptureFixture) -> None:
-    watch = Watch(limit_s=0.2)
+    watch = StallWatchdog(limit_s=0.2)
 
     async def wait(record_id: str, phase: Phase) -> bool:
         with watch.trajectory(record_id) as progress:
@@ -28,7 +28,7 @@ async def test_who_waits_for_what_is_told_and_ended_when_nobody_goes_on(caplog: 
 
 
 async def test_nobody_is_ended_while_one_goes_on() -> None:
-    watch = Watch(limit_s=0.3)
+    watch = StallWatchdog(limit_s=0.3)
 
     async def slow() -> bool:
         with watch.trajectory("slow") as progress:
@@ -45,7 +45,7 @@ async def test_nobody_is_ended_while_one_goes_on() -> None:
 
 
 async def test_a_cancellation_from_elsewhere_is_no_stall() -> None:
-    watch = Watch(limit_s=60)
+    watch = StallWatchdog(limit_s=60)
     stalled: list[bool] = []
 
     async def work() -> None:
@@ -64,7 +64,7 @@ async def test_a_cancellation_from_elsewhere_is_no_stall() -> None:
 
 
 async def test_waiting_for_training_is_no_stall() -> None:
-    watch = Watch(limit_s=0.2)
+    watch = StallWatchdog(limit_s=0.2)
 
     async def wait() -> bool:
         with watch.trajectory("a") as progress:

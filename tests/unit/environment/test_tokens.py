@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codedance_verl.environment.invariants import InvariantError, VisionTokens
-from codedance_verl.environment.tokens import TokenStream, Vocabulary
+from codedance_verl.environment.tokens import SpecialTokens, TokenStream
 
 PIECES = st.lists(st.tuples(st.booleans(), st.lists(st.integers(0, 99), max_size=5)), max_size=12)
 
@@ -34,7 +34,7 @@ def test_mask_is_one_exactly_on_sampled_tokens(prompt: list[int], pieces: list[t
 
 
 VISION = VisionTokens(pad=10, start=11, end=12)
-WORDS = Vocabulary(reserved=frozenset([10, 11, 12, 13]), vision=VISION)
+WORDS = SpecialTokens(reserved=frozenset([10, 11, 12, 13]), vision=VISION)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from codedance_verl.environment.resized_images import make_view
+from codedance_verl.environment.resized_images import resize_image
 from codedance_verl.formats import get_format
 from codedance_verl.types import Execution, ExecutionError, ExecutionStatus, FinishReason
 from tests.unit.environment.harness import FAMILIES, Played, Say, Script, picture, play, processor, tokenizer, worker_of
@@ -225,7 +225,7 @@ def _positions(ids: list[int], grids: list[list[int]]) -> list[list[int]]:
 
 
 def test_a_narrow_picture_is_padded_to_what_processors_take() -> None:
-    view = make_view(picture_image(3, 2_000), 1_000_000)
+    view = resize_image(picture_image(3, 2_000), 1_000_000)
     assert view.size == (28, 2_800), "20 x 2,000, enlarged until the shorter side is that of a token"
     assert view.getpixel((1, 5)) != (255, 255, 255) and view.getpixel((14, 5)) == (255, 255, 255)
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from codedance_verl.evaluation.build import ReportInputs, build_report
-from codedance_verl.evaluation.examples import Example, Exhibit, choose_exhibits
+from codedance_verl.evaluation.examples import Example, ExampleGroup, choose_examples
 from codedance_verl.evaluation.report import Report, Seconds
 from codedance_verl.evaluation.report_html import _SECONDS_LABELS, displayable, duration, percent, points, render
 from codedance_verl.evaluation.trajectories import parse_trajectory
@@ -52,12 +52,12 @@ def report(inputs: ReportInputs) -> Report:
     return build_report(inputs)
 
 
-def exhibit(folder: Path, rollout: Line) -> Exhibit:
-    return Exhibit("Shown", (Example("after RL", parse_trajectory(rollout), folder),))
+def exhibit(folder: Path, rollout: Line) -> ExampleGroup:
+    return ExampleGroup("Shown", (Example("after RL", parse_trajectory(rollout), folder),))
 
 
 def test_the_page_shows_figures_curves_and_three_trajectories(report: Report, inputs: ReportInputs) -> None:
-    exhibits = choose_exhibits(inputs.sft_evaluation / "trajectories", inputs.seeds[0].folder / "trajectories")
+    exhibits = choose_examples(inputs.sft_evaluation / "trajectories", inputs.seeds[0].folder / "trajectories")
     page = Page(render(report, exhibits))
     for expected in (
         percent(report.sft.overall.accuracy.value),
@@ -78,7 +78,7 @@ def test_the_page_shows_figures_curves_and_three_trajectories(report: Report, in
 
 def test_the_page_needs_nothing_from_outside(report: Report, inputs: ReportInputs) -> None:
     html = render(
-        report, choose_exhibits(inputs.sft_evaluation / "trajectories", inputs.seeds[0].folder / "trajectories")
+        report, choose_examples(inputs.sft_evaluation / "trajectories", inputs.seeds[0].folder / "trajectories")
     )
     page = Page(html)
     assert all(source.startswith("data:image/png;base64,") for source in page.pictures)
@@ -156,11 +156,11 @@ def test_a_missing_or_broken_picture_is_said_so(report: Report, tmp_path: Path, 
 
 
 def test_a_run_without_such_a_trajectory_says_so(report: Report) -> None:
-    assert "This run has no such trajectory." in render(report, [Exhibit("Hard: solved by code", ())])
+    assert "This run has no such trajectory." in render(report, [ExampleGroup("Hard: solved by code", ())])
 
 
 def test_the_three_trajectories_are_the_right_ones(inputs: ReportInputs) -> None:
-    by_code, direct, learned = choose_exhibits(
+    by_code, direct, learned = choose_examples(
         inputs.sft_evaluation / "trajectories", inputs.seeds[0].folder / "trajectories"
     )
     solved = by_code.examples[0].trajectory
@@ -176,7 +176,7 @@ def test_the_three_trajectories_are_the_right_ones(inputs: ReportInputs) -> None
 
 def test_nothing_to_show_gives_empty_exhibits(tmp_path: Path) -> None:
     write_log(tmp_path, [line("a", verdict="wrong")])
-    assert [exhibit.examples for exhibit in choose_exhibits(tmp_path, tmp_path)] == [(), (), ()]
+    assert [exhibit.examples for exhibit in choose_examples(tmp_path, tmp_path)] == [(), (), ()]
 
 
 def test_every_activity_of_a_step_has_a_label() -> None:

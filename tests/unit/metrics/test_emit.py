@@ -19,14 +19,14 @@ from codedance_verl.metrics.emit import SWITCH_VARIABLE, Recorder, for_trackers
 
 def test_without_ray_nothing_is_kept() -> None:
     emit.add(catalogue.JUDGE_REQUESTS)
-    assert emit.take() == {}
+    assert emit.drain() == {}
 
 
 def test_metrics_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(SWITCH_VARIABLE, "0")
     recorder = Recorder(lambda: True)
     recorder.add(catalogue.JUDGE_REQUESTS)
-    assert recorder.take() == {}
+    assert recorder.drain() == {}
 
 
 def test_trackers_get_sums_of_counters_and_means_of_the_others_over_all_processes() -> None:
@@ -34,21 +34,21 @@ def test_trackers_get_sums_of_counters_and_means_of_the_others_over_all_processe
     for recorder, amounts in ((first, (1, 2)), (second, (6,))):
         for amount in amounts:
             recorder.add(catalogue.ROLLOUT_TURNS, amount, split="train")
-            recorder.put(catalogue.REWARD_TERM, amount, split="train", term="score")
+            recorder.set_gauge(catalogue.REWARD_TERM, amount, split="train", term="score")
             recorder.observe(catalogue.JUDGE_SECONDS, amount)
-    merged = for_trackers([first.take(), second.take(), {}])
+    merged = for_trackers([first.drain(), second.drain(), {}])
     assert merged == {
         "codedance/rollout/turns_total/train": 9.0,
         "codedance/reward/term/train/score": 3.0,
         "codedance/judge/seconds": 3.0,
     }
-    assert first.take() == {}
+    assert first.drain() == {}
 
 
 def test_a_counter_that_does_not_grow_is_told_nevertheless() -> None:
     recorder = Recorder(lambda: True)
     recorder.add(catalogue.JUDGE_REQUESTS, 0)
-    assert for_trackers([recorder.take()]) == {"codedance/judge/requests_total": 0.0}
+    assert for_trackers([recorder.drain()]) == {"codedance/judge/requests_total": 0.0}
 
 
 def test_rays_counters_take_a_growth_of_zero_by_what_is_used_of_them() -> None:
@@ -71,7 +71,7 @@ def test_a_ray_without_it_is_named() -> None:
 def test_a_verb_of_another_kind_is_refused() -> None:
     recorder = Recorder(lambda: True)
     with pytest.raises(AssertionError):
-        recorder.put(catalogue.JUDGE_REQUESTS, 1.0)
+        recorder.set_gauge(catalogue.JUDGE_REQUESTS, 1.0)
 
 
 def test_a_label_that_is_missing_is_an_error() -> None:
@@ -116,16 +116,16 @@ def _tellers() -> list[threading.Thread]:
 
 
 def _term(recorder: Recorder, term: str, value: float) -> None:
-    recorder.put(catalogue.REWARD_TERM, value, split="train", term=term)
+    recorder.set_gauge(catalogue.REWARD_TERM, value, split="train", term=term)
 
 
 def test_the_last_value_of_every_gauge_is_told_again(of_ray: list[Any]) -> None:
     recorder = Recorder(lambda: True, AGAIN)
     for value in (1.0, 2.0):
         _term(recorder, "score", value)
-    recorder.put(catalogue.REWARD_TERM, 3.0, term="format", split="train")
-    recorder.put(catalogue.REWARD_TERM, 4.0, split="train", term="format")  # the same series
-    recorder.put(catalogue.TRAINING_STARTED, math.nan)
+    recorder.set_gauge(catalogue.REWARD_TERM, 3.0, term="format", split="train")
+    recorder.set_gauge(catalogue.REWARD_TERM, 4.0, split="train", term="format")  # the same series
+    recorder.set_gauge(catalogue.TRAINING_STARTED, math.nan)
     of_ray.clear()
     _until(lambda: len(of_ray) >= 9)
     recorder.switch(False)
@@ -140,7 +140,7 @@ def test_what_is_told_again_does_not_count_in_trackers(of_ray: list[Any]) -> Non
     _until(lambda: len(of_ray) >= 3)
     _term(recorder, "score", 4.0)
     recorder.switch(False)
-    (sample,) = recorder.take().values()
+    (sample,) = recorder.drain().values()
     assert (sample.total, sample.count) == (5.0, 2)
 
 
@@ -179,7 +179,7 @@ def test_the_child_of_a_fork_tells_what_it_has_to_and_not_what_its_parent_had(
         child = os.fork()
         if child == 0:
             os._exit(_told_by_the_child(recorder, of_ray))
-    recorder.take()
+    recorder.drain()
     assert os.waitpid(child, 0)[1] == 0
 
 

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from codedance_verl.config.compose import compose_config
 from codedance_verl.errors import UserError
 from codedance_verl.grading import GradingConfig
-from codedance_verl.preflight import check, check_output_folder, examine
+from codedance_verl.preflight import check, check_output_folder, run_checks
 from codedance_verl.runtime.checkpoints import seal
 from tests.unit.isolated.functions import on_path
 from tests.unit.preflight.folders import make_model, row, write
@@ -180,7 +180,7 @@ def test_functions_of_the_users_own_are_imported_and_named(
 ) -> None:
     on_path(tmp_path, monkeypatch)
     train = write(tmp_path / "train.parquet", [_openrow("model"), _openrow("model")])
-    report = examine(
+    report = run_checks(
         configure(train, "grading.custom=user_graders:right", "reward_preset.custom_term=user_terms:short"), dry=True
     )
     assert [(fact.name, fact.value) for fact in report.facts if fact.area == "custom"] == [

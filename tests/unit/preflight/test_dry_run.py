@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from codedance_verl import sft, train
 from codedance_verl.config.compose import compose_config
-from codedance_verl.preflight import examine
+from codedance_verl.preflight import run_checks
 from tests.unit.preflight.folders import make_model, png, row, write
 
 pytestmark = pytest.mark.slow
@@ -54,7 +54,7 @@ def findings(good: DictConfig) -> Callable[..., list[str]]:
         config = copy.deepcopy(good)
         for key, value in values.items():
             OmegaConf.update(config, key, value)
-        return examine(config, dry=True).findings
+        return run_checks(config, dry=True).findings
 
     return found
 

@@ -31,7 +31,7 @@ def _report(overrides: list[str]) -> Report:
         check_capabilities(composed.config, report)
         check_values(composed.config, report)
     for line in composed.mistakes:
-        report.find(line)
+        report.add_error(line)
     return report
 
 

@@ -11,7 +11,7 @@ from transformers import AutoProcessor
 
 from codedance_verl.data.schema import Message, Prompt
 from codedance_verl.environment.loop import TURN_MARKS
-from codedance_verl.environment.resized_images import make_view
+from codedance_verl.environment.resized_images import resize_image
 from codedance_verl.preflight.prompts import TURN_TOKENS, longest_prompt
 from codedance_verl.rollout.prompt_tokens import PromptTokens
 from tests.unit.preflight.folders import make_model
@@ -30,7 +30,7 @@ def _prompt(text: str, *sizes: tuple[int, int], row: int = 0) -> Prompt:
 def test_a_picture_has_the_tokens_that_the_processor_makes(size: tuple[int, int], processor: Any) -> None:
     most, prompt = 200_704, _prompt("Which colour?", size)
     tokens = PromptTokens(processor, most)
-    view = make_view(Image.new("RGB", size), most)
+    view = resize_image(Image.new("RGB", size), most)
     parts = [{"type": "image"}, {"type": "text", "text": "Which colour?"}]
     text = processor.apply_chat_template([{"role": "user", "content": parts}], add_generation_prompt=True)
     made = processor(text=[text], images=[view])["input_ids"][0]

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from codedance_verl.reward.advantage import NAME, register, token_advantages
 from codedance_verl.reward.encoding import encode_rewards
 from codedance_verl.reward.presets import PAPER, ROBUST
-from codedance_verl.reward.terms import added_up
+from codedance_verl.reward.terms import turn_rewards_summed
 from codedance_verl.rollout.metrics import FILTER_METRIC, group_outcomes
 from codedance_verl.types import RewardTerms
 from tests.unit.reward.rollouts import RIGHT, UNGRADED, WRONG
@@ -79,8 +79,8 @@ def test_ppo_takes_the_same_rewards_token_by_token() -> None:
 
     spans = [[(0, 2), (3, 5), (7, 8)], [(0, 3), (5, 8)], [(0, 4)]]
     terms = [
-        added_up(RewardTerms(1, 0, 0, 0, 1.1, (-0.5, 0.2, 0.0)), ROBUST),
-        added_up(RewardTerms(0, 0, 0, 0, 0.0, (-0.5, 0.0)), ROBUST),
+        turn_rewards_summed(RewardTerms(1, 0, 0, 0, 1.1, (-0.5, 0.2, 0.0)), ROBUST),
+        turn_rewards_summed(RewardTerms(0, 0, 0, 0, 0.0, (-0.5, 0.0)), ROBUST),
         RewardTerms(0, 0, 0, 0, 0.0, (0.0,), masked=True),
     ]
     rewards, mask = np.zeros((3, 8), np.float32), np.zeros((3, 8), np.float32)

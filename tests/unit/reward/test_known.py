@@ -6,7 +6,7 @@ import pytest
 from codedance_verl.reward.advantage import turn_advantages
 from codedance_verl.reward.config import RewardConfig
 from codedance_verl.reward.encoding import decode_rewards, encode_rewards
-from codedance_verl.reward.known import known_advantages
+from codedance_verl.reward.known import group_advantages
 from codedance_verl.reward.presets import PRESETS
 from codedance_verl.types import RewardTerms
 
@@ -33,7 +33,7 @@ def test_they_are_those_of_the_estimator(credit: str, by_std: bool) -> None:
         [[int(at % 2 == 0 and at < 2 * len(one.turns) and not one.masked) for at in range(6)] for one in GROUP]
     )
     expected = turn_advantages(decode_rewards(rewards, mask), [0] * 4, config, divide_by_std=by_std)
-    for row, found in enumerate(known_advantages(GROUP, config, divide_by_std=by_std)):
+    for row, found in enumerate(group_advantages(GROUP, config, divide_by_std=by_std)):
         assert found.turns is not None
         wanted = [0.0] * 2 if GROUP[row].masked else expected[row, : len(GROUP[row].turns)]
         assert found.turns == pytest.approx(list(wanted), abs=1e-5)
@@ -43,12 +43,12 @@ def test_they_are_those_of_the_estimator(credit: str, by_std: bool) -> None:
 def test_returns_have_advantages_without_spread_between_rollouts(size: int, turns: tuple[float, ...]) -> None:
     """The figures of docs/reward.md: turns differ by their distance from the end."""
     alike = [terms(1.0, (0.0, 0.0, 0.0))] * size
-    for found in known_advantages(alike, PRESETS["gtpo"], divide_by_std=True):
+    for found in group_advantages(alike, PRESETS["gtpo"], divide_by_std=True):
         assert found.turns == pytest.approx(turns, abs=5e-3)
 
 
 def test_what_rests_on_the_batch_is_not_told() -> None:
     config = RewardConfig.from_mapping({"turn_credit": "batch_z"})
-    found = known_advantages(GROUP, config, divide_by_std=True)
+    found = group_advantages(GROUP, config, divide_by_std=True)
     assert [one.turns for one in found] == [None, None, None, (0.0, 0.0)]
     assert found[0].sequence is not None and found[0].sequence > 0 > (found[2].sequence or 0)

@@ -17,7 +17,7 @@ from codedance_verl.reward.config import RewardConfig
 from codedance_verl.reward.difficulty import DifficultyForm
 from codedance_verl.reward.encoding import encode_rewards
 from codedance_verl.reward.presets import ROBUST
-from codedance_verl.reward.terms import added_up, score_group
+from codedance_verl.reward.terms import score_group, turn_rewards_summed
 from codedance_verl.types import Execution, ExecutionStatus, FinishReason, Grade, RewardTerms, Trajectory, Turn
 from tests.unit.reward.rollouts import RIGHT, UNGRADED, WRONG, trajectory
 
@@ -103,7 +103,7 @@ def advantages(terms: Sequence[RewardTerms], groups: Sequence[str], config: Rewa
 
 def returned(term: RewardTerms, config: RewardConfig) -> float:
     """What PPO sees of a rollout without discount: score and turn rewards added up."""
-    return term.score + sum(added_up(term, config).turns)
+    return term.score + sum(turn_rewards_summed(term, config).turns)
 
 
 def check_right_outranks_wrong(group: Group) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from codedance_verl.reward.difficulty import DifficultyForm
 from codedance_verl.reward.presets import GATED, GTPO, OUTCOME, PAPER, PER_CALL_BONUS, RELEASE, ROBUST
-from codedance_verl.reward.terms import added_up, score_group, turn_rewards
+from codedance_verl.reward.terms import score_group, turn_rewards, turn_rewards_summed
 from codedance_verl.reward.tool_calls import call_kinds
 from codedance_verl.reward.tool_terms import bonus_share, cost_share, success_rate
 from codedance_verl.types import FinishReason, RewardTerms, Trajectory
@@ -190,13 +190,13 @@ def turns(*rewards: float) -> RewardTerms:
 
 
 def test_added_up_turn_rewards_are_in_units_of_the_score() -> None:
-    assert added_up(turns(-0.5, 0), PAPER).turns == pytest.approx((-0.1, 0, 0))
-    assert added_up(turns(-0.1, 0.0), ROBUST).turns == (-0.1, 0, 0)
-    assert added_up(turns(-0.5, 0.2), ROBUST).turns == pytest.approx((-0.5, 0.2, 0))
+    assert turn_rewards_summed(turns(-0.5, 0), PAPER).turns == pytest.approx((-0.1, 0, 0))
+    assert turn_rewards_summed(turns(-0.1, 0.0), ROBUST).turns == (-0.1, 0, 0)
+    assert turn_rewards_summed(turns(-0.5, 0.2), ROBUST).turns == pytest.approx((-0.5, 0.2, 0))
 
 
 def test_added_up_they_never_take_more_than_their_limit() -> None:
-    spent = added_up(turns(-0.5, -0.5, 0.2), ROBUST)
+    spent = turn_rewards_summed(turns(-0.5, -0.5, 0.2), ROBUST)
     assert sum(spent.turns) == pytest.approx(-0.3)
     assert spent.turns == pytest.approx((-0.1875, -0.1875, 0.075, 0))
     assert spent.score == 1

@@ -98,7 +98,7 @@ def run(
     async def roll_out(*_: Any, **fields: Any) -> Any:
         output = output_of(next(left))
         output.multi_modal_data = {"images": list(images)}
-        return module._Member(output, {"uid": "u", **fields})
+        return module.GroupRollout(output, {"uid": "u", **fields})
 
     async def queue(_: Any, output: Any, *__: Any, **___: Any) -> None:
         queued.append(output)
@@ -156,7 +156,7 @@ def test_an_error_in_grading_costs_one_rollout_its_verdict_and_not_its_group(
             raise ZeroDivisionError("no such luck")
         return compare(answer, *others)
 
-    rungs = tuple(fails_for_four if rung is compare else rung for rung in ladder.RUNGS)
+    rungs = tuple(fails_for_four if rung is compare else rung for rung in ladder.MATCHERS)
     monkeypatch.setattr(ladder, "STYLES", {"rule": rungs})
     log = TrajectoryLog(tmp_path / "trajectories", "w")
     right, lost = run(tmp_path, [RIGHT, WRONG], log=log)
@@ -166,7 +166,7 @@ def test_an_error_in_grading_costs_one_rollout_its_verdict_and_not_its_group(
     grade = _lines(tmp_path / "trajectories")[1]["grade"]
     assert grade == {"verdict": "ungraded", "rung": "error", "evidence": "ZeroDivisionError: no such luck"}
     assert f"{tmp_path}: record r could not be graded" in caplog.text and "Traceback" in caplog.text
-    told = for_trackers([recorder.take()])
+    told = for_trackers([recorder.drain()])
     assert told["codedance/reward/grading_errors_total/train"] == told["codedance/reward/ungraded_total/train"] == 1
 
 
@@ -187,7 +187,7 @@ def test_a_grader_and_a_term_of_the_users_own_cost_a_group_no_more_than_the_roll
     lines = _lines(tmp_path / "trajectories")
     assert [line["grade"]["rung"] for line in lines] == ["custom", "error", "custom"]
     assert lines[2]["reward"]["custom_fault"].endswith("it returned 11; it must return a number from -10 to 10")
-    told = for_trackers([recorder.take()])
+    told = for_trackers([recorder.drain()])
     assert told["codedance/reward/grading_errors_total/train"] == told["codedance/reward/term_errors_total/train"] == 1
     assert told["codedance/reward/term/train/custom"] == 0.5
     assert not (tmp_path / STOP_FILE).exists()
@@ -216,7 +216,7 @@ def test_what_is_left_out_is_told_as_rolled_out_and_has_no_part_in_the_reward(
     sampling = SamplingConfig(2.0, Keep.ON_CORRECT)
     cut = trajectory("ok", answer=None, finish=FinishReason.LENGTH)
     kept = run(tmp_path, [RIGHT, RIGHT, RIGHT, WRONG, cut, cut], n=3, sampling=sampling)
-    told = for_trackers([recorder.take()])
+    told = for_trackers([recorder.drain()])
     assert len(kept) == 3
     told_of = {
         "rollout/trajectories_total/train/answer": 4,
@@ -261,7 +261,7 @@ def test_a_disk_that_was_full_for_a_while_leaves_whole_lines(tmp_path: Path, rec
 
 
 def _unwritten(recorder: Recorder) -> float:
-    return for_trackers([recorder.take()])["codedance/rollout/unwritten_groups_total/train"]
+    return for_trackers([recorder.drain()])["codedance/rollout/unwritten_groups_total/train"]
 
 
 def _lines(folder: Path) -> list[Any]:
@@ -290,7 +290,7 @@ def test_groups_that_fail_and_are_drawn_anew_end_the_run(tmp_path: Path, monkeyp
     async def rolled_out(*_: Any, **__: Any) -> Any:
         output = output_of(RIGHT)
         output.multi_modal_data = {"images": [object()]}
-        return module._Member(output, {"uid": "u"})
+        return module.GroupRollout(output, {"uid": "u"})
 
     async def fail(validate: bool) -> None:
         await worker._run_prompt({"uid": "u"}, {}, {"validate": validate, "step": 1})

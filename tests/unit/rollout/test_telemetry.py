@@ -7,7 +7,7 @@ import pytest
 from codedance_verl.environment.loop import Timing
 from codedance_verl.metrics.emit import Recorder, for_trackers
 from codedance_verl.reward.monitors import Finding, Rates
-from codedance_verl.rollout.telemetry import MemberFacts, tell_group, tell_window
+from codedance_verl.rollout.telemetry import RolloutStats, record_group, record_window
 from codedance_verl.types import (
     Execution,
     ExecutionStatus,
@@ -27,12 +27,12 @@ PICTURE = RenderedImage("0" * 64, 1, 1, b"")
 
 def member(
     verdict: Verdict, score: float, *, calls: int = 0, masked: bool = False, finish: FinishReason = FinishReason.ANSWER
-) -> MemberFacts:
+) -> RolloutStats:
     execution = Execution(ExecutionStatus.OK, images=(PICTURE, PICTURE))
     turns = (*[Turn("c", 0, 4, "1", execution)] * calls, Turn("a", 6, 9))
     terms = RewardTerms(float(verdict is Verdict.CORRECT), 1.0, 0.75, score, score, (0.5,) * len(turns), masked)
     trajectory = Trajectory("r", "s", "q", "a", turns, finish)
-    return MemberFacts(trajectory, Grade(verdict, "exact"), terms, Timing(4.0, 2.0, 1.0, 0.5), 1, sampled=7, context=2)
+    return RolloutStats(trajectory, Grade(verdict, "exact"), terms, Timing(4.0, 2.0, 1.0, 0.5), 1, sampled=7, context=2)
 
 
 def test_a_group_is_told_by_its_sums_and_the_means_of_its_terms(recorder: Recorder) -> None:
@@ -42,8 +42,8 @@ def test_a_group_is_told_by_its_sums_and_the_means_of_its_terms(recorder: Record
         member(Verdict.UNGRADED, 9.0, masked=True),
         member(Verdict.UNGRADED, 9.0, masked=True, finish=FinishReason.INFRASTRUCTURE),
     ]
-    tell_group(group, "train", grade_s=0.25)
-    told = for_trackers([recorder.take()])
+    record_group(group, "train", grade_s=0.25)
+    told = for_trackers([recorder.drain()])
     sums = {
         "rollout/trajectories_total/train/answer": 3,
         "rollout/trajectories_total/train/infrastructure": 1,
@@ -88,16 +88,16 @@ def test_a_group_is_told_by_its_sums_and_the_means_of_its_terms(recorder: Record
 def test_a_group_without_contrast_is_told_as_one(
     recorder: Recorder, verdicts: tuple[Verdict, ...], outcome: str
 ) -> None:
-    tell_group([member(item, 1.0, masked=item is Verdict.UNGRADED) for item in verdicts], "val", 0.0)
-    told = for_trackers([recorder.take()])
+    record_group([member(item, 1.0, masked=item is Verdict.UNGRADED) for item in verdicts], "val", 0.0)
+    told = for_trackers([recorder.drain()])
     assert told[f"codedance/reward/groups_total/val/{outcome}"] == 1
     assert ("codedance/reward/term/val/score" in told) == (outcome != "masked")
 
 
 def test_a_window_tells_every_rate_and_for_how_long_it_is_out_of_bounds(recorder: Recorder) -> None:
     rates = Rates(0.0, 0.6, 0.1, 0.0, 0.0, 0.0, 0.0)
-    tell_window(rates, [Finding("failed", 0.6, 0.5, 3)])
-    told = for_trackers([recorder.take()])
+    record_window(rates, [Finding("failed", 0.6, 0.5, 3)])
+    told = for_trackers([recorder.drain()])
     assert told["codedance/guard/rate_ratio/failed"] == 0.6
     assert told["codedance/guard/windows_out_of_bounds/failed"] == 3
     assert told["codedance/guard/windows_out_of_bounds/tool_rate"] == 0

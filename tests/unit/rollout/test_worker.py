@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from PIL import Image
 
-from codedance_verl.environment.resized_images import SharedViews
+from codedance_verl.environment.resized_images import SharedImages
 from codedance_verl.rollout.agent_loop import VIEWS
 from codedance_verl.rollout.packing import without_pictures
 from codedance_verl.rollout.worker import FaultCount, TooManyFaults
@@ -32,7 +32,7 @@ def test_a_queued_record_keeps_its_text_and_the_places_of_its_pictures() -> None
     picture = {"type": "image", "image": Image.new("RGB", (9, 9)), "bytes": b"..."}
     told = {"role": "system", "content": "Answer."}
     asked = {"role": "user", "content": [picture, {"type": "text", "text": "How many?"}, picture]}
-    record = {"raw_prompt": [told, asked], "index": 7, VIEWS: SharedViews()}
+    record = {"raw_prompt": [told, asked], "index": 7, VIEWS: SharedImages()}
     text = {"role": "user", "content": "<image>How many?<image>"}
     assert without_pictures(record) == {"raw_prompt": [told, text], "index": 7}
     assert asked["content"][0] is picture

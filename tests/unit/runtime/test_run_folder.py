@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from codedance_verl.errors import UserError
-from codedance_verl.runtime.run_folder import new_metrics_file, only_run, publish_model
+from codedance_verl.runtime.run_folder import new_metrics_file, publish_model, run_lock
 
 
 def test_each_start_has_a_metrics_file_of_its_own(tmp_path: Path) -> None:
@@ -47,18 +47,18 @@ def test_a_disk_without_room_for_the_model_is_told_and_the_old_one_stays(
 
 def test_a_second_run_is_kept_out_until_the_first_has_ended(tmp_path: Path) -> None:
     told = pytest.raises(UserError, match=rf"^run_dir={tmp_path}: another run goes on there; wait for its end, ")
-    with only_run(tmp_path), told, only_run(tmp_path):
+    with run_lock(tmp_path), told, run_lock(tmp_path):
         pass
-    with only_run(tmp_path):
+    with run_lock(tmp_path):
         pass
 
 
 HOLDS_AND_FORKS = """
 import os, sys, time
 from pathlib import Path
-from codedance_verl.runtime.run_folder import only_run
+from codedance_verl.runtime.run_folder import run_lock
 
-with only_run(Path(sys.argv[1])):
+with run_lock(Path(sys.argv[1])):
     if os.fork() == 0:
         print(os.getpid(), flush=True)
     time.sleep(60)
@@ -71,11 +71,11 @@ def test_a_run_that_is_killed_leaves_the_folder_free_whatever_it_has_started(tmp
         assert process.stdout is not None
         child = int(process.stdout.readline())
         try:
-            with pytest.raises(UserError, match="another run goes on there"), only_run(tmp_path):
+            with pytest.raises(UserError, match="another run goes on there"), run_lock(tmp_path):
                 pass
             process.kill()
             process.wait(timeout=30)
-            with only_run(tmp_path):
+            with run_lock(tmp_path):
                 os.kill(child, 0)
         finally:
             os.kill(child, signal.SIGKILL)
@@ -88,5 +88,5 @@ def test_where_there_are_no_locks_the_run_goes_on(
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr("codedance_verl.runtime.run_folder.fcntl.flock", flock)
-    with caplog.at_level(logging.WARNING), only_run(tmp_path):
+    with caplog.at_level(logging.WARNING), run_lock(tmp_path):
         assert "a second start would not be noticed" in caplog.text

@@ -24,9 +24,9 @@ def _stats(**counts: Any) -> dict[str, Any]:
 def test_counts_are_told_by_what_was_added(recorder: Recorder) -> None:
     telemetry = NodeTelemetry(SandboxNode(SandboxConfig()))
     telemetry.tell(_stats(opened=5, restarts=1))
-    first = for_trackers([recorder.take()])
+    first = for_trackers([recorder.drain()])
     telemetry.tell(_stats(opened=7, restarts=1))
-    second = for_trackers([recorder.take()])
+    second = for_trackers([recorder.drain()])
     assert first["codedance/sandbox/sessions_opened_total"] == 5
     assert second["codedance/sandbox/sessions_opened_total"] == 2
     assert second["codedance/sandbox/restarts_total"] == 0
@@ -44,7 +44,7 @@ def test_capacity_is_what_serves_and_spare_interpreters_are_told_as_such(recorde
 
 def test_who_waits_has_no_session_yet(recorder: Recorder) -> None:
     NodeTelemetry(SandboxNode(SandboxConfig())).tell(_stats(sessions=19, waiting=3))
-    told = for_trackers([recorder.take()])
+    told = for_trackers([recorder.drain()])
     assert told["codedance/sandbox/sessions"] == 16 and told["codedance/sandbox/waiting"] == 3
 
 
@@ -53,7 +53,7 @@ def test_orphans_of_a_machine_are_counted_once(recorder: Recorder) -> None:
         telling = asyncio.create_task(NodeTelemetry(SandboxNode(SandboxConfig()), standby).forever())
         await asyncio.sleep(0.2)
         telling.cancel()
-        return "codedance/sandbox/orphan_containers" in recorder.take()
+        return "codedance/sandbox/orphan_containers" in recorder.drain()
 
     assert asyncio.run(tell_for_a_moment(standby=False))
     assert not asyncio.run(tell_for_a_moment(standby=True))
@@ -61,13 +61,13 @@ def test_orphans_of_a_machine_are_counted_once(recorder: Recorder) -> None:
 
 def _sizes(recorder: Recorder) -> dict[str, float]:
     """What was told of capacity and interpreters."""
-    told = for_trackers([recorder.take()]).items()
+    told = for_trackers([recorder.drain()]).items()
     return {name.split("/", 2)[2]: value for name, value in told if "/capacity" in name or "/interpreters" in name}
 
 
 def test_calls_are_told_by_status(recorder: Recorder) -> None:
     for status in (ExecutionStatus.OK, ExecutionStatus.OK, ExecutionStatus.KILLED):
         tell_call(Execution(status, duration_s=0.5, queue_s=2.0))
-    told = for_trackers([recorder.take()])
+    told = for_trackers([recorder.drain()])
     assert told["codedance/sandbox/calls_total/ok"] == 2 and told["codedance/sandbox/calls_total/killed"] == 1
     assert told["codedance/sandbox/call_seconds/ok"] == 0.5 and told["codedance/sandbox/queue_seconds"] == 2.0

@@ -12,7 +12,7 @@ from codedance_verl import cli
 from codedance_verl.formats import get_format
 from codedance_verl.formats.base import ParsedTurn
 from codedance_verl.serving.cli import _check_output
-from codedance_verl.serving.console import Narrator, printable
+from codedance_verl.serving.console import ConsoleRenderer, printable
 from codedance_verl.types import Execution, ExecutionError, ExecutionStatus, FinishReason, Turn
 
 ATTACK = "\x1b]52;c;ZXZpbA==\x07 \x9d0;title\x9c \x1b[2J \x08\x7f\r\tseen\nbelow"
@@ -22,7 +22,7 @@ def _answer(text: str) -> Any:
     return SimpleNamespace(answer=text, finish=FinishReason.ANSWER, turns=())
 
 
-def _told(narrator: Narrator, place: str) -> None:
+def _told(narrator: ConsoleRenderer, place: str) -> None:
     turn = Turn(ATTACK, 0, 1)
     failed = ExecutionError("ValueError", ATTACK, ATTACK)
     if place == "thought":
@@ -41,7 +41,7 @@ def _told(narrator: Narrator, place: str) -> None:
 def test_a_terminal_gets_no_control_characters_of_the_models(place: str, tmp_path: Path) -> None:
     written = io.StringIO()
     console = Console(file=written, color_system=None, width=100)
-    _told(Narrator(console, tmp_path), place)
+    _told(ConsoleRenderer(console, tmp_path), place)
     shown = written.getvalue()
     assert "seen" in shown and "below" in shown
     assert not [character for character in shown if character != "\n" and not character.isprintable()]
@@ -54,7 +54,7 @@ def test_text_of_any_language_with_its_lines_and_tabs_stays_as_it_is() -> None:
 
 def test_a_thought_that_names_tags_is_shown_whole(tmp_path: Path) -> None:
     written = io.StringIO()
-    narrator = Narrator(Console(file=written, color_system=None, width=100), tmp_path)
+    narrator = ConsoleRenderer(Console(file=written, color_system=None, width=100), tmp_path)
     call = "<think>into <code> with it, no <answer> yet</think>\n<code>\n```python\nprint(1)\n```\n</code>"
     answer = "<think>now the <answer> tag</think><answer>1</answer>"
     for text in (call, answer):
@@ -66,7 +66,7 @@ def test_a_thought_that_names_tags_is_shown_whole(tmp_path: Path) -> None:
 
 def test_what_was_cut_of_an_output_is_said(tmp_path: Path) -> None:
     written = io.StringIO()
-    narrator = Narrator(Console(file=written, color_system=None, width=100), tmp_path)
+    narrator = ConsoleRenderer(Console(file=written, color_system=None, width=100), tmp_path)
     narrator.code_ran(Turn("", 0, 1, "x", Execution(ExecutionStatus.OK, "1\n", truncated=("stdout", "images"))))
     assert "cut: stdout, images" in written.getvalue()
 

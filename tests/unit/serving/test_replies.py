@@ -14,7 +14,7 @@ from rich.console import Console
 
 from codedance_verl.environment.loop import Timing
 from codedance_verl.formats import get_format
-from codedance_verl.serving.console import Narrator
+from codedance_verl.serving.console import ConsoleRenderer
 from codedance_verl.serving.replies import Piece, Reasoning, Transcript
 from codedance_verl.serving.service import Outcome
 from codedance_verl.types import Execution, ExecutionError, ExecutionStatus, FinishReason, Turn
@@ -80,7 +80,7 @@ def test_an_answer_tag_that_a_thought_names_is_reasoning() -> None:
 
 def test_the_terminal_shows_thought_code_output_picture_and_answer(tmp_path: Path) -> None:
     out = io.StringIO()
-    narrator = Narrator(Console(file=out, force_terminal=True, width=80, highlight=False), tmp_path / "shown")
+    narrator = ConsoleRenderer(Console(file=out, force_terminal=True, width=80, highlight=False), tmp_path / "shown")
     ran = Turn(
         f"<think>so</think>\n{CALL}", 0, 1, "print(1)", Execution(ExecutionStatus.OK, "1\n", images=(picture(40, 30),))
     )

@@ -20,7 +20,7 @@ from PIL import Image
 from codedance_verl import images
 from codedance_verl.serving.errors import RequestError
 from codedance_verl.serving.request_images import Bounds
-from codedance_verl.serving.requests import Ask, read_request
+from codedance_verl.serving.requests import ChatRequest, read_request
 
 CASES = Path(__file__).parents[2] / "data" / "cases"
 BOUNDS = Bounds(max_images=4, max_picture_pixels=1_000_000, max_request_pixels=2_000_000)
@@ -38,13 +38,13 @@ DATA = file_of(NOISE)
 PLAIN = base64.b64encode(DATA).decode()
 
 
-def ask(*urls: Any) -> Ask:
+def ask(*urls: Any) -> ChatRequest:
     parts = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
     body = {"messages": [{"role": "user", "content": [*parts, {"type": "text", "text": "How many?"}]}]}
     return read_request(json.dumps(body).encode(), (), BOUNDS)
 
 
-def shown(asked: Ask) -> list[Image.Image]:
+def shown(asked: ChatRequest) -> list[Image.Image]:
     return [part["image"] for part in asked.messages[-1]["content"] if part["type"] == "image"]
 
 

@@ -22,7 +22,7 @@ from codedance_verl.runtime.checkpoints import folder_of, seal, settle, whole_st
 from codedance_verl.runtime.run_limits import SAVE_FILE, STOP_FILE, Stopped
 from codedance_verl.trainer import fault_tolerance as module
 from codedance_verl.trainer import masked_steps
-from codedance_verl.trainer.fault_tolerance import DATA_STATE, STALL_REPORT, WORKER_STATE, _place, durable
+from codedance_verl.trainer.fault_tolerance import DATA_STATE, STALL_REPORT, WORKER_STATE, _place, fault_tolerant
 from codedance_verl.trainer.health_check import RolloutWorkerDied
 from codedance_verl.trainer.masked_steps import NothingCounts
 
@@ -73,7 +73,7 @@ class Nodes:
 
 
 class Loop:
-    """verl's `PPOTrainer` as far as `Durable` meets it. `at`: what happens at a point, by (point, step)."""
+    """verl's `PPOTrainer` as far as `FaultTolerantTrainer` meets it. `at`: what happens when, by (point, step)."""
 
     def __init__(self, config: DictConfig) -> None:
         self.config, self.trainer_mode, self.local_trigger_step = config, config.trainer.v1.trainer_mode, 0
@@ -177,7 +177,7 @@ def make(
             },
         }
     )
-    return durable(Loop)(config)
+    return fault_tolerant(Loop)(config)
 
 
 def run(trainer: Any, folder: Path, stop_at: tuple[str, int] | None = None) -> Worker:

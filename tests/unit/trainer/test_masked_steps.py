@@ -204,7 +204,7 @@ def test_a_skipped_step_has_its_times_alone_as_metrics_and_is_counted(
     batch = trainer.step({}, {})
     trainer._compute_metrics(batch, metrics, {"step": 2.0}, global_steps=8, epoch=1)
     assert metrics["critic/score/mean"] == 0.5
-    assert recorder.take()["codedance/training/masked_steps_total"].total == 1.0
+    assert recorder.drain()["codedance/training/masked_steps_total"].total == 1.0
 
 
 def test_the_limit_is_told_with_its_key_and_null_is_none(queue: Queue) -> None:

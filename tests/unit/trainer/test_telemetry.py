@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from codedance_verl.metrics import catalogue
 from codedance_verl.metrics.emit import Recorder, for_trackers
-from codedance_verl.trainer.fault_tolerance import durable
+from codedance_verl.trainer.fault_tolerance import fault_tolerant
 from codedance_verl.trainer.step_watchdog import StepWatch
 from codedance_verl.trainer.telemetry import StepTelemetry
 
@@ -31,7 +31,7 @@ def test_verls_metrics_are_told_under_our_names(recorder: Recorder) -> None:
         "something else": [1, 2],
     }
     StepTelemetry().end(4, 10, values, trajectories=80)
-    assert for_trackers([recorder.take()]) == {
+    assert for_trackers([recorder.drain()]) == {
         "codedance/training/step": 4,
         "codedance/training/steps_planned": 10,
         "codedance/training/step_seconds": 40.0,
@@ -49,9 +49,9 @@ def test_verls_metrics_are_told_under_our_names(recorder: Recorder) -> None:
 def test_a_phase_that_a_step_did_without_took_no_time(recorder: Recorder) -> None:
     telemetry = StepTelemetry()
     telemetry.end(1, 10, {"timing_s/gen": 25.0, "timing_s/testing": 10.0}, 1)
-    recorder.take()
+    recorder.drain()
     telemetry.end(2, 10, {"timing_s/gen": 20.0}, 1)
-    told = for_trackers([recorder.take()])
+    told = for_trackers([recorder.drain()])
     phases = {name.rsplit("/", 1)[1]: value for name, value in told.items() if "/phase_seconds/" in name}
     assert phases == {"rollout": 20.0, "validation": 0.0}
 
@@ -60,37 +60,37 @@ def test_what_is_left_follows_the_last_steps(recorder: Recorder) -> None:
     telemetry = StepTelemetry()
     for step, seconds in enumerate((1000.0, 10.0, 10.0, 10.0, 10.0, 10.0), start=1):
         telemetry.end(step, 10, {"timing_s/step": seconds}, 1)
-        left = for_trackers([recorder.take()])[catalogue.TRAINING_REMAINING.tracker]
+        left = for_trackers([recorder.drain()])[catalogue.TRAINING_REMAINING.tracker]
     assert left == 40.0
 
 
 def test_between_runs_nothing_is_under_way(recorder: Recorder) -> None:
     telemetry = StepTelemetry()
     telemetry.begin()
-    started = for_trackers([recorder.take()])[catalogue.TRAINING_STARTED.tracker]
+    started = for_trackers([recorder.drain()])[catalogue.TRAINING_STARTED.tracker]
     assert abs(started - time.time()) < 60
     telemetry.rest()
-    assert np.isnan(for_trackers([recorder.take()])[catalogue.TRAINING_STARTED.tracker])
+    assert np.isnan(for_trackers([recorder.drain()])[catalogue.TRAINING_STARTED.tracker])
 
 
 def test_the_trainer_tells_when_it_validates(recorder: Recorder) -> None:
     class Loop:
         on_step_begin = on_validate_begin = lambda self: None
 
-    trainer: Any = object.__new__(durable(Loop))
+    trainer: Any = object.__new__(fault_tolerant(Loop))
     trainer._watch, trainer._telemetry = StepWatch(None, print), StepTelemetry()
     trainer._run_dir, trainer.global_steps = Path("nowhere"), 1
     trainer.config = OmegaConf.create({"monitors": {"max_masked_steps": None}})
     told = []
     for hook in (trainer.on_step_begin, trainer.on_validate_begin, trainer.on_step_begin):
         hook()
-        told.append(for_trackers([recorder.take()])[catalogue.TRAINING_VALIDATING.tracker])
+        told.append(for_trackers([recorder.drain()])[catalogue.TRAINING_VALIDATING.tracker])
     assert told == [0, 1, 0]
 
 
 def test_the_time_of_a_validation_is_told_apart_from_that_of_a_step(recorder: Recorder) -> None:
     def validating() -> float:
-        return for_trackers([recorder.take()])[catalogue.TRAINING_VALIDATING.tracker]
+        return for_trackers([recorder.drain()])[catalogue.TRAINING_VALIDATING.tracker]
 
     telemetry = StepTelemetry()
     telemetry.begin(validating=True)
@@ -98,6 +98,6 @@ def test_the_time_of_a_validation_is_told_apart_from_that_of_a_step(recorder: Re
     telemetry.begin()
     assert validating() == 0
     telemetry.begin(validating=True)
-    recorder.take()
+    recorder.drain()
     telemetry.rest()
     assert validating() == 0
