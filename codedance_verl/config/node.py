@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, ClassVar, Self
 
 from omegaconf import OmegaConf
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, GetCoreSchemaHandler, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import core_schema
 
 from codedance_verl.config.renamed import renamed_line
 from codedance_verl.errors import UserError
@@ -61,6 +62,28 @@ class Allowed:
     """Words for what a field takes, in `Annotated`, where its type and range do not say it: "a list of URLs"."""
 
     text: str
+
+
+def null_as(empty: Any) -> BeforeValidator:
+    """Validator, in `Annotated`, of a key that may be null in files so that it can be set whole."""
+    return BeforeValidator(lambda value: empty if value is None else value)
+
+
+class OneOf:
+    """Choice of texts that is known at run time only, in `Annotated[str, OneOf(names)]`; else `Literal` does."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.names = tuple(names)
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return core_schema.literal_schema(list(self.names))
+
+
+@dataclass(frozen=True)
+class Null:
+    """Effect of null, in `Annotated`, where the type alone does not say it: "to size it by the images"."""
+
+    effect: str
 
 
 class Node(BaseModel):
@@ -119,9 +142,11 @@ def known_keys(node: type[Node]) -> str:
 def allowed(field: FieldInfo) -> str:
     """Words for the values that a field takes, such as "a whole number from 1 to 100, or null"."""
     said = [item.text for item in field.metadata if isinstance(item, Allowed)]
+    said += [f"one of {', '.join(item.names)}" for item in field.metadata if isinstance(item, OneOf)]
     inner, optional = _without_none(field.annotation)
     words = said[0] if said else _words(inner) + _range(field, inner)
-    return f"{words}, or null" if optional and "null" not in words else words
+    effects = [f" {item.effect}" for item in field.metadata if isinstance(item, Null)]
+    return f"{words}, or null{''.join(effects)}" if optional and "null" not in words else words
 
 
 def shown(value: object) -> str:
