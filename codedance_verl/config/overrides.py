@@ -31,10 +31,17 @@ _PAIRS = {"(": ")", "[": "]", "{": "}"}
 
 @dataclass(frozen=True)
 class Mistake:
-    """An override that is left out: its key without `+`, empty where it has none, and the line that says why."""
+    """Override that is left out.
+
+    Attributes:
+        key: without `+`, empty where it has none.
+        line: the reason.
+        unknown: there is no such key.
+    """
 
     key: str
     line: str
+    unknown: bool = False
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from codedance_verl.config.compose import CONF_DIR
+from codedance_verl.config.compose import CONF_DIR, chosen_files
 from codedance_verl.preflight.report import Report
 
 
@@ -140,10 +140,14 @@ def composed_values() -> dict[str, Any]:
     return values
 
 
+def chosen_pairs(config: DictConfig) -> frozenset[tuple[str, str]]:
+    """Dotted keys with the `repr` of their values, as the files set them that a configuration was composed of."""
+    return frozenset(pair for path in chosen_files(config) for pair in _pairs_of(path))
+
+
 @functools.cache
-def shipped_pairs() -> frozenset[tuple[str, str]]:
-    """Dotted keys with the `repr` of their values, as the files of `conf/` set them."""
-    return frozenset(pair for path in CONF_DIR.rglob("*.yaml") for pair in _pairs(_load(path) or {}, ""))
+def _pairs_of(path: Path) -> frozenset[tuple[str, str]]:
+    return frozenset(_pairs(_load(path) or {}, ""))
 
 
 def _pairs(values: Mapping[str, Any], above: str) -> Iterator[tuple[str, str]]:
