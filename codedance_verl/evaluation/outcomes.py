@@ -1,4 +1,4 @@
-"""What the figures need of each rollout, without its text, and which rollouts a test set should have had."""
+"""Numbers of each rollout that figures need, without its text, and the rollouts that a test set should have had."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from codedance_verl.data.names import RecordNames
 from codedance_verl.data.parquet import batches, open_parquet
 from codedance_verl.data.rows import mapping_of
 from codedance_verl.errors import UserError
-from codedance_verl.evaluation.trajectories import LoggedTrajectory, TrajectoryReader
+from codedance_verl.trajectories.reader import TrajectoryReader
+from codedance_verl.trajectories.schema import TrajectoryRecord
 from codedance_verl.types import FinishReason, Verdict, label_of
 
 _OF_A_QUESTION = (
@@ -56,7 +57,7 @@ class Outcome:
         return self.finish is FinishReason.INFRASTRUCTURE
 
 
-def outcome_of(trajectory: LoggedTrajectory) -> Outcome:
+def outcome_of(trajectory: TrajectoryRecord) -> Outcome:
     """The numbers of one rollout."""
     executed = [execution for execution in trajectory.executions if execution.executed]
     return Outcome(
@@ -66,7 +67,7 @@ def outcome_of(trajectory: LoggedTrajectory) -> Outcome:
         kind=trajectory.kind,
         difficulty=trajectory.difficulty,
         finish=trajectory.finish,
-        verdict=trajectory.verdict,
+        verdict=trajectory.grade.verdict,
         executed=len(executed),
         succeeded=sum(execution.succeeded for execution in executed),
         turns=len(trajectory.turns),

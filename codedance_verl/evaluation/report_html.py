@@ -32,8 +32,8 @@ from codedance_verl.evaluation.plots import (
     stacked_bar,
 )
 from codedance_verl.evaluation.report import BlankFigures, Curve, CurvePoint, Figure, GroupFigures, Report, Seconds
-from codedance_verl.evaluation.trajectories import LoggedExecution, LoggedImage, LoggedTurn
 from codedance_verl.formats import DEFAULT_FORMAT, FORMATS, TurnFormat
+from codedance_verl.trajectories.schema import ExecutionRecord, ImageRef, TurnRecord
 
 MAX_TEXT_CHARS = 6_000
 MAX_PICTURE_SIDE = 640
@@ -258,7 +258,7 @@ def _example_view(example: Example) -> ExampleView:
         ground_truth=displayable(trajectory.ground_truth),
         kind=displayable(trajectory.kind),
         answer=displayable(trajectory.answer) if trajectory.answer is not None else None,
-        correct=trajectory.verdict == "correct",
+        correct=trajectory.grade.correct,
         finish=trajectory.finish.replace("_", " "),
         score=trajectory.reward.score,
         pictures=_pictures(trajectory.input_images, example.folder),
@@ -266,7 +266,7 @@ def _example_view(example: Example) -> ExampleView:
     )
 
 
-def _turn_view(turn: LoggedTurn, folder: Path, written: TurnFormat) -> TurnView:
+def _turn_view(turn: TurnRecord, folder: Path, written: TurnFormat) -> TurnView:
     execution = turn.execution
     return TurnView(
         text=displayable(turn.text if turn.code is None else written.beside_calls(turn.text)),
@@ -280,7 +280,7 @@ def _turn_view(turn: LoggedTurn, folder: Path, written: TurnFormat) -> TurnView:
     )
 
 
-def _error_text(execution: LoggedExecution) -> str:
+def _error_text(execution: ExecutionRecord) -> str:
     error = execution.error
     return "" if error is None else displayable(error.traceback or f"{error.kind}: {error.message}")
 
@@ -303,7 +303,7 @@ def _code_style() -> str:
     return f"{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}\n{page}"
 
 
-def _pictures(images: Sequence[LoggedImage], folder: Path) -> tuple[str | None, ...]:
+def _pictures(images: Sequence[ImageRef], folder: Path) -> tuple[str | None, ...]:
     return tuple(_data_uri(image.file(folder)) for image in images)
 
 

@@ -1,4 +1,4 @@
-"""What a training run recorded: learning curves from its rollouts, and the seconds of each step from its metrics."""
+"""Record of a training run: learning curves from its rollouts, and the seconds of each step from its metrics."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from codedance_verl.errors import UserError
 from codedance_verl.evaluation.metrics import ACCURACY, EXECUTION_SUCCESS, FORMAT, TOOL_RATE, TURNS, Measure
 from codedance_verl.evaluation.outcomes import Outcome, outcome_of
 from codedance_verl.evaluation.report import Curve, CurvePoint, RlSteps, Seconds, SeedSplit, StepSplit
-from codedance_verl.evaluation.trajectories import LoggedTiming, TrajectoryReader
+from codedance_verl.trajectories.reader import TrajectoryReader
+from codedance_verl.trajectories.schema import Timing
 
 REWARD = Measure(lambda outcome: (outcome.score, 1.0), proportion=False)
 
@@ -71,7 +72,7 @@ class RolloutSeconds:
     sandbox_wait: float = 0.0
     grade: float | None = None
 
-    def add(self, timing: LoggedTiming) -> None:
+    def add(self, timing: Timing) -> None:
         self.generate += timing.generate_s
         self.execute += timing.execute_s
         self.sandbox_wait += timing.queue_s
@@ -96,7 +97,7 @@ def read_training(log_folder: Path) -> TrainingLog:
     points: list[CurvePoint] = []
     seconds: dict[int, RolloutSeconds] = {}
     for step, files in groupby(reader.files(), key=lambda file: file.step):
-        rollouts: dict[tuple[str, int], tuple[Outcome, LoggedTiming]] = {}
+        rollouts: dict[tuple[str, int], tuple[Outcome, Timing]] = {}
         for file in files:
             for trajectory in reader.read(file.path):
                 rollouts[trajectory.record_id, trajectory.sample] = outcome_of(trajectory), trajectory.timing

@@ -1,6 +1,6 @@
-"""An index over trajectories in SQLite: a row each, and where its line lies. Built as files grow, the newest first.
+"""Index over trajectories in SQLite: a row each, and the place of its line. Built as files grow, the newest first.
 
-The index is a cache: it can be deleted at any time, and is made anew where it does not fit what is there.
+The index is a cache: it can be deleted at any time, and is rebuilt where it does not fit the files.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from codedance_verl.trajectories.lines import read_line
 from codedance_verl.trajectories.query import Query
 from codedance_verl.trajectories.reading import read_new
 from codedance_verl.trajectories.runs import find_runs
-from codedance_verl.trajectories.summary import COLUMNS, Summary
+from codedance_verl.trajectories.schema import TrajectoryRecord
+from codedance_verl.trajectories.summary import COLUMNS, QUOTED_COLUMNS, Summary
 from codedance_verl.trajectories.tables import Tables
 
-_NEWEST_FIRST = "ORDER BY step DESC, split, batch, sample, id"
+_NEWEST_FIRST = 'ORDER BY step DESC, split, "group", sample, id'
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class RunFigures:
 
 
 def cache_folder() -> Path:
-    """Where indices lie unless told otherwise: `$XDG_CACHE_HOME/codedance`, else `~/.cache/codedance`."""
+    """Default folder of indices: `$XDG_CACHE_HOME/codedance`, else `~/.cache/codedance`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "codedance"
 
 
@@ -167,15 +168,15 @@ class Index:
         """The rows before and behind one in the order of a list."""
         where, values = query.where()
         own = row.summary
-        place = (-own.step, own.split, own.batch, own.sample, row.id)
+        place = (-own.step, own.split, own.group, own.sample, row.id)
         found: list[int | None] = []
         for sign, order in (
-            ("<", "step, split DESC, batch DESC, sample DESC, id DESC"),
-            (">", "step DESC, split, batch, sample, id"),
+            ("<", 'step, split DESC, "group" DESC, sample DESC, id DESC'),
+            (">", 'step DESC, split, "group", sample, id'),
         ):
             next_one = self._db.execute(
                 f"SELECT id FROM trajectories WHERE run = ? AND {where} AND "
-                f"(-step, split, batch, sample, id) {sign} (?, ?, ?, ?, ?) ORDER BY {order} LIMIT 1",
+                f'(-step, split, "group", sample, id) {sign} (?, ?, ?, ?, ?) ORDER BY {order} LIMIT 1',
                 (row.run, *values, *place),
             ).fetchone()
             found.append(None if next_one is None else int(next_one[0]))
@@ -184,7 +185,8 @@ class Index:
     def group(self, row: Row, limit: int) -> Found:
         """The first rollouts of a row's group by sample, its own among them, and how many there are in all."""
         own = row.summary
-        where, values = "run = ? AND step = ? AND split = ? AND batch = ?", (row.run, own.step, own.split, own.batch)
+        where = 'run = ? AND step = ? AND split = ? AND "group" = ?'
+        values = (row.run, own.step, own.split, own.group)
         (total,) = self._db.execute(f"SELECT count(*) FROM trajectories WHERE {where}", values).fetchone()
         rows = self._rows(f"WHERE {where} ORDER BY id != ?, sample, id LIMIT ?", (*values, row.id, limit))
         return Found(tuple(sorted(rows, key=lambda member: (member.summary.sample, member.id))), int(total))
@@ -216,7 +218,7 @@ class Index:
         self._choices[run, column] = (newest, values)
         return values
 
-    def record(self, number: int) -> dict[str, Any] | None:
+    def record(self, number: int) -> TrajectoryRecord | None:
         """The whole line of a row; None where it is gone."""
         found = self.place(number)
         return None if found is None else read_line(*found)
@@ -230,5 +232,5 @@ class Index:
         return None if found is None else (Path(found[0]), found[1], found[2])
 
     def _rows(self, rest: str, values: tuple[Any, ...]) -> list[Row]:
-        found = self._db.execute(f"SELECT id, run, {', '.join(COLUMNS)} FROM trajectories {rest}", values)
+        found = self._db.execute(f"SELECT id, run, {QUOTED_COLUMNS} FROM trajectories {rest}", values)
         return [Row(number, run, Summary(*columns)) for number, run, *columns in found]

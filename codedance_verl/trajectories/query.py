@@ -1,4 +1,4 @@
-"""What a list of trajectories is filtered by; read from the fields of a form or a link."""
+"""Filters of a list of trajectories, read from the fields of a form or a link."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from codedance_verl.errors import UserError
 
-_EQUAL = {"split": "split", "kind": "kind", "finish": "finish", "batch": "batch", "record": "record"}
+_EQUAL = {"split": "split", "kind": "kind", "finish": "finish", "group": '"group"', "record": "record"}
 _LEAST = {"min_turns": "turns", "min_calls": "calls", "min_images": "images", "min_score": "score"}
 _MOST = {"max_turns": "turns", "max_calls": "calls", "max_score": "score"}
 _OUTCOMES = {
@@ -21,6 +21,9 @@ _OUTCOMES = {
 _TOOLS = {"used": "calls > 0", "unused": "calls = 0", "failed": "failed > 0"}
 _WHOLE = ("step", "min_turns", "max_turns", "min_calls", "max_calls", "min_images")
 _NUMBERS = ("min_score", "max_score")
+
+RENAMED = {"batch": "group"}
+"""Filters of earlier versions, by their names of today."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Query:
     min_images: int | None = None
     min_score: float | None = None
     max_score: float | None = None
-    batch: str = ""
+    group: str = ""
     record: str = ""
     text: str = ""
 
@@ -56,6 +59,9 @@ class Query:
         Raises:
             UserError: names the field, the value seen and what is allowed.
         """
+        for name, new_name in RENAMED.items():
+            if name in values:
+                raise UserError(f"{name}: is called {new_name} now")
         given: dict[str, Any] = {}
         for field in fields(cls):
             value = values.get(field.name, "").strip()[:300]

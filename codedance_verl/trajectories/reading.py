@@ -1,4 +1,4 @@
-"""Reads files of trajectories into the tables of an index: what was written since, the newest step first.
+"""Reader of trajectory files into the tables of an index: what was written since, the newest step first.
 
 Where a run was resumed, a step lies in files of both tries. Of one record and sample in a step the rollout in the file
 that was written last stays, which is what `codedance_verl.evaluation.training` counts: files of a step are read in the
@@ -18,18 +18,17 @@ from pathlib import Path
 
 from codedance_verl.trajectories.lines import Line, whole_lines
 from codedance_verl.trajectories.runs import LogFile, Run, find_runs
-from codedance_verl.trajectories.summary import COLUMNS, MAX_NAME, Summary
+from codedance_verl.trajectories.summary import COLUMNS, MAX_NAME, QUOTED_COLUMNS, Summary
 from codedance_verl.trajectories.tables import Tables
 
 BATCH = 500
 """Rows written at once."""
 
 EDGE_BYTES = 512
-"""Of the beginning and of the end of what was read of a file; they tell whether it only grew."""
+"""Of the beginning and of the end of what was read of a file; they show whether it only grew."""
 
 _INSERT = (
-    f"INSERT INTO trajectories (run, file, at, length, {', '.join(COLUMNS)}) "
-    f"VALUES ({', '.join('?' * (4 + len(COLUMNS)))})"
+    f"INSERT INTO trajectories (run, file, at, length, {QUOTED_COLUMNS}) VALUES ({', '.join('?' * (4 + len(COLUMNS)))})"
 )
 _OF_ITS_STEP = "(SELECT run, split, step FROM files WHERE id = ?)"
 
@@ -85,7 +84,7 @@ def _files(run: Run, number: int) -> Iterator[_File]:
 
 
 def _forget_changed(tables: Tables, present: dict[str, _File]) -> None:
-    """Forget files that are gone or were written anew."""
+    """Forget files that are gone or were rewritten."""
     known = tables.db.execute("SELECT id, path, inode, changed, read_to, edges FROM files").fetchall()
     for number, path, *was in known:
         if path not in present or not _only_grew(present[path], *was):

@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from codedance_verl.errors import UserError
-from codedance_verl.trajectories.summary import COLUMNS
+from codedance_verl.trajectories.summary import QUOTED_COLUMNS
 
-VERSION = 2
-"""Of the tables; an index of another version is made anew."""
+VERSION = 3
+"""Of the tables; an index of another version is rebuilt."""
 
 WAIT_SECONDS = 600.0
 """For another process that writes to the index."""
@@ -29,9 +29,9 @@ CREATE TABLE files (
     inode INTEGER, changed INTEGER, read_to INTEGER, edges BLOB, broken INTEGER
 );
 CREATE TABLE trajectories (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, run INTEGER, file INTEGER, at INTEGER, length INTEGER, {", ".join(COLUMNS)}
+    id INTEGER PRIMARY KEY AUTOINCREMENT, run INTEGER, file INTEGER, at INTEGER, length INTEGER, {QUOTED_COLUMNS}
 );
-CREATE INDEX by_step ON trajectories (run, step DESC, split, batch, sample);
+CREATE INDEX by_step ON trajectories (run, step DESC, split, "group", sample);
 CREATE INDEX by_record ON trajectories (record, run, step, sample);
 CREATE INDEX by_file ON trajectories (file);
 PRAGMA user_version = {VERSION};
@@ -42,7 +42,7 @@ class Tables:
     """The file at `path`. Methods may be called from several threads."""
 
     def __init__(self, path: Path) -> None:
-        """Open or make it; one that is broken or of another version is made anew.
+        """Open or make it; one that is broken or of another version is rebuilt.
 
         Raises:
             OSError, sqlite3.OperationalError: it cannot be written.
@@ -51,12 +51,12 @@ class Tables:
         self._path = path
         self._local = threading.local()
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # a lock of its own: nobody waits here for files to be read, nor has a file open that is being made anew
+        # A lock of its own: nobody waits here for files to be read, nor has a file open that is being rebuilt.
         with path.with_suffix(".opening").open("w") as lock:
             for _ in self._taking(lock.fileno()):
                 pass
             if not self._fits():
-                self._make_anew()
+                self._rebuild()
 
     @property
     def db(self) -> sqlite3.Connection:
@@ -122,7 +122,7 @@ class Tables:
             self.close()
         return fits
 
-    def _make_anew(self) -> None:
+    def _rebuild(self) -> None:
         for suffix in ("", "-wal", "-shm"):
             Path(f"{self._path}{suffix}").unlink(missing_ok=True)
         self.db.executescript(_TABLES)

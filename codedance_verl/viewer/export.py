@@ -9,7 +9,7 @@ from pathlib import Path
 from codedance_verl.trajectories.index import Found, Index
 from codedance_verl.trajectories.query import Query
 from codedance_verl.viewer.pages import GROUP_COLUMNS, STATIC, GroupView, Missing, render
-from codedance_verl.viewer.trajectory_view import Bounds, Picture, tell
+from codedance_verl.viewer.trajectory_view import Picture, trajectory_view
 
 MOST = 200
 """Trajectories in one file."""
@@ -78,8 +78,8 @@ def _file(index: Index, run: int, found: Found) -> str:
         raise Missing(f"there is no run {run}")
     name = dict(index.runs_named())[run]
     budget = Budget()
-    told = [
-        Exported(row, tell(record, Bounds()), folder, budget) for row in found.rows if (record := index.record(row.id))
+    entries = [
+        Exported(row, trajectory_view(record), folder, budget) for row in found.rows if (record := index.record(row.id))
     ]
     style = (STATIC / "view.css").read_text()
-    return render("export.html", name=name, told=told, total=found.total, style=style, policy=POLICY)
+    return render("export.html", name=name, entries=entries, total=found.total, style=style, policy=POLICY)
