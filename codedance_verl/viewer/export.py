@@ -8,8 +8,9 @@ from pathlib import Path
 
 from codedance_verl.trajectories.index import Found, Index
 from codedance_verl.trajectories.query import Query
+from codedance_verl.trajectories.schema import ImageRef
 from codedance_verl.viewer.pages import GROUP_COLUMNS, STATIC, GroupView, Missing, render
-from codedance_verl.viewer.trajectory_view import Picture, trajectory_view
+from codedance_verl.viewer.trajectory_view import trajectory_view
 
 MOST = 200
 """Trajectories in one file."""
@@ -51,7 +52,7 @@ class Exported(GroupView):
     folder: Path
     budget: Budget
 
-    def image(self, picture: Picture) -> str:
+    def image(self, picture: ImageRef) -> str:
         return self.budget.address(self.folder, picture.sha256)
 
     def raw(self, part: str) -> str | None:

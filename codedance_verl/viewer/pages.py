@@ -13,9 +13,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from codedance_verl.trajectories.index import Index, Row, StepFigures
 from codedance_verl.trajectories.query import Query
-from codedance_verl.trajectories.schema import TrajectoryRecord, TurnRecord
+from codedance_verl.trajectories.schema import ImageRef, TrajectoryRecord, TurnRecord
 from codedance_verl.viewer.charts import Spark, spark
-from codedance_verl.viewer.trajectory_view import Bounds, Picture, TrajectoryView, trajectory_view, transcript
+from codedance_verl.viewer.trajectory_view import Bounds, TrajectoryView, trajectory_view, transcript
 
 DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 PAGE_ROWS = 100
@@ -41,7 +41,7 @@ class GroupView:
     row: Row
     view: TrajectoryView
 
-    def image(self, picture: Picture) -> str:
+    def image(self, picture: ImageRef) -> str:
         """Address of a picture."""
         return f"/runs/{self.row.run}/images/{picture.sha256}.png"
 

@@ -29,15 +29,6 @@ _SECONDS = ("generate_s", "execute_s", "queue_s", "observe_s", "grade_s", "total
 
 
 @dataclass(frozen=True)
-class Picture:
-    """An image by the SHA-256 of its PNG; sides in pixels."""
-
-    sha256: str
-    width: int
-    height: int
-
-
-@dataclass(frozen=True)
 class Call:
     """What came back from the code of a turn."""
 
@@ -46,7 +37,7 @@ class Call:
     error_kind: str
     error_message: Shown
     traceback: Shown
-    images: tuple[Picture, ...]
+    images: tuple[ImageRef, ...]
     more_images: int
     seconds: float | None
     waited: float | None
@@ -90,7 +81,7 @@ class TrajectoryView:
     evidence: Shown
     finish: str
     masked: bool
-    images: tuple[Picture, ...]
+    images: tuple[ImageRef, ...]
     more_images: int
     turns: tuple[TurnView, ...]
     more_turns: int
@@ -195,12 +186,12 @@ def _call(execution: ExecutionRecord, bounds: Bounds) -> Call:
     )
 
 
-def _pictures(images: Sequence[ImageRef], limit: int) -> tuple[tuple[Picture, ...], int]:
+def _pictures(images: Sequence[ImageRef], limit: int) -> tuple[tuple[ImageRef, ...], int]:
     """The first images and the number of others, those without a hash left out."""
     found = [image for image in images if image.sha256]
     # A page reserves room by these sides: a damaged line must not make it endless.
     bounded = tuple(
-        Picture(image.sha256, min(max(image.width, 1), _MAX_SIDE), min(max(image.height, 1), _MAX_SIDE))
+        ImageRef(image.sha256, min(max(image.width, 1), _MAX_SIDE), min(max(image.height, 1), _MAX_SIDE))
         for image in found[:limit]
     )
     return bounded, max(0, len(found) - limit)
