@@ -37,6 +37,7 @@ def choose_examples(sft_log: Path, rl_log: Path) -> tuple[ExampleGroup, ExampleG
     by_code = _best(rl_log, _solved_by_code)
     directly = _best(rl_log, _answered_directly)
     failed = _failed_questions(sft_log)
+    # The third example is another question than the first.
     shown = by_code.record_id if by_code else None
     learned = _best(rl_log, lambda item: _solved_by_code(item) if item.record_id in failed - {shown} else None)
     before = _best(sft_log, lambda item: _wrong(item) if learned and item.record_id == learned.record_id else None)

@@ -107,6 +107,7 @@ def read_evaluation(log_folder: Path, test_file: Path) -> EvaluationRun:
         UserError: there is no log, it holds no rollout of the test file, or one that is not in the test file.
     """
     reader = TrajectoryReader(log_folder, "val")
+    # Later lines replace earlier ones: files come in the order of writing.
     outcomes = {(item.record_id, item.variant, item.sample): item for item in map(outcome_of, reader)}
     asked = read_questions(test_file)
     rolled = {(item.record_id, item.variant) for item in outcomes.values()}
@@ -134,6 +135,7 @@ def read_questions(test_file: Path) -> tuple[Question, ...]:
             raise BadRow("it has neither data_source nor extra_info")
         position = file.schema_arrow.get_field_index("extra_info")
         plain = position >= 0 and not pa.types.is_struct(file.schema_arrow.field(position).type)
+        # Of a struct only the columns that name a question are read; a plain `extra_info` is read whole.
         wanted = ("data_source", "extra_info") if plain else _OF_A_QUESTION
         rows = [row for batch in batches(test_file, file, wanted) for row in batch.to_pylist()]
         names = RecordNames()

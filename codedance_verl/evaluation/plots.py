@@ -64,6 +64,7 @@ def line_chart(title: str, series: Sequence[Series], *, percent: bool, x_label: 
     x_scale = _Scale(min(xs), max(xs), _LEFT, WIDTH - _RIGHT)
     y_scale = _Scale(low, high, HEIGHT - _BOTTOM, _TOP)
     parts = [_y_axis(y_scale, low, high, percent), _x_axis(x_scale, x_label)]
+    # Thin lines first, so that bold ones lie on top.
     for line in sorted(series, key=lambda item: not item.thin):
         style = f"line c{line.colour}" + (" thin" if line.thin else "")
         parts += [
@@ -120,6 +121,7 @@ class _Scale:
 
     def __call__(self, value: float) -> float:
         span = self.high - self.low
+        # A single value stands in the middle.
         share = 0.5 if span == 0 else (value - self.low) / span
         return self.start + share * (self.end - self.start)
 
@@ -177,6 +179,7 @@ def _vertical_grid(scale: _Scale, height: float) -> Markup:
 
 def _nice_range(low: float, high: float) -> tuple[float, float]:
     """A range that holds the values, zero if it is near, and some room."""
+    # Zero is near where it is closer to the lowest value than the values span.
     low = min(low, 0.0) if low < (high - low) else low
     room = (high - low) * 0.08 or max(abs(high), 1.0) * 0.1
     return (low if low == 0 else low - room), high + room

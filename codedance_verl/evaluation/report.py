@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -123,7 +124,7 @@ class Gain:
 
 @dataclass(frozen=True)
 class BlankFigures:
-    """Accuracy with the picture replaced by a plain one, and on the same questions with the real picture."""
+    """Accuracy with the image replaced by a plain one, and on the same questions with the real image."""
 
     blank: Figure
     real: Figure
@@ -267,6 +268,7 @@ def to_json(report: Report) -> str:
 
 def write_report(report: Report, path: Path) -> None:
     """Write atomically, so that no reader sees half a report."""
+    # Renamed into place once it is whole.
     partial = path.with_name(f"{path.name}.partial")
     partial.write_text(to_json(report), encoding="utf-8")
     partial.replace(path)
@@ -310,7 +312,7 @@ def _check(found: Any, given: Any, name: str) -> None:
     if is_dataclass(found):
         if isinstance(found, Figure):
             _check_figure(found, name)
-        parts = {field.name: getattr(found, field.name) for field in fields(found)}
+        parts: Mapping[Any, Any] = {field.name: getattr(found, field.name) for field in fields(found)}
         if unknown := sorted(set(given) - set(parts)):
             raise SchemaError(f"{name}.{unknown[0]} is unknown")
     elif isinstance(found, dict):
@@ -326,6 +328,6 @@ def _check_figure(figure: Figure, name: str) -> None:
     value, low, high = figure.value, figure.low, figure.high
     if (low is None) != (high is None) or (value is None and low is not None):
         raise SchemaError(f"{name} has half an interval")
-    slack = 1e-9
+    slack = 1e-9  # means are rounded in another order than interval ends
     if value is not None and low is not None and high is not None and not low - slack <= value <= high + slack:
         raise SchemaError(f"{name}: the value {value} lies outside its interval [{low}, {high}]")

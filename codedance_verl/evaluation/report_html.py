@@ -205,6 +205,7 @@ def _with_mean(curves: Sequence[Curve], name: str, label: str, colour: int) -> l
     ]
     if len(curves) == 1:
         return [Series(f"{label} (seed {curves[0].seed})", seeds[0].points, colour)]
+    # Seeds may lack a step: the mean at a step is over those that have it.
     by_step: dict[int, list[float]] = {}
     for curve in curves:
         for point in curve.points:

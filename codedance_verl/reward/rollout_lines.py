@@ -43,7 +43,7 @@ class _Grade(msgspec.Struct):
 
 
 class _Rollout(msgspec.Struct):
-    """What is read of a line: less than `schema.TrajectoryRecord` has, so that lines can be written by hand."""
+    """Fields read of a line: fewer than `schema.TrajectoryRecord` has, so that lines can be written by hand."""
 
     group: str | int
     data_source: str

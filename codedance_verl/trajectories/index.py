@@ -84,6 +84,7 @@ class Index:
         """
         find_runs(root)
         self._root = root.resolve()
+        # One index for each folder, whatever characters its path has.
         name = hashlib.sha256(str(self._root).encode("utf-8", "surrogateescape")).hexdigest()[:24]
         self._choices: dict[tuple[int, str], tuple[int, list[str]]] = {}  # with the newest row when they were looked up
         try:
@@ -148,13 +149,14 @@ class Index:
         where, values = query.where()
         where, values = f"run = ? AND {where}", (run, *values)
         (total,) = self._db.execute(f"SELECT count(*) FROM trajectories WHERE {where}", values).fetchone()
+        # Past the end SQLite would walk over all rows to return none.
         if offset >= total or not limit:
             return Found((), int(total))
         rows = self._rows(f"WHERE {where} {_NEWEST_FIRST} LIMIT ? OFFSET ?", (*values, limit, offset))
         return Found(tuple(rows), int(total))
 
     def newer(self, run: int, query: Query, after: int, limit: int) -> list[Row]:
-        """What a query finds among rows that were added after the one numbered `after`."""
+        """Rows that a query finds among those added after the one numbered `after`."""
         where, values = query.where()
         return self._rows(
             f"WHERE run = ? AND id > ? AND {where} ORDER BY id DESC LIMIT ?", (run, after, *values, limit)
@@ -168,6 +170,7 @@ class Index:
         """The rows before and behind one in the order of a list."""
         where, values = query.where()
         own = row.summary
+        # The step is negated so that one comparison of tuples follows the order of the list, newest first.
         place = (-own.step, own.split, own.group, own.sample, row.id)
         found: list[int | None] = []
         for sign, order in (
@@ -188,6 +191,7 @@ class Index:
         where = 'run = ? AND step = ? AND split = ? AND "group" = ?'
         values = (row.run, own.step, own.split, own.group)
         (total,) = self._db.execute(f"SELECT count(*) FROM trajectories WHERE {where}", values).fetchone()
+        # The own row comes first here, so that a limit never cuts it off; the page sorts by sample again.
         rows = self._rows(f"WHERE {where} ORDER BY id != ?, sample, id LIMIT ?", (*values, row.id, limit))
         return Found(tuple(sorted(rows, key=lambda member: (member.summary.sample, member.id))), int(total))
 
@@ -205,8 +209,9 @@ class Index:
         return found[0] if found else None
 
     def values_of(self, run: int, column: str) -> list[str]:
-        """What stands in a column of a run, for the choices of a filter."""
-        assert column in COLUMNS
+        """Distinct values of a column of a run, for the choices of a filter."""
+        assert column in COLUMNS  # it becomes part of the SQL text
+        # DISTINCT reads the whole run: its result holds until a row is added.
         newest = self.newest_id()
         seen_at, seen = self._choices.get((run, column), (-1, []))
         if seen_at == newest:

@@ -28,7 +28,7 @@ RENAMED = {"batch": "group"}
 
 @dataclass(frozen=True)
 class Query:
-    """None or empty: whatever it is.
+    """Filters of a list; one that is None or empty lets everything through.
 
     `outcome` is `correct`, `wrong`, `ungraded` or `masked`; `tools` is `used`, `unused` or `failed`; `status` one that
     a call of the trajectory came back with; `text` stands in question, answer or name of the record.
@@ -54,7 +54,7 @@ class Query:
 
     @classmethod
     def from_fields(cls, values: Mapping[str, str]) -> Query:
-        """Of the fields of a form; others are left alone.
+        """Filters from the fields of a form; other fields are ignored.
 
         Raises:
             UserError: names the field, the value seen and what is allowed.
@@ -82,6 +82,7 @@ class Query:
         if self.step is not None:
             found.append(("step = ?", self.step))
         if self.status:
+            # `statuses` is a list in one text, with a comma on both sides of each.
             found.append(("instr(statuses, ?) > 0", f",{self.status},"))
         conditions, values = [condition for condition, _ in found], [value for _, value in found]
         conditions += [table[chosen] for table, chosen in ((_OUTCOMES, self.outcome), (_TOOLS, self.tools)) if chosen]
@@ -97,6 +98,7 @@ class Query:
 
 
 def _like(text: str) -> str:
+    # `%` and `_` stand for any characters in LIKE; a user means them as they are.
     for special in ("\\", "%", "_"):
         text = text.replace(special, f"\\{special}")
     return f"%{text}%"
@@ -115,4 +117,4 @@ def _read(name: str, value: str) -> Any:
     allowed = {"outcome": _OUTCOMES, "tools": _TOOLS, "split": ("train", "val")}.get(name)
     if allowed is not None and value not in allowed:
         raise UserError(f"{name}={value}: must be one of {', '.join(allowed)}")
-    return value.encode("utf-8", "replace").decode()
+    return value.encode("utf-8", "replace").decode()  # SQLite takes no half of a surrogate pair

@@ -56,6 +56,7 @@ def read_new(tables: Tables, root: Path) -> Iterator[int]:
     runs = {run.name: run for run in find_runs(root)}
     ids = _match_runs(tables, runs)
     files = [file for name, run in runs.items() for file in _files(run, ids[name])]
+    # Newest steps first, as pages show them; within a step by time, since later tries replace earlier ones.
     files.sort(key=lambda file: (-file.log.step, file.status.st_mtime_ns, file.log.path.name))
     _forget_changed(tables, {str(file.log.path): file for file in files})
     for file in files:
@@ -79,7 +80,7 @@ def _files(run: Run, number: int) -> Iterator[_File]:
     for log in run.files():
         try:
             yield _File(log, number, log.path.stat())
-        except FileNotFoundError:
+        except FileNotFoundError:  # retention deleted the step in between
             continue
 
 
@@ -94,6 +95,7 @@ def _forget_changed(tables: Tables, present: dict[str, _File]) -> None:
 def _only_grew(file: _File, inode: int, changed: int, read_to: int, edges: bytes) -> bool:
     if file.status.st_ino != inode or file.status.st_size < read_to:
         return False
+    # One that was rewritten in place may be larger too: the hash of both ends of what was read shows it.
     return file.status.st_mtime_ns == changed or _edges(file.log.path, read_to) == edges
 
 
@@ -153,6 +155,7 @@ def _insert(tables: Tables, file: _File, number: int, batch: Sequence[_Entry]) -
         for entry in batch
         if entry.summary is not None
     ]
+    # Rows and the position read to are stored in one transaction: a crash repeats no line and skips none.
     read_to = batch[-1].offset + batch[-1].length
     edges = _edges(file.log.path, read_to)
     with tables.transaction() as db:
@@ -166,6 +169,7 @@ def _insert(tables: Tables, file: _File, number: int, batch: Sequence[_Entry]) -
 
 
 def _delete_earlier_tries(db: sqlite3.Connection, run: int, number: int, summaries: Sequence[Summary]) -> None:
+    # Most steps have files of one try alone; the deletes below are worth their time only where there are several.
     others = db.execute(
         f"SELECT 1 FROM files WHERE id != ? AND (run, split, step) = {_OF_ITS_STEP} LIMIT 1", (number, number)
     )

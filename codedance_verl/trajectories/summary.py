@@ -1,4 +1,4 @@
-"""What the index holds of a trajectory: the columns that lists, filters and figures are made of."""
+"""Summary of a trajectory in the index: the columns that lists, filters and figures are made of."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Summary:
 
     @classmethod
     def of(cls, record: TrajectoryRecord, *, step: int, split: str) -> Summary:
-        """Of a line; `step` and `split` are those of its file, and `step` holds where the line has none."""
+        """Summary of a record; `step` and `split` are those of its file, and `step` holds where the line has none."""
         executions = record.executions
         statuses = {_short(execution.status) or "unknown" for execution in executions}
         return cls(

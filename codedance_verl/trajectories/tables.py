@@ -21,7 +21,7 @@ WAIT_SECONDS = 600.0
 
 _POLL_SECONDS = 0.1
 
-# AUTOINCREMENT: a number stands in addresses and tells what is new, so it is never given twice.
+# AUTOINCREMENT: a number stands in addresses and marks what is new, so it is never given twice.
 _TABLES = f"""
 CREATE TABLE runs (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT UNIQUE, folder TEXT);
 CREATE TABLE files (
@@ -61,6 +61,7 @@ class Tables:
     @property
     def db(self) -> sqlite3.Connection:
         """The connection of the calling thread."""
+        # Connections of sqlite3 belong to the thread that opened them.
         if getattr(self._local, "connection", None) is None:
             connection = sqlite3.connect(self._path, timeout=30.0, isolation_level=None)
             connection.execute("PRAGMA journal_mode = WAL")
@@ -89,7 +90,7 @@ class Tables:
         self.db.execute("COMMIT")
 
     def alone(self, work: Iterator[int]) -> Iterator[int]:
-        """What `work` yields while no other process or thread is at it; 0 now and then until it is its turn.
+        """Yields what `work` does while no other process or thread is at it, and 0 now and then until it is its turn.
 
         Raises:
             UserError: its turn does not come.
@@ -102,6 +103,7 @@ class Tables:
         deadline = time.monotonic() + WAIT_SECONDS
         while True:
             try:
+                # Without blocking: the caller is a generator, which yields in between and ends in time.
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return
             except BlockingIOError:
@@ -123,6 +125,7 @@ class Tables:
         return fits
 
     def _rebuild(self) -> None:
+        # The log and the shared memory of WAL mode belong to the old file.
         for suffix in ("", "-wal", "-shm"):
             Path(f"{self._path}{suffix}").unlink(missing_ok=True)
         self.db.executescript(_TABLES)

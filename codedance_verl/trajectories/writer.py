@@ -35,7 +35,7 @@ from codedance_verl.types import Execution, Grade, RenderedImage, RewardTerms, T
 logger = logging.getLogger(__name__)
 
 LOOKS_PER_LIMIT = 50
-"""The disk is looked at each time a worker has written this part of the limit."""
+"""A worker measures the disk each time it has written this fraction of the limit."""
 
 ENCODED_KEPT = 16
 """Images of questions that are kept as PNG, the ones used last."""
@@ -63,7 +63,7 @@ class TrajectoryLog:
 
     @contextlib.contextmanager
     def group(self, split: str) -> Iterator[None]:
-        """Inside the block a group is written. One that cannot be is counted, and what was rolled out is not lost."""
+        """Write a group inside the block. One that cannot be written is counted, and still trained on."""
         failed = False
         try:
             yield
@@ -71,7 +71,7 @@ class TrajectoryLog:
             failed = True
             if not self._fails:  # once until it works again: a disk that is full fails every group
                 logger.warning(
-                    "trajectories cannot be written to %s (%s); the run goes on without them", self._folder, error
+                    "trajectories cannot be written to %s (%s); the run continues without them", self._folder, error
                 )
         self._fails = failed
         emit.add(catalogue.ROLLOUT_UNWRITTEN, failed, split=split)
@@ -102,7 +102,8 @@ class TrajectoryLog:
             OSError: the disk is full or the folder cannot be written.
         """
         if self._full and split == "train":
-            self._wrote((self._max_bytes or 0) // (100 * LOOKS_PER_LIMIT))  # so that it is looked at again
+            # Counts a little as if written, so that the disk is measured again: space may have been made.
+            self._wrote((self._max_bytes or 0) // (100 * LOOKS_PER_LIMIT))
             return
         record = TrajectoryRecord(
             version=VERSION,
@@ -140,7 +141,7 @@ class TrajectoryLog:
         self._wrote(len(line))
 
     def _wrote(self, count: int) -> None:
-        """Look at the disk, in a thread, once enough was written since."""
+        """Measure the disk, in a thread, once enough was written since the last time."""
         if self._max_bytes is None:
             return
         self._unlooked += count
@@ -181,6 +182,7 @@ class TrajectoryLog:
             os.utime(target)  # marks it as in use: `disk` leaves young images alone
         except FileNotFoundError:
             target.parent.mkdir(parents=True, exist_ok=True)
+            # Written beside and renamed: a reader never sees half an image, nor do two workers mix theirs.
             partial = target.with_suffix(f".{self._worker}.{os.getpid()}.partial")
             partial.write_bytes(image.png)
             partial.replace(target)
@@ -189,13 +191,14 @@ class TrajectoryLog:
 
     def _rendered(self, image: Image.Image) -> RenderedImage:
         """The image as PNG; the rollouts of a prompt share theirs, and making one costs more than all the rest."""
+        # Hashing the pixels costs less than a hundredth of encoding them.
         key = f"{image.mode} {image.size} {xxhash.xxh3_128_hexdigest(image.tobytes())}"
         if (found := self._encoded.pop(key, None)) is None:
             buffer = io.BytesIO()
             image.save(buffer, "PNG")
             png = buffer.getvalue()
             found = RenderedImage(hashlib.sha256(png).hexdigest(), image.width, image.height, png)
-        self._encoded[key] = found
+        self._encoded[key] = found  # reinserted behind the others: a dict keeps the order, the first is the oldest
         while len(self._encoded) > ENCODED_KEPT:
             del self._encoded[next(iter(self._encoded))]
         return found

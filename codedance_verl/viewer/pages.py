@@ -1,4 +1,4 @@
-"""The pages as HTML: what each asks of the index, and Jinja2 with everything escaped."""
+"""Pages as HTML: what each asks of the index, and Jinja2 with everything escaped."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ class GroupView:
     row: Row
     view: TrajectoryView
 
-    def image(self, picture: ImageRef) -> str:
-        """Address of a picture."""
-        return f"/runs/{self.row.run}/images/{picture.sha256}.png"
+    def image(self, image: ImageRef) -> str:
+        """Address of an image."""
+        return f"/runs/{self.row.run}/images/{image.sha256}.png"
 
     def raw(self, part: str) -> str | None:
         """Address of a whole text; None where a page has none."""
@@ -69,6 +69,7 @@ def figure(value: float | None, digits: int = 2) -> str:
     if value is None:
         return DASH
     shown = f"{value:.{digits}f}"
+    # What rounds to zero has no sign; elsewhere the hyphen becomes a minus sign.
     return (shown if float(shown) else shown.lstrip("-")).replace("-", MINUS)
 
 
@@ -120,7 +121,7 @@ def curves(steps: Sequence[StepFigures]) -> list[Spark]:
 
 def list_page(index: Index, run: int, query: Query, page: int, *, indexing: bool) -> str:
     """A page of the trajectories that a query finds."""
-    newest = index.newest_id()
+    newest = index.newest_id()  # before the rows: one added in between is fetched twice rather than never
     found = index.find(run, query, limit=PAGE_ROWS, offset=(page - 1) * PAGE_ROWS)
     return render(
         "list.html",
@@ -138,7 +139,7 @@ def list_page(index: Index, run: int, query: Query, page: int, *, indexing: bool
 
 
 def new_rows(index: Index, run: int, query: Query, after: int | None) -> dict[str, Any]:
-    """What was added to a list since, as rows of its table; none with None, while old steps are still being read."""
+    """Rows added to a list since `after`; none with None, while old steps are still being read."""
     newest = index.newest_id()
     rows = [] if after is None else index.newer(run, query, after, PAGE_ROWS)
     total = index.find(run, query, limit=0).total

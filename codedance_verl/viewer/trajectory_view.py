@@ -30,7 +30,7 @@ _SECONDS = ("generate_s", "execute_s", "queue_s", "observe_s", "grade_s", "total
 
 @dataclass(frozen=True)
 class Call:
-    """What came back from the code of a turn."""
+    """Result of the code of a turn."""
 
     status: str
     stdout: Shown
@@ -92,7 +92,7 @@ class TrajectoryView:
 
 @dataclass(frozen=True)
 class Bounds:
-    """How much of a trajectory is shown: characters of a text and of code, images of a turn, turns and the first."""
+    """Limits of what a page shows: characters of a text and of code, images of a turn, turns, and the first turn."""
 
     chars: int = SHOWN_CHARS
     code: int = SHOWN_CODE_CHARS
@@ -138,6 +138,7 @@ def trajectory_view(record: TrajectoryRecord, bounds: Bounds | None = None) -> T
 def transcript(record: TrajectoryRecord, limit: int) -> tuple[str, bool]:
     """The first `limit` characters of what all turns wrote and got, for a comparison, and whether there are more."""
     whole = ""
+    # Stops at the limit: a line may hold hundreds of megabytes.
     for part in _parts(record):
         whole += f"{part}\n"
         if len(whole) > limit:

@@ -282,7 +282,9 @@ def test_a_folder_of_verl(tmp_path: Path) -> None:
     assert index.group(row, 5).total == 2
 
 
-@pytest.mark.parametrize("fields", [{"step": "x"}, {"min_score": "much"}, {"outcome": "maybe"}, {"tools": "1"}])
+@pytest.mark.parametrize(
+    "fields", [{"step": "x"}, {"min_score": "much"}, {"outcome": "maybe"}, {"tools": "1"}, {"batch": "g"}]
+)
 def test_a_filter_that_cannot_be_read_is_named(fields: dict[str, str]) -> None:
     with pytest.raises(UserError, match=next(iter(fields))):
         Query.from_fields(fields)
