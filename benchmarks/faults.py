@@ -22,7 +22,7 @@ import torch
 
 from benchmarks.faulty_steps import PLAN, StepFault
 from codedance_verl.evaluation.training import read_metrics
-from codedance_verl.evaluation.trajectories import TrajectoryReader
+from codedance_verl.trajectories.reader import TrajectoryReader
 
 GROUPS, ROLLOUTS = 4, 4
 TIMEOUT_S = 3_600.0

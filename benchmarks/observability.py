@@ -27,10 +27,10 @@ from codedance_verl.cluster.connection import keep_to_loopback
 from codedance_verl.errors import UserError
 from codedance_verl.metrics import emit
 from codedance_verl.rollout.telemetry import RolloutStats, record_group
-from codedance_verl.rollout.trajectory_log import TrajectoryLog
 from codedance_verl.sandbox.config import SandboxConfig
 from codedance_verl.sandbox.pool import SandboxPool
 from codedance_verl.sandbox.telemetry import tell_call
+from codedance_verl.trajectories.writer import TrajectoryLog
 from codedance_verl.types import Grade, RewardTerms, Verdict
 
 TRAJECTORIES = 256
@@ -79,7 +79,6 @@ class Observer:
             group=str(self._count),
             sample=0,
             extra_info={},
-            observations=extra["observations"],
             input_images=output.multi_modal_data["images"][:1],
             timing=asdict(timing),
         )

@@ -20,13 +20,14 @@ from PIL import Image, ImageDraw
 from codedance_verl.reward.config import RewardConfig
 from codedance_verl.reward.known import group_advantages
 from codedance_verl.reward.terms import score_group
-from codedance_verl.rollout.trajectory_log import TrajectoryLog
+from codedance_verl.trajectories.writer import TrajectoryLog
 from codedance_verl.types import (
     Execution,
     ExecutionError,
     ExecutionStatus,
     FinishReason,
     Grade,
+    Observation,
     RenderedImage,
     Trajectory,
     Turn,
@@ -106,7 +107,8 @@ def rollout(what: Scene, skill: float, chance: random.Random, pictures: bool = T
 
 
 def _turn(text: str, at: int, code: str | None = None, execution: Execution | None = None) -> Turn:
-    return Turn(text, 200 * at, 200 * at + max(1, len(text) // 4), code, execution)
+    shown = None if execution is None else Observation(f"<tool_response>\n{execution.stdout}</tool_response>")
+    return Turn(text, 200 * at, 200 * at + max(1, len(text) // 4), code, execution, shown)
 
 
 def _call(thought: str, code: str, execution: Execution) -> Turn:
@@ -165,7 +167,6 @@ def write_group(
             group=f"{split}-{step}-{seed}",
             sample=sample,
             extra_info={"kind": "discs", "difficulty": "hard" if what.count > 2 else "easy"},
-            observations=tuple(f"<tool_response>\n{item.stdout}</tool_response>" for item in trajectory.executions),
             input_images=[what.picture] if pictures else [],
             timing={"generate_s": generate, "execute_s": execute, "queue_s": 0.01, "total_s": generate + execute + 0.1},
             advantage={"sequence": known[sample].sequence, "turns": known[sample].turns},

@@ -27,9 +27,9 @@ from typing import Any
 import psutil
 
 from codedance_verl.evaluation.training import read_metrics
-from codedance_verl.evaluation.trajectories import TrajectoryReader
 from codedance_verl.sandbox.docker import engine
 from codedance_verl.sandbox.docker.reaper import PROJECT_LABEL
+from codedance_verl.trajectories.reader import TrajectoryReader
 
 TIMEOUT_S = 3_600.0
 PER_STEP = 256

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.sample_run import write_group
-from codedance_verl.rollout.trajectory_log import TrajectoryLog
+from codedance_verl.trajectories.writer import TrajectoryLog
 
 REPEATS = 10
 GROUP = 8

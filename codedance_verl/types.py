@@ -5,8 +5,8 @@ Everything downstream of an execution reads these records; nothing parses decode
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -79,16 +79,39 @@ class Execution:
         """True when the code ran to its end, whatever it printed."""
         return self.status in (ExecutionStatus.OK, ExecutionStatus.NO_OUTPUT)
 
+    def as_record(self, images: Sequence[Any]) -> dict[str, Any]:
+        """Fields as logs, replies and commands write them; `images` refer to those of the execution."""
+        return {
+            "status": self.status.value,
+            "stdout": self.stdout,
+            "error": asdict(self.error) if self.error is not None else None,
+            "images": list(images),
+            "duration_s": round(self.duration_s, 6),
+            "queue_s": round(self.queue_s, 6),
+            "truncated": list(self.truncated),
+        }
+
+
+@dataclass(frozen=True)
+class Observation:
+    """Feedback turn that the model got: its text, with a placeholder for each of the first `images` images of the
+    execution."""
+
+    text: str
+    images: int = 0
+
 
 @dataclass(frozen=True)
 class Turn:
-    """One assistant turn: its text, its sampled tokens as a half-open span of the response, and what its code did."""
+    """One assistant turn: its text, its sampled tokens as a half-open span of the response, what its code did, and what
+    the model was shown of that; None where it was shown nothing."""
 
     text: str
     token_start: int
     token_end: int
     code: str | None = None
     execution: Execution | None = None
+    observation: Observation | None = None
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Runs generator-made code in this process while data is made. Never for code that a model wrote.
+"""Runner of generator-made code in this process while data is made. Never for code that a model wrote.
 
 The records are the sandbox's own (`Execution`), so that a demonstration shows exactly what a rollout would show.
 """
@@ -23,15 +23,15 @@ from codedance_verl.types import (
 
 
 def render_png(image: Image.Image) -> RenderedImage:
-    """The picture as lossless PNG bytes with their hash and size."""
+    """The image as lossless PNG bytes with their hash and size."""
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=1)
+    image.save(buffer, "PNG", compress_level=1)  # data sets hold thousands: time counts, size less
     png = buffer.getvalue()
     return RenderedImage(hashlib.sha256(png).hexdigest(), image.width, image.height, png)
 
 
 class TrustedSession:
-    """Cells run one after the other over one namespace in which `input_image` is the picture (RGB)."""
+    """Cells run one after the other over one namespace in which `input_image` is the image (RGB)."""
 
     def __init__(self, image: Image.Image) -> None:
         self._namespace: dict[str, Any] = {
@@ -65,6 +65,7 @@ class TrustedSession:
     def _run_cell(self, code: str) -> Any:
         body = ast.parse(code).body
         last = body[-1] if body else None
+        # As in a notebook, only a last expression is displayed; a statement has no value.
         if not isinstance(last, ast.Expr):
             exec(compile(ast.Module(body, []), "<cell>", "exec"), self._namespace)
             return None
@@ -79,5 +80,5 @@ def run_program(program: tuple[str, ...], image: Image.Image) -> tuple[Execution
 
 
 def blank_like(image: Image.Image) -> Image.Image:
-    """A plain grey picture of the same size: what a question looks like to who cannot see."""
+    """A plain grey image of the same size, for the control without sight."""
     return Image.fromarray(np.full((image.height, image.width, 3), 128, dtype=np.uint8))

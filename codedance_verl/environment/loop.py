@@ -13,7 +13,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import uuid4
 
@@ -33,7 +33,7 @@ from codedance_verl.environment.time_limit import Pauses
 from codedance_verl.environment.tokens import SpecialTokens, TokenStream
 from codedance_verl.formats import ParsedTurn, TurnFormat, get_format
 from codedance_verl.sandbox.pool import SandboxError
-from codedance_verl.types import IMAGE_PLACEHOLDER, Execution, ExecutionStatus, FinishReason, Turn
+from codedance_verl.types import IMAGE_PLACEHOLDER, Execution, ExecutionStatus, FinishReason, Observation, Turn
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,6 @@ class Rollout:
     sandbox: SandboxClient
     progress: Progress
     turns: list[Turn] = field(default_factory=list)
-    observations: list[str] = field(default_factory=list)
     timing: Timing = field(default_factory=Timing)
     weight_versions: list[int] = field(default_factory=list)
     answer: str | None = None
@@ -226,8 +225,7 @@ class MultiTurnLoop:
             execution, waited_s = await rollout.sandbox.run(parsed.code, resources)
             rollout.timing.queue_s += waited_s
             rollout.timing.execute_s += execution.duration_s
-        turn = rollout.turns[-1]
-        rollout.turns[-1] = Turn(turn.text, turn.token_start, turn.token_end, parsed.code, execution)
+        rollout.turns[-1] = replace(rollout.turns[-1], execution=execution)
         self.listener.code_ran(rollout.turns[-1])
         return execution
 
@@ -272,7 +270,7 @@ class MultiTurnLoop:
         rollout.stream.append_context(added, self._features(shown))
         rollout.messages = updated
         rollout.images.extend(shown)
-        rollout.observations.append(text)
+        rollout.turns[-1] = replace(rollout.turns[-1], observation=Observation(text, len(shown)))
         self.listener.feedback_given(text)
         return True
 

@@ -29,7 +29,7 @@ class SeedRun:
 
 @dataclass(frozen=True)
 class ReportInputs:
-    """Where everything is. Run folders hold `trajectories/` and, for RL runs, `metrics/`.
+    """Places of everything a report is made of. Run folders hold `trajectories/` and, for RL runs, `metrics/`.
 
     Attributes:
         test_file: the parquet file that all runs were evaluated on.
@@ -61,7 +61,7 @@ def build_report(inputs: ReportInputs) -> Report:
     seeds = [seed.seed for seed in inputs.seeds]
     sft, rl = metrics.sft_figures(before), metrics.rl_figures(after, seeds)
     gain = metrics.gain(before, after)
-    wall_s = sum(inputs.stages.values())
+    wall_s = sum(inputs.stages.values())  # seconds; stages run one after the other
     return Report(
         schema_version=SCHEMA_VERSION,
         title=inputs.title,
@@ -94,6 +94,6 @@ def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
     for package in packages:
         try:
             found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
+        except metadata.PackageNotFoundError:  # an optional one, such as vLLM on a CPU
             continue
     return found

@@ -38,7 +38,8 @@ def _accuracy_gain(sft: SftFigures, gained: Figure) -> Criterion:
 
 
 def _greedy(sft: SftFigures, gained: Figure) -> Criterion:
-    passed = gained.value is not None and gained.value > -1e-9  # rounding of means
+    # Equal accuracies differ by the rounding of their means.
+    passed = gained.value is not None and gained.value > -1e-9
     target = "RL does not lower greedy accuracy"
     return Criterion(target, passed, sft.overall.accuracy_greedy.value, gained.value, gained.low, gained.high)
 

@@ -1,4 +1,4 @@
-"""`codedance plot`: the curves of a training run as one picture."""
+"""`codedance plot`: the curves of a training run as one PNG."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ def plot(run: Run, output: Output = None) -> None:
 
 
 def draw(run: Path, path: Path) -> int:
-    """Write the picture; returns how many steps it shows.
+    """Write the PNG; returns how many steps it shows.
 
     Raises:
-        UserError: the folder holds no metrics of a training step, or the picture cannot be written.
+        UserError: the folder holds no metrics of a training step, or the PNG cannot be written.
     """
     from matplotlib.figure import Figure
 
@@ -63,7 +63,7 @@ def draw(run: Path, path: Path) -> int:
     log = read_training(run / "trajectories") if (run / "trajectories" / "train").is_dir() else TrainingLog((), {})
     figure = Figure(figsize=(15, 8), dpi=110, layout="constrained")
     axes = figure.subplots(2, 4).flat
-    for axis, (title, lines, is_share) in zip(axes, _pictures(metrics, log.points), strict=False):
+    for axis, (title, lines, is_share) in zip(axes, _panels(metrics, log.points), strict=False):
         _draw_lines(axis, title, lines, is_share)
     _draw_split(figure.axes[7], rl_steps([(0, metrics, log)]).per_seed[0].steps)
     figure.suptitle(f"{run.resolve().name}, step {metrics[-1].step}", parse_math=False)
@@ -74,14 +74,14 @@ def draw(run: Path, path: Path) -> int:
     return len(metrics)
 
 
-def _pictures(metrics: Sequence[StepMetrics], points: Sequence[CurvePoint]) -> list[tuple[str, list[Line], bool]]:
-    def told(label: str, name: str) -> Line:
+def _panels(metrics: Sequence[StepMetrics], points: Sequence[CurvePoint]) -> list[tuple[str, list[Line], bool]]:
+    def metric(label: str, name: str) -> Line:
         return Line(label, [(line.step, line.values[name]) for line in metrics if name in line.values])
 
     def seen(label: str, read: Callable[[CurvePoint], float | None]) -> Line:
         return Line(label, [(point.step, value) for point in points if (value := read(point)) is not None])
 
-    rewards = [seen("trajectories", lambda p: p.reward), told("trained on", "critic/score/mean")]
+    rewards = [seen("trajectories", lambda p: p.reward), metric("trained on", "critic/score/mean")]
     tools = [seen("easy", lambda p: p.tool_rate_easy), seen("hard", lambda p: p.tool_rate_hard)]
     rates = [
         seen("accuracy", lambda p: p.accuracy),
@@ -93,9 +93,9 @@ def _pictures(metrics: Sequence[StepMetrics], points: Sequence[CurvePoint]) -> l
         ("right answers, format, code that runs", rates, True),
         ("rollouts with a call", tools, True),
         ("turns of a rollout", [seen("turns", lambda p: p.turns)], False),
-        ("entropy, nats", [told("entropy", "actor/entropy")], False),
-        ("gradient norm", [told("gradient", "actor/grad_norm")], False),
-        ("tokens a second, by device", [told("tokens", "perf/throughput")], False),
+        ("entropy, nats", [metric("entropy", "actor/entropy")], False),
+        ("gradient norm", [metric("gradient", "actor/grad_norm")], False),
+        ("tokens a second, by device", [metric("tokens", "perf/throughput")], False),
     ]
 
 
@@ -117,7 +117,7 @@ def _draw_lines(axes: Any, title: str, lines: Sequence[Line], is_share: bool) ->
 def _draw_split(axes: Any, splits: Sequence[StepSplit]) -> None:
     """Stacked bars, one a step."""
     steps = [split.step for split in splits]
-    below = [0.0] * len(splits)
+    below = [0.0] * len(splits)  # seconds already stacked on each bar
     for part, colour in zip(_PARTS, _COLOURS, strict=True):
         heights = [getattr(split.seconds, part) or 0.0 for split in splits]
         if any(heights):

@@ -30,7 +30,7 @@ Runs = Sequence[Sequence[Outcome]]
 
 @dataclass(frozen=True)
 class Measure:
-    """What one rollout adds to a rate: a numerator and a denominator."""
+    """Numerator and denominator that one rollout adds to a rate."""
 
     counts: Callable[[Outcome], tuple[float, float]]
     proportion: bool = True
@@ -90,8 +90,9 @@ def gain(before: EvaluationRun, after: Sequence[EvaluationRun]) -> Gain:
 
 
 def blank_control(evaluations: Sequence[EvaluationRun]) -> BlankGroups:
-    """Sampled accuracy on plain pictures beside that on the real ones of the same questions."""
+    """Sampled accuracy on plain images beside that on the real ones of the same questions."""
     runs = [run.outcomes for run in evaluations]
+    # Only questions that were asked both ways are compared.
     blanked = {outcome.record_id for run in runs for outcome in run if outcome.variant == BLANK}
 
     def group(choose: Choose) -> BlankFigures:
@@ -113,6 +114,7 @@ def figure(runs: Runs, measure: Measure, variant: str, choose: Choose) -> Figure
     counts = _counts(runs, measure, variant, choose, _questions(runs, variant, choose))
     observations = int(counts.denominators.sum())
     per_run = tuple(_known(rate) for rate in counts.rates())
+    # A run without an observation has no rate, and must not pull the mean towards zero.
     known = [rate for rate in per_run if rate is not None]
     if not known:
         return Figure(None, None, None, 0, per_run if len(runs) > 1 else ())
@@ -159,7 +161,7 @@ def _group(runs: Runs, choose: Choose) -> GroupFigures:
 
 def _counts(runs: Runs, measure: Measure, variant: str, choose: Choose, questions: Sequence[str]) -> Counts:
     column = {question: index for index, question in enumerate(questions)}
-    numerators, denominators = np.zeros((2, len(runs), len(questions)))
+    numerators, denominators = np.zeros((2, len(runs), len(questions)))  # float64 [runs, questions] each
     for row, outcomes in enumerate(runs):
         for outcome in outcomes:
             if _counted(outcome, variant) and choose(outcome):

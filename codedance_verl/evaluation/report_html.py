@@ -1,14 +1,13 @@
-"""`report.html`: the report as one page without scripts or outside resources.
+"""Renderer of `report.html`: the report as one page without scripts or outside resources.
 
-Everything a model or a data file wrote is hostile here: jinja2 escapes it, control and direction characters are made
-visible, and pictures are re-encoded before they are inlined.
+Everything a model or a data file wrote is hostile here: jinja2 escapes it, the viewer's `visible` shows control and
+direction characters, and images are re-encoded before they are inlined.
 """
 
 from __future__ import annotations
 
 import base64
 import io
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +15,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
-from pygments import highlight
 from pygments.formatters import HtmlFormatter
-from pygments.lexers import PythonLexer
 
 from codedance_verl.evaluation.examples import Example, ExampleGroup
 from codedance_verl.evaluation.plots import (
@@ -32,14 +29,14 @@ from codedance_verl.evaluation.plots import (
     stacked_bar,
 )
 from codedance_verl.evaluation.report import BlankFigures, Curve, CurvePoint, Figure, GroupFigures, Report, Seconds
-from codedance_verl.evaluation.trajectories import LoggedExecution, LoggedImage, LoggedTurn
-from codedance_verl.formats import DEFAULT_FORMAT, FORMATS, TurnFormat
+from codedance_verl.trajectories.schema import ImageRef
+from codedance_verl.viewer.trajectory_view import Bounds, TrajectoryView, trajectory_view
 
-MAX_TEXT_CHARS = 6_000
-MAX_PICTURE_SIDE = 640
+MAX_IMAGE_SIDE = 640
+"""Pixels; larger images are made smaller before they are inlined."""
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
+_BOUNDS = Bounds(images=500)
 
 GROUP_COLUMNS = (
     ("accuracy", "accuracy", "at temperature 1"),
@@ -64,39 +61,25 @@ _SECONDS_LABELS = {
 
 
 @dataclass(frozen=True)
-class TurnView:
-    """One turn as the page shows it."""
-
-    text: str
-    code: Markup | None
-    status: str | None
-    seconds: float
-    stdout: str
-    error: str
-    cut: str
-    pictures: tuple[str | None, ...]
-
-
-@dataclass(frozen=True)
 class ExampleView:
-    """One trajectory as the page shows it; pictures are data URIs, None where the file is gone or broken."""
+    """One trajectory as the page shows it, with the folder of its images."""
 
     model: str
-    question: str
-    ground_truth: str
-    kind: str
-    answer: str | None
-    correct: bool
-    finish: str
     score: float
-    pictures: tuple[str | None, ...]
-    turns: tuple[TurnView, ...]
+    view: TrajectoryView
+    folder: Path
 
-
-@dataclass(frozen=True)
-class ExhibitView:
-    title: str
-    examples: tuple[ExampleView, ...]
+    def image(self, image: ImageRef) -> str | None:
+        """The image as a PNG of bounded size inside a data URI; None where it is gone or broken."""
+        try:
+            with Image.open(image.file(self.folder), formats=["PNG"]) as opened:
+                bounded = opened.convert("RGB")
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            return None
+        bounded.thumbnail((MAX_IMAGE_SIDE, MAX_IMAGE_SIDE))
+        buffer = io.BytesIO()
+        bounded.save(buffer, "PNG", optimize=True)
+        return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def write_html(report: Report, exhibits: Sequence[ExampleGroup], path: Path) -> None:
@@ -126,7 +109,7 @@ def render(report: Report, exhibits: Sequence[ExampleGroup]) -> str:
         stage_chart=_stage_chart(report.stages),
         step_chart=_step_chart(report.rl_steps.mean_seconds),
         step_rows=_step_rows(report.rl_steps.mean_seconds),
-        exhibits=[_exhibit_view(exhibit) for exhibit in exhibits],
+        exhibits=[(exhibit.title, list(map(_example_view, exhibit.examples))) for exhibit in exhibits],
         colours=COLOURS,
         code_style=Markup(_code_style()),
     )
@@ -222,6 +205,7 @@ def _with_mean(curves: Sequence[Curve], name: str, label: str, colour: int) -> l
     ]
     if len(curves) == 1:
         return [Series(f"{label} (seed {curves[0].seed})", seeds[0].points, colour)]
+    # Seeds may lack a step: the mean at a step is over those that have it.
     by_step: dict[int, list[float]] = {}
     for curve in curves:
         for point in curve.points:
@@ -245,54 +229,9 @@ def _step_chart(seconds: Seconds) -> Markup:
     return stacked_bar("One RL step, mean", [Part(label, value, i % COLOURS) for i, (label, value) in enumerate(known)])
 
 
-def _exhibit_view(exhibit: ExampleGroup) -> ExhibitView:
-    return ExhibitView(exhibit.title, tuple(_example_view(example) for example in exhibit.examples))
-
-
 def _example_view(example: Example) -> ExampleView:
     trajectory = example.trajectory
-    written = FORMATS.get(trajectory.format, FORMATS[DEFAULT_FORMAT])
-    return ExampleView(
-        model=example.model,
-        question=displayable(trajectory.question),
-        ground_truth=displayable(trajectory.ground_truth),
-        kind=displayable(trajectory.kind),
-        answer=displayable(trajectory.answer) if trajectory.answer is not None else None,
-        correct=trajectory.verdict == "correct",
-        finish=trajectory.finish.replace("_", " "),
-        score=trajectory.reward.score,
-        pictures=_pictures(trajectory.input_images, example.folder),
-        turns=tuple(_turn_view(turn, example.folder, written) for turn in trajectory.turns),
-    )
-
-
-def _turn_view(turn: LoggedTurn, folder: Path, written: TurnFormat) -> TurnView:
-    execution = turn.execution
-    return TurnView(
-        text=displayable(turn.text if turn.code is None else written.beside_calls(turn.text)),
-        code=_highlight(turn.code) if turn.code is not None else None,
-        status=execution.status.replace("_", " ") if execution else None,
-        seconds=execution.duration_s if execution else 0.0,
-        stdout=displayable(execution.stdout) if execution else "",
-        error=_error_text(execution) if execution else "",
-        cut=", ".join(map(displayable, execution.truncated)) if execution else "",
-        pictures=_pictures(execution.images, folder) if execution else (),
-    )
-
-
-def _error_text(execution: LoggedExecution) -> str:
-    error = execution.error
-    return "" if error is None else displayable(error.traceback or f"{error.kind}: {error.message}")
-
-
-def displayable(text: str) -> str:
-    """Text without characters that a page cannot show or that reorder what stands around them; long text is clipped."""
-    clipped = text if len(text) <= MAX_TEXT_CHARS else text[:MAX_TEXT_CHARS] + " [... cut for this page]"
-    return _UNSEEN.sub("\N{REPLACEMENT CHARACTER}", clipped.replace("\r\n", "\n"))
-
-
-def _highlight(code: str) -> Markup:
-    return Markup(highlight(displayable(code), PythonLexer(), HtmlFormatter(nowrap=True)))  # pygments escapes
+    return ExampleView(example.model, trajectory.reward.score, trajectory_view(trajectory, _BOUNDS), example.folder)
 
 
 def _code_style() -> str:
@@ -301,20 +240,3 @@ def _code_style() -> str:
     dark = HtmlFormatter(style="github-dark").get_style_defs(".code")
     page = ".code { background: var(--page); color: var(--text) }"
     return f"{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}\n{page}"
-
-
-def _pictures(images: Sequence[LoggedImage], folder: Path) -> tuple[str | None, ...]:
-    return tuple(_data_uri(image.file(folder)) for image in images)
-
-
-def _data_uri(file: Path) -> str | None:
-    """The picture as a PNG of bounded size inside a data URI; None where it cannot be read."""
-    try:
-        with Image.open(file, formats=["PNG"]) as opened:
-            picture = opened.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return None
-    picture.thumbnail((MAX_PICTURE_SIDE, MAX_PICTURE_SIDE))
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -1,4 +1,4 @@
-"""What a training run recorded: learning curves from its rollouts, and the seconds of each step from its metrics."""
+"""Record of a training run: learning curves from its rollouts, and the seconds of each step from its metrics."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from codedance_verl.errors import UserError
 from codedance_verl.evaluation.metrics import ACCURACY, EXECUTION_SUCCESS, FORMAT, TOOL_RATE, TURNS, Measure
 from codedance_verl.evaluation.outcomes import Outcome, outcome_of
 from codedance_verl.evaluation.report import Curve, CurvePoint, RlSteps, Seconds, SeedSplit, StepSplit
-from codedance_verl.evaluation.trajectories import LoggedTiming, TrajectoryReader
+from codedance_verl.trajectories.reader import TrajectoryReader
+from codedance_verl.trajectories.schema import Timing
 
 REWARD = Measure(lambda outcome: (outcome.score, 1.0), proportion=False)
 
@@ -34,6 +35,7 @@ def read_metrics(run_dir: Path) -> list[StepMetrics]:
     Raises:
         UserError: a line is broken; names file and line.
     """
+    # Names of files rise with the starts of a run: what comes later replaces a step of an earlier try.
     files = [*sorted((run_dir / "metrics").glob("*.jsonl")), run_dir / "metrics.jsonl"]
     latest: dict[int, StepMetrics] = {}
     for file in files:
@@ -71,7 +73,7 @@ class RolloutSeconds:
     sandbox_wait: float = 0.0
     grade: float | None = None
 
-    def add(self, timing: LoggedTiming) -> None:
+    def add(self, timing: Timing) -> None:
         self.generate += timing.generate_s
         self.execute += timing.execute_s
         self.sandbox_wait += timing.queue_s
@@ -96,9 +98,10 @@ def read_training(log_folder: Path) -> TrainingLog:
     points: list[CurvePoint] = []
     seconds: dict[int, RolloutSeconds] = {}
     for step, files in groupby(reader.files(), key=lambda file: file.step):
-        rollouts: dict[tuple[str, int], tuple[Outcome, LoggedTiming]] = {}
+        rollouts: dict[tuple[str, int], tuple[Outcome, Timing]] = {}
         for file in files:
             for trajectory in reader.read(file.path):
+                # Files come in the order of writing: of a repeated step the last try stays.
                 rollouts[trajectory.record_id, trajectory.sample] = outcome_of(trajectory), trajectory.timing
         seconds[step] = RolloutSeconds()
         for _, timing in rollouts.values():
@@ -131,6 +134,7 @@ def curve_point(step: int, outcomes: Sequence[Outcome]) -> CurvePoint:
 
 def _rate(outcomes: Sequence[Outcome], measure: Measure) -> float | None:
     pairs = [measure.counts(outcome) for outcome in outcomes]
+    # A rate of sums, not a mean of rates: each observation counts alike.
     denominator = sum(below for _, below in pairs)
     return sum(above for above, below in pairs if below) / denominator if denominator else None
 
@@ -158,7 +162,8 @@ def _split(line: StepMetrics, log: TrainingLog) -> StepSplit:
     sync = values.get("timing_s/update_weights")
     checkpoint = values.get("timing_s/save_checkpoint", 0.0)
     validation = values.get("timing_s/testing", 0.0)
-    total = values["timing_s/step"] + validation  # verl's own step timer stops before validation
+    # verl's own step timer stops before validation.
+    total = values["timing_s/step"] + validation
     known = sum(part or 0.0 for part in (rollout, log_prob, update, sync, checkpoint, validation))
     return StepSplit(
         line.step,
@@ -189,6 +194,7 @@ def _rollout_weights(values: Mapping[str, float], logged: RolloutSeconds | None)
 
 def _rollout_parts(rollout: float | None, weights: list[float | None]) -> list[float | None]:
     """Divide the wall seconds of the rollout phase by weight; an activity of unknown weight gets null."""
+    # Rollouts overlap, so their seconds add up to more than the phase took: only their proportions are used.
     whole = sum(weight or 0.0 for weight in weights)
     if rollout is None or whole == 0:
         return [None] * len(weights)

@@ -61,7 +61,7 @@ def _config(preset: str, constants: list[str]) -> RewardConfig:
 def _grading(settings: list[str]) -> GradingConfig:
     values = _constants(settings, "--grading", "custom=my_grader:grade")
     if "judge" in values:
-        raise UserError("--grading judge: no judge is asked here; what only one could settle is ungraded")
+        raise UserError("--grading judge: no judge is asked here; answers that only one could grade are ungraded")
     return GradingConfig.from_mapping(values)
 
 

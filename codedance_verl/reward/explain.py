@@ -1,4 +1,4 @@
-"""Grades and scores rollouts from a file and says what each of them gets, term by term."""
+"""Grades and scores rollouts from a file, term by term."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def explain(
     """Score the rollouts as one training batch; the result is in the order of the lines.
 
     A verdict that a line brings holds, but for `regrade`. Else answers are graded as in training with the settings
-    `grading` (default: those of `GradingConfig`), without a judge: what only one could settle is ungraded.
+    `grading` (default: those of `GradingConfig`), without a judge: answers that only a judge could grade are ungraded.
 
     Raises:
         UserError: a grader or a reward term of the user's own cannot be imported or called.
@@ -65,6 +65,7 @@ def explain(
     members: dict[str, list[int]] = {}
     for index, line in enumerate(lines):
         members.setdefault(line.group, []).append(index)
+    # Terms rest on the whole group: accuracy over its rollouts sets the difficulty.
     for group in members.values():
         trajectories = [lines[k].trajectory for k in group]
         scored = score_group(trajectories, [grades[k] for k in group], config, [custom[k] for k in group])
@@ -96,11 +97,12 @@ async def _judged(
 def _turn_advantages(
     lines: Sequence[RolloutLine], terms: Sequence[RewardTerms], config: RewardConfig
 ) -> list[tuple[float, ...]]:
-    """What the estimator gives, for turns of one token each; zeros for a masked rollout."""
+    """Advantage of each turn by the estimator, for turns of one token each; zeros for a masked rollout."""
+    # The path of training: rewards go onto tokens and come back from them.
     spans = [[(turn.token_start, turn.token_end) for turn in line.trajectory.turns] for line in lines]
     length = max(span[-1][1] for span in spans)
-    rewards = np.zeros((len(lines), length), np.float32)
-    mask = np.zeros((len(lines), length), np.int64)
+    rewards = np.zeros((len(lines), length), np.float32)  # [rollouts, tokens]
+    mask = np.zeros((len(lines), length), np.int64)  # [rollouts, tokens]; 1 on sampled tokens of what counts
     for row, (own, found) in enumerate(zip(spans, terms, strict=True)):
         rewards[row] = encode_rewards(own, found, length)
         mask[row, [start for start, _ in own]] = not found.masked

@@ -143,11 +143,10 @@ class CodeDanceAgentLoop(AgentLoopBase):  # type: ignore[misc]  # verl ships no 
             response_mask=stream.mask,
             response_logprobs=stream.logprobs,
             multi_modal_data={"images": rollout.images} if rollout.images else {},
-            num_turns=len(rollout.turns) + len(rollout.observations) + 1,
+            num_turns=len(rollout.turns) + sum(turn.observation is not None for turn in rollout.turns) + 1,
             metrics=AgentLoopMetrics(generate_sequences=timing.generate_s, tool_calls=timing.execute_s),
             extra_fields={
                 "trajectory": trajectory,
-                "observations": tuple(rollout.observations),
                 "image_hashes": rollout.image_hashes,
                 "timing": timing,
                 "sandbox_retries": rollout.sandbox.retries,

@@ -47,9 +47,9 @@ from codedance_verl.rollout.metrics import group_outcomes, reward_extra_info
 from codedance_verl.rollout.packing import GroupImages, images_of, without_pictures
 from codedance_verl.rollout.sampling_config import Keep, SamplingConfig
 from codedance_verl.rollout.telemetry import RolloutStats, record_group, record_window
-from codedance_verl.rollout.trajectory_log import TrajectoryLog
 from codedance_verl.runtime.run_limits import request_stop
 from codedance_verl.trajectories.config import TrajectoriesConfig
+from codedance_verl.trajectories.writer import TrajectoryLog
 from codedance_verl.types import FinishReason, Grade, RewardTerms, Trajectory
 from codedance_verl.verl_compat.pixel_bytes import PatchLayout, layout_of
 
@@ -334,7 +334,8 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
         grade_s: float,
     ) -> None:
         extra, shown = member.output.extra_fields, member.output.multi_modal_data.get("images", [])
-        returned = sum(observation.count("<image>") for observation in extra["observations"])
+        # The question's images come first; those that feedback turns showed follow in order.
+        returned = sum(turn.observation.images for turn in member.trajectory.turns if turn.observation is not None)
         log.write(
             member.trajectory,
             verdict,
@@ -344,7 +345,6 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
             group=str(member.fields["uid"]),
             sample=int(member.fields["session_id"]),
             extra_info=member.fields.get("extra_info") or {},
-            observations=extra["observations"],
             input_images=shown[: len(shown) - returned],
             image_hashes=extra.get("image_hashes", ()),
             timing={**asdict(extra["timing"]), "grade_s": grade_s},

@@ -82,7 +82,7 @@ def run(
         executions = asyncio.run(_run_cells(config, [cell.decode("utf-8", "replace") for cell in cells], images))
         for execution in executions:
             stored = _store_images(execution, output)
-            print(json.dumps(_record(execution, stored)) if as_json else _text(execution, stored), flush=True)
+            print(json.dumps(execution.as_record(stored)) if as_json else _text(execution, stored), flush=True)
     sys.exit(0 if all(execution.succeeded for execution in executions) else 1)
 
 
@@ -148,19 +148,6 @@ def _store_images(execution: Execution, folder: Path) -> list[dict[str, Any]]:
         path.write_bytes(picture.png)
         stored.append({"sha256": picture.sha256, "width": picture.width, "height": picture.height, "path": str(path)})
     return stored
-
-
-def _record(execution: Execution, stored: list[dict[str, Any]]) -> dict[str, Any]:
-    error = execution.error
-    return {
-        "status": execution.status.value,
-        "stdout": execution.stdout,
-        "error": error and {"kind": error.kind, "message": error.message, "traceback": error.traceback},
-        "images": stored,
-        "duration_s": round(execution.duration_s, 6),
-        "queue_s": round(execution.queue_s, 6),
-        "truncated": list(execution.truncated),
-    }
 
 
 def _text(execution: Execution, stored: list[dict[str, Any]]) -> str:

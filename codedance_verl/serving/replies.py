@@ -149,10 +149,10 @@ class Reply:
         return {**self._head, "object": "chat.completion.chunk", "choices": [choice]}
 
     def _all_turns(self, outcome: Outcome) -> list[dict[str, Any]]:
-        told = iter(outcome.observations)
         turns, images = [], 0
         for index, turn in enumerate(outcome.turns):
-            turns.append(_turn(turn, index, images) | {"observation": next(told, None) if turn.execution else None})
+            observation = turn.observation.text if turn.observation is not None else None
+            turns.append(_turn(turn, index, images) | {"observation": observation})
             images += len(turn.execution.images) if turn.execution else 0
         return turns
 
@@ -193,17 +193,12 @@ def _turn(turn: Turn, index: int, first_image: int) -> dict[str, Any]:
 
 
 def _execution(execution: Execution, first_image: int) -> dict[str, Any]:
-    return {
-        "status": str(execution.status),
-        "stdout": execution.stdout,
-        "error": asdict(execution.error) if execution.error is not None else None,
-        "images": [
+    return execution.as_record(
+        [
             {"index": first_image + index, "sha256": image.sha256, "width": image.width, "height": image.height}
             for index, image in enumerate(execution.images)
-        ],
-        "duration_s": round(execution.duration_s, 6),
-        "truncated": list(execution.truncated),
-    }
+        ]
+    )
 
 
 def _image_part(image: RenderedImage, index: int) -> dict[str, Any]:

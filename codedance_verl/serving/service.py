@@ -40,8 +40,7 @@ class Outcome:
     """How a trajectory ended.
 
     Attributes:
-        turns: of the model, with what their code did.
-        observations: the feedback turns as the model got them, one for each execution that still fitted.
+        turns: of the model, with what their code did and the feedback that still fitted.
         finish: why it ended, never `INFRASTRUCTURE`.
         answer: what stands between the answer tags of the last turn, if any.
         prompt_ids: tokens of the prompt.
@@ -50,7 +49,6 @@ class Outcome:
     """
 
     turns: tuple[Turn, ...]
-    observations: tuple[str, ...]
     finish: FinishReason
     answer: str | None
     prompt_ids: tuple[int, ...]
@@ -170,7 +168,6 @@ def _outcome(rollout: Rollout, finish: FinishReason) -> Outcome:
     response = stream.response_ids
     return Outcome(
         turns=tuple(rollout.turns),
-        observations=tuple(rollout.observations),
         finish=finish,
         answer=rollout.answer,
         prompt_ids=tuple(stream.ids[: stream.prompt_length]),

@@ -34,13 +34,14 @@ class Run:
     folder: Path
 
     def files(self) -> list[LogFile]:
-        """What there is now, the newest step first."""
+        """Files there are now, the newest step first."""
         found = [
             LogFile(path, split, int(match.group(1)))
             for split in ("train", "val")
             for path in _listed(self.folder / split)
             if (match := STEP_FILE.fullmatch(path.name))
         ]
+        # verl writes one folder for each split and no split into the lines: only the name of the folder says it.
         split = "val" if "val" in self.folder.name else "train"
         found += [
             LogFile(path, split, int(match.group(1)))
@@ -91,7 +92,7 @@ def _begins_as_verls(path: Path) -> bool:
     """A folder of metrics has files of the same name."""
     try:
         with path.open("rb") as stream:
-            begin = stream.read(1 << 20)
+            begin = stream.read(1 << 20)  # `output` comes after a prompt, which may be long
     except OSError:
         return False
     return begin.startswith(b'{"input"') and b'"output"' in begin

@@ -11,17 +11,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from codedance_verl.errors import UserError
-from codedance_verl.trajectories.summary import COLUMNS
+from codedance_verl.trajectories.summary import QUOTED_COLUMNS
 
-VERSION = 2
-"""Of the tables; an index of another version is made anew."""
+VERSION = 3
+"""Of the tables; an index of another version is rebuilt."""
 
 WAIT_SECONDS = 600.0
 """For another process that writes to the index."""
 
 _POLL_SECONDS = 0.1
 
-# AUTOINCREMENT: a number stands in addresses and tells what is new, so it is never given twice.
+# AUTOINCREMENT: a number stands in addresses and marks what is new, so it is never given twice.
 _TABLES = f"""
 CREATE TABLE runs (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT UNIQUE, folder TEXT);
 CREATE TABLE files (
@@ -29,9 +29,9 @@ CREATE TABLE files (
     inode INTEGER, changed INTEGER, read_to INTEGER, edges BLOB, broken INTEGER
 );
 CREATE TABLE trajectories (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, run INTEGER, file INTEGER, at INTEGER, length INTEGER, {", ".join(COLUMNS)}
+    id INTEGER PRIMARY KEY AUTOINCREMENT, run INTEGER, file INTEGER, at INTEGER, length INTEGER, {QUOTED_COLUMNS}
 );
-CREATE INDEX by_step ON trajectories (run, step DESC, split, batch, sample);
+CREATE INDEX by_step ON trajectories (run, step DESC, split, "group", sample);
 CREATE INDEX by_record ON trajectories (record, run, step, sample);
 CREATE INDEX by_file ON trajectories (file);
 PRAGMA user_version = {VERSION};
@@ -42,7 +42,7 @@ class Tables:
     """The file at `path`. Methods may be called from several threads."""
 
     def __init__(self, path: Path) -> None:
-        """Open or make it; one that is broken or of another version is made anew.
+        """Open or make it; one that is broken or of another version is rebuilt.
 
         Raises:
             OSError, sqlite3.OperationalError: it cannot be written.
@@ -51,16 +51,17 @@ class Tables:
         self._path = path
         self._local = threading.local()
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # a lock of its own: nobody waits here for files to be read, nor has a file open that is being made anew
+        # A lock of its own: nobody waits here for files to be read, nor has a file open that is being rebuilt.
         with path.with_suffix(".opening").open("w") as lock:
             for _ in self._taking(lock.fileno()):
                 pass
             if not self._fits():
-                self._make_anew()
+                self._rebuild()
 
     @property
     def db(self) -> sqlite3.Connection:
         """The connection of the calling thread."""
+        # Connections of sqlite3 belong to the thread that opened them.
         if getattr(self._local, "connection", None) is None:
             connection = sqlite3.connect(self._path, timeout=30.0, isolation_level=None)
             connection.execute("PRAGMA journal_mode = WAL")
@@ -89,7 +90,7 @@ class Tables:
         self.db.execute("COMMIT")
 
     def alone(self, work: Iterator[int]) -> Iterator[int]:
-        """What `work` yields while no other process or thread is at it; 0 now and then until it is its turn.
+        """Yields what `work` does while no other process or thread is at it, and 0 now and then until it is its turn.
 
         Raises:
             UserError: its turn does not come.
@@ -102,6 +103,7 @@ class Tables:
         deadline = time.monotonic() + WAIT_SECONDS
         while True:
             try:
+                # Without blocking: the caller is a generator, which yields in between and ends in time.
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return
             except BlockingIOError:
@@ -122,7 +124,8 @@ class Tables:
             self.close()
         return fits
 
-    def _make_anew(self) -> None:
+    def _rebuild(self) -> None:
+        # The log and the shared memory of WAL mode belong to the old file.
         for suffix in ("", "-wal", "-shm"):
             Path(f"{self._path}{suffix}").unlink(missing_ok=True)
         self.db.executescript(_TABLES)

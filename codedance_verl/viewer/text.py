@@ -1,4 +1,4 @@
-"""Makes what a model or its code wrote fit for a page: bounded, and nothing in it unseen.
+"""Texts of a model or its code made fit for a page: bounded, and nothing in them unseen.
 
 Escaping is left to Jinja2, which does it everywhere; the only markup made here is that of Pygments.
 """
@@ -18,6 +18,7 @@ SHOWN_CHARS = 6_000
 
 SHOWN_CODE_CHARS = 20_000
 
+# Control characters but tab and newline, zero-width and direction marks, half surrogate pairs.
 _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
 _PYTHON = PythonLexer(stripnl=False)
 _PLAIN_CLASSES = HtmlFormatter(nowrap=True)

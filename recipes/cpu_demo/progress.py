@@ -10,7 +10,7 @@ from codedance_verl.errors import UserError
 from codedance_verl.evaluation.outcomes import outcome_of, read_questions
 from codedance_verl.evaluation.report import CurvePoint
 from codedance_verl.evaluation.training import StepMetrics, curve_point, read_metrics
-from codedance_verl.evaluation.trajectories import TrajectoryReader
+from codedance_verl.trajectories.reader import TrajectoryReader
 
 RECENT_STEPS = 5
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from codedance_verl.environment.resized_images import resize_image
 from codedance_verl.formats import get_format
-from codedance_verl.types import Execution, ExecutionError, ExecutionStatus, FinishReason
+from codedance_verl.types import Execution, ExecutionError, ExecutionStatus, FinishReason, Trajectory
 from tests.unit.environment.harness import FAMILIES, Played, Say, Script, picture, play, processor, tokenizer, worker_of
 
 CASES = 1_500  # of each family
@@ -150,12 +150,16 @@ def _as_letters(ids: list[int], letters: dict[int, str]) -> str:
     return "".join(letters.get(token, ".") for token in ids)
 
 
+def _observations(trajectory: Trajectory) -> list[str]:
+    return [turn.observation.text for turn in trajectory.turns if turn.observation is not None]
+
+
 def assert_feedback_is_whole(played: Played) -> None:
     """Between two turns stands one feedback turn, from its first tag to its last, and nothing of the model's."""
     output = played.output
     trajectory = output.extra_fields["trajectory"]
     spans = [(turn.token_start, turn.token_end) for turn in trajectory.turns]
-    observations = output.extra_fields["observations"]
+    observations = _observations(trajectory)
     ends = [*(start for start, _ in spans[1:]), len(output.response_ids)]
     feedback = [output.response_ids[end:next_start] for (_, end), next_start in zip(spans, ends, strict=True)]
     told = [ids for ids in feedback if len(ids) > 1]
@@ -183,7 +187,7 @@ def assert_within_budget(script: Script, played: Played) -> None:
     executed = [turn.execution for turn in trajectory.turns if turn.execution is not None]
     assert len(executed) - sum(item.status is ExecutionStatus.REJECTED for item in executed) <= len(played.codes)
     last_call = script.environment["max_turns"] - 1
-    for number, observation in enumerate(output.extra_fields["observations"], start=1):
+    for number, observation in enumerate(_observations(trajectory), start=1):
         assert ("last turn" in observation.rpartition("</tool_response>")[2]) == (number == last_call)
 
 

@@ -201,27 +201,36 @@ def without(key: str) -> dict[str, Any]:
 
 BAD: list[tuple[Any, str]] = [
     ("{", "it is no JSON"),
-    ("[1]", "it is a list, not an object"),
-    ('{"group": NaN}', "NaN is no JSON number"),
+    ("[1]", "Expected `object`, got `array`"),
+    ('{"group": NaN}', "group: Expected `int | str`, got `float`"),
     ("[" * 100_000, "it is no JSON"),
-    *[(without(key), f"{key} is missing") for key in ("group", "data_source", "question", "ground_truth", "finish")],
-    (without("turns"), "turns is missing"),
-    ({**line("a", "3"), "turns": []}, "turns has 0 items"),
-    ({**line("a", "3"), "turns": ["x"]}, "turns[0] is a text, not an object"),
-    ({**line("a", "3"), "turns": [{"text": 3, "execution": None}]}, "turns[0].text is a whole number, not a text"),
-    ({**line("a", "3"), "turns": [{"text": "x"}]}, "turns[0].execution is missing"),
-    (line("a", "3", {"status": "fine", "stdout": ""}), "turns[0].execution.status 'fine' is none of ok, no_output"),
-    (line("a", "3", {"stdout": ""}), "turns[0].execution.status is missing"),
-    (line("a", "3", "ok"), "turns[0].execution is a text, not an object or null"),
-    (line("a", "3", finish="done"), "finish 'done' is none of answer, no_action, turn_limit"),
-    (line(True, "3"), "group is true or false, not a text or a whole number"),
-    (line(None, "3"), "group is null"),
-    ({**line("a", "3"), "format": "xml"}, "format 'xml' is none of code, tool_call, fence"),
-    ({**line("a", "3"), "extra_info": "x"}, "extra_info is a text, not an object"),
-    ({**line("a", "3"), "style": 3}, "style is a whole number, not a text"),
-    ({**line("a", "3"), "grade": "right"}, "grade is a text, not an object"),
-    ({**line("a", "3"), "grade": {}}, "grade.verdict is missing"),
-    ({**line("a", "3"), "grade": {"verdict": "fine"}}, "grade.verdict 'fine' is none of correct, wrong, ungraded"),
+    *[
+        (without(key), f"Object missing required field `{key}`")
+        for key in ("group", "data_source", "question", "ground_truth", "finish")
+    ],
+    (without("turns"), "Object missing required field `turns`"),
+    ({**line("a", "3"), "turns": []}, "turns: has 0 items"),
+    ({**line("a", "3"), "turns": ["x"]}, "turns[0]: Expected `object`, got `str`"),
+    ({**line("a", "3"), "turns": [{"text": 3, "execution": None}]}, "turns[0].text: Expected `str`, got `int`"),
+    ({**line("a", "3"), "turns": [{"text": "x"}]}, "turns[0]: Object missing required field `execution`"),
+    (
+        line("a", "3", {"status": "fine", "stdout": ""}),
+        "turns[0].execution.status: Invalid enum value 'fine', must be one of ok, no_output",
+    ),
+    (line("a", "3", {"stdout": ""}), "turns[0].execution: Object missing required field `status`"),
+    (line("a", "3", "ok"), "turns[0].execution: Expected `object | null`, got `str`"),
+    (line("a", "3", finish="done"), "finish: Invalid enum value 'done', must be one of answer, no_action, turn_limit"),
+    (line(True, "3"), "group: Expected `int | str`, got `bool`"),
+    (line(None, "3"), "group: Expected `int | str`, got `null`"),
+    ({**line("a", "3"), "format": "xml"}, "format: 'xml' is none of code, tool_call, fence"),
+    ({**line("a", "3"), "extra_info": "x"}, "extra_info: Expected `object | null`, got `str`"),
+    ({**line("a", "3"), "style": 3}, "style: Expected `str | null`, got `int`"),
+    ({**line("a", "3"), "grade": "right"}, "grade: Expected `object | null`, got `str`"),
+    ({**line("a", "3"), "grade": {}}, "grade: Object missing required field `verdict`"),
+    (
+        {**line("a", "3"), "grade": {"verdict": "fine"}},
+        "grade.verdict: Invalid enum value 'fine', must be one of correct, wrong, ungraded",
+    ),
 ]
 
 

@@ -28,9 +28,9 @@ from codedance_verl.reward.monitors import CollapseMonitor, MonitorConfig
 from codedance_verl.reward.presets import PAPER, ROBUST
 from codedance_verl.rollout import worker as module
 from codedance_verl.rollout.sampling_config import Keep, SamplingConfig
-from codedance_verl.rollout.trajectory_log import TrajectoryLog
 from codedance_verl.runtime.run_limits import STOP_FILE
 from codedance_verl.trajectories.config import TrajectoriesConfig
+from codedance_verl.trajectories.writer import TrajectoryLog
 from codedance_verl.types import FinishReason, Trajectory
 from codedance_verl.verl_compat.pixel_bytes import BYTES, VALUES, layout_of
 from tests.unit.environment.harness import processor, tokenizer
@@ -49,7 +49,7 @@ def output_of(rollout: Trajectory) -> AgentLoopOutput:
     mask = [0] * length
     for turn in rollout.turns:
         mask[turn.token_start : turn.token_end] = [1] * (turn.token_end - turn.token_start)
-    extra = {"trajectory": rollout, "timing": Timing(), "sandbox_retries": 0, "observations": ("seen",) * 9}
+    extra = {"trajectory": rollout, "timing": Timing(), "sandbox_retries": 0}
     extra |= {"min_global_steps": 0, "max_global_steps": 0}
     return AgentLoopOutput(
         prompt_ids=[1],

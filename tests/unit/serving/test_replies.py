@@ -88,8 +88,8 @@ def test_the_terminal_shows_thought_code_output_picture_and_answer(tmp_path: Pat
     for turn in (ran, Turn(CALL, 1, 2, "print(1)", failed)):
         narrator.turn_sampled(turn, FORMAT.parse(turn.text))
         narrator.code_ran(turn)
-    narrator.answered(Outcome((ran,), (), FinishReason.ANSWER, "seven", (), (), Timing()))
-    narrator.answered(Outcome((ran,), (), FinishReason.TURN_LIMIT, None, (), (), Timing()))
+    narrator.answered(Outcome((ran,), FinishReason.ANSWER, "seven", (), (), Timing()))
+    narrator.answered(Outcome((ran,), FinishReason.TURN_LIMIT, None, (), (), Timing()))
     shown = out.getvalue()
     for text in ("turn 1", "so", "print", "ok, 0 ms", "40 x 30", "line 1: ValueError: no", "seven", "turn_limit", "▀"):
         assert text in shown, text

@@ -1,17 +1,15 @@
-"""Writes finished rollouts to `<run>/trajectories`: one JSON line each, images stored once under their hash."""
+"""Writer of finished rollouts to `<run>/trajectories`: one JSON line each, images stored once under their hash."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import io
-import json
 import logging
 import os
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
@@ -22,22 +20,32 @@ from PIL import Image
 from codedance_verl.isolated.plain import plain_extra_info
 from codedance_verl.metrics import catalogue, emit
 from codedance_verl.trajectories import disk
-from codedance_verl.types import Execution, Grade, RenderedImage, RewardTerms, Trajectory, label_of
+from codedance_verl.trajectories.schema import (
+    VERSION,
+    Advantage,
+    ExecutionRecord,
+    ImageRef,
+    Timing,
+    TrajectoryRecord,
+    TurnRecord,
+    encode,
+)
+from codedance_verl.types import Execution, Grade, RenderedImage, RewardTerms, Trajectory, Turn, label_of
 
 logger = logging.getLogger(__name__)
 
 LOOKS_PER_LIMIT = 50
-"""The disk is looked at each time a worker has written this part of the limit."""
+"""A worker measures the disk each time it has written this fraction of the limit."""
 
 ENCODED_KEPT = 16
-"""Pictures of questions that are kept as PNG, the ones used last."""
+"""Images of questions that are kept as PNG, the ones used last."""
 
 
 class TrajectoryLog:
     """Appends rollouts of one worker process. Several workers write side by side, each to files of its own.
 
     Layout: `<folder>/{train,val}/step_<6 digits>.<worker>.jsonl` and `<folder>/images/<sha256>.png`. Every line is
-    flushed whole, so the log can be read while the run goes on.
+    flushed whole, so the log can be read during the run.
 
     With `max_bytes` the folder is kept within that by a thread (`codedance_verl.trajectories.disk`); where only
     validation is left to delete, rollouts of training are no longer written.
@@ -47,7 +55,7 @@ class TrajectoryLog:
         self._folder = folder
         self._worker = worker
         self._max_bytes = max_bytes
-        self._unlooked = max_bytes or 0  # what a run before this one has left is looked at with the first line
+        self._unlooked = max_bytes or 0  # the first line already looks at what an earlier run has left
         self._full = False
         self._fails = False
         self._encoded: dict[str, RenderedImage] = {}
@@ -55,7 +63,7 @@ class TrajectoryLog:
 
     @contextlib.contextmanager
     def group(self, split: str) -> Iterator[None]:
-        """Inside the block a group is written. One that cannot be is counted, and what was rolled out is not lost."""
+        """Write a group inside the block. One that cannot be written is counted, and still trained on."""
         failed = False
         try:
             yield
@@ -63,7 +71,7 @@ class TrajectoryLog:
             failed = True
             if not self._fails:  # once until it works again: a disk that is full fails every group
                 logger.warning(
-                    "trajectories cannot be written to %s (%s); the run goes on without them", self._folder, error
+                    "trajectories cannot be written to %s (%s); the run continues without them", self._folder, error
                 )
         self._fails = failed
         emit.add(catalogue.ROLLOUT_UNWRITTEN, failed, split=split)
@@ -79,8 +87,7 @@ class TrajectoryLog:
         group: str,
         sample: int,
         extra_info: Mapping[str, Any],
-        observations: tuple[str, ...],
-        input_images: list[Image.Image],
+        input_images: Sequence[Image.Image],
         timing: Mapping[str, float],
         advantage: Mapping[str, Any] | None = None,
         image_hashes: Sequence[str] = (),
@@ -89,50 +96,52 @@ class TrajectoryLog:
 
         `input_images` are the question's as the model saw them, `image_hashes` those of the whole images they were made
         of (`images.pixels_sha256`), which code can compare with what it got; logged as `pixels_sha256` of each.
-        `advantage` holds `sequence` and `turns` as `codedance_verl.reward.known` has them; None where not known.
+        `advantage` holds `sequence` and `turns` as `schema.Advantage` has them; None where it is not known.
 
         Raises:
             OSError: the disk is full or the folder cannot be written.
         """
         if self._full and split == "train":
-            self._wrote((self._max_bytes or 0) // (100 * LOOKS_PER_LIMIT))  # so that it is looked at again
+            # Counts a little as if written, so that the disk is measured again: space may have been made.
+            self._wrote((self._max_bytes or 0) // (100 * LOOKS_PER_LIMIT))
             return
-        record = {
-            "step": step,
-            "split": split,
-            "group": group,
-            "sample": sample,
-            "record_id": trajectory.record_id,
-            "data_source": trajectory.data_source,
-            "kind": label_of(extra_info.get("kind")) or trajectory.data_source,
-            "difficulty": label_of(extra_info.get("difficulty")),
-            "variant": label_of(extra_info.get("variant")),
-            "format": trajectory.format,
-            "question": trajectory.question,
-            "ground_truth": trajectory.ground_truth,
-            "extra_info": plain_extra_info(trajectory.extra_info),
-            "input_images": [
-                {**self._store(self._rendered(image)), "pixels_sha256": pixels}
+        record = TrajectoryRecord(
+            version=VERSION,
+            step=step,
+            split=split,
+            group=group,
+            sample=sample,
+            record_id=trajectory.record_id,
+            data_source=trajectory.data_source,
+            kind=label_of(extra_info.get("kind")) or trajectory.data_source,
+            difficulty=label_of(extra_info.get("difficulty")),
+            variant=label_of(extra_info.get("variant")),
+            format=trajectory.format,
+            question=trajectory.question,
+            ground_truth=trajectory.ground_truth,
+            extra_info=plain_extra_info(trajectory.extra_info),
+            input_images=tuple(
+                self._store(self._rendered(image), pixels)
                 for image, pixels in zip(input_images, chain(image_hashes, repeat(None)), strict=False)
-            ],
-            "turns": self._turns(trajectory, observations),
-            "finish": trajectory.finish,
-            "answer": trajectory.answer,
-            "style": trajectory.style,
-            "grade": asdict(grade),
-            "reward": asdict(terms),
-            "advantage": advantage,
-            "timing": dict(timing),
-            "written_at": time.time(),
-        }
+            ),
+            turns=tuple(self._turn(turn) for turn in trajectory.turns),
+            finish=trajectory.finish,
+            answer=trajectory.answer,
+            style=trajectory.style,
+            grade=grade,
+            reward=terms,
+            advantage=Advantage(**advantage) if advantage is not None else None,
+            timing=Timing(**timing),
+            written_at=time.time(),
+        )
         path = self._folder / split / f"step_{step:06d}.{self._worker}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
-        line = (json.dumps(record, ensure_ascii=False) + "\n").encode("utf-8", "replace")  # a text may hold half a pair
+        line = encode(record)
         _append(path, line)
         self._wrote(len(line))
 
     def _wrote(self, count: int) -> None:
-        """Look at the disk, in a thread, once enough was written since."""
+        """Measure the disk, in a thread, once enough was written since the last time."""
         if self._max_bytes is None:
             return
         self._unlooked += count
@@ -153,52 +162,43 @@ class TrajectoryLog:
             logger.warning("trajectories.max_gib: nothing is left to delete; training is not written any more")
         self._full = full
 
-    def _turns(self, trajectory: Trajectory, observations: tuple[str, ...]) -> list[dict[str, Any]]:
-        told = iter(observations)
-        return [
-            {
-                "text": turn.text,
-                "tokens": turn.token_end - turn.token_start,
-                "code": turn.code,
-                "observation": next(told, None) if turn.execution is not None else None,
-                "execution": self._execution(turn.execution) if turn.execution is not None else None,
-            }
-            for turn in trajectory.turns
-        ]
+    def _turn(self, turn: Turn) -> TurnRecord:
+        return TurnRecord(
+            text=turn.text,
+            code=turn.code,
+            observation=turn.observation.text if turn.observation is not None else None,
+            execution=self._execution(turn.execution) if turn.execution is not None else None,
+            tokens=turn.token_end - turn.token_start,
+            images_shown=turn.observation.images if turn.observation is not None else None,
+        )
 
-    def _execution(self, execution: Execution) -> dict[str, Any]:
-        return {
-            "status": execution.status,
-            "stdout": execution.stdout,
-            "error": asdict(execution.error) if execution.error is not None else None,
-            "images": [self._store(image) for image in execution.images],
-            "duration_s": execution.duration_s,
-            "queue_s": execution.queue_s,
-            "truncated": list(execution.truncated),
-        }
+    def _execution(self, execution: Execution) -> ExecutionRecord:
+        return ExecutionRecord(**execution.as_record([self._store(image) for image in execution.images]))
 
-    def _store(self, image: RenderedImage) -> dict[str, Any]:
+    def _store(self, image: RenderedImage, pixels_sha256: str | None = None) -> ImageRef:
         relative = f"images/{image.sha256}.png"
         target = self._folder / relative
         try:
-            os.utime(target)  # in use: `disk` leaves young pictures alone
+            os.utime(target)  # marks it as in use: `disk` leaves young images alone
         except FileNotFoundError:
             target.parent.mkdir(parents=True, exist_ok=True)
+            # Written beside and renamed: a reader never sees half an image, nor do two workers mix theirs.
             partial = target.with_suffix(f".{self._worker}.{os.getpid()}.partial")
             partial.write_bytes(image.png)
             partial.replace(target)
             self._wrote(len(image.png))
-        return {"sha256": image.sha256, "width": image.width, "height": image.height, "path": relative}
+        return ImageRef(image.sha256, image.width, image.height, relative, pixels_sha256)
 
     def _rendered(self, image: Image.Image) -> RenderedImage:
-        """The picture as PNG; the rollouts of a prompt share theirs, and making one costs more than all the rest."""
+        """The image as PNG; the rollouts of a prompt share theirs, and making one costs more than all the rest."""
+        # Hashing the pixels costs less than a hundredth of encoding them.
         key = f"{image.mode} {image.size} {xxhash.xxh3_128_hexdigest(image.tobytes())}"
         if (found := self._encoded.pop(key, None)) is None:
             buffer = io.BytesIO()
             image.save(buffer, "PNG")
             png = buffer.getvalue()
             found = RenderedImage(hashlib.sha256(png).hexdigest(), image.width, image.height, png)
-        self._encoded[key] = found
+        self._encoded[key] = found  # reinserted behind the others: a dict keeps the order, the first is the oldest
         while len(self._encoded) > ENCODED_KEPT:
             del self._encoded[next(iter(self._encoded))]
         return found
