@@ -241,7 +241,7 @@ def check_algorithm(algorithm: Mapping[str, Any]) -> RewardConfig:
         )
     if algorithm.get(CONFIG_KEY) is None:
         raise UserError(f"algorithm.{CONFIG_KEY}: no value given; add algorithm.{CONFIG_KEY}=${{reward_preset}}")
-    return RewardConfig.from_mapping(algorithm[CONFIG_KEY], node=f"algorithm.{CONFIG_KEY}")
+    return RewardConfig.from_mapping(algorithm[CONFIG_KEY], f"algorithm.{CONFIG_KEY}")
 
 
 def estimate(
