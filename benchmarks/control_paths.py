@@ -33,7 +33,7 @@ from codedance_verl.sandbox.pool import SandboxPool
 SIZES = (16, 128, 1000)
 WORKERS_A_NODE = 8
 """verl's rollout workers on a node of eight GPUs."""
-CONFIG = SandboxConfig(spares=1)
+CONFIG = SandboxConfig(standby_containers=1)
 NAME_BYTES = 130
 """An entry of Ray's list of named actors: a name with job, settings and node, and its namespace."""
 

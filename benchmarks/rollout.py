@@ -168,7 +168,7 @@ async def as_we_do(setup: Setup, plans: Sequence[Plan], engine: Engine, ended: C
     """Every trajectory on its own, all at once; `ended` gets the agent loop's output of each."""
     config = OmegaConf.create(
         {
-            "environment": {"instructions": False},
+            "environment": {"add_system_prompt": False},
             "sampling": {},
             "sandbox": {},
             "actor_rollout_ref": {"rollout": {"prompt_length": 1024, "response_length": 6000}},

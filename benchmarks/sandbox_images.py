@@ -14,7 +14,7 @@ import io
 import json
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import docker
@@ -68,7 +68,7 @@ async def measure(case: Case, config: SandboxConfig) -> dict[str, Any]:
     """Open, work and hold all sessions at once; sizes in MiB, `predicted` beside what was used at most."""
     data, pixels = photograph(case), case.width * case.height
     load = ImageLoad(pixels, pixels, len(data), (case.width, case.height))
-    config = sized(replace(config, containers=1, spares=0, sessions_per_container=case.sessions), load)
+    config = sized(config.replace(containers=1, standby_containers=0, sessions_per_container=case.sessions), load)
     node = SandboxNode(config)
     await node.start()
     try:

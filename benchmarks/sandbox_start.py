@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--starts", type=int, default=7, help="containers that are started, one after another")
     parser.add_argument("--sessions", type=int, default=16, help="idle sessions whose memory is measured")
     given = parser.parse_args()
-    config = SandboxConfig(backend="docker", containers=1, spares=0)
+    config = SandboxConfig(backend="docker", containers=1, standby_containers=0)
     print(json.dumps({"image_mb": _image_mb(), **asyncio.run(_measure(config, given.starts, given.sessions))}))
 
 

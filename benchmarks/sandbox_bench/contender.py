@@ -7,7 +7,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 from benchmarks.sandbox_bench import footprint
@@ -101,7 +101,7 @@ def with_room(config: SandboxConfig, sessions: int) -> SandboxConfig:
     containers = max(config.containers, -(-sessions // _SESSIONS_PER_CONTAINER))
     places = -(-sessions // containers)
     pids = max(config.pids, _PIDS_PER_SESSION * places)
-    return replace(config, containers=containers, sessions_per_container=places, pids=pids)
+    return config.replace(containers=containers, sessions_per_container=places, pids=pids)
 
 
 @contextlib.asynccontextmanager

@@ -5,14 +5,23 @@ from __future__ import annotations
 import json
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from omegaconf import OmegaConf
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    TypeAdapter,
+    ValidationError,
+)
 from pydantic.fields import FieldInfo
+from pydantic_core import core_schema
 
 from codedance_verl.config.renamed import renamed_line
 from codedance_verl.errors import UserError
@@ -61,6 +70,68 @@ class Allowed:
     """Words for what a field takes, in `Annotated`, where its type and range do not say it: "a list of URLs"."""
 
     text: str
+
+
+def null_as(empty: Any) -> BeforeValidator:
+    """Validator, in `Annotated`, of a key that may be null in files so that it can be set whole."""
+    return BeforeValidator(lambda value: empty if value is None else value)
+
+
+class OneOf:
+    """Choice of texts that is known at run time only, in `Annotated[str, OneOf(names)]`; else `Literal` does."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.names = tuple(names)
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return core_schema.literal_schema(list(self.names))
+
+
+@dataclass(frozen=True)
+class Null:
+    """Effect of null, in `Annotated`, where the type alone does not say it: "to size it by the images"."""
+
+    effect: str
+
+
+class Value:
+    """Check of a single value of verl's tree, which has no node of ours.
+
+    Args:
+        annotation: a type, `Literal`, or one that `whole`, `real` and `one_of` make.
+    """
+
+    def __init__(self, annotation: Any) -> None:
+        self._field = FieldInfo.from_annotation(annotation)
+        self._adapter: TypeAdapter[Any] = TypeAdapter(annotation, config=ConfigDict(strict=True))
+
+    def fault(self, value: object, key: str) -> Fault | None:
+        """Fault of the value at a dotted key; None where it is allowed."""
+        try:
+            self._adapter.validate_python(value)
+        except ValidationError:
+            return Fault(key, _line(key, value, f"must be {allowed(self._field)}"))
+        return None
+
+    def check(self, value: object, key: str) -> None:
+        """Raises `SettingsError` for a value that is not allowed."""
+        if fault := self.fault(value, key):
+            raise SettingsError([fault])
+
+
+def whole(low: int, high: int, optional: bool = False) -> Value:
+    """Check of a whole number from `low` to `high`; `optional`: or null."""
+    return Value(Annotated[int | None if optional else int, Field(ge=low, le=high)])
+
+
+def real(low: float, high: float, optional: bool = False) -> Value:
+    """Check of a number from `low` to `high`; `optional`: or null."""
+    return Value(Annotated[float | None if optional else float, Field(ge=low, le=high)])
+
+
+def one_of(names: Iterable[str]) -> Value:
+    """Check of a text that is one of these."""
+    return Value(Annotated[str, OneOf(names)])
 
 
 class Node(BaseModel):
@@ -119,9 +190,11 @@ def known_keys(node: type[Node]) -> str:
 def allowed(field: FieldInfo) -> str:
     """Words for the values that a field takes, such as "a whole number from 1 to 100, or null"."""
     said = [item.text for item in field.metadata if isinstance(item, Allowed)]
+    said += [f"one of {', '.join(item.names)}" for item in field.metadata if isinstance(item, OneOf)]
     inner, optional = _without_none(field.annotation)
     words = said[0] if said else _words(inner) + _range(field, inner)
-    return f"{words}, or null" if optional and "null" not in words else words
+    effects = [f" {item.effect}" for item in field.metadata if isinstance(item, Null)]
+    return f"{words}, or null{''.join(effects)}" if optional and "null" not in words else words
 
 
 def shown(value: object) -> str:
@@ -139,7 +212,7 @@ def bounds(field: FieldInfo) -> tuple[Any, Any]:
 def _fault(found: Any, node: type[Node], key: str, values: Any) -> Fault:
     """One error of pydantic with our dotted key and our words."""
     path, owner, field = _walk(node, found["loc"])
-    dotted = ".".join((key, *path))
+    dotted = ".".join((key, *path) if key else path)  # the settings of a run stand at the root
     value = found["input"]
     if found["type"] == "extra_forbidden":
         line = renamed_line(dotted) or f"{dotted}: unknown key; known are {known_keys(owner)}"

@@ -18,8 +18,14 @@ RENAMED: dict[str, str] = {
     "reward_preset.sequence_wrong": "reward_preset.tool_term.tool_coef_incorrect",
     "reward_preset.turn_limit": "reward_preset.max_turn_penalty",
     "sandbox.spares": "sandbox.standby_containers",
+    "serving.max_picture_pixels": "serving.max_image_pixels",
 }
 """Old dotted key -> new dotted key. An old one is refused with the new name, on the command line and in files."""
+
+
+def renamed(key: str) -> str:
+    """Present name of a key."""
+    return RENAMED.get(key, key)
 
 
 def renamed_line(key: str) -> str | None:

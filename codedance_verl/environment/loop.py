@@ -146,7 +146,7 @@ class MultiTurnLoop:
         """
         limit: asyncio.Timeout | None = None
         try:
-            async with AsyncExitStack() as resources, self.pauses.limit(self.environment.max_seconds) as limit:
+            async with AsyncExitStack() as resources, self.pauses.limit(self.environment.trajectory_limit_s) as limit:
                 return await self._interact(rollout, sampling_params, resources)
         except TimeoutError as error:
             if limit is not None and limit.expired():
@@ -235,7 +235,7 @@ class MultiTurnLoop:
         """Append the feedback turn. False, with nothing appended, when it would leave too few tokens to answer with."""
         self.watch.enter(rollout.progress, Phase.OBSERVE)
         started = time.perf_counter()
-        room = self.response_length - rollout.stream.response_length - self.environment.answer_tokens
+        room = self.response_length - rollout.stream.response_length - self.environment.min_answer_tokens
         sizes = self._fit(rollout, execution, room)
         appended = sizes is not None and await self._append_observation(rollout, execution, sizes, room)
         rollout.timing.observe_s += time.perf_counter() - started

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar
 
-from codedance_verl.config.checks import check_known
-from codedance_verl.errors import UserError
+from pydantic import Field, field_validator
+
+from codedance_verl.config.node import Allowed, KeyFault, Node, null_as
 from codedance_verl.grading.matchers import STYLES
-from codedance_verl.isolated.function import IsolatedFunction, parse_path
+from codedance_verl.isolated.function import FunctionPath, IsolatedFunction
 from codedance_verl.types import Grade, Verdict
 
 RUNG = "custom"
@@ -20,40 +20,28 @@ MAX_EVIDENCE_CHARS = 1_000
 _ALLOWED = "a truth value, None, or a pair of one of these and a text"
 
 
-@dataclass(frozen=True)
-class CustomGraders:
-    """Dotted paths of the user's graders; the most particular one that is named grades a record.
+Paths = Annotated[dict[str, FunctionPath], null_as({}), Allowed("a mapping to package.module:function")]
 
-    Attributes:
-        by_source: by `data_source` of the record; these come first.
-        by_style: by `reward_model.style` of the record.
-        default: for every other record; None: these are graded by the ladder and the judge.
-    """
 
-    default: str | None = None
-    by_style: Mapping[str, str] = field(default_factory=dict)
-    by_source: Mapping[str, str] = field(default_factory=dict)
+class CustomGraders(Node):
+    """Dotted paths of the user's graders; the most particular one that is named grades a record."""
 
+    KEY: ClassVar[str] = "grading.custom"
+
+    default: FunctionPath | None = None
+    """Grader of every other record; null: these are graded by the rules and the judge."""
+    by_style: Paths = Field(default_factory=dict)
+    """Graders by `reward_model.style` of the record."""
+    by_source: Paths = Field(default_factory=dict)
+    """Graders by `data_source` of the record; these come first."""
+
+    @field_validator("by_style")
     @classmethod
-    def from_value(cls, value: Any, node: str) -> CustomGraders:
-        """Read what stands at the dotted key `node`: nothing, a path for all records, or a mapping of the attributes.
-
-        Nothing is imported. Raises `UserError` with the dotted key, the value and what is allowed.
-        """
-        if value is None:
-            return cls()
-        if not isinstance(value, Mapping):
-            return cls(default=parse_path(value, node))
-        check_known(value, [item.name for item in fields(cls)], node)
-        default, styles = value.get("default"), _paths(value.get("by_style"), f"{node}.by_style")
-        for style, path in styles.items():
+    def _check_styles(cls, paths: dict[str, str]) -> dict[str, str]:
+        for style, path in paths.items():
             if style not in STYLES:
-                raise UserError(f"{node}.by_style.{style}={path}: no such style; known are {', '.join(STYLES)}")
-        return cls(
-            default=None if default is None else parse_path(default, f"{node}.default"),
-            by_style=styles,
-            by_source=_paths(value.get("by_source"), f"{node}.by_source"),
-        )
+                raise KeyFault(style, path, f"no such style; known are {', '.join(STYLES)}")
+        return paths
 
     def path_for(self, style: str, data_source: str) -> str | None:
         """The grader of a record; None where the ladder and the judge grade it."""
@@ -91,11 +79,3 @@ def read_grade(value: Any, path: str) -> Grade:
         raise ValueError(f"it returned {value!r:.100}; it must return {_ALLOWED}")
     found = {True: Verdict.CORRECT, False: Verdict.WRONG, None: Verdict.UNGRADED}[verdict]
     return Grade(found, RUNG, evidence[:MAX_EVIDENCE_CHARS])
-
-
-def _paths(value: Any, node: str) -> Mapping[str, str]:
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise UserError(f"{node}={value}: must be a mapping to package.module:function")
-    return {str(name): parse_path(path, f"{node}.{name}") for name, path in value.items()}

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from codedance_verl.grading.config import CONFIG_NODE, GradingConfig
+from codedance_verl.grading.config import GradingConfig
 from codedance_verl.grading.custom import functions
 from codedance_verl.grading.judge.prompt import Question
 from codedance_verl.grading.judge.stats import JudgeStats
@@ -42,9 +42,7 @@ class Grader:
         self._config = config
         self._run_dir = run_dir
         self._threads = ThreadPoolExecutor(COMPARING_THREADS, thread_name_prefix="grading")
-        self._custom = functions(
-            config.custom, f"{CONFIG_NODE}.custom", config.custom_timeout_s, config.custom_processes
-        )
+        self._custom = functions(config.custom, config.custom.KEY, config.custom_timeout_s, config.custom_processes)
         self._judge: Judge | None = None
         if config.judge.endpoints:
             from codedance_verl.grading.judge.judge import Judge

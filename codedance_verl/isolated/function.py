@@ -7,7 +7,9 @@ import queue
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
+
+from pydantic import BeforeValidator
 
 from codedance_verl.errors import UserError
 from codedance_verl.isolated.process import NoResult, NotStarted, WorkerProcess
@@ -27,16 +29,28 @@ class Fault(Exception):
     """A call without a usable result; one line that begins with the dotted key and the function."""
 
 
-def parse_path(value: object, key: str) -> str:
-    """The dotted path of a function, `package.module:function`, as it stands at the dotted key `key`.
+def check_path(value: object) -> str:
+    """Returns the dotted path of a function, `package.module:function`; nothing is imported.
 
-    Nothing is imported. Raises `UserError` for anything else.
+    Raises `ValueError` for anything else.
     """
     if isinstance(value, str):
         module, colon, name = value.partition(":")
         if colon and all(part.isidentifier() for part in [*module.split("."), *name.split(".")]):
             return value
-    raise UserError(f"{key}={value}: must be package.module:function, such as my_grader:grade, or null for none")
+    raise ValueError("must be package.module:function, such as my_grader:grade, or null for none")
+
+
+FunctionPath = Annotated[str, BeforeValidator(check_path)]
+"""Type of a field that names a function."""
+
+
+def parse_path(value: object, key: str) -> str:
+    """Returns the path that stands at the dotted key `key`. Raises `UserError`."""
+    try:
+        return check_path(value)
+    except ValueError as error:
+        raise UserError(f"{key}={value}: {error}") from None
 
 
 class IsolatedFunction(Generic[T]):
@@ -60,7 +74,7 @@ class IsolatedFunction(Generic[T]):
 
         Args:
             key: dotted key of the setting that names the function, for messages.
-            path: as `parse_path` gives it.
+            path: as `check_path` gives it.
             parameters: names of what the function takes, in order, for messages.
             read: makes the result of what the function returned, a JSON value with lists for tuples; raises
                 `ValueError` with the reason for what is no result.

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 import psutil
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from codedance_verl.config.hardware import joins
 from codedance_verl.errors import UserError
@@ -54,7 +54,7 @@ def check_images(config: DictConfig, report: Report, load: ImageLoad | None) -> 
 
 def _sandbox(config: DictConfig) -> SandboxConfig:
     try:
-        return SandboxConfig.from_mapping(OmegaConf.to_container(config.sandbox, resolve=True))  # type: ignore[arg-type]
+        return SandboxConfig.from_mapping(config.sandbox)
     except UserError:
         raise ToldAlready("sandbox") from None
 
@@ -102,7 +102,7 @@ def _say_sizes(config: DictConfig, report: Report, given: SandboxConfig, load: I
         f"{memory_mb:,} MiB at most, {scratch_mb:,} of them files; {sessions} sessions with images as large use "
         f"{room.memory_mb:,} and {room.scratch_mb:,}",
     )
-    containers = given.containers + 2 * given.spares  # the standby actor beside a node's has its own
+    containers = given.containers + 2 * given.standby_containers  # the standby actor beside a node's has its own
     total_mb = containers * memory_mb
     line = f"{containers} containers, up to {total_mb:,} MiB"
     if not joins((at(config, "ray_kwargs.ray_init") or {}).get("address")):

@@ -60,7 +60,7 @@ def check_prompts(config: DictConfig, report: Report, processor: Any) -> None:
     with report.collecting():
         limit, environment = number(config, "data.max_prompt_length"), _environment(config)
         tokens = PromptTokens(
-            processor, environment.max_image_pixels, environment.format if environment.instructions else ""
+            processor, environment.max_image_pixels, environment.format if environment.add_system_prompt else ""
         )
         side = int(environment.max_image_pixels**0.5)
         report.add_row("tokens", "a picture of the largest view", tokens.picture(side, side))
@@ -117,10 +117,11 @@ def _rules(shape: ModelShape | None) -> Sequence[Rule]:
 
     def feedback(config: DictConfig) -> Iterator[str]:
         response, environment = number(config, "data.max_response_length"), _environment(config)
-        if environment.answer_tokens + TURN_TOKENS >= response:
+        if environment.min_answer_tokens + TURN_TOKENS >= response:
             yield (
-                f"environment.answer_tokens={environment.answer_tokens}: must be less than {response - TURN_TOKENS}, "
-                f"data.max_response_length={response} less the marks of a turn, or no feedback ever fits"
+                f"environment.min_answer_tokens={environment.min_answer_tokens}: must be less than "
+                f"{response - TURN_TOKENS}, data.max_response_length={response} less the marks of a turn, or no "
+                "feedback ever fits"
             )
 
     return (context, feedback)

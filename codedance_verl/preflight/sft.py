@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from codedance_verl.config.checks import check_choice
+from codedance_verl.config.node import Value, one_of, real, whole
 from codedance_verl.data.checking import check_file, progress_line
 from codedance_verl.data.rows import Kind
 from codedance_verl.data.schema import read_prompts
@@ -25,37 +25,35 @@ from codedance_verl.preflight.memory import GIB, EngineMemory, MemorySettings, e
 from codedance_verl.preflight.model_shape import ModelShape
 from codedance_verl.preflight.prompts import longest_prompt
 from codedance_verl.preflight.report import Report, at
-from codedance_verl.preflight.settings import Range
+from codedance_verl.preflight.settings import check_table
 from codedance_verl.preflight.verl_names import check_optimizer, check_trackers
 from codedance_verl.preflight.verl_nodes import check_sft_nodes
 from codedance_verl.rollout.prompt_tokens import PromptTokens
 
-NUMBERS: dict[str, Range] = {
-    "seed": Range(0, 2**31 - 1),
-    "data.train_batch_size": Range(1, 1_000_000),
-    "data.micro_batch_size_per_gpu": Range(1, 1_000_000),
-    "data.max_length": Range(1, 10_000_000),
-    "data.max_image_pixels": Range(3_136, 100_000_000),
-    "data.num_workers": Range(0, 256),
-    "optim.lr": Range(0, 1, whole=False),
-    "optim.weight_decay": Range(0, 1, whole=False),
-    "optim.lr_warmup_steps": Range(-1, 10_000_000),
-    "optim.min_lr_ratio": Range(0, 1, whole=False),
-    "trainer.total_training_steps": Range(1, 10_000_000),
-    "trainer.nnodes": Range(1, 10_000),
-    "trainer.n_gpus_per_node": Range(1, 64),
-    "engine.fsdp_size": Range(-1, 100_000),
+VALUES: dict[str, Value] = {
+    "seed": whole(0, 2**31 - 1),
+    "data.train_batch_size": whole(1, 1_000_000),
+    "data.micro_batch_size_per_gpu": whole(1, 1_000_000),
+    "data.max_length": whole(1, 10_000_000),
+    "data.max_image_pixels": whole(3_136, 100_000_000),
+    "data.num_workers": whole(0, 256),
+    "optim.lr": real(0, 1),
+    "optim.weight_decay": real(0, 1),
+    "optim.lr_warmup_steps": whole(-1, 10_000_000),
+    "optim.min_lr_ratio": real(0, 1),
+    "trainer.total_training_steps": whole(1, 10_000_000),
+    "trainer.nnodes": whole(1, 10_000),
+    "trainer.n_gpus_per_node": whole(1, 64),
+    "engine.fsdp_size": whole(-1, 100_000),
+    "engine.strategy": one_of(("fsdp", "fsdp2")),
 }
+"""Values of verl's SFT tree that a run rests on."""
 
 
 def run_checks(config: DictConfig, dry: bool = False) -> Report:
     """Check values, disk, model folder and every demonstration."""
     report = Report(dry=dry)
-    for key, allowed in NUMBERS.items():
-        with report.collecting():
-            allowed.check(at(config, key), key)
-    with report.collecting():
-        check_choice(at(config, "engine.strategy"), ("fsdp", "fsdp2"), "engine.strategy")
+    check_table(VALUES, config, report)
     if isinstance(config.optim, DictConfig):
         for line in check_optimizer(config, "optim"):
             report.add_error(line)

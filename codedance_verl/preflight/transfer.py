@@ -8,15 +8,16 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Iterator, Mapping
+from typing import Literal
 
 from omegaconf import DictConfig
 
-from codedance_verl.config.checks import check_known, check_whole
+from codedance_verl.config.node import Node, SettingsError, whole
 from codedance_verl.preflight.devices import BYTES_OF_A_VALUE
 from codedance_verl.preflight.layout import SEPARATE
 from codedance_verl.preflight.model_shape import ModelShape
 from codedance_verl.preflight.report import Report, apply_rules, at
-from codedance_verl.preflight.settings import ACTOR, ROLLOUT
+from codedance_verl.preflight.settings import ACTOR, ROLLOUT, check_table
 
 NODE = f"{ROLLOUT}.checkpoint_engine"
 BACKEND, MODULE = f"{NODE}.backend", f"{NODE}.custom_backend_module"
@@ -26,15 +27,12 @@ OF_VERL = ("delta_sharded", "hccl", "kimi_ckpt_engine", "mooncake", "nixl")
 """Engines of verl 0.9.1 whose packages are in no lock of this project; none of them was ever run with it."""
 
 _CURE = "ray_object_store works on every device, nccl between GPUs"
-_DTYPES = ("bfloat16", "float16", "float32")
-_MOST_MIB = 1_000_000
 
 
 def check_transfer(config: DictConfig, report: Report) -> None:
     """Find an engine that would not be there, and arguments that it does not know."""
     apply_rules((_engine, _arguments), config, report)
-    with report.collecting():
-        check_whole(at(config, BUCKET), 1, _MOST_MIB, BUCKET)
+    check_table({BUCKET: whole(1, 1_000_000)}, config, report)
 
 
 def check_bucket(config: DictConfig, report: Report, shape: ModelShape | None) -> None:
@@ -113,12 +111,18 @@ def _arguments(config: DictConfig) -> Iterator[str]:
     given = at(config, node)
     if at(config, BACKEND) != OWN or given is None:
         return
-    if not isinstance(given, Mapping | DictConfig):
-        yield f"{node}={given}: must be a mapping of verify and dtype"
-        return
-    if not isinstance(given.get("verify", True), bool):
-        yield f"{node}.verify={given.get('verify')}: must be true or false"
-    dtype = given.get("dtype")
-    if dtype not in (None, at(config, f"{ROLLOUT}.dtype"), *_DTYPES):  # the rollout's is checked by itself
-        yield f"{node}.dtype={dtype}: must be one of {', '.join(_DTYPES)}, or null to send weights as they are trained"
-    check_known(given, ("verify", "dtype"), node)
+    if isinstance(given, Mapping | DictConfig) and given.get("dtype") == at(config, f"{ROLLOUT}.dtype"):
+        given = {**given, "dtype": None}  # the rollout's is checked by itself
+    try:
+        TransferConfig.from_mapping(given, node)
+    except SettingsError as error:
+        yield from (fault.line for fault in error.faults)
+
+
+class TransferConfig(Node):
+    """Arguments of our engine (`OWN`)."""
+
+    verify: bool = True
+    """Compares hashes of what was sent and of what arrived."""
+    dtype: Literal["bfloat16", "float16", "float32"] | None = None
+    """Type that weights are sent as; null: as they are trained."""

@@ -13,8 +13,7 @@ from typing import Any
 from hydra.utils import get_class
 from omegaconf import DictConfig, ListConfig
 
-from codedance_verl.config.checks import check_choice
-from codedance_verl.errors import UserError
+from codedance_verl.config.node import one_of
 from codedance_verl.preflight.layout import needs_critic
 from codedance_verl.preflight.report import Report, Rule, apply_rules, at
 from codedance_verl.preflight.settings import ACTOR, MODEL, ROLLOUT
@@ -83,10 +82,8 @@ def check_optimizer(config: DictConfig, node: str) -> Iterator[str]:
 
 
 def _choice(config: DictConfig, key: str, allowed: Sequence[str]) -> Iterator[str]:
-    try:
-        check_choice(at(config, key), allowed, key)
-    except UserError as error:
-        yield str(error)
+    if fault := one_of(allowed).fault(at(config, key), key):
+        yield fault.line
 
 
 def _policy_loss(config: DictConfig) -> Iterator[str]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from codedance_verl.grading import Grader, GradingConfig
-from codedance_verl.grading.judge.config import JudgeConfig
 from codedance_verl.reward.advantage import turn_advantages
 from codedance_verl.reward.config import RewardConfig
 from codedance_verl.reward.custom_term import CustomTerm
@@ -80,7 +79,7 @@ async def _judged(
     lines: Sequence[RolloutLine], config: RewardConfig, grading: GradingConfig, regrade: bool
 ) -> tuple[list[Grade], list[CustomValue]]:
     """The grade of every line, and the user's own term of every line."""
-    grader, term = Grader(replace(grading, judge=JudgeConfig())), CustomTerm(config)
+    grader, term = Grader(grading.replace(judge={})), CustomTerm(config)
     try:
         grader.check_custom()
         term.check()

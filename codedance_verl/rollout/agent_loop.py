@@ -63,7 +63,7 @@ class CodeDanceAgentLoop(AgentLoopBase):  # type: ignore[misc]  # verl ships no 
             tokenizer=self.tokenizer,
             processor=self.processor,
             append=self._append,
-            watch=watch_of(self.environment.stall_seconds),
+            watch=watch_of(self.environment.stall_limit_s),
             response_length=int(self.rollout_config.response_length),
             code_temperature=SamplingConfig.from_mapping(self.config.sampling).code_temperature,
             pauses=pauses_of_process(),
@@ -101,7 +101,7 @@ class CodeDanceAgentLoop(AgentLoopBase):  # type: ignore[misc]  # verl ships no 
     async def _start(self, record: dict[str, Any], progress: Progress) -> Rollout:
         """Render the prompt. A record that cannot be rendered is an error of the data and ends its group."""
         messages = list(record["raw_prompt"])
-        if self.environment.instructions:
+        if self.environment.add_system_prompt:
             messages = with_instructions(messages, self.format)
         shared: SharedImages = record.get(VIEWS) or SharedImages()
         views = await shared.get(lambda: self._views(messages))

@@ -48,7 +48,7 @@ class QuestionDataset(RLHFDataset):  # type: ignore[misc]  # verl ships no types
     def _without_long_prompts(self, table: RowTable) -> RowTable:
         rendering = self.config.rendering
         tokens = PromptTokens(
-            self.processor, int(rendering.max_image_pixels), rendering.format if rendering.instructions else ""
+            self.processor, int(rendering.max_image_pixels), rendering.format if rendering.add_system_prompt else ""
         )
         return table.filter(lambda row: tokens.is_within(_prompt(row), self.max_prompt_length))
 

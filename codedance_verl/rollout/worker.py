@@ -129,7 +129,7 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
 
     @property
     def _watch_of_rollouts(self) -> StallWatchdog:
-        return watch_of(EnvironmentConfig.from_mapping(self.config.environment).stall_seconds)
+        return watch_of(EnvironmentConfig.from_mapping(self.config.environment).stall_limit_s)
 
     async def pause(self, number: int) -> None:
         """Stop the clocks of the rollouts: training, or a transfer of weights, has what they wait for.

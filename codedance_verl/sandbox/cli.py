@@ -8,7 +8,6 @@ import json
 import logging
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -75,7 +74,7 @@ def run(
     Exits with 0 when every cell ran to its end, with 1 when one did not.
     """
     with _one_line_errors():
-        config = SandboxConfig(backend=backend, containers=1, cell_timeout_s=timeout_s)
+        config = SandboxConfig.from_mapping({"backend": backend, "containers": 1, "cell_timeout_s": timeout_s})
         cells = [_read(path) for path in files]
         images = [_read(path) for path in input_images or []]
         executions = asyncio.run(_run_cells(config, [cell.decode("utf-8", "replace") for cell in cells], images))
@@ -98,7 +97,7 @@ def selfcheck(
     """
     with _one_line_errors():
         pids = check.RUNTIME_PIDS if runtime else check.SMALL.pids
-        config = replace(check.SMALL, backend=backend, runtime=runtime, pids=pids)
+        config = check.SMALL.replace(backend=backend, runtime=runtime, pids=pids)
         console = Console(stderr=as_json)
         logging.getLogger("codedance_verl.sandbox").setLevel(logging.ERROR)  # what attacks cause is no news
         with console.status("starting the sandbox") as status:
@@ -130,7 +129,7 @@ def bench(
 
         counts = (1, 8) if quick else parse_levels(levels)
         plan = Plan(seconds=0.5 if quick else seconds)
-        config = SandboxConfig(backend=backend)
+        config = SandboxConfig.from_mapping({"backend": backend})
         contender = PoolContender(config)
         machine = report.machine_facts()
         found = asyncio.run(measure_levels(contender, counts, plan, lambda line: print(line, file=sys.stderr)))

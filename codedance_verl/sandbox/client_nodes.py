@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import logging
 import random
 import secrets
@@ -43,7 +42,8 @@ class Finder(Protocol):
 
 def standby_config(config: SandboxConfig) -> SandboxConfig | None:
     """Returns what the standby beside a node actor is started with; None where there is none."""
-    return dataclasses.replace(config, containers=config.spares, spares=0) if config.spares else None
+    standby = config.standby_containers
+    return config.replace(containers=standby, standby_containers=0) if standby else None
 
 
 class _ActorHandle:
@@ -92,7 +92,7 @@ class _ActorHandle:
 
 
 class RemoteNode:
-    """A client's view of one machine: its node actor, and a standby beside it with `config.spares` interpreters.
+    """A client's view of one machine: its node actor, and a standby beside it with interpreters of its own.
 
     When the node actor dies its sessions die with it; new ones go to the standby until a successor is ready.
     """

@@ -36,7 +36,7 @@ _logger = logging.getLogger(__name__)
 
 
 class Fleet:
-    """`config.containers` interpreters that serve and `config.spares` behind them, all in one event loop."""
+    """Interpreters that serve, and `config.standby_containers` behind them, all in one event loop."""
 
     def __init__(self, config: SandboxConfig, launcher: Launcher) -> None:
         self._config = config
@@ -65,7 +65,7 @@ class Fleet:
         socket_path = self._directory / SOCKET_NAME
         self._server = await asyncio.start_unix_server(self._accept, socket_path, backlog=_BACKLOG)
         socket_path.chmod(self._launcher.socket_mode)
-        for _ in range(self._config.containers + self._config.spares):
+        for _ in range(self._config.containers + self._config.standby_containers):
             self._spawn(self._keep_one())
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._settled.wait(), self._config.start_timeout_s)

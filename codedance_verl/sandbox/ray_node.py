@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import functools
 import hashlib
 import json
@@ -229,7 +228,7 @@ def _kill(actors: Sequence[Any]) -> None:
 
 
 def _settings_hash(config: SandboxConfig) -> str:
-    settings = json.dumps(dataclasses.asdict(config), sort_keys=True)
+    settings = json.dumps(config.model_dump(mode="json"), sort_keys=True)
     return hashlib.sha256(settings.encode()).hexdigest()[:8]
 
 

@@ -52,7 +52,7 @@ def chat(
     """Ask a trained model about a picture and watch it think, run code and answer. A terminal can ask on."""
     body = _body(image, question, temperature)
     _check_output(output)
-    settings = _prepare(model, overrides or (), containers=1, spares=0)
+    settings = _prepare(model, overrides or (), containers=1, standby_containers=0)
     asyncio.run(_chat(settings, body, output))
 
 

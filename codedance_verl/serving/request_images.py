@@ -45,7 +45,7 @@ class Bounds:
     """Bounds of what a request may hold: images, pixels of each, and pixels of all together."""
 
     max_images: int
-    max_picture_pixels: int
+    max_image_pixels: int
     max_request_pixels: int
 
 
@@ -103,10 +103,10 @@ def _kind(data: bytes) -> str:
 def _check_size(picture: Image.Image, bounds: Bounds, param: str, before: int) -> None:
     """Raise `RequestError` for an image, not decoded yet, that would take too much memory."""
     pixels = picture.width * picture.height
-    if pixels > bounds.max_picture_pixels:
+    if pixels > bounds.max_image_pixels:
         raise RequestError(
-            f"the image has {picture.width} x {picture.height} pixels, at most {bounds.max_picture_pixels} "
-            "are allowed (serving.max_picture_pixels)",
+            f"the image has {picture.width} x {picture.height} pixels, at most {bounds.max_image_pixels} "
+            "are allowed (serving.max_image_pixels)",
             param=param,
             code="image_too_large",
         )

@@ -65,7 +65,7 @@ class Service:
         self.settings = settings
         self.engine = engine
         self._pool = pool
-        self._watch = StallWatchdog(settings.environment.stall_seconds)
+        self._watch = StallWatchdog(settings.environment.stall_limit_s)
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -93,7 +93,7 @@ class Service:
     def bounds(self) -> Bounds:
         """Bounds of the pictures in a request."""
         serving = self.settings.serving
-        return Bounds(self.settings.environment.max_images, serving.max_picture_pixels, serving.max_request_pixels)
+        return Bounds(self.settings.environment.max_images, serving.max_image_pixels, serving.max_request_pixels)
 
     async def answer(self, ask: ChatRequest, audience: StreamListener | None = None) -> Outcome:
         """Interact until the model answers or a limit is met. Cancelled, it leaves neither request nor session behind.
@@ -121,7 +121,7 @@ class Service:
     ) -> tuple[MultiTurnLoop, Rollout]:
         environment, tokens = self.settings.environment, self.engine.tokens
         messages = list(ask.messages)
-        if environment.instructions:
+        if environment.add_system_prompt:
             messages = with_instructions(messages, get_format(environment.format))
         renderer = Renderer(tokens)
         pictures = await renderer.pictures(messages)
@@ -145,7 +145,7 @@ class Service:
         """Tokens that may follow a prompt of that many."""
         serving, longest = self.settings.serving, self.engine.tokens.max_model_len
         left = longest - prompt
-        if left < self.settings.environment.answer_tokens:
+        if left < self.settings.environment.min_answer_tokens:
             raise RequestError(
                 f"the prompt has {prompt} tokens, pictures included, of at most {longest} together with the reply",
                 param="messages",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from codedance_verl.config.compose import compose_config
+from codedance_verl.config.renamed import renamed
 from codedance_verl.environment.config import EnvironmentConfig
 from codedance_verl.errors import UserError
 from codedance_verl.sandbox.config import SandboxConfig
@@ -113,7 +114,8 @@ def inherited(origin: Path) -> dict[str, Any]:
     except Exception as error:
         raise UserError(f"{origin}: no YAML ({' '.join(str(error).split())[:200]})") from None
     assert isinstance(trained, DictConfig)
-    values = {f"environment.{key}": value for key, value in _plain(trained, "environment").items()}
+    # a run of an earlier version has keys by their old names
+    values = {renamed(f"environment.{key}"): value for key, value in _plain(trained, "environment").items()}
     sandbox = _plain(trained, "sandbox")
     values |= {f"sandbox.{key}": sandbox[key] for key in _OF_THE_SANDBOX if key in sandbox}
     if not values:
@@ -161,7 +163,7 @@ def _isolated(sandbox: SandboxConfig, serving: ServingConfig) -> SandboxConfig:
             f"sandbox.backend=process: no security boundary, and serving.host={serving.host} lets other machines run "
             "code; use sandbox.backend=docker or serving.host=127.0.0.1"
         )
-    return replace(sandbox, backend="docker")
+    return sandbox.replace(backend="docker")
 
 
 def _plain(config: DictConfig, node: str) -> dict[str, Any]:

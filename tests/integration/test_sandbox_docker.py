@@ -263,7 +263,7 @@ async def test_the_loss_of_a_zygote_costs_no_session(node: SandboxNode, docker_e
 async def test_forgotten_sessions_end_with_their_lease(node: SandboxNode, monkeypatch: pytest.MonkeyPatch) -> None:
     forgotten = await node.open()
     node._sessions[forgotten].used_at -= CONFIG.lease_ttl_s + 1
-    monkeypatch.setattr(node, "config", replace(CONFIG, lease_ttl_s=1.0))
+    monkeypatch.setattr(node, "config", CONFIG.replace(lease_ttl_s=1.0))
     node._spawn(node._end_stale_leases())
     await until(lambda: node.stats()["sessions"] == 0, 5)
     monkeypatch.undo()
@@ -310,7 +310,9 @@ async def test_sessions_share_the_file_space_that_was_computed_for_their_images(
     """Every one of them reads its file; sessions that did not fit were told that their image was at fault."""
     data = grainy(2250, 1500)
     load = ImageLoad(2250 * 1500, 2250 * 1500, len(data), (2250, 1500))
-    small = SandboxConfig(backend="docker", containers=1, spares=0, sessions_per_container=30, queue_timeout_s=300.0)
+    small = SandboxConfig(
+        backend="docker", containers=1, standby_containers=0, sessions_per_container=30, queue_timeout_s=300.0
+    )
     node = SandboxNode(sized(small, load))
     await node.start()
     try:
@@ -328,7 +330,7 @@ async def test_file_space_that_is_used_up_is_no_fault_of_the_image_and_serves_ag
 ) -> None:
     data = grainy(1600, 1200)
     reads = "import cv2\ncv2.imread('input_image.png').shape"
-    node = SandboxNode(replace(CONFIG, containers=1, spares=0, scratch_mb=16, memory_mb=1024))
+    node = SandboxNode(CONFIG.replace(containers=1, standby_containers=0, scratch_mb=16, memory_mb=1024))
     await node.start()
     try:
         pool = SandboxPool([node])
@@ -348,7 +350,7 @@ async def test_file_space_that_is_used_up_is_no_fault_of_the_image_and_serves_ag
 async def test_a_session_that_finds_no_file_space_goes_to_a_container_that_has_some(sandbox_image: str) -> None:
     fills = "with open('mine', 'wb', buffering=0) as file:\n    while file.write(bytes(1 << 20)): pass"
     data = grainy(1600, 1200)
-    node = SandboxNode(replace(CONFIG, spares=0, scratch_mb=16, memory_mb=1024))
+    node = SandboxNode(CONFIG.replace(standby_containers=0, scratch_mb=16, memory_mb=1024))
     await node.start()
     try:
         await until(lambda: len(node.stats()["interpreters"]) == 2, 60)

@@ -118,7 +118,7 @@ from pathlib import Path
 import ray
 from codedance_verl.sandbox.pool import SandboxPool, get_or_start_pool
 
-CONFIG = {"backend": "docker", "containers": 1, "spares": 1}
+CONFIG = {"backend": "docker", "containers": 1, "standby_containers": 1}
 
 class Worker:
     async def lose_a_session(self, main_actor):

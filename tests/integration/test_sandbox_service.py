@@ -36,7 +36,7 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 @contextlib.asynccontextmanager
 async def started(**settings: Any) -> AsyncIterator[SandboxNode]:
-    values = {"containers": 1, "spares": 0, "sessions_per_container": 8, "cell_timeout_s": 30.0} | settings
+    values = {"containers": 1, "standby_containers": 0, "sessions_per_container": 8, "cell_timeout_s": 30.0} | settings
     node = SandboxNode(SandboxConfig(**values))
     await node.start()
     try:
@@ -71,7 +71,7 @@ def the_init_of(name: str) -> psutil.Process:
 
 async def test_a_spare_that_was_in_use_when_the_lost_one_came_back_steps_back_once_it_is_empty() -> None:
     """Else sessions would be spread over more interpreters than were asked for."""
-    async with started(backend="process", spares=1) as node:
+    async with started(backend="process", standby_containers=1) as node:
         await until(lambda: node.stats()["spares"] == 1)
         fleet = node._fleet
         assert fleet is not None
@@ -89,7 +89,7 @@ async def test_a_spare_that_was_in_use_when_the_lost_one_came_back_steps_back_on
 
 
 async def test_a_spare_takes_over_and_is_replaced(backend: str) -> None:
-    async with started(backend=backend, spares=1) as node:
+    async with started(backend=backend, standby_containers=1) as node:
         await until(lambda: node.stats()["spares"] == 1)
         pool = SandboxPool([node])
         (lost,) = node.stats()["interpreters"]
@@ -107,7 +107,7 @@ async def test_a_spare_takes_over_and_is_replaced(backend: str) -> None:
 
 
 async def test_an_interpreter_retires_after_its_share_of_sessions(backend: str) -> None:
-    async with started(backend=backend, spares=1, recycle_sessions=2) as node:
+    async with started(backend=backend, standby_containers=1, recycle_sessions=2) as node:
         await until(lambda: node.stats()["spares"] == 1)
         pool = SandboxPool([node])
         (old,) = node.stats()["interpreters"]

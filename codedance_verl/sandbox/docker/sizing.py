@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import bisect
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from codedance_verl.sandbox.config import LEAST_FILE_MB, MIB, SandboxConfig, highest
 from codedance_verl.sandbox.errors import SandboxFull
@@ -125,8 +125,7 @@ def sized(config: SandboxConfig, load: ImageLoad = ASSUMED) -> SandboxConfig:
     room = predicted(config, load)
     scratch = config.scratch_mb if config.scratch_mb is not None else max(room.scratch_mb, LEAST_SCRATCH_MB)
     memory = room.memory_mb + max(scratch - room.scratch_mb, 0)
-    return replace(
-        config,
+    return config.replace(
         scratch_mb=scratch,
         memory_mb=config.memory_mb if config.memory_mb is not None else max(memory, LEAST_MEMORY_MB),
         session_file_mb=config.session_file_mb or max(room.session_file_mb, LEAST_FILE_MB),
@@ -137,7 +136,7 @@ def most_sessions(config: SandboxConfig, load: ImageLoad) -> int:
     """Sessions of a container whose explicit sizes hold what `needed` says; 0 where not even one fits."""
     fits = 0
     for sessions in range(1, config.sessions_per_container + 1):
-        least = needed(replace(config, sessions_per_container=sessions), load)
+        least = needed(config.replace(sessions_per_container=sessions), load)
         if least.memory_mb > (config.memory_mb or math.inf) or least.scratch_mb > (config.scratch_mb or math.inf):
             break
         fits = sessions
@@ -148,7 +147,7 @@ def most_sessions_sized(config: SandboxConfig, load: ImageLoad) -> int:
     """Sessions of a container for which what `sized` computes may be set; 0 where not even one fits."""
 
     def fits(sessions: int) -> bool:
-        room = predicted(replace(config, sessions_per_container=sessions), load)
+        room = predicted(config.replace(sessions_per_container=sessions), load)
         scratch = config.scratch_mb if config.scratch_mb is not None else max(room.scratch_mb, LEAST_SCRATCH_MB)
         memory = config.memory_mb or room.memory_mb + max(scratch - room.scratch_mb, 0)
         return memory <= highest("memory_mb") and scratch <= highest("scratch_mb")

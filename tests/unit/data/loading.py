@@ -42,7 +42,7 @@ def check(files: Sequence[Path], keys: Keys = DEFAULT_KEYS) -> list[Checked]:
 
 def dataset(files: Sequence[Path], table_dir: Path, max_samples: int = -1, **data: Any) -> QuestionDataset:
     """The dataset as verl's trainer builds it."""
-    rendering = {"max_image_pixels": 1_003_520, "instructions": False, "format": "code"}
+    rendering = {"max_image_pixels": 1_003_520, "add_system_prompt": False, "format": "code"}
     config = OmegaConf.create({"table_dir": str(table_dir), "rendering": rendering, "shuffle": False, **data})
     config.setdefault("filter_overlong_prompts", False)
     return QuestionDataset(

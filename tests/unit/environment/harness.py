@@ -175,7 +175,7 @@ def loop_of(script: Script, model: Any) -> CodeDanceAgentLoop:
     """The agent loop as verl's worker would build it."""
     config = OmegaConf.create(
         {
-            "environment": {"instructions": False, "sandbox_retries": 0, **script.environment},
+            "environment": {"add_system_prompt": False, "sandbox_retries": 0, **script.environment},
             "sampling": script.sampling,
             "sandbox": {},
             "actor_rollout_ref": {"rollout": {"prompt_length": 4_096, "response_length": script.response_length}},

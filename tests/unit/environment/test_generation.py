@@ -180,7 +180,7 @@ def test_bad_values_are_named(values: dict[str, object], told: str) -> None:
 
 def test_how_many_are_drawn() -> None:
     config = SamplingConfig.from_mapping({"oversample": 1.5, "keep": "on_correct", "code_temperature": 0})
-    assert config == SamplingConfig(1.5, Keep.ON_CORRECT, 0.0)
+    assert config == SamplingConfig(oversample=1.5, keep=Keep.ON_CORRECT, code_temperature=0.0)
     assert (config.drawn(8), config.drawn(5), SamplingConfig().drawn(8)) == (12, 8, 8)
 
 

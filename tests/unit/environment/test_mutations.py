@@ -28,7 +28,7 @@ SCRIPTS = (
     ([Say(CALL), Say("a", ("<|image_pad|>",))], [SEEN], 2_000),
     ([Say(CALL), Say(CALL)], [LONG, LONG], 200),
 )
-ENVIRONMENT = {"max_turns": 3, "max_images": 4, "max_image_pixels": 112 * 112, "answer_tokens": 8}
+ENVIRONMENT = {"max_turns": 3, "max_images": 4, "max_image_pixels": 112 * 112, "min_answer_tokens": 8}
 
 
 def scripts(family: str) -> list[Script]:

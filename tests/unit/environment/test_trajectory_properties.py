@@ -66,7 +66,7 @@ def scripts(draw: Any, family: str) -> Script:
             "max_turns": draw(st.integers(1, 6)),
             "max_images": draw(st.integers(1, 6)),
             "max_image_pixels": draw(st.sampled_from([56 * 56, 112 * 112, 1_000_000])),
-            "answer_tokens": draw(st.sampled_from([1, 8, 32])),
+            "min_answer_tokens": draw(st.sampled_from([1, 8, 32])),
         },
     )
 

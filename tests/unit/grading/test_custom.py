@@ -137,7 +137,7 @@ def test_bad_settings_are_named(values: dict[str, Any], told: str) -> None:
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
-        ("grading.custom=my.grader:grade", CustomGraders("my.grader:grade")),
+        ("grading.custom=my.grader:grade", CustomGraders(default="my.grader:grade")),
         (
             "grading.custom={by_source: {chartqa: my_grader:grade}, by_style: {count: b:c}}",
             CustomGraders(by_source={"chartqa": "my_grader:grade"}, by_style={"count": "b:c"}),

@@ -116,7 +116,7 @@ SOME_AT_ONCE: list[dict[str, tuple[object, str]]] = [
         "trainer.v1.trainer_mode": ("async", "trainer.v1.trainer_mode=async: must be one of sync"),
         "actor_rollout_ref.model.lora_rank": (32, "actor_rollout_ref.model.lora.merge=false: must be true with"),
         "trainer.total_training_steps": (None, "trainer.total_training_steps=null: must be"),
-        "environment.answer_tokens": (20_000, "environment.answer_tokens=20000: must be less than"),
+        "environment.min_answer_tokens": (20_000, "environment.min_answer_tokens=20000: must be less than"),
         "grading.judge.endpoints": (["http://127.0.0.1:9/v1"], "grading.judge.endpoints: none answers"),
         "algorithm.use_kl_in_reward": (True, "algorithm.use_kl_in_reward=true"),
         "data.train_files": (None, "data.train_files=None: must be a parquet file"),

@@ -202,7 +202,7 @@ def test_a_function_that_is_given_up_ends_the_run(tmp_path: Path, monkeypatch: p
 
 
 def test_more_are_drawn_than_kept_in_training_only(tmp_path: Path) -> None:
-    sampling = SamplingConfig(2.0, Keep.ON_CORRECT)
+    sampling = SamplingConfig(oversample=2.0, keep=Keep.ON_CORRECT)
     drawn = [RIGHT, RIGHT, WRONG, WRONG]
     kept = run(tmp_path, drawn, n=2, sampling=sampling)
     assert sorted(item.extra_fields["reward_extra_info"]["acc"] for item in kept) == [0, 1]
@@ -212,7 +212,7 @@ def test_more_are_drawn_than_kept_in_training_only(tmp_path: Path) -> None:
 def test_what_is_left_out_is_told_as_rolled_out_and_has_no_part_in_the_reward(
     tmp_path: Path, recorder: Recorder
 ) -> None:
-    sampling = SamplingConfig(2.0, Keep.ON_CORRECT)
+    sampling = SamplingConfig(oversample=2.0, keep=Keep.ON_CORRECT)
     cut = trajectory("ok", answer=None, finish=FinishReason.LENGTH)
     kept = run(tmp_path, [RIGHT, RIGHT, RIGHT, WRONG, cut, cut], n=3, sampling=sampling)
     told = for_trackers([recorder.drain()])
@@ -312,7 +312,7 @@ def test_a_pause_that_was_overtaken_by_its_end_stops_no_clock() -> None:
 
     async def told(*calls: tuple[str, int]) -> bool:
         worker = object.__new__(module.CodeDanceAgentLoopWorker)
-        worker.config = OmegaConf.create({"environment": {"stall_seconds": 60}})
+        worker.config = OmegaConf.create({"environment": {"stall_limit_s": 60}})
         for what, number_of_call in calls:
             await getattr(worker, what)(number_of_call)
         on = module.pauses_of_process().on

@@ -15,7 +15,7 @@ from codedance_verl.sandbox.directory import PAGE_NODES, Directory
 from codedance_verl.sandbox.errors import SandboxBusy, SandboxUnavailable
 from codedance_verl.sandbox.pool import SandboxPool
 
-CONFIG = SandboxConfig(containers=2, spares=1)
+CONFIG = SandboxConfig(containers=2, standby_containers=1)
 
 
 class Store:

@@ -263,7 +263,7 @@ def test_bad_requests_are_refused_in_openais_terms(
             assert raised.value.type == "invalid_request_error"
         assert (await ask(server, "glance")).choices[0].message.content == "7"
 
-    against(refused, max_request_mb=1, max_picture_pixels=1_000_000, max_request_pixels=1_500_000)
+    against(refused, max_request_mb=1, max_image_pixels=1_000_000, max_request_pixels=1_500_000)
 
 
 def test_requests_are_decoded_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
