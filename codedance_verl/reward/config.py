@@ -11,8 +11,7 @@ from omegaconf import OmegaConf
 from pydantic import Field, field_validator, model_validator
 
 from codedance_verl.config.node import Allowed, KeyFault, Node
-from codedance_verl.errors import UserError
-from codedance_verl.isolated.function import parse_path
+from codedance_verl.isolated.function import FunctionPath
 from codedance_verl.reward.difficulty import DifficultyForm
 from codedance_verl.reward.tool_terms import AdaptiveTerm, Factor, ToolTerm
 from codedance_verl.types import FinishReason
@@ -45,8 +44,6 @@ OPTIONAL_MASKS = tuple(
     finish for finish in FinishReason if finish not in (FinishReason.ANSWER, FinishReason.INFRASTRUCTURE)
 )
 """Members of `mask_finishes`: an answer is always graded, a fault of the infrastructure always masked."""
-
-_PATH = "package.module:function, such as my_terms:short, or null for none"
 
 Penalty = Annotated[float, Field(ge=-10, le=0)]
 
@@ -112,7 +109,7 @@ class RewardConfig(Node):
     min_group_std: Factor = 0.25
     """Least that a group's scores are divided by: a difference of one call alone stays a small advantage."""
 
-    custom_term: Annotated[str | None, Allowed(_PATH)] = None
+    custom_term: FunctionPath | None = None
     """Term of the user's own, added to the score. The ranking that `robust` promises holds without it."""
     custom_weight: Factor = 1.0
     """Weight of that term, which is -10 to 10, in the score."""
@@ -163,14 +160,6 @@ class RewardConfig(Node):
         if value.get("name") not in names:
             raise KeyFault("name", value.get("name"), f"must be one of {', '.join(names)}")
         return value
-
-    @field_validator("custom_term")
-    @classmethod
-    def _is_path(cls, value: str | None) -> str | None:
-        try:
-            return value if value is None else parse_path(value, "custom_term")
-        except UserError:
-            raise ValueError(f"must be {_PATH}") from None
 
     @model_validator(mode="after")
     def _failing_must_not_pay(self) -> Self:
