@@ -120,11 +120,11 @@ CLUSTER = Dashboard(
         ),
         _panel("Tokens of a step", _mean(c.TRAINING_TOKENS, "run"), "{{run}}", "none", c.TRAINING_TOKENS.description),
         _panel(
-            "Trajectories under way",
-            _sum(c.ROLLOUT_UNDER_WAY, "run"),
+            "Trajectories in flight",
+            _sum(c.ROLLOUTS_IN_FLIGHT, "run"),
             "{{run}}",
             "none",
-            c.ROLLOUT_UNDER_WAY.description,
+            c.ROLLOUTS_IN_FLIGHT.description,
         ),
     ),
 )

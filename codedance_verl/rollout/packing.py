@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image
 
-from codedance_verl.rollout.agent_loop import VIEWS
+from codedance_verl.rollout.agent_loop import RESIZED_IMAGES
 from codedance_verl.types import IMAGE_PLACEHOLDER
 from codedance_verl.verl_compat.pixel_bytes import PatchLayout, joined, pack, without_pixels
 
@@ -54,12 +54,12 @@ def images_of(output: Any) -> list[Image.Image]:
     return found
 
 
-def without_pictures(fields: Mapping[str, Any]) -> dict[str, Any]:
+def without_images(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a record, every picture in its messages a placeholder.
 
     Else each of the n rollouts of a prompt would carry them all through the queue, and nobody reads them there.
     """
-    found = {name: value for name, value in fields.items() if name != VIEWS}
+    found = {name: value for name, value in fields.items() if name != RESIZED_IMAGES}
     for name in ("prompt", "raw_prompt"):
         if name in fields:
             found[name] = [{**message, "content": _text_of(message["content"])} for message in fields[name]]

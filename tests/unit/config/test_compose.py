@@ -19,8 +19,8 @@ from codedance_verl.grading.judge.config import JudgeConfig
 from codedance_verl.reward.config import RewardConfig
 from codedance_verl.reward.monitors import MonitorConfig
 from codedance_verl.reward.presets import PRESETS
-from codedance_verl.rollout.metrics import FILTER_METRIC
 from codedance_verl.rollout.sampling_config import SamplingConfig
+from codedance_verl.rollout.telemetry import FILTER_METRIC
 from codedance_verl.sandbox.config import SandboxConfig
 
 RUN = ["hardware=cpu", "run_dir=/tmp/run", "data.train_files=a.parquet", "data.val_files=b.parquet"]
