@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from codedance_verl.environment.resized_images import MARKS, PatchCount, resized_size
+from codedance_verl.formats import FORMATS, TURN_TAGS
 from codedance_verl.types import IMAGE_PLACEHOLDER, Execution, ExecutionError, ExecutionStatus, RenderedImage
 
 MAX_STDOUT_CHARS = 2_000
@@ -15,10 +16,14 @@ LEAST_PIXELS = 56 * 56
 OUTPUT_CUT = "[... output cut ...]"
 LAST_TURN = "This is your last turn: give your answer now."
 
-# The special tokens of the Qwen family and the tags of this environment.
-_MARKUP = re.compile(
-    r"<\|[^|>\s]*\|>|</?(?:tool_response|tool_call|think|code|answer)>|<(?:image|video|audio)>", re.IGNORECASE
-)
+_TAGS = {
+    "tool_response",
+    *(tag.strip("</>") for tag in (*TURN_TAGS, *(kind.call_start for kind in FORMATS.values())) if tag.startswith("<")),
+}
+"""Names of the tags of feedback turns and of every format."""
+
+# The special tokens of the Qwen family, the tags above, and the placeholders of verl's data sets.
+_MARKUP = re.compile(rf"<\|[^|>\s]*\|>|</?(?:{'|'.join(sorted(_TAGS))})>|<(?:image|video|audio)>", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
