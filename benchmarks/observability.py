@@ -57,17 +57,13 @@ class Observer:
 
     def __call__(self, output: Any) -> None:
         started = time.perf_counter()
-        extra, mask = output.extra_fields, output.response_mask
+        extra = output.extra_fields
         trajectory, timing = extra["trajectory"], extra["timing"]
         grade = Grade(Verdict.CORRECT, "exact")
         terms = RewardTerms(1.0, 1.0, 0.5, 1.0, 1.0, (0.0,) * len(trajectory.turns))
-        sampled = int(sum(mask))
         for execution in trajectory.executions:
             tell_call(execution)
-        retries = extra["sandbox_retries"]
-        record_group(
-            [RolloutStats(trajectory, grade, terms, timing, retries, sampled, len(mask) - sampled)], "train", 0.001
-        )
+        record_group([RolloutStats.of_output(output, grade, terms)], "train", 0.001)
         told = time.perf_counter()
         self._count += 1
         self._log.write(

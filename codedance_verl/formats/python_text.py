@@ -1,4 +1,4 @@
-"""Lexical state of Python source: whether a position lies in a string or a comment. The source need not be valid."""
+"""Lexical state of Python source: strings and comments by position. The source need not be valid."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ENDS = {
 
 
 class PythonText:
-    """Python source in `text` from `start` on, read forwards once: all questions together take linear time.
+    """Reader of Python source in `text` from `start` on, forwards once: all questions together take linear time.
 
     A string in single quotes ends with its line, closed or not, so one missing quote does not hide what follows. In a
     raw string a backslash keeps a quote from closing it as well, as in Python. An f-string is read like other strings.
@@ -28,7 +28,7 @@ class PythonText:
         self._inside: str | None = None
 
     def inside(self, position: int) -> bool:
-        """Whether a string or a comment is open in front of `position`, which is never before an earlier one."""
+        """Returns whether a string or comment is open in front of `position`, which is never before an earlier one."""
         while self._at < position:
             pattern = _BEGINS if self._inside is None else _ENDS[self._inside]
             found = pattern.search(self._text, self._at, position)
@@ -40,7 +40,7 @@ class PythonText:
         return self._inside is not None
 
     def _after(self, mark: str) -> str | None:
-        """What is open behind a mark."""
+        """Returns the kind of string or comment that is open behind a mark."""
         if self._inside is None:
             return mark
         return self._inside if mark.startswith("\\") else None

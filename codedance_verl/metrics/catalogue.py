@@ -156,7 +156,7 @@ SANDBOX_QUEUE_SECONDS = _histogram(
 
 # ---- rollout: told by the rollout workers when a group ends, of all that were drawn ----
 
-ROLLOUT_UNDER_WAY = _gauge("rollout_under_way", Unit.TRAJECTORIES, "Trajectories under way in a rollout worker.")
+ROLLOUTS_IN_FLIGHT = _gauge("rollouts_in_flight", Unit.TRAJECTORIES, "Trajectories in flight in a rollout worker.")
 ROLLOUT_TRAJECTORIES = _counter(
     "rollout_trajectories",
     Unit.TRAJECTORIES,

@@ -120,11 +120,11 @@ CLUSTER = Dashboard(
         ),
         _panel("Tokens of a step", _mean(c.TRAINING_TOKENS, "run"), "{{run}}", "none", c.TRAINING_TOKENS.description),
         _panel(
-            "Trajectories under way",
-            _sum(c.ROLLOUT_UNDER_WAY, "run"),
+            "Trajectories in flight",
+            _sum(c.ROLLOUTS_IN_FLIGHT, "run"),
             "{{run}}",
             "none",
-            c.ROLLOUT_UNDER_WAY.description,
+            c.ROLLOUTS_IN_FLIGHT.description,
         ),
     ),
 )
@@ -233,7 +233,9 @@ TRAINING = Dashboard(
             c.TRAINING_MISMATCH.description,
         ),
         _panel("Learning rate", _mean(c.TRAINING_RATE, "run"), "{{run}}", "none", c.TRAINING_RATE.description),
-        _panel("Signs of collapse", _mean(c.MONITOR_RATE, "sign"), "{{sign}}", "percentunit", c.MONITOR_RATE.description),
+        _panel(
+            "Signs of collapse", _mean(c.MONITOR_RATE, "sign"), "{{sign}}", "percentunit", c.MONITOR_RATE.description
+        ),
         _panel(
             "Windows out of bounds",
             f"max by (sign) ({_of(c.MONITOR_WINDOWS)})",

@@ -51,7 +51,7 @@ def longest_prompt(prompts: Iterator[Prompt], tokens: PromptTokens, limit: int) 
         count = tokens.exactly(prompt)
         too_long += count > limit
         if count > longest:
-            longest, row, pictures = count, prompt.row, tokens.pictures(prompt)
+            longest, row, pictures = count, prompt.row, tokens.images(prompt)
     return Longest(total, too_long, row, longest, pictures, most, most_row)
 
 
@@ -63,7 +63,7 @@ def check_prompts(config: DictConfig, report: Report, processor: Any) -> None:
             processor, environment.max_image_pixels, environment.format if environment.add_system_prompt else ""
         )
         side = int(environment.max_image_pixels**0.5)
-        report.add_row("tokens", "a picture of the largest view", tokens.picture(side, side))
+        report.add_row("tokens", "a picture of the largest view", tokens.image(side, side))
         for key in ("train_files", "val_files"):
             with report.collecting():
                 for path in readable(data_paths(config, key)):

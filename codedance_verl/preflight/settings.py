@@ -18,8 +18,8 @@ from codedance_verl.preflight.report import Report, ToldAlready, at
 from codedance_verl.reward import advantage
 from codedance_verl.reward.config import RewardConfig
 from codedance_verl.reward.monitors import MonitorConfig
-from codedance_verl.rollout.metrics import FILTER_METRIC
 from codedance_verl.rollout.sampling_config import SamplingConfig
+from codedance_verl.rollout.telemetry import FILTER_METRIC
 from codedance_verl.sandbox.config import SandboxConfig
 from codedance_verl.trainer import determinism
 from codedance_verl.trajectories.config import TrajectoriesConfig

@@ -1,4 +1,4 @@
-"""Datasets of training for verl's loaders (`data.custom_cls`): canonical rows, read as they are asked for.
+"""Data sets of training for verl's loaders (`data.custom_cls`): canonical rows, read on demand.
 
 Only what the environment reads reaches verl: a column of a file that has the name of one of verl's own
 (`agent_name`, `session_id`, `trajectory`, ...) is never passed on.
@@ -32,7 +32,7 @@ class QuestionDataset(RLHFDataset):  # type: ignore[misc]  # verl ships no types
     """
 
     def _download(self, use_origin_parquet: bool = False) -> None:
-        """Nothing is fetched or copied (`data.use_shm`): paths of images are relative to the folder of the file."""
+        """Leaves files where they are (`data.use_shm`): paths of images are relative to the folder of the file."""
 
     def _read_files_and_tokenize(self) -> None:
         table = open_table(
@@ -76,7 +76,7 @@ class DemonstrationDataset(MultiTurnSFTDataset):  # type: ignore[misc]
         super().__init__(parquet_files, tokenizer, config, *args, **kwargs)
 
     def _download(self) -> None:
-        """Nothing is fetched: the files are on this machine."""
+        """Fetches nothing: the files are on this machine."""
 
     def _read_files_and_process(self) -> None:
         table = open_table(
@@ -102,12 +102,12 @@ class DemonstrationDataset(MultiTurnSFTDataset):  # type: ignore[misc]
         row = example["row"]
         if self.processor is None:
             return [{"role": message.role, "content": message.content} for message in row.messages]
-        views = [resize_image(images.decode(image.read_bytes()), self.max_image_pixels) for image in row.images]
-        return _messages(row.messages, [{"image": view} for view in views])
+        resized = [resize_image(images.decode(image.read_bytes()), self.max_image_pixels) for image in row.images]
+        return _messages(row.messages, [{"image": image} for image in resized])
 
 
 class _Frame:
-    """What verl's dataset takes for a pandas frame: `iloc[item].to_dict()`."""
+    """Stand-in for the pandas frame of verl's data set: `iloc[item].to_dict()`."""
 
     def __init__(self, table: RowTable) -> None:
         self._table = table
@@ -137,7 +137,7 @@ def _reference(image: StoredImage | Path) -> StoredImage | str:
 
 
 def _messages(messages: Sequence[Message], parts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Messages as chat templates take them, one of the image parts in the place of each placeholder, in order."""
+    """Returns messages as chat templates take them, one image part in the place of each placeholder, in order."""
     left = iter(parts)
     made = []
     for message in messages:

@@ -1,4 +1,4 @@
-"""Images of a group on their way through the queue: each prepared once, packed as bytes, off the event loop."""
+"""Images of a group on their way through verl's queue: each prepared once, packed as bytes, off the event loop."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 
 from PIL import Image
 
-from codedance_verl.rollout.agent_loop import VIEWS
+from codedance_verl.rollout.agent_loop import RESIZED_IMAGES
 from codedance_verl.types import IMAGE_PLACEHOLDER
 from codedance_verl.verl_compat.pixel_bytes import PatchLayout, joined, pack, without_pixels
 
 Prepare = Callable[[Image.Image], dict[str, Any]]
-"""The model's inputs of one image, as the processor makes them."""
+"""Preparation of one image: its model inputs, as the processor makes them."""
 
 
 class GroupImages:
     """Model inputs of the rollouts of one prompt; an image that several of them hold, the question's, is prepared once.
 
-    `images`: those of each rollout, in order. An image is the same by identity, as rollouts share their views.
+    `images`: those of each rollout, in order. An image is the same by identity: rollouts share their resized images.
     """
 
     def __init__(self, images: Sequence[Sequence[Image.Image]], prepare: Prepare, layout: PatchLayout | None) -> None:
@@ -29,11 +29,11 @@ class GroupImages:
         self._shared: dict[tuple[int, bool], dict[str, Any]] = {}
 
     async def inputs(self, images: Sequence[Image.Image], pixels: bool = True) -> dict[str, Any] | None:
-        """The inputs of one rollout, made in a thread; without pixels where nothing is trained on it."""
+        """Returns the inputs of one rollout, made in a thread; without pixels where nothing is trained on it."""
         return await asyncio.to_thread(self.made, images, pixels)
 
     def made(self, images: Sequence[Image.Image], pixels: bool = True) -> dict[str, Any] | None:
-        """The inputs of one rollout; None without an image, where verl knows what a text alone needs."""
+        """Returns the inputs of one rollout; None without an image: verl makes the inputs of text alone."""
         if not images:
             return None
         return joined([self._of(image, pixels) for image in images])
@@ -43,23 +43,23 @@ class GroupImages:
             return known
         prepared = self._prepare(image)
         made = pack(prepared, self._layout) if pixels else without_pixels(prepared)
-        if self._holders[id(image)] > 1:
+        if self._holders[id(image)] > 1:  # an image of one rollout alone is let go with it
             self._shared[id(image), pixels] = made
         return made
 
 
 def images_of(output: Any) -> list[Image.Image]:
-    """The images of an `AgentLoopOutput`, in order."""
+    """Returns the images of an `AgentLoopOutput`, in order."""
     found: list[Image.Image] = (output.multi_modal_data or {}).get("images") or []
     return found
 
 
-def without_pictures(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a record, every picture in its messages a placeholder.
+def without_images(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the fields of a record, every image in its messages replaced by a placeholder.
 
-    Else each of the n rollouts of a prompt would carry them all through the queue, and nobody reads them there.
+    Else each of the n rollouts of a prompt would carry them all through the queue, where no one reads them.
     """
-    found = {name: value for name, value in fields.items() if name != VIEWS}
+    found = {name: value for name, value in fields.items() if name != RESIZED_IMAGES}
     for name in ("prompt", "raw_prompt"):
         if name in fields:
             found[name] = [{**message, "content": _text_of(message["content"])} for message in fields[name]]

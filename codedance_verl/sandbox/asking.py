@@ -31,13 +31,15 @@ def wait(references: Any, timeout_s: float) -> Any:
 
 
 async def result(reference: Awaitable[Any]) -> Any:
-    """Awaits a call; raises as `wait` does."""
+    """Awaits a call; raises as `wait` does, and `SandboxError` for any other error of Ray's."""
     try:
         return await reference
     except RayTaskError as error:
         raise _cause(error) from None
     except (RayActorError, ActorUnschedulableError) as error:
         raise NodeLost(f"the sandbox node has died: {error}") from None
+    except RayError as error:  # neither a lost node nor a refusal: asking again is of no use
+        raise SandboxError(f"no answer of the sandbox node: {type(error).__name__}: {error}") from None
 
 
 def answered(references: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from codedance_verl.environment.loop import Listener, MultiTurnLoop, Rollout, Timing, resized_images_of
 from codedance_verl.environment.sandbox_client import SandboxClient
-from codedance_verl.environment.stall_watchdog import Progress, StallWatchdog
+from codedance_verl.environment.stall_watchdog import StallWatchdog, TrackedRollout
 from codedance_verl.environment.system_prompt import with_instructions
 from codedance_verl.formats import get_format
 from codedance_verl.sandbox.pool import SandboxPool
@@ -115,7 +115,7 @@ class Service:
         return _outcome(rollout, finish)
 
     async def _begin(
-        self, ask: ChatRequest, audience: StreamListener, progress: Progress
+        self, ask: ChatRequest, audience: StreamListener, progress: TrackedRollout
     ) -> tuple[MultiTurnLoop, Rollout]:
         environment, tokens = self.settings.environment, self.engine.tokens
         messages = list(ask.messages)
@@ -131,7 +131,7 @@ class Service:
             tokenizer=tokens.tokenizer,
             processor=tokens.processor,
             append=renderer.append,
-            watch=self._watch,
+            watchdog=self._watch,
             response_length=self._room(len(prompt_ids), ask.max_tokens),
             code_temperature=self.settings.serving.code_temperature,
             listener=audience,

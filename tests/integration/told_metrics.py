@@ -76,7 +76,7 @@ def tell(telemetry: NodeTelemetry, steps: StepTelemetry, count: int, fault: bool
     """Tell all metrics, gauges too."""
     telemetry.tell(stats(count, fault))
     emit.set_gauge(catalogue.SANDBOX_ORPHANS, 2.0 * fault)
-    emit.set_gauge(catalogue.ROLLOUT_UNDER_WAY, 4.0)
+    emit.set_gauge(catalogue.ROLLOUTS_IN_FLIGHT, 4.0)
     emit.add(catalogue.TRAINING_MASKED, float(fault))
     # the first sample of a series is no growth of it: a status is there before its first fault
     statuses = [ExecutionStatus.OK] * 60 + [ExecutionStatus.KILLED] * (60 if fault else count % 2)

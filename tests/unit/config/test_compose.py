@@ -15,7 +15,7 @@ from codedance_verl.errors import UserError
 from codedance_verl.reward.config import RewardConfig
 from codedance_verl.reward.monitors import MonitorConfig
 from codedance_verl.reward.presets import PRESETS
-from codedance_verl.rollout.metrics import FILTER_METRIC
+from codedance_verl.rollout.telemetry import FILTER_METRIC
 
 RUN = ["hardware=cpu", "run_dir=/tmp/run", "data.train_files=a.parquet", "data.val_files=b.parquet"]
 

@@ -157,4 +157,4 @@ def test_a_renamed_key_is_one_there_is(old: str, new: str) -> None:
     nodes = get_args(ToolTerm) if above == "reward_preset.tool_term" else [node for node in NODES if above == node.KEY]
     assert any(name in node.model_fields for node in nodes)
     before, _, former = old.rpartition(".")
-    assert not any(former in node.model_fields for node in NODES if node.KEY == before)
+    assert not any(former in node.model_fields for node in NODES if before == node.KEY)

@@ -78,9 +78,12 @@ def test_a_style_that_is_not_known_leaves_the_answer_ungraded() -> None:
 
 
 def test_what_an_infrastructure_fault_left_is_not_graded() -> None:
-    grader = object.__new__(Grader)  # without threads and judge: asking them would be an error
-    lost = Trajectory("r", "s", "q", "3", (), FinishReason.INFRASTRUCTURE, "3")
-    assert asyncio.run(grader.grade_rollout(lost)) == Grade(Verdict.UNGRADED, "infrastructure")
+    async def run() -> Grade:
+        grader = Grader(GradingConfig())
+        await grader.close()  # its threads have ended: comparing anything would be an error
+        return await grader.grade_rollout(Trajectory("r", "s", "q", "3", (), FinishReason.INFRASTRUCTURE, "3"))
+
+    assert asyncio.run(run()) == Grade(Verdict.UNGRADED, "infrastructure")
 
 
 @pytest.mark.parametrize("style", sorted(STYLES))

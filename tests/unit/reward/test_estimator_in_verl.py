@@ -11,7 +11,7 @@ from codedance_verl.reward.advantage import NAME, register, token_advantages
 from codedance_verl.reward.encoding import encode_rewards
 from codedance_verl.reward.presets import PAPER, ROBUST
 from codedance_verl.reward.terms import turn_rewards_summed
-from codedance_verl.rollout.metrics import FILTER_METRIC, group_outcomes
+from codedance_verl.rollout.telemetry import FILTER_METRIC, group_outcomes
 from codedance_verl.types import RewardTerms
 from tests.unit.reward.rollouts import RIGHT, UNGRADED, WRONG
 

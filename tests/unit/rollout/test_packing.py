@@ -12,8 +12,8 @@ from PIL import Image
 from verl.trainer.ppo.v1 import agent_loop_tq
 
 from codedance_verl.rollout import packing
+from codedance_verl.rollout.output import RolloutOutput
 from codedance_verl.rollout.packing import GroupImages, images_of
-from codedance_verl.rollout.worker import ScoredOutput
 from codedance_verl.types import Execution, ExecutionStatus
 from codedance_verl.verl_compat.pixel_bytes import BYTES, VALUES, layout_of, unpack
 from codedance_verl.verl_compat.pixel_inputs import FIELD, with_pixel_values
@@ -78,9 +78,8 @@ def test_verl_queues_the_bytes_and_reads_the_values_of_the_processor(
     monkeypatch.setattr(agent_loop_tq.tq, "async_kv_batch_put", put)
     played = play(Script([Say("<answer>1</answer>")], pictures=((40, 30), (90, 50)), family=family)).output
     worker = worker_of(family)
-    worker.reward_loop_worker_handles, worker.distillation_enabled = None, False
     kept = ("prompt_ids", "response_ids", "response_mask", "response_logprobs", "multi_modal_data", "metrics")
-    output = ScoredOutput(
+    output = RolloutOutput(
         **{name: getattr(played, name) for name in kept},
         reward_score=1.0,
         token_rewards=torch.zeros(len(played.response_ids)),

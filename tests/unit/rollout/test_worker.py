@@ -4,9 +4,9 @@ import pytest
 from PIL import Image
 
 from codedance_verl.environment.resized_images import SharedImages
-from codedance_verl.rollout.agent_loop import VIEWS
-from codedance_verl.rollout.packing import without_pictures
-from codedance_verl.rollout.worker import FaultCount, TooManyFaults
+from codedance_verl.rollout.agent_loop import RESIZED_IMAGES
+from codedance_verl.rollout.fault_count import FaultCount, TooManyFaults
+from codedance_verl.rollout.packing import without_images
 from codedance_verl.types import FinishReason, Trajectory
 
 
@@ -32,7 +32,7 @@ def test_a_queued_record_keeps_its_text_and_the_places_of_its_pictures() -> None
     picture = {"type": "image", "image": Image.new("RGB", (9, 9)), "bytes": b"..."}
     told = {"role": "system", "content": "Answer."}
     asked = {"role": "user", "content": [picture, {"type": "text", "text": "How many?"}, picture]}
-    record = {"raw_prompt": [told, asked], "index": 7, VIEWS: SharedImages()}
+    record = {"raw_prompt": [told, asked], "index": 7, RESIZED_IMAGES: SharedImages()}
     text = {"role": "user", "content": "<image>How many?<image>"}
-    assert without_pictures(record) == {"raw_prompt": [told, text], "index": 7}
+    assert without_images(record) == {"raw_prompt": [told, text], "index": 7}
     assert asked["content"][0] is picture

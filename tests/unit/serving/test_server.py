@@ -13,7 +13,7 @@ import aiohttp
 import openai
 import pytest
 
-from codedance_verl.environment.seeds import seed_of
+from codedance_verl.environment.generation import seed_of
 from codedance_verl.serving import server as server_module
 from codedance_verl.serving.requests import read_request
 from codedance_verl.serving.server import DECODERS

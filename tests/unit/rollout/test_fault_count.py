@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from codedance_verl.environment.fault_count import MaskedGroupCount, TooManyFaults
+from codedance_verl.rollout.fault_count import MaskedGroupCount, TooManyFaults
 from codedance_verl.types import RewardTerms
 
 

@@ -1,4 +1,4 @@
-"""Counts of rollouts in a row that come to nothing: too many mean that what fails will not mend itself."""
+"""Counts of consecutive rollouts that come to nothing: too many mean that the fault will not mend itself."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from codedance_verl.rollout.telemetry import LeftOut
 from codedance_verl.types import FinishReason, RewardTerms, Trajectory
 
 
 class TooManyFaults(RuntimeError):
-    """The rollouts of a worker fail one after the other."""
+    """Error for a worker whose rollouts fail one after the other."""
 
 
 class FaultCount:
-    """Infrastructure faults of a rollout worker in a row."""
+    """Count of consecutive infrastructure faults of a rollout worker."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int | None) -> None:
+        """Counts nothing yet; `most`: `environment.max_faults_in_a_row`, None for no limit."""
         self._most = most
         self.in_a_row = 0
 
@@ -24,7 +26,7 @@ class FaultCount:
         """Counts a finished group. Raises `TooManyFaults` when there were too many faults in a row."""
         for trajectory in trajectories:
             self.in_a_row = self.in_a_row + 1 if trajectory.finish is FinishReason.INFRASTRUCTURE else 0
-        if self.in_a_row >= self._most:
+        if self._most is not None and self.in_a_row >= self._most:
             raise TooManyFaults(
                 f"{self.in_a_row} rollouts in a row have failed for reasons outside of the model "
                 f"(environment.max_faults_in_a_row={self._most}); the warnings in its log name them"
@@ -32,7 +34,7 @@ class FaultCount:
 
 
 class MaskedGroupCount:
-    """Groups of a rollout worker in a row that come to nothing and for which verl draws others, without end.
+    """Count of consecutive groups of a rollout worker that come to nothing, and that verl replaces without end.
 
     Its group filter draws for groups of which no rollout counts, as where a judge is down. For groups that have failed
     it draws in both asynchronous modes, and in the other where `trainer.v1.sampler.sync_refill_failed_groups` says so.
@@ -45,8 +47,8 @@ class MaskedGroupCount:
         Args:
             most_steps: `monitors.max_masked_steps`.
             groups_of_step: a worker's share of a step.
-            masked: whether others are drawn for groups of which no rollout counts.
-            failed: whether others are drawn for groups that have failed.
+            masked: others are drawn for groups of which no rollout counts.
+            failed: others are drawn for groups that have failed.
         """
         self._most_steps, self._masked, self._failed = most_steps, masked, failed
         self._most = math.inf if most_steps is None else most_steps * groups_of_step
@@ -54,7 +56,7 @@ class MaskedGroupCount:
 
     @classmethod
     def of_run(cls, config: Any) -> MaskedGroupCount:
-        """For a worker of a run with this configuration."""
+        """Returns the count for a worker of a run with this configuration."""
         workers, v1 = int(config.actor_rollout_ref.rollout.agent.num_workers), config.trainer.v1
         return cls(
             config.monitors.max_masked_steps,
@@ -63,7 +65,7 @@ class MaskedGroupCount:
             failed=v1.trainer_mode != "sync" or bool(v1.sampler.sync_refill_failed_groups),
         )
 
-    def add(self, terms: Sequence[RewardTerms] | None) -> None:
+    def add(self, terms: Sequence[RewardTerms | LeftOut] | None) -> None:
         """Counts a group that has ended; `terms`: of its rollouts, None where it has failed.
 
         Raises:
