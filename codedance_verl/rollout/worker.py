@@ -42,7 +42,7 @@ from codedance_verl.reward.known import Advantage, group_advantages
 from codedance_verl.reward.monitors import CollapseMonitor, MonitorConfig
 from codedance_verl.reward.resample import resample_on_correct
 from codedance_verl.reward.terms import CustomValue, score_group, turn_rewards_summed
-from codedance_verl.rollout.agent_loop import AGENT_NAME, VIEWS, record_id_of, watch_of
+from codedance_verl.rollout.agent_loop import AGENT_NAME, VIEWS, watch_of
 from codedance_verl.rollout.metrics import group_outcomes, reward_extra_info
 from codedance_verl.rollout.packing import GroupImages, images_of, without_pictures
 from codedance_verl.rollout.sampling_config import Keep, SamplingConfig
@@ -50,7 +50,7 @@ from codedance_verl.rollout.telemetry import RolloutStats, record_group, record_
 from codedance_verl.rollout.trajectory_log import TrajectoryLog
 from codedance_verl.runtime.run_limits import request_stop
 from codedance_verl.trajectories.config import TrajectoriesConfig
-from codedance_verl.types import FinishReason, Grade, RewardTerms, Trajectory
+from codedance_verl.types import FinishReason, Grade, RewardTerms, Trajectory, record_id_of
 from codedance_verl.verl_compat.pixel_bytes import PatchLayout, layout_of
 
 logger = logging.getLogger(__name__)

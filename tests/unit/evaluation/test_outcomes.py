@@ -11,8 +11,7 @@ import pytest
 from codedance_verl.errors import UserError
 from codedance_verl.evaluation.outcomes import outcome_of, read_evaluation, read_questions
 from codedance_verl.evaluation.trajectories import parse_trajectory
-from codedance_verl.rollout.agent_loop import record_id_of
-from codedance_verl.types import Verdict
+from codedance_verl.types import Verdict, record_id_of
 from tests.unit.evaluation.logs import line, write_log, write_test_file
 
 
