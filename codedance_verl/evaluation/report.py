@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from codedance_verl.errors import UserError
+from codedance_verl.runtime.atomic import write_atomically
 
 SCHEMA_VERSION = 1
 
@@ -266,9 +267,7 @@ def to_json(report: Report) -> str:
 
 def write_report(report: Report, path: Path) -> None:
     """Write atomically, so that no reader sees half a report."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(to_json(report), encoding="utf-8")
-    partial.replace(path)
+    write_atomically(path, to_json(report))
 
 
 def read_report(path: Path) -> Report:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import io
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,12 +33,13 @@ from codedance_verl.evaluation.plots import (
 from codedance_verl.evaluation.report import BlankFigures, Curve, CurvePoint, Figure, GroupFigures, Report, Seconds
 from codedance_verl.evaluation.trajectories import LoggedExecution, LoggedImage, LoggedTurn
 from codedance_verl.formats import DEFAULT_FORMAT, FORMATS, TurnFormat
+from codedance_verl.runtime.atomic import write_atomically
+from codedance_verl.runtime.text import visible
 
 MAX_TEXT_CHARS = 6_000
 MAX_PICTURE_SIDE = 640
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
 
 GROUP_COLUMNS = (
     ("accuracy", "accuracy", "at temperature 1"),
@@ -101,9 +101,7 @@ class ExhibitView:
 
 def write_html(report: Report, exhibits: Sequence[ExampleGroup], path: Path) -> None:
     """Write the page atomically."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(render(report, exhibits), encoding="utf-8")
-    partial.replace(path)
+    write_atomically(path, render(report, exhibits))
 
 
 def render(report: Report, exhibits: Sequence[ExampleGroup]) -> str:
@@ -288,7 +286,7 @@ def _error_text(execution: LoggedExecution) -> str:
 def displayable(text: str) -> str:
     """Text without characters that a page cannot show or that reorder what stands around them; long text is clipped."""
     clipped = text if len(text) <= MAX_TEXT_CHARS else text[:MAX_TEXT_CHARS] + " [... cut for this page]"
-    return _UNSEEN.sub("\N{REPLACEMENT CHARACTER}", clipped.replace("\r\n", "\n"))
+    return visible(clipped, "\N{REPLACEMENT CHARACTER}")
 
 
 def _highlight(code: str) -> Markup:

@@ -21,6 +21,7 @@ from PIL import Image
 
 from codedance_verl.isolated.plain import plain_extra_info
 from codedance_verl.metrics import catalogue, emit
+from codedance_verl.runtime.atomic import replacing
 from codedance_verl.trajectories import disk
 from codedance_verl.types import Execution, Grade, RenderedImage, RewardTerms, Trajectory, label_of
 
@@ -184,9 +185,9 @@ class TrajectoryLog:
             os.utime(target)  # in use: `disk` leaves young pictures alone
         except FileNotFoundError:
             target.parent.mkdir(parents=True, exist_ok=True)
-            partial = target.with_suffix(f".{self._worker}.{os.getpid()}.partial")
-            partial.write_bytes(image.png)
-            partial.replace(target)
+            # without a flush, as lines are: a crash of the machine may cost both
+            with replacing(target, writer=f"{self._worker}.{os.getpid()}", durable=False) as partial:
+                partial.write_bytes(image.png)
             self._wrote(len(image.png))
         return {"sha256": image.sha256, "width": image.width, "height": image.height, "path": relative}
 

@@ -6,7 +6,8 @@ import pytest
 
 from codedance_verl.config.compose import compose_config
 from codedance_verl.errors import UserError
-from codedance_verl.runtime.run_folder import publish_model, run_lock
+from codedance_verl.runtime.locks import run_lock
+from codedance_verl.runtime.run_folder import publish_model
 from codedance_verl.sft import check, main
 from recipes.cpu_demo.demo_set import DemoSizes, make_demo_data
 from tests.unit.preflight.folders import make_model

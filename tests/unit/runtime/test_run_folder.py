@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from codedance_verl.errors import UserError
-from codedance_verl.runtime.run_folder import new_metrics_file, publish_model, run_lock
+from codedance_verl.runtime.locks import run_lock
+from codedance_verl.runtime.run_folder import new_metrics_file, publish_model
 
 
 def test_each_start_has_a_metrics_file_of_its_own(tmp_path: Path) -> None:
@@ -56,7 +57,7 @@ def test_a_second_run_is_kept_out_until_the_first_has_ended(tmp_path: Path) -> N
 HOLDS_AND_FORKS = """
 import os, sys, time
 from pathlib import Path
-from codedance_verl.runtime.run_folder import run_lock
+from codedance_verl.runtime.locks import run_lock
 
 with run_lock(Path(sys.argv[1])):
     if os.fork() == 0:
@@ -87,6 +88,6 @@ def test_where_there_are_no_locks_the_run_goes_on(
     def flock(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr("codedance_verl.runtime.run_folder.fcntl.flock", flock)
+    monkeypatch.setattr("fcntl.flock", flock)
     with caplog.at_level(logging.WARNING), run_lock(tmp_path):
         assert "a second start would not be noticed" in caplog.text

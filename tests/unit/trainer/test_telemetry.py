@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from codedance_verl.metrics import catalogue
 from codedance_verl.metrics.emit import Recorder, for_trackers
 from codedance_verl.trainer.fault_tolerance import fault_tolerant
-from codedance_verl.trainer.step_watchdog import StepWatch
+from codedance_verl.trainer.step_watchdog import StepWatchdog
 from codedance_verl.trainer.telemetry import StepTelemetry
 
 pytestmark = pytest.mark.usefixtures("recorder")
@@ -78,7 +78,7 @@ def test_the_trainer_tells_when_it_validates(recorder: Recorder) -> None:
         on_step_begin = on_validate_begin = lambda self: None
 
     trainer: Any = object.__new__(fault_tolerant(Loop))
-    trainer._watch, trainer._telemetry = StepWatch(None, print), StepTelemetry()
+    trainer._watchdog, trainer._telemetry = StepWatchdog(None, print), StepTelemetry()
     trainer._run_dir, trainer.global_steps = Path("nowhere"), 1
     trainer.config = OmegaConf.create({"monitors": {"max_masked_steps": None}})
     told = []
