@@ -14,7 +14,7 @@ from codedance_verl.errors import UserError
 
 @dataclass(frozen=True)
 class Command:
-    """A command, or a group of commands: the module that defines it, its name there, and its help line.
+    """Command, or group of commands: the module that defines it, its name there, and its help line.
 
     A group is a `typer.Typer`, a single command a function.
     """

@@ -93,7 +93,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class Trajectory:
-    """A whole rollout of one record.
+    """Whole rollout of one record.
 
     `answer` is the text between the answer tags of the last turn, if any; `format` names how calls are written
     (`formats/`), `style` how the record wants its answers graded (`grading/matchers.py`), and `extra_info` is the

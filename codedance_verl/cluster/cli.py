@@ -50,7 +50,7 @@ def status(resource: Resource = "", image: Image = "auto") -> None:
 
 @contextlib.contextmanager
 def _connected() -> Iterator[None]:
-    """Connected to the cluster, with this checkout on its nodes."""
+    """Connects to the cluster, with this checkout on its nodes."""
     import ray
 
     connect({"working_dir": str(image_folder().parent)})
@@ -61,5 +61,5 @@ def _connected() -> Iterator[None]:
 
 
 def _shown(resource: str) -> bool:
-    """Ray gives every node resources of its own making, and bytes of memory."""
+    """False for the resources that Ray gives every node, and for bytes of memory."""
     return not resource.startswith("node:") and resource not in ("memory", "object_store_memory")

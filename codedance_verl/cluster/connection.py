@@ -124,6 +124,7 @@ def ray_arguments(ray_init: Mapping[str, Any], runtime_env: Mapping[str, Any]) -
     env_vars.setdefault("VERL_USE_EXTERNAL_MODULES", PLUGIN)
     submitted = _submitted_runtime_env()
     submitted_vars = submitted.get("env_vars") or {}
+    # Ray refuses a field, or a variable, that both the job and the driver give
     kept = {name: value for name, value in merged.items() if name not in submitted}
     kept["env_vars"] = {name: value for name, value in env_vars.items() if name not in submitted_vars}
     arguments = {name: value for name, value in arguments.items() if name not in OF_A_NEW_CLUSTER}

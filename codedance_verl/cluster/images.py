@@ -120,6 +120,7 @@ def prepare(nodes: Sequence[RayNode], setting: str = "auto", progress: Progress 
     ]
     if lacking:
         _ship(source, lacking, tag, progress)
+    # asked again: what counts is the image that each engine has in the end
     return _verified(survey([entry.node for entry in with_engine], tag), tag, digest, progress)
 
 

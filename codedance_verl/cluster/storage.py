@@ -38,6 +38,7 @@ def check_shared(run_dir: Path, inputs: Mapping[str, str]) -> None:
     if all(node.node_id == ray.get_runtime_context().get_node_id() for node in nodes):
         return
     seen_here = {key: (path, _size(Path(path))) for key, path in inputs.items() if Path(path).exists()}
+    # random: another start in the same folder has a probe of its own, and a file system's cache has none of this name
     probe = run_dir / f".cluster-probe-{secrets.token_hex(8)}"
     probe.write_text(probe.name)
     try:

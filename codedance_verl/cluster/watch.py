@@ -67,8 +67,8 @@ class NodeWatch:
                     "resume from the last checkpoint"
                 )
             else:
-                _logger.warning("node %s was lost; the run had only interpreters there and goes on", address)
-        self._addresses = alive
+                _logger.warning("node %s was lost; the run had only interpreters there and continues", address)
+        self._addresses = alive  # nodes that joined since are watched from now on
         return self._reason
 
 

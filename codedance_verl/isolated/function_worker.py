@@ -33,6 +33,7 @@ def main() -> None:
 
 
 def _prepare() -> Handler:
+    # RLIMIT_DATA, not RLIMIT_AS: libraries such as torch reserve far more address space than they ever write to
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
     resource.setrlimit(
         resource.RLIMIT_DATA, (MEMORY_BYTES if hard == resource.RLIM_INFINITY else min(MEMORY_BYTES, hard), hard)

@@ -39,11 +39,11 @@ def _die_with_parent(lifeline: int) -> None:
 
     Neither a thread nor the end of the input would do: code that never returns to Python holds both up.
     """
-    fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
+    fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())  # negative: the whole process group gets the signal
     fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
     fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
     os.set_inheritable(lifeline, False)
-    if select.select([lifeline], [], [], 0)[0]:  # it was closed before
+    if select.select([lifeline], [], [], 0)[0]:  # closed before the signal was set up, which is then never sent
         sys.exit(1)
 
 

@@ -59,7 +59,7 @@ class WorkerProcess:
         line = json.dumps(request).encode() + b"\n"
         with self._lock:
             process = self._running()
-            deadline = time.monotonic() + seconds
+            deadline = time.monotonic() + seconds  # from here: neither the start nor earlier requests count
             try:
                 _write(process, line, deadline)
                 return json.loads(_read_line(process, deadline))
@@ -211,6 +211,7 @@ def _read_line(process: subprocess.Popen[bytes], deadline: float) -> bytes:
         while not line.endswith(b"\n"):
             if not selector.select(max(deadline - time.monotonic(), 0.0)):
                 raise TimeoutError
+            # nothing can follow the line: the process writes one answer a request, and requests wait for each other
             received = os.read(process.stdout.fileno(), _READ_BYTES)
             if not received:
                 raise EOFError

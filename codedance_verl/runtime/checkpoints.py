@@ -35,6 +35,14 @@ def step_of(folder: Path) -> int:
     return int(match.group(1)) if match else 0
 
 
+def tracked_step(checkpoints: Path) -> int:
+    """Returns the step that verl's tracker names, 0 where there is none. verl empties the file before it writes it."""
+    try:
+        return int((checkpoints / TRACKER).read_text())
+    except (OSError, ValueError):
+        return 0
+
+
 def seal(folder: Path) -> None:
     """Declares a checkpoint whole, once everything in it has reached the disk."""
     sizes = {}
@@ -72,7 +80,7 @@ def can_be_resumed(folder: Path) -> bool:
     """True for a whole checkpoint, and for one of a trainer without seals that its tracker says was finished."""
     if is_whole(folder):
         return True
-    finished = _named(folder.parent / TRACKER) or 0
+    finished = tracked_step(folder.parent)
     return folder.is_dir() and step_of(folder) <= finished and not any_sealed(folder.parent)
 
 
@@ -82,17 +90,16 @@ def repair_tracker(checkpoints: Path) -> int:
     Where no checkpoint was ever sealed (another trainer has written them) the tracker is left as it is. One that cannot
     be read, or whose checkpoint is gone, is removed, and the run starts from the beginning: 0.
     """
-    tracker = checkpoints / TRACKER
-    named = _named(tracker)
+    tracker, tracked = checkpoints / TRACKER, tracked_step(checkpoints)
     steps = whole_steps(checkpoints)
     if steps:
-        if named != steps[-1]:
+        if tracked != steps[-1]:
             write_atomically(tracker, str(steps[-1]))
         return steps[-1]
-    if named is None or not folder_of(checkpoints, named).is_dir():
+    if not folder_of(checkpoints, tracked).is_dir():
         tracker.unlink(missing_ok=True)
         return 0
-    return named
+    return tracked
 
 
 def set_aside(checkpoints: Path, step: int) -> Path | None:
@@ -119,16 +126,10 @@ def prune(checkpoints: Path, keep: int | None) -> None:
         return
     kept = whole_steps(checkpoints)[-keep:]
     for step in _steps(checkpoints):
+        # one without a seal after the last whole one may be in progress
         if kept and step < kept[-1] and step not in kept:
             unseal(folder_of(checkpoints, step))  # first: a kill during the removal must not leave a sealed half
             shutil.rmtree(folder_of(checkpoints, step), ignore_errors=True)
-
-
-def _named(tracker: Path) -> int | None:
-    try:
-        return int(tracker.read_text())
-    except (OSError, ValueError):
-        return None
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -55,7 +55,7 @@ def run_lock(run_dir: Path, busy: str = "") -> Iterator[None]:
         Locked: with `busy`, or a line that names the folder; another run is in it.
     """
     busy = busy or (
-        f"run_dir={run_dir}: another run goes on there; wait for its end, or end it, or choose another folder"
+        f"run_dir={run_dir}: another run is in progress there; wait for its end, or end it, or choose another folder"
     )
     with exclusive_lock(run_dir / RUN_LOCK, busy) as held:
         if not held:

@@ -28,6 +28,7 @@ class Pace:
     def add(self, values: Mapping[str, float]) -> None:
         """Adds a step by verl's metrics of it; metrics without its time add nothing."""
         if (taken := values.get("timing_s/step", 0.0)) > 0:
+            # verl's step timer stops before the validation, whose time is shared out over the steps of the mean
             self._recent.append(taken + values.get("timing_s/testing", 0.0))
 
     def seconds_left(self, steps: int) -> float | None:

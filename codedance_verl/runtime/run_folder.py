@@ -7,7 +7,7 @@ from pathlib import Path
 
 from codedance_verl.errors import UserError
 from codedance_verl.runtime.atomic import replacing
-from codedance_verl.runtime.checkpoints import TRACKER, folder_of
+from codedance_verl.runtime.checkpoints import folder_of, tracked_step
 
 MODEL = "model"
 """Name of the folder of the trained model, below that of the run."""
@@ -22,11 +22,8 @@ def new_metrics_file(run_dir: Path) -> Path:
 
 
 def last_step(run_dir: Path) -> int:
-    """Returns the step that the tracker names, 0 where there is none. verl empties the file before it writes it."""
-    try:
-        return int((run_dir / "checkpoints" / TRACKER).read_text())
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return 0
+    """Returns the step of the last checkpoint, 0 where there is none."""
+    return tracked_step(run_dir / "checkpoints")
 
 
 def publish_model(run_dir: Path, part: str = "") -> Path:

@@ -173,7 +173,7 @@ class _RunLimits:
             )
         if self._stop_grace_s is not None and now - (self._stop_asked_at or now) > self._stop_grace_s:
             return (
-                f"stop_grace_s={self._stop_grace_s:g}: the run was told to end, and has not ended within that time; "
+                f"stop_grace_s={self._stop_grace_s:g}: the run was asked to end, and has not ended within that time; "
                 "the last checkpoint is kept"
             )
         return None

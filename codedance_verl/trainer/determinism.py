@@ -33,6 +33,7 @@ def limit_threads(config: DictConfig) -> None:
     """Puts a deterministic run's number of threads into its environment variables; call before these are set."""
     if config.deterministic is True and isinstance(config.env_vars, DictConfig):
         with open_dict(config):
+            # with several threads a sum depends on how its terms are split among them
             config.env_vars.OMP_NUM_THREADS = "1"
 
 

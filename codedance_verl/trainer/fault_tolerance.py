@@ -104,7 +104,7 @@ class FaultTolerantTrainer(MaskedSteps):
         self._restore_workers()
         try:
             super().fit(agent_loop_manager)  # type: ignore[misc]
-            self._stop_here_if_wanted()
+            self._stop_here_if_wanted()  # it may have broken off the last validation, which a resume makes up for
         except _StopHere:
             self._watchdog.begin("saving before the stop")
             self._save_finished()
@@ -121,10 +121,10 @@ class FaultTolerantTrainer(MaskedSteps):
             return "no step was finished, so nothing had to be saved; start the run again"
         saved, mode = f"the last finished step, {self._saved_step}, is saved", self.config.trainer.resume_mode
         if mode == "auto":
-            return f"{saved}; start the run again to go on"
+            return f"{saved}; start the run again to resume"
         return (
-            f"{saved}; start the run again with trainer.resume_mode=auto to go on, as with {mode} it would begin where "
-            "it began this time"
+            f"{saved}; start the run again with trainer.resume_mode=auto to resume, as with {mode} it would begin "
+            "where it began this time"
         )
 
     def on_step_begin(self) -> None:

@@ -131,5 +131,5 @@ def test_two_runs_do_not_share_a_folder(
 ) -> None:
     with run_lock(tmp_path):
         assert main([f"{key}={value}" for key, value in {**inputs, "run_dir": str(tmp_path)}.items()]) == 2
-    assert capsys.readouterr().err.startswith(f"error: run_dir={tmp_path}: another run goes on there; ")
+    assert capsys.readouterr().err.startswith(f"error: run_dir={tmp_path}: another run is in progress there; ")
     assert not (tmp_path / "config.yaml").exists()

@@ -114,5 +114,5 @@ def test_a_second_start_leaves_what_the_first_one_was_told(
     (tmp_path / SAVE_FILE).touch()
     with run_lock(tmp_path):
         assert train.main("train", [*ARGUMENTS, "hardware=cpu", f"run_dir={tmp_path}"]) == 2
-    assert capsys.readouterr().err.startswith(f"error: run_dir={tmp_path}: another run goes on there; ")
+    assert capsys.readouterr().err.startswith(f"error: run_dir={tmp_path}: another run is in progress there; ")
     assert (tmp_path / SAVE_FILE).exists()

@@ -47,7 +47,7 @@ def test_a_disk_without_room_for_the_model_is_told_and_the_old_one_stays(
 
 
 def test_a_second_run_is_kept_out_until_the_first_has_ended(tmp_path: Path) -> None:
-    told = pytest.raises(UserError, match=rf"^run_dir={tmp_path}: another run goes on there; wait for its end, ")
+    told = pytest.raises(UserError, match=rf"^run_dir={tmp_path}: another run is in progress there; wait for its end, ")
     with run_lock(tmp_path), told, run_lock(tmp_path):
         pass
     with run_lock(tmp_path):
@@ -72,7 +72,7 @@ def test_a_run_that_is_killed_leaves_the_folder_free_whatever_it_has_started(tmp
         assert process.stdout is not None
         child = int(process.stdout.readline())
         try:
-            with pytest.raises(UserError, match="another run goes on there"), run_lock(tmp_path):
+            with pytest.raises(UserError, match="another run is in progress there"), run_lock(tmp_path):
                 pass
             process.kill()
             process.wait(timeout=30)

@@ -193,7 +193,7 @@ def run(trainer: Any, folder: Path, stop_at: tuple[str, int] | None = None) -> W
 )
 def test_a_stop_saves_the_last_finished_step_as_it_was_then(tmp_path: Path, point: str, saved: int) -> None:
     trainer = make(tmp_path)
-    with pytest.raises(Stopped, match=rf"^the last finished step, {saved}, is saved; start the run again to go on$"):
+    with pytest.raises(Stopped, match=rf"^the last finished step, {saved}, is saved; start the run again to resume$"):
         run(trainer, tmp_path, (point, 3))
     assert whole_steps(tmp_path / "checkpoints") == [saved]
     folder = folder_of(tmp_path / "checkpoints", saved)
@@ -272,7 +272,7 @@ def test_a_run_that_began_anew_keeps_what_it_saves(tmp_path: Path, mode: str, fi
 @pytest.mark.parametrize("mode", ["disable", "resume_path"])
 def test_a_run_that_does_not_begin_with_what_it_saved_says_how_to_go_on(tmp_path: Path, mode: str) -> None:
     trainer = make(tmp_path, resume_mode=mode, resume_from_path="/runs/b/checkpoints/global_step_0")
-    with pytest.raises(Stopped, match=rf"is saved; .* with trainer\.resume_mode=auto to go on, as with {mode} "):
+    with pytest.raises(Stopped, match=rf"is saved; .* with trainer\.resume_mode=auto to resume, as with {mode} "):
         run(trainer, tmp_path, ("begin", 3))
 
 
