@@ -26,28 +26,27 @@ Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Engine:
-    """Container engine of a node: its version, and the digest of the image asked for, empty where it has none."""
-
-    version: str
-    digest: str
-
-
-@dataclass(frozen=True)
 class NodeEngine:
-    """Node with its engine, or with the `problem` that it has none."""
+    """Container engine of a node: its version, and the digest of the image asked for, empty where it has none.
+
+    A node without an engine has a `problem`, which says why.
+    """
 
     node: RayNode
-    engine: Engine | None
+    version: str = ""
+    digest: str = ""
     problem: str = ""
 
 
-def find_image(tag: str, may_start: bool) -> Engine:
-    """Returns this machine's engine and image. Raises `UserError` where none answers, nor can be started."""
+def find_image(tag: str, may_start: bool) -> tuple[str, str]:
+    """Returns the version of this machine's engine and the digest of its image, empty for none.
+
+    Raises `UserError` where none answers, and none can be started.
+    """
     client = engine.ensure_engine(may_start)
     try:
         digest = str(client.images.get(tag).id) if image.has_image(client, tag) else ""
-        return Engine(str(client.version().get("Version", "?")), digest)
+        return str(client.version().get("Version", "?")), digest
     finally:
         client.close()
 
@@ -87,9 +86,9 @@ def survey(nodes: Sequence[RayNode], tag: str, may_start: bool = False) -> list[
     found = []
     for node, reference in asked:
         try:
-            found.append(NodeEngine(node, answer(node, reference, FIND_SECONDS)))
+            found.append(NodeEngine(node, *answer(node, reference, FIND_SECONDS)))
         except UserError as error:
-            found.append(NodeEngine(node, None, str(error).removeprefix(f"node {node.address}: ")))
+            found.append(NodeEngine(node, problem=str(error).removeprefix(f"node {node.address}: ")))
     return found
 
 
@@ -106,17 +105,15 @@ def prepare(nodes: Sequence[RayNode], setting: str = "auto", progress: Progress 
     """
     tag = image.image_tag(setting)
     found = survey(nodes, tag, may_start=True)
-    with_engine = [entry for entry in found if entry.engine is not None]
+    with_engine = [entry for entry in found if not entry.problem]
     for entry in found:
-        if entry.engine is None:
+        if entry.problem:
             progress(f"{entry.node.address}: left out: {entry.problem}")
     if not with_engine:
         raise UserError(f"none of {len(nodes)} nodes has a container engine; {found[0].problem if found else ''}")
     source, digest = _source(with_engine, setting, progress)
     lacking = [  # the source has no digest yet in `found` where the image was built just now
-        entry.node
-        for entry in with_engine
-        if entry.engine and entry.engine.digest != digest and entry.node.node_id != source.node_id
+        entry.node for entry in with_engine if entry.digest != digest and entry.node.node_id != source.node_id
     ]
     if lacking:
         _ship(source, lacking, tag, progress)
@@ -127,8 +124,8 @@ def prepare(nodes: Sequence[RayNode], setting: str = "auto", progress: Progress 
 def _source(found: Sequence[NodeEngine], setting: str, progress: Progress) -> tuple[RayNode, str]:
     """Returns the node whose image the others get, and its digest; builds it there if no node has it."""
     for entry in found:
-        if entry.engine is not None and entry.engine.digest:
-            return entry.node, entry.engine.digest
+        if entry.digest:
+            return entry.node, entry.digest
     node = found[0].node
     if setting != "auto":
         raise UserError(f"sandbox.image={setting}: on none of the nodes; pull or load it on {node.address} first")
@@ -147,8 +144,7 @@ def _ship(source: RayNode, targets: Sequence[RayNode], tag: str, progress: Progr
 
 def _verified(found: list[NodeEngine], tag: str, digest: str, progress: Progress) -> list[NodeEngine]:
     for entry in found:
-        has = entry.engine.digest if entry.engine else ""
-        if has != digest:
-            raise UserError(f"node {entry.node.address}: {tag} is {has or 'missing'}, {digest} on the others")
+        if entry.digest != digest:
+            raise UserError(f"node {entry.node.address}: {tag} is {entry.digest or 'missing'}, {digest} on the others")
         progress(f"{entry.node.address}: {tag} {digest}")
     return found

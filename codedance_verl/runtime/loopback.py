@@ -16,7 +16,4 @@ def is_loopback(address: str) -> bool:
 def names_loopback(host: str) -> bool:
     """True when a Host header is this machine's own. A page whose name was made to resolve to it sends another one."""
     name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
-    try:
-        return ipaddress.ip_address(name.strip("[]")).is_loopback
-    except ValueError:
-        return name.lower() == "localhost"
+    return is_loopback(name.strip("[]").lower())
