@@ -1,4 +1,4 @@
-"""Calls of a function on one node of the cluster, and their answers within a time."""
+"""Calls of a function on one node of the cluster, with a limit on the time of the answer."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from codedance_verl.sandbox.placement import RayNode
 
 
 def call_on(node: RayNode, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Start a call that takes no CPU of the node; returns Ray's reference to its result."""
+    """Starts a call that takes no CPU of the node; returns Ray's reference to its result."""
     here = NodeAffinitySchedulingStrategy(node.node_id, soft=False)
     return ray.remote(function).options(num_cpus=0, scheduling_strategy=here).remote(*arguments)
 
 
 def answer(node: RayNode, reference: Any, timeout_s: float) -> Any:
-    """The result of a call.
+    """Returns the result of a call.
 
     Raises:
         UserError: the one the call has raised, or that it failed or took longer than `timeout_s`; names the node.

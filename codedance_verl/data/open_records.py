@@ -9,12 +9,13 @@ from typing import Any
 from codedance_verl.data.faults import BadRow
 from codedance_verl.data.messages import messages_of
 from codedance_verl.data.parquet import batches, open_parquet
-from codedance_verl.data.rows import DEFAULT_KEYS, Keys, Kind, find_columns, mapping_of, question_in, style_of
+from codedance_verl.data.rows import DEFAULT_KEYS, Keys, Kind, find_columns, mapping_of, style_of
 from codedance_verl.data.truths import truth_of
 from codedance_verl.errors import UserError
 from codedance_verl.grading.custom import CustomGraders
 from codedance_verl.grading.matchers import is_open
 from codedance_verl.grading.rules.alternatives import alternatives_of
+from codedance_verl.types import question_of
 
 
 def first_open_record(path: str | Path, graders: CustomGraders | None = None, keys: Keys = DEFAULT_KEYS) -> int | None:
@@ -42,8 +43,9 @@ def _is_open(row: Mapping[str, Any], prompt: str, graders: CustomGraders) -> boo
     try:
         reward_model = mapping_of(row.get("reward_model"), "reward_model")
         truth, style = truth_of(reward_model.get("ground_truth")), style_of(reward_model.get("style"))
-        stored = mapping_of(row.get("extra_info"), "extra_info").get("question")
-        question = str(stored or question_in(messages_of(row.get(prompt), prompt)[0]))
+        messages, _ = messages_of(row.get(prompt), prompt)
+        extra_info = mapping_of(row.get("extra_info"), "extra_info")
+        question = question_of(extra_info, ((message.role, message.content) for message in messages))
     except BadRow:
         return False
     if graders.path_for(style, str(row.get("data_source") or "")) is not None:

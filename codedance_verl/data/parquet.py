@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from codedance_verl.errors import UserError
+from codedance_verl.runtime.atomic import put_in_place
 
 BATCH_BYTES = 8 << 20
 """Bytes of a batch that is read, roughly."""
@@ -144,7 +145,7 @@ class GroupWriter:
                     self._flush()
                 with self._telling():
                     self._writer.close()
-                    self._partial.replace(self._path)
+                    put_in_place(self._partial, self._path)
         finally:
             with contextlib.suppress(OSError):
                 self._writer.close()

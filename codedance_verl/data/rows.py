@@ -19,7 +19,7 @@ from codedance_verl.data.references import Source, sources_of
 from codedance_verl.data.truths import truth_of
 from codedance_verl.errors import UserError
 from codedance_verl.grading.matchers import MODEL, RULE, STYLES
-from codedance_verl.types import IMAGE_PLACEHOLDER
+from codedance_verl.types import IMAGE_PLACEHOLDER, question_of
 
 STYLE_ALIASES = {"qa": MODEL}
 """Styles of published files that mean one of ours."""
@@ -68,7 +68,7 @@ class CanonicalRow:
     @property
     def question(self) -> str:
         """The question as stored, or the last user message without its image placeholders."""
-        return str(self.extra_info.get("question") or "") or question_in(self.messages)
+        return question_of(self.extra_info, ((message.role, message.content) for message in self.messages))
 
 
 @dataclass(frozen=True)
@@ -144,12 +144,6 @@ def canonical_row(row: Mapping[str, Any], columns: Columns, folder: Path) -> Can
         style=style_of(reward_model.get("style")),
         extra_info={key: value for key, value in mapping_of(row.get("extra_info"), "extra_info").items() if _kept(key)},
     )
-
-
-def question_in(messages: Sequence[Message]) -> str:
-    """The last user message without its image placeholders."""
-    users = [message.content for message in messages if message.role == "user"]
-    return users[-1].replace(IMAGE_PLACEHOLDER, "").strip() if users else ""
 
 
 def _image_column(path: Path, names: Sequence[str], keys: Keys) -> str | None:

@@ -21,9 +21,9 @@ from codedance_verl.data.messages import Message
 from codedance_verl.data.parquet import write_rows
 from codedance_verl.data.reading import fault_line, open_rows, refusal
 from codedance_verl.data.references import read_source
-from codedance_verl.data.rows import DEFAULT_KEYS, CanonicalRow, Keys, Kind, question_in
+from codedance_verl.data.rows import DEFAULT_KEYS, CanonicalRow, Keys, Kind
 from codedance_verl.grading.matchers import RULE
-from codedance_verl.types import stated_name
+from codedance_verl.types import question_of, stated_record_id
 
 __all__ = [
     "RECORD_SCHEMA",
@@ -99,12 +99,12 @@ class Record:
     @property
     def question(self) -> str:
         """The question as stored, or the last user message without its image placeholders."""
-        return str(self.extra_info.get("question") or "") or question_in(self.prompt)
+        return question_of(self.extra_info, ((message.role, message.content) for message in self.prompt))
 
     @property
     def record_id(self) -> str:
         """The name that the record states; empty where it has neither `record_id` nor `index`."""
-        return stated_name(self.data_source, self.extra_info)
+        return stated_record_id(self.data_source, self.extra_info)
 
     def load_images(self) -> tuple[Image.Image, ...]:
         """The images as model and code see them: decoded, upright, RGB."""

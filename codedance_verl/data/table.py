@@ -7,15 +7,11 @@ data. Images that files hold are copied into the table; those that are files of 
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import fcntl
 import functools
 import hashlib
 import json
 import secrets
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +25,8 @@ from codedance_verl.data.names import RecordNames
 from codedance_verl.data.reading import fault_line, open_rows, refusal
 from codedance_verl.data.rows import DEFAULT_KEYS, CanonicalRow, Keys, Kind
 from codedance_verl.errors import UserError
+from codedance_verl.runtime.atomic import replacing
+from codedance_verl.runtime.locks import exclusive_lock
 
 FORMAT = "1"
 """Changes with what a table holds, so that no reader takes an older one."""
@@ -40,8 +38,6 @@ LONGEST_BUILD_S = 6 * 3600.0
 
 _IMAGE = pa.struct([("bytes", pa.large_binary()), ("path", pa.string())])
 _SCHEMA = pa.schema([("record", pa.large_string()), ("images", pa.list_(_IMAGE))])
-_LOOK_S = 0.2
-_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
 @dataclass(frozen=True)
@@ -115,9 +111,11 @@ def open_table(files: Sequence[Path], folder: Path, needs: Kind, keys: Keys = DE
     path = folder.absolute() / f"{_key(files, needs, keys)}.arrow"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone(path.with_suffix(".lock")) as alone:
+        lock = path.with_suffix(".lock")
+        busy = f"{lock}: another process has held it for hours; end it and start again"
+        with exclusive_lock(lock, busy, LONGEST_BUILD_S) as held:
             if not path.exists():
-                if alone:
+                if held:  # without locks each process writes the table for itself, and the last one's stays
                     _remove_broken_off(path)
                 _write(path, files, needs, keys)
     except OSError as error:
@@ -160,30 +158,6 @@ def _key(files: Sequence[Path], needs: Kind, keys: Keys) -> str:
     return f"{needs.name.lower()}-{digest.hexdigest()[:16]}"
 
 
-@contextlib.contextmanager
-def _alone(lock: Path) -> Iterator[bool]:
-    """Holds the lock; waits for who has it, `LONGEST_BUILD_S` at most. False on a file system that has no locks.
-
-    There each process writes the table for itself; the last one's stays.
-    """
-    until = time.monotonic() + LONGEST_BUILD_S
-    with lock.open("w") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError as error:
-                if error.errno in _NO_LOCKS:
-                    yield False
-                    return
-                if not isinstance(error, BlockingIOError):
-                    raise
-                if time.monotonic() > until:
-                    raise UserError(f"{lock}: another process has held it for hours; end it and start again") from None
-                time.sleep(_LOOK_S)
-        yield True
-
-
 def _remove_broken_off(path: Path) -> None:
     """Delete what processes left that were killed while they wrote this table."""
     for partial in path.parent.glob(f"{path.stem}.*.partial"):
@@ -191,14 +165,13 @@ def _remove_broken_off(path: Path) -> None:
 
 
 def _write(path: Path, files: Sequence[Path], needs: Kind, keys: Keys) -> None:
-    partial = path.with_suffix(f".{secrets.token_hex(8)}.partial")  # nodes may have processes of one number
-    try:
-        with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, _SCHEMA) as writer:
-            for batch in _batches(_canonical(files, needs, keys)):
-                writer.write_batch(batch)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with (
+        replacing(path, writer=secrets.token_hex(8)) as partial,  # nodes may have processes of one number
+        pa.OSFile(str(partial), "wb") as sink,
+        pa.ipc.new_file(sink, _SCHEMA) as writer,
+    ):
+        for batch in _batches(_canonical(files, needs, keys)):
+            writer.write_batch(batch)
 
 
 def _canonical(files: Sequence[Path], needs: Kind, keys: Keys) -> Iterator[tuple[CanonicalRow, str]]:

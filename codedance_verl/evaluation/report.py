@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from codedance_verl.errors import UserError
+from codedance_verl.runtime.atomic import write_atomically
 from codedance_verl.trajectories.schema import in_words
 
 SCHEMA_VERSION = 1
@@ -268,10 +269,7 @@ def to_json(report: Report) -> str:
 
 def write_report(report: Report, path: Path) -> None:
     """Write atomically, so that no reader sees half a report."""
-    # Renamed into place once it is whole.
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(to_json(report), encoding="utf-8")
-    partial.replace(path)
+    write_atomically(path, to_json(report))
 
 
 def read_report(path: Path) -> Report:

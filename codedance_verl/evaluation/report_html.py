@@ -29,6 +29,7 @@ from codedance_verl.evaluation.plots import (
     stacked_bar,
 )
 from codedance_verl.evaluation.report import BlankFigures, Curve, CurvePoint, Figure, GroupFigures, Report, Seconds
+from codedance_verl.runtime.atomic import write_atomically
 from codedance_verl.trajectories.schema import ImageRef
 from codedance_verl.viewer.trajectory_view import Bounds, TrajectoryView, trajectory_view
 
@@ -84,9 +85,7 @@ class ExampleView:
 
 def write_html(report: Report, exhibits: Sequence[ExampleGroup], path: Path) -> None:
     """Write the page atomically."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(render(report, exhibits), encoding="utf-8")
-    partial.replace(path)
+    write_atomically(path, render(report, exhibits))
 
 
 def render(report: Report, exhibits: Sequence[ExampleGroup]) -> str:

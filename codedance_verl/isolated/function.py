@@ -1,4 +1,4 @@
-"""A function of the user's own, named by its dotted path and called in processes of its own (`function_worker`)."""
+"""User functions, named by their dotted path and called in processes of their own (`function_worker`)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ START_SECONDS = 60.0
 """Longest wait for the import of the function's module."""
 
 MAX_FAULTS_IN_A_ROW = 100
-"""Calls in a row that may fail before the function is given up: what is broken does not mend itself."""
+"""Failed calls in a row after which the function is given up: what is broken does not mend itself."""
 
 _WORKER = "codedance_verl.isolated.function_worker"
 
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class Fault(Exception):
-    """A call without a usable result; one line that begins with the dotted key and the function."""
+    """Raised for a call without a usable result; one line that begins with the dotted key and the function."""
 
 
 def check_path(value: object) -> str:
@@ -54,9 +54,9 @@ def parse_path(value: object, key: str) -> str:
 
 
 class IsolatedFunction(Generic[T]):
-    """Calls one function of the user's own; what it raises, returns or does to its process costs that call alone.
+    """Caller of one user function; what it raises, returns or does to its process costs that call alone.
 
-    A process is started when first needed and again after one that was lost. Use it from one event loop.
+    A process is started when first needed, and again after one was lost. Use it from one event loop.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class IsolatedFunction(Generic[T]):
         processes: int = 1,
         most_faults: int = MAX_FAULTS_IN_A_ROW,
     ) -> None:
-        """Nothing is started yet.
+        """Starts nothing yet.
 
         Args:
             key: dotted key of the setting that names the function, for messages.
@@ -99,11 +99,11 @@ class IsolatedFunction(Generic[T]):
 
     @property
     def given_up(self) -> str:
-        """Why no call is made any more, one line; empty while they are made."""
+        """Returns why no call is made any more, in one line; empty while they are made."""
         return self._given_up
 
     def check(self) -> None:
-        """Raise `UserError`, one line, where the function cannot be imported or called with its arguments."""
+        """Raises `UserError`, one line, where the function cannot be imported or called with its arguments."""
         try:
             self._processes[0].start()
         except NotStarted as error:
@@ -113,7 +113,7 @@ class IsolatedFunction(Generic[T]):
             ) from None
 
     async def call(self, *arguments: Any) -> T:
-        """The result for these arguments, which must be plain JSON.
+        """Returns the result for these arguments, which must be plain JSON.
 
         Raises:
             Fault: there is none: an exception, a process that ended, nothing in time, no result of the kind asked for.
@@ -122,7 +122,7 @@ class IsolatedFunction(Generic[T]):
         return await loop.run_in_executor(self._threads, self._call, arguments)
 
     def close(self) -> None:
-        """End processes and threads; calls in flight end with a `Fault`."""
+        """Ends processes and threads; calls in flight end with a `Fault`."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         for process in self._processes:
             process.close()
@@ -135,7 +135,7 @@ class IsolatedFunction(Generic[T]):
             found = self._result(process, arguments)
         except (NoResult, ValueError) as error:
             reason = f"it cannot be started: {error}" if isinstance(error, NotStarted) else str(error)
-            self._count(reason, decisive=isinstance(error, NotStarted) and error.told)
+            self._count(reason, decisive=isinstance(error, NotStarted) and error.permanent)
             raise Fault(f"{self.name}: {reason}") from None
         finally:
             self._idle.put(process)
@@ -161,7 +161,7 @@ class IsolatedFunction(Generic[T]):
 
 
 def check_all(functions: Iterable[IsolatedFunction[Any]]) -> None:
-    """Check every function; raises `UserError` with a line for each that cannot be imported or called."""
+    """Checks every function; raises `UserError` with a line for each that cannot be imported or called."""
     wrong = []
     for function in functions:
         try:

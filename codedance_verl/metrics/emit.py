@@ -8,16 +8,17 @@ Ray forgets a gauge that nobody has set since two of its reports (`_gauge_metric
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from codedance_verl.metrics.catalogue import ROLLOUT_TRAJECTORIES, RUN, Kind, Metric
+from codedance_verl.runtime.watchdog import Watchdog
 
 RUN_VARIABLE = "CODEDANCE_RUN"
 """Environment variable with the name of the run, in every process of it."""
@@ -90,7 +91,7 @@ class Recorder:
         """Tell no gauge again that was told before. For the child of a fork: its parent's thread is not there."""
         self._lock = threading.Lock()
         self._gauges: dict[Series, float] = {}
-        self._teller: threading.Thread | None = None
+        self._teller: Watchdog | None = None
 
     def drain(self) -> dict[str, Sample]:
         """What was told since the last call."""
@@ -123,10 +124,8 @@ class Recorder:
             target.set(value, tags)
             self._gauges[metric.name, frozenset(tags.items())] = value
             if self._teller is None:
-                self._teller = threading.Thread(
-                    target=_tell_again, args=(weakref.ref(self), self._again_s), name="gauges", daemon=True
-                )
-                self._teller.start()
+                # a weak reference: the thread must not keep a recorder alive
+                self._teller = Watchdog(self._again_s, functools.partial(_tell_again, weakref.ref(self)), "gauges")
 
     def _tell_gauges(self) -> bool:
         """Tell Ray the last values once more. False: metrics are off, and these values are forgotten."""
@@ -159,10 +158,9 @@ class Recorder:
 
 
 def _grow(counter: Any, amount: float, tags: dict[str, str]) -> None:
-    """Has a counter of Ray grow by `amount`, 0 or more.
+    """Adds `amount`, 0 or more, to a counter of Ray. Raises `RuntimeError` for a Ray without `_record`.
 
-    Ray 2.60's `Counter.inc` refuses 0, from which alone Prometheus sees the first growth of a series; its private
-    `_record` takes it. Raises `RuntimeError` where a Ray has none.
+    Private, as the public `Counter.inc` of Ray 2.60 refuses 0, without which Prometheus misses a series' first growth.
     """
     record = getattr(counter, "_record", None)
     if record is None:
@@ -170,14 +168,10 @@ def _grow(counter: Any, amount: float, tags: dict[str, str]) -> None:
     record(amount, tags)
 
 
-def _tell_again(recorder: weakref.ref[Recorder], again_s: float) -> None:
-    """The teller of a recorder. It ends when metrics are off or the recorder is gone; the next gauge starts another."""
-    while True:
-        time.sleep(again_s)
-        found = recorder()
-        if found is None or not found._tell_gauges():
-            return
-        del found
+def _tell_again(recorder: weakref.ref[Recorder]) -> bool:
+    """Sets all gauges again; True, which ends the thread, once metrics are off or the recorder is gone."""
+    found = recorder()
+    return found is None or not found._tell_gauges()
 
 
 def for_trackers(tallies: Iterable[Tally]) -> dict[str, float]:

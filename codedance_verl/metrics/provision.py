@@ -15,6 +15,7 @@ from codedance_verl.errors import UserError
 from codedance_verl.metrics.alerts import rules
 from codedance_verl.metrics.dashboards import DASHBOARDS
 from codedance_verl.metrics.grafana import grafana
+from codedance_verl.runtime.atomic import write_atomically
 
 OUTPUT_ROOT_VARIABLE = "RAY_METRICS_OUTPUT_ROOT"
 """Ray's variable for another folder than `<session>/metrics`."""
@@ -59,10 +60,10 @@ def provision(folder: Path, targets: Sequence[str] = ()) -> Provisioned:
     boards = Path(os.environ.get(DASHBOARDS_VARIABLE) or folder / "grafana" / "dashboards")
     boards.mkdir(parents=True, exist_ok=True)
     for dashboard in DASHBOARDS:
-        _write(boards / f"{dashboard.uid}.json", json.dumps(grafana(dashboard), indent=1) + "\n")
+        write_atomically(boards / f"{dashboard.uid}.json", json.dumps(grafana(dashboard), indent=1) + "\n")
     prometheus = folder / "prometheus"
     prometheus.mkdir(parents=True, exist_ok=True)
-    _write(prometheus / RULES_FILE, yaml.safe_dump(rules(), sort_keys=False, width=120))
+    write_atomically(prometheus / RULES_FILE, yaml.safe_dump(rules(), sort_keys=False, width=120))
     _write_configuration(prometheus, targets)
     return Provisioned(boards, prometheus / "prometheus.yml", folder / "grafana" / "grafana.ini")
 
@@ -77,13 +78,6 @@ def _write_configuration(folder: Path, targets: Sequence[str]) -> None:
     config["rule_files"] = [item for item in config.get("rule_files") or [] if item != ours] + [ours]
     if targets:
         listed = folder / TARGETS_FILE
-        _write(listed, json.dumps([{"labels": {"job": "ray"}, "targets": list(targets)}]))
+        write_atomically(listed, json.dumps([{"labels": {"job": "ray"}, "targets": list(targets)}]))
         config["scrape_configs"] = [{"job_name": "ray", "file_sd_configs": [{"files": [str(listed)]}]}]
-    _write(path, yaml.safe_dump(config, sort_keys=False))
-
-
-def _write(path: Path, text: str) -> None:
-    """Replace the file at once: Grafana and Prometheus may read it at any moment."""
-    partial = path.with_suffix(path.suffix + ".partial")
-    partial.write_text(text)
-    partial.replace(path)
+    write_atomically(path, yaml.safe_dump(config, sort_keys=False))

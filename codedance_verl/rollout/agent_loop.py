@@ -29,7 +29,7 @@ from codedance_verl.formats import get_format
 from codedance_verl.rollout.output import RolloutOutput
 from codedance_verl.rollout.sampling_config import SamplingConfig
 from codedance_verl.sandbox.pool import SandboxPool
-from codedance_verl.types import FinishReason, Trajectory, record_name
+from codedance_verl.types import FinishReason, Trajectory, question_of, record_id_of
 
 logger = logging.getLogger(__name__)
 
@@ -138,7 +138,9 @@ class CodeDanceAgentLoop(AgentLoopBase):  # type: ignore[misc]  # verl ships no 
         trajectory = Trajectory(
             record_id=record_id_of(record),
             data_source=str(record.get("data_source", "")),
-            question=_question(record),
+            question=question_of(
+                record.get("extra_info"), ((one["role"], _text(one["content"])) for one in record["raw_prompt"])
+            ),
             ground_truth=str(record["reward_model"]["ground_truth"]),
             turns=tuple(rollout.turns),
             finish=finish,
@@ -198,16 +200,8 @@ def _version_at_submission(record: dict[str, Any]) -> int:
     return max(int(record.get("global_steps", 0)) - 1, 0)
 
 
-def record_id_of(record: dict[str, Any]) -> str:
-    """Returns the name of a record: its own, else its place in its source."""
-    return record_name(record.get("data_source"), record.get("extra_info"))
-
-
-def _question(record: dict[str, Any]) -> str:
-    """Returns the question as the record states it, else the text of the last prompt message."""
-    if question := (record.get("extra_info") or {}).get("question"):
-        return str(question)
-    content = record["raw_prompt"][-1]["content"]
+def _text(content: str | list[dict[str, Any]]) -> str:
+    """Returns the text of a message, whose content may be a list of parts."""
     if isinstance(content, str):
         return content
     return "".join(part.get("text", "") for part in content if part.get("type") == "text")

@@ -1,11 +1,10 @@
-"""The progress of a training run in the terminal: a line a step, with step, reward, tool rate and what is left."""
+"""Progress of a training run in the terminal: a line a step, with reward, tool rate and the time left."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -14,36 +13,38 @@ from typing import TextIO
 
 from codedance_verl.metrics import catalogue
 from codedance_verl.metrics.emit import finished_trajectories
+from codedance_verl.runtime.watchdog import Watchdog
 
-LOOK_SECONDS = 1.0
+POLL_SECONDS = 1.0
 RECENT_STEPS = 5
 
 
 class Pace:
-    """How long the rest of a run takes, by its last steps."""
+    """Estimate of a run's remaining time, from its last `RECENT_STEPS` steps."""
 
     def __init__(self) -> None:
         self._recent: deque[float] = deque(maxlen=RECENT_STEPS)
 
     def add(self, values: Mapping[str, float]) -> None:
-        """A step has ended with these metrics of verl's; nothing is added without its time in them."""
+        """Adds a step by verl's metrics of it; metrics without its time add nothing."""
         if (taken := values.get("timing_s/step", 0.0)) > 0:
+            # verl's step timer stops before the validation, whose time is shared out over the steps of the mean
             self._recent.append(taken + values.get("timing_s/testing", 0.0))
 
     def seconds_left(self, steps: int) -> float | None:
-        """For so many more steps, 0 when it is less than none; None where no step has been timed."""
+        """Returns the estimate for so many more steps; None where no step has been timed."""
         return sum(self._recent) / len(self._recent) * max(steps, 0) if self._recent else None
 
 
 class StepLines:
-    """Makes the line of each step; `total` is the step at which the run ends, None where nobody knows."""
+    """Maker of the line of each step; `total` is the last step of the run, None for an open end."""
 
     def __init__(self, total: int | None) -> None:
         self._total = total
         self._pace = Pace()
 
     def line(self, step: int, values: Mapping[str, object]) -> str:
-        """What a step's metrics say, in a few words."""
+        """Returns a line of a step's metrics."""
         numbers = {name: float(value) for name, value in values.items() if isinstance(value, int | float)}
         parts = [f"step {step}/{self._total}" if self._total else f"step {step}"]
         if (reward := numbers.get("critic/score/mean")) is not None:
@@ -60,39 +61,38 @@ class StepLines:
 
 @contextlib.contextmanager
 def step_lines(file: Path, total: int | None, stream: TextIO | None = None) -> Iterator[None]:
-    """Inside the block, print a line for each step that the run adds to its metrics file."""
-    stop = threading.Event()
-    follower = threading.Thread(
-        target=_follow, args=(file, StepLines(total), stream or sys.stdout, stop), name="step-lines", daemon=True
-    )
-    follower.start()
+    """Prints a line for each step that the run adds to its metrics file inside the block."""
+    follower = _Follower(file, StepLines(total), stream or sys.stdout)
     try:
-        yield
+        with Watchdog(POLL_SECONDS, follower.poll, "step-lines"):
+            yield
     finally:
-        stop.set()
-        follower.join()
+        follower.poll()  # the lines of the last second
 
 
 def clock(seconds: float) -> str:
-    """Seconds as m:ss, or h:mm:ss from an hour on."""
+    """Returns seconds as m:ss, or h:mm:ss from an hour on."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def _follow(file: Path, lines: StepLines, stream: TextIO, stop: threading.Event) -> None:
-    position, ended = 0, False
-    while not ended:
-        ended = stop.wait(LOOK_SECONDS)  # and look once more after the end
-        if not file.is_file():
-            continue
-        with file.open("rb") as source:
-            source.seek(position)
+class _Follower:
+    """Reader of a file that another process appends lines to."""
+
+    def __init__(self, file: Path, lines: StepLines, stream: TextIO) -> None:
+        self._file, self._lines, self._stream = file, lines, stream
+        self._position = 0
+
+    def poll(self) -> None:
+        """Prints what was added since the last call. A file that cannot be read must not end the run."""
+        with contextlib.suppress(OSError), self._file.open("rb") as source:
+            source.seek(self._position)
             for line in source:
                 if not line.endswith(b"\n"):  # it is being written
                     break
-                position += len(line)
-                _print(line, lines, stream)
+                self._position += len(line)
+                _print(line, self._lines, self._stream)
 
 
 def _print(line: bytes, lines: StepLines, stream: TextIO) -> None:
@@ -105,6 +105,6 @@ def _print(line: bytes, lines: StepLines, stream: TextIO) -> None:
 
 
 def _tool_rate(numbers: Mapping[str, float]) -> float | None:
-    """Share of the step's rollouts that have called the sandbox."""
+    """Returns the share of the step's rollouts that have called the sandbox."""
     rollouts = finished_trajectories(numbers)
     return numbers.get(f"{catalogue.ROLLOUT_WITH_CALLS.tracker}/train", 0.0) / rollouts if rollouts else None

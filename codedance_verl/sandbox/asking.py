@@ -9,6 +9,7 @@ import ray
 from ray.exceptions import ActorUnschedulableError, GetTimeoutError, RayActorError, RayError, RayTaskError
 
 from codedance_verl.errors import UserError
+from codedance_verl.runtime.remote_answers import answers_within
 from codedance_verl.sandbox.errors import NodeLost, SandboxError, SandboxUnavailable
 
 
@@ -47,18 +48,7 @@ def answered(references: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
 
     A call that failed is there with its exception. Blocks until all are there, or the time is over.
     """
-    if not references:
-        return {}
-    names = {reference: name for name, reference in references.items()}
-    done, _ = ray.wait(list(names), num_returns=len(names), timeout=timeout_s)
-    return {names[reference]: _outcome(reference) for reference in done}
-
-
-def _outcome(reference: Any) -> Any:
-    try:
-        return wait(reference, 0.0)
-    except (SandboxError, UserError, RayError) as error:
-        return error
+    return answers_within(references, timeout_s, lambda reference: wait(reference, 0.0))
 
 
 def _cause(error: RayTaskError) -> Exception:

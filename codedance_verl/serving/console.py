@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 from pathlib import Path
 
 from PIL import Image
@@ -16,22 +15,12 @@ from rich.syntax import Syntax
 from rich.text import Text
 
 from codedance_verl.formats import ParsedTurn
+from codedance_verl.runtime.text import visible
 from codedance_verl.serving.replies import content
 from codedance_verl.serving.service import Outcome, StreamListener
 from codedance_verl.types import Execution, RenderedImage, Turn
 
 PREVIEW_COLUMNS, PREVIEW_ROWS = 40, 16
-
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-
-
-def printable(text: str) -> str:
-    """The text with control characters other than tab and newline replaced.
-
-    A terminal obeys them: an escape sequence can write the clipboard or change what stands on the screen. rich takes
-    out a few of them only.
-    """
-    return _CONTROLS.sub("\ufffd", text)
 
 
 class ConsoleRenderer(StreamListener):
@@ -49,9 +38,9 @@ class ConsoleRenderer(StreamListener):
         asks = parsed.code is not None or parsed.answer is not None
         thought = turn.text[: parsed.start] if asks else turn.text
         if thought.strip():
-            self._console.print(Text(printable(thought.strip()), style="italic"))
+            self._console.print(Text(visible(thought.strip()), style="italic"))
         if parsed.code is not None:
-            code = Syntax(printable(parsed.code), "python", word_wrap=True)
+            code = Syntax(visible(parsed.code), "python", word_wrap=True)
             self._console.print(Panel(code, title="code", title_align="left"))
 
     def code_ran(self, turn: Turn) -> None:
@@ -63,7 +52,7 @@ class ConsoleRenderer(StreamListener):
             title += f", cut: {', '.join(execution.truncated)}"
         style = "green" if execution.succeeded else "red"
         if text := _output(execution):
-            self._console.print(Panel(Text(printable(text)), title=title, title_align="left", border_style=style))
+            self._console.print(Panel(Text(visible(text)), title=title, title_align="left", border_style=style))
         else:
             self._console.print(Text(f"[{title}]", style=style))
         for image in execution.images:
@@ -74,7 +63,7 @@ class ConsoleRenderer(StreamListener):
     def answered(self, outcome: Outcome) -> None:
         """The answer, or why there is none."""
         text = content(outcome) or f"(no answer: {outcome.finish})"
-        self._console.print(Panel(Text(printable(text)), title="answer", title_align="left", border_style="bold"))
+        self._console.print(Panel(Text(visible(text)), title="answer", title_align="left", border_style="bold"))
 
     def _store(self, image: RenderedImage) -> Path:
         self._folder.mkdir(parents=True, exist_ok=True)

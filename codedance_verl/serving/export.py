@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from codedance_verl.errors import UserError
+from codedance_verl.runtime.atomic import replacing
 from codedance_verl.runtime.checkpoints import any_sealed, is_whole, step_of
 from codedance_verl.runtime.run_folder import last_step
 from codedance_verl.serving.settings import SETTINGS_FILE, settings_document
@@ -39,18 +40,16 @@ def export_checkpoint(run: Path, out: Path, step: int | None = None) -> None:
     checkpoint = find_checkpoint(run, step)
     if out.exists():
         raise UserError(f"{out}: is there already; choose another folder or remove it")
-    partial = out.with_name(f"{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
     try:
-        if any((checkpoint / "huggingface").glob("*.safetensors")):
-            shutil.copytree(checkpoint / "huggingface", partial)
-        else:
-            _merge(checkpoint, partial)
-        if (run / "config.yaml").is_file() and (document := settings_document(run / "config.yaml")):
-            (partial / SETTINGS_FILE).write_text(document)
+        with replacing(out) as partial:
+            if any((checkpoint / "huggingface").glob("*.safetensors")):
+                shutil.copytree(checkpoint / "huggingface", partial)
+            else:
+                _merge(checkpoint, partial)
+            if (run / "config.yaml").is_file() and (document := settings_document(run / "config.yaml")):
+                (partial / SETTINGS_FILE).write_text(document)
     except OSError as error:
         raise UserError(f"{out}: cannot be written ({error.strerror or error}); free some space") from error
-    partial.rename(out)
 
 
 def find_checkpoint(run: Path, step: int | None) -> Path:

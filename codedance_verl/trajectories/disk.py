@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import math
 import os
@@ -10,10 +9,11 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from codedance_verl.runtime.locks import Locked, exclusive_lock
 from codedance_verl.trajectories.runs import STEP_FILE
 
 logger = logging.getLogger(__name__)
@@ -58,7 +58,11 @@ def enforce(folder: Path, max_bytes: int, *, young_s: float = YOUNG_SECONDS) -> 
     used = _used(folder)
     if used <= max_bytes:
         return Usage(used)
-    with _alone(folder) as alone:
+    with ExitStack() as stack:
+        try:
+            alone = stack.enter_context(exclusive_lock(folder / ".disk.lock", f"{folder}: locked by another process"))
+        except Locked:
+            alone = False
         if not alone:
             return Usage(used, settled=False)
         # Taken before lines are read: an image that is named during the reading counts as young, and stays.
@@ -166,14 +170,3 @@ def _names_in(path: Path) -> set[str]:
     except FileNotFoundError:
         pass
     return named
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[bool]:
-    with (folder / ".disk.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield False
-            return
-        yield True

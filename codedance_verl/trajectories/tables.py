@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import sqlite3
 import threading
 import time
@@ -10,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from codedance_verl.errors import UserError
+from codedance_verl.runtime.locks import Locked, exclusive_lock
 from codedance_verl.trajectories.summary import QUOTED_COLUMNS
 
 VERSION = 3
@@ -49,12 +48,14 @@ class Tables:
             UserError: another process opens it for too long.
         """
         self._path = path
+        self._busy = (
+            f"{path}: another process has been at this index for {WAIT_SECONDS:.0f} s; end it, or choose another "
+            "folder with --cache"
+        )
         self._local = threading.local()
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # A lock of its own: nobody waits here for files to be read, nor has a file open that is being rebuilt.
-        with path.with_suffix(".opening").open("w") as lock:
-            for _ in self._taking(lock.fileno()):
-                pass
+        # a lock of its own: nobody waits here for files to be read, nor has a file open that is being made anew
+        with exclusive_lock(path.with_suffix(".opening"), self._busy, WAIT_SECONDS, _POLL_SECONDS):
             if not self._fits():
                 self._rebuild()
 
@@ -95,23 +96,15 @@ class Tables:
         Raises:
             UserError: its turn does not come.
         """
-        with self._path.with_suffix(".writing").open("w") as lock:
-            yield from self._taking(lock.fileno())
-            yield from work
-
-    def _taking(self, lock: int) -> Iterator[int]:
         deadline = time.monotonic() + WAIT_SECONDS
-        while True:
+        while True:  # polled here, not by the lock: the caller gets to run between two tries
             try:
-                # Without blocking: the caller is a generator, which yields in between and ends in time.
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
+                with exclusive_lock(self._path.with_suffix(".writing"), self._busy):
+                    yield from work
+                    return
+            except Locked:
                 if time.monotonic() > deadline:
-                    raise UserError(
-                        f"{self._path}: another process has been at this index for {WAIT_SECONDS:.0f} s; end it, "
-                        "or choose another folder with --cache"
-                    ) from None
+                    raise
             time.sleep(_POLL_SECONDS)
             yield 0
 

@@ -19,6 +19,7 @@ from PIL import Image
 
 from codedance_verl.isolated.plain import plain_extra_info
 from codedance_verl.metrics import catalogue, emit
+from codedance_verl.runtime.atomic import replacing
 from codedance_verl.trajectories import disk
 from codedance_verl.trajectories.schema import (
     VERSION,
@@ -182,10 +183,9 @@ class TrajectoryLog:
             os.utime(target)  # marks it as in use: `disk` leaves young images alone
         except FileNotFoundError:
             target.parent.mkdir(parents=True, exist_ok=True)
-            # Written beside and renamed: a reader never sees half an image, nor do two workers mix theirs.
-            partial = target.with_suffix(f".{self._worker}.{os.getpid()}.partial")
-            partial.write_bytes(image.png)
-            partial.replace(target)
+            # without a flush, as lines are: a crash of the machine may cost both
+            with replacing(target, writer=f"{self._worker}.{os.getpid()}", durable=False) as partial:
+                partial.write_bytes(image.png)
             self._wrote(len(image.png))
         return ImageRef(image.sha256, image.width, image.height, relative, pixels_sha256)
 

@@ -5,7 +5,6 @@ Escaping is left to Jinja2, which does it everywhere; the only markup made here 
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -13,13 +12,13 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
+from codedance_verl.runtime.text import visible
+
 SHOWN_CHARS = 6_000
 """Of one text on a page; the whole of it is behind a link, as plain text."""
 
 SHOWN_CODE_CHARS = 20_000
 
-# Control characters but tab and newline, zero-width and direction marks, half surrogate pairs.
-_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
 _PYTHON = PythonLexer(stripnl=False)
 _PLAIN_CLASSES = HtmlFormatter(nowrap=True)
 
@@ -43,11 +42,6 @@ def shown(value: str, limit: int = SHOWN_CHARS) -> Shown:
     head = limit * 3 // 4
     tail = limit - head
     return Shown(visible(value[:head]), visible(value[-tail:]), len(value) - limit)
-
-
-def visible(value: str) -> str:
-    """Control, direction and zero-width characters as their code points, half surrogate pairs too."""
-    return _UNSEEN.sub(lambda found: f"⟨U+{ord(found.group()):04X}⟩", value.replace("\r\n", "\n"))
 
 
 def python(code: str, limit: int = SHOWN_CODE_CHARS) -> Markup:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from codedance_verl.formats import DEFAULT_FORMAT, FORMATS, TurnFormat
+from codedance_verl.runtime.text import visible
 from codedance_verl.trajectories.schema import ExecutionRecord, ImageRef, TrajectoryRecord, TurnRecord
 from codedance_verl.trajectories.summary import finite
-from codedance_verl.viewer.text import SHOWN_CHARS, SHOWN_CODE_CHARS, Shown, python, shown, visible
+from codedance_verl.viewer.text import SHOWN_CHARS, SHOWN_CODE_CHARS, Shown, python, shown
 
 SHOWN_IMAGES = 12
 """Images of one turn on a page; the others are behind a link."""

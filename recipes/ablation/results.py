@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from codedance_verl.errors import UserError
 from codedance_verl.evaluation.outcomes import EvaluationRun, Outcome, Question, read_evaluation
+from codedance_verl.runtime.atomic import replacing
 from codedance_verl.types import FinishReason, Verdict
 from recipes.ablation.variants import run_name
 from recipes.cpu_demo.markers import fingerprint
@@ -62,9 +63,8 @@ def write_result(result: Result, path: Path) -> None:
         "cut_off": result.evaluation.cut_off,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    pq.write_table(table.replace_schema_metadata({_KEY: json.dumps(facts).encode()}), partial)
-    partial.replace(path)
+    with replacing(path) as partial:
+        pq.write_table(table.replace_schema_metadata({_KEY: json.dumps(facts).encode()}), partial)
 
 
 def read_result(path: Path) -> Result:

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from codedance_verl.runtime.atomic import write_atomically
+
 _CHUNK_BYTES = 1 << 20
 
 
@@ -70,9 +72,7 @@ class StageRecords:
 
     def _write(self, file: str, value: dict[str, Any]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        partial = self.folder / f".{file}.partial"
-        partial.write_text(json.dumps(value) + "\n", encoding="utf-8")
-        partial.replace(self.folder / file)
+        write_atomically(self.folder / file, json.dumps(value) + "\n")
 
 
 def fingerprint(command: Sequence[str], inputs: Sequence[Path]) -> str:

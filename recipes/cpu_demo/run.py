@@ -18,7 +18,7 @@ from types import FrameType
 
 from codedance_verl.errors import UserError
 from codedance_verl.evaluation.report import Report, read_report
-from codedance_verl.runtime import run_folder
+from codedance_verl.runtime.locks import RUN_LOCK, run_lock
 from codedance_verl.runtime.progress import clock
 from recipes.cpu_demo.console import Console
 from recipes.cpu_demo.environment import (
@@ -80,7 +80,7 @@ def _demo(options: argparse.Namespace, console: Console) -> int:
     seeds = parse_seeds(options.seeds)
     with explained_disk_errors(out):
         make_folder(out)
-        with alone(out):
+        with demo_lock(out):
             if options.fresh:
                 _clear(out)
             check_free_space(out, MIN_FREE_BYTES)
@@ -116,7 +116,7 @@ def make_folder(out: Path) -> None:
 
 def _clear(out: Path) -> None:
     """Empty the folder of an earlier demo; the lock stays. Raises UserError for a folder that is none."""
-    entries = [entry for entry in out.iterdir() if entry.name != run_folder.LOCK]
+    entries = [entry for entry in out.iterdir() if entry.name != RUN_LOCK]
     if entries and not (out / "stages").is_dir():
         raise UserError(f"--fresh: {out} holds other things than a demo; choose an empty folder with --out")
     for entry in entries:
@@ -183,9 +183,9 @@ def _raise_on_signals() -> None:
         signal.signal(number, interrupt)
 
 
-def alone(out: Path) -> AbstractContextManager[None]:
-    """Keep a second demo out of the folder. Raises UserError when there is one."""
-    return run_folder.alone(out, f"another demo runs in {out}; wait for it, or choose another folder with --out")
+def demo_lock(out: Path) -> AbstractContextManager[None]:
+    """Keeps a second demo out of the folder. Raises UserError when there is one."""
+    return run_lock(out, f"another demo runs in {out}; wait for it, or choose another folder with --out")
 
 
 if __name__ == "__main__":

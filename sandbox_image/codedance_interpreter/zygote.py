@@ -103,7 +103,7 @@ def _preload(names: tuple[str, ...]) -> list[str]:
     from . import hooks  # here, since the init process has no use for it
 
     _warm_up()
-    forks.settle()
+    forks.after_fork()
     _given_names.update(hooks.install())
     gc.collect()
     gc.freeze()  # objects that no collection touches stay shared between all forks

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import docker
@@ -17,6 +15,7 @@ from docker import DockerClient
 from docker.errors import DockerException
 
 from codedance_verl.errors import UserError
+from codedance_verl.runtime.locks import exclusive_lock
 
 PING_SECONDS = 5
 API_SECONDS = 60
@@ -110,17 +109,7 @@ def _start_daemon() -> None:
     raise UserError(f"the Docker engine did not answer within {START_SECONDS:.0f} s; see {LOG_PATH}")
 
 
-@contextlib.contextmanager
-def _one_at_a_time() -> Iterator[None]:
-    """Keep two processes from starting an engine at the same time; the wait is bounded."""
-    with _LOCK_PATH.open("w", encoding="ascii") as lock:
-        deadline = time.monotonic() + START_SECONDS + INSTALL_SECONDS
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError:
-                if time.monotonic() > deadline:
-                    raise UserError(f"another process has been starting the engine too long; see {LOG_PATH}") from None
-                time.sleep(0.5)
-        yield
+def _one_at_a_time() -> contextlib.AbstractContextManager[bool]:
+    """Keeps two processes from starting an engine at the same time; the wait is bounded."""
+    busy = f"another process has been starting the engine too long; see {LOG_PATH}"
+    return exclusive_lock(_LOCK_PATH, busy, START_SECONDS + INSTALL_SECONDS)

@@ -15,8 +15,8 @@ from codedance_verl.data.checking import Checked, check_file
 from codedance_verl.data.rows import DEFAULT_KEYS, Keys, Kind
 from codedance_verl.environment.stall_watchdog import Progress
 from codedance_verl.images import decode, pixels_sha256
-from codedance_verl.rollout.agent_loop import record_id_of
 from codedance_verl.rollout.dataset import QuestionDataset
+from codedance_verl.types import record_id_of
 from tests.unit.environment.harness import Script, loop_of, processor, tokenizer
 
 

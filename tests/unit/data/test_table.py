@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import io
 import multiprocessing
 import pickle
@@ -198,7 +199,7 @@ def test_a_file_system_without_locks_is_used_all_the_same(tmp_path: Path, monkey
     def refuse(*_arguments: Any) -> None:
         raise OSError(errno.ENOSYS, "Function not implemented")
 
-    monkeypatch.setattr(module.fcntl, "flock", refuse)
+    monkeypatch.setattr(fcntl, "flock", refuse)
     assert len(open_table([_questions(tmp_path, 2)], tmp_path / "t", Kind.QUESTIONS)) == 2
 
 

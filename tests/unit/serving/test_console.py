@@ -11,8 +11,9 @@ from rich.console import Console
 from codedance_verl import cli
 from codedance_verl.formats import get_format
 from codedance_verl.formats.base import ParsedTurn
+from codedance_verl.runtime.text import visible
 from codedance_verl.serving.cli import _check_output
-from codedance_verl.serving.console import ConsoleRenderer, printable
+from codedance_verl.serving.console import ConsoleRenderer
 from codedance_verl.types import Execution, ExecutionError, ExecutionStatus, FinishReason, Turn
 
 ATTACK = "\x1b]52;c;ZXZpbA==\x07 \x9d0;title\x9c \x1b[2J \x08\x7f\r\tseen\nbelow"
@@ -49,7 +50,7 @@ def test_a_terminal_gets_no_control_characters_of_the_models(place: str, tmp_pat
 
 def test_text_of_any_language_with_its_lines_and_tabs_stays_as_it_is() -> None:
     text = "Größe\t30 %\n東京 🚋\n"
-    assert printable(text) == text
+    assert visible(text) == text
 
 
 def test_a_thought_that_names_tags_is_shown_whole(tmp_path: Path) -> None:
