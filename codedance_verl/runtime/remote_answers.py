@@ -23,7 +23,8 @@ def answers_within(calls: Mapping[K, Any], timeout_s: float, get: Callable[[Any]
     if not calls:  # `ray.wait` refuses an empty list
         return {}
     done, _ = ray.wait(list(calls.values()), num_returns=len(calls), timeout=timeout_s)
-    return {key: _outcome(call, get or ray.get) for key, call in calls.items() if call in done}
+    there = set(done)  # a call a node or a worker: too many to look each up in a list
+    return {key: _outcome(call, get or ray.get) for key, call in calls.items() if call in there}
 
 
 def _outcome(call: Any, get: Callable[[Any], Any]) -> Any:
