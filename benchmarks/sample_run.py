@@ -17,8 +17,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
+from codedance_verl.reward.advantage import group_advantages
 from codedance_verl.reward.config import RewardConfig
-from codedance_verl.reward.known import group_advantages
 from codedance_verl.reward.terms import score_group
 from codedance_verl.rollout.trajectory_log import TrajectoryLog
 from codedance_verl.types import (

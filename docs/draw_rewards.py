@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +81,7 @@ def draw_turns(path: Path) -> None:
     """Turns ok, fail, ok, answer of a right rollout, among other prompts whose turns fail more or less often."""
     rates = (0.01, 0.1, 0.5)
     figure, panels = plt.subplots(1, 2, figsize=(10, 3.4), dpi=130, sharey=True, layout="constrained")
-    for panel, preset in zip(panels, (PAPER, replace(ROBUST, min_group_std=0.0)), strict=True):
+    for panel, preset in zip(panels, (PAPER, ROBUST.replace(min_group_std=0.0)), strict=True):
         for number, rate in enumerate(rates):
             places = np.arange(4) + 0.25 * (number - 1)
             panel.bar(places, _turn_advantages(preset, rate), width=0.22, label=f"{rate:.0%} of other turns fail")

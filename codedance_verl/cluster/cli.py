@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from codedance_verl.cluster.connection import connect
+from codedance_verl.config.files import checkout
 from codedance_verl.sandbox.config import SandboxConfig
-from codedance_verl.sandbox.docker.image import image_folder, image_tag
+from codedance_verl.sandbox.docker.image import image_tag
 
 cluster_app = typer.Typer(help="The Ray cluster that runs here, or at RAY_ADDRESS.", no_args_is_help=True)
 
@@ -50,10 +51,11 @@ def status(resource: Resource = "", image: Image = "auto") -> None:
 
 @contextlib.contextmanager
 def _connected() -> Iterator[None]:
-    """Connected to the cluster, with this checkout on its nodes."""
+    """Connects to the cluster; its nodes get this checkout, or have the wheel installed themselves."""
     import ray
 
-    connect({"working_dir": str(image_folder().parent)})
+    root = checkout()
+    connect({"working_dir": str(root)} if root else {})
     try:
         yield
     finally:

@@ -21,11 +21,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from codedance_verl.config import hardware
+from codedance_verl.config.files import shipped_folder
 from codedance_verl.config.overrides import Mistake, key_of, read_overrides
 from codedance_verl.config.renamed import renamed_line
 from codedance_verl.errors import UserError
 
-CONF_DIR = Path(__file__).resolve().parents[2] / "conf"
+CONF_DIR = shipped_folder("conf")
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ ALERTS = (
     ),
     Alert(
         "CodeDanceToolCollapse",
-        f"max by (run, sign) ({c.GUARD_WINDOWS.exposed}) >= 2",
+        f"max by (run, sign) ({c.MONITOR_WINDOWS.exposed}) >= 2",
         "0m",
         "warning",
         "{{ $labels.sign }} of run {{ $labels.run }} is out of its bounds for {{ $value }} windows in a row.",

@@ -78,7 +78,7 @@ class Metric:
 
     @property
     def part(self) -> str:
-        """What of the system it belongs to: sandbox, rollout, reward, judge, training, guard."""
+        """What of the system it belongs to: sandbox, rollout, reward, judge, training, monitor."""
         return self.name.split("_")[1]
 
     @property
@@ -255,17 +255,17 @@ JUDGE_FAILURES = _counter("judge_failures", Unit.REQUESTS, "Requests without a u
 JUDGE_TOKENS = _counter("judge_tokens", Unit.TOKENS, "Tokens of the judge as its servers count them.", "direction")
 JUDGE_COST = _counter("judge_cost", Unit.CURRENCY, "Cost of the judge's tokens.")
 
-# ---- guards: told by the collapse monitors of each rollout worker when a window is full ----
+# ---- monitor: set by the collapse monitors of each rollout worker when a window is full ----
 
-GUARD_RATE = _gauge(
-    "guard_rate_ratio",
+MONITOR_RATE = _gauge(
+    "monitor_rate_ratio",
     Unit.RATIO,
     "Rate of a sign of collapse over the last window: tool_rate, failed, invalid, idle, repeated, answer_in_code, "
     "cut_off.",
     "sign",
 )
-GUARD_WINDOWS = _gauge(
-    "guard_windows_out_of_bounds", Unit.WINDOWS, "For how many windows in a row a sign is out of its bounds.", "sign"
+MONITOR_WINDOWS = _gauge(
+    "monitor_windows_out_of_bounds", Unit.WINDOWS, "For how many windows in a row a sign is out of its bounds.", "sign"
 )
 
 # ---- training: told by the trainer when a step ends ----

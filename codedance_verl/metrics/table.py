@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from itertools import groupby
 from pathlib import Path
 
@@ -46,4 +47,6 @@ def _row(metric: Metric) -> str:
 
 
 if __name__ == "__main__":
+    if not PAGE.is_file():
+        sys.exit(f"error: no page {PAGE}: the tables are renewed in a checkout")
     PAGE.write_text(page(PAGE.read_text()))

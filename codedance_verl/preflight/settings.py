@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from omegaconf import DictConfig
 
-from codedance_verl.config.node import Value, one_of, real, whole
+from codedance_verl.config.node import Node, Value, one_of, real, whole
 from codedance_verl.config.run import RunConfig
 from codedance_verl.environment.config import EnvironmentConfig
 from codedance_verl.errors import UserError
@@ -24,16 +24,17 @@ from codedance_verl.sandbox.config import SandboxConfig
 from codedance_verl.trainer import determinism
 from codedance_verl.trajectories.config import TrajectoriesConfig
 
-OURS: dict[str, Any] = {
-    "environment": EnvironmentConfig,
-    "sandbox": SandboxConfig,
-    "sampling": SamplingConfig,
-    "monitors": MonitorConfig,
-    "trajectories": TrajectoriesConfig,
-    "grading": GradingConfig,
-    "reward_preset": RewardConfig,
-}
-"""Nodes of the configuration that are ours, and what reads them."""
+_NODES: tuple[type[Node], ...] = (
+    EnvironmentConfig,
+    SandboxConfig,
+    SamplingConfig,
+    MonitorConfig,
+    TrajectoriesConfig,
+    GradingConfig,
+    RewardConfig,
+)
+OURS = {node.KEY: node for node in _NODES}
+"""Nodes of the configuration that are ours, by their keys."""
 
 _FLAG = Value(bool)
 _COUNT = whole(1, 1_000_000)

@@ -1,4 +1,4 @@
-"""The picture of `codedance reward explain --plot`: d(mu), and the terms of the rollouts of one group."""
+"""Image of `codedance reward explain --plot`: d(mu), and the terms of the rollouts of one group."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _OWN_TERM = "#ccb974"
 
 
 def draw(group: Sequence[Explained], config: RewardConfig, path: Path) -> None:
-    """Write a PNG: d over mu with the group's place on it, and for each rollout its terms and its turn advantages.
+    """Writes a PNG: d over mu with the group's place on it, and for each rollout its terms and its turn advantages.
 
     More than 32 rollouts are cut to the first 32. Raises `OSError` when the file cannot be written.
     """
@@ -40,7 +40,7 @@ def draw(group: Sequence[Explained], config: RewardConfig, path: Path) -> None:
 
 
 def difficulty_curve(config: RewardConfig, form: DifficultyForm, mu: npt.NDArray[np.float64]) -> list[float]:
-    """d at each of these accuracies."""
+    """Returns d at each of these accuracies."""
     return [difficulty(float(value), form=form, gamma=config.gamma, delta=config.delta) for value in mu]
 
 
@@ -62,7 +62,7 @@ def _draw_terms(axes: Any, group: Sequence[Explained], config: RewardConfig) -> 
     x = np.arange(len(group))
     weights = [weights_of(config, item.line.trajectory.data_source) for item in group]
     terms = [item.terms for item in group]
-    values = np.array(
+    values = np.array(  # [terms, rollouts]
         [
             [weight.accuracy * term.accuracy for weight, term in zip(weights, terms, strict=True)],
             [weight.format * term.format for weight, term in zip(weights, terms, strict=True)],
@@ -72,6 +72,7 @@ def _draw_terms(axes: Any, group: Sequence[Explained], config: RewardConfig) -> 
     )
     drawn = _TERMS if config.custom_term is not None else _TERMS[:-1]
     for row, (name, colour) in enumerate(zip(drawn, (*_COLOURS[:3], _OWN_TERM), strict=False)):
+        # a bar stands on those before it on its side of zero, so that what takes from the score hangs below
         same_sign = np.where(np.sign(values[:row]) == np.sign(values[row]), values[:row], 0.0).sum(axis=0)
         axes.bar(x, values[row], bottom=same_sign, color=colour, label=name, width=0.7)
     axes.plot(x, [item.terms.score for item in group], "o", color="black", ms=4, label="score")
@@ -83,7 +84,7 @@ def _draw_terms(axes: Any, group: Sequence[Explained], config: RewardConfig) -> 
 def _draw_advantages(axes: Any, group: Sequence[Explained]) -> None:
     for x, item in enumerate(group):
         count = len(item.turn_advantage)
-        width = 0.8 / count
+        width = 0.8 / count  # of one turn: those of a rollout share 0.8 of its place
         places = x - 0.4 + width * (np.arange(count) + 0.5)
         axes.bar(places, item.turn_advantage, width=0.9 * width, color=_COLOURS[3])
     _label_rollouts(axes, group)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from codedance_verl.grading.judge.stats import JudgeStats
-from codedance_verl.reward.monitors import signs
+from codedance_verl.reward.monitors import tool_use_counts
 from codedance_verl.types import ExecutionStatus, FinishReason, Grade, RewardTerms, Trajectory, Verdict
 
 FILTER_METRIC = "outcome"
@@ -31,7 +31,7 @@ def reward_extra_info(
     """
     judged = judged or JudgeStats()
     executions = trajectory.executions
-    seen = signs(trajectory)
+    seen = tool_use_counts(trajectory)
     return {
         "acc": float(grade.correct),
         "format": terms.format,

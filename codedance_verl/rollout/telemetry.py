@@ -54,8 +54,8 @@ def record_window(rates: Rates, findings: Sequence[Finding]) -> None:
     """Tell of a full window of the collapse monitor."""
     lasting = {finding.name: finding.windows for finding in findings}
     for sign, rate in asdict(rates).items():
-        emit.set_gauge(catalogue.GUARD_RATE, rate, sign=sign)
-        emit.set_gauge(catalogue.GUARD_WINDOWS, lasting.get(sign, 0), sign=sign)
+        emit.set_gauge(catalogue.MONITOR_RATE, rate, sign=sign)
+        emit.set_gauge(catalogue.MONITOR_WINDOWS, lasting.get(sign, 0), sign=sign)
 
 
 def _sums(group: Sequence[RolloutStats]) -> dict[Metric, float]:

@@ -89,7 +89,7 @@ class TrajectoryLog:
 
         `input_images` are the question's as the model saw them, `image_hashes` those of the whole images they were made
         of (`images.pixels_sha256`), which code can compare with what it got; logged as `pixels_sha256` of each.
-        `advantage` holds `sequence` and `turns` as `codedance_verl.reward.known` has them; None where not known.
+        `advantage` holds `sequence` and `turns` as `reward.advantage.Advantage` has them; None where not known.
 
         Raises:
             OSError: the disk is full or the folder cannot be written.

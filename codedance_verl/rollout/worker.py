@@ -35,10 +35,10 @@ from codedance_verl.grading import Grader, GradingConfig
 from codedance_verl.grading.judge.stats import JudgeStats
 from codedance_verl.metrics import emit
 from codedance_verl.reward import advantage
+from codedance_verl.reward.advantage import Advantage, group_advantages
 from codedance_verl.reward.config import RewardConfig
 from codedance_verl.reward.custom_term import CustomTerm
 from codedance_verl.reward.encoding import encode_rewards
-from codedance_verl.reward.known import Advantage, group_advantages
 from codedance_verl.reward.monitors import CollapseMonitor, MonitorConfig
 from codedance_verl.reward.resample import resample_on_correct
 from codedance_verl.reward.terms import CustomValue, score_group, turn_rewards_summed

@@ -15,9 +15,7 @@ import typer
 from docker import DockerClient
 from rich.console import Console
 
-from benchmarks.sandbox_bench import report
-from benchmarks.sandbox_bench.contender import PoolContender
-from benchmarks.sandbox_bench.loop import Plan, measure_levels, parse_levels
+from codedance_verl.config.files import checkout
 from codedance_verl.errors import UserError
 from codedance_verl.sandbox.config import BACKENDS, SandboxConfig
 from codedance_verl.sandbox.docker import engine, image, reaper
@@ -121,6 +119,14 @@ def bench(
 ) -> None:
     """Measure this machine's pool: opening, first call, a trivial cell, an image, a figure. Others: see benchmarks/."""
     with _one_line_errors():
+        root = checkout()
+        if root is None:
+            raise UserError("the bench lies in benchmarks/, which the wheel leaves out; run it in a checkout")
+        sys.path.append(str(root))  # an editable install finds the packages of the wheel alone
+        from benchmarks.sandbox_bench import report
+        from benchmarks.sandbox_bench.contender import PoolContender
+        from benchmarks.sandbox_bench.loop import Plan, measure_levels, parse_levels
+
         counts = (1, 8) if quick else parse_levels(levels)
         plan = Plan(seconds=0.5 if quick else seconds)
         config = SandboxConfig.from_mapping({"backend": backend})

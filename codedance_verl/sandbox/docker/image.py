@@ -14,6 +14,7 @@ from pathlib import Path
 from docker import DockerClient
 from docker.errors import APIError, BuildError, DockerException, ImageNotFound
 
+import sandbox_image
 from codedance_verl.errors import UserError
 from codedance_verl.sandbox.docker import engine
 
@@ -37,11 +38,8 @@ Progress = Callable[[str], None]
 
 
 def image_folder() -> Path:
-    """The folder `sandbox_image/` of this checkout. Raises `UserError` where it is missing."""
-    folder = Path(__file__).resolve().parents[3] / "sandbox_image"
-    if not (folder / "Dockerfile").is_file():
-        raise UserError(f"no folder {folder}: install the package from a checkout (pip install -e .)")
-    return folder
+    """Folder `sandbox_image/`, of the checkout or as the wheel has installed it."""
+    return Path(sandbox_image.__file__).resolve().parent
 
 
 def seccomp_profile() -> str:
@@ -79,7 +77,7 @@ def require_image(client: DockerClient, setting: str) -> str:
     if not has_image(client, tag):
         cure = "pull or build it, or set sandbox.image=auto"
         if setting == "auto":
-            cure = "run `make sandbox-image`, or on a cluster `codedance cluster prepare`"
+            cure = "run `codedance sandbox build`, or on a cluster `codedance cluster prepare`"
         raise UserError(f"the sandbox image {tag} is not there; {cure}")
     return tag
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -42,7 +40,7 @@ def test_verl_hands_over_rewards_groups_and_constants(divide_by_std: bool) -> No
     algorithm = {"norm_adv_by_std_in_grpo": divide_by_std, "codedance": {"preset": "paper", "turn_weight": 0.4}}
     got = verl_advantages(rewards, mask, ["a", "a", "a"], adv_estimator=NAME, **algorithm)
     expected = token_advantages(
-        rewards.numpy(), mask.numpy(), ["a", "a", "a"], replace(PAPER, turn_weight=0.4), divide_by_std=divide_by_std
+        rewards.numpy(), mask.numpy(), ["a", "a", "a"], PAPER.replace(turn_weight=0.4), divide_by_std=divide_by_std
     )
     assert got.dtype == torch.float32
     np.testing.assert_allclose(got.numpy(), expected)

@@ -101,6 +101,19 @@ def test_constants_can_be_replaced(tmp_path: Path, capsys: pytest.CaptureFixture
     assert tanh[2]["difficulty"] == pytest.approx(-0.2820, abs=1e-4)
 
 
+def test_constants_of_the_tool_term_can_be_replaced_and_another_one_chosen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path, *GROUP)
+    term = [item["sequence_reward"] for item in run(capsys, "--preset", "paper", path)]
+    single = ("--set", "tool_term.tool_coef_correct=3", "--set", "tool_term.tool_coef_incorrect=1")
+    assert [item["sequence_reward"] for item in run(capsys, "--preset", "paper", *single, path)] == pytest.approx(
+        [2 * value for value in term]
+    )
+    other = run(capsys, "--set", "tool_term.name=per_call", "--set", "tool_term.call_bonus=2", path)
+    assert other[0]["sequence_reward"] == 2.0
+
+
 def test_masked_lines_have_zeros(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cut = line("a", "3", OK, finish="length")
     lost = line("a", "3", OK, finish="infrastructure")

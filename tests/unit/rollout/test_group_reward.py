@@ -7,7 +7,6 @@ import json
 import logging
 import resource
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +131,7 @@ def test_images_are_queued_as_bytes_and_those_of_a_validation_without_pixels(tmp
 
 
 def test_other_estimators_get_rewards_that_add_up(tmp_path: Path) -> None:
-    harsh = replace(ROBUST, turn_limit=0.15)
+    harsh = ROBUST.replace(max_turn_penalty=0.15)
     right, _ = run(tmp_path, [RIGHT, WRONG], estimator="gae", reward=harsh)
     assert right.token_rewards.sum().item() == pytest.approx(right.reward_score - 0.15)
     paper, _ = run(tmp_path, [RIGHT, WRONG], estimator="gae", reward=PAPER)
@@ -175,7 +174,7 @@ def test_a_grader_and_a_term_of_the_users_own_cost_a_group_no_more_than_the_roll
 ) -> None:
     on_path(tmp_path, monkeypatch)
     grading = GradingConfig.from_mapping({"custom": "user_graders:by_answer"})
-    reward = replace(ROBUST, custom_term="user_terms:by_answer", custom_weight=0.5)
+    reward = ROBUST.replace(custom_term="user_terms:by_answer", custom_weight=0.5)
     log = TrajectoryLog(tmp_path / "trajectories", "w")
     drawn = [trajectory(answer=answer) for answer in ("3", "exit", "4")]
     right, crashed, refused = run(tmp_path, drawn, grading=grading, reward=reward, log=log)
