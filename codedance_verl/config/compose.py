@@ -59,10 +59,10 @@ def compose_config(name: str, overrides: list[str], complete: bool = True) -> Di
 
 
 def compose_leniently(name: str, overrides: list[str], complete: bool = True) -> Composed:
-    """As `compose_config`, but overrides that name no key or option are left out and told, so that all can be told.
+    """Composes as `compose_config` does, but leaves out overrides that name no key or option, to report all of them.
 
-    Where one of them is what other settings rest on, such as the recipe or the folder of a run, there is no
-    configuration: without it much else would seem to be wrong.
+    There is no configuration where one of them is what other settings rest on, such as the recipe or the folder of a
+    run: without it much else would seem to be wrong.
     """
     read = read_overrides(overrides)
     given = [item for item in read.good if item not in ("recipe=null", "model=null")]  # as if they were not given
@@ -192,7 +192,7 @@ def _hydra() -> Iterator[str]:
 
 
 def _verl_configs() -> str:
-    """Where verl's tree lies. verl is not imported for it: that would settle its platform before `env_vars` are set."""
+    """Folder of verl's tree. Importing verl for it would choose its platform before `env_vars` are set."""
     found = importlib.util.find_spec("verl")
     if found is None or not found.submodule_search_locations:
         raise UserError("verl is not installed; run `make setup`")
@@ -200,7 +200,7 @@ def _verl_configs() -> str:
 
 
 def _unusable(config: DictConfig, overrides: list[str], complete: bool) -> Iterator[str]:
-    """What is wrong with the keys that are read before a configuration is examined, and with interpolations."""
+    """Faults of the keys that are read before a configuration is examined, and of interpolations."""
     if not complete:
         return
     if OmegaConf.is_missing(config, "run_dir"):
@@ -264,7 +264,7 @@ def print_config(config: DictConfig) -> None:
 
 
 def write_resolved(config: DictConfig, folder: Path) -> Path:
-    """Write the resolved configuration to `<folder>/config.yaml`."""
+    """Writes the resolved configuration to `<folder>/config.yaml`."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "config.yaml"
     path.write_text(OmegaConf.to_yaml(config, resolve=True))
@@ -272,7 +272,7 @@ def write_resolved(config: DictConfig, folder: Path) -> Path:
 
 
 def apply_env_vars(config: DictConfig) -> dict[str, str]:
-    """Set the configuration's `env_vars` in this process where the user has not; returns what holds now."""
+    """Sets the configuration's `env_vars` in this process where the user has not; returns those in force."""
     wanted: dict[str, Any] = OmegaConf.to_container(config.env_vars, resolve=True)  # type: ignore[assignment]
     for key, value in wanted.items():
         os.environ.setdefault(key, str(value))

@@ -22,7 +22,7 @@ class Condition:
     Attributes:
         keys: dotted prefixes of what is read under the condition alone.
         needs: the condition, as it ends the line of a refusal.
-        holds: whether a configuration fulfils it.
+        holds: true for a configuration that fulfils it.
         example: overrides, the last of which is refused without it.
         shipped: values of the files of `conf/` that were chosen are left alone: a recipe sets some for either case, or
             for an option that was overridden beside it.
@@ -36,7 +36,7 @@ class Condition:
 
 
 def check_conditions(config: DictConfig, report: Report) -> None:
-    """Find every changed key whose condition does not hold."""
+    """Finds every changed key whose condition does not hold."""
     for change in changes(config):
         row = _row(change.key)
         if row is None or report.told(change.key) or row.holds(config):
@@ -71,7 +71,7 @@ def _given(key: str) -> Callable[[DictConfig], bool]:
 
 
 def _clip_ratio_is_read(config: DictConfig) -> bool:
-    """Either bound is left to it: verl takes the bounds where they are given."""
+    """True where a bound is left to it: verl takes the bounds where they are given."""
     bounds = [at(config, f"{ACTOR}.clip_ratio_{side}") for side in ("low", "high")]
     return any(bound is None or bound == at(config, f"{ACTOR}.clip_ratio") for bound in bounds)
 
