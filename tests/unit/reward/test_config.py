@@ -121,7 +121,7 @@ def test_a_wrong_answer_may_not_outrank_a_right_one_nor_failing_pay(values: dict
     [
         (
             {"name": "share", "easy_cost": 2, "call_bonus": 0.1},
-            "tool_term.name=share: takes no easy_cost, call_bonus; reward_preset/tool_term=share chooses it with its own",
+            "tool_term.name=share: takes no easy_cost, call_bonus; reward_preset/tool_term=share chooses it",
         ),
         ({"tool_coef_incorrect": 0}, "tool_term.name=adaptive: takes no tool_coef_incorrect"),
         ({"name": "none", "call_bonus": 0.1}, "tool_term.name=none: takes no call_bonus"),
