@@ -151,14 +151,19 @@ class RewardConfig(Node):
     @field_validator("tool_term", mode="before")
     @classmethod
     def _has_a_term(cls, value: Any) -> Any:
-        """Refuses a name without constants and an unknown name, which pydantic would call mappings of a wrong kind."""
-        names = [term().name for term in get_args(ToolTerm)]
-        if value in names:
-            raise ValueError(f"is chosen together with its constants, as {cls.KEY}/tool_term={value}")
+        """Refuses an unknown term and constants of another one, with the way to choose a term in the message."""
+        terms: dict[str, type[Node]] = {term().name: term for term in get_args(ToolTerm)}
         if not isinstance(value, Mapping):
-            raise ValueError(f"must be one of {', '.join(names)}, chosen as {cls.KEY}/tool_term=NAME")
-        if value.get("name") not in names:
-            raise KeyFault("name", value.get("name"), f"must be one of {', '.join(names)}")
+            if value in list(terms):
+                raise ValueError(f"is chosen together with its constants, as {cls.KEY}/tool_term={value}")
+            raise ValueError(f"must be one of {', '.join(terms)}, chosen as {cls.KEY}/tool_term=NAME")
+        name = value.get("name")
+        if name not in list(terms):  # a list: what is given may have no hash
+            raise KeyFault("name", name, f"must be one of {', '.join(terms)}")
+        others = {field for term in terms.values() for field in term.model_fields}
+        if idle := [key for key in value if key in others and key not in terms[name].model_fields]:
+            cure = f"{cls.KEY}/tool_term={name} chooses it with its own constants"
+            raise KeyFault("name", name, f"takes no {', '.join(idle)}; {cure}")
         return value
 
     @model_validator(mode="after")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, get_args
@@ -11,7 +13,7 @@ from omegaconf import OmegaConf
 
 from codedance_verl.config.node import Node, SettingsError, allowed, bounds
 from codedance_verl.errors import UserError
-from codedance_verl.reward.config import RewardConfig, Weights, weights_of
+from codedance_verl.reward.config import OPTIONAL_MASKS, RewardConfig, Weights, weights_of
 from codedance_verl.reward.difficulty import DifficultyForm
 from codedance_verl.reward.presets import PRESETS, preset_values
 from codedance_verl.reward.tool_terms import _FORMULAS, PerCallTerm, ShareTerm, ToolTerm
@@ -118,14 +120,12 @@ def test_a_wrong_answer_may_not_outrank_a_right_one_nor_failing_pay(values: dict
     ("term", "line"),
     [
         (
-            {"name": "share", "easy_cost": 2},
-            "tool_term.easy_cost: unknown key; known are name, tool_coef",
+            {"name": "share", "easy_cost": 2, "call_bonus": 0.1},
+            "tool_term.name=share: takes no easy_cost, call_bonus; reward_preset/tool_term=share chooses it",
         ),
-        (
-            {"tool_coef_incorrect": 0},
-            "tool_term.tool_coef_incorrect: unknown key; known are name, tool_coef",
-        ),
-        ({"name": "none", "call_bonus": 0.1}, "tool_term.call_bonus: unknown key; known are name"),
+        ({"tool_coef_incorrect": 0}, "tool_term.name=adaptive: takes no tool_coef_incorrect"),
+        ({"name": "none", "call_bonus": 0.1}, "tool_term.name=none: takes no call_bonus"),
+        ({"easy_cots": 0}, "tool_term.easy_cots: unknown key; known are name, tool_coef_correct"),
         ({"name": "gated", "min_base_reward": 11}, "tool_term.min_base_reward=11: must be a number from -10 to 10"),
         ({"name": "all"}, "tool_term.name=all: must be one of none, share, adaptive, per_call, gated"),
         ({"name": ["share"]}, "tool_term.name=['share']: must be one of none, share, adaptive, per_call, gated"),
@@ -160,7 +160,7 @@ def test_a_term_is_chosen_with_its_constants_and_refuses_those_of_another() -> N
     assert chosen("reward_preset/tool_term=per_call").tool_term == PerCallTerm()
     assert chosen("reward_preset/tool_term=share").tool_term == ShareTerm()
     with pytest.raises(
-        SettingsError, match=r"reward_preset\.tool_term\.tool_coef_correct: unknown key; known are name"
+        SettingsError, match=r"reward_preset\.tool_term\.name=per_call: takes no tool_coef_correct, tool_coef"
     ):
         chosen("reward_preset.tool_term.name=per_call")
 
@@ -208,3 +208,41 @@ def test_bad_values_are_named(key: str, value: object, told: str) -> None:
         RewardConfig.from_mapping({key: value})
     assert str(caught.value).startswith(told)
     assert "\n" not in str(caught.value)
+
+
+def shown(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(value) or "-"
+    return "-" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def rows(nodes: Sequence[type[Node]], values: Sequence[dict[str, Any]], prefix: str = "") -> list[str]:
+    """Rows of docs/reward.md: constant, its range, its value in each preset, "-" where the term does not have it."""
+    hidden = ("preset", "name")
+    fields = {name: field for node in nodes for name, field in node.model_fields.items() if name not in hidden}
+    found = []
+    for name, field in fields.items():
+        range_ = WORDS.get(name) or re.sub(r"^a (whole )?number from |^one of ", "", allowed(field))
+        cells = [shown(one.get(name)) for one in values]
+        found.append(f"| `{prefix}{name}` | {range_} | {' | '.join(cells)} |")
+    return found
+
+
+WORDS = {
+    "mask_finishes": ", ".join(OPTIONAL_MASKS),
+    "math_sources": "texts",
+    "tool_term": ", ".join(term().name for term in get_args(ToolTerm)),
+    "custom_term": "package.module:function",
+}
+"""Ranges in fewer words than those of a message."""
+
+
+def test_the_documented_constants_are_those_of_the_presets() -> None:
+    presets = [preset.model_dump(mode="json") for preset in PRESETS.values()]
+    terms = [preset["tool_term"] for preset in presets]
+    flat = [{**preset, "tool_term": preset["tool_term"]["name"]} for preset in presets]
+    wanted = [*rows([RewardConfig], flat), *rows(get_args(ToolTerm), terms, "tool_term.")]
+    page = (CONF.parents[1] / "docs" / "reward.md").read_text().split("## Constants")[1].split("\n## ")[0]
+    assert [line for line in page.splitlines() if line.startswith("| `")] == wanted
+    head = "| constant | range | " + " | ".join(PRESETS) + " |"
+    assert page.count(head) == 2
