@@ -15,7 +15,7 @@ IMAGE_PLACEHOLDER = "<image>"
 
 
 class ExecutionStatus(StrEnum):
-    """How one cell ended. `OK` and `NO_OUTPUT` are the only ones in which the code ran to its end."""
+    """End of one cell. `OK` and `NO_OUTPUT` are the only ones in which the code ran to its end."""
 
     OK = "ok"
     NO_OUTPUT = "no_output"
@@ -26,7 +26,7 @@ class ExecutionStatus(StrEnum):
 
 
 class FinishReason(StrEnum):
-    """Why a trajectory ended. `INFRASTRUCTURE` is never the model's doing and is kept out of loss and statistics."""
+    """Reason why a trajectory ended. `INFRASTRUCTURE` is never the model's doing and is kept out of loss and statistics."""
 
     ANSWER = "answer"
     NO_ACTION = "no_action"  # a turn with neither code nor an answer: nothing to react to
@@ -63,7 +63,7 @@ class ExecutionError:
 
 @dataclass(frozen=True)
 class Execution:
-    """What came back from one cell. `duration_s` is run time alone; waiting for a free sandbox is `queue_s`."""
+    """Result of one cell. `duration_s` is run time alone; waiting for a free sandbox is `queue_s`."""
 
     status: ExecutionStatus
     stdout: str = ""
@@ -72,7 +72,7 @@ class Execution:
     duration_s: float = 0.0
     queue_s: float = 0.0
     truncated: tuple[str, ...] = ()
-    """What was cut to fit the bounds: `stdout`, `images: N dropped`, `image_size: W x H to w x h`."""
+    """Names of what was cut to fit the bounds: `stdout`, `images: N dropped`, `image_size: W x H to w x h`."""
 
     @property
     def succeeded(self) -> bool:
