@@ -91,7 +91,7 @@ class Advantage(msgspec.Struct, frozen=True):
     """Advantages that a group has by itself; None where they rest on the whole batch, or there are none."""
 
     sequence: float | None = None
-    turns: tuple[float, ...] | None = None
+    turns: tuple[float | None, ...] | None = None
 
 
 class Timing(msgspec.Struct, frozen=True, omit_defaults=True):

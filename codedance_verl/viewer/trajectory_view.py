@@ -203,7 +203,7 @@ def _numbers(values: object, names: tuple[str, ...]) -> tuple[tuple[str, float],
     return tuple((name, found) for name in names if (found := finite(getattr(values, name))) is not None)
 
 
-def _at(values: Sequence[float], index: int) -> float | None:
+def _at(values: Sequence[float | None], index: int) -> float | None:
     return finite(values[index]) if index < len(values) else None
 
 

@@ -72,6 +72,9 @@ def test_half_a_surrogate_pair_and_nan_are_no_reason_to_lose_a_line() -> None:
     record = decode(recorded()[0])
     written = encode(structs.replace(record, question="half \ud800"))
     assert written.endswith(b"\n") and decode(written).question == "half ?"
+    assert decode(encode(structs.replace(record, extra_info={"id": 2**70}))).extra_info == {"id": 2**70}
+    nan = schema.Advantage(float("nan"), (float("nan"),))
+    assert decode(encode(structs.replace(record, advantage=nan))).advantage == schema.Advantage(None, (None,))
     older = json.loads(recorded()[0]) | {"answer": "\ud800"}
     older["timing"]["total_s"] = float("nan")
     assert decode(json.dumps(older).encode()).timing.total_s != 0
