@@ -204,5 +204,5 @@ class GroupScorer:
             logger.warning("%s", finding)
         if self.monitor.must_stop(findings):
             worst = max(findings, key=lambda finding: finding.windows)
-            reason = f"monitors.stop_after={self.monitor.stop_after}: {worst}; look into it, then resume or start anew"
+            reason = f"monitors.stop_after={self.monitor.stop_after}: {worst}; look into it, then resume or start again"
             request_stop(self._run_dir, reason)

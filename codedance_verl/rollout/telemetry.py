@@ -30,7 +30,7 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class RolloutStats:
-    """One trajectory of a scored group; `sampled` and `context` are its tokens behind the prompt by origin."""
+    """Trajectory of a scored group; `sampled` and `context` are its tokens behind the prompt by origin."""
 
     trajectory: Trajectory
     grade: Grade

@@ -67,9 +67,9 @@ def test_too_many_faults_in_a_row_end_the_run(tmp_path: Path) -> None:
     assert "3 rollouts in a row have failed" in (tmp_path / STOP_FILE).read_text()
 
 
-def test_it_is_imported_without_verl_torch_and_ray() -> None:
-    program = (
-        "import sys, codedance_verl.rollout.group_scorer; print(sorted({'verl', 'torch', 'ray'} & set(sys.modules)))"
-    )
+@pytest.mark.parametrize("module", ["environment.loop", "rollout.group_scorer"])
+def test_it_is_imported_without_verl_torch_and_ray(module: str) -> None:
+    loaded = "sorted({'verl', 'torch', 'ray'} & set(sys.modules))"
+    program = f"import sys, codedance_verl.{module}; print({loaded})"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
