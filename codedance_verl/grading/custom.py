@@ -13,7 +13,7 @@ from codedance_verl.grading.matchers import STYLES
 from codedance_verl.isolated.function import IsolatedFunction, parse_path
 from codedance_verl.types import Grade, Verdict
 
-RUNG = "custom"
+RULE = "custom"
 PARAMETERS = ("answer", "truth", "question", "record")
 MAX_EVIDENCE_CHARS = 1_000
 
@@ -90,7 +90,7 @@ def read_grade(value: Any, path: str) -> Grade:
     if (verdict is not None and not isinstance(verdict, bool)) or not isinstance(evidence, str):
         raise ValueError(f"it returned {value!r:.100}; it must return {_ALLOWED}")
     found = {True: Verdict.CORRECT, False: Verdict.WRONG, None: Verdict.UNGRADED}[verdict]
-    return Grade(found, RUNG, evidence[:MAX_EVIDENCE_CHARS])
+    return Grade(found, RULE, evidence[:MAX_EVIDENCE_CHARS])
 
 
 def _paths(value: Any, node: str) -> Mapping[str, str]:

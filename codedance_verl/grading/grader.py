@@ -14,7 +14,7 @@ from codedance_verl.grading.config import CONFIG_NODE, GradingConfig
 from codedance_verl.grading.custom import functions
 from codedance_verl.grading.judge.prompt import Question
 from codedance_verl.grading.judge.stats import JudgeStats
-from codedance_verl.grading.matchers import ASKS_JUDGE, RULE, STYLES, grade, settle
+from codedance_verl.grading.matchers import ASKS_JUDGE, RULE, STYLES, grade, grade_by_rules
 from codedance_verl.grading.rules.alternatives import alternatives_of, show_alternatives
 from codedance_verl.isolated.function import Fault, check_all
 from codedance_verl.isolated.plain import plain_extra_info
@@ -105,7 +105,7 @@ class Grader:
             return Grade(Verdict.UNGRADED, "style", f"unknown style {style!r}")
         context = self._config.context(question, data_source)
         asks = style in ASKS_JUDGE and self._config.open_answers == "judge"
-        compare = settle if asks else grade
+        compare = grade_by_rules if asks else grade
         loop = asyncio.get_running_loop()
         found = await loop.run_in_executor(self._threads, compare, answer, ground_truth, style, context)
         if found is not None:

@@ -33,7 +33,9 @@ from codedance_verl.types import Grade, Verdict
 Matcher = Callable[[str, str, Context], Grade | None]
 """Takes answer, ground truth and context; returns a verdict, or None where the rung does not apply."""
 
-MATCHERS: tuple[Matcher, ...] = (
+Matchers = tuple[Matcher, ...]
+
+MATCHERS: Matchers = (
     exact_text.compare,
     choice.compare,
     yes_no.compare,
@@ -54,20 +56,20 @@ MATCHERS: tuple[Matcher, ...] = (
 
 RULE, MODEL, JUDGE = "rule", "model", "judge"
 
-STYLES: Mapping[str, tuple[Matcher, ...]] = MappingProxyType(
+STYLES: Mapping[str, Matchers] = MappingProxyType(
     {
         RULE: MATCHERS,
         MODEL: MATCHERS,
         JUDGE: (exact_text.compare,),
-        exact_text.RUNG: (exact_text.compare,),
-        choice.RUNG: (exact_text.compare, choice.compare_options),
-        yes_no.RUNG: (exact_text.compare, yes_no.compare),
-        number.RUNG: (exact_text.compare, number.compare, expression.compare),
-        count.RUNG: (count.compare,),
-        box.RUNG: (box.compare_boxes,),
-        sequence.SET_RUNG: (exact_text.compare, sequence.compare_sets),
-        sequence.LIST_RUNG: (exact_text.compare, sequence.compare_lists),
-        expression.RUNG: (exact_text.compare, number.compare, expression.compare_formulas),
+        exact_text.RULE: (exact_text.compare,),
+        choice.RULE: (exact_text.compare, choice.compare_options),
+        yes_no.RULE: (exact_text.compare, yes_no.compare),
+        number.RULE: (exact_text.compare, number.compare, expression.compare),
+        count.RULE: (count.compare,),
+        box.RULE: (box.compare_boxes,),
+        sequence.SET_RULE: (exact_text.compare, sequence.compare_sets),
+        sequence.LIST_RULE: (exact_text.compare, sequence.compare_lists),
+        expression.RULE: (exact_text.compare, number.compare, expression.compare_formulas),
     }
 )
 """The rungs by `reward_model.style` of a record. `rule` (also for none) never asks a judge; `model` asks it about what
@@ -90,15 +92,15 @@ def grade(answer: str | None, ground_truth: str, style: str = RULE, context: Con
     Raises:
         KeyError: `style` is none of `STYLES`.
     """
-    found = settle(answer, ground_truth, style, context)
+    found = grade_by_rules(answer, ground_truth, style, context)
     if found is not None:
         return found
-    if style in ASKS_JUDGE or style in (RULE, exact_text.RUNG):
-        return Grade(Verdict.WRONG, "text", "no rung finds them equal")
+    if style in ASKS_JUDGE or style in (RULE, exact_text.RULE):
+        return Grade(Verdict.WRONG, "text", "no rule finds them equal")
     return Grade(Verdict.UNGRADED, style, f"the ground truth is no {style}")
 
 
-def settle(answer: str | None, ground_truth: str, style: str = RULE, context: Context = STRICT) -> Grade | None:
+def grade_by_rules(answer: str | None, ground_truth: str, style: str = RULE, context: Context = STRICT) -> Grade | None:
     """As `grade`, but None where no rung has anything to say: the question is open."""
     if not ground_truth.strip():
         return Grade(Verdict.UNGRADED, "no_ground_truth")
@@ -106,53 +108,53 @@ def settle(answer: str | None, ground_truth: str, style: str = RULE, context: Co
         return Grade(Verdict.WRONG, "no_answer")
     if len(answer) >= MAX_ANSWER_CHARS:
         return Grade(Verdict.WRONG, "too_long", f"{len(answer)} characters")
-    return _best(strip_lead(answer), ground_truth, STYLES[style], context)
+    return _grade_alternatives(strip_lead(answer), ground_truth, STYLES[style], context)
 
 
 def is_open(ground_truth: str, style: str, question: str = "") -> bool:
     """Whether an answer other than the very text is a judge's to grade."""
     if style not in ASKS_JUDGE:
         return False
-    return _best(_NOTHING_LIKE_IT, ground_truth, STYLES[style], Context(question=question)) is None
+    return _grade_alternatives(_NOTHING_LIKE_IT, ground_truth, STYLES[style], Context(question=question)) is None
 
 
-def _best(answer: str, ground_truth: str, rungs: tuple[Matcher, ...], context: Context) -> Grade | None:
+def _grade_alternatives(answer: str, ground_truth: str, matchers: Matchers, context: Context) -> Grade | None:
     """The verdict of a truth with alternatives: right by any; open, or else ungraded, where it is so by one of them."""
     found: list[Grade | None] = []
     for truth in alternatives_of(ground_truth):
-        grade = _by_list(answer, strip_lead(truth_text.unmarked(truth)), rungs, context)
+        grade = _grade_items(answer, strip_lead(truth_text.unmarked(truth)), matchers, context)
         if grade is not None and grade.correct:
             return grade
         found.append(grade)
     return min(found, key=lambda grade: 0 if grade is None else 1 if grade.verdict is Verdict.UNGRADED else 2)
 
 
-def _by_list(answer: str, truth: str, rungs: tuple[Matcher, ...], context: Context) -> Grade | None:
+def _grade_items(answer: str, truth: str, matchers: Matchers, context: Context) -> Grade | None:
     """The verdict of a truth that may be the text of a Python list: of all items, or any where each is an answer."""
-    items = truth_text.list_of(truth) if rungs is MATCHERS else None
+    items = truth_text.list_of(truth) if matchers is MATCHERS else None
     if items is None:
-        return _climb(answer, truth, rungs, context)
+        return _grade_one(answer, truth, matchers, context)
     together = truth_text.compare_items(answer, items, context) if len(items) > 1 else None
     if (together is not None and together.correct) or not truth_text.alternatives_in(items, context.question):
         return together
-    found = [_climb(answer, item, rungs, context) for item in items]
+    found = [_grade_one(answer, item, matchers, context) for item in items]
     return next((grade for grade in found if grade is not None and grade.correct), None if None in found else found[0])
 
 
-def _climb(answer: str, ground_truth: str, rungs: tuple[Matcher, ...], context: Context) -> Grade | None:
+def _grade_one(answer: str, ground_truth: str, matchers: Matchers, context: Context) -> Grade | None:
     """The verdict of the first rung that has one; right also where another form of the answer is."""
-    verdict = _first_verdict(answer, ground_truth, rungs, context)
-    if rungs is not MATCHERS or (verdict is not None and verdict.verdict is not Verdict.WRONG):
+    verdict = _first_verdict(answer, ground_truth, matchers, context)
+    if matchers is not MATCHERS or (verdict is not None and verdict.verdict is not Verdict.WRONG):
         return verdict
     for other, truth in other_forms(answer, ground_truth, context.question):
-        found = _first_verdict(other, truth, rungs, context)
+        found = _first_verdict(other, truth, matchers, context)
         if found is not None and found.correct:
             return found
     return verdict
 
 
-def _first_verdict(answer: str, ground_truth: str, rungs: tuple[Matcher, ...], context: Context) -> Grade | None:
-    for rung in rungs:
-        if (verdict := rung(answer, ground_truth, context)) is not None:
+def _first_verdict(answer: str, ground_truth: str, matchers: Matchers, context: Context) -> Grade | None:
+    for matcher in matchers:
+        if (verdict := matcher(answer, ground_truth, context)) is not None:
             return verdict
     return None

@@ -119,7 +119,7 @@ class TrajectoryLog:
             "finish": trajectory.finish,
             "answer": trajectory.answer,
             "style": trajectory.style,
-            "grade": asdict(grade),
+            "grade": grade.to_json(),
             "reward": asdict(terms),
             "advantage": advantage,
             "timing": dict(timing),

@@ -1,4 +1,4 @@
-"""The last rung: a verdict on an open answer from the cache, from a request under way, or from the judge itself."""
+"""The last rule: a verdict on an open answer from the cache, from a request under way, or from the judge itself."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from codedance_verl.grading.judge.verdict import Judgement, NoVerdict
 from codedance_verl.metrics import catalogue, emit
 from codedance_verl.types import Grade, Verdict
 
-RUNG = "judge"
+RULE = "judge"
 
 
 class Judge:
@@ -37,12 +37,12 @@ class Judge:
         except NoVerdict as reason:
             self.stats.no_verdict += 1
             emit.add(catalogue.JUDGE_ANSWERS, source="none")
-            return Grade(Verdict.UNGRADED, RUNG, str(reason))
+            return Grade(Verdict.UNGRADED, RULE, str(reason))
         finally:
             waited_s = time.perf_counter() - started
             self.stats.wait_s += waited_s
             emit.observe(catalogue.JUDGE_SECONDS, waited_s)
-        return Grade(Verdict.CORRECT if judgement.correct else Verdict.WRONG, RUNG, judgement.reason)
+        return Grade.of(judgement.correct, RULE, judgement.reason)
 
     async def close(self) -> None:
         """Give up what is under way and close the connections."""

@@ -16,7 +16,7 @@ from codedance_verl.grading.rules.normalise import ascii_digits
 from codedance_verl.grading.rules.pairing import most_pairs
 from codedance_verl.types import Grade, Verdict
 
-RUNG = "box"
+RULE = "box"
 
 Box = tuple[float, float, float, float]
 
@@ -68,12 +68,11 @@ def compare_boxes(answer: str, ground_truth: str, context: Context = STRICT) -> 
         return None
     given = parse_boxes(answer)
     if given is None or len(given) != len(truth):
-        return Grade(Verdict.WRONG, RUNG, f"{0 if given is None else len(given)} boxes against {len(truth)}")
+        return Grade(Verdict.WRONG, RULE, f"{0 if given is None else len(given)} boxes against {len(truth)}")
     overlaps = [[iou(box, other) for box in given] for other in truth]
     paired = most_pairs([[place for place, shared in enumerate(row) if shared >= context.box_iou] for row in overlaps])
-    verdict = Verdict.CORRECT if paired == len(truth) else Verdict.WRONG
     evidence = f"{paired} of {len(truth)} have an IoU of {context.box_iou:g}, the best is {max(map(max, overlaps)):.3f}"
-    return Grade(verdict, RUNG, evidence)
+    return Grade.of(paired == len(truth), RULE, evidence)
 
 
 def _boxes(value: Any) -> tuple[Box, ...]:

@@ -13,8 +13,7 @@ from dataclasses import replace
 
 from codedance_verl.grading.context import STRICT, Context
 from codedance_verl.grading.rules import exact_text, expression, number
-from codedance_verl.grading.rules.latex import to_plain
-from codedance_verl.grading.rules.normalise import ascii_digits, normalise, strip_wrapping
+from codedance_verl.grading.rules.normalise import bare_text, normalise
 from codedance_verl.grading.rules.options import (
     Choice,
     is_run_of_letters,
@@ -23,9 +22,9 @@ from codedance_verl.grading.rules.options import (
     parse_letters,
     text_behind,
 )
-from codedance_verl.types import Grade, Verdict
+from codedance_verl.types import Grade
 
-RUNG = "choice"
+RULE = "choice"
 
 MAX_FORMULAS = 10
 """Formulas are compared with the texts of at most this many options."""
@@ -73,7 +72,7 @@ def _is_option(ground_truth: str, question: str) -> bool:
     """Whether a letter with words behind it, or a run of letters, is an option and no name, or abbreviation."""
     if _offers(question):
         return True
-    bare = strip_wrapping(to_plain(ascii_digits(ground_truth)))
+    bare = bare_text(ground_truth)
     return not _INITIAL.match(bare) and not (question and "&" in bare) and not (question and is_run_of_letters(bare))
 
 
@@ -100,9 +99,9 @@ def _is_value_of(truth: Choice, answer: str, options: dict[str, str], context: C
 
 
 def _equal(answer: str, text: str, context: Context, options: int) -> bool:
-    rungs = (exact_text.compare, number.compare, expression.compare)
-    for rung in rungs if options <= MAX_FORMULAS else rungs[:2]:
-        if (grade := rung(answer, text, context)) is not None:
+    rules = (exact_text.compare, number.compare, expression.compare)
+    for rule in rules if options <= MAX_FORMULAS else rules[:2]:
+        if (grade := rule(answer, text, context)) is not None:
             return grade.correct
     return False
 
@@ -144,4 +143,4 @@ def _show(letters: frozenset[str] | None) -> str:
 
 
 def _grade(same: bool, evidence: str) -> Grade:
-    return Grade(Verdict.CORRECT if same else Verdict.WRONG, RUNG, evidence)
+    return Grade.of(same, RULE, evidence)

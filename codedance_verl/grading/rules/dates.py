@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from codedance_verl.grading.context import STRICT, Context
 from codedance_verl.grading.rules.latex import to_plain
-from codedance_verl.grading.rules.normalise import ascii_digits, strip_wrapping
-from codedance_verl.types import Grade, Verdict
+from codedance_verl.grading.rules.normalise import ascii_digits, bare_text
+from codedance_verl.types import Grade
 
-RUNG = "date"
+RULE = "date"
 
 MAX_CHARS = 60
 """A longer text is no date."""
@@ -89,7 +89,7 @@ def parse_date(text: str, question: str = "") -> Date | None:
     """Read a date of at least a month or a quarter; None for anything else, and for a day that is in no calendar."""
     if len(text) > MAX_CHARS:
         return None
-    bare = strip_wrapping(to_plain(ascii_digits(text))).casefold()
+    bare = bare_text(text).casefold()
     if numeric := _DIGITS.fullmatch(bare):
         return _of_digits(numeric, question)
     if _FORMS[6].fullmatch(bare) is None:
@@ -130,12 +130,11 @@ def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade 
     """
     if _is_decade(ground_truth, context.question) and (decade := parse_decade(ground_truth)) is not None:
         given_decade = parse_decade(answer)
-        verdict = Verdict.CORRECT if given_decade == decade else Verdict.WRONG
-        return Grade(verdict, RUNG, f"the {given_decade}s against the {decade}s")
+        return Grade.of(given_decade == decade, RULE, f"the {given_decade}s against the {decade}s")
     truth, given = parse_date(ground_truth, context.question), parse_date(answer, context.question)
     if truth is None or given is None:
         return None
-    return Grade(Verdict.CORRECT if given == truth else Verdict.WRONG, RUNG, f"{given} against {truth}")
+    return Grade.of(given == truth, RULE, f"{given} against {truth}")
 
 
 def _is_decade(ground_truth: str, question: str) -> bool:

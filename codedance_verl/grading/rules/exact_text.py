@@ -13,7 +13,7 @@ from codedance_verl.grading.question_kind import asks_code, asks_reading
 from codedance_verl.grading.rules.normalise import normalise, singular
 from codedance_verl.types import Grade, Verdict
 
-RUNG = "exact_text"
+RULE = "exact_text"
 
 _ASKS_KIND = re.compile(
     r"\b(?:what|which)\s+(?:(?:kind|type|sort)s?\s+of\s+[^\W\d_]+|(?:fruit|vegetable|animal|food|plant|flower|insect|bird|"
@@ -43,7 +43,7 @@ def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade 
     same = left == right or (_ASKS_KIND.search(context.question) is not None and _one_of(left) == _one_of(right))
     one_country = left in _COUNTRY and _COUNTRY[left] == _COUNTRY.get(right)
     same = same or (one_country and context.question != "" and not _asks_name(context.question))
-    return Grade(Verdict.CORRECT, RUNG, f"{left!r} = {right!r}") if same else None
+    return Grade(Verdict.CORRECT, RULE, f"{left!r} = {right!r}") if same else None
 
 
 def _asks_name(question: str) -> bool:

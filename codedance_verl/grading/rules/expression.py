@@ -23,7 +23,7 @@ from codedance_verl.grading.rules.typed_formula import to_latex
 from codedance_verl.grading.rules.units import DEGREE, Unit, names_unit, parse_unit
 from codedance_verl.types import Grade, Verdict
 
-RUNG = "math"
+RULE = "math"
 
 MAX_CHARS = 300
 MAX_DEPTH = 12
@@ -112,10 +112,10 @@ def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade 
     if not _RELATION.search(to_latex(ground_truth)):
         named = strip_name(answer, question)
         if named is None:
-            return Grade(Verdict.WRONG, RUNG, "the value of another name")
+            return Grade(Verdict.WRONG, RULE, "the value of another name")
         answer = named
     if _SIZE.fullmatch(answer.strip()) or (_INDEXED.fullmatch(answer.strip()) and not asks.asks_formula(question)):
-        return Grade(Verdict.WRONG, RUNG, "a label, and no formula")
+        return Grade(Verdict.WRONG, RULE, "a label, and no formula")
     return compare_formulas(answer, ground_truth, context)
 
 
@@ -128,19 +128,19 @@ def compare_formulas(answer: str, ground_truth: str, context: Context = STRICT) 
     given_formula, given_unit = _split_unit(unwrap(answer))
     given = parse_formula(given_formula)
     if given is None:
-        return Grade(Verdict.WRONG, RUNG, "not one formula")
+        return Grade(Verdict.WRONG, RULE, "not one formula")
     if not _units_agree(given_unit, true_unit, context.question):
-        return Grade(Verdict.WRONG, RUNG, "another unit")
+        return Grade(Verdict.WRONG, RULE, "another unit")
     given, truth = _as_equations(given, truth, answer, context.question)
     if not _same_shape(given, truth):
-        return Grade(Verdict.WRONG, RUNG, f"{given.latex!r} is built differently from {truth.latex!r}")
+        return Grade(Verdict.WRONG, RULE, f"{given.latex!r} is built differently from {truth.latex!r}")
     try:
         same = shared_process().equal(given.latex, truth.latex, context.relative_tolerance, context.math_timeout_s)
     except NoResult as reason:
-        return Grade(Verdict.UNGRADED, RUNG, str(reason))
+        return Grade(Verdict.UNGRADED, RULE, str(reason))
     if same is None:
         return None
-    return Grade(Verdict.CORRECT if same else Verdict.WRONG, RUNG, f"{given.latex!r} against {truth.latex!r}")
+    return Grade.of(same, RULE, f"{given.latex!r} against {truth.latex!r}")
 
 
 def _as_subscript(found: re.Match[str]) -> str:

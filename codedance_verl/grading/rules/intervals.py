@@ -11,9 +11,9 @@ from codedance_verl.grading.context import STRICT, Context
 from codedance_verl.grading.rules.latex import unwrap
 from codedance_verl.grading.rules.normalise import ascii_digits
 from codedance_verl.grading.rules.number import parse_quantity
-from codedance_verl.types import Grade, Verdict
+from codedance_verl.types import Grade
 
-RUNG = "interval"
+RULE = "interval"
 
 MAX_CHARS = 100
 """A longer text is no interval."""
@@ -93,7 +93,7 @@ def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade 
     if not certain and not asks.asks_interval(context.question):
         return None
     parts = [(side.low, side.low_closed, side.high, side.high_closed) for side in (given, truth)]
-    return Grade(Verdict.CORRECT if parts[0] == parts[1] else Verdict.WRONG, RUNG, f"{given} against {truth}"[:300])
+    return Grade.of(parts[0] == parts[1], RULE, f"{given} against {truth}"[:300])
 
 
 def _of_ends(low: str, low_closed: bool, high: str, high_closed: bool, name: str) -> Interval | None:

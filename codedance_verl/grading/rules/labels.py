@@ -11,15 +11,14 @@ import re
 from codedance_verl.grading import question_kind as asks
 from codedance_verl.grading.context import STRICT, Context
 from codedance_verl.grading.rules.chemistry import chemical_formula
-from codedance_verl.grading.rules.latex import to_plain
-from codedance_verl.grading.rules.normalise import ascii_digits, strip_wrapping
+from codedance_verl.grading.rules.normalise import bare_text
 from codedance_verl.grading.rules.number import parse_quantity
 from codedance_verl.grading.rules.numerals import parse_words
 from codedance_verl.grading.rules.times import parse_time
 from codedance_verl.grading.rules.units import names_unit
-from codedance_verl.types import Grade, Verdict
+from codedance_verl.types import Grade
 
-RUNG = "label"
+RULE = "label"
 
 MAX_CHARS = 60
 """A longer text is no label."""
@@ -74,13 +73,12 @@ def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade 
     left, right = (_canonical(text, context.question) for text in (answer, ground_truth))
     if asks.asks_place(context.question) and right.isupper() and (left.islower() or left.isupper()):
         left = left.upper()
-    verdict = Verdict.CORRECT if left == right else Verdict.WRONG
-    return Grade(verdict, RUNG, f"{left!r} against {right!r}"[:200])
+    return Grade.of(left == right, RULE, f"{left!r} against {right!r}"[:200])
 
 
 def _bare(text: str, question: str) -> str:
     """The text without LaTeX, and without words of the question on either side of it."""
-    bare = strip_wrapping(to_plain(ascii_digits(text[:500])))
+    bare = bare_text(text[:500])
     words = bare.split()
     while len(words) > 1 and _is_of_question(words[0], question):
         words.pop(0)

@@ -83,6 +83,11 @@ def strip_wrapping(text: str) -> str:
     return text
 
 
+def bare_text(text: str) -> str:
+    """Text without light LaTeX and what may surround an answer, its digits as 0-9."""
+    return strip_wrapping(to_plain(ascii_digits(text)))
+
+
 def strip_lead(text: str) -> str:
     """Remove a beginning that only announces the answer ("The answer is", "Final answer:"), with outer emphasis."""
     bare = text.strip().strip("*_").strip()

@@ -16,9 +16,8 @@ from codedance_verl.grading import question_kind as asks
 from codedance_verl.grading.context import STRICT, Context
 from codedance_verl.grading.rules.asked_names import strip_name
 from codedance_verl.grading.rules.implied_words import implied_words
-from codedance_verl.grading.rules.latex import to_plain
 from codedance_verl.grading.rules.magnitudes import asked_scale, split_scale
-from codedance_verl.grading.rules.normalise import ascii_digits, strip_wrapping, words_of
+from codedance_verl.grading.rules.normalise import bare_text, strip_wrapping, words_of
 from codedance_verl.grading.rules.numerals import (
     HAN_NUMERALS,
     is_numeral_word,
@@ -41,7 +40,7 @@ from codedance_verl.grading.rules.units import (
 )
 from codedance_verl.types import Grade, Verdict
 
-RUNG = "number"
+RULE = "number"
 
 MAX_CHARS = 200
 """A longer text is no number."""
@@ -97,7 +96,7 @@ def parse_quantity(text: str, question: str = "") -> Quantity | None:
     """
     if len(text) > MAX_CHARS:
         return None
-    plain = strip_wrapping(to_plain(ascii_digits(spell_out_fractions(text))))
+    plain = bare_text(spell_out_fractions(text))
     bare = _SWAPPED.sub(r"\2 = \1", strip_wrapping(plain_number(plain, question)))
     bare = bare[found.end() :] if (found := _THERE_IS.match(bare)) else bare
     if (found := _BEFORE.match(bare)) and _repeats(found.group(), question):
@@ -121,7 +120,7 @@ def parse_answer(text: str, question: str) -> Quantity | None:
     """As `parse_quantity`, also with the name of what the question asks for in front ("AC is 5")."""
     if len(text) > MAX_CHARS:
         return None
-    named = strip_name(strip_wrapping(to_plain(ascii_digits(text))), question)
+    named = strip_name(bare_text(text), question)
     return parse_quantity(named, question) if named is not None else None
 
 
@@ -142,10 +141,10 @@ def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade 
         given = Quantity(Fraction(0))
     evidence = f"{_show(given)} against {_show(truth)}"
     if given is not None and agree(given, truth, context):
-        return Grade(Verdict.CORRECT, RUNG, evidence)
+        return Grade(Verdict.CORRECT, RULE, evidence)
     if truth.words or (given is None and len(answer) <= MAX_CHARS and _FORMULA.search(answer)):
         return None
-    return Grade(Verdict.WRONG, RUNG, evidence)
+    return Grade(Verdict.WRONG, RULE, evidence)
 
 
 def says_nothing(answer: str, truth: Quantity, question: str) -> bool:

@@ -9,9 +9,9 @@ from codedance_verl.grading.context import STRICT, Context
 from codedance_verl.grading.rules.latex import to_plain
 from codedance_verl.grading.rules.normalise import ascii_digits, strip_wrapping
 from codedance_verl.grading.rules.number import Quantity, agree, parse_quantity
-from codedance_verl.types import Grade, Verdict
+from codedance_verl.types import Grade
 
-RUNG = "range"
+RULE = "range"
 
 MAX_CHARS = 100
 """A longer text is no range."""
@@ -69,7 +69,7 @@ def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade 
         same = same and given.high is truth.high
     else:
         same = same and agree(given.high, truth.high, exact)
-    return Grade(Verdict.CORRECT if same else Verdict.WRONG, RUNG, f"{answer[:80]!r} against {ground_truth[:80]!r}")
+    return Grade.of(same, RULE, f"{answer[:80]!r} against {ground_truth[:80]!r}")
 
 
 def _of_ends(first: str, second: str, question: str) -> Range | None:

@@ -8,9 +8,9 @@ from codedance_verl.grading.context import STRICT, Context
 from codedance_verl.grading.rules.latex import to_plain
 from codedance_verl.grading.rules.normalise import ascii_digits, strip_wrapping
 from codedance_verl.grading.rules.numerals import parse_words
-from codedance_verl.types import Grade, Verdict
+from codedance_verl.types import Grade
 
-RUNG = "ratio"
+RULE = "ratio"
 
 MAX_CHARS = 60
 """A longer text is no ratio."""
@@ -40,4 +40,4 @@ def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade 
     truth, given = parse_ratio(ground_truth), parse_ratio(answer)
     if truth is None:
         return None
-    return Grade(Verdict.CORRECT if given == truth else Verdict.WRONG, RUNG, f"{given} against {truth}")
+    return Grade.of(given == truth, RULE, f"{given} against {truth}")

@@ -22,7 +22,7 @@ from codedance_verl.types import Grade, Verdict
 
 Matcher = Callable[[str, str, Context], Grade | None]
 
-SET_RUNG, LIST_RUNG = "set", "list"
+SET_RULE, LIST_RULE = "set", "list"
 
 MAX_ELEMENTS = 64
 MAX_DEPTH = 6
@@ -95,14 +95,14 @@ def compare_sets(answer: str, ground_truth: str, context: Context = STRICT) -> G
     given = parse_elements(_SOLUTIONS.sub(", ", answer)) or Elements((answer,))
     names = _names(truth.items)
     if len(names) > 1 and "" not in names and "" in _names(given.items):
-        return _grade(_in_order(given.items, truth.items, context), SET_RUNG, given.items, truth.items)
+        return _grade(_in_order(given.items, truth.items, context), SET_RULE, given.items, truth.items)
     # only elements of the truth are compared among themselves: what others cost would be the answer's to choose
     same = all(any(_equal(item, other, context) for other in truth.items) for item in given.items)
     if same:
         left, right = _distinct(given.items, context), _distinct(truth.items, context)
         fits = [[place for place, item in enumerate(left) if _equal(item, other, context)] for other in right]
         same = len(left) == len(right) == most_pairs(fits)
-    return _grade(same, SET_RUNG, given.items, truth.items)
+    return _grade(same, SET_RULE, given.items, truth.items)
 
 
 def compare_lists(answer: str, ground_truth: str, context: Context = STRICT) -> Grade:
@@ -116,7 +116,7 @@ def compare_lists(answer: str, ground_truth: str, context: Context = STRICT) -> 
     fitting = len(brackets) == 1 or brackets == set(_PLAIN_BRACKETS) or ("{" not in brackets and len(truth.items) > 2)
     if brackets == {"[", ""} and given.bracket == "" and not asks_interval(context.question):
         fitting = True  # the text of a list
-    return _grade(fitting and _in_order(given.items, truth.items, context), LIST_RUNG, given.items, truth.items)
+    return _grade(fitting and _in_order(given.items, truth.items, context), LIST_RULE, given.items, truth.items)
 
 
 def _in_order(given: Sequence[str], truth: Sequence[str], context: Context) -> bool:
@@ -133,17 +133,17 @@ def _names(items: Sequence[str]) -> set[str]:
 def _equal(left: str, right: str, context: Context) -> bool:
     nested = parse_elements(right)
     if nested is not None and nested.bracket:
-        rungs: tuple[Matcher, ...] = (compare_sets if nested.bracket == "{" else compare_lists,)
+        rules: tuple[Matcher, ...] = (compare_sets if nested.bracket == "{" else compare_lists,)
     else:
-        rungs = (exact_text.compare, _same_letter, number.compare)
-    return any((grade := rung(left, right, context)) is not None and grade.correct for rung in rungs)
+        rules = (exact_text.compare, _same_letter, number.compare)
+    return any((grade := rule(left, right, context)) is not None and grade.correct for rule in rules)
 
 
 def _same_letter(left: str, right: str, context: Context) -> Grade | None:
     """Correct for the letter of an option in another form ("(A)" for "A"); nothing said otherwise."""
     given, truth = parse_choice(left), parse_choice(right)
     same = truth is not None and given == truth and not truth.text
-    return Grade(Verdict.CORRECT, LIST_RUNG) if same else None
+    return Grade(Verdict.CORRECT, LIST_RULE) if same else None
 
 
 def _distinct(items: Sequence[str], context: Context) -> list[str]:
@@ -188,6 +188,5 @@ def _matches(text: str) -> bool:
     return _split(text[1:-1]) is not None
 
 
-def _grade(same: bool, rung: str, given: Sequence[str], truth: Sequence[str]) -> Grade:
-    verdict = Verdict.CORRECT if same else Verdict.WRONG
-    return Grade(verdict, rung, f"{list(given)!r} against {list(truth)!r}"[:500])
+def _grade(same: bool, rule: str, given: Sequence[str], truth: Sequence[str]) -> Grade:
+    return Grade.of(same, rule, f"{list(given)!r} against {list(truth)!r}"[:500])

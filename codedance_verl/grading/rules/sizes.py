@@ -10,9 +10,9 @@ from codedance_verl.grading.rules.latex import to_plain
 from codedance_verl.grading.rules.normalise import ascii_digits, strip_wrapping, words_of
 from codedance_verl.grading.rules.number import Quantity, parse_quantity
 from codedance_verl.grading.rules.units import names_unit
-from codedance_verl.types import Grade, Verdict
+from codedance_verl.types import Grade
 
-RUNG = "size"
+RULE = "size"
 
 MAX_CHARS = 80
 """A longer text is no size."""
@@ -61,7 +61,7 @@ def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade 
     same = given is not None and len(given.sides) == len(truth.sides)
     same = same and given is not None and all(map(_same, given.sides, truth.sides, [context.question] * 3))
     evidence = f"{_show(given)} against {_show(truth)}"
-    return Grade(Verdict.CORRECT if same else Verdict.WRONG, RUNG, evidence)
+    return Grade.of(same, RULE, evidence)
 
 
 def _side(text: str, question: str) -> Quantity | None:

@@ -6,12 +6,11 @@ import re
 from dataclasses import dataclass
 
 from codedance_verl.grading.context import STRICT, Context
-from codedance_verl.grading.rules.latex import to_plain
-from codedance_verl.grading.rules.normalise import ascii_digits, strip_wrapping
+from codedance_verl.grading.rules.normalise import bare_text
 from codedance_verl.grading.rules.numerals import parse_words
-from codedance_verl.types import Grade, Verdict
+from codedance_verl.types import Grade
 
-RUNG = "time"
+RULE = "time"
 
 MAX_CHARS = 40
 """A longer text is no time of day."""
@@ -42,7 +41,7 @@ def parse_time(text: str) -> Time | None:
     """Read a time of day; None for anything else, such as 25:00."""
     if len(text) > MAX_CHARS:
         return None
-    bare = strip_wrapping(to_plain(ascii_digits(text))).casefold().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
+    bare = bare_text(text).casefold().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
     bare = re.sub(r"^(?:at|it's|it is)\s+", "", bare)
     if bare in _NAMED:
         half, twelve = _NAMED[bare]
@@ -71,7 +70,7 @@ def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade 
     truth, given = parse_time(ground_truth), parse_time(answer)
     if truth is None or given is None:
         return None
-    return Grade(Verdict.CORRECT if _same(given, truth) else Verdict.WRONG, RUNG, f"{given} against {truth}")
+    return Grade.of(_same(given, truth), RULE, f"{given} against {truth}")
 
 
 def _same(given: Time, truth: Time) -> bool:

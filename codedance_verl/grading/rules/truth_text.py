@@ -19,7 +19,7 @@ from codedance_verl.grading.rules.options import parse_choice
 from codedance_verl.grading.rules.sequence import compare_lists, compare_sets
 from codedance_verl.types import Grade, Verdict
 
-LIST_RUNG = "list"
+LIST_RULE = "list"
 
 MAX_LIST_CHARS = 4_000
 MAX_ITEMS = 64
@@ -86,13 +86,13 @@ def compare_items(answer: str, items: tuple[str, ...], context: Context) -> Grad
     """Correct where the answer enumerates all items, of texts in any order unless the question asks for one."""
     if all(re.fullmatch("[A-H]", item) for item in items):
         letters = compare_options(answer, ", ".join(sorted(items)), context)
-        return letters or Grade(Verdict.WRONG, LIST_RUNG)
+        return letters or Grade(Verdict.WRONG, LIST_RULE)
     truth = ", ".join(items) if not any("," in item for item in items) else "; ".join(items)
     answer = answer if list_of(answer) is None else ", ".join(list_of(answer) or ())
     ordered = any(parse_quantity(item) is not None for item in items) or asks.asks_order(context.question)
     compare = compare_lists if ordered else compare_sets
     grade = compare(answer, truth, context)
-    return Grade(grade.verdict, LIST_RUNG, grade.evidence)
+    return Grade(grade.verdict, LIST_RULE, grade.evidence)
 
 
 def _texts(value: object) -> tuple[str, ...] | None:

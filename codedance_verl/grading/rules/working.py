@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from codedance_verl.grading.rules.latex import to_plain
-from codedance_verl.grading.rules.normalise import ascii_digits, strip_wrapping
+from codedance_verl.grading.rules.normalise import bare_text
 
 MAX_CHARS = 200
 MAX_TOKENS = 60
@@ -35,7 +34,7 @@ def result_of(answer: str, ground_truth: str, question: str) -> str | None:
     """
     if "=" in ground_truth or _ASKS_EQUATION.search(question[:4_000]) or len(answer) > MAX_CHARS:
         return None
-    sides = _plain(strip_wrapping(to_plain(ascii_digits(answer)))).split("=")
+    sides = _plain(bare_text(answer)).split("=")
     if len(sides) != 2:
         return None
     found = _LEADING.match(sides[1])

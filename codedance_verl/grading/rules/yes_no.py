@@ -6,11 +6,10 @@ import re
 
 from codedance_verl.grading.context import STRICT, Context
 from codedance_verl.grading.explained import parse_explained, repeats_all, swaps_sides
-from codedance_verl.grading.rules.latex import to_plain
-from codedance_verl.grading.rules.normalise import ascii_digits, strip_wrapping, words_of
-from codedance_verl.types import Grade, Verdict
+from codedance_verl.grading.rules.normalise import bare_text, strip_wrapping, words_of
+from codedance_verl.types import Grade
 
-RUNG = "yes_no"
+RULE = "yes_no"
 
 _VALUES = {
     "yes": True,
@@ -40,7 +39,7 @@ _TURNS = frozenset(words_of("yes no true false or but maybe wrong right incorrec
 
 def parse_yes_no(text: str, question: str = "") -> bool | None:
     """Read a yes or a no; None for anything else, also for a yes that goes on to say something of its own."""
-    bare = strip_wrapping(to_plain(ascii_digits(text)))
+    bare = bare_text(text)
     if bare.casefold() in _VALUES:
         return _VALUES[bare.casefold()]
     found = _MORE.fullmatch(bare)
@@ -65,9 +64,8 @@ def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade 
         return None
     given = _INITIALS.get(strip_wrapping(answer).casefold(), parse_yes_no(answer, context.question))
     if given is None:
-        given = parse_explained(strip_wrapping(to_plain(ascii_digits(answer))), context.question)
-    verdict = Verdict.CORRECT if given is truth else Verdict.WRONG
-    return Grade(verdict, RUNG, f"{_show(given)} against {_show(truth)}")
+        given = parse_explained(bare_text(answer), context.question)
+    return Grade.of(given is truth, RULE, f"{_show(given)} against {_show(truth)}")
 
 
 def _show(value: bool | None) -> str:
