@@ -25,12 +25,12 @@ from codedance_verl.errors import UserError
 from codedance_verl.sandbox.docker.sizing import ImageLoad
 from codedance_verl.sandbox.interpreter import MAX_INPUT_BYTES
 
+# A JPEG is decoded at an eighth of its size: a third of the time, and a truncated one still fails.
 _MOST_THREADS = 8
 _SHRINK = 8
-"""A JPEG is decoded at an eighth of its size: a third of the time, and a truncated one still fails."""
 
+# Pixels of the shorter side from which on.
 _SHRUNK_FROM = 64
-"""Pixels of the shorter side from which on."""
 
 _TOLD_EVERY_S = 1.0
 
@@ -56,7 +56,7 @@ def check_file(
     keys: Keys = DEFAULT_KEYS,
     tell: Callable[[int, int], None] | None = None,
 ) -> Checked:
-    """Check every row of a file of questions or of demonstrations, images included.
+    """Checks every row of a file of questions or of demonstrations, images included.
 
     Args:
         path: a parquet file.
@@ -91,7 +91,7 @@ def check_file(
 
 
 def keep_good_rows(path: str | Path, target: str | Path, bad_rows: Collection[int]) -> None:
-    """Copy a file without the rows of these numbers. `open_rows` names its rows, and finds its images, as in `path`.
+    """Copies a file without the rows of these numbers. `open_rows` names its rows, and finds its images, as in `path`.
 
     Raises UserError where the disk does not take it.
     """
@@ -151,7 +151,7 @@ def _inspected(source: Source, where: str) -> _Image | str:
 
 
 def _decode(data: bytes) -> tuple[int, int]:
-    """Decode an image, at least in part; returns width and height as code gets it."""
+    """Decodes an image, at least in part; returns width and height as code gets it."""
     size = images.shown_size(data)
     with Image.open(io.BytesIO(data)) as image:
         if image.format == "JPEG" and image.mode in ("L", "RGB") and min(image.size) >= _SHRUNK_FROM:
@@ -162,8 +162,8 @@ def _decode(data: bytes) -> tuple[int, int]:
     return size
 
 
+# What is wrong with the images of a row, and what they take.
 _RowImages = tuple[str, ImageLoad | None]
-"""What is wrong with the images of a row, and what they take."""
 
 
 def _with_images(read: Iterable[list[ReadRow]]) -> Iterator[tuple[ReadRow, str, ImageLoad | None]]:
@@ -208,7 +208,7 @@ def _load(found: Sequence[_Image], row: int) -> ImageLoad | None:
 
 
 def _size_fault(row: CanonicalRow) -> str:
-    """Whether the image files of a question are more than an interpreter takes at once."""
+    """True if the image files of a question are more than an interpreter takes at once."""
     size = sum(len(item) if isinstance(item, bytes) else item.stat().st_size for item in row.sources)
     if not row.data_source or size <= MAX_INPUT_BYTES:
         return ""

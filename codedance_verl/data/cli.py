@@ -30,7 +30,7 @@ def make(
         list[str] | None, typer.Option("--kind", help="Task kind, repeatable: those of docs/data.md.")
     ] = None,
 ) -> None:
-    """Make demonstrations for SFT, questions for RL and a held-out test set."""
+    """Makes demonstrations for SFT, questions for RL and a held-out test set."""
     from recipes.cpu_demo.demo_set import make_demo_data  # its libraries take seconds to import
 
     started = time.monotonic()
@@ -48,7 +48,7 @@ def check(
     prompt_key: Annotated[str, typer.Option(help="Column of the messages, as data.prompt_key.")] = DEFAULT_KEYS.prompt,
     image_key: Annotated[str, typer.Option(help="Column of the images, as data.image_key.")] = DEFAULT_KEYS.images,
 ) -> None:
-    """Read every record of the files, images included, and say what is wrong with them."""
+    """Reads every record of the files, images included, and say what is wrong with them."""
     for file in files:
         started = time.monotonic()
         found = check_file(file, skip_bad_records, keys=Keys(prompt_key, image_key), tell=progress_line(file.name))

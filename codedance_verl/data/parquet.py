@@ -16,20 +16,20 @@ import pyarrow.parquet as pq
 
 from codedance_verl.errors import UserError
 
+# Bytes of a batch that is read, roughly.
 BATCH_BYTES = 8 << 20
-"""Bytes of a batch that is read, roughly."""
 
+# Bytes of a batch, at most, where rows repeat a value that the file has once.
 MOST_BATCH_BYTES = 64 << 20
-"""Bytes of a batch, at most, where rows repeat a value that the file has once."""
 
+# Rows of a batch, at most.
 BATCH_ROWS = 256
-"""Rows of a batch, at most."""
 
+# Bytes of a row group that is written, at most, but for a single larger row.
 GROUP_BYTES = 64 << 20
-"""Bytes of a row group that is written, at most, but for a single larger row."""
 
+# Rows of a row group that is written, at most.
 GROUP_ROWS = 10_000
-"""Rows of a row group that is written, at most."""
 
 _BUFFER_BYTES = 1 << 20
 
@@ -49,7 +49,7 @@ def open_parquet(path: Path) -> pq.ParquetFile:
 
 
 def is_parquet(path: Path) -> bool:
-    """Whether there is a file that can be read as one."""
+    """True if there is a file that can be read as one."""
     try:
         pq.read_schema(path)
     except (pa.ArrowException, OSError):
@@ -162,7 +162,7 @@ class GroupWriter:
 
 
 def write_rows(path: str | Path, rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> None:
-    """Write a parquet file from rows as they come: either the whole file appears or none.
+    """Writes a parquet file from rows as they come: either the whole file appears or none.
 
     Raises UserError where the disk does not take it.
     """

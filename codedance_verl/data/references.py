@@ -16,11 +16,11 @@ from urllib.parse import unquote
 
 from codedance_verl.data.faults import BadRow
 
+# An encoded image, or the absolute path of its file.
 Source = bytes | Path
-"""An encoded image, or the absolute path of its file."""
 
+# Keys of a mapping that may hold the image, the first one with a value counts.
 KEYS = ("bytes", "image", "path", "image_url", "url")
-"""Keys of a mapping that may hold the image, the first one with a value counts."""
 
 _FILE = "file://"
 _SHOWN_CHARS = 120
@@ -103,7 +103,7 @@ def _has_value(value: Any) -> bool:
 
 
 def _is_byte_list(value: list[Any]) -> bool:
-    """Whether a list is a file byte by byte, as arrays of uint8 are stored."""
+    """True if a list is a file byte by byte, as arrays of uint8 are stored."""
     return len(value) > 8 and all(isinstance(item, int) and 0 <= item < 256 for item in value[:8]) and _are_bytes(value)
 
 

@@ -21,11 +21,11 @@ from codedance_verl.errors import UserError
 from codedance_verl.grading.matchers import MODEL, RULE, STYLES
 from codedance_verl.types import IMAGE_PLACEHOLDER
 
+# Styles of published files that mean one of ours.
 STYLE_ALIASES = {"qa": MODEL}
-"""Styles of published files that mean one of ours."""
 
+# Keys of `extra_info` that arguments of verl's own tools stand in, at times with the image a second time.
 NOT_KEPT = ("tools_kwargs", "interaction_kwargs")
-"""Keys of `extra_info` that arguments of verl's own tools stand in, at times with the image a second time."""
 
 OTHER_MEDIA = ("videos", "audios")
 

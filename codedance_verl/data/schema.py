@@ -41,6 +41,7 @@ __all__ = [
 _MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])
 _IMAGE = pa.struct([("bytes", pa.binary())])
 
+# What `write_records` stores.
 RECORD_SCHEMA = pa.schema(
     [
         ("data_source", pa.string()),
@@ -69,8 +70,8 @@ RECORD_SCHEMA = pa.schema(
         ),
     ]
 )
-"""What `write_records` stores."""
 
+# Demonstrations; the last four columns are for people.
 SFT_SCHEMA = pa.schema(
     [
         ("messages", pa.list_(_MESSAGE)),
@@ -81,7 +82,6 @@ SFT_SCHEMA = pa.schema(
         ("style", pa.string()),
     ]
 )
-"""Demonstrations; the last four columns are for people."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class Prompt:
 
 
 def read_records(path: str | Path, skip_bad_records: bool = False, keys: Keys = DEFAULT_KEYS) -> Dataset:
-    """Read and check every row of a file of questions, images included; all of them are held in memory.
+    """Reads and check every row of a file of questions, images included; all of them are held in memory.
 
     Raises UserError naming file, row, fault and cure at the first bad row, unless `skip_bad_records`; then bad rows
     are left out and listed.
@@ -165,7 +165,7 @@ def read_prompts(path: str | Path, needs: Kind | None = None, keys: Keys = DEFAU
 
 
 def write_records(path: str | Path, records: Iterable[Record]) -> None:
-    """Store records in the published schema, images as bytes. Only the `extra_info` keys of RECORD_SCHEMA are kept.
+    """Stores records in the published schema, images as bytes. Only the `extra_info` keys of RECORD_SCHEMA are kept.
 
     Raises UserError where the disk does not take it.
     """

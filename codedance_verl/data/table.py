@@ -30,13 +30,13 @@ from codedance_verl.data.reading import fault_line, open_rows, refusal
 from codedance_verl.data.rows import DEFAULT_KEYS, CanonicalRow, Keys, Kind
 from codedance_verl.errors import UserError
 
+# Changes with what a table holds, so that no reader takes an older one.
 FORMAT = "1"
-"""Changes with what a table holds, so that no reader takes an older one."""
 
+# How long a process waits for another one that writes the table, seconds.
 BATCH_BYTES = 16 << 20
 BATCH_ROWS = 1_000
 LONGEST_BUILD_S = 6 * 3600.0
-"""How long a process waits for another one that writes the table, seconds."""
 
 _IMAGE = pa.struct([("bytes", pa.large_binary()), ("path", pa.string())])
 _SCHEMA = pa.schema([("record", pa.large_string()), ("images", pa.list_(_IMAGE))])
@@ -185,7 +185,7 @@ def _alone(lock: Path) -> Iterator[bool]:
 
 
 def _remove_broken_off(path: Path) -> None:
-    """Delete what processes left that were killed while they wrote this table."""
+    """Deletes what processes left that were killed while they wrote this table."""
     for partial in path.parent.glob(f"{path.stem}.*.partial"):
         partial.unlink(missing_ok=True)
 

@@ -47,5 +47,5 @@ def _text(value: Any, name: str) -> str:
 
 
 def _is_blank(text: str) -> bool:
-    """Whether nothing is left without the tags that mark an answer."""
+    """True if nothing is left without the tags that mark an answer."""
     return not re.sub(r"</?answer>", "", text).strip()

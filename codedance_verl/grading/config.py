@@ -12,8 +12,8 @@ from codedance_verl.grading.context import Context
 from codedance_verl.grading.custom import CustomGraders
 from codedance_verl.grading.judge.config import JudgeConfig
 
+# Where the settings stand in the configuration.
 CONFIG_NODE = "grading"
-"""Where the settings stand in the configuration."""
 
 OPEN_ANSWERS = ("judge", "text")
 
@@ -59,7 +59,7 @@ class GradingConfig:
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], node: str = CONFIG_NODE) -> GradingConfig:
-        """Build from the config node that stands at the dotted key `node`; absent keys take their default.
+        """Builds from the config node that stands at the dotted key `node`; absent keys take their default.
 
         Raises:
             UserError: names the dotted key, the value seen and what is allowed.

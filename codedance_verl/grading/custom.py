@@ -1,4 +1,4 @@
-"""Graders of the user's own (`grading.custom`): which of them a record is graded by, and what they are given."""
+"""Graders of the user's own (`grading.custom`): choice by record, and calls."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class CustomGraders:
     Attributes:
         by_source: by `data_source` of the record; these come first.
         by_style: by `reward_model.style` of the record.
-        default: for every other record; None: these are graded by the ladder and the judge.
+        default: for every other record; None: rules and judge grade these.
     """
 
     default: str | None = None
@@ -36,7 +36,7 @@ class CustomGraders:
 
     @classmethod
     def from_value(cls, value: Any, node: str) -> CustomGraders:
-        """Read what stands at the dotted key `node`: nothing, a path for all records, or a mapping of the attributes.
+        """Reads what stands at the dotted key `node`: nothing, a path for all records, or a mapping of the attributes.
 
         Nothing is imported. Raises `UserError` with the dotted key, the value and what is allowed.
         """
@@ -56,7 +56,7 @@ class CustomGraders:
         )
 
     def path_for(self, style: str, data_source: str) -> str | None:
-        """The grader of a record; None where the ladder and the judge grade it."""
+        """The grader of a record; None where rules and judge grade it."""
         return self.by_source.get(data_source) or self.by_style.get(style) or self.default
 
     def named(self, node: str) -> Iterator[tuple[str, str]]:

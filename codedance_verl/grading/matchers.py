@@ -1,4 +1,4 @@
-"""Climbs the rungs from the most certain to the least; the first that has something to say gives the verdict."""
+"""Matchers in order, from the most certain to the least; the first that applies gives the verdict."""
 
 from __future__ import annotations
 
@@ -30,11 +30,13 @@ from codedance_verl.grading.rules.normalise import strip_lead
 from codedance_verl.grading.rules.other_forms import other_forms
 from codedance_verl.types import Grade, Verdict
 
+# Takes answer, ground truth and context; returns a verdict, or None where the rule does not apply.
 Matcher = Callable[[str, str, Context], Grade | None]
-"""Takes answer, ground truth and context; returns a verdict, or None where the rung does not apply."""
 
 Matchers = tuple[Matcher, ...]
 
+# Of a record of style `rule` or `model`. The order counts: what reads only its own form ("10:30 AM") comes before what
+# reads more ("10" with a unit), and a label ("B12") before the number and the formula that it could be.
 MATCHERS: Matchers = (
     exact_text.compare,
     choice.compare,
@@ -52,10 +54,11 @@ MATCHERS: Matchers = (
     sequence.compare,
     expression.compare,
 )
-"""What a record of style `rule` or `model` is compared by."""
 
 RULE, MODEL, JUDGE = "rule", "model", "judge"
 
+# Matchers by `reward_model.style` of a record. `rule` (also for none) never asks a judge; `model` asks it about what
+# no matcher decides, `judge` about everything that is not the same text; the others allow one kind of comparison only.
 STYLES: Mapping[str, Matchers] = MappingProxyType(
     {
         RULE: MATCHERS,
@@ -72,19 +75,18 @@ STYLES: Mapping[str, Matchers] = MappingProxyType(
         expression.RULE: (exact_text.compare, number.compare, expression.compare_formulas),
     }
 )
-"""The rungs by `reward_model.style` of a record. `rule` (also for none) never asks a judge; `model` asks it about what
-no rung settles, `judge` about everything that is not the same text; the others allow one kind of comparison only."""
 
 ASKS_JUDGE = frozenset({MODEL, JUDGE})
 
+# An answer of this many characters or more is wrong, as in the published code: it states no single answer.
 MAX_ANSWER_CHARS = 1_000
-"""An answer of this many characters or more is wrong, as in the published code: it states no single answer."""
 
+# Equal to no answer, and read by no matcher: its verdict shows whether any applies to the truth.
 _NOTHING_LIKE_IT = "\N{REPLACEMENT CHARACTER}"
 
 
 def grade(answer: str | None, ground_truth: str, style: str = RULE, context: Context = STRICT) -> Grade:
-    """Grade the text between the answer tags (None: there were none) by rule against the record's ground truth.
+    """Grades the text between the answer tags (None: there were none) by rule against the record's ground truth.
 
     An answer that names several possibilities is wrong. `UNGRADED` without a ground truth, where the truth is not of
     the kind that `style` names, and where a formula could not be compared in time.
@@ -101,7 +103,7 @@ def grade(answer: str | None, ground_truth: str, style: str = RULE, context: Con
 
 
 def grade_by_rules(answer: str | None, ground_truth: str, style: str = RULE, context: Context = STRICT) -> Grade | None:
-    """As `grade`, but None where no rung has anything to say: the question is open."""
+    """Verdict as of `grade`, but None where no matcher applies: the question is open."""
     if not ground_truth.strip():
         return Grade(Verdict.UNGRADED, "no_ground_truth")
     if answer is None or not answer.strip():
@@ -112,14 +114,14 @@ def grade_by_rules(answer: str | None, ground_truth: str, style: str = RULE, con
 
 
 def is_open(ground_truth: str, style: str, question: str = "") -> bool:
-    """Whether an answer other than the very text is a judge's to grade."""
+    """True if a judge must grade an answer that is not the very text."""
     if style not in ASKS_JUDGE:
         return False
     return _grade_alternatives(_NOTHING_LIKE_IT, ground_truth, STYLES[style], Context(question=question)) is None
 
 
 def _grade_alternatives(answer: str, ground_truth: str, matchers: Matchers, context: Context) -> Grade | None:
-    """The verdict of a truth with alternatives: right by any; open, or else ungraded, where it is so by one of them."""
+    """Verdict against alternatives: correct by any of them, else open or ungraded where it is so by one."""
     found: list[Grade | None] = []
     for truth in alternatives_of(ground_truth):
         grade = _grade_items(answer, strip_lead(truth_text.unmarked(truth)), matchers, context)
@@ -130,7 +132,7 @@ def _grade_alternatives(answer: str, ground_truth: str, matchers: Matchers, cont
 
 
 def _grade_items(answer: str, truth: str, matchers: Matchers, context: Context) -> Grade | None:
-    """The verdict of a truth that may be the text of a Python list: of all items, or any where each is an answer."""
+    """Verdict against a truth that may be the text of a Python list: all its items, or any where each is an answer."""
     items = truth_text.list_of(truth) if matchers is MATCHERS else None
     if items is None:
         return _grade_one(answer, truth, matchers, context)
@@ -142,7 +144,7 @@ def _grade_items(answer: str, truth: str, matchers: Matchers, context: Context) 
 
 
 def _grade_one(answer: str, ground_truth: str, matchers: Matchers, context: Context) -> Grade | None:
-    """The verdict of the first rung that has one; right also where another form of the answer is."""
+    """Verdict of the first matcher that has one; correct also where another form of the answer is."""
     verdict = _first_verdict(answer, ground_truth, matchers, context)
     if matchers is not MATCHERS or (verdict is not None and verdict.verdict is not Verdict.WRONG):
         return verdict

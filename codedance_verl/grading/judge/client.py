@@ -1,4 +1,8 @@
-"""Puts a question to one of several OpenAI-compatible servers until there is a verdict, within bounds of time."""
+"""Client of the judge: retries a question over several OpenAI-compatible servers, within bounds of time.
+
+The transport is aiohttp, which every rollout worker has loaded: the `openai` package would add 639 modules and 0.6 s to
+the start, and a bound on the size of a reply, one on its whole time, and no redirects would still be written here.
+"""
 
 from __future__ import annotations
 
@@ -21,15 +25,16 @@ from codedance_verl.metrics import catalogue, emit
 
 logger = logging.getLogger(__name__)
 
+# Bytes. A longer reply fails, so that a server cannot fill the memory of a worker.
 MAX_REPLY_BYTES = 1 << 20
-"""A longer reply is no reply."""
 
-MAX_TOKENS_TOLD = 1_000_000_000
-"""A reply that says it took more is no reply."""
+# A reply that reports more fails: sums of counts stay finite.
+MAX_TOKENS_REPORTED = 1_000_000_000
 
+# Replies that are no verdict before the question is given up: at temperature 0 the next is rarely different.
 UNREADABLE_REPLIES = 2
-"""How often a reply may come that is no verdict: at temperature 0 a further one is hardly another."""
 
+# Statuses by which servers refuse `response_format`: the request is then sent without it.
 _SCHEMA_REFUSED = (400, 404, 415, 422, 501)
 _FAULT_OF_REQUEST = (400, 413, 422)  # such as a text longer than the model takes
 
@@ -81,7 +86,7 @@ class JudgeClient:
             raise NoVerdict(f"no verdict within {self._config.total_timeout_s:g} s: {trouble[-1]}") from None
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Closes the connections."""
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -127,7 +132,7 @@ class JudgeClient:
         logger.info("judge %s: %s", endpoint.url, error)
 
     async def _reply(self, endpoint: Endpoint, prompt: Prompt) -> _Reply:
-        """Send the request, with a schema for the reply where the server takes one."""
+        """Sends the request, with a schema for the reply where the server takes one."""
         with_schema = endpoint.takes_schema
         try:
             return await self._send(endpoint, prompt, with_schema)
@@ -198,10 +203,10 @@ class JudgeClient:
         return self._session
 
 
-def _tokens(told: Any) -> int:
-    """A count of tokens as a reply tells it, 0 where it does not."""
-    count = int(told or 0)
-    if not 0 <= count <= MAX_TOKENS_TOLD:
+def _tokens(reported: Any) -> int:
+    """Count of tokens that a reply reports, 0 without one."""
+    count = int(reported or 0)
+    if not 0 <= count <= MAX_TOKENS_REPORTED:
         raise ValueError(f"{count} tokens")
     return count
 
@@ -213,7 +218,7 @@ def _judgement(reply: _Reply, prompt: Prompt) -> Judgement:
 
 
 async def _bounded(response: aiohttp.ClientResponse) -> bytes:
-    data = bytearray()
+    data = bytearray()  # as it arrives: Content-Length may be missing or wrong
     async for chunk in response.content.iter_any():
         data += chunk
         if len(data) > MAX_REPLY_BYTES:

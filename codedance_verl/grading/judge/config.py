@@ -61,7 +61,7 @@ class JudgeConfig:
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], node: str = "grading.judge") -> JudgeConfig:
-        """Build from the config node that stands at the dotted key `node`; absent keys take their default.
+        """Builds from the config node that stands at the dotted key `node`; absent keys take their default.
 
         Raises:
             UserError: names the dotted key, the value seen and what is allowed.
@@ -108,7 +108,7 @@ def _endpoints(value: Any, key: str) -> tuple[str, ...]:
 
 
 def _is_address(url: str) -> bool:
-    """Whether requests can be sent there: a scheme, a host, a port that is a number if there is one, no blanks."""
+    """True if requests can be sent there: a scheme, a host, a port that is a number if there is one, no blanks."""
     try:
         parts = urlsplit(url)
         port = parts.port

@@ -1,4 +1,4 @@
-"""The last rule: a verdict on an open answer from the cache, from a request under way, or from the judge itself."""
+"""Judge: a verdict on an open answer from the cache, from a request in flight, or from a server."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Judge:
         self.client = JudgeClient(config, self.stats)
         self._model = config.model
         self._cache = VerdictCache(config.cache_entries, cache_folder)
-        self._under_way: dict[str, asyncio.Task[Judgement]] = {}
+        self._in_flight: dict[str, asyncio.Task[Judgement]] = {}
 
     async def grade(self, question: Question) -> Grade:
         """Correct or wrong as the judge says; `UNGRADED`, with the reason, where there is no verdict."""
@@ -45,8 +45,8 @@ class Judge:
         return Grade.of(judgement.correct, RULE, judgement.reason)
 
     async def close(self) -> None:
-        """Give up what is under way and close the connections."""
-        for task in self._under_way.values():
+        """Cancels requests in flight and closes the connections."""
+        for task in self._in_flight.values():
             task.cancel()
         await self.client.close()
 
@@ -56,11 +56,11 @@ class Judge:
             self.stats.cached += 1
             emit.add(catalogue.JUDGE_ANSWERS, source="cache")
             return known
-        task = self._under_way.get(key)
+        task = self._in_flight.get(key)
         is_first = task is None
         if task is None:
             task = asyncio.create_task(self._ask(key, question))
-            self._under_way[key] = task
+            self._in_flight[key] = task
         else:
             self.stats.cached += 1
         judgement = await asyncio.shield(task)  # one who gives up waiting does not take it from the others
@@ -71,6 +71,6 @@ class Judge:
         try:
             judgement = await self.client.ask(question)
         finally:
-            del self._under_way[key]
+            del self._in_flight[key]
         self._cache.put(key, judgement)
         return judgement

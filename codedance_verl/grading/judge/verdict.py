@@ -14,7 +14,7 @@ MAX_REASON_CHARS = 300
 
 
 class NoVerdict(Exception):
-    """There is no verdict; says why in a few words."""
+    """Reason, in a few words, why there is no verdict."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Judgement:
 
 
 def read_verdict(text: object, case: str) -> Judgement:
-    """Read a reply that must be one JSON object with the right case number; a code fence around it is allowed.
+    """Reads a reply that must be one JSON object with the right case number; a code fence around it is allowed.
 
     Raises:
         NoVerdict: anything else.

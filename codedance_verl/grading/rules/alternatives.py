@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+# Most right answers of one record, which bounds the time of a comparison.
 MAX_ALTERNATIVES = 64
-"""Most right answers of one record, which bounds the time of a comparison."""
 
 _OPENING, _CLOSING = "<any_of>", "</any_of>"
 
 
 def encode_alternatives(texts: Sequence[str]) -> str:
-    """One ground truth of which each of the texts is a right answer; repetitions are left out, one text stays as it is.
+    """Ground truth of which each of the texts is a right answer; repetitions are left out, one text stays as it is.
 
     Raises:
         ValueError: there is no text, one is blank, or more than `MAX_ALTERNATIVES` of them differ.
@@ -36,7 +36,7 @@ def alternatives_of(ground_truth: str) -> tuple[str, ...]:
     bare = ground_truth.strip()
     if not (bare.startswith(_OPENING) and bare.endswith(_CLOSING)):
         return (ground_truth,)
-    try:
+    try:  # a truth that only looks like one stays itself: nothing of a data file may end a run here
         texts = json.loads(bare[len(_OPENING) : -len(_CLOSING)])
     except (ValueError, RecursionError):
         return (ground_truth,)

@@ -26,10 +26,11 @@ from codedance_verl.types import Grade
 
 RULE = "choice"
 
+# Options whose texts are compared as formulas: each may take the whole time of a comparison.
 MAX_FORMULAS = 10
-"""Formulas are compared with the texts of at most this many options."""
 
 _REASON = re.compile(r"(?:because|since|as|due\s+to)\s", re.IGNORECASE)
+# "A. Lincoln" is a name
 _INITIAL = re.compile(r"[A-H]\.\s*[^\W\d_]")
 _OFFER = re.compile(r"\b(?:options?|choices?)\b", re.IGNORECASE)
 _FIRST_TWO = tuple(re.compile(rf"(?:^|[\s(\[*]){letter}[.):\]*]", re.IGNORECASE) for letter in "AB")
@@ -47,7 +48,7 @@ def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade 
 
 
 def compare_options(answer: str, ground_truth: str, context: Context = STRICT) -> Grade | None:
-    """As `compare`, whatever the question. Where both give the text of the option, that must agree as well."""
+    """Compares as `compare`, whatever the question. Where both give the text of the option, that must agree as well."""
     options = options_of(context.question)
     if (several := parse_letters(ground_truth, options)) is not None:
         given_letters = parse_letters(answer, options)
@@ -59,6 +60,7 @@ def compare_options(answer: str, ground_truth: str, context: Context = STRICT) -
     truth = parse_choice(ground_truth, options)
     if truth is None:
         return None
+    # without a letter the answer may give the text of the option, or the value of that one alone
     right_text = truth.text or normalise(options.get(truth.letter, ""))
     given = parse_choice(answer, options or {truth.letter: truth.text})
     if given is None:
@@ -69,7 +71,7 @@ def compare_options(answer: str, ground_truth: str, context: Context = STRICT) -
 
 
 def _is_option(ground_truth: str, question: str) -> bool:
-    """Whether a letter with words behind it, or a run of letters, is an option and no name, or abbreviation."""
+    """True if a letter with words behind it, or a run of letters, is an option and no name, or abbreviation."""
     if _offers(question):
         return True
     bare = bare_text(ground_truth)
@@ -77,7 +79,7 @@ def _is_option(ground_truth: str, question: str) -> bool:
 
 
 def _offers(question: str) -> bool:
-    """Whether a question speaks of options, or has the marks of a first and, behind it, of a second one."""
+    """True if a question speaks of options, or has the marks of a first and, behind it, of a second one."""
     if _OFFER.search(question):
         return True
     first = _FIRST_TWO[0].search(question)
@@ -85,11 +87,12 @@ def _offers(question: str) -> bool:
 
 
 def _is_value_of(truth: Choice, answer: str, options: dict[str, str], context: Context) -> bool:
-    """Whether an answer without a letter is the value of the right option, and of no other one."""
+    """True if an answer without a letter is the value of the right option, and of no other one."""
     texts = options or {truth.letter: truth.text}
     text = texts.get(truth.letter, "")
     if not text or len(texts) > MAX_FORMULAS + 16:
         return False
+    # options are no part of the question here: their words and units would allow those of a wrong one
     plain = replace(context, question=_without_options(context.question, options))
     if not _equal(answer, text, plain, len(texts)):
         return False

@@ -1,4 +1,4 @@
-"""Matcher: how many. Whole numbers, no tolerance; chosen by a record's style `count`."""
+"""Matcher: counts. Whole numbers, no tolerance; chosen by a record's style `count`."""
 
 from __future__ import annotations
 

@@ -24,6 +24,7 @@ _ASKS_NAME = re.compile(
     r"\b(?:abbreviat\w*|acronym|initials|stands?\s+for|(?:full|short|official)\s+(?:name|form)|spell\w*|call(?:s|ed)?)\b",
     re.IGNORECASE,
 )
+# Names of one country or union; where the name itself is asked for they differ.
 _NAMES = (
     ("us", "usa", "united states", "united states of america"),
     ("uk", "united kingdom"),
@@ -51,8 +52,8 @@ def _asks_name(question: str) -> bool:
 
 
 def _one_of(text: str) -> str:
-    """A text of words of four letters and more without the plural ending of the last."""
-    if not re.fullmatch(r"(?:[a-z]+ )*[a-z]{4,}", text) or text.endswith("glasses"):
+    """A text of words of four letters and more, its last one without a plural ending."""
+    if not re.fullmatch(r"(?:[a-z]+ )*[a-z]{4,}", text) or text.endswith("glasses"):  # a pair of glasses is no glass
         return text
     if text.endswith("ies") and len(text) > 4:
         return f"{text[:-3]}y"

@@ -13,8 +13,8 @@ from codedance_verl.types import Grade, Verdict
 
 RULE = "ordinal"
 
+# A longer text is no ordinal number.
 MAX_CHARS = 60
-"""A longer text is no ordinal number."""
 
 _IRREGULAR = {"first": 1, "second": 2, "third": 3, "fifth": 5, "eighth": 8, "ninth": 9, "twelfth": 12}
 _REGULAR = {
@@ -47,7 +47,7 @@ def parse_ordinal(text: str, question: str = "") -> int | None:
     if len(words) != 1:
         return None
     if found := _DIGITS.fullmatch(words[0]):
-        value = int(found.group(1))
+        value = int(found.group(1))  # "3th" is a slip that may be 30th: the ending must fit
         ending = "th" if value % 100 in (11, 12, 13) else _ENDINGS.get(value % 10, "th")
         return value if found.group(2).casefold() == ending else None
     return _WORDS.get(words[0])
@@ -75,7 +75,7 @@ def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade 
 
 
 def _whole(text: str) -> int | None:
-    """The value of a plain whole number, in digits or a word; None for anything else."""
+    """Value of a plain whole number, in digits or a word; None for anything else."""
     bare = bare_text(text)
     if re.fullmatch(r"\d{1,6}", bare):
         return int(bare)

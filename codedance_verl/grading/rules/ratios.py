@@ -12,8 +12,8 @@ from codedance_verl.types import Grade
 
 RULE = "ratio"
 
+# A longer text is no ratio.
 MAX_CHARS = 60
-"""A longer text is no ratio."""
 
 _ASKED = re.compile(r"\b(?:ratio|odds|scale|proportion)\b|比", re.IGNORECASE)
 _BETWEEN = re.compile(r"\s*(?::|/|\N{RATIO}|比|\bto\b|\bby\b|[xX\N{MULTIPLICATION SIGN}])\s*", re.IGNORECASE)
@@ -26,6 +26,7 @@ def parse_ratio(text: str) -> tuple[str, ...] | None:
         return None
     bare = re.sub(r"\\colon|\\mathbin\{:\}", ":", ascii_digits(text))
     terms = _BETWEEN.split(strip_wrapping(to_plain(bare)))
+    # not reduced: 4:10 may be asked for as it stands
     values = [term if _TERM.fullmatch(term) else str(parse_words(term) or "") for term in terms]
     return tuple(values) if 2 <= len(values) <= 3 and all(values) else None
 

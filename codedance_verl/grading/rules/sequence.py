@@ -1,4 +1,4 @@
-"""Rungs: several things, as a set ("{1, 2}", any order) or as a list ("3, 4", in order).
+"""Matchers: several things, as a set ("{1, 2}", any order) or as a list ("3, 4", in order).
 
 The ground truth says which by its braces; a record may say so with its style. Elements are compared as texts, numbers
 or options.
@@ -24,11 +24,12 @@ Matcher = Callable[[str, str, Context], Grade | None]
 
 SET_RULE, LIST_RULE = "set", "list"
 
+# Bounds of an enumeration: elements, nested brackets. Beyond them a text is none.
 MAX_ELEMENTS = 64
 MAX_DEPTH = 6
-"""Bounds of an enumeration: elements, nested brackets. Beyond them a text is none."""
 
 _BRACKETS = {"{": "}", "[": "]", "(": ")"}
+# one number, unless it stands in brackets
 _THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 _GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?!,?\d)")
 _SPACED_COMMA = re.compile(r",\s")
@@ -39,14 +40,14 @@ _PLAIN_BRACKETS = ("", "(")
 
 @dataclass(frozen=True)
 class Elements:
-    """What is enumerated, in order, and the bracket it began with, if any."""
+    """Items of an enumeration, in order, and the bracket it began with, if any."""
 
     items: tuple[str, ...]
     bracket: str = ""
 
 
 def parse_elements(text: str) -> Elements | None:
-    """Read an enumeration of two or more, or of one or none in brackets of its own; None for anything else."""
+    """Reads an enumeration of two or more, or of one or none in brackets of its own; None for anything else."""
     plain = ascii_digits(to_plain(text)).strip().rstrip(".")
     if depth(plain) > MAX_DEPTH:
         return None
@@ -80,7 +81,7 @@ def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade 
 
 
 def _in_any_order(items: Sequence[str], question: str) -> bool:
-    """Whether the question asks for several things without an order: numbers only where they are solutions, or such."""
+    """True if the question asks for several things without an order: numbers only where they are solutions, or such."""
     if not asks_several(question) or asks_order(question):
         return False
     return asks_solutions(question) or not any(map(number.parse_quantity, items))
@@ -100,7 +101,7 @@ def compare_sets(answer: str, ground_truth: str, context: Context = STRICT) -> G
     same = all(any(_equal(item, other, context) for other in truth.items) for item in given.items)
     if same:
         left, right = _distinct(given.items, context), _distinct(truth.items, context)
-        fits = [[place for place, item in enumerate(left) if _equal(item, other, context)] for other in right]
+        fits = [[_equal(item, other, context) for item in left] for other in right]
         same = len(left) == len(right) == most_pairs(fits)
     return _grade(same, SET_RULE, given.items, truth.items)
 
@@ -124,7 +125,7 @@ def _in_order(given: Sequence[str], truth: Sequence[str], context: Context) -> b
 
 
 def _names(items: Sequence[str]) -> set[str]:
-    """The x of "x = 3" of each, empty for those without."""
+    """Names of the items, the x of "x = 3"; empty for those without."""
     quantities = [number.parse_quantity(item) for item in items]
     return {quantity.name if quantity is not None else "" for quantity in quantities}
 
@@ -175,7 +176,7 @@ def _split(text: str) -> list[str] | None:
 
 
 def _without_grouping(text: str) -> str:
-    """Without the commas of "1,000, 2,000" that only group digits; where none has a space behind it each separates."""
+    """Text without the commas that group digits ("1,000, 2,000"); where none has a space behind it, all separate."""
     return _GROUPED.sub(lambda found: found.group().replace(",", ""), text) if _SPACED_COMMA.search(text) else text
 
 
@@ -184,7 +185,7 @@ def _nested(text: str) -> bool:
 
 
 def _matches(text: str) -> bool:
-    """Whether the first bracket is closed by the last."""
+    """True if the first bracket is closed by the last."""
     return _split(text[1:-1]) is not None
 
 

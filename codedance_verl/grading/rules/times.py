@@ -12,9 +12,10 @@ from codedance_verl.types import Grade
 
 RULE = "time"
 
+# A longer text is no time of day.
 MAX_CHARS = 40
-"""A longer text is no time of day."""
 
+# am or pm, with or without points
 _HALF = r"(?:\s*(?P<half>[ap])\.?\s?m\.?)"
 _CLOCK = re.compile(rf"(?P<hour>\d{{1,2}})\s?:\s?(?P<minute>\d{{2}})(?:\s?:\s?(?P<second>\d{{2}}))?{_HALF}?")
 _DOTTED = re.compile(rf"(?P<hour>\d{{1,2}})\.(?P<minute>\d{{2}}){_HALF}")
@@ -23,6 +24,7 @@ _O_CLOCK = re.compile(rf"(?P<hour>\w+)\s?o\s?'?\s?clock{_HALF}?")
 _PAST = re.compile(
     rf"(?:a\s+)?(?P<part>half|quarter|[\w-]+?)(?:\s+minutes?)?\s+(?P<way>past|after|to|before)\s+(?P<hour>\w+){_HALF}?"
 )
+# 上午 is am, 下午 pm
 _HAN = re.compile(r"(?P<half>上午|下午)?\s?(?P<hour>\d{1,2})\s?[点點时]\s?(?:(?P<minute>\d{1,2})\s?分?)?")
 _NAMED = {"noon": ("p", 12), "midday": ("p", 12), "midnight": ("a", 12)}
 
@@ -38,7 +40,7 @@ class Time:
 
 
 def parse_time(text: str) -> Time | None:
-    """Read a time of day; None for anything else, such as 25:00."""
+    """Reads a time of day; None for anything else, such as 25:00."""
     if len(text) > MAX_CHARS:
         return None
     bare = bare_text(text).casefold().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
@@ -49,8 +51,8 @@ def parse_time(text: str) -> Time | None:
     if found := _PAST.fullmatch(bare):
         return _relative(found)
     if found := _O_CLOCK.fullmatch(bare):
-        told = _number(found.group("hour"))
-        return _time(told, 0, 0, found.group("half") or "") if told is not None and 1 <= told <= 12 else None
+        hour = _number(found.group("hour"))
+        return _time(hour, 0, 0, found.group("half") or "") if hour is not None and 1 <= hour <= 12 else None
     if found := _HAN.fullmatch(bare):
         half = {"上午": "a", "下午": "p"}.get(found.group("half") or "", "")
         return _time(int(found.group("hour")), int(found.group("minute") or 0), 0, half)
@@ -63,7 +65,7 @@ def parse_time(text: str) -> Time | None:
 
 
 def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade | None:
-    """Applies where the ground truth is a time of day; what is none is left open.
+    """Applies where both are times of day.
 
     The half of the day may be missing on neither side alone, unless the hours of 24 say it.
     """

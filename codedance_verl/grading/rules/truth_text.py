@@ -21,11 +21,12 @@ from codedance_verl.types import Grade, Verdict
 
 LIST_RULE = "list"
 
+# Bounds of a list: characters and items; beyond them a text is none.
 MAX_LIST_CHARS = 4_000
 MAX_ITEMS = 64
-"""Bounds of a list: characters and items; beyond them a text is none."""
 
 _TAGGED = re.compile(r"<answer>\s*(.*?)\s*</answer>\s*", re.DOTALL | re.IGNORECASE)
+# GSM8K ends its solutions so
 _HASHES = re.compile(r"(?:^|\s)####\s*(\S[^\n]*?)\s*$")
 _BOXED = re.compile(r"\\boxed\s*\{")
 _ARRAY = re.compile(r"(?:np\.)?array\((\[.*?\])(?:,\s*dtype=[^()]*)?\)", re.DOTALL)
@@ -39,6 +40,7 @@ def unmarked(ground_truth: str) -> str:
         text = tagged[0]
     if found := _HASHES.search(text):
         text = found.group(1)
+    # several boxes may be steps or several answers
     if len(boxes := list(_BOXED.finditer(text))) == 1 and not text.startswith("\\boxed"):
         inner = _braced(text, boxes[0].end())
         text = inner if inner is not None and _is_prose(text[: boxes[0].start()]) else text
@@ -68,7 +70,7 @@ def list_of(ground_truth: str) -> tuple[str, ...] | None:
 
 
 def alternatives_in(items: tuple[str, ...], question: str) -> bool:
-    """Whether each item of a list is a right answer of its own.
+    """True if each item of a list is a right answer of its own.
 
     So it is with texts, unless the question asks for several things. Numbers and the letters of options are several
     answers, all of which are needed, where they differ.
@@ -103,7 +105,7 @@ def _texts(value: object) -> tuple[str, ...] | None:
 
 
 def _braced(text: str, start: int) -> str | None:
-    """What stands up to the brace that closes the one before `start`."""
+    """Text up to the brace that closes the one before `start`."""
     depth = 1
     for place in range(start, len(text)):
         depth += (text[place] == "{") - (text[place] == "}")

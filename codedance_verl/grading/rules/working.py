@@ -7,14 +7,15 @@ from fractions import Fraction
 
 from codedance_verl.grading.rules.normalise import bare_text
 
+# Bounds of one side of an equation: characters, numbers and signs, nested brackets. Beyond them it is none.
 MAX_CHARS = 200
 MAX_TOKENS = 60
 MAX_DEPTH = 8
-"""Bounds of one side of an equation: characters, numbers and signs, nested brackets. Beyond them it is none."""
 
 _NUMBER = r"(?:\d{1,3}(?:,\d{3}){1,4}|\d{1,15})(?:\.\d{1,15})?"
 _TOKEN = re.compile(rf"\s*({_NUMBER}|[-+*/()])\s*")
 _LEADING = re.compile(rf"\s*([-+]?)\s*[$\N{{EURO SIGN}}\N{{POUND SIGN}}]?\s*({_NUMBER})(?![\d.,/^*]\S)")
+# an equation within a reason, of at most ten terms without brackets
 _INSIDE = re.compile(rf"(?<![\w.])({_NUMBER}(?:\s?[-+*/]\s?{_NUMBER}){{1,9}})\s?=\s?(-?{_NUMBER})")
 _SIGNS = (
     (re.compile(r"\\(?:times|cdot)(?![A-Za-z])|[\N{MULTIPLICATION SIGN}\N{MIDDLE DOT}\N{DOT OPERATOR}]"), "*"),
@@ -40,6 +41,7 @@ def result_of(answer: str, ground_truth: str, question: str) -> str | None:
     found = _LEADING.match(sides[1])
     if found is None or re.match(r"\s*[-+*/^(.,:\d]", sides[1][found.end() :]):
         return None
+    # at least one operation: "27 = 27" shows no working
     if not re.search(r"\d\s*\)*\s*[-+*/]", sides[0]):
         return None
     right = Fraction(found.group(2).replace(",", "")) * (-1 if found.group(1) == "-" else 1)
@@ -47,7 +49,7 @@ def result_of(answer: str, ground_truth: str, question: str) -> str | None:
 
 
 def equations_hold(text: str) -> bool:
-    """Whether every equation of plain numbers within a text is true."""
+    """True if every equation of plain numbers within a text is true."""
     for found in _INSIDE.finditer(_plain(text[:1_000])):
         if evaluate(found.group(1)) != Fraction(found.group(2).replace(",", "")):
             return False
@@ -78,7 +80,7 @@ def _plain(text: str) -> str:
 
 
 def _sum(tokens: list[str], depth: int) -> Fraction | None:
-    """Takes a sum of terms off the end of the reversed tokens."""
+    """Takes a sum of terms off the end of the reversed tokens: recursive descent, products within sums."""
     total = _product(tokens, depth)
     while total is not None and tokens and tokens[-1] in "+-":
         sign = tokens.pop()

@@ -25,6 +25,7 @@ _VALUES = {
     "不": False,
     "错误": False,
 }
+# of an answer only: a truth "N" may be newton or north
 _INITIALS = {"y": True, "n": False}
 _MORE = re.compile(r"(yes|no|true|false)(?:\s*[,.;:!\N{EM DASH}-]\s*|\s+)(\S.*)", re.IGNORECASE | re.DOTALL)
 _SMALL_WORDS = frozenset(
@@ -38,7 +39,7 @@ _TURNS = frozenset(words_of("yes no true false or but maybe wrong right incorrec
 
 
 def parse_yes_no(text: str, question: str = "") -> bool | None:
-    """Read a yes or a no; None for anything else, also for a yes that goes on to say something of its own."""
+    """Reads a yes or a no; None for anything else, also for a yes with a statement of its own behind it."""
     bare = bare_text(text)
     if bare.casefold() in _VALUES:
         return _VALUES[bare.casefold()]
@@ -50,6 +51,7 @@ def parse_yes_no(text: str, question: str = "") -> bool | None:
     allowed |= {"t", *_DENIALS} if not value else set()
     if not set(re.findall(r"\d+", found.group(2))) <= set(re.findall(r"\d+", question)) or not words_of(found.group(2)):
         return None  # "No. 5" is a number
+    # "yes" to a question with "not" in it may mean either
     denies = not value or not _DENIALS & set(words_of(question))
     if not denies or not all(word in allowed for word in words_of(found.group(2))):
         return None
