@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import sys
 import time
@@ -25,11 +26,11 @@ from codedance_verl.errors import UserError
 from codedance_verl.sandbox.docker.sizing import ImageLoad
 from codedance_verl.sandbox.interpreter import MAX_INPUT_BYTES
 
-# A JPEG is decoded at an eighth of its size: a third of the time, and a truncated one still fails.
 _MOST_THREADS = 8
+# A JPEG is decoded at an eighth of its size: a third of the time, and a truncated one still fails.
 _SHRINK = 8
 
-# Pixels of the shorter side from which on.
+# Pixels of the shorter side from which a JPEG is.
 _SHRUNK_FROM = 64
 
 _TOLD_EVERY_S = 1.0
@@ -162,29 +163,21 @@ def _decode(data: bytes) -> tuple[int, int]:
     return size
 
 
-# What is wrong with the images of a row, and what they take.
+# Fault of the images of a row, empty without one, and what they take.
 _RowImages = tuple[str, ImageLoad | None]
 
 
 def _with_images(read: Iterable[list[ReadRow]]) -> Iterator[tuple[ReadRow, str, ImageLoad | None]]:
-    """The rows in order, each with its fault; the images of a batch are decoded while the one before is told."""
+    """Rows in order, each with its fault; the images of a batch are decoded while the one before is reported."""
     with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:
         waiting: list[tuple[ReadRow, Future[_RowImages]]] = []
         try:
-            for batch in read:
+            for batch in itertools.chain(read, [[]]):  # the empty one brings out the last
                 submitted = [(row, pool.submit(_row_images, row)) for row in batch]
-                yield from _results(waiting)
+                yield from ((row, *checked.result()) for row, checked in waiting)
                 waiting = submitted
-            yield from _results(waiting)
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-def _results(
-    waiting: list[tuple[ReadRow, Future[_RowImages]]],
-) -> Iterator[tuple[ReadRow, str, ImageLoad | None]]:
-    for row, images_of_row in waiting:
-        yield row, *images_of_row.result()
 
 
 def _row_images(read: ReadRow) -> _RowImages:

@@ -104,7 +104,7 @@ def _has_value(value: Any) -> bool:
 
 def _is_byte_list(value: list[Any]) -> bool:
     """True if a list is a file byte by byte, as arrays of uint8 are stored."""
-    return len(value) > 8 and all(isinstance(item, int) and 0 <= item < 256 for item in value[:8]) and _are_bytes(value)
+    return len(value) > 8 and _are_bytes(value[:8]) and _are_bytes(value)  # a list of paths is seen by its first items
 
 
 def _are_bytes(value: list[Any]) -> bool:

@@ -38,49 +38,36 @@ __all__ = [
     "write_rows",
 ]
 
-_MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])
-_IMAGE = pa.struct([("bytes", pa.binary())])
+_MESSAGE = pa.struct({"role": pa.string(), "content": pa.string()})
+_IMAGE = pa.struct({"bytes": pa.binary()})
 
 # What `write_records` stores.
 RECORD_SCHEMA = pa.schema(
-    [
-        ("data_source", pa.string()),
-        ("prompt", pa.list_(_MESSAGE)),
-        ("images", pa.list_(_IMAGE)),
-        ("ability", pa.string()),
-        (
-            "reward_model",
-            pa.struct([("style", pa.string()), ("ground_truth", pa.string())]),
+    {
+        "data_source": pa.string(),
+        "prompt": pa.list_(_MESSAGE),
+        "images": pa.list_(_IMAGE),
+        "ability": pa.string(),
+        "reward_model": pa.struct({"style": pa.string(), "ground_truth": pa.string()}),
+        "extra_info": pa.struct(
+            {
+                "split": pa.string(),
+                "index": pa.int64(),
+                **dict.fromkeys(("record_id", "question", "answer"), pa.string()),
+                "need_tools_kwargs": pa.bool_(),
+                **dict.fromkeys(("kind", "difficulty", "variant"), pa.string()),
+            }
         ),
-        (
-            "extra_info",
-            pa.struct(
-                [
-                    ("split", pa.string()),
-                    ("index", pa.int64()),
-                    ("record_id", pa.string()),
-                    ("question", pa.string()),
-                    ("answer", pa.string()),
-                    ("need_tools_kwargs", pa.bool_()),
-                    ("kind", pa.string()),
-                    ("difficulty", pa.string()),
-                    ("variant", pa.string()),
-                ]
-            ),
-        ),
-    ]
+    }
 )
 
 # Demonstrations; the last four columns are for people.
 SFT_SCHEMA = pa.schema(
-    [
-        ("messages", pa.list_(_MESSAGE)),
-        ("images", pa.list_(_IMAGE)),
-        ("record_id", pa.string()),
-        ("kind", pa.string()),
-        ("difficulty", pa.string()),
-        ("style", pa.string()),
-    ]
+    {
+        "messages": pa.list_(_MESSAGE),
+        "images": pa.list_(_IMAGE),
+        **dict.fromkeys(("record_id", "kind", "difficulty", "style"), pa.string()),
+    }
 )
 
 

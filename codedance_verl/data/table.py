@@ -30,12 +30,12 @@ from codedance_verl.data.reading import fault_line, open_rows, refusal
 from codedance_verl.data.rows import DEFAULT_KEYS, CanonicalRow, Keys, Kind
 from codedance_verl.errors import UserError
 
-# Changes with what a table holds, so that no reader takes an older one.
+# Part of the name of a table: changes with what it holds, so that no reader takes an older one.
 FORMAT = "1"
 
-# How long a process waits for another one that writes the table, seconds.
 BATCH_BYTES = 16 << 20
 BATCH_ROWS = 1_000
+# Seconds that a process waits for another one that writes the table.
 LONGEST_BUILD_S = 6 * 3600.0
 
 _IMAGE = pa.struct([("bytes", pa.large_binary()), ("path", pa.string())])

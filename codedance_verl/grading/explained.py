@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from codedance_verl.grading.rules.normalise import words_of
+from codedance_verl.grading.rules.normalise import word_set, words_of
 from codedance_verl.grading.rules.working import equations_hold
 
 # A longer reason is none: the rules below hold for one clause.
@@ -17,41 +17,29 @@ _EXPLAINED = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 # Words that take a verdict back, weaken it or address the grader: with any of them the reason is not read.
-_TURNS = frozenset(
-    words_of("""
+_TURNS = word_set("""
     yes no true false or but maybe wrong right incorrect correct correctly actually however although though yet
     except unless perhaps possibly probably likely unlikely sure unsure uncertain unclear unknown mistaken mistake
     wait rather instead kidding joking joke otherwise if would could might may should depend depending both
     neither nor answer cannot hmm still nevertheless nonetheless despite guess think assume opposite contrary
     scratch sorry correction question believe seem appear ok
 """)
-)
-_DENIALS = frozenset(
-    words_of("""
+_DENIALS = word_set("""
     not isn aren wasn weren don doesn didn hasn haven hadn never without lack missing absent none nobody nothing
     fail impossible unable hardly only zero
 """)
-)
 # Without one of these a text is a list of words and no reason.
-_VERBS = frozenset(
-    words_of("is are was were has have had does do did can show exceed isn aren wasn weren doesn because since")
-)
+_VERBS = word_set("is are was were has have had does do did can show exceed isn aren wasn weren doesn because since")
 # Words without weight: they may be added or left out.
-_SMALL_WORDS = frozenset(
-    words_of("""
+_SMALL_WORDS = word_set("""
     a an the it its this that these those there they he she is are was were do does did has have had can in on of
     to at so be by for with and as than which while whereas value equal s t
 """)
-)
 _PRONOUNS = frozenset({"it", "they", "he", "she", "there", "this", "because", "since"})
-_MORE = frozenset(
-    words_of("greater larger bigger more higher taller longer above over exceed older heavier faster wider later")
-)
-_LESS = frozenset(
-    words_of("smaller less fewer lower shorter below under younger lighter slower narrower earlier lesser littler")
-)
-_MOST = frozenset(words_of("greatest largest biggest most highest tallest longest oldest heaviest fastest widest"))
-_LEAST = frozenset(words_of("smallest least fewest lowest shortest youngest lightest slowest narrowest"))
+_MORE = word_set("greater larger bigger more higher taller longer above over exceed older heavier faster wider later")
+_LESS = word_set("smaller less fewer lower shorter below under younger lighter slower narrower earlier lesser littler")
+_MOST = word_set("greatest largest biggest most highest tallest longest oldest heaviest fastest widest")
+_LEAST = word_set("smallest least fewest lowest shortest youngest lightest slowest narrowest")
 
 _CONTRASTS = ((_MORE, _LESS), (_LESS, _MORE), (_MOST, _LEAST), (_LEAST, _MOST))
 # Pairs of opposites, one behind the other. A reason with the other word of a pair speaks against the question.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 
 @dataclass
@@ -36,7 +36,7 @@ class JudgeStats:
 
     def take(self) -> JudgeStats:
         """Counts so far; counting starts again from 0."""
-        taken = JudgeStats(**{item.name: getattr(self, item.name) for item in fields(self)})
+        taken = replace(self)
         for item in fields(self):
             setattr(self, item.name, item.default)
         return taken

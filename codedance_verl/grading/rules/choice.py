@@ -55,7 +55,7 @@ def compare_options(answer: str, ground_truth: str, context: Context = STRICT) -
         return (
             None
             if given_letters is None and is_run_of_letters(ground_truth)
-            else _grade(given_letters == several, f"options {_show(given_letters)} against {_show(several)}")
+            else Grade.of(given_letters == several, RULE, f"options {_show(given_letters)} against {_show(several)}")
         )
     truth = parse_choice(ground_truth, options)
     if truth is None:
@@ -66,8 +66,8 @@ def compare_options(answer: str, ground_truth: str, context: Context = STRICT) -
     if given is None:
         same = bool(right_text) and right_text in (normalise(answer), text_behind(truth.letter, answer, options))
         same = same or _is_value_of(truth, answer, options, context)
-        return _grade(same, f"{normalise(answer)!r} against option {truth.letter} {right_text!r}")
-    return _grade(_same(given, truth, options, context), f"option {given.letter} against {truth.letter}")
+        return Grade.of(same, RULE, f"{normalise(answer)!r} against option {truth.letter} {right_text!r}")
+    return Grade.of(_same(given, truth, options, context), RULE, f"option {given.letter} against {truth.letter}")
 
 
 def _is_option(ground_truth: str, question: str) -> bool:
@@ -123,7 +123,9 @@ def _letter_of_text(answer: str, ground_truth: str, context: Context) -> Grade |
     given = parse_choice(answer, options) if len(letters) == 1 else None
     if given is None:
         return None
-    return _grade(_same(given, Choice(letters[0]), options, context), f"option {given.letter} against {letters[0]}")
+    return Grade.of(
+        _same(given, Choice(letters[0]), options, context), RULE, f"option {given.letter} against {letters[0]}"
+    )
 
 
 def _same(given: Choice, truth: Choice, options: dict[str, str], context: Context) -> bool:
@@ -143,7 +145,3 @@ def _same(given: Choice, truth: Choice, options: dict[str, str], context: Contex
 
 def _show(letters: frozenset[str] | None) -> str:
     return "none" if letters is None else ", ".join(sorted(letters))
-
-
-def _grade(same: bool, evidence: str) -> Grade:
-    return Grade.of(same, RULE, evidence)

@@ -36,15 +36,8 @@ _DAY_OF = {name: place for place, name in enumerate(_DAYS)} | {
 }
 _QUARTERS = {"first": 1, "1st": 1, "second": 2, "2nd": 2, "third": 3, "3rd": 3, "fourth": 4, "4th": 4}
 # from the thirties on: "the twenties" may be those of this century
-_DECADES = {
-    "thirties": 30,
-    "forties": 40,
-    "fifties": 50,
-    "sixties": 60,
-    "seventies": 70,
-    "eighties": 80,
-    "nineties": 90,
-}
+_DECADE_NAMES = ("thirties", "forties", "fifties", "sixties", "seventies", "eighties", "nineties")
+_DECADES = dict(zip(_DECADE_NAMES, range(30, 100, 10), strict=True))
 # longest first, so that "mar" does not end the match of "march"
 _MONTH = rf"(?P<month>{'|'.join(sorted(_MONTH_OF, key=len, reverse=True))})"
 _DAY = r"(?P<day>\d{1,2})(?:st|nd|rd|th)?"

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import re
 
-from codedance_verl.grading.rules.normalise import words_of
+from codedance_verl.grading.rules.normalise import word_set
 
 _COUNTED = {
-    "population": frozenset(words_of("people persons inhabitants residents")),
-    "attendance": frozenset(words_of("people attendees visitors spectators")),
-    "enrollment": frozenset(words_of("students pupils")),
-    "enrolment": frozenset(words_of("students pupils")),
-    "workforce": frozenset(words_of("people workers employees")),
-    "headcount": frozenset(words_of("people employees")),
-    "membership": frozenset(words_of("members people")),
-    "readership": frozenset(words_of("readers people")),
-    "turnout": frozenset(words_of("voters people")),
+    "population": word_set("people persons inhabitants residents"),
+    "attendance": word_set("people attendees visitors spectators"),
+    "enrollment": word_set("students pupils"),
+    "enrolment": word_set("students pupils"),
+    "workforce": word_set("people workers employees"),
+    "headcount": word_set("people employees"),
+    "membership": word_set("members people"),
+    "readership": word_set("readers people"),
+    "turnout": word_set("voters people"),
 }
 _OF_PEOPLE = "total|estimated|current|human|urban|rural|overall|approximate|reported"
 _BEFORE = rf"(?:(?:{_OF_PEOPLE}|[A-Z][\w.]*(?:['\u2019]s)?|[a-z]+['\u2019]s)\s+){{0,4}}"

@@ -34,12 +34,7 @@ _ONE_SIDED = re.compile(rf"([^<>\u2264\u2265]+)({_SIGN})([^<>\u2264\u2265]+)")
 _TWO_SIDED = re.compile(rf"([^<>\u2264\u2265]+)({_SIGN})\s*([A-Za-z])\s*({_SIGN})([^<>\u2264\u2265]+)")
 _VARIABLE = re.compile(r"\s*[A-Za-z]\s*")
 # the sign as read from the other side: 3 < x is x > 3
-_TURNED = {
-    "<": ">",
-    ">": "<",
-    "\N{LESS-THAN OR EQUAL TO}": "\N{GREATER-THAN OR EQUAL TO}",
-    "\N{GREATER-THAN OR EQUAL TO}": "\N{LESS-THAN OR EQUAL TO}",
-}
+_TURNED = dict(zip("<>\u2264\u2265", "><\u2265\u2264", strict=True))
 
 
 @dataclass(frozen=True)

@@ -131,6 +131,11 @@ def words_of(text: str) -> tuple[str, ...]:
     return tuple(singular(word) for word in re.findall(r"[^\W\d_]+", text.casefold()))
 
 
+def word_set(text: str) -> frozenset[str]:
+    """Set of the words of a text, as `words_of` gives them."""
+    return frozenset(words_of(text))
+
+
 def singular(word: str) -> str:
     """A word without the "s" or "es" of an English plural."""
     if len(word) > 4 and word.endswith(("ches", "shes", "sses", "xes")):

@@ -17,7 +17,7 @@ from codedance_verl.grading.context import STRICT, Context
 from codedance_verl.grading.rules.asked_names import strip_name
 from codedance_verl.grading.rules.implied_words import implied_words
 from codedance_verl.grading.rules.magnitudes import asked_scale, split_scale
-from codedance_verl.grading.rules.normalise import bare_text, strip_wrapping, words_of
+from codedance_verl.grading.rules.normalise import bare_text, strip_wrapping, word_set, words_of
 from codedance_verl.grading.rules.numerals import (
     HAN_NUMERALS,
     is_numeral_word,
@@ -79,7 +79,7 @@ _SWAPPED = re.compile(r"\A([-+]?\d[\d./]*)\s*=\s*([A-Za-z])\Z")
 _BEFORE = re.compile(r"(?:[^\W\d_]+\s+){1,4}(?=\d)")
 _BEFORE_ANY = ("in", "the")
 _SIGN = re.compile(r"(negative|minus|positive)\s+(?!negative|minus|positive|[-+])(?=\S)", re.IGNORECASE)
-_SIGN_WORDS = frozenset(words_of("negative minus positive"))
+_SIGN_WORDS = word_set("negative minus positive")
 # an answer with these may be an exact form of the number, which `expression` compares
 _FORMULA = re.compile(r"\\[A-Za-z]+|\N{SQUARE ROOT}|\N{GREEK SMALL LETTER PI}|\bsqrt\b|\bpi\b|\^")
 # words that make several numbers, a bound or a doubt of one

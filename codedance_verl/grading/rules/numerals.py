@@ -16,14 +16,7 @@ VALUE_OF_WORD = {word: value for value, word in enumerate(_SMALL)} | {
     word: 10 * place for place, word in enumerate(_TENS, start=2)
 }
 
-SCALES = {
-    "thousand": 10**3,
-    "million": 10**6,
-    "billion": 10**9,
-    "trillion": 10**12,
-    "lakh": 10**5,
-    "crore": 10**7,
-}
+SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "lakh": 10**5, "crore": 10**7}
 _NUMERAL_WORDS = frozenset({*VALUE_OF_WORD, *SCALES, "hundred", "dozen", "half", "quarter", "pair", "couple"})
 _HAN_DIGITS = dict(zip("〇一二三四五六七八九", range(10), strict=True)) | {"零": 0, "两": 2, "兩": 2}
 _HAN_PLACES = {"十": 10, "百": 100, "千": 1000}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from codedance_verl.grading.question_kind import asks_written
-from codedance_verl.grading.rules.normalise import singular, strip_wrapping, words_of
+from codedance_verl.grading.rules.normalise import singular, strip_wrapping, word_set, words_of
 
 # A longer answer is no such sentence.
 MAX_CHARS = 400
@@ -18,8 +18,8 @@ _SMALL_WORDS = frozenset(
     )
 )
 # words of asking, which an answer does not repeat
-_ASKING = frozenset(words_of("what which who whose where when whom how does do did can you please"))
-_NEGATIONS = frozenset(words_of("not no never none neither nor except without isn aren wasn weren doesn don didn"))
+_ASKING = word_set("what which who whose where when whom how does do did can you please")
+_NEGATIONS = word_set("not no never none neither nor except without isn aren wasn weren doesn don didn")
 # doubt, or a second answer, behind the verb
 _TAKEN_BACK = re.compile(
     r"\A(?:not|never|no longer|neither|either|hardly|unlikely|maybe|perhaps|possibly|probably|unknown)\b"

@@ -29,16 +29,7 @@ _POUNDS = re.compile(r"\bpounds?(?:\s+sterling)?\b", re.IGNORECASE)
 _WEIGHT = re.compile(r"\b(?:weigh\w*|mass|heavy|heavier|lbs?)\b", re.IGNORECASE)
 _YUAN = re.compile(r"\b(?:yuan|RMB|CNY)\b|元|块", re.IGNORECASE)
 # look-alikes of the degree sign, of feet and of inches
-_SIGNS = str.maketrans(
-    {
-        "\N{MASCULINE ORDINAL INDICATOR}": "\N{DEGREE SIGN}",
-        "\N{RING ABOVE}": "\N{DEGREE SIGN}",
-        "\N{RIGHT SINGLE QUOTATION MARK}": "'",
-        "\N{PRIME}": "'",
-        "\N{RIGHT DOUBLE QUOTATION MARK}": '"',
-        "\N{DOUBLE PRIME}": '"',
-    }
-)
+_SIGNS = str.maketrans("\u00ba\u02da\u2019\u2032\u201d\u2033", "\u00b0\u00b0''\"\"")
 
 
 def plain_number(text: str, question: str = "") -> str:

@@ -102,51 +102,15 @@ _OTHERS: dict[str, tuple[str, Fraction | int]] = {
     "penny pence": ("GBP", Fraction(1, 100)),
     "unit": ("unit", 1),
 }
-_HAN: dict[str, str] = {
-    # Chinese and Japanese names: the symbol
-    "米": "m",
-    "厘米": "cm",
-    "毫米": "mm",
-    "分米": "dm",
-    "公里": "km",
-    "千米": "km",
-    "メートル": "m",
-    "克": "g",
-    "千克": "kg",
-    "公斤": "kg",
-    "毫克": "mg",
-    "吨": "t",
-    "升": "L",
-    "毫升": "mL",
-    "秒": "s",
-    "分钟": "min",
-    "分": "min",
-    "小时": "h",
-    "天": "d",
-    "周": "wk",
-    "个月": "month",
-    "年": "yr",
-    "岁": "yr",
-    "平方米": "m^2",
-    "平方厘米": "cm^2",
-    "平方公里": "km^2",
-    "立方米": "m^3",
-    "立方厘米": "cm^3",
-    "度": "deg",
-    "摄氏度": "celsius",
-    "华氏度": "fahrenheit",
-    "伏": "V",
-    "安": "A",
-    "瓦": "W",
-    "千瓦": "kW",
-    "元": "CNY",
-    "块": "CNY",
-    "美元": "USD",
-    "欧元": "EUR",
-    "英镑": "GBP",
-    "日元": "JPY",
-    "円": "JPY",
-}
+# Chinese and Japanese names, each with its symbol.
+_HAN_PAIRS = """
+    米 m  厘米 cm  毫米 mm  分米 dm  公里 km  千米 km  メートル m  克 g  千克 kg  公斤 kg  毫克 mg  吨 t  升 L
+    毫升 mL  秒 s  分钟 min  分 min  小时 h  天 d  周 wk  个月 month  年 yr  岁 yr  平方米 m^2  平方厘米 cm^2
+    平方公里 km^2  立方米 m^3  立方厘米 cm^3  度 deg  摄氏度 celsius  华氏度 fahrenheit  伏 V  安 A  瓦 W
+    千瓦 kW  元 CNY  块 CNY  美元 USD  欧元 EUR  英镑 GBP  日元 JPY  円 JPY
+"""
+_HAN_NAMES = _HAN_PAIRS.split()
+_HAN = dict(zip(_HAN_NAMES[::2], _HAN_NAMES[1::2], strict=True))
 CURRENCY_SIGNS = "$\N{EURO SIGN}\N{POUND SIGN}\N{YEN SIGN}\N{INDIAN RUPEE SIGN}"
 _CURRENCIES = frozenset({"USD", "EUR", "GBP", "JPY", "CNY", "INR"})
 _SUPERSCRIPTS = str.maketrans({"\N{SUPERSCRIPT TWO}": "2", "\N{SUPERSCRIPT THREE}": "3", "\N{SUPERSCRIPT MINUS}": "-"})

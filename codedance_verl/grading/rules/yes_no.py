@@ -6,24 +6,14 @@ import re
 
 from codedance_verl.grading.context import STRICT, Context
 from codedance_verl.grading.explained import parse_explained, repeats_all, swaps_sides
-from codedance_verl.grading.rules.normalise import bare_text, strip_wrapping, words_of
+from codedance_verl.grading.rules.normalise import bare_text, strip_wrapping, word_set, words_of
 from codedance_verl.types import Grade
 
 RULE = "yes_no"
 
 _VALUES = {
-    "yes": True,
-    "true": True,
-    "no": False,
-    "false": False,
-    "是": True,
-    "是的": True,
-    "对": True,
-    "正确": True,
-    "否": False,
-    "不是": False,
-    "不": False,
-    "错误": False,
+    **dict.fromkeys(("yes", "true", "是", "是的", "对", "正确"), True),
+    **dict.fromkeys(("no", "false", "否", "不是", "不", "错误"), False),
 }
 # of an answer only: a truth "N" may be newton or north
 _INITIALS = {"y": True, "n": False}
@@ -34,8 +24,8 @@ _SMALL_WORDS = frozenset(
         " to at so be"
     )
 )
-_DENIALS = frozenset(words_of("not isn aren wasn weren don doesn didn hasn haven cannot"))
-_TURNS = frozenset(words_of("yes no true false or but maybe wrong right incorrect correct actually"))
+_DENIALS = word_set("not isn aren wasn weren don doesn didn hasn haven cannot")
+_TURNS = word_set("yes no true false or but maybe wrong right incorrect correct actually")
 
 
 def parse_yes_no(text: str, question: str = "") -> bool | None:
