@@ -7,9 +7,9 @@ import itertools
 import os
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -23,6 +23,8 @@ from codedance_verl.data.reading import Origin, ReadRow, fault_line, open_rows, 
 from codedance_verl.data.references import Source, read_source
 from codedance_verl.data.rows import DEFAULT_KEYS, CanonicalRow, Keys, Kind
 from codedance_verl.errors import UserError
+from codedance_verl.grading.matchers import is_open
+from codedance_verl.grading.rules.alternatives import alternatives_of
 from codedance_verl.sandbox.docker.sizing import ImageLoad
 from codedance_verl.sandbox.interpreter import MAX_INPUT_BYTES
 
@@ -38,9 +40,10 @@ _TOLD_EVERY_S = 1.0
 
 @dataclass(frozen=True)
 class Checked:
-    """What a file holds: how many good rows, the numbers of the bad ones with a line each, and notes on the file.
+    """Findings on a file: number of good rows, numbers of the bad ones with a line each, and notes on the file.
 
-    `load` is what the images of one good row take at most; None without images.
+    `load` is what the images of one good row take at most; None without images. `open_records` has, by style and data
+    source, the number of the first good row whose answer may need a judge (`matchers.is_open`).
     """
 
     good: int
@@ -48,6 +51,7 @@ class Checked:
     lines: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     load: ImageLoad | None = None
+    open_records: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
 
 def check_file(
@@ -72,6 +76,7 @@ def check_file(
     """
     file = open_rows(path, needs, keys)
     names, bad_rows, lines, done, most = RecordNames(), list[int](), list[str](), 0, None
+    open_records = dict[tuple[str, str], int]()
     for read, fault, load in _with_images(file.batches()):
         done += 1
         if tell is not None:
@@ -85,10 +90,13 @@ def check_file(
         most = load if most is None or load is None else most.joined(load)
         if read.row is not None and file.columns.kind is Kind.QUESTIONS:
             names.name(read.row.data_source, read.row.extra_info, file.origin.path, read.number)
+            kind = (read.row.style, read.row.data_source)
+            if kind not in open_records and _is_open(read.row):
+                open_records[kind] = read.number
     if done == len(bad_rows):
         raise UserError(f"{path} holds no usable record; make or download it again")
     notes = tuple(_repetitions(names, file.origin.path))
-    return Checked(done - len(bad_rows), tuple(bad_rows), tuple(lines), notes, most)
+    return Checked(done - len(bad_rows), tuple(bad_rows), tuple(lines), notes, most, open_records)
 
 
 def keep_good_rows(path: str | Path, target: str | Path, bad_rows: Collection[int]) -> None:
@@ -206,6 +214,10 @@ def _size_fault(row: CanonicalRow) -> str:
     if not row.data_source or size <= MAX_INPUT_BYTES:
         return ""
     return f"its images have {size >> 20} MiB, and the sandbox takes {MAX_INPUT_BYTES >> 20} MiB; store them smaller"
+
+
+def _is_open(row: CanonicalRow) -> bool:
+    return any(is_open(truth, row.style, row.question) for truth in alternatives_of(row.ground_truth))
 
 
 def _repetitions(names: RecordNames, path: Path) -> Iterator[str]:

@@ -12,7 +12,6 @@ from PIL import Image
 
 from codedance_verl.data import checking
 from codedance_verl.data.checking import check_file, keep_good_rows
-from codedance_verl.data.open_records import first_open_record
 from codedance_verl.data.reading import open_rows
 from codedance_verl.data.rows import Kind
 from codedance_verl.data.schema import (
@@ -138,7 +137,6 @@ def test_a_file_of_the_other_kind_is_refused(tmp_path: Path) -> None:
     path = _file(tmp_path, _demonstration())
     with pytest.raises(UserError, match="holds no questions for RL: it has no column reward_model"):
         check_file(path, needs=Kind.QUESTIONS)
-    assert first_open_record(path) is None
     with pytest.raises(UserError, match="holds no demonstrations for SFT: it has no column messages"):
         check_file(_file(tmp_path, _row()), needs=Kind.DEMONSTRATIONS)
 
