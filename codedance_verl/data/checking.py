@@ -35,7 +35,7 @@ _SHRINK = 8
 # Pixels of the shorter side from which a JPEG is.
 _SHRUNK_FROM = 64
 
-_TOLD_EVERY_S = 1.0
+_PROGRESS_EVERY_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def check_file(
     skip_bad_records: bool = False,
     needs: Kind | None = None,
     keys: Keys = DEFAULT_KEYS,
-    tell: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Checked:
     """Checks every row of a file of questions or of demonstrations, images included.
 
@@ -68,10 +68,10 @@ def check_file(
         skip_bad_records: whether bad rows are left out rather than an error.
         needs: what it must hold; None where both will do.
         keys: names of its columns.
-        tell: is called with rows done and rows in all, now and then.
+        progress: called with rows done and rows in all, row by row.
 
     Raises:
-        UserError: there is no such file, it holds the other kind, a row is bad (the first is told) unless
+        UserError: there is no such file, it holds the other kind, a row is bad (the first is named) unless
             `skip_bad_records`, or no row is good.
     """
     file = open_rows(path, needs, keys)
@@ -79,8 +79,8 @@ def check_file(
     open_records = dict[tuple[str, str], int]()
     for read, fault, load in _with_images(file.batches()):
         done += 1
-        if tell is not None:
-            tell(done, file.rows)
+        if progress is not None:
+            progress(done, file.rows)
         if fault:
             lines.append(fault_line(file.path, read.number, fault))
             bad_rows.append(read.number)
@@ -116,25 +116,25 @@ def keep_good_rows(path: str | Path, target: str | Path, bad_rows: Collection[in
 
 
 def progress_line(name: str) -> Callable[[int, int], None] | None:
-    """Tells progress in one line of a terminal that is overwritten; None where nobody looks."""
+    """Printer of progress in one line of a terminal that is overwritten; None where there is no terminal."""
     if not sys.stderr.isatty():
         return None
     started = last = time.monotonic()
 
-    def tell(done: int, total: int) -> None:
+    def show(done: int, total: int) -> None:
         nonlocal last
         now = time.monotonic()
-        if now - last >= _TOLD_EVERY_S or done == total:
+        if now - last >= _PROGRESS_EVERY_S or done == total:
             last = now
             rate = done / max(now - started, 1e-9)
             end = "\n" if done == total else ""
             print(f"\r{name}: {done} of {total} records, {rate:.0f} a second", end=end, file=sys.stderr, flush=True)
 
-    return tell
+    return show
 
 
 def image_fault(source: Source, where: str) -> str:
-    """What is wrong with an image; empty where nothing is."""
+    """Fault of an image; empty where there is none."""
     found = _inspected(source, where)
     return found if isinstance(found, str) else ""
 
@@ -148,7 +148,7 @@ class _Image:
 
 
 def _inspected(source: Source, where: str) -> _Image | str:
-    """An image, or what is wrong with it."""
+    """Size of an image, or its fault."""
     try:
         data = read_source(source, where)
         return _Image(_decode(data), len(data))
@@ -164,6 +164,7 @@ def _decode(data: bytes) -> tuple[int, int]:
     size = images.shown_size(data)
     with Image.open(io.BytesIO(data)) as image:
         if image.format == "JPEG" and image.mode in ("L", "RGB") and min(image.size) >= _SHRUNK_FROM:
+            # only JPEG decodes at a fraction of its size; CMYK and small ones are decoded whole
             image.draft(image.mode, (image.width // _SHRINK, image.height // _SHRINK))
             image.load()
             return size

@@ -26,7 +26,7 @@ class RecordNames:
     EXAMPLES = 3
 
     def name(self, data_source: str, extra_info: Mapping[str, Any], path: Path, row: int) -> str:
-        """The name of the next record."""
+        """Name of the next record."""
         stated, place = stated_name(data_source, extra_info), f"{path.stem}:{row}"
         if not stated:
             return f"{data_source}/{place}"

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from codedance_verl.errors import UserError
 
-# Bytes of a batch that is read, roughly.
+# Bytes of a batch that is read, roughly: rows may hold images, so that a number of rows bounds nothing.
 BATCH_BYTES = 8 << 20
 
 # Bytes of a batch, at most, where rows repeat a value that the file has once.
@@ -35,7 +35,7 @@ _BUFFER_BYTES = 1 << 20
 
 
 def open_parquet(path: Path) -> pq.ParquetFile:
-    """The file, opened. Raises UserError where there is none or it is no parquet file."""
+    """Opens the file. Raises UserError where there is none or it is no parquet file."""
     if not path.is_file():
         found = "that is a folder" if path.is_dir() else "there is none"
         raise UserError(
@@ -58,14 +58,14 @@ def is_parquet(path: Path) -> bool:
 
 
 def unreadable(path: Path, error: Exception) -> UserError:
-    """The error for a file that cannot be read."""
+    """Error for a file that cannot be read."""
     return UserError(f"{path} is not a readable parquet file ({error}); make or download it again")
 
 
 def batches(
     path: Path, parquet: pq.ParquetFile, columns: Iterable[str] = (), leave_out: Iterable[str] = ()
 ) -> Iterator[pa.RecordBatch]:
-    """The rows of an open file in order, in batches of about `BATCH_BYTES`.
+    """Rows of an open file in order, in batches of about `BATCH_BYTES`.
 
     `columns`: names of those to read, none for all; one that the file does not have is left out. `leave_out`: dotted
     names of nested fields that are not read.
@@ -99,7 +99,7 @@ def _read_bytes(group: pq.RowGroupMetaData, read: list[str]) -> int:
 
 
 def _largest_value(group: pq.RowGroupMetaData, read: list[str]) -> int:
-    """No value that is stored once for many rows has more bytes: a dictionary holds it."""
+    """Bound of the bytes of a value that is stored once for many rows: those of its dictionary."""
     columns = (group.column(index) for index in range(group.num_columns))
     found = [column for column in columns if column.path_in_schema in set(read) and column.has_dictionary_page]
     return max((column.data_page_offset - (column.dictionary_page_offset or 0) for column in found), default=0)
@@ -118,13 +118,13 @@ class GroupWriter:
         self._bytes = self._rows = 0
 
     def __enter__(self) -> GroupWriter:
-        with self._telling():
+        with self._disk_errors():
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._writer = pq.ParquetWriter(self._partial, self._schema)
         return self
 
     def add(self, table: pa.Table) -> None:
-        """Append rows; they are written once a row group of them is there."""
+        """Adds rows, which are written once a row group of them is there."""
         for start in range(0, table.num_rows, BATCH_ROWS):
             piece = table.slice(start, BATCH_ROWS)
             if self._rows and (self._bytes + piece.nbytes > GROUP_BYTES or self._rows >= GROUP_ROWS):
@@ -133,7 +133,7 @@ class GroupWriter:
             self._bytes, self._rows = self._bytes + piece.nbytes, self._rows + piece.num_rows
 
     def _flush(self) -> None:
-        with self._telling():
+        with self._disk_errors():
             self._writer.write_table(pa.concat_tables(self._tables), row_group_size=max(1, self._rows))
         self._tables, self._bytes, self._rows = [], 0, 0
 
@@ -142,7 +142,7 @@ class GroupWriter:
             if kind is None:
                 if self._rows:
                     self._flush()
-                with self._telling():
+                with self._disk_errors():
                     self._writer.close()
                     self._partial.replace(self._path)
         finally:
@@ -152,7 +152,7 @@ class GroupWriter:
                 self._partial.unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def _telling(self) -> Iterator[None]:
+    def _disk_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:

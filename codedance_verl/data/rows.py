@@ -31,7 +31,7 @@ OTHER_MEDIA = ("videos", "audios")
 
 
 class Kind(StrEnum):
-    """What a file holds."""
+    """Kind of a file, by its content."""
 
     QUESTIONS = "questions for RL"
     DEMONSTRATIONS = "demonstrations for SFT"
@@ -67,13 +67,13 @@ class CanonicalRow:
 
     @property
     def question(self) -> str:
-        """The question as stored, or the last user message without its image placeholders."""
+        """Question as stored, or the last user message without its image placeholders."""
         return str(self.extra_info.get("question") or "") or question_in(self.messages)
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Where the columns of a file are: what it holds, and the names of its messages and of its images, if any."""
+    """Columns of a file: its kind, and the names of its messages and of its images, if any."""
 
     kind: Kind
     prompt: str
@@ -88,7 +88,7 @@ class Columns:
 
 
 def find_columns(path: Path, names: Sequence[str], needs: Kind | None, keys: Keys = DEFAULT_KEYS) -> Columns:
-    """The columns of a file with these names.
+    """Columns of a file with these names.
 
     A file with `reward_model` holds questions, any other demonstrations. Both `prompt` and `messages` are found under
     the default keys.
@@ -115,7 +115,7 @@ def find_columns(path: Path, names: Sequence[str], needs: Kind | None, keys: Key
 
 
 def canonical_row(row: Mapping[str, Any], columns: Columns, folder: Path) -> CanonicalRow:
-    """What a row means. `folder` is that of its file.
+    """Canonical form of a row. `folder` is that of its file.
 
     Raises BadRow: something is missing, contradicts something else or cannot be understood. Image files are neither
     looked for nor decoded.
@@ -147,7 +147,7 @@ def canonical_row(row: Mapping[str, Any], columns: Columns, folder: Path) -> Can
 
 
 def question_in(messages: Sequence[Message]) -> str:
-    """The last user message without its image placeholders."""
+    """Last user message without its image placeholders."""
     users = [message.content for message in messages if message.role == "user"]
     return users[-1].replace(IMAGE_PLACEHOLDER, "").strip() if users else ""
 
@@ -164,7 +164,7 @@ def _image_column(path: Path, names: Sequence[str], keys: Keys) -> str | None:
 
 
 def _check_counts(messages: Sequence[Message], sources: Sequence[Source], columns: Columns) -> None:
-    """One image a placeholder. A demonstration may have none; a question without one is not of this environment."""
+    """Raises BadRow unless each placeholder has an image, and a question at least one."""
     placeholders = sum(message.content.count(IMAGE_PLACEHOLDER) for message in messages)
     if not sources and (placeholders or columns.kind is Kind.QUESTIONS):
         raise BadRow("it has no image")
@@ -183,6 +183,7 @@ def mapping_of(value: Any, name: str) -> Mapping[str, Any]:
             value = json.loads(value)
         except (ValueError, RecursionError):
             raise BadRow(f"{name} is text that is no JSON") from None
+    # pyarrow gives a map as a list of pairs
     if isinstance(value, list) and all(isinstance(item, tuple) and len(item) == 2 for item in value):
         value = dict(value)
     if not value and value != 0:
@@ -193,7 +194,7 @@ def mapping_of(value: Any, name: str) -> Mapping[str, Any]:
 
 
 def style_of(value: Any) -> str:
-    """The style of grading, by its name in the file. Raises BadRow where nobody knows it."""
+    """Style of grading, by its name in the file. Raises BadRow for an unknown one."""
     style = STYLE_ALIASES.get(str(value), value) or RULE
     if not isinstance(style, str) or style not in STYLES:
         raise BadRow(f"reward_model.style is {style!r}; known are {', '.join([*STYLES, *STYLE_ALIASES])}")

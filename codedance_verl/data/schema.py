@@ -41,7 +41,7 @@ __all__ = [
 _MESSAGE = pa.struct({"role": pa.string(), "content": pa.string()})
 _IMAGE = pa.struct({"bytes": pa.binary()})
 
-# What `write_records` stores.
+# Columns that `write_records` stores.
 RECORD_SCHEMA = pa.schema(
     {
         "data_source": pa.string(),
@@ -85,22 +85,22 @@ class Record:
 
     @property
     def question(self) -> str:
-        """The question as stored, or the last user message without its image placeholders."""
+        """Question as stored, or the last user message without its image placeholders."""
         return str(self.extra_info.get("question") or "") or question_in(self.prompt)
 
     @property
     def record_id(self) -> str:
-        """The name that the record states; empty where it has neither `record_id` nor `index`."""
+        """Name that the record states; empty where it has neither `record_id` nor `index`."""
         return stated_name(self.data_source, self.extra_info)
 
     def load_images(self) -> tuple[Image.Image, ...]:
-        """The images as model and code see them: decoded, upright, RGB."""
+        """Images as model and code see them: decoded, upright, RGB."""
         return tuple(images.decode(data) for data in self.images)
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """The good records of a file, and one line for every row that was left out because skipping was asked for."""
+    """Good records of a file, and one line for every row that was left out because skipping was asked for."""
 
     records: tuple[Record, ...]
     skipped: tuple[str, ...] = ()
@@ -108,7 +108,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a row asks the model to read: its number, its messages, and width and height of its images, in order."""
+    """Prompt of a row: its number, its messages, and width and height of its images, in order."""
 
     row: int
     messages: tuple[Message, ...]
@@ -137,9 +137,9 @@ def read_records(path: str | Path, skip_bad_records: bool = False, keys: Keys = 
 
 
 def read_prompts(path: str | Path, needs: Kind | None = None, keys: Keys = DEFAULT_KEYS) -> Iterator[Prompt]:
-    """The messages and image sizes of every row of a file; images are not decoded.
+    """Messages and image sizes of every row of a file; images are not decoded.
 
-    Rows that cannot be read are left out: `checking.check_file` tells them.
+    Rows that cannot be read are left out: `checking.check_file` names them.
     """
     for read in open_rows(path, needs, keys).read():
         if read.row is None:
@@ -171,7 +171,7 @@ def write_records(path: str | Path, records: Iterable[Record]) -> None:
 
 
 def _record(row: CanonicalRow) -> Record:
-    """The row with its images in memory. Raises BadRow where one cannot be read."""
+    """Row with its images in memory. Raises BadRow where one cannot be read."""
     for index, source in enumerate(row.sources):
         if fault := image_fault(source, f"images[{index}]"):
             raise BadRow(fault)

@@ -53,7 +53,7 @@ class StoredImage:
     index: int
 
     def read_bytes(self) -> bytes:
-        """The encoded image."""
+        """Encoded image."""
         batch, row = _open_table(self.table).locate(self.row)
         return bytes(batch.column(1)[row][self.index]["bytes"].as_py())
 
@@ -89,15 +89,15 @@ class RowTable:
         )
 
     def select(self, indices: Iterable[int]) -> RowTable:
-        """The rows at these places."""
+        """Rows at these places."""
         return RowTable(self.path, self.rows[np.fromiter(indices, dtype=np.int64)])
 
     def filter(self, keep: Callable[[StoredRow], bool]) -> RowTable:
-        """The rows that are to be kept."""
+        """Rows that are to be kept."""
         return self.select(index for index in range(len(self)) if keep(self[index]))
 
     def sample(self, count: int, shuffle: bool, seed: int | None) -> RowTable:
-        """At most `count` rows, the first or drawn, as verl's datasets choose them; all where `count` is below 1."""
+        """Draws `count` rows at most, or takes the first, as verl's datasets do; all where `count` is below 1."""
         if not 0 < count < len(self):
             return self
         if not shuffle:
@@ -106,7 +106,7 @@ class RowTable:
 
 
 def open_table(files: Sequence[Path], folder: Path, needs: Kind, keys: Keys = DEFAULT_KEYS) -> RowTable:
-    """The rows of the files, from the table in `folder`, which is written where it is not there yet.
+    """Rows of the files, from the table in `folder`, which is written where it is not there yet.
 
     Processes that ask for the same table at once wait for the one that writes it.
 
@@ -132,12 +132,12 @@ class _Table:
 
     def __init__(self, path: str) -> None:
         self._reader = pa.ipc.open_file(pa.memory_map(path))
-        self._one_by_one = threading.Lock()  # the reader promises nothing to several threads
+        self._one_by_one = threading.Lock()  # pyarrow does not say that its reader may be used by several threads
         counts = [self._reader.get_batch(index).num_rows for index in range(self._reader.num_record_batches)]
         self.starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
     def locate(self, row: int) -> tuple[pa.RecordBatch, int]:
-        """The batch that a row lies in, and its place there."""
+        """Batch that a row lies in, and its place there."""
         index = int(np.searchsorted(self.starts, row, side="right")) - 1
         with self._one_by_one:
             return self._reader.get_batch(index), row - int(self.starts[index])
@@ -149,13 +149,13 @@ def _open_table(path: str) -> _Table:
 
 
 def _key(files: Sequence[Path], needs: Kind, keys: Keys) -> str:
-    """Differs where the table would."""
+    """Name of a table, which differs where its content would."""
     digest = hashlib.sha256(repr((FORMAT, needs.name, keys)).encode())
     for file in files:
         try:
             stat = file.stat()
         except OSError:
-            continue  # told when the file is opened
+            continue  # an error when the file is opened
         digest.update(repr((str(file.absolute()), stat.st_size, stat.st_mtime_ns)).encode())
     return f"{needs.name.lower()}-{digest.hexdigest()[:16]}"
 
@@ -202,7 +202,7 @@ def _write(path: Path, files: Sequence[Path], needs: Kind, keys: Keys) -> None:
 
 
 def _canonical(files: Sequence[Path], needs: Kind, keys: Keys) -> Iterator[tuple[CanonicalRow, str]]:
-    """Every row with its name."""
+    """Yields each row with its name."""
     names = RecordNames()
     for file in files:
         rows = open_rows(file, needs, keys)

@@ -23,7 +23,7 @@ def cache_key(model: str, question: Question) -> str:
 
 
 class VerdictCache:
-    """The verdicts used last, at most `entries`. With a folder, every new one is appended to a file of this process.
+    """Verdicts used last, at most `entries`. With a folder, every new one is appended to a file of this process.
 
     Files of other processes in the folder are read once, at the start. A file that cannot be read or written costs
     requests, never a verdict: it is logged and left alone.
@@ -41,7 +41,7 @@ class VerdictCache:
         return len(self._known)
 
     def get(self, key: str) -> Judgement | None:
-        """The verdict, if it is cached."""
+        """Verdict, if it is cached."""
         if key in self._known:
             self._known.move_to_end(key)
         return self._known.get(key)

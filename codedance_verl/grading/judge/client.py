@@ -40,7 +40,7 @@ _FAULT_OF_REQUEST = (400, 413, 422)  # such as a text longer than the model take
 
 
 class _Failed(Exception):
-    """The endpoint gave no usable reply; `retry_after_s` is what it asked for, if it did."""
+    """Failure of an endpoint to give a usable reply; `retry_after_s` is the pause that it asked for, if it did."""
 
     def __init__(self, reason: str, retry_after_s: float | None = None) -> None:
         super().__init__(reason)
@@ -48,7 +48,7 @@ class _Failed(Exception):
 
 
 class _Refused(Exception):
-    """The endpoint answered that the request itself is at fault."""
+    """Refusal of a request by the endpoint, which finds the request at fault."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -73,7 +73,7 @@ class JudgeClient:
         self._session: aiohttp.ClientSession | None = None
 
     async def ask(self, question: Question) -> Judgement:
-        """The judge's verdict.
+        """Verdict of the judge.
 
         Raises:
             NoVerdict: none within `total_timeout_s` (queueing included) or `attempts`; says what came last.
@@ -165,7 +165,7 @@ class JudgeClient:
         return self._read(data)
 
     def _read(self, data: bytes) -> _Reply:
-        """The reply's text; its tokens are counted, whatever it says."""
+        """Text of the reply; its tokens are counted, whatever it says."""
         try:
             body = json.loads(data)
             choice = body["choices"][0]
@@ -234,7 +234,7 @@ def _fault(status: int, retry_after: str | None, data: bytes) -> Exception:
 
 
 def _seconds(retry_after: str | None) -> float | None:
-    """The header's value, seconds or a date, as seconds from now; None where there is none or it makes no sense."""
+    """Value of the header, seconds or a date, as seconds from now; None without a usable one."""
     if not retry_after:
         return None
     try:

@@ -44,7 +44,7 @@ class EndpointPool:
         self._longest_pause_s = longest_pause_s
 
     async def take(self) -> Endpoint:
-        """The next endpoint to ask, to be given back with `succeeded`, `failed` or `released`; waits while all rest.
+        """Next endpoint to ask, to be given back with `succeeded`, `failed` or `released`; waits while all rest.
 
         One that failed gets a single request when its rest is over, if there is another to ask meanwhile.
         """
@@ -61,15 +61,15 @@ class EndpointPool:
             await asyncio.sleep(max(wakes - now, 0.001))
 
     def succeeded(self, endpoint: Endpoint) -> None:
-        """A usable reply came."""
+        """Notes that a usable reply came."""
         endpoint.in_flight -= 1
         endpoint.failures = 0
         endpoint.resting_until = 0.0
 
     def failed(self, endpoint: Endpoint, retry_after_s: float | None = None) -> None:
-        """No usable reply came: the endpoint rests, as long as it asks, or longer with every failure, up to the bound.
+        """Notes that no usable reply came: the endpoint rests, as long as it asks or longer with every failure.
 
-        Failures of requests that were sent before its pause began count once.
+        The bound on a pause holds for both. Failures of requests that were sent before a pause began count once.
         """
         endpoint.in_flight -= 1
         now = time.monotonic()
@@ -82,5 +82,5 @@ class EndpointPool:
         endpoint.resting_until = max(endpoint.resting_until, now + min(pause, self._longest_pause_s))
 
     def released(self, endpoint: Endpoint) -> None:
-        """The request was given up for a reason that is not the endpoint's."""
+        """Notes that the request was given up for a reason that is not the endpoint's."""
         endpoint.in_flight -= 1

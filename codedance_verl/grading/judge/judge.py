@@ -29,7 +29,7 @@ class Judge:
         self._in_flight: dict[str, asyncio.Task[Judgement]] = {}
 
     async def grade(self, question: Question) -> Grade:
-        """Correct or wrong as the judge says; `UNGRADED`, with the reason, where there is no verdict."""
+        """Verdict of the judge; `UNGRADED`, with the reason, where there is none."""
         started = time.perf_counter()
         self.stats.asked += 1
         try:

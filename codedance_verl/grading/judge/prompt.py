@@ -54,7 +54,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Prompt:
-    """The messages of one request, and the case number that a verdict must repeat."""
+    """Messages of one request, and the case number that a verdict must repeat."""
 
     messages: tuple[dict[str, str], ...]
     case: str

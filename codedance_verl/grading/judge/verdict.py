@@ -19,7 +19,7 @@ class NoVerdict(Exception):
 
 @dataclass(frozen=True)
 class Judgement:
-    """The judge's verdict and its reason in a sentence."""
+    """Verdict of the judge and its reason in a sentence."""
 
     correct: bool
     reason: str

@@ -32,7 +32,7 @@ def encode_alternatives(texts: Sequence[str]) -> str:
 
 
 def alternatives_of(ground_truth: str) -> tuple[str, ...]:
-    """The right answers that a ground truth stands for: itself alone, where it is not of `encode_alternatives`."""
+    """Right answers that a ground truth stands for: itself alone, where it is not of `encode_alternatives`."""
     bare = ground_truth.strip()
     if not (bare.startswith(_OPENING) and bare.endswith(_CLOSING)):
         return (ground_truth,)
@@ -46,5 +46,5 @@ def alternatives_of(ground_truth: str) -> tuple[str, ...]:
 
 
 def show_alternatives(ground_truth: str) -> str:
-    """The ground truth in words for a reader, "red, or: crimson"; an ordinary one as it is."""
+    """Ground truth in words for a reader, "red, or: crimson"; an ordinary one as it is."""
     return ", or: ".join(alternatives_of(ground_truth))

@@ -64,7 +64,7 @@ def strip_name(text: str, question: str) -> str | None:
 
 @lru_cache(maxsize=256)
 def asked_names(question: str) -> frozenset[str]:
-    """The names of points, sides, angles and variables whose value a question asks for."""
+    """Names of points, sides, angles and variables whose value a question asks for."""
     plain = " ".join(_ANGLE.sub(" angle ", question[:4_000]).replace("$", " ").split())
     # capitals of verbs are no names
     plain = re.sub(
@@ -82,5 +82,5 @@ def _squeezed(text: str) -> str:
 
 
 def _as_one(name: str) -> str:
-    """The alphabetic spelling of a side or an angle, which both ends may begin: "CA" is AC, "CBA" is ABC."""
+    """Alphabetic spelling of a side or an angle, which both ends may begin: "CA" is AC, "CBA" is ABC."""
     return min(name, name[::-1])

@@ -23,7 +23,7 @@ _FORMULA = re.compile(r"\d*(?:[A-Z][a-z]?\d*|\((?:[A-Z][a-z]?\d*)+\)\d*)+(?:\.\d
 
 
 def chemical_formula(text: str) -> str | None:
-    """The formula on one line ("SO42-" for "SO_4^{2-}") where a text is one with a number in it; else None."""
+    """Formula on one line ("SO42-" for "SO_4^{2-}") where a text is one with a number in it; else None."""
     if len(text) > MAX_CHARS:
         return None
     text = _CHARGE.sub(r"\1", text)

@@ -110,13 +110,13 @@ def _equal(answer: str, text: str, context: Context, options: int) -> bool:
 
 
 def _without_options(question: str, options: dict[str, str]) -> str:
-    """The question up to its first option: what options say is nothing that an answer may add."""
+    """Question up to its first option: what options say is nothing that an answer may add."""
     first = question.find(next(iter(options.values()))) if options else -1
     return question[:first] if first > 0 else question
 
 
 def _letter_of_text(answer: str, ground_truth: str, context: Context) -> Grade | None:
-    """The grade of a letter where the truth is the text of one option; None for an answer that names none."""
+    """Grade of a letter where the truth is the text of one option; None for an answer that names none."""
     options = options_of(context.question)
     text = normalise(ground_truth)
     letters = [letter for letter, option in options.items() if normalise(option) == text]

@@ -100,7 +100,7 @@ def parse_date(text: str, question: str = "") -> Date | None:
 
 
 def parse_decade(text: str) -> int | None:
-    """The first year of a decade ("1990s", "the 90s", "nineties": 1990); None for anything else.
+    """First year of a decade ("1990s", "the 90s", "nineties": 1990); None for anything else.
 
     A decade without its century is one of the 20th, from the thirties on.
     """

@@ -39,7 +39,7 @@ _COUNTRY = {name: names[0] for names in _NAMES for name in names}
 
 
 def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade | None:
-    """Correct when both normalise to the same text; None, nothing said, otherwise."""
+    """Applies where both normalise to the same text, which is correct."""
     left, right = normalise(answer), normalise(ground_truth)
     same = left == right or (_ASKS_KIND.search(context.question) is not None and _one_of(left) == _one_of(right))
     one_country = left in _COUNTRY and _COUNTRY[left] == _COUNTRY.get(right)

@@ -194,7 +194,7 @@ def _squeezed(text: str) -> str:
 
 
 def _split_unit(text: str) -> tuple[str, Unit | None]:
-    """The formula and the unit behind it, if there is one."""
+    """Formula and the unit behind it, if there is one."""
     found = _UNIT_BEHIND.fullmatch(text.strip().rstrip("."))
     unit = parse_unit(to_plain(found.group("unit"))) if found else None
     return (found.group("formula"), unit) if found and unit else (text, None)

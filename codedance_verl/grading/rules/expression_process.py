@@ -49,7 +49,7 @@ class ExpressionProcess:
 
 @functools.cache
 def shared_process() -> ExpressionProcess:
-    """The worker of this Python process; ends with it."""
+    """Worker of this Python process; ends with it."""
     process = ExpressionProcess()
     atexit.register(process.close)
     return process

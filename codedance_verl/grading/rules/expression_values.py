@@ -63,7 +63,7 @@ def _points(names: Sequence[str]) -> list[dict[str, float]]:
 
 
 def _known_value(expression: Any, point: Mapping[str, float]) -> Any:
-    """The value at a point; None where it is not real, not defined or not known well enough."""
+    """Value at a point; None where it is not real, not defined or not known well enough."""
     try:
         rough, fine = (_value(expression, point, digits) for digits in DIGITS)
         known = rough.is_real and fine.is_real and fine.is_finite and _alike(rough, fine)
@@ -73,7 +73,7 @@ def _known_value(expression: Any, point: Mapping[str, float]) -> Any:
 
 
 def _value(expression: Any, point: Mapping[str, float], digits: int) -> Any:
-    """The value from the leaves upwards, so that nothing is multiplied out.
+    """Value from the leaves upwards, so that nothing is multiplied out.
 
     Raises:
         OverflowError: it has too large an exponent, or argument of a function.

@@ -44,7 +44,7 @@ def split_scale(rest: str, question: str, money: bool) -> tuple[int, str]:
 
 
 def asked_scale(question: str) -> int:
-    """The scale in which a question wants its number ("in millions", "(thousands of dollars)"); 1 without one."""
+    """Scale in which a question wants its number ("in millions", "(thousands of dollars)"); 1 without one."""
     found = _ASKED.search(question[:4_000])
     return SCALES[next(group for group in found.groups() if group).casefold()] if found else 1
 

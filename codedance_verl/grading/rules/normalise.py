@@ -127,7 +127,7 @@ def _has_words(text: str) -> bool:
 
 
 def words_of(text: str) -> tuple[str, ...]:
-    """The words of a text in lower case, plural endings removed, so that "dogs" and "dog" are one."""
+    """Words of a text in lower case, plural endings removed, so that "dogs" and "dog" are one."""
     return tuple(singular(word) for word in re.findall(r"[^\W\d_]+", text.casefold()))
 
 

@@ -207,7 +207,7 @@ def _from_digits(found: re.Match[str], question: str) -> Quantity | None:
 
 
 def _value(found: re.Match[str]) -> Fraction | None:
-    """The number without its sign; None for a fraction over zero."""
+    """Number without its sign; None for a fraction over zero."""
     if found.group("whole"):
         top, bottom = int(found.group("top")), int(found.group("bottom"))
         return Fraction(found.group("whole")) + Fraction(top, bottom) if bottom > top > 0 else None

@@ -109,7 +109,7 @@ def is_run_of_letters(text: str) -> bool:
 
 
 def text_behind(letter: str, answer: str, options: dict[str, str]) -> str:
-    """The normalised text behind that letter, which may name others ("B. A and C"); empty for anything else."""
+    """Normalised text behind that letter, which may name others ("B. A and C"); empty for anything else."""
     found = _patterns(_last(options)).letter_and_text.fullmatch(_plain(answer))
     return normalise(found.group(3)) if found and letter in found.group(1, 2) else ""
 
@@ -137,7 +137,7 @@ def _options_of(question: str) -> tuple[tuple[str, str], ...]:
 
 
 def _marks(question: str, form: str, first: str) -> list[re.Match[str]]:
-    """The marks of the options in their order, as far as their letters follow each other."""
+    """Marks of the options in their order, as far as their letters follow each other."""
     marks: list[re.Match[str]] = []
     for code in range(ord(first), ord(first) + 26):  # as far as each stands behind the one before
         pattern = re.compile(form.format(re.escape(chr(code))), re.MULTILINE)
@@ -153,7 +153,7 @@ def _cleaned(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """The text without LaTeX, emphasis and what announces an option."""
+    """Text without LaTeX, emphasis and what announces an option."""
     plain = _EMPHASIS.sub(r"\2", to_plain(ascii_digits(text))).strip()
     plain = strip_wrapping(plain) if plain[:1] in _QUOTES else plain
     plain = plain[found.end() :].strip() if (found := _LEAD.match(plain)) else plain

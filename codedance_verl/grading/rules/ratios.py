@@ -21,7 +21,7 @@ _TERM = re.compile(r"\d{1,9}(?:\.\d{1,9})?")
 
 
 def parse_ratio(text: str) -> tuple[str, ...] | None:
-    """The terms of a ratio of two or three numbers, in digits or words; None for anything else."""
+    """Terms of a ratio of two or three numbers, in digits or words; None for anything else."""
     if len(text) > MAX_CHARS:
         return None
     bare = re.sub(r"\\colon|\\mathbin\{:\}", ":", ascii_digits(text))

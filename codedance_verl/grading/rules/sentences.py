@@ -61,7 +61,7 @@ def bare_answer(answer: str, ground_truth: str, question: str) -> str | None:
 
 
 def bare_point(answer: str, ground_truth: str, question: str) -> str | None:
-    """The coordinates in "P(3, 5)", "P = (3, 5)" or "Point P is (3, 5)", where the question asks for those of P."""
+    """Coordinates in "P(3, 5)", "P = (3, 5)" or "Point P is (3, 5)", where the question asks for those of P."""
     if len(answer) > MAX_CHARS or not ground_truth.strip().strip("$").startswith(("(", "\\left(")):
         return None
     asked = {name for names in _ASKED_POINT.findall(_from_lower(question[:2_000])) for name in names if name}
@@ -70,7 +70,7 @@ def bare_point(answer: str, ground_truth: str, question: str) -> str | None:
 
 
 def words_and_digits(text: str) -> list[str]:
-    """The words of a text, without plural endings, and its numbers."""
+    """Words of a text, without plural endings, and its numbers."""
     return [*words_of(re.sub(r"['\u2019]s\b", "", text)), *re.findall(r"\d+", text)]
 
 
@@ -88,7 +88,7 @@ def _in_order(lead: str, question: str) -> bool:
 
 
 def _subjects(question: str) -> frozenset[str]:
-    """The word of weight behind "what" or "which", with the one behind its verb ("What colour is the car?")."""
+    """Word of weight behind "what" or "which", with the one behind its verb ("What colour is the car?")."""
     found = re.search(r"\b(?:what|which|who)\b(?P<rest>[^?]{0,300})", question, re.IGNORECASE)
     if found is None:
         return frozenset()
@@ -102,7 +102,7 @@ def _weighty(text: str) -> list[str]:
 
 
 def _from_lower(question: str) -> str:
-    """The question with a small first letter, and those of its verbs, so that capitals are names."""
+    """Question with a small first letter, and those of its verbs, so that capitals are names."""
     return re.sub(
         r"\b(What|Where|Find|Locate|Coordinates?|Location|Position)\b", lambda word: word[0].lower(), question
     )

@@ -88,7 +88,7 @@ def _in_any_order(items: Sequence[str], question: str) -> bool:
 
 
 def compare_sets(answer: str, ground_truth: str, context: Context = STRICT) -> Grade:
-    """Correct where each element of one side has its own equal on the other, in any order.
+    """Compares as sets: correct where each element of one side has its own equal on the other.
 
     Where the truth says what each is ("x = 2, y = 3") and the answer does not, its order is all there is to go by.
     """
@@ -107,7 +107,7 @@ def compare_sets(answer: str, ground_truth: str, context: Context = STRICT) -> G
 
 
 def compare_lists(answer: str, ground_truth: str, context: Context = STRICT) -> Grade:
-    """Correct where both enumerate the same in the same order.
+    """Compares as lists: correct where both have the same elements in the same order.
 
     Round brackets may be missing; pairs in square brackets are intervals, others than those in round ones.
     """
@@ -141,14 +141,14 @@ def _equal(left: str, right: str, context: Context) -> bool:
 
 
 def _same_letter(left: str, right: str, context: Context) -> Grade | None:
-    """Correct for the letter of an option in another form ("(A)" for "A"); nothing said otherwise."""
+    """Applies to the letter of an option in another form ("(A)" for "A"), which is correct."""
     given, truth = parse_choice(left), parse_choice(right)
     same = truth is not None and given == truth and not truth.text
     return Grade(Verdict.CORRECT, LIST_RULE) if same else None
 
 
 def _distinct(items: Sequence[str], context: Context) -> list[str]:
-    """The elements without repetitions; what only a tolerance makes alike stays apart."""
+    """Elements without repetitions; what only a tolerance makes alike stays apart."""
     exact = Context(question=context.question)
     kept: list[str] = []
     for item in items:

@@ -34,7 +34,7 @@ _QUOTED = re.compile(r"'[^'\\]*'|\"[^\"\\]*\"")
 
 
 def unmarked(ground_truth: str) -> str:
-    """The answer that a ground truth marks with tags, hashes or a box; itself, where nothing is marked."""
+    """Answer that a ground truth marks with tags, hashes or a box; itself, where nothing is marked."""
     text = ground_truth.strip()
     if len(tagged := _TAGGED.findall(text)) == 1 and tagged[0]:
         text = tagged[0]
@@ -48,7 +48,7 @@ def unmarked(ground_truth: str) -> str:
 
 
 def list_of(ground_truth: str) -> tuple[str, ...] | None:
-    """The items of a text that is a Python list of texts, also of a NumPy array; None for anything else."""
+    """Items of a text that is a Python list of texts, also of a NumPy array; None for anything else."""
     text = ground_truth.strip()
     if len(text) > MAX_LIST_CHARS:
         return None
@@ -85,7 +85,7 @@ def alternatives_in(items: tuple[str, ...], question: str) -> bool:
 
 
 def compare_items(answer: str, items: tuple[str, ...], context: Context) -> Grade:
-    """Correct where the answer enumerates all items, of texts in any order unless the question asks for one."""
+    """Compares with all items, of texts in any order unless the question asks for one."""
     if all(re.fullmatch("[A-H]", item) for item in items):
         letters = compare_options(answer, ", ".join(sorted(items)), context)
         return letters or Grade(Verdict.WRONG, LIST_RULE)

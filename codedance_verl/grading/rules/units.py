@@ -234,7 +234,7 @@ def names_currency(question: str) -> bool:
 
 
 def _without_markup(question: str) -> str:
-    """The question without what LaTeX puts around a unit: "$\\text{cm}^{2}$" is "cm^2"."""
+    """Question without what LaTeX puts around a unit: "$\\text{cm}^{2}$" is "cm^2"."""
     if "\\" not in question and "$" not in question:
         return question
     plain = re.sub(r"\\(?:text|mathrm)\s*\{([^{}]*)\}", r"\1", question)

@@ -47,7 +47,7 @@ _AMERICAN = _table()
 
 
 def without_accents(answer: str, ground_truth: str, question: str) -> str | None:
-    """The ground truth without accents, for an answer that has none; None where the spelling is asked for."""
+    """Ground truth without accents, for an answer that has none; None where the spelling is asked for."""
     if not answer.isascii() or ground_truth.isascii() or len(ground_truth) > MAX_CHARS:
         return None
     if asks_written(question) or _ASKS_LANGUAGE.search(question[:4_000]):

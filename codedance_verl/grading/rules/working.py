@@ -29,7 +29,7 @@ _ASKS_EQUATION = re.compile(
 
 
 def result_of(answer: str, ground_truth: str, question: str) -> str | None:
-    """The right side of a true equation of plain numbers, with what stands behind it.
+    """Right side of a true equation of plain numbers, with what stands behind it.
 
     None for anything else, and where the ground truth is an equation or the question asks for one.
     """
@@ -57,7 +57,7 @@ def equations_hold(text: str) -> bool:
 
 
 def evaluate(text: str) -> Fraction | None:
-    """The exact value of sums, differences, products and quotients of plain numbers; None for anything else."""
+    """Exact value of sums, differences, products and quotients of plain numbers; None for anything else."""
     if len(text) > MAX_CHARS:
         return None
     tokens: list[str] = []

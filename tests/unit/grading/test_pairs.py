@@ -1,4 +1,4 @@
-"""The ladder against labelled pairs: how often it is right, and that nothing adversarial passes."""
+"""Rules against labelled pairs: accuracy, and that nothing adversarial passes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def graded(pair: Pair) -> Grade:
     return grade(pair.answer, pair.ground_truth, pair.style, Context(question=pair.question, math_timeout_s=60.0))
 
 
-def test_the_ladder_is_right_on_99_percent_of_the_pairs_that_need_no_judge() -> None:
+def test_the_rules_are_right_on_99_percent_of_the_pairs_that_need_no_judge() -> None:
     pairs = [pair for kind in KINDS for pair in read_pairs(kind)]
     assert len(pairs) >= NEEDED_PAIRS
     verdicts = [graded(pair).verdict for pair in pairs]
