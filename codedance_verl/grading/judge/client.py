@@ -18,7 +18,7 @@ import aiohttp
 
 from codedance_verl.grading.judge.config import JudgeConfig
 from codedance_verl.grading.judge.endpoints import Endpoint, EndpointPool
-from codedance_verl.grading.judge.prompt import VERDICT_SCHEMA, Prompt, Question, make_prompt
+from codedance_verl.grading.judge.prompt import VERDICT_SCHEMA, JudgePrompt, Question, make_prompt
 from codedance_verl.grading.judge.stats import JudgeStats
 from codedance_verl.grading.judge.verdict import Judgement, NoVerdict, read_verdict
 from codedance_verl.metrics import catalogue, emit
@@ -131,7 +131,7 @@ class JudgeClient:
         trouble.append(str(error))
         logger.info("judge %s: %s", endpoint.url, error)
 
-    async def _reply(self, endpoint: Endpoint, prompt: Prompt) -> _Reply:
+    async def _reply(self, endpoint: Endpoint, prompt: JudgePrompt) -> _Reply:
         """Sends the request, with a schema for the reply where the server takes one."""
         with_schema = endpoint.takes_schema
         try:
@@ -143,7 +143,7 @@ class JudgeClient:
         endpoint.takes_schema = False  # without one it works
         return reply
 
-    async def _send(self, endpoint: Endpoint, prompt: Prompt, with_schema: bool) -> _Reply:
+    async def _send(self, endpoint: Endpoint, prompt: JudgePrompt, with_schema: bool) -> _Reply:
         self.stats.requests += 1
         emit.add(catalogue.JUDGE_REQUESTS)
         timeout = aiohttp.ClientTimeout(total=self._config.request_timeout_s)
@@ -183,7 +183,7 @@ class JudgeClient:
         emit.add(catalogue.JUDGE_COST, cost)
         return _Reply(text, cut)
 
-    def _body(self, prompt: Prompt, with_schema: bool) -> dict[str, Any]:
+    def _body(self, prompt: JudgePrompt, with_schema: bool) -> dict[str, Any]:
         body: dict[str, Any] = {
             "model": self._config.model,
             "messages": list(prompt.messages),
@@ -211,7 +211,7 @@ def _tokens(reported: Any) -> int:
     return count
 
 
-def _judgement(reply: _Reply, prompt: Prompt) -> Judgement:
+def _judgement(reply: _Reply, prompt: JudgePrompt) -> Judgement:
     if reply.cut:
         raise NoVerdict("the judge's reply was cut at max_tokens")
     return read_verdict(reply.text, prompt.case)

@@ -53,14 +53,14 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Prompt:
+class JudgePrompt:
     """Messages of one request, and the case number that a verdict must repeat."""
 
     messages: tuple[dict[str, str], ...]
     case: str
 
 
-def make_prompt(question: Question) -> Prompt:
+def make_prompt(question: Question) -> JudgePrompt:
     """Messages for the judge, with a fence and a case number drawn for this request."""
     fence, case = f"=== {secrets.token_hex(8)} ===", secrets.token_hex(4)
     data = {
@@ -70,7 +70,7 @@ def make_prompt(question: Question) -> Prompt:
     }
     user = f"{fence}\n{quote(data)}\n{fence}"
     system = SYSTEM.format(fence=fence, case=case)
-    return Prompt(({"role": "system", "content": system}, {"role": "user", "content": user}), case)
+    return JudgePrompt(({"role": "system", "content": system}, {"role": "user", "content": user}), case)
 
 
 def quote(data: dict[str, str]) -> str:

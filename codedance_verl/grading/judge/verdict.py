@@ -32,7 +32,7 @@ def read_verdict(text: object, case: str) -> Judgement:
         NoVerdict: anything else.
     """
     if not isinstance(text, str) or not text.strip():
-        raise NoVerdict("the judge said nothing")
+        raise NoVerdict("the reply of the judge is empty")
     bare = text.strip()
     if fenced := _FENCE.fullmatch(bare):
         bare = fenced.group(1).strip()

@@ -107,7 +107,7 @@ def _close(left: Any, right: Any, tolerance: float) -> bool:
     if not left.is_finite or not right.is_finite:
         return False
     left, right = nsimplify(left, rational=True), nsimplify(right, rational=True)  # decimals as they were written
-    # relative to the truth; without a tolerance only what 40 digits cannot tell apart is the same
+    # relative to the truth; without a tolerance only what agrees to 30 digits is the same
     limit = max(tolerance, NO_DIFFERENCE) * abs(N(right, PRECISION))
     return bool(abs(N(left - right, PRECISION)) <= limit)
 

@@ -77,7 +77,7 @@ def parse_interval(text: str) -> Interval | None:
 
 
 def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade | None:
-    """Applies where one side is an interval in brackets and the other an inequality; nothing is said otherwise.
+    """Applies where one side is an interval in brackets and the other an inequality.
 
     Two numbers in brackets are an interval only where they can be no point: with a square bracket or without an end,
     or where the question asks for an interval.

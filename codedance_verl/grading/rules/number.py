@@ -174,8 +174,8 @@ def _zero_for_nothing(answer: str, ground_truth: str, context: Context) -> Grade
 
 def _repeats(words: str, question: str) -> bool:
     """True if words in front of a number only repeat the question."""
-    said = set(words_of(words))
-    return said <= {*_BEFORE_ANY, *words_of(question)} and not said & (_NO_NAMES | _SIGN_WORDS)
+    front = set(words_of(words))
+    return front <= {*_BEFORE_ANY, *words_of(question)} and not front & (_NO_NAMES | _SIGN_WORDS)
 
 
 def _from_parts(text: str) -> Quantity | None:

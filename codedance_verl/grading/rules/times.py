@@ -31,7 +31,7 @@ _NAMED = {"noon": ("p", 12), "midday": ("p", 12), "midnight": ("a", 12)}
 
 @dataclass(frozen=True)
 class Time:
-    """A time of day; `half` is "a" or "p", or empty where it is not said. Hours are 0 to 23, with a half 0 to 11."""
+    """A time of day; `half` is "a" or "p", or empty where it is not given. Hours are 0 to 23, with a half 0 to 11."""
 
     hour: int
     minute: int = 0
@@ -80,8 +80,8 @@ def _same(given: Time, truth: Time) -> bool:
         return True
     if bool(given.half) == bool(truth.half):
         return False
-    said, bare = (given, truth) if given.half else (truth, given)
-    day = Time(said.hour + (12 if said.half == "p" else 0), said.minute, said.second)
+    stated, bare = (given, truth) if given.half else (truth, given)
+    day = Time(stated.hour + (12 if stated.half == "p" else 0), stated.minute, stated.second)
     return day == bare and (bare.hour > 12 or bare.hour == 0)
 
 

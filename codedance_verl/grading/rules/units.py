@@ -222,7 +222,7 @@ _MAX_QUESTION = 4_000
 
 @lru_cache(maxsize=512)
 def names_unit(question: str, unit: Unit) -> bool:
-    """True if a question names the unit ("how many centimetres", "in km/h", "(in %)"), so that it need not be said."""
+    """True if a question names the unit ("in km/h", "(in %)"), so that an answer may leave it out."""
     return unit in _named_units(_without_markup(question[-_MAX_QUESTION:])) or (
         unit == PERCENT and "percentage" in question.casefold()
     )

@@ -203,3 +203,13 @@ def test_values_that_python_cannot_hold_cost_their_row(tmp_path: Path) -> None:
     nested = _file(tmp_path, _row(extra_info="[" * 100_000))
     with pytest.raises(UserError, match="row 0: extra_info is text that is no JSON"):
         check_file(nested)
+
+
+def test_the_first_record_that_may_need_a_judge_is_found_by_style_and_data_source(tmp_path: Path) -> None:
+    open_one, closed = {"style": "model", "ground_truth": "a red bus"}, {"style": "model", "ground_truth": "7"}
+    rows = (_row(reward_model=closed), _row(reward_model=open_one), _row(reward_model=open_one))
+    charts = _row(reward_model={**open_one, "style": "judge"}, data_source="charts")
+    checked = check_file(_file(tmp_path, *rows, charts))
+    source = rows[0]["data_source"]
+    assert checked.open_records == {("model", source): 1, ("judge", "charts"): 3}
+    assert check_file(_file(tmp_path, rows[0])).open_records == {}
