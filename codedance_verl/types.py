@@ -141,11 +141,20 @@ class Trajectory:
 
 @dataclass(frozen=True)
 class Grade:
-    """Verdict on an answer, the rung of the ladder that gave it, and what it compared."""
+    """Verdict on an answer, the rule that gave it, and what it compared."""
 
     verdict: Verdict
-    rung: str
+    rule: str
     evidence: str = ""
+
+    @classmethod
+    def of(cls, correct: bool, rule: str, evidence: str = "") -> Grade:
+        """Correct or wrong."""
+        return cls(Verdict.CORRECT if correct else Verdict.WRONG, rule, evidence)
+
+    def to_json(self) -> dict[str, str]:
+        """Form in logs and for a reward term of the user's own, where the rule stands under `rung`."""
+        return {"verdict": self.verdict, "rung": self.rule, "evidence": self.evidence}
 
     @property
     def correct(self) -> bool:

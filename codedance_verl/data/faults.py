@@ -1,7 +1,7 @@
-"""Faults of rows: raised where a row is read, reported with file and row by whoever reads the file."""
+"""Faults of rows, raised where a row is read and reported with its file and number."""
 
 from __future__ import annotations
 
 
 class BadRow(Exception):
-    """What is wrong with a row, in words, without the file and row."""
+    """Fault of a row, in words, without its file and number."""

@@ -1,4 +1,4 @@
-"""Messages as files of different writers have them: lists of {role, content}, JSON text, plain text, lists of parts.
+"""Messages in the forms of different writers: lists of {role, content}, JSON text, plain text, lists of parts.
 
 In the canonical form a content is text with one `<image>` for each image; `<video>` and `<audio>` are words.
 """
@@ -38,6 +38,7 @@ def messages_of(value: Any, name: str) -> tuple[tuple[Message, ...], tuple[Any, 
         if not isinstance(role, str) or not role:
             raise BadRow(f"{where}.role is missing or not text")
         content = _content(message.get("content"), f"{where}.content", references)
+        # such text cannot be encoded as UTF-8, and would end a run where a log is written
         if not content.isascii() and any("\ud800" <= sign <= "\udfff" for sign in content):
             raise BadRow(f"{where}.content holds half of a surrogate pair, which is no text")
         messages.append(Message(role, content))

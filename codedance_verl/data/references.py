@@ -1,4 +1,4 @@
-"""Image references as files of different writers have them, and their encoded bytes.
+"""Image references in the forms of different writers, and their encoded bytes.
 
 A reference is encoded bytes, a path, a `data:` address, or a mapping that holds one of them under `bytes`, `image`,
 `path`, `image_url` or `url`. Paths are relative to the folder of the data file.
@@ -16,18 +16,18 @@ from urllib.parse import unquote
 
 from codedance_verl.data.faults import BadRow
 
+# An encoded image, or the absolute path of its file.
 Source = bytes | Path
-"""An encoded image, or the absolute path of its file."""
 
+# Keys of a mapping that may hold the image, the first one with a value counts.
 KEYS = ("bytes", "image", "path", "image_url", "url")
-"""Keys of a mapping that may hold the image, the first one with a value counts."""
 
 _FILE = "file://"
 _SHOWN_CHARS = 120
 
 
 def sources_of(value: Any, name: str, folder: Path) -> tuple[Source, ...]:
-    """The images of a column's value: a list of references, one reference alone, or None for no image.
+    """Images of a column's value: a list of references, one reference alone, or None for no image.
 
     Raises BadRow at the first reference that cannot be understood; files are not looked for.
     """
@@ -39,7 +39,7 @@ def sources_of(value: Any, name: str, folder: Path) -> tuple[Source, ...]:
 
 
 def source_of(value: Any, where: str, folder: Path) -> Source:
-    """The image that a reference means. Raises BadRow where it means none."""
+    """Image that a reference means. Raises BadRow where it means none."""
     if isinstance(value, Mapping):
         value = next((value[key] for key in KEYS if _has_value(value.get(key))), None)
         if isinstance(value, Mapping):
@@ -56,7 +56,7 @@ def source_of(value: Any, where: str, folder: Path) -> Source:
 
 
 def read_source(source: Source, where: str) -> bytes:
-    """The encoded image. Raises BadRow where its file cannot be read."""
+    """Encoded image. Raises BadRow where its file cannot be read."""
     if isinstance(source, bytes):
         return source
     try:
@@ -81,7 +81,7 @@ def _from_text(text: str, where: str, folder: Path) -> Source:
 
 
 def _from_file_address(rest: str, folder: Path) -> Path:
-    """The file of a `file://` address, whose writer may or may not have escaped spaces."""
+    """File of a `file://` address, whose writer may or may not have escaped spaces."""
     rest = rest.removeprefix("localhost") if rest.startswith("localhost/") else rest
     plain = folder.absolute() / rest
     there = os.path.exists(plain)  # noqa: PTH110  # Path.exists raises where a name is too long
@@ -103,8 +103,8 @@ def _has_value(value: Any) -> bool:
 
 
 def _is_byte_list(value: list[Any]) -> bool:
-    """Whether a list is a file byte by byte, as arrays of uint8 are stored."""
-    return len(value) > 8 and all(isinstance(item, int) and 0 <= item < 256 for item in value[:8]) and _are_bytes(value)
+    """True if a list is a file byte by byte, as arrays of uint8 are stored."""
+    return len(value) > 8 and _are_bytes(value[:8]) and _are_bytes(value)  # a list of paths is seen by its first items
 
 
 def _are_bytes(value: list[Any]) -> bool:

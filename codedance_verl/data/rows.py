@@ -21,17 +21,17 @@ from codedance_verl.errors import UserError
 from codedance_verl.grading.matchers import MODEL, RULE, STYLES
 from codedance_verl.types import IMAGE_PLACEHOLDER, question_of
 
+# Styles of published files that mean one of ours.
 STYLE_ALIASES = {"qa": MODEL}
-"""Styles of published files that mean one of ours."""
 
+# Keys of `extra_info` that arguments of verl's own tools stand in, at times with the image a second time.
 NOT_KEPT = ("tools_kwargs", "interaction_kwargs")
-"""Keys of `extra_info` that arguments of verl's own tools stand in, at times with the image a second time."""
 
 OTHER_MEDIA = ("videos", "audios")
 
 
 class Kind(StrEnum):
-    """What a file holds."""
+    """Kind of a file, by its content."""
 
     QUESTIONS = "questions for RL"
     DEMONSTRATIONS = "demonstrations for SFT"
@@ -73,7 +73,7 @@ class CanonicalRow:
 
 @dataclass(frozen=True)
 class Columns:
-    """Where the columns of a file are: what it holds, and the names of its messages and of its images, if any."""
+    """Columns of a file: its kind, and the names of its messages and of its images, if any."""
 
     kind: Kind
     prompt: str
@@ -88,7 +88,7 @@ class Columns:
 
 
 def find_columns(path: Path, names: Sequence[str], needs: Kind | None, keys: Keys = DEFAULT_KEYS) -> Columns:
-    """The columns of a file with these names.
+    """Columns of a file with these names.
 
     A file with `reward_model` holds questions, any other demonstrations. Both `prompt` and `messages` are found under
     the default keys.
@@ -115,7 +115,7 @@ def find_columns(path: Path, names: Sequence[str], needs: Kind | None, keys: Key
 
 
 def canonical_row(row: Mapping[str, Any], columns: Columns, folder: Path) -> CanonicalRow:
-    """What a row means. `folder` is that of its file.
+    """Canonical form of a row. `folder` is that of its file.
 
     Raises BadRow: something is missing, contradicts something else or cannot be understood. Image files are neither
     looked for nor decoded.
@@ -158,7 +158,7 @@ def _image_column(path: Path, names: Sequence[str], keys: Keys) -> str | None:
 
 
 def _check_counts(messages: Sequence[Message], sources: Sequence[Source], columns: Columns) -> None:
-    """One image a placeholder. A demonstration may have none; a question without one is not of this environment."""
+    """Raises BadRow unless each placeholder has an image, and a question at least one."""
     placeholders = sum(message.content.count(IMAGE_PLACEHOLDER) for message in messages)
     if not sources and (placeholders or columns.kind is Kind.QUESTIONS):
         raise BadRow("it has no image")
@@ -177,6 +177,7 @@ def mapping_of(value: Any, name: str) -> Mapping[str, Any]:
             value = json.loads(value)
         except (ValueError, RecursionError):
             raise BadRow(f"{name} is text that is no JSON") from None
+    # pyarrow gives a map as a list of pairs
     if isinstance(value, list) and all(isinstance(item, tuple) and len(item) == 2 for item in value):
         value = dict(value)
     if not value and value != 0:
@@ -187,7 +188,7 @@ def mapping_of(value: Any, name: str) -> Mapping[str, Any]:
 
 
 def style_of(value: Any) -> str:
-    """The style of grading, by its name in the file. Raises BadRow where nobody knows it."""
+    """Style of grading, by its name in the file. Raises BadRow for an unknown one."""
     style = STYLE_ALIASES.get(str(value), value) or RULE
     if not isinstance(style, str) or style not in STYLES:
         raise BadRow(f"reward_model.style is {style!r}; known are {', '.join([*STYLES, *STYLE_ALIASES])}")

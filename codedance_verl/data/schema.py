@@ -38,50 +38,37 @@ __all__ = [
     "write_rows",
 ]
 
-_MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])
-_IMAGE = pa.struct([("bytes", pa.binary())])
+_MESSAGE = pa.struct({"role": pa.string(), "content": pa.string()})
+_IMAGE = pa.struct({"bytes": pa.binary()})
 
+# Columns that `write_records` stores.
 RECORD_SCHEMA = pa.schema(
-    [
-        ("data_source", pa.string()),
-        ("prompt", pa.list_(_MESSAGE)),
-        ("images", pa.list_(_IMAGE)),
-        ("ability", pa.string()),
-        (
-            "reward_model",
-            pa.struct([("style", pa.string()), ("ground_truth", pa.string())]),
+    {
+        "data_source": pa.string(),
+        "prompt": pa.list_(_MESSAGE),
+        "images": pa.list_(_IMAGE),
+        "ability": pa.string(),
+        "reward_model": pa.struct({"style": pa.string(), "ground_truth": pa.string()}),
+        "extra_info": pa.struct(
+            {
+                "split": pa.string(),
+                "index": pa.int64(),
+                **dict.fromkeys(("record_id", "question", "answer"), pa.string()),
+                "need_tools_kwargs": pa.bool_(),
+                **dict.fromkeys(("kind", "difficulty", "variant"), pa.string()),
+            }
         ),
-        (
-            "extra_info",
-            pa.struct(
-                [
-                    ("split", pa.string()),
-                    ("index", pa.int64()),
-                    ("record_id", pa.string()),
-                    ("question", pa.string()),
-                    ("answer", pa.string()),
-                    ("need_tools_kwargs", pa.bool_()),
-                    ("kind", pa.string()),
-                    ("difficulty", pa.string()),
-                    ("variant", pa.string()),
-                ]
-            ),
-        ),
-    ]
+    }
 )
-"""What `write_records` stores."""
 
+# Demonstrations; the last four columns are for people.
 SFT_SCHEMA = pa.schema(
-    [
-        ("messages", pa.list_(_MESSAGE)),
-        ("images", pa.list_(_IMAGE)),
-        ("record_id", pa.string()),
-        ("kind", pa.string()),
-        ("difficulty", pa.string()),
-        ("style", pa.string()),
-    ]
+    {
+        "messages": pa.list_(_MESSAGE),
+        "images": pa.list_(_IMAGE),
+        **dict.fromkeys(("record_id", "kind", "difficulty", "style"), pa.string()),
+    }
 )
-"""Demonstrations; the last four columns are for people."""
 
 
 @dataclass(frozen=True)
@@ -107,13 +94,13 @@ class Record:
         return stated_record_id(self.data_source, self.extra_info)
 
     def load_images(self) -> tuple[Image.Image, ...]:
-        """The images as model and code see them: decoded, upright, RGB."""
+        """Images as model and code see them: decoded, upright, RGB."""
         return tuple(images.decode(data) for data in self.images)
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """The good records of a file, and one line for every row that was left out because skipping was asked for."""
+    """Good records of a file, and one line for every row that was left out because skipping was asked for."""
 
     records: tuple[Record, ...]
     skipped: tuple[str, ...] = ()
@@ -121,7 +108,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a row asks the model to read: its number, its messages, and width and height of its images, in order."""
+    """Prompt of a row: its number, its messages, and width and height of its images, in order."""
 
     row: int
     messages: tuple[Message, ...]
@@ -129,7 +116,7 @@ class Prompt:
 
 
 def read_records(path: str | Path, skip_bad_records: bool = False, keys: Keys = DEFAULT_KEYS) -> Dataset:
-    """Read and check every row of a file of questions, images included; all of them are held in memory.
+    """Reads and check every row of a file of questions, images included; all of them are held in memory.
 
     Raises UserError naming file, row, fault and cure at the first bad row, unless `skip_bad_records`; then bad rows
     are left out and listed.
@@ -150,9 +137,9 @@ def read_records(path: str | Path, skip_bad_records: bool = False, keys: Keys = 
 
 
 def read_prompts(path: str | Path, needs: Kind | None = None, keys: Keys = DEFAULT_KEYS) -> Iterator[Prompt]:
-    """The messages and image sizes of every row of a file; images are not decoded.
+    """Messages and image sizes of every row of a file; images are not decoded.
 
-    Rows that cannot be read are left out: `checking.check_file` tells them.
+    Rows that cannot be read are left out: `checking.check_file` names them.
     """
     for read in open_rows(path, needs, keys).read():
         if read.row is None:
@@ -165,7 +152,7 @@ def read_prompts(path: str | Path, needs: Kind | None = None, keys: Keys = DEFAU
 
 
 def write_records(path: str | Path, records: Iterable[Record]) -> None:
-    """Store records in the published schema, images as bytes. Only the `extra_info` keys of RECORD_SCHEMA are kept.
+    """Stores records in the published schema, images as bytes. Only the `extra_info` keys of RECORD_SCHEMA are kept.
 
     Raises UserError where the disk does not take it.
     """
@@ -184,7 +171,7 @@ def write_records(path: str | Path, records: Iterable[Record]) -> None:
 
 
 def _record(row: CanonicalRow) -> Record:
-    """The row with its images in memory. Raises BadRow where one cannot be read."""
+    """Row with its images in memory. Raises BadRow where one cannot be read."""
     for index, source in enumerate(row.sources):
         if fault := image_fault(source, f"images[{index}]"):
             raise BadRow(fault)

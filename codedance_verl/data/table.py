@@ -28,13 +28,13 @@ from codedance_verl.errors import UserError
 from codedance_verl.runtime.atomic import replacing
 from codedance_verl.runtime.locks import exclusive_lock
 
+# Part of the name of a table: changes with what it holds, so that no reader takes an older one.
 FORMAT = "1"
-"""Changes with what a table holds, so that no reader takes an older one."""
 
 BATCH_BYTES = 16 << 20
 BATCH_ROWS = 1_000
+# Seconds that a process waits for another one that writes the table.
 LONGEST_BUILD_S = 6 * 3600.0
-"""How long a process waits for another one that writes the table, seconds."""
 
 _IMAGE = pa.struct([("bytes", pa.large_binary()), ("path", pa.string())])
 _SCHEMA = pa.schema([("record", pa.large_string()), ("images", pa.list_(_IMAGE))])
@@ -49,7 +49,7 @@ class StoredImage:
     index: int
 
     def read_bytes(self) -> bytes:
-        """The encoded image."""
+        """Encoded image."""
         batch, row = _open_table(self.table).locate(self.row)
         return bytes(batch.column(1)[row][self.index]["bytes"].as_py())
 
@@ -85,15 +85,15 @@ class RowTable:
         )
 
     def select(self, indices: Iterable[int]) -> RowTable:
-        """The rows at these places."""
+        """Rows at these places."""
         return RowTable(self.path, self.rows[np.fromiter(indices, dtype=np.int64)])
 
     def filter(self, keep: Callable[[StoredRow], bool]) -> RowTable:
-        """The rows that are to be kept."""
+        """Rows that are to be kept."""
         return self.select(index for index in range(len(self)) if keep(self[index]))
 
     def sample(self, count: int, shuffle: bool, seed: int | None) -> RowTable:
-        """At most `count` rows, the first or drawn, as verl's datasets choose them; all where `count` is below 1."""
+        """Draws `count` rows at most, or takes the first, as verl's datasets do; all where `count` is below 1."""
         if not 0 < count < len(self):
             return self
         if not shuffle:
@@ -102,7 +102,7 @@ class RowTable:
 
 
 def open_table(files: Sequence[Path], folder: Path, needs: Kind, keys: Keys = DEFAULT_KEYS) -> RowTable:
-    """The rows of the files, from the table in `folder`, which is written where it is not there yet.
+    """Rows of the files, from the table in `folder`, which is written where it is not there yet.
 
     Processes that ask for the same table at once wait for the one that writes it.
 
@@ -130,12 +130,12 @@ class _Table:
 
     def __init__(self, path: str) -> None:
         self._reader = pa.ipc.open_file(pa.memory_map(path))
-        self._one_by_one = threading.Lock()  # the reader promises nothing to several threads
+        self._one_by_one = threading.Lock()  # pyarrow does not say that its reader may be used by several threads
         counts = [self._reader.get_batch(index).num_rows for index in range(self._reader.num_record_batches)]
         self.starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
     def locate(self, row: int) -> tuple[pa.RecordBatch, int]:
-        """The batch that a row lies in, and its place there."""
+        """Batch that a row lies in, and its place there."""
         index = int(np.searchsorted(self.starts, row, side="right")) - 1
         with self._one_by_one:
             return self._reader.get_batch(index), row - int(self.starts[index])
@@ -147,19 +147,19 @@ def _open_table(path: str) -> _Table:
 
 
 def _key(files: Sequence[Path], needs: Kind, keys: Keys) -> str:
-    """Differs where the table would."""
+    """Name of a table, which differs where its content would."""
     digest = hashlib.sha256(repr((FORMAT, needs.name, keys)).encode())
     for file in files:
         try:
             stat = file.stat()
         except OSError:
-            continue  # told when the file is opened
+            continue  # an error when the file is opened
         digest.update(repr((str(file.absolute()), stat.st_size, stat.st_mtime_ns)).encode())
     return f"{needs.name.lower()}-{digest.hexdigest()[:16]}"
 
 
 def _remove_broken_off(path: Path) -> None:
-    """Delete what processes left that were killed while they wrote this table."""
+    """Deletes what processes left that were killed while they wrote this table."""
     for partial in path.parent.glob(f"{path.stem}.*.partial"):
         partial.unlink(missing_ok=True)
 
@@ -175,7 +175,7 @@ def _write(path: Path, files: Sequence[Path], needs: Kind, keys: Keys) -> None:
 
 
 def _canonical(files: Sequence[Path], needs: Kind, keys: Keys) -> Iterator[tuple[CanonicalRow, str]]:
-    """Every row with its name."""
+    """Yields each row with its name."""
     names = RecordNames()
     for file in files:
         rows = open_rows(file, needs, keys)

@@ -1,4 +1,4 @@
-"""Ground truths as files have them, as the text that is graded.
+"""Ground truths of files, brought to the text that is graded.
 
 Text is taken as it is (grading strips what marks it as an answer), numbers and booleans become text, a list of them
 means any of them. Mappings, nested lists and what is empty are refused.
@@ -20,7 +20,7 @@ _NAME = "reward_model.ground_truth"
 
 
 def truth_of(value: Any) -> str:
-    """The ground truth as text; alternatives by `encode_alternatives`. Raises BadRow where there is none."""
+    """Ground truth as text; alternatives by `encode_alternatives`. Raises BadRow where there is none."""
     if isinstance(value, list | tuple):
         texts = [_text(item, f"{_NAME}[{index}]") for index, item in enumerate(value)]
         if not texts:
@@ -47,5 +47,5 @@ def _text(value: Any, name: str) -> str:
 
 
 def _is_blank(text: str) -> bool:
-    """Whether nothing is left without the tags that mark an answer."""
+    """True if nothing is left without the tags that mark an answer."""
     return not re.sub(r"</?answer>", "", text).strip()

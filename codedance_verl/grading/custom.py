@@ -1,4 +1,4 @@
-"""Graders of the user's own (`grading.custom`): which of them a record is graded by, and what they are given."""
+"""Graders of the user's own (`grading.custom`): choice by record, and calls."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from codedance_verl.grading.matchers import STYLES
 from codedance_verl.isolated.function import FunctionPath, IsolatedFunction
 from codedance_verl.types import Grade, Verdict
 
-RUNG = "custom"
+RULE = "custom"
 PARAMETERS = ("answer", "truth", "question", "record")
 MAX_EVIDENCE_CHARS = 1_000
 
@@ -44,11 +44,11 @@ class CustomGraders(Node):
         return paths
 
     def path_for(self, style: str, data_source: str) -> str | None:
-        """The grader of a record; None where the ladder and the judge grade it."""
+        """Grader of a record; None where rules and judge grade it."""
         return self.by_source.get(data_source) or self.by_style.get(style) or self.default
 
     def named(self, node: str) -> Iterator[tuple[str, str]]:
-        """Every grader once, with the dotted key that names it."""
+        """Yields each grader once, with the dotted key that names it."""
         keys = {path: f"{node}.by_source.{source}" for source, path in self.by_source.items()}
         keys = {path: f"{node}.by_style.{style}" for style, path in self.by_style.items()} | keys
         if self.default is not None:
@@ -58,7 +58,7 @@ class CustomGraders(Node):
 
 
 def functions(graders: CustomGraders, node: str, seconds: float, processes: int) -> dict[str, IsolatedFunction[Grade]]:
-    """The graders by their paths, ready to be called; none is started yet."""
+    """Graders by their paths, ready to be called; none is started yet."""
     return {
         path: IsolatedFunction(
             key,
@@ -73,9 +73,9 @@ def functions(graders: CustomGraders, node: str, seconds: float, processes: int)
 
 
 def read_grade(value: Any, path: str) -> Grade:
-    """The verdict that a grader returned, with its evidence, else its path. Raises `ValueError` for what is none."""
+    """Verdict that a grader returned, with its evidence, else its path. Raises `ValueError` for what is none."""
     verdict, evidence = value if isinstance(value, list) and len(value) == 2 else (value, path)
     if (verdict is not None and not isinstance(verdict, bool)) or not isinstance(evidence, str):
         raise ValueError(f"it returned {value!r:.100}; it must return {_ALLOWED}")
     found = {True: Verdict.CORRECT, False: Verdict.WRONG, None: Verdict.UNGRADED}[verdict]
-    return Grade(found, RUNG, evidence[:MAX_EVIDENCE_CHARS])
+    return Grade(found, RULE, evidence[:MAX_EVIDENCE_CHARS])

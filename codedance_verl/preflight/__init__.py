@@ -97,12 +97,12 @@ def _check_whole(config: DictConfig, report: Report) -> None:
     check_bucket(config, report, shape)
     if shape is not None:
         check_heads(config, report, shape)
-    load = check_data(config, report)
-    check_images(config, report, load)
+    facts = check_data(config, report)
+    check_images(config, report, facts.load)
     if shape is not None and report.dry:
         with report.resting():
             check_memory(config, report, shape)
-    check_judge(config, report)
+    check_judge(config, report, facts.open_records)
     check_custom(config, report)
     check_engine(config, report)
     if not report.findings:

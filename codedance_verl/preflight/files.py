@@ -9,6 +9,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -176,17 +177,41 @@ def data_paths(config: DictConfig, key: str) -> list[Path]:
     raise UserError(f"data.{key}={files}: must be a parquet file or a list of them")
 
 
-def check_data(config: DictConfig, report: Report) -> ImageLoad | None:
-    """Read every record. With `skip_bad_records` the good ones are copied to `<run_dir>/data` and used from there.
+@dataclass(frozen=True)
+class OpenRecord:
+    """Row of a file at `data.<key>` whose answer may need a judge."""
 
-    Returns what the images of one question take at most; None where none is known.
+    key: str
+    path: Path
+    row: int
+    style: str
+    data_source: str
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """Facts of the data files.
+
+    Attributes:
+        load: what the images of one question take at most; None where none is known.
+        open_records: the first record of each file, style and data source whose answer may need a judge.
     """
-    loads = list[ImageLoad]()
+
+    load: ImageLoad | None
+    open_records: tuple[OpenRecord, ...]
+
+
+def check_data(config: DictConfig, report: Report) -> DataFacts:
+    """Read every record. With `skip_bad_records` the good ones are copied to `<run_dir>/data` and used from there."""
+    loads, open_records = list[ImageLoad](), list[OpenRecord]()
     for key in ("train_files", "val_files"):
         with report.collecting():
             if key == "train_files" and at(config, "trainer.val_only"):
                 continue  # they are those of validation
+            paths = data_paths(config, key)
             found = _check_files(config, key)
+            for path, checked in zip(paths, found, strict=True):
+                open_records += [OpenRecord(key, path, row, *kind) for kind, row in checked.open_records.items()]
             loads += [checked.load for checked in found if checked.load is not None]
             records = sum(checked.good for checked in found)
             report.add_row("data", key, f"{records} records")
@@ -195,7 +220,7 @@ def check_data(config: DictConfig, report: Report) -> ImageLoad | None:
                 report.add_error(
                     f"data.train_batch_size={batch}: must be at most {records}, the records of data.train_files"
                 )
-    return functools.reduce(ImageLoad.joined, loads) if loads else None
+    return DataFacts(functools.reduce(ImageLoad.joined, loads) if loads else None, tuple(open_records))
 
 
 def data_keys(config: DictConfig) -> Keys:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
@@ -12,14 +12,14 @@ from codedance_verl.config.hardware import joins
 from codedance_verl.errors import UserError
 from codedance_verl.grading import GradingConfig
 from codedance_verl.grading.custom import CustomGraders
-from codedance_verl.preflight.files import data_keys, data_paths, readable
+from codedance_verl.preflight.files import OpenRecord
 from codedance_verl.preflight.report import Report, ToldAlready, at
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
 
-def check_judge(config: DictConfig, report: Report) -> None:
+def check_judge(config: DictConfig, report: Report, open_records: Sequence[OpenRecord]) -> None:
     """A configured judge must answer; without one, no record may need it. Judges that do not answer are told."""
     with report.collecting():
         try:
@@ -30,7 +30,7 @@ def check_judge(config: DictConfig, report: Report) -> None:
             _probe(grading, report)
         elif grading.open_answers == "judge":
             report.add_row("judge", "endpoints", "none")
-            _no_open_records(config, grading.custom, report)
+            _no_open_records(open_records, grading.custom, report)
         else:
             report.add_row("judge", "endpoints", "none is asked (grading.open_answers=text)")
 
@@ -91,24 +91,12 @@ def _probe(grading: GradingConfig, report: Report) -> None:
         report.add_error(f"grading.judge.endpoints: none answers; {silent[0]}")
 
 
-def _no_open_records(config: DictConfig, graders: CustomGraders, report: Report) -> None:
+def _no_open_records(records: Sequence[OpenRecord], graders: CustomGraders, report: Report) -> None:
     """No record needs a judge but those that a grader of the user's own grades."""
-    from codedance_verl.data.open_records import first_open_record
-
-    if graders.default is not None:
-        return
-    for key in ("train_files", "val_files"):
-        for path in _files(config, key):
-            if (row := first_open_record(path, graders, data_keys(config))) is not None:
-                report.add_error(
-                    f"grading.judge.endpoints=[]: data.{key}: {path} row {row}: its answer needs a judge "
-                    "(reward_model.style) and there is none; name one, or set grading.open_answers=text"
-                )
-                return
-
-
-def _files(config: DictConfig, key: str) -> list[Path]:
-    try:
-        return readable(data_paths(config, key))
-    except UserError:
-        return []
+    for record in records:
+        if graders.path_for(record.style, record.data_source) is None:
+            report.add_error(
+                f"grading.judge.endpoints=[]: data.{record.key}: {record.path} row {record.row}: its answer needs a "
+                "judge (reward_model.style) and there is none; name one, or set grading.open_answers=text"
+            )
+            return

@@ -118,11 +118,11 @@ def _check_data(config: DictConfig, report: Report) -> None:
             raise UserError("data.train_files: no value given; add data.train_files=... to the command")
         keys, usable = data_keys(config), 0
         for path in data_paths(config, "train_files"):
-            checked = check_file(path, needs=Kind.DEMONSTRATIONS, keys=keys, tell=progress_line(path.name))
+            checked = check_file(path, needs=Kind.DEMONSTRATIONS, keys=keys, progress=progress_line(path.name))
             usable += checked.good
         report.add_row("data", "train_files", f"{usable} demonstrations")
         for path in data_paths(config, "val_files") if config.data.val_files else ():
-            check_file(path, needs=Kind.DEMONSTRATIONS, keys=keys, tell=progress_line(path.name))
+            check_file(path, needs=Kind.DEMONSTRATIONS, keys=keys, progress=progress_line(path.name))
         batch = config.data.train_batch_size
         if isinstance(batch, int) and usable < batch:
             report.add_error(

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from codedance_verl.isolated.function import Fault, IsolatedFunction
@@ -65,7 +64,7 @@ class CustomTerm:
         if self._function is None or is_masked(trajectory, grade, self._config):
             return CustomValue()
         try:
-            return CustomValue(await self._function.call(rollout_view(trajectory), asdict(grade)))
+            return CustomValue(await self._function.call(rollout_view(trajectory), grade.to_json()))
         except Fault as fault:
             if str(fault) != self._function.given_up:  # that one is logged once, as the reason for the end of the run
                 logger.warning("record %s is masked: %s", trajectory.record_id, fault)

@@ -43,7 +43,7 @@ class Explained:
             "turn_advantage": list(self.turn_advantage),
             "masked": terms.masked,
             "verdict": self.grade.verdict.value,
-            "rung": self.grade.rung,
+            "rung": self.grade.rule,
             "evidence": self.grade.evidence,
             "custom_fault": terms.custom_fault,
         }

@@ -88,7 +88,7 @@ def _sums(group: Sequence[RolloutStats]) -> dict[Metric, float]:
         catalogue.ROLLOUT_RETRIES: sum(item.retries for item in group),
         catalogue.REWARD_CORRECT: sum(item.grade.correct for item in group),
         catalogue.REWARD_UNGRADED: sum(item.ungraded for item in group),
-        catalogue.REWARD_GRADING_ERRORS: sum(item.grade.rung == ERROR for item in group),
+        catalogue.REWARD_GRADING_ERRORS: sum(item.grade.rule == ERROR for item in group),
         catalogue.REWARD_TERM_ERRORS: sum(bool(item.terms.custom_fault) for item in group),
     }
 

@@ -1,7 +1,7 @@
 """Record of one rollout as a line of the trajectory log: its fields, its version, and the only encoder and decoders.
 
 Three forms are read: lines of this version, lines that were written before versions (`version` 0, the same fields), and
-lines of verl (`trajectories/lines.py`). Grades, rewards and errors are the records of `types.py` themselves.
+lines of verl (`trajectories/lines.py`). Rewards and errors are the records of `types.py` themselves.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import msgspec
 from msgspec import inspect
 
 from codedance_verl.formats import DEFAULT_FORMAT
-from codedance_verl.types import ExecutionError, ExecutionStatus, FinishReason, Grade, RewardTerms, Verdict
+from codedance_verl.types import ExecutionError, ExecutionStatus, FinishReason, RewardTerms, Verdict
 
 VERSION = 1
 """Of the lines that are written. It rises when a field changes its meaning, not when one is added."""
@@ -87,6 +87,18 @@ class TurnRecord(msgspec.Struct, frozen=True):
     images_shown: int | None = None
 
 
+class GradeRecord(msgspec.Struct, frozen=True, rename={"rule": "rung"}):
+    """`types.Grade`; the rule stands under `rung`, as readers outside of this project expect."""
+
+    verdict: Verdict
+    rule: str
+    evidence: str = ""
+
+    @property
+    def correct(self) -> bool:
+        return self.verdict == Verdict.CORRECT
+
+
 class Advantage(msgspec.Struct, frozen=True):
     """Advantages that a group has by itself; None where they rest on the whole batch, or there are none."""
 
@@ -127,7 +139,7 @@ class TrajectoryRecord(msgspec.Struct, frozen=True, kw_only=True):
     finish: FinishReason
     answer: str | None
     style: str = ""
-    grade: Grade
+    grade: GradeRecord
     reward: RewardTerms
     advantage: Advantage | None = None
     timing: Timing
@@ -227,9 +239,9 @@ def _repaired(kind: inspect.Type, value: Any) -> Any:
             # Defaults of a record are what older lines mean by leaving a field out.
             return kind.cls(
                 **{
-                    field.name: _repaired(field.type, given.get(field.name))
+                    field.name: _repaired(field.type, given.get(field.encode_name))
                     for field in kind.fields
-                    if field.required or given.get(field.name) is not None
+                    if field.required or given.get(field.encode_name) is not None
                 }
             )
         case inspect.UnionType():  # of a type and None

@@ -77,7 +77,7 @@ class TrajectoryView:
     truth: Shown
     answer: Shown
     verdict: str
-    rung: str
+    rule: str
     style: str
     evidence: Shown
     finish: str
@@ -121,7 +121,7 @@ def trajectory_view(record: TrajectoryRecord, bounds: Bounds | None = None) -> T
         truth=shown(record.ground_truth, bounds.chars),
         answer=shown(record.answer or "", bounds.chars),
         verdict=_word(grade.verdict) or "not graded",
-        rung=_word(grade.rung),
+        rule=_word(grade.rule),
         style=_word(record.style),
         evidence=shown(grade.evidence, bounds.chars),
         finish=_word(record.finish),

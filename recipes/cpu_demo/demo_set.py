@@ -9,7 +9,6 @@ from pathlib import Path
 
 from PIL import Image
 
-from codedance_verl.data.execution import blank_like, render_png
 from codedance_verl.data.schema import (
     SFT_SCHEMA,
     Message,
@@ -23,6 +22,7 @@ from recipes.cpu_demo.demo_sizes import DemoSizes as DemoSizes
 from recipes.cpu_demo.demonstrations import DEMO_MIXTURE, Mixture, demonstrate
 from recipes.cpu_demo.tasks import generate_task
 from recipes.cpu_demo.tasks.base import DEFAULT_SIZE, Split, Task, task_rng
+from recipes.cpu_demo.trusted_execution import blank_like, render_png
 
 _RL_OFFSET = 1_000_000
 """RL questions start at this task index, so that none of them was demonstrated."""

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from codedance_verl.data.execution import render_png, run_program
 from codedance_verl.data.schema import Message
 from codedance_verl.environment.observations import observation_text
 from codedance_verl.formats import get_format, render_answer, render_think
 from codedance_verl.types import IMAGE_PLACEHOLDER, Execution
 from recipes.cpu_demo.tasks.base import Task, choose
+from recipes.cpu_demo.trusted_execution import render_png, run_program
 
 
 class Style(StrEnum):

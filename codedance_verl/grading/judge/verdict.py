@@ -14,25 +14,25 @@ MAX_REASON_CHARS = 300
 
 
 class NoVerdict(Exception):
-    """There is no verdict; says why in a few words."""
+    """Reason, in a few words, why there is no verdict."""
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """The judge's verdict and its reason in a sentence."""
+    """Verdict of the judge and its reason in a sentence."""
 
     correct: bool
     reason: str
 
 
 def read_verdict(text: object, case: str) -> Judgement:
-    """Read a reply that must be one JSON object with the right case number; a code fence around it is allowed.
+    """Reads a reply that must be one JSON object with the right case number; a code fence around it is allowed.
 
     Raises:
         NoVerdict: anything else.
     """
     if not isinstance(text, str) or not text.strip():
-        raise NoVerdict("the judge said nothing")
+        raise NoVerdict("the reply of the judge is empty")
     bare = text.strip()
     if fenced := _FENCE.fullmatch(bare):
         bare = fenced.group(1).strip()

@@ -1,4 +1,4 @@
-"""Runs `expression_worker` in a process of its own, which is killed when a comparison takes too long."""
+"""Process for `expression_worker`, which is killed when a comparison takes too long: sympy cannot be interrupted."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from codedance_verl.isolated.process import NoResult, NotStarted, WorkerProcess
 
 __all__ = ["ExpressionProcess", "NoResult", "shared_process"]
 
+# Longest wait for sympy to be imported.
 START_SECONDS = 120.0
-"""Longest wait for sympy to be imported."""
 
 _WORKER = "codedance_verl.grading.rules.expression_worker"
 
@@ -25,7 +25,7 @@ class ExpressionProcess:
         self._process = WorkerProcess(_WORKER, (), START_SECONDS)
 
     def equal(self, given: str, truth: str, relative_tolerance: float, seconds: float) -> bool | None:
-        """Whether two formulas in LaTeX are equal; None where the true one cannot be read.
+        """True if two formulas in LaTeX are equal; None where the true one cannot be read.
 
         Raises:
             NoResult: no result within `seconds`, or the process ended.
@@ -38,18 +38,18 @@ class ExpressionProcess:
         return found
 
     def close(self) -> None:
-        """End the process, if there is one."""
+        """Ends the process, if there is one."""
         self._process.close()
 
     @property
     def pid(self) -> int | None:
-        """Of the running process; None without one."""
+        """Number of the running process; None without one."""
         return self._process.pid
 
 
 @functools.cache
 def shared_process() -> ExpressionProcess:
-    """The one of this Python process; ends with it."""
+    """Worker of this Python process; ends with it."""
     process = ExpressionProcess()
     atexit.register(process.close)
     return process

@@ -1,4 +1,4 @@
-"""Other forms of an answer or its ground truth that the rungs may find equal where the texts as they stand are not.
+"""Forms of an answer or its ground truth that the rules may find equal where the texts as they stand are not.
 
 Each is tried for a match only: what is right stays right, and what matches in no form stays wrong, or open.
 """

@@ -1,4 +1,4 @@
-"""Rungs: several things, as a set ("{1, 2}", any order) or as a list ("3, 4", in order).
+"""Matchers: several things, as a set ("{1, 2}", any order) or as a list ("3, 4", in order).
 
 The ground truth says which by its braces; a record may say so with its style. Elements are compared as texts, numbers
 or options.
@@ -22,13 +22,14 @@ from codedance_verl.types import Grade, Verdict
 
 Matcher = Callable[[str, str, Context], Grade | None]
 
-SET_RUNG, LIST_RUNG = "set", "list"
+SET_RULE, LIST_RULE = "set", "list"
 
+# Bounds of an enumeration: elements, nested brackets. Beyond them a text is none.
 MAX_ELEMENTS = 64
 MAX_DEPTH = 6
-"""Bounds of an enumeration: elements, nested brackets. Beyond them a text is none."""
 
 _BRACKETS = {"{": "}", "[": "]", "(": ")"}
+# one number, unless it stands in brackets
 _THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 _GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?!,?\d)")
 _SPACED_COMMA = re.compile(r",\s")
@@ -39,14 +40,14 @@ _PLAIN_BRACKETS = ("", "(")
 
 @dataclass(frozen=True)
 class Elements:
-    """What is enumerated, in order, and the bracket it began with, if any."""
+    """Items of an enumeration, in order, and the bracket it began with, if any."""
 
     items: tuple[str, ...]
     bracket: str = ""
 
 
 def parse_elements(text: str) -> Elements | None:
-    """Read an enumeration of two or more, or of one or none in brackets of its own; None for anything else."""
+    """Reads an enumeration of two or more, or of one or none in brackets of its own; None for anything else."""
     plain = ascii_digits(to_plain(text)).strip().rstrip(".")
     if depth(plain) > MAX_DEPTH:
         return None
@@ -80,14 +81,14 @@ def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade 
 
 
 def _in_any_order(items: Sequence[str], question: str) -> bool:
-    """Whether the question asks for several things without an order: numbers only where they are solutions, or such."""
+    """True if the question asks for several things without an order: numbers only where they are solutions, or such."""
     if not asks_several(question) or asks_order(question):
         return False
     return asks_solutions(question) or not any(map(number.parse_quantity, items))
 
 
 def compare_sets(answer: str, ground_truth: str, context: Context = STRICT) -> Grade:
-    """Correct where each element of one side has its own equal on the other, in any order.
+    """Compares as sets: correct where each element of one side has its own equal on the other.
 
     Where the truth says what each is ("x = 2, y = 3") and the answer does not, its order is all there is to go by.
     """
@@ -95,18 +96,18 @@ def compare_sets(answer: str, ground_truth: str, context: Context = STRICT) -> G
     given = parse_elements(_SOLUTIONS.sub(", ", answer)) or Elements((answer,))
     names = _names(truth.items)
     if len(names) > 1 and "" not in names and "" in _names(given.items):
-        return _grade(_in_order(given.items, truth.items, context), SET_RUNG, given.items, truth.items)
+        return _grade(_in_order(given.items, truth.items, context), SET_RULE, given.items, truth.items)
     # only elements of the truth are compared among themselves: what others cost would be the answer's to choose
     same = all(any(_equal(item, other, context) for other in truth.items) for item in given.items)
     if same:
         left, right = _distinct(given.items, context), _distinct(truth.items, context)
-        fits = [[place for place, item in enumerate(left) if _equal(item, other, context)] for other in right]
+        fits = [[_equal(item, other, context) for item in left] for other in right]
         same = len(left) == len(right) == most_pairs(fits)
-    return _grade(same, SET_RUNG, given.items, truth.items)
+    return _grade(same, SET_RULE, given.items, truth.items)
 
 
 def compare_lists(answer: str, ground_truth: str, context: Context = STRICT) -> Grade:
-    """Correct where both enumerate the same in the same order.
+    """Compares as lists: correct where both have the same elements in the same order.
 
     Round brackets may be missing; pairs in square brackets are intervals, others than those in round ones.
     """
@@ -116,7 +117,7 @@ def compare_lists(answer: str, ground_truth: str, context: Context = STRICT) -> 
     fitting = len(brackets) == 1 or brackets == set(_PLAIN_BRACKETS) or ("{" not in brackets and len(truth.items) > 2)
     if brackets == {"[", ""} and given.bracket == "" and not asks_interval(context.question):
         fitting = True  # the text of a list
-    return _grade(fitting and _in_order(given.items, truth.items, context), LIST_RUNG, given.items, truth.items)
+    return _grade(fitting and _in_order(given.items, truth.items, context), LIST_RULE, given.items, truth.items)
 
 
 def _in_order(given: Sequence[str], truth: Sequence[str], context: Context) -> bool:
@@ -124,7 +125,7 @@ def _in_order(given: Sequence[str], truth: Sequence[str], context: Context) -> b
 
 
 def _names(items: Sequence[str]) -> set[str]:
-    """The x of "x = 3" of each, empty for those without."""
+    """Names of the items, the x of "x = 3"; empty for those without."""
     quantities = [number.parse_quantity(item) for item in items]
     return {quantity.name if quantity is not None else "" for quantity in quantities}
 
@@ -133,21 +134,21 @@ def _names(items: Sequence[str]) -> set[str]:
 def _equal(left: str, right: str, context: Context) -> bool:
     nested = parse_elements(right)
     if nested is not None and nested.bracket:
-        rungs: tuple[Matcher, ...] = (compare_sets if nested.bracket == "{" else compare_lists,)
+        rules: tuple[Matcher, ...] = (compare_sets if nested.bracket == "{" else compare_lists,)
     else:
-        rungs = (exact_text.compare, _same_letter, number.compare)
-    return any((grade := rung(left, right, context)) is not None and grade.correct for rung in rungs)
+        rules = (exact_text.compare, _same_letter, number.compare)
+    return any((grade := rule(left, right, context)) is not None and grade.correct for rule in rules)
 
 
 def _same_letter(left: str, right: str, context: Context) -> Grade | None:
-    """Correct for the letter of an option in another form ("(A)" for "A"); nothing said otherwise."""
+    """Applies to the letter of an option in another form ("(A)" for "A"), which is correct."""
     given, truth = parse_choice(left), parse_choice(right)
     same = truth is not None and given == truth and not truth.text
-    return Grade(Verdict.CORRECT, LIST_RUNG) if same else None
+    return Grade(Verdict.CORRECT, LIST_RULE) if same else None
 
 
 def _distinct(items: Sequence[str], context: Context) -> list[str]:
-    """The elements without repetitions; what only a tolerance makes alike stays apart."""
+    """Elements without repetitions; what only a tolerance makes alike stays apart."""
     exact = Context(question=context.question)
     kept: list[str] = []
     for item in items:
@@ -175,7 +176,7 @@ def _split(text: str) -> list[str] | None:
 
 
 def _without_grouping(text: str) -> str:
-    """Without the commas of "1,000, 2,000" that only group digits; where none has a space behind it each separates."""
+    """Text without the commas that group digits ("1,000, 2,000"); where none has a space behind it, all separate."""
     return _GROUPED.sub(lambda found: found.group().replace(",", ""), text) if _SPACED_COMMA.search(text) else text
 
 
@@ -184,10 +185,9 @@ def _nested(text: str) -> bool:
 
 
 def _matches(text: str) -> bool:
-    """Whether the first bracket is closed by the last."""
+    """True if the first bracket is closed by the last."""
     return _split(text[1:-1]) is not None
 
 
-def _grade(same: bool, rung: str, given: Sequence[str], truth: Sequence[str]) -> Grade:
-    verdict = Verdict.CORRECT if same else Verdict.WRONG
-    return Grade(verdict, rung, f"{list(given)!r} against {list(truth)!r}"[:500])
+def _grade(same: bool, rule: str, given: Sequence[str], truth: Sequence[str]) -> Grade:
+    return Grade.of(same, rule, f"{list(given)!r} against {list(truth)!r}"[:500])

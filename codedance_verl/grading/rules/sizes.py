@@ -10,15 +10,16 @@ from codedance_verl.grading.rules.latex import to_plain
 from codedance_verl.grading.rules.normalise import ascii_digits, strip_wrapping, words_of
 from codedance_verl.grading.rules.number import Quantity, parse_quantity
 from codedance_verl.grading.rules.units import names_unit
-from codedance_verl.types import Grade, Verdict
+from codedance_verl.types import Grade
 
-RUNG = "size"
+RULE = "size"
 
+# A longer text is no size.
 MAX_CHARS = 80
-"""A longer text is no size."""
 
 _CROSS = r"[xX\N{MULTIPLICATION SIGN}\N{MULTIPLICATION X}\N{VECTOR OR CROSS PRODUCT}]"
 _BETWEEN = re.compile(rf"\s*(?:{_CROSS}|\bby\b)\s*(?=\.?\d)")
+# only in an answer: "3*4" as a truth is a product
 _BETWEEN_OF_ANSWER = re.compile(rf"\s*(?:{_CROSS}|\*|\bby\b)\s*(?=\.?\d)")
 _ROWS = re.compile(r"(\d+)\s+rows?(?:,|\s+and|\s+by|\s*[x\N{MULTIPLICATION SIGN}])?\s+(\d+)\s+columns?", re.IGNORECASE)
 _SIDES_WORDS = """
@@ -35,7 +36,7 @@ class Size:
 
 
 def parse_size(text: str, question: str = "", between: re.Pattern[str] = _BETWEEN) -> Size | None:
-    """Read a size; None for anything else, also for a product that goes on ("3x4y") and for a power of ten."""
+    """Reads a size; None for anything else, also for a longer product ("3x4y") and for a power of ten."""
     if len(text) > MAX_CHARS:
         return None
     plain = re.sub(r"\\times(?![A-Za-z])", "\N{MULTIPLICATION SIGN}", ascii_digits(to_plain(text)))
@@ -61,7 +62,7 @@ def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade 
     same = given is not None and len(given.sides) == len(truth.sides)
     same = same and given is not None and all(map(_same, given.sides, truth.sides, [context.question] * 3))
     evidence = f"{_show(given)} against {_show(truth)}"
-    return Grade(Verdict.CORRECT if same else Verdict.WRONG, RUNG, evidence)
+    return Grade.of(same, RULE, evidence)
 
 
 def _side(text: str, question: str) -> Quantity | None:

@@ -1,4 +1,4 @@
-"""Formulas as people type them ("2πr", "√3", "x³", "sqrt(2)/2", "x >= 3") in LaTeX."""
+"""LaTeX of formulas as people type them ("2πr", "√3", "x³", "sqrt(2)/2", "x >= 3")."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _index(found: re.Match[str]) -> str:
 
 
 def _fraction(found: re.Match[str]) -> str:
-    """ "½" as one over two; behind a digit it is a part more, "2½" two and a half."""
+    r"""\frac{1}{2} for "½"; behind digits it is added: "2½" is two and a half."""
     top, bottom = unicodedata.normalize("NFKC", found.group(2)).split("\N{FRACTION SLASH}")
     fraction = rf"\frac{{{top}}}{{{bottom}}}"
     return f"({found.group(1)}+{fraction})" if found.group(1) else fraction
@@ -36,6 +36,7 @@ def _greek(found: re.Match[str]) -> str:
     return f"\\{_GREEK[found.group()]} "
 
 
+# In this order: "**" is a power before "*" is a product, and shorthands (\frac12, \sqrt2) follow what may write them.
 _TYPED: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
     (re.compile(f"[{''.join(_SUPERSCRIPTS)}]+"), _power),
     (re.compile(f"[{''.join(_SUBSCRIPTS)}]+"), _index),
@@ -72,7 +73,7 @@ _TYPED: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...]
 
 
 def to_latex(text: str) -> str:
-    """The formula with commands for the characters and words that it was typed with; what is LaTeX stays as it is."""
+    """Formula with commands for the characters and words that it was typed with; what is LaTeX stays as it is."""
     for pattern, replacement in _TYPED:
         text = pattern.sub(replacement, text)
     return text

@@ -6,26 +6,16 @@ import re
 
 from codedance_verl.grading.context import STRICT, Context
 from codedance_verl.grading.explained import parse_explained, repeats_all, swaps_sides
-from codedance_verl.grading.rules.latex import to_plain
-from codedance_verl.grading.rules.normalise import ascii_digits, strip_wrapping, words_of
-from codedance_verl.types import Grade, Verdict
+from codedance_verl.grading.rules.normalise import bare_text, strip_wrapping, word_set, words_of
+from codedance_verl.types import Grade
 
-RUNG = "yes_no"
+RULE = "yes_no"
 
 _VALUES = {
-    "yes": True,
-    "true": True,
-    "no": False,
-    "false": False,
-    "是": True,
-    "是的": True,
-    "对": True,
-    "正确": True,
-    "否": False,
-    "不是": False,
-    "不": False,
-    "错误": False,
+    **dict.fromkeys(("yes", "true", "是", "是的", "对", "正确"), True),
+    **dict.fromkeys(("no", "false", "否", "不是", "不", "错误"), False),
 }
+# of an answer only: a truth "N" may be newton or north
 _INITIALS = {"y": True, "n": False}
 _MORE = re.compile(r"(yes|no|true|false)(?:\s*[,.;:!\N{EM DASH}-]\s*|\s+)(\S.*)", re.IGNORECASE | re.DOTALL)
 _SMALL_WORDS = frozenset(
@@ -34,13 +24,13 @@ _SMALL_WORDS = frozenset(
         " to at so be"
     )
 )
-_DENIALS = frozenset(words_of("not isn aren wasn weren don doesn didn hasn haven cannot"))
-_TURNS = frozenset(words_of("yes no true false or but maybe wrong right incorrect correct actually"))
+_DENIALS = word_set("not isn aren wasn weren don doesn didn hasn haven cannot")
+_TURNS = word_set("yes no true false or but maybe wrong right incorrect correct actually")
 
 
 def parse_yes_no(text: str, question: str = "") -> bool | None:
-    """Read a yes or a no; None for anything else, also for a yes that goes on to say something of its own."""
-    bare = strip_wrapping(to_plain(ascii_digits(text)))
+    """Reads a yes or a no; None for anything else, also for a yes with a statement of its own behind it."""
+    bare = bare_text(text)
     if bare.casefold() in _VALUES:
         return _VALUES[bare.casefold()]
     found = _MORE.fullmatch(bare)
@@ -51,6 +41,7 @@ def parse_yes_no(text: str, question: str = "") -> bool | None:
     allowed |= {"t", *_DENIALS} if not value else set()
     if not set(re.findall(r"\d+", found.group(2))) <= set(re.findall(r"\d+", question)) or not words_of(found.group(2)):
         return None  # "No. 5" is a number
+    # "yes" to a question with "not" in it may mean either
     denies = not value or not _DENIALS & set(words_of(question))
     if not denies or not all(word in allowed for word in words_of(found.group(2))):
         return None
@@ -65,9 +56,8 @@ def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade 
         return None
     given = _INITIALS.get(strip_wrapping(answer).casefold(), parse_yes_no(answer, context.question))
     if given is None:
-        given = parse_explained(strip_wrapping(to_plain(ascii_digits(answer))), context.question)
-    verdict = Verdict.CORRECT if given is truth else Verdict.WRONG
-    return Grade(verdict, RUNG, f"{_show(given)} against {_show(truth)}")
+        given = parse_explained(bare_text(answer), context.question)
+    return Grade.of(given is truth, RULE, f"{_show(given)} against {_show(truth)}")
 
 
 def _show(value: bool | None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from codedance_verl.data.execution import run_program
 from codedance_verl.errors import UserError
 from recipes.cpu_demo.tasks import chart, count_digits, count_photo, count_shapes, easy, extremes, search
 from recipes.cpu_demo.tasks.base import (
@@ -14,6 +13,7 @@ from recipes.cpu_demo.tasks.base import (
     task_rng,
 )
 from recipes.cpu_demo.tasks.drawing import DoesNotFit
+from recipes.cpu_demo.trusted_execution import run_program
 
 GENERATORS: dict[str, Generator] = {
     module.KIND: module.generate for module in (count_shapes, count_photo, count_digits, extremes, chart, search, easy)

@@ -139,7 +139,7 @@ def test_the_judge_is_asked_last_and_its_work_is_counted() -> None:
             return grades, asked
 
     grades, asked = asyncio.run(run())
-    assert [(item.verdict, item.rung) for item in grades] == [
+    assert [(item.verdict, item.rule) for item in grades] == [
         (Verdict.CORRECT, "judge"),
         (Verdict.WRONG, "judge"),
         (Verdict.CORRECT, "exact_text"),

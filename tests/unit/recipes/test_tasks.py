@@ -5,7 +5,6 @@ import re
 import numpy as np
 import pytest
 
-from codedance_verl.data.execution import run_program
 from codedance_verl.errors import UserError
 from recipes.cpu_demo.tasks import (
     GENERATORS,
@@ -20,6 +19,7 @@ from recipes.cpu_demo.tasks import (
 )
 from recipes.cpu_demo.tasks.base import COLOURS, OPENERS, Phrasings, Split, combination_allowed
 from recipes.cpu_demo.tasks.count_digits import glyphs
+from recipes.cpu_demo.trusted_execution import run_program
 
 KINDS = sorted(GENERATORS)
 

@@ -173,7 +173,7 @@ def asked(question: str, truth: str, answer: str, **more: object) -> dict[str, A
 )
 def test_the_verdict_is_that_of_training(given: dict[str, Any], verdict: str, rung: str, tmp_path: Path) -> None:
     wrong, found = explain(read_rollouts(write(tmp_path, line("a", "4"), given)), ROBUST)
-    assert (found.grade.verdict, found.grade.rung) == (verdict, rung)
+    assert (found.grade.verdict, found.grade.rule) == (verdict, rung)
     assert found.terms.masked is (verdict == "ungraded")
     mu = 0.5 if verdict == "correct" else 0.0  # what is masked is no wrong answer
     assert wrong.terms.difficulty == pytest.approx(difficulty(mu, form=DifficultyForm.TANH, gamma=4, delta=0.2))

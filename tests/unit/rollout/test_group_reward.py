@@ -19,8 +19,7 @@ from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopWorkerTQ
 
 from codedance_verl.environment.loop import Timing
 from codedance_verl.environment.time_limit import pauses_of_process
-from codedance_verl.grading import Grader, GradingConfig
-from codedance_verl.grading import matchers as ladder
+from codedance_verl.grading import Grader, GradingConfig, matchers
 from codedance_verl.grading.rules import number
 from codedance_verl.metrics.emit import Recorder, for_trackers
 from codedance_verl.reward.monitors import CollapseMonitor, MonitorConfig
@@ -149,8 +148,8 @@ def test_an_error_in_grading_costs_one_rollout_its_verdict_and_not_its_group(
             raise ZeroDivisionError("no such luck")
         return compare(answer, *others)
 
-    rungs = tuple(fails_for_four if rung is compare else rung for rung in ladder.MATCHERS)
-    monkeypatch.setattr(ladder, "STYLES", {"rule": rungs})
+    failing = tuple(fails_for_four if matcher is compare else matcher for matcher in matchers.MATCHERS)
+    monkeypatch.setattr(matchers, "STYLES", {"rule": failing})
     log = TrajectoryLog(tmp_path / "trajectories", "w")
     right, lost = run(tmp_path, [RIGHT, WRONG], log=log)
     assert right.extra_fields["reward_extra_info"]["acc"] == 1 and right.token_rewards.any()

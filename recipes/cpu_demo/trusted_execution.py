@@ -40,7 +40,7 @@ class TrustedSession:
         }
 
     def run(self, code: str) -> Execution:
-        """Run one cell; a trailing expression is displayed as in a notebook."""
+        """Runs one cell; a trailing expression is displayed as in a notebook."""
         stdout = io.StringIO()
         try:
             with contextlib.redirect_stdout(stdout):
@@ -74,7 +74,7 @@ class TrustedSession:
 
 
 def run_program(program: tuple[str, ...], image: Image.Image) -> tuple[Execution, ...]:
-    """Run all cells of a program in one fresh session."""
+    """Runs all cells of a program in one fresh session."""
     session = TrustedSession(image)
     return tuple(session.run(cell) for cell in program)
 
