@@ -104,6 +104,8 @@ def test_a_field_is_named_by_its_path() -> None:
         decode(json.dumps(given).encode())
 
 
-def test_a_grade_is_the_record_of_the_grader() -> None:
-    record = decode(recorded()[0])
-    assert record.grade.correct and record.grade.rule
+def test_the_rule_of_a_grade_stands_under_its_key_in_files() -> None:
+    line = json.loads(recorded()[0])
+    assert line["grade"]["rung"] == decode(recorded()[0]).grade.rule == "number"
+    assert json.loads(encode(decode(recorded()[0])))["grade"] == line["grade"]
+    assert schema.repaired(line).grade.rule == "number"
