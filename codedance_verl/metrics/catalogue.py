@@ -325,6 +325,4 @@ TRAINING_MISMATCH = _gauge(
 )
 
 METRICS: tuple[Metric, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
-"""All of them, in the order above."""
-
-BY_NAME = {metric.name: metric for metric in METRICS}
+"""All metrics, in the order above."""
