@@ -30,7 +30,7 @@ from codedance_verl.rollout.telemetry import RolloutStats, record_group
 from codedance_verl.rollout.trajectory_log import TrajectoryLog
 from codedance_verl.sandbox.config import SandboxConfig
 from codedance_verl.sandbox.pool import SandboxPool
-from codedance_verl.sandbox.telemetry import tell_call
+from codedance_verl.sandbox.telemetry import record_call
 from codedance_verl.types import Grade, RewardTerms, Verdict
 
 TRAJECTORIES = 256
@@ -63,7 +63,7 @@ class Observer:
         terms = RewardTerms(1.0, 1.0, 0.5, 1.0, 1.0, (0.0,) * len(trajectory.turns))
         sampled = int(sum(mask))
         for execution in trajectory.executions:
-            tell_call(execution)
+            record_call(execution)
         retries = extra["sandbox_retries"]
         record_group(
             [RolloutStats(trajectory, grade, terms, timing, retries, sampled, len(mask) - sampled)], "train", 0.001

@@ -1,4 +1,4 @@
-"""Every metric of ours: name, kind, unit, labels and meaning. Code emits what stands here (`emit.py`) and nothing else.
+"""Catalogue of the metrics: name, kind, unit, labels and meaning. Code emits these (`emit.py`) and no others.
 
 Names follow Prometheus: `codedance_<part>_<what>_<unit>`, counters end with `_total`. Ray puts `ray_` in front of them
 and adds labels of its own (node address, worker). Labels take few values: the run, a split, a kind; never a record.
@@ -16,17 +16,19 @@ RUN = "run"
 """Label of every metric: name of the run's folder."""
 
 EXPOSED_PREFIX = "ray_"
-"""What Ray puts before the names on its metrics port."""
+"""Prefix that Ray gives the names on its metrics port."""
 
 
 class Kind(StrEnum):
+    """Prometheus's type of a metric."""
+
     COUNTER = "counter"
     GAUGE = "gauge"
     HISTOGRAM = "histogram"
 
 
 class Unit(StrEnum):
-    """What a value counts or measures."""
+    """Unit of a metric's values."""
 
     SECONDS = "seconds"
     TIMESTAMP = "seconds since 1970"
@@ -74,21 +76,22 @@ class Metric:
 
     @property
     def exposed(self) -> str:
+        """Name on Ray's metrics port."""
         return EXPOSED_PREFIX + self.name
 
     @property
     def part(self) -> str:
-        """What of the system it belongs to: sandbox, rollout, reward, judge, training, guard."""
+        """Part of the system that emits it: the second word of its name."""
         return self.name.split("_")[1]
 
     @property
     def tracker(self) -> str:
-        """Its name in verl's trackers, without the labels' values."""
+        """Name in verl's trackers, without the labels' values."""
         return "/".join(self.name.split("_", 2))
 
     @property
     def series(self) -> tuple[str, ...]:
-        """Names under which Prometheus has it."""
+        """Names of its series in Prometheus."""
         if self.kind is not Kind.HISTOGRAM:
             return (self.exposed,)
         return (f"{self.exposed}_bucket", f"{self.exposed}_count")
@@ -106,22 +109,24 @@ def _histogram(name: str, unit: Unit, description: str, buckets: tuple[float, ..
     return Metric(f"codedance_{name}", Kind.HISTOGRAM, unit, description, labels, buckets)
 
 
+# Bounds in seconds: from a trivial cell (about 5 ms) to the longest limits.
 _WAITS = (0.005, 0.02, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+# Shares of groups of 8; the outermost bounds set groups apart that are all wrong or all right.
 _SHARES = (0.001, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 0.999, 1.0)
 
-# ---- sandbox: told by the actor of each node, every few seconds and after each call ----
+# ---- sandbox: set by the actor of each node, every few seconds and after each call ----
 
 SANDBOX_SESSIONS = _gauge(
     "sandbox_sessions", Unit.SESSIONS, "Sessions that have a place in an interpreter of the node."
 )
 SANDBOX_CAPACITY = _gauge(
-    "sandbox_capacity", Unit.SESSIONS, "Sessions that the node's serving interpreters can hold, spare ones left out."
+    "sandbox_capacity", Unit.SESSIONS, "Sessions that the node's serving interpreters can hold, standby ones left out."
 )
-SANDBOX_WAITING = _gauge("sandbox_waiting", Unit.SESSIONS, "Callers who wait for a place in an interpreter.")
+SANDBOX_WAITING = _gauge("sandbox_waiting", Unit.SESSIONS, "Callers that wait for a place in an interpreter.")
 SANDBOX_INTERPRETERS = _gauge(
     "sandbox_interpreters",
     Unit.CONTAINERS,
-    "Interpreters that are up, by role: serving or spare, those of the standby included.",
+    "Interpreters that are up, by role: serving or standby.",
     "role",
 )
 SANDBOX_MEMORY = _gauge(
@@ -151,10 +156,10 @@ SANDBOX_CALL_SECONDS = _histogram(
     "sandbox_call_seconds", Unit.SECONDS, "Run time of cells by status, waiting left out.", _WAITS, "status"
 )
 SANDBOX_QUEUE_SECONDS = _histogram(
-    "sandbox_queue_seconds", Unit.SECONDS, "What cells waited for a session or a slot.", _WAITS
+    "sandbox_queue_seconds", Unit.SECONDS, "Time that cells waited for a session or a slot.", _WAITS
 )
 
-# ---- rollout: told by the rollout workers when a group ends, of all that were drawn ----
+# ---- rollout: set by the rollout workers when a group ends, for all that were drawn ----
 
 ROLLOUT_UNDER_WAY = _gauge("rollout_under_way", Unit.TRAJECTORIES, "Trajectories under way in a rollout worker.")
 ROLLOUT_TRAJECTORIES = _counter(
@@ -199,7 +204,7 @@ ROLLOUT_UNWRITTEN = _counter(
     "rollout_unwritten_groups", Unit.GROUPS, "Groups that could not be written to the trajectory log.", "split"
 )
 
-# ---- reward: told by the rollout workers when a group is scored ----
+# ---- reward: set by the rollout workers when a group is scored ----
 
 REWARD_CORRECT = _counter(
     "reward_correct", Unit.TRAJECTORIES, "Finished trajectories with a right answer, kept or not.", "split"
@@ -241,7 +246,7 @@ REWARD_ACCURACY = _histogram(
     "reward_group_accuracy_ratio", Unit.RATIO, "Share of right answers in what was kept of a group.", _SHARES, "split"
 )
 
-# ---- judge: told by its client in each rollout worker ----
+# ---- judge: set by its client in each rollout worker ----
 
 JUDGE_ANSWERS = _counter(
     "judge_answers",
@@ -249,13 +254,13 @@ JUDGE_ANSWERS = _counter(
     "Answers put to the judge, by where the verdict came from: cache, server, none (there is no verdict).",
     "source",
 )
-JUDGE_SECONDS = _histogram("judge_seconds", Unit.SECONDS, "What an answer waited for its verdict.", _WAITS)
+JUDGE_SECONDS = _histogram("judge_seconds", Unit.SECONDS, "Time that an answer waited for its verdict.", _WAITS)
 JUDGE_REQUESTS = _counter("judge_requests", Unit.REQUESTS, "Requests to the judge's servers.")
 JUDGE_FAILURES = _counter("judge_failures", Unit.REQUESTS, "Requests without a usable reply.")
 JUDGE_TOKENS = _counter("judge_tokens", Unit.TOKENS, "Tokens of the judge as its servers count them.", "direction")
 JUDGE_COST = _counter("judge_cost", Unit.CURRENCY, "Cost of the judge's tokens.")
 
-# ---- guards: told by the collapse monitors of each rollout worker when a window is full ----
+# ---- guards: set by the collapse monitors of each rollout worker when a window is full ----
 
 GUARD_RATE = _gauge(
     "guard_rate_ratio",
@@ -268,14 +273,14 @@ GUARD_WINDOWS = _gauge(
     "guard_windows_out_of_bounds", Unit.WINDOWS, "For how many windows in a row a sign is out of its bounds.", "sign"
 )
 
-# ---- training: told by the trainer when a step ends ----
+# ---- training: set by the trainer when a step ends ----
 
 TRAINING_STEP = _gauge("training_step", Unit.STEPS, "The last finished step.")
 TRAINING_STEPS = _gauge("training_steps_planned", Unit.STEPS, "The step at which the run ends.")
 TRAINING_STARTED = _gauge(
-    "training_step_started_timestamp_seconds", Unit.TIMESTAMP, "When the step or the validation under way began."
+    "training_step_started_timestamp_seconds", Unit.TIMESTAMP, "Begin of the current step or validation."
 )
-TRAINING_VALIDATING = _gauge("training_validating", Unit.NUMBER, "1 while a validation is under way, else 0.")
+TRAINING_VALIDATING = _gauge("training_validating", Unit.NUMBER, "1 while a validation runs, else 0.")
 TRAINING_STEP_SECONDS = _gauge(
     "training_step_seconds", Unit.SECONDS, "Wall time of the last step, validation left out."
 )

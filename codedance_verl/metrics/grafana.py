@@ -8,17 +8,17 @@ from typing import Any
 from codedance_verl.metrics.catalogue import EXPOSED_PREFIX
 from codedance_verl.metrics.dashboards import Dashboard, Panel
 
-_COLUMNS, _WIDTH, _HEIGHT = 3, 8, 8
+_COLUMNS, _WIDTH, _HEIGHT = 3, 8, 8  # of Grafana's grid, 24 units wide
 _DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 
 
 def grafana(dashboard: Dashboard) -> dict[str, Any]:
-    """Grafana's JSON of a dashboard, with a choice of the data source and of the runs on top."""
+    """Returns Grafana's JSON of a dashboard, with a choice of the data source and of the runs on top."""
     return {
         "uid": dashboard.uid,
         "title": dashboard.title,
         "tags": ["codedance"],
-        "schemaVersion": 39,
+        "schemaVersion": 39,  # Grafana migrates older ones when it loads them
         "timezone": "browser",
         "refresh": "10s",
         "time": {"from": "now-1h", "to": "now"},

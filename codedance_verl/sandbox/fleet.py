@@ -102,8 +102,8 @@ class Fleet:
         }
 
     @property
-    def spares(self) -> int:
-        """Interpreters that are ready to take over."""
+    def standby_containers(self) -> int:
+        """Number of interpreters that are ready to take over."""
         return sum(member.can_serve and not member.serving for member in self._members.values())
 
     @property

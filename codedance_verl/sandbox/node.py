@@ -115,7 +115,7 @@ class SandboxNode:
             "sessions": len(self._sessions),
             "capacity": self.config.containers * self.config.sessions_per_container,
             "interpreters": fleet.load if fleet else {},
-            "spares": fleet.spares if fleet else 0,
+            "standby_containers": fleet.standby_containers if fleet else 0,
             "waiting": fleet.waiting if fleet else 0,
             "restarts": fleet.restarts if fleet else 0,
             "recycled": fleet.recycled if fleet else 0,

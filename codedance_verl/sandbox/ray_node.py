@@ -31,7 +31,7 @@ from codedance_verl.sandbox.errors import SandboxError
 from codedance_verl.sandbox.node import SandboxNode
 from codedance_verl.sandbox.node_metrics import NodeMetrics
 from codedance_verl.sandbox.placement import NAMESPACE, RayNode, actor_name, is_alive, sandbox_nodes
-from codedance_verl.sandbox.telemetry import NodeTelemetry, tell_call
+from codedance_verl.sandbox.telemetry import NodeTelemetry, record_call
 from codedance_verl.types import Execution
 
 SHUTDOWN_SECONDS = 30.0
@@ -60,7 +60,7 @@ class SandboxNodeActor:
 
     async def run(self, session_id: str, code: str, timeout_s: float | None = None) -> Execution:
         execution = await (await self._started()).run(session_id, code, timeout_s)
-        tell_call(execution)
+        record_call(execution)
         return execution
 
     async def close(self, session_id: str) -> None:

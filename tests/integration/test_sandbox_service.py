@@ -72,7 +72,7 @@ def the_init_of(name: str) -> psutil.Process:
 async def test_a_spare_that_was_in_use_when_the_lost_one_came_back_steps_back_once_it_is_empty() -> None:
     """Else sessions would be spread over more interpreters than were asked for."""
     async with started(backend="process", spares=1) as node:
-        await until(lambda: node.stats()["spares"] == 1)
+        await until(lambda: node.stats()["standby_containers"] == 1)
         fleet = node._fleet
         assert fleet is not None
         (spare,) = (member for member in fleet._members.values() if not member.serving)
@@ -90,7 +90,7 @@ async def test_a_spare_that_was_in_use_when_the_lost_one_came_back_steps_back_on
 
 async def test_a_spare_takes_over_and_is_replaced(backend: str) -> None:
     async with started(backend=backend, spares=1) as node:
-        await until(lambda: node.stats()["spares"] == 1)
+        await until(lambda: node.stats()["standby_containers"] == 1)
         pool = SandboxPool([node])
         (lost,) = node.stats()["interpreters"]
         async with pool.session() as struck:
@@ -102,13 +102,13 @@ async def test_a_spare_takes_over_and_is_replaced(backend: str) -> None:
                 assert (await fresh.run("6 * 7")).stdout == "42\n"
             assert (await struck.run("x")).status is ExecutionStatus.KILLED
             assert (await struck.run("'x' in globals()")).stdout == "False\n"
-        await until(lambda: node.stats()["spares"] == 1)
+        await until(lambda: node.stats()["standby_containers"] == 1)
         assert node.stats()["restarts"] == 1
 
 
 async def test_an_interpreter_retires_after_its_share_of_sessions(backend: str) -> None:
     async with started(backend=backend, spares=1, recycle_sessions=2) as node:
-        await until(lambda: node.stats()["spares"] == 1)
+        await until(lambda: node.stats()["standby_containers"] == 1)
         pool = SandboxPool([node])
         (old,) = node.stats()["interpreters"]
         async with pool.session() as first:

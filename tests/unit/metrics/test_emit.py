@@ -172,8 +172,8 @@ def test_the_child_of_a_fork_tells_what_it_has_to_and_not_what_its_parent_had(
 ) -> None:
     recorder = emit._recorder
     monkeypatch.setattr(recorder, "_is_on", lambda: True)
-    monkeypatch.setattr(recorder, "_again_s", AGAIN)
-    monkeypatch.setattr(recorder, "_told", {})
+    monkeypatch.setattr(recorder, "_refresh_s", AGAIN)
+    monkeypatch.setattr(recorder, "_ray_metrics", {})
     _term(recorder, "score", 1.0)
     with recorder._lock:  # as if a thread were telling at that very moment
         child = os.fork()
