@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from codedance_verl.metrics import catalogue as c
 from codedance_verl.metrics.catalogue import METRICS, Kind, Metric, Unit
@@ -84,7 +85,7 @@ def _of_metric(
     legend: str = "",
     description: str = "",
     stacked: bool = False,
-    **labels: str,
+    labels: Mapping[str, str] = MappingProxyType({}),
 ) -> Panel:
     """A panel of one metric in its own unit, with a line a value of the label `by`; explained by the catalogue."""
     unit = _GRAFANA_UNITS.get(metric.unit, "none")
@@ -136,7 +137,7 @@ CLUSTER = Dashboard(
             "Weights to vLLM",
             c.TRAINING_PHASE,
             description="Wall time of bringing the new weights to the rollout engines.",
-            phase="weight_sync",
+            labels={"phase": "weight_sync"},
         ),
         _of_metric("Staleness", c.TRAINING_STALENESS, "statistic"),
         _of_metric("Use of the devices", c.TRAINING_MFU),
@@ -216,7 +217,7 @@ TRAINING = Dashboard(
             _rate,
             description="Trajectories a second by what ended them.",
             stacked=True,
-            **_TRAIN,
+            labels=_TRAIN,
         ),
         _panel(
             "Share of trajectories",
@@ -270,7 +271,7 @@ REWARD = Dashboard(
     "CodeDance: reward",
     (
         _of_metric("Score of what was trained on", c.TRAINING_SCORE),
-        _of_metric("Terms", c.REWARD_TERM, "term", **_TRAIN),
+        _of_metric("Terms", c.REWARD_TERM, "term", labels=_TRAIN),
         _panel(
             "Right answers",
             {"{{split}}": _share(_rate(c.REWARD_CORRECT, "split"), _rate(c.ROLLOUT_TRAJECTORIES, "split"))},
@@ -284,7 +285,7 @@ REWARD = Dashboard(
             _rate,
             description="Groups a second; only mixed ones teach anything by their accuracy.",
             stacked=True,
-            **_TRAIN,
+            labels=_TRAIN,
         ),
         _of_metric("Difficulty", c.REWARD_DIFFICULTY, "split"),
         _panel(

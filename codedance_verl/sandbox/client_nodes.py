@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from codedance_verl.errors import UserError
-from codedance_verl.sandbox.asking import result
+from codedance_verl.sandbox.actor_calls import result
 from codedance_verl.sandbox.config import SandboxConfig
 from codedance_verl.sandbox.directory import Directory
 from codedance_verl.sandbox.errors import NodeLost, SandboxError, UnknownSession

@@ -23,7 +23,7 @@ _PONG: Message = {"op": "pong"}
 
 
 @dataclass
-class Place:
+class SessionHandle:
     """A session as an interpreter serves it: the connection, the user id, and the leader of its process group."""
 
     key: str
@@ -121,7 +121,7 @@ class Interpreter:
         waiting.set_result(peer)
         return True
 
-    async def open(self, key: str, config: SandboxConfig, images: Sequence[bytes]) -> Place:
+    async def open(self, key: str, config: SandboxConfig, images: Sequence[bytes]) -> SessionHandle:
         """Fork a session and load its images.
 
         Raises `SandboxInputError`, `SandboxUnavailable` (`SandboxFull` for one) or `TimeoutError`.
@@ -130,13 +130,13 @@ class Interpreter:
             raise SandboxUnavailable(f"{self.name} has no zygote")
         if (size := sum(map(len, images))) > MAX_INPUT_BYTES:
             raise SandboxInputError(f"the input images have {size} bytes together, at most {MAX_INPUT_BYTES} are taken")
-        place = Place(key, next(self._uids))
+        handle = SessionHandle(key, next(self._uids))
         try:
             async with asyncio.timeout(config.open_timeout_s):
-                return await self._open(place, config, images)
+                return await self._open(handle, config, images)
         except BaseException:
             self._expected.pop(key, None)
-            await asyncio.shield(self.kill(place))
+            await asyncio.shield(self.kill(handle))
             raise
 
     async def check(self, timeout_s: float) -> None:
@@ -163,22 +163,22 @@ class Interpreter:
         if waiting is not None and not waiting.done():
             waiting.set_result(message)
 
-    async def _open(self, place: Place, config: SandboxConfig, images: Sequence[bytes]) -> Place:
+    async def _open(self, handle: SessionHandle, config: SandboxConfig, images: Sequence[bytes]) -> SessionHandle:
         assert self._zygote is not None
         waiting: asyncio.Future[Peer] = asyncio.get_running_loop().create_future()
-        self._expected[place.key] = waiting
-        request = {"op": "open", "session": place.key, "uid": place.uid}
+        self._expected[handle.key] = waiting
+        request = {"op": "open", "session": handle.key, "uid": handle.uid}
         self._zygote.send(request | {"limits": config.session_limits(), "on_error": config.on_error})
         try:
-            place.peer = await waiting
+            handle.peer = await waiting
         except _Refused as refused:
             raise sizing.full(self.name, refused.lacks, config) from None
-        place.peer.send({"op": "input", "images": list(images)})
-        reply = await place.peer.receive()
+        handle.peer.send({"op": "input", "images": list(images)})
+        reply = await handle.peer.receive()
         if reply is not None and reply.get("op") == "ready":
-            place.leader = int(reply.get("leader", 0))
-            place.peer.only_when_asked = True  # from here on it may run anybody's code
-            return place
+            handle.leader = int(reply.get("leader", 0))
+            handle.peer.only_when_asked = True  # from here on it may run anybody's code
+            return handle
         if reply is not None and (lacks := lacking(reply)):
             raise sizing.full(self.name, lacks, config)
         reason = "it ended at once" if reply is None else str(reply.get("reason"))[:300]
@@ -186,18 +186,18 @@ class Interpreter:
             raise SandboxInputError(f"the session cannot use its input image: {reason}")
         raise SandboxUnavailable(f"a session on {self.name} did not start: {reason}")
 
-    async def kill(self, place: Place) -> None:
+    async def kill(self, handle: SessionHandle) -> None:
         """Kill all processes of a session and wait, bounded, until they are gone."""
-        if place.peer is not None:
-            place.peer.close()
+        if handle.peer is not None:
+            handle.peer.close()
         if self._init is None or self.dead.is_set():
             return
         waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._killing[place.key] = waiting
-        self._init.send({"op": "kill", "session": place.key, "uid": place.uid, "leader": place.leader})
+        self._killing[handle.key] = waiting
+        self._init.send({"op": "kill", "session": handle.key, "uid": handle.uid, "leader": handle.leader})
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(waiting, KILL_CONFIRM_SECONDS)
-        self._killing.pop(place.key, None)
+        self._killing.pop(handle.key, None)
 
     def abandon(self) -> None:
         """Close everything: the interpreter is given up, or has gone."""

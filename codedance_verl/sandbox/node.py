@@ -25,7 +25,7 @@ from codedance_verl.sandbox.errors import (
 )
 from codedance_verl.sandbox.execution import ReplyError, execution_of, lost, rejected
 from codedance_verl.sandbox.fleet import Fleet
-from codedance_verl.sandbox.interpreter import Interpreter, Place, lacking
+from codedance_verl.sandbox.interpreter import Interpreter, SessionHandle, lacking
 from codedance_verl.sandbox.wire import Message
 from codedance_verl.types import Execution, ExecutionStatus
 
@@ -48,7 +48,7 @@ class _Session:
 
     session_id: str
     images: Sequence[bytes]
-    where: tuple[Interpreter, Place] | None = None
+    where: tuple[Interpreter, SessionHandle] | None = None
     calls: int = 0
     variables_lost: bool = False
     full_in: set[str] = field(default_factory=set)
@@ -203,8 +203,8 @@ class SandboxNode:
             try:
                 async with self._opens:  # a zygote opens one after another: waiting for it is no part of the opening
                     session.queue_s += time.monotonic() - asked
-                    place = await interpreter.open(secrets.token_hex(8), config, session.images)
-                session.where = (interpreter, place)
+                    handle = await interpreter.open(secrets.token_hex(8), config, session.images)
+                session.where = (interpreter, handle)
                 return
             except (SandboxUnavailable, TimeoutError) as error:
                 self._fleet.release(interpreter)
@@ -259,8 +259,8 @@ class SandboxNode:
         """Send the cell and wait for its result, at most `timeout_s` plus the grace for killing it."""
         if session.where is None:
             raise UnknownSession(f"session {session.session_id} was closed before its cell was run")
-        interpreter, place = session.where
-        peer = place.peer
+        interpreter, handle = session.where
+        peer = handle.peer
         assert peer is not None
         session.calls += 1
         call = session.calls
@@ -322,9 +322,9 @@ class SandboxNode:
             where, session.where = session.where, None
             self._spawn(self._retire(*where))
 
-    async def _retire(self, interpreter: Interpreter, place: Place) -> None:
+    async def _retire(self, interpreter: Interpreter, handle: SessionHandle) -> None:
         try:
-            await interpreter.kill(place)
+            await interpreter.kill(handle)
         finally:
             if self._fleet is not None:
                 self._fleet.release(interpreter)
@@ -345,6 +345,6 @@ class SandboxNode:
         task.add_done_callback(self._tasks.discard)
 
 
-def _is_gone(where: tuple[Interpreter, Place]) -> bool:
-    interpreter, place = where
-    return interpreter.dead.is_set() or place.peer is None or place.peer.closed
+def _is_gone(where: tuple[Interpreter, SessionHandle]) -> bool:
+    interpreter, handle = where
+    return interpreter.dead.is_set() or handle.peer is None or handle.peer.closed

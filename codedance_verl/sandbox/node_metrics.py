@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from codedance_verl.metrics.emit import Tally
-from codedance_verl.sandbox.asking import answered
+from codedance_verl.sandbox.actor_calls import answered
 from codedance_verl.sandbox.errors import NodeLost
 
 _logger = logging.getLogger(__name__)

@@ -20,30 +20,10 @@ from typing import Any, Protocol
 
 from codedance_verl.errors import UserError
 from codedance_verl.sandbox.config import SandboxConfig
-from codedance_verl.sandbox.errors import (
-    NodeLost,
-    SandboxBusy,
-    SandboxError,
-    SandboxFull,
-    SandboxInputError,
-    SandboxUnavailable,
-    UnknownSession,
-)
+from codedance_verl.sandbox.errors import NodeLost, SandboxBusy, SandboxError, SandboxUnavailable
 from codedance_verl.sandbox.execution import lost
 from codedance_verl.sandbox.node import SandboxNode
 from codedance_verl.types import Execution, ExecutionStatus
-
-__all__ = [
-    "SandboxBusy",
-    "SandboxError",
-    "SandboxFull",
-    "SandboxInputError",
-    "SandboxPool",
-    "SandboxSession",
-    "SandboxUnavailable",
-    "UnknownSession",
-    "get_or_start_pool",
-]
 
 CLOSE_SECONDS = 10.0
 _logger = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from pathlib import Path
 from codedance_verl.sandbox.config import SandboxConfig
 from codedance_verl.sandbox.docker import reaper
 from codedance_verl.sandbox.docker.image import image_folder
-from codedance_verl.sandbox.docker.launcher import SOCKET_NAME
+from codedance_verl.sandbox.docker.launcher import interpreter_arguments
 from codedance_verl.sandbox.errors import SandboxUnavailable
 
 NOTICE = (
@@ -50,8 +50,7 @@ class ProcessLauncher:
         matplotlib_cache = self._base / "matplotlib"
         matplotlib_cache.mkdir(exist_ok=True)
         command = [sys.executable, "-I", "-c", _BOOT.format(folder=str(image_folder()))]
-        command += ["--socket", str(socket_directory / SOCKET_NAME), "--name", name, "--root", str(root)]
-        command += ["--preload", self._config.preload]
+        command += interpreter_arguments(name, socket_directory, root, self._config.preload)
         command += ["--own-uids"] if self.own_uids else []
         environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "MPLCONFIGDIR": str(matplotlib_cache)}
         try:

@@ -22,7 +22,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from codedance_verl.errors import UserError
 from codedance_verl.metrics import emit
-from codedance_verl.sandbox.asking import wait
+from codedance_verl.sandbox.actor_calls import wait
 from codedance_verl.sandbox.client_nodes import ClientNodes, RemoteNode, standby_config
 from codedance_verl.sandbox.config import SandboxConfig
 from codedance_verl.sandbox.directory import Directory, RayStore

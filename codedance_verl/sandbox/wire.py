@@ -16,27 +16,22 @@ from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
 
-VERSION = 1
-MAX_FRAME_BYTES = 64 * 1024 * 1024
+from sandbox_image.codedance_interpreter.wire import (
+    HEADER_BYTES,
+    MAX_FRAME_BYTES,
+    VERSION,
+    Message,
+    WireError,
+    body_length,
+    encode,
+)
+
+__all__ = ["MAX_FRAME_BYTES", "VERSION", "Message", "Peer", "WireError", "decode", "encode", "read_message"]
+
 MAX_HELLO_BYTES = 4096
-_HEADER_BYTES = 4
 _INBOX_FRAMES = 4
 _MAX_ENTRIES = 256
 _MAX_CONTAINERS = 1000
-
-Message = dict[str, Any]
-
-
-class WireError(Exception):
-    """The other side sent something that is no frame."""
-
-
-def encode(message: Mapping[str, Any]) -> bytes:
-    """Frame one message. Raises `WireError` when it is longer than `MAX_FRAME_BYTES`."""
-    body: bytes = msgpack.packb(dict(message), use_bin_type=True)
-    if len(body) > MAX_FRAME_BYTES:
-        raise WireError(f"frame of {len(body)} bytes, at most {MAX_FRAME_BYTES} allowed")
-    return struct.pack(">I", len(body)) + body
 
 
 def decode(body: bytes) -> Message:
@@ -71,14 +66,11 @@ def decode(body: bytes) -> Message:
 
 async def read_message(reader: asyncio.StreamReader, limit: int = MAX_FRAME_BYTES) -> Message:
     """Next message. Raises `EOFError` when the stream ends, also amid a frame, and `WireError` on malformed input."""
-    return await _read_body(reader, await _read_exactly(reader, _HEADER_BYTES), limit)
+    return await _read_body(reader, await _read_exactly(reader, HEADER_BYTES), limit)
 
 
 async def _read_body(reader: asyncio.StreamReader, header: bytes, limit: int) -> Message:
-    length: int = struct.unpack(">I", header)[0]
-    if length > limit:
-        raise WireError(f"frame of {length} bytes announced, at most {limit} allowed")
-    return decode(await _read_exactly(reader, length))
+    return decode(await _read_exactly(reader, body_length(header, limit)))
 
 
 async def _read_exactly(reader: asyncio.StreamReader, count: int) -> bytes:
@@ -143,7 +135,7 @@ class Peer:
     async def _read(self) -> None:
         try:
             while True:
-                header = await _read_exactly(self._reader, _HEADER_BYTES)
+                header = await _read_exactly(self._reader, HEADER_BYTES)
                 if self.only_when_asked and not self._asked:
                     raise WireError("a message that nobody asked for")
                 self._asked = False

@@ -20,19 +20,19 @@ from typing import NoReturn
 
 from . import forks, limits, process_kill, wire
 from .wire import Message
-from .zygote import PRELOADS, Place, connect, run
+from .zygote import PRELOADS, InterpreterOptions, connect, run
 
 ZYGOTE_STARTS = 5
 KILL_SECONDS = 10
 SETTLE_SECONDS = 0.005
 
 
-class Keeper:
+class ContainerInit:
     """State of PID 1: the connection to the host, the zygote's pid, and the killers at work."""
 
-    def __init__(self, place: Place) -> None:
-        self._place = place
-        self._control = connect(place, {"role": "init", "pid": os.getpid(), "uid_span": _uid_span()})
+    def __init__(self, options: InterpreterOptions) -> None:
+        self._options = options
+        self._control = connect(options, {"role": "init", "pid": os.getpid(), "uid_span": _uid_span()})
         self._zygote = 0
         self._starts = 0
         self._killers: dict[int, str] = {}
@@ -69,7 +69,7 @@ class Keeper:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             process_kill.die_with_parent()
             try:
-                run(self._place)
+                run(self._options)
             except BaseException as error:
                 os.write(2, f"zygote: {type(error).__name__}: {error}\n".encode())
             os._exit(1)
@@ -92,18 +92,18 @@ class Keeper:
         signal.alarm(KILL_SECONDS)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         try:
-            if self._place.own_uids:
-                _kill_as(int(request["uid"]), self._place.root)
+            if self._options.own_uids:
+                _kill_as(int(request["uid"]), self._options.root)
             elif int(request["leader"]) > 1:
                 process_kill.kill_session(int(request["leader"]))
-                shutil.rmtree(Path(self._place.root) / request["session"], ignore_errors=True)
+                shutil.rmtree(Path(self._options.root) / request["session"], ignore_errors=True)
         finally:
             os._exit(0)
 
     def _leave(self) -> NoReturn:
         if os.getpid() != 1:  # as PID 1 its end takes all other processes along
             process_kill.kill_descendants()
-            shutil.rmtree(self._place.root, ignore_errors=True)
+            shutil.rmtree(self._options.root, ignore_errors=True)
         os._exit(0)
 
 
@@ -188,7 +188,7 @@ def main() -> None:
         _part_sessions(given.root)
     else:
         process_kill.adopt_orphans()
-    Keeper(Place(given.socket, given.name, given.root, given.own_uids, given.preload)).serve(mine)
+    ContainerInit(InterpreterOptions(given.socket, given.name, given.root, given.own_uids, given.preload)).serve(mine)
 
 
 if __name__ == "__main__":

@@ -14,30 +14,15 @@ OWN_FOLDER = "/scratch/matplotlib"
 NO_WINDOWS = "there is no screen here: images and figures that are shown come back by themselves"
 
 _WINDOW_MODULES = (
-    "tkinter",
-    "_tkinter",
-    "turtle",
-    "curses",
-    "_curses",
-    "PyQt5",
-    "PyQt6",
-    "PySide6",
-    "wx",
-    "pygame",
-    "gi",
+    *("tkinter", "_tkinter", "turtle", "curses", "_curses"),
+    *("PyQt5", "PyQt6", "PySide6", "wx", "pygame", "gi"),
 )
 _NETWORK_ERRORS = ("gaierror", "herror", "URLError", "HTTPError", "ConnectionError", "RemoteDisconnected")
 _NETWORK_FILES = ("/socket.py", "/urllib/request.py", "/http/client.py", "/ssl.py", "/asyncio/base_events.py")
 _WINDOW_WORDS = ("The function is not implemented", "highgui", "Rebuild the library with", "libtk", "DISPLAY")
 _TEX_WORDS = (
-    "tex.cache",
-    "latex could not be found",
-    "dvipng",
-    "dvisvgm",
-    "kpsewhich",
-    "'latex'",
-    "xelatex",
-    "pdflatex",
+    *("tex.cache", "latex could not be found", "dvipng", "dvisvgm", "kpsewhich"),
+    *("'latex'", "xelatex", "pdflatex"),
 )
 
 

@@ -103,7 +103,7 @@ class OfferedFiles:
         """
         if not self.pending:
             return
-        found = _Reach.of(code, self.pending)
+        found = _FileUse.of(code, self.pending)
         everything = self._wants_everything(found)
         writer = _Writer(self.images, self.directory)
         for name in [name for name in self.pending if everything or name in found.named]:
@@ -116,7 +116,7 @@ class OfferedFiles:
             if done:
                 del self.pending[name]
 
-    def _wants_everything(self, found: _Reach) -> bool:
+    def _wants_everything(self, found: _FileUse) -> bool:
         self.any_computed = self.any_computed or found.computes
         named_before, self.any_named = self.any_named, self.any_named or bool(found.named)
         self.any_derived = self.any_derived or (self.any_named and found.derives)
@@ -125,7 +125,7 @@ class OfferedFiles:
 
 
 @dataclass(frozen=True)
-class _Reach:
+class _FileUse:
     """What a cell may read: files it `named`; whether it `lists` folders, or `computes` names of files it reads.
 
     `derives`: whether it makes names of other names.
@@ -137,7 +137,7 @@ class _Reach:
     derives: bool = False
 
     @classmethod
-    def of(cls, code: str, names: dict[str, int]) -> _Reach:
+    def of(cls, code: str, names: dict[str, int]) -> _FileUse:
         """Nothing for a cell that is no Python: it does not run."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the cell is parsed again when it runs, and warns then

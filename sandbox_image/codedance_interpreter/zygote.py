@@ -33,7 +33,7 @@ _given_names: dict[str, object] = {"display": display.show}
 
 
 @dataclass(frozen=True)
-class Place:
+class InterpreterOptions:
     """Where this interpreter runs: the host's socket, the name the host knows it by, and how sessions are kept apart.
 
     `own_uids` is true in a container, where PID 1 is root and every session gets a uid. `root` holds the sessions'
@@ -48,41 +48,41 @@ class Place:
     preload: str
 
 
-def connect(place: Place, hello: Message) -> socket.socket:
+def connect(options: InterpreterOptions, hello: Message) -> socket.socket:
     """Open a connection outward to the host and introduce it."""
     peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     peer.settimeout(CONNECT_SECONDS)
-    peer.connect(place.socket_path)
+    peer.connect(options.socket_path)
     peer.settimeout(None)
-    wire.send(peer, {"op": "hello", "version": wire.VERSION, "name": place.name, **hello})
+    wire.send(peer, {"op": "hello", "version": wire.VERSION, "name": options.name, **hello})
     return peer
 
 
-def run(place: Place) -> NoReturn:
+def run(options: InterpreterOptions) -> NoReturn:
     """Import the libraries, report to the host, and fork a session for every `open` request until the host leaves."""
-    _bring_font_cache(place)
-    loaded = _preload(PRELOADS[place.preload])
+    _bring_font_cache(options)
+    loaded = _preload(PRELOADS[options.preload])
     sys.argv[:] = sys.orig_argv[:] = [""]  # of the init process; cells see a program without arguments
     sys.dont_write_bytecode = True
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # sessions are nobody's to wait for
     mapped_bytes = limits.mapped_bytes()
-    control = connect(place, {"role": "zygote", "pid": os.getpid(), "modules": loaded})
+    control = connect(options, {"role": "zygote", "pid": os.getpid(), "modules": loaded})
     while True:
         try:
             request = wire.receive(control)
         except (EOFError, OSError, wire.WireError):
             os._exit(0)
         if request["op"] == "open":
-            _open(place, control, request, mapped_bytes)
+            _open(options, control, request, mapped_bytes)
         elif request["op"] == "ping":
             wire.send(control, {"op": "pong", "memory_bytes": limits.resident_bytes()})
 
 
-def _bring_font_cache(place: Place) -> None:
+def _bring_font_cache(options: InterpreterOptions) -> None:
     """Matplotlib reads its list of fonts, seconds of work to make, only from a folder it may write to."""
     ready_made = Path(os.environ.get("MPLCONFIGDIR", ""))
     if ready_made.name and ready_made.is_dir() and not os.access(ready_made, os.W_OK):
-        folder = Path(place.root) / "matplotlib"
+        folder = Path(options.root) / "matplotlib"
         shutil.copytree(ready_made, folder, dirs_exist_ok=True)
         os.environ["MPLCONFIGDIR"] = str(folder)
 
@@ -125,35 +125,35 @@ def _warm_up() -> None:
     pyplot.close("all")
 
 
-def _open(place: Place, control: socket.socket, request: Message, mapped_bytes: int) -> None:
+def _open(options: InterpreterOptions, control: socket.socket, request: Message, mapped_bytes: int) -> None:
     """Fork one session, which opens a connection of its own; what fails before is answered with `refused`."""
     connected = False
     try:
-        peer = connect(place, {"role": "session", "session": request["session"]})
+        peer = connect(options, {"role": "session", "session": request["session"]})
         connected = True
         if forks.fork() == 0:
-            _become_session(place, peer, request, mapped_bytes)
+            _become_session(options, peer, request, mapped_bytes)
         peer.close()
     except OSError as error:
         lacks = room.lacking(error) if connected else ""  # the host's socket has its own reasons
         wire.send(control, {"op": "refused", "session": request["session"], "reason": str(error), "lacks": lacks})
 
 
-def _become_session(place: Place, peer: socket.socket, request: Message, mapped_bytes: int) -> NoReturn:
+def _become_session(options: InterpreterOptions, peer: socket.socket, request: Message, mapped_bytes: int) -> NoReturn:
     """In the forked child: give up what is the zygote's, fork the runner, and be its supervisor."""
     try:
         _detach(kept=peer.fileno())
-        bounds = _bind(place, request, mapped_bytes)
+        bounds = _bind(options, request, mapped_bytes)
         own, runners = session.make_links()
         pid = forks.fork()
         if pid == 0:
             own.close()
-            _become_runner(place, peer, request, bounds, runners)
+            _become_runner(options, peer, request, bounds, runners)
         runners.close()
-        if place.own_uids:
+        if options.own_uids:
             _take_uid(real=int(request["uid"]) + 1, effective=int(request["uid"]))
         process_kill.forbid_inspection()
-        directory = _directory(place, request)
+        directory = _directory(options, request)
         answer = _answer(own, pid)
         wire.send(peer, answer | {"leader": os.getpid()})
         if answer["op"] == "ready":
@@ -190,17 +190,17 @@ def _answer(links: session.Links, runner_pid: int) -> Message:
 
 
 def _become_runner(
-    place: Place, host: socket.socket, request: Message, bounds: limits.Limits, links: session.Links
+    options: InterpreterOptions, host: socket.socket, request: Message, bounds: limits.Limits, links: session.Links
 ) -> NoReturn:
     """In the second child: settle in a private directory under a uid of its own, load the image, serve cells."""
     try:
         killer: process_kill.ProcessKiller = process_kill.KillTree(os.getppid())
-        if place.own_uids:
+        if options.own_uids:
             uid = int(request["uid"])
             _take_uid(uid, uid)
             killer = process_kill.KillByUid(uid)
         process_kill.forbid_inspection()
-        directory = _directory(place, request)
+        directory = _directory(options, request)
         directory.mkdir(0o700)
         os.chdir(directory)
         _clear_environment(str(directory))
@@ -228,19 +228,19 @@ def _report_unusable(peer: socket.socket, error: BaseException) -> None:
         wire.send(peer, {"op": "unusable", "reason": reason, "lacks": room.lacking(error)})
 
 
-def _bind(place: Place, request: Message, mapped_bytes: int) -> limits.Limits:
+def _bind(options: InterpreterOptions, request: Message, mapped_bytes: int) -> limits.Limits:
     """Apply what holds for supervisor and runner alike."""
     os.setsid()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     process_kill.adopt_orphans()
     bounds = limits.Limits.from_message(request["limits"])
-    limits.apply(bounds, mapped_bytes, per_uid=place.own_uids)
+    limits.apply(bounds, mapped_bytes, per_uid=options.own_uids)
     os.umask(0o077)
     return bounds
 
 
-def _directory(place: Place, request: Message) -> Path:
-    return Path(place.root) / str(request["session"])
+def _directory(options: InterpreterOptions, request: Message) -> Path:
+    return Path(options.root) / str(request["session"])
 
 
 def _take_uid(real: int, effective: int) -> None:

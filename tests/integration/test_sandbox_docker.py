@@ -23,9 +23,9 @@ from PIL import Image
 from codedance_verl.sandbox.config import SandboxConfig
 from codedance_verl.sandbox.docker import reaper
 from codedance_verl.sandbox.docker.sizing import ImageLoad, sized
-from codedance_verl.sandbox.errors import SandboxFull
+from codedance_verl.sandbox.errors import SandboxFull, UnknownSession
 from codedance_verl.sandbox.node import SandboxNode
-from codedance_verl.sandbox.pool import SandboxPool, SandboxSession, UnknownSession
+from codedance_verl.sandbox.pool import SandboxPool, SandboxSession
 from codedance_verl.types import ExecutionStatus
 
 if TYPE_CHECKING:

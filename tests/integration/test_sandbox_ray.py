@@ -25,7 +25,8 @@ GONE_SECONDS = 20.0
 DRIVER = """
 import asyncio, json, sys, time
 import ray
-from codedance_verl.sandbox.pool import SandboxInputError, SandboxPool, get_or_start_pool
+from codedance_verl.sandbox.errors import SandboxInputError
+from codedance_verl.sandbox.pool import SandboxPool, get_or_start_pool
 
 CONFIG = {"backend": "docker", "containers": 1, "cell_timeout_s": 20.0}
 

@@ -15,8 +15,9 @@ from PIL import Image
 
 from codedance_verl.images import decode, pixels_sha256
 from codedance_verl.sandbox.config import SandboxConfig
+from codedance_verl.sandbox.errors import SandboxBusy, SandboxInputError, UnknownSession
 from codedance_verl.sandbox.node import SandboxNode
-from codedance_verl.sandbox.pool import SandboxBusy, SandboxInputError, SandboxPool, SandboxSession, UnknownSession
+from codedance_verl.sandbox.pool import SandboxPool, SandboxSession
 from codedance_verl.sandbox.process import ProcessLauncher
 from codedance_verl.types import ExecutionStatus
 

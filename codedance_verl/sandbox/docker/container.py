@@ -14,7 +14,7 @@ from docker.types import LogConfig
 from codedance_verl.errors import UserError
 from codedance_verl.sandbox.config import MIB, SandboxConfig
 from codedance_verl.sandbox.docker import engine, image, reaper
-from codedance_verl.sandbox.docker.launcher import CONTAINER_SOCKET_DIRECTORY, SOCKET_NAME
+from codedance_verl.sandbox.docker.launcher import CONTAINER_SOCKET_DIRECTORY, interpreter_arguments
 from codedance_verl.sandbox.docker.sizing import sized
 from codedance_verl.sandbox.errors import SandboxUnavailable
 
@@ -76,20 +76,11 @@ class DockerLauncher:
     def launch(self, name: str, socket_directory: Path) -> None:
         config = self._config
         memory_bytes = (config.memory_mb or 0) * MIB
+        scratch = f"rw,nosuid,nodev,noexec,size={config.scratch_mb}m,nr_inodes={_SCRATCH_INODES},mode=1777"
         try:
             self.client.containers.run(
                 self._image,
-                [
-                    "--socket",
-                    f"{CONTAINER_SOCKET_DIRECTORY}/{SOCKET_NAME}",
-                    "--name",
-                    name,
-                    "--root",
-                    SCRATCH,
-                    "--own-uids",
-                    "--preload",
-                    config.preload,
-                ],
+                [*interpreter_arguments(name, CONTAINER_SOCKET_DIRECTORY, SCRATCH, config.preload), "--own-uids"],
                 name=name,
                 detach=True,
                 runtime=config.runtime or None,
@@ -98,9 +89,7 @@ class DockerLauncher:
                 hostname="sandbox",
                 network_mode="none",
                 read_only=True,
-                tmpfs={
-                    SCRATCH: f"rw,nosuid,nodev,noexec,size={config.scratch_mb}m,nr_inodes={_SCRATCH_INODES},mode=1777"
-                },
+                tmpfs={SCRATCH: scratch},
                 ipc_mode="none",  # no /dev/shm that sessions would share; the init process makes one for each
                 volumes={str(socket_directory): {"bind": CONTAINER_SOCKET_DIRECTORY, "mode": "ro"}},
                 user="0:0",

@@ -23,12 +23,8 @@ REGISTRY_BASE = "python:3.11-slim"
 REGISTRY_SECONDS = 8
 BASE_SECONDS = 300
 _BUILD_ENVIRONMENT = (
-    "PIP_INDEX_URL",
-    "PIP_EXTRA_INDEX_URL",
-    "PIP_TRUSTED_HOST",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "NO_PROXY",
+    *("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
 )
 _INGREDIENTS = ("Dockerfile", "requirements.txt", "requirements-fonts.txt", "make_fonts.py", "rebase.c")
 _STEP_PREFIXES = ("Step ", "Successfully ", "ERROR")

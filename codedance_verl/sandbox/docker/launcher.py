@@ -9,6 +9,12 @@ CONTAINER_SOCKET_DIRECTORY = "/run/codedance"
 SOCKET_NAME = "host.sock"
 
 
+def interpreter_arguments(name: str, socket_directory: str | Path, root: str | Path, preload: str) -> list[str]:
+    """Returns the arguments of `codedance_interpreter.container_init`, with the paths as it sees them."""
+    socket = f"{socket_directory}/{SOCKET_NAME}"
+    return ["--socket", socket, "--name", name, "--root", str(root), "--preload", preload]
+
+
 class Launcher(Protocol):
     """A way to run interpreters. All methods block and may be called from any thread."""
 

@@ -7,7 +7,7 @@ import pytest
 
 from codedance_verl.environment import sandbox_client as sandboxing
 from codedance_verl.environment.sandbox_client import SandboxClient
-from codedance_verl.sandbox.pool import SandboxBusy, SandboxInputError
+from codedance_verl.sandbox.errors import SandboxBusy, SandboxInputError
 from codedance_verl.types import Execution, ExecutionStatus
 from tests.unit.environment.pools import CountingPool
 
