@@ -1,4 +1,4 @@
-"""Nodes as a client sees them: handles of their actors, found when they are needed and kept.
+"""Nodes of a client: handles of their actors, found at the first use and kept.
 
 A rollout worker uses the actors of its own node, and a few others only where that one cannot serve. So what all workers
 of a cluster look up grows with their number, not with workers times nodes.
@@ -38,7 +38,7 @@ class Finder(Protocol):
         """Returns the actor of the name, started where there is none."""
 
     def is_alive(self, node_id: str) -> bool:
-        """Returns whether the cluster still counts the node in."""
+        """Returns true while the cluster counts the node as alive."""
 
 
 def standby_config(config: SandboxConfig) -> SandboxConfig | None:
@@ -107,12 +107,12 @@ class RemoteNode:
 
     @property
     def gone(self) -> bool:
-        """Whether its machine has left the cluster for good."""
+        """True once its machine has left the cluster for good."""
         return self._main.gone
 
     @property
     def actors(self) -> list[Any]:
-        """The node actor, then the standby if there is one; those that are there now, started where none are."""
+        """The node actor, then the standby if there is one; started where there is none."""
         return [handle.latest() for handle in (self._main, self._standby) if handle is not None]
 
     async def open(self, images: Sequence[bytes] = (), session_id: str | None = None) -> str:
@@ -146,7 +146,7 @@ class RemoteNode:
         self._holders.pop(session_id, None)
 
     async def _call(self, session_id: str, method: str, *arguments: Any) -> Any:
-        """Call the actor that holds the session; raises `NodeLost` when that has died, and starts its successor."""
+        """Calls the actor that holds the session; raises `NodeLost` when that has died, and starts its successor."""
         held = self._holders.get(session_id)
         if held is None:
             raise UnknownSession(f"no session {session_id}")
@@ -196,7 +196,7 @@ class ClientNodes:
             pass
         for node_id in random.sample(others, min(OTHERS_ASKED, len(others))):
             yield self.node(node_id)
-        self._learn()  # whoever comes here was refused by all of them
+        self._learn()  # a caller that comes this far was refused by all of them
 
     def node(self, node_id: str) -> RemoteNode:
         """Returns the node of this id; the same object at every call, as it knows which sessions it holds."""

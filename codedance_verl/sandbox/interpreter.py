@@ -1,4 +1,4 @@
-"""The host's handle on one interpreter: its two control connections and the sessions it serves."""
+"""Host's handle on one interpreter: its two control connections and the sessions it serves."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from codedance_verl.sandbox.wire import MAX_FRAME_BYTES, Message, Peer
 
 KILL_CONFIRM_SECONDS = 3.0
 MAX_INPUT_BYTES = MAX_FRAME_BYTES - 4096
-"""Of the encoded images of one session together: they go over in one frame."""
+"""Most bytes of the encoded images of one session together: they travel in one frame."""
 _FIRST_UID, _UID_BLOCK, _UID_BLOCKS = 1 << 20, 1 << 20, 2000
 _NARROW_FIRST_UID = 10_000
 _PONG: Message = {"op": "pong"}
@@ -24,7 +24,7 @@ _PONG: Message = {"op": "pong"}
 
 @dataclass
 class SessionHandle:
-    """A session as an interpreter serves it: the connection, the user id, and the leader of its process group."""
+    """Handle on a session: its connection, its user id, and the leader of its process group."""
 
     key: str
     uid: int
@@ -34,9 +34,9 @@ class SessionHandle:
 
 @dataclass
 class Interpreter:
-    """One container init with its zygote.
+    """A container init with its zygote.
 
-    `ready` is set while sessions can be opened, `dead` once and for all. A spare is not `serving` yet; one that is
+    `ready` is set while sessions can be opened, `dead` once and for all. A standby is not `serving` yet; one that is
     `retired` keeps the sessions it has and gets no more. `opened` counts the sessions it ever had. `memory_bytes` is
     what container init and zygote hold themselves, as of the last `check`, and `first_memory_bytes` as of the first.
     """
@@ -71,19 +71,19 @@ class Interpreter:
         return self.serving and self.can_serve and self.occupied < self.capacity
 
     def occupy(self) -> None:
-        """Take one of its places."""
+        """Takes one of its places."""
         self.occupied += 1
         self.opened += 1
         self.vacant.clear()
 
     def vacate(self) -> None:
-        """Give one of its places back."""
+        """Gives one of its places back."""
         self.occupied -= 1
         if self.occupied == 0:
             self.vacant.set()
 
     async def serve_init(self, peer: Peer, hello: Message) -> None:
-        """Keep the connection of the container init until it ends; the interpreter is dead then."""
+        """Keeps the connection of the container init until it ends; the interpreter is dead then."""
         if self._init is not None or self.dead.is_set():
             return
         self._init = peer
@@ -97,7 +97,7 @@ class Interpreter:
         self.abandon()
 
     async def serve_zygote(self, peer: Peer, ready: Callable[[], None]) -> None:
-        """Keep the zygote's connection until it ends; the container init starts another one, which connects anew."""
+        """Keeps the zygote's connection until it ends; the container init then starts another, which connects again."""
         if self._zygote is not None:
             return
         self._zygote = peer
@@ -114,7 +114,7 @@ class Interpreter:
             self._fail(key, "the zygote has died")
 
     def admit(self, key: str, peer: Peer) -> bool:
-        """Hand the connection of a session to whoever opens it; False when nobody waits for it."""
+        """Hands the connection of a session to the caller who opens it; False when none waits for it."""
         waiting = self._expected.pop(key, None)
         if waiting is None or waiting.done():
             return False
@@ -122,7 +122,7 @@ class Interpreter:
         return True
 
     async def open(self, key: str, config: SandboxConfig, images: Sequence[bytes]) -> SessionHandle:
-        """Fork a session and load its images.
+        """Forks a session and loads its images.
 
         Raises `SandboxInputError`, `SandboxUnavailable` (`SandboxFull` for one) or `TimeoutError`.
         """
@@ -140,7 +140,7 @@ class Interpreter:
             raise
 
     async def check(self, timeout_s: float) -> None:
-        """Ask init and zygote for a sign of life. Raises `TimeoutError` when either does not answer in time."""
+        """Asks init and zygote for a sign of life. Raises `TimeoutError` when either does not answer in time."""
         asked = {"init": self._init, "zygote": self._zygote}
         pongs = []
         for who, peer in asked.items():
@@ -187,7 +187,7 @@ class Interpreter:
         raise SandboxUnavailable(f"a session on {self.name} did not start: {reason}")
 
     async def kill(self, handle: SessionHandle) -> None:
-        """Kill all processes of a session and wait, bounded, until they are gone."""
+        """Kills all processes of a session and waits, bounded, until they are gone."""
         if handle.peer is not None:
             handle.peer.close()
         if self._init is None or self.dead.is_set():
@@ -200,7 +200,7 @@ class Interpreter:
         self._killing.pop(handle.key, None)
 
     def abandon(self) -> None:
-        """Close everything: the interpreter is given up, or has gone."""
+        """Closes everything: the interpreter is given up, or has gone."""
         self.ready.clear()
         self.dead.set()
         for peer in (self._init, self._zygote):
@@ -233,7 +233,7 @@ class _Refused(Exception):
 
 
 def lacking(message: Message) -> str:
-    """What a container says that it lacks (`sizing.LACKS`); empty for nothing, and for anything else it says."""
+    """Returns what a container says that it lacks, if it is one of `sizing.LACKS`; else an empty string."""
     lacks = message.get("lacks")
     return lacks if isinstance(lacks, str) and lacks in sizing.LACKS else ""
 
@@ -243,12 +243,12 @@ def _number(value: object) -> int:
 
 
 def _uid_sequence(span: int) -> Iterator[int]:
-    """User ids for the sessions of one interpreter, where `span` is the largest it may give away plus one.
+    """Returns user ids for the sessions of one interpreter; `span` is the largest it may give away plus one.
 
-    Each comes with the next one, which the supervisor of the session takes.
+    They come in steps of two: the id behind each is that of its supervisor and of the process that kills it.
 
-    A random block of its own where there is room, because the kernel counts processes by user id over all containers;
-    where there is none, at least a random place to begin. In steps of two: the next id is for who kills the session.
+    The kernel counts processes by user id over all containers. So each interpreter takes a random block of its own
+    where there is room, else at least a random place to begin.
     """
     if span >= _FIRST_UID + _UID_BLOCK * _UID_BLOCKS:
         return itertools.count(_FIRST_UID + _UID_BLOCK * random.SystemRandom().randrange(_UID_BLOCKS), 2)

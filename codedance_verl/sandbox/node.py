@@ -1,4 +1,4 @@
-"""The sessions of one machine: opened in its interpreters, run under deadlines kept here, closed when forgotten."""
+"""Sessions of one machine: opened in its interpreters, run under deadlines kept here, closed when forgotten."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _OPEN_ATTEMPTS = 3
 _LONGEST_LEASE_CHECK = 30.0
 _DRAIN_CHECK = 0.05
 _LONG_TEXT_CHARS = 8_192
-"""Of stdout: a longer one is read in a thread, since the loop serves other sessions meanwhile."""
+"""Length of stdout from which a reply is checked in a thread, since the loop serves other sessions meanwhile."""
 
 
 @dataclass
@@ -42,7 +42,7 @@ class _Session:
     """A caller's session.
 
     `where` is None before it is open, and after its interpreter was lost until the next cell. `variables_lost`: its
-    variables are gone and the model, which must hear of that before its next cell, has not been informed. `full_in`
+    variables are gone and its next cell must report that instead of being run. `full_in`
     names interpreters that had no room for it.
     """
 
@@ -60,7 +60,7 @@ class _Session:
 
 
 class SandboxNode:
-    """Owns the interpreters of this machine. Create it and use it in one event loop, `start` before anything else.
+    """Owner of the interpreters of this machine. Create it and use it in one event loop, `start` before anything else.
 
     Calls of one session run one after another, sessions are independent of one another. Every method is bounded in
     time. `launcher` overrides what `config.backend` would choose.
@@ -80,7 +80,7 @@ class SandboxNode:
         }
 
     async def start(self) -> None:
-        """Bring up the interpreters. Raises `UserError` when the set-up lacks something, or `SandboxUnavailable`."""
+        """Starts the interpreters. Raises `UserError` when the set-up lacks something, or `SandboxUnavailable`."""
         launcher = self._launcher
         if launcher is None:
             launcher = await asyncio.to_thread(choose_launcher, self.config)
@@ -90,7 +90,7 @@ class SandboxNode:
         self._spawn(self._end_stale_leases())
 
     async def drain(self, timeout_s: float) -> int:
-        """Open no more sessions and wait until the open ones are closed. Returns how many are left in the end."""
+        """Opens no more sessions and waits until the open ones are closed. Returns the number of those left."""
         self._draining = True
         deadline = time.monotonic() + timeout_s
         while self._sessions and time.monotonic() < deadline:
@@ -98,7 +98,7 @@ class SandboxNode:
         return len(self._sessions)
 
     async def shutdown(self) -> None:
-        """End all sessions and interpreters and remove their containers; harmless when called twice."""
+        """Ends all sessions and interpreters and removes their containers; harmless when called twice."""
         for session in list(self._sessions.values()):
             session.closed = True
         self._sessions.clear()
@@ -108,7 +108,7 @@ class SandboxNode:
             await self._fleet.stop()
 
     def stats(self) -> dict[str, Any]:
-        """Counts since the start, by status too, and how many sessions each interpreter serves at present."""
+        """Returns counts since the start, by status too, and the number of sessions of each interpreter."""
         fleet = self._fleet
         return {
             **self._counts,
@@ -124,11 +124,11 @@ class SandboxNode:
         }
 
     def count_orphans(self) -> int:
-        """Containers on this machine whose owner is dead; blocks, and raises what the engine's client does."""
+        """Returns the number of containers whose owner is dead; blocks, and raises what the engine's client does."""
         return 0 if self._fleet is None else self._fleet.count_orphans()
 
     async def open(self, images: Sequence[bytes] = (), session_id: str | None = None) -> str:
-        """Open a session and return its id; `images` are encoded files for `input_images`.
+        """Opens a session and returns its id; `images` are encoded files for `input_images`.
 
         A caller who names the id itself can `close` it even when this call did not return to it. Raises `SandboxBusy`,
         `SandboxInputError` or `SandboxUnavailable`; `SandboxFull` for one.
@@ -155,11 +155,11 @@ class SandboxNode:
         return session.session_id
 
     async def run(self, session_id: str, code: str, timeout_s: float | None = None) -> Execution:
-        """Run one cell; `timeout_s` is its own run time, `config.cell_timeout_s` by default.
+        """Runs one cell; `timeout_s` is its own run time, `config.cell_timeout_s` by default.
 
         What the code does never raises. Raises `SandboxBusy` or `SandboxUnavailable` when the cell could not be run;
         `SandboxFull` leaves the session as it was, and the same cell may be tried again. Raises
-        `SandboxInputError` when the session's picture breaks off, `UnknownSession` when the session was closed.
+        `SandboxInputError` when the session's image breaks off, `UnknownSession` when the session was closed.
         """
         session = self._sessions.get(session_id)
         if session is None:
@@ -175,7 +175,7 @@ class SandboxNode:
         return execution
 
     async def close(self, session_id: str) -> None:
-        """End a session and all its processes; they are gone shortly after. Unknown ids are ignored."""
+        """Ends a session and all its processes; they are gone shortly after. Unknown ids are ignored."""
         session = self._sessions.pop(session_id, None)
         if session is None:
             return
@@ -185,7 +185,7 @@ class SandboxNode:
         self._drop(session)
 
     async def _place(self, session: _Session) -> None:
-        """Find an interpreter with a free place and open the session there; tries again when one dies under it.
+        """Finds an interpreter with a free place and opens the session there; tries again when one dies under it.
 
         A death is no failed attempt: a restart of the engine takes all interpreters, one after the other.
         """
@@ -242,7 +242,7 @@ class SandboxNode:
 
     @contextlib.asynccontextmanager
     async def _slot(self, session: _Session) -> AsyncIterator[None]:
-        """Hold one of the node's slots for running cells; the wait for it counts as queue time."""
+        """Holds one of the node's slots for running cells; the wait for it counts as queue time."""
         asked = time.monotonic()
         try:
             await asyncio.wait_for(self._slots.acquire(), self.config.queue_timeout_s)
@@ -256,7 +256,7 @@ class SandboxNode:
             self._slots.release()
 
     async def _run_cell(self, session: _Session, code: str, timeout_s: float) -> Execution:
-        """Send the cell and wait for its result, at most `timeout_s` plus the grace for killing it."""
+        """Sends the cell and waits for its result, at most `timeout_s` plus the grace for killing it."""
         if session.where is None:
             raise UnknownSession(f"session {session.session_id} was closed before its cell was run")
         interpreter, handle = session.where
@@ -305,7 +305,7 @@ class SandboxNode:
             raise
 
     def _leave_full(self, session: _Session) -> None:
-        """Have a session that has run no cell go elsewhere at its next call; one with variables stays with them."""
+        """Moves a session that has run no cell elsewhere at its next call; one with variables stays with them."""
         session.calls -= 1  # the call is answered, and nothing was run
         if session.calls == 0 and session.where is not None:
             session.full_in.add(session.where[0].name)
@@ -317,7 +317,7 @@ class SandboxNode:
         return execution_of(reply, call, self.config)
 
     def _drop(self, session: _Session) -> None:
-        """Kill what the session has running, in the background, and give its place back when that is done."""
+        """Kills what the session has running, in the background, and gives its place back when that is done."""
         if session.where is not None:
             where, session.where = session.where, None
             self._spawn(self._retire(*where))

@@ -1,4 +1,4 @@
-"""Metrics of all node actors, asked for by one process of a run."""
+"""Metrics of all node actors, collected by one process of a run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class NodeMetrics:
     """Asks every node actor and standby what it has counted since it was last asked.
 
     `names` returns the names of the actors, and is asked until it has some; `find` returns the handle of a name, or
-    None. An actor that does not answer in time is asked no more until it has; then its answer belongs to that step.
+    None. An actor that does not answer in time is not asked again until it has; its answer belongs to that step.
     """
 
     def __init__(
@@ -58,5 +58,5 @@ class NodeMetrics:
             elif isinstance(answer, NodeLost):
                 del self._actors[name]  # its successor, if there is one, has the name
             else:
-                _logger.warning("sandbox: a node does not tell its metrics: %s", answer)
+                _logger.warning("sandbox: a node does not report its metrics: %s", answer)
         return tallies

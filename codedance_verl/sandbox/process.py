@@ -1,4 +1,4 @@
-"""Interpreters as plain processes of the host: for development where no container engine can be had.
+"""Interpreters as plain processes of the host, for development without a container engine.
 
 This is NO security boundary: the code sees the host's network and every file its user may read. What is left are
 rlimits, an emptied environment, a private directory, the deadline, and, when the owner is root and the Python
@@ -29,7 +29,7 @@ _STOP_SECONDS = 5.0
 
 
 class ProcessLauncher:
-    """Runs every interpreter as a subprocess. `own_uids` None means: where it is possible."""
+    """Launcher of interpreters as subprocesses. `own_uids` None means: where it is possible."""
 
     def __init__(self, config: SandboxConfig, own_uids: bool | None = None) -> None:
         self._config = config
@@ -41,7 +41,7 @@ class ProcessLauncher:
     def prepare(self) -> None:
         print(f"WARNING: {NOTICE}", file=sys.stderr, flush=True)
         self._base = reaper.owned_directory()
-        self._base.chmod(0o711)
+        self._base.chmod(0o711)  # sessions under uids of their own pass through, and cannot list it
 
     def launch(self, name: str, socket_directory: Path) -> None:
         root = self._base / name
@@ -68,7 +68,7 @@ class ProcessLauncher:
             raise SandboxUnavailable(f"interpreter process does not start: {error}") from None
 
     def remove(self, name: str) -> None:
-        """The init process ends by itself, and all its sessions with it, once the node has closed its connection."""
+        """Waits for the init process, which ends with all its sessions once the node has closed its connection."""
         process = self._running.pop(name, None)
         if process is not None:
             try:
@@ -99,7 +99,7 @@ class ProcessLauncher:
 
 
 def can_change_uids() -> bool:
-    """True when sessions can drop to a uid of their own and still read the Python installation."""
+    """Returns true when sessions can drop to a uid of their own and still read the Python installation."""
     if os.geteuid() != 0:
         return False
     needed = {Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve(), image_folder()}

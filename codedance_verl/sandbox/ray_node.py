@@ -1,6 +1,6 @@
-"""The Ray side: one actor per Ray node owns that node's interpreters, and any process of the job can reach it.
+"""Ray actors of the sandbox: one per Ray node owns that node's interpreters, and any process of the job can reach it.
 
-`placement.py` says which nodes these are, `directory.py` tells the clients, `client_nodes.py` is what they hold.
+`placement.py` chooses the nodes, `directory.py` lists them for clients, `client_nodes.py` has the clients' handles.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ class SandboxNodeActor:
         self._is_standby = standby
         self._node: SandboxNode | None = None
         self._starting = asyncio.Lock()
-        self._telling: asyncio.Task[None] | None = None
+        self._telemetry: asyncio.Task[None] | None = None
 
     async def ready(self) -> None:
-        """Return when sessions can be opened; raises what `SandboxNode.start` does. A failed start may be repeated."""
+        """Returns when sessions can be opened; raises what `SandboxNode.start` does. A failed start may be repeated."""
         await self._started()
 
     async def open(self, images: Sequence[bytes] = (), session_id: str | None = None) -> str:
@@ -73,12 +73,12 @@ class SandboxNodeActor:
         return {"node_id": ray.get_runtime_context().get_node_id(), **(await self._started()).stats()}
 
     async def take_metrics(self) -> dict[str, emit.Sample]:
-        """What was told since the last call, for verl's trackers."""
+        """Returns the metrics since the last call, for verl's trackers."""
         return emit.drain()
 
     async def shutdown(self, drain_s: float = 0.0) -> None:
-        if self._telling is not None:
-            self._telling.cancel()
+        if self._telemetry is not None:
+            self._telemetry.cancel()
         async with self._starting:
             if self._node is not None:
                 await self._node.drain(drain_s)
@@ -90,7 +90,7 @@ class SandboxNodeActor:
                 node = SandboxNode(self._config)
                 await node.start()
                 self._node = node
-                self._telling = asyncio.create_task(NodeTelemetry(node, self._is_standby).forever())
+                self._telemetry = asyncio.create_task(NodeTelemetry(node, self._is_standby).forever())
         return self._node
 
 
@@ -102,7 +102,7 @@ class RayFinder:
         return find_actor(_actor_name(config, node_id))
 
     def get_or_start(self, config: SandboxConfig, node_id: str, standby: bool) -> Any:
-        """Returns the named actor of this job, a node and a configuration; who asks first starts it and owns it."""
+        """Returns the named actor of a node and a configuration; the first process of the job to ask starts and owns it."""
         actor_class = ray.remote(SandboxNodeActor)
         return actor_class.options(
             name=_actor_name(config, node_id),
@@ -114,7 +114,7 @@ class RayFinder:
         ).remote(config, standby)
 
     def is_alive(self, node_id: str) -> bool:
-        """Returns whether the cluster still counts the node in."""
+        """Returns true while the cluster counts the node as alive."""
         return is_alive(node_id)
 
 
@@ -133,7 +133,7 @@ def _client_nodes(config: SandboxConfig, _job_id: str, own: str) -> ClientNodes:
 
 
 def _own_or_all(config: SandboxConfig, own: str) -> list[str]:
-    """Ids of the nodes to use where nobody has started any: this process's own, or all that may run interpreters."""
+    """Returns the nodes to use where nobody has started any: this process's own, or all that may run interpreters."""
     may = [node.node_id for node in sandbox_nodes(config)]
     return [own] if own in may else may
 
@@ -143,7 +143,7 @@ def _directory(config: SandboxConfig) -> Directory:
 
 
 def node_metrics(config: SandboxConfig) -> NodeMetrics:
-    """Returns what asks all node actors of this job; one process of a run needs one."""
+    """Returns a collector of the metrics of all node actors of this job; one process of a run needs one."""
     kinds = [kind for kind in (config, standby_config(config)) if kind is not None]
 
     def names() -> list[str]:
@@ -153,7 +153,7 @@ def node_metrics(config: SandboxConfig) -> NodeMetrics:
 
 
 def start_everywhere(config: SandboxConfig) -> list[RemoteNode]:
-    """Start, or find, the actors of the nodes that may run interpreters, and wait until they can serve.
+    """Starts, or finds, the actors of the nodes that may run interpreters, and waits until they can serve.
 
     Where `sandbox.node_resource` names no nodes, those that lack what it takes are left out, with a warning.
 
@@ -189,12 +189,12 @@ def _of_node(error: SandboxError | UserError, node: RayNode) -> SandboxError | U
 
 
 def stats(nodes: Sequence[RemoteNode]) -> list[dict[str, Any]]:
-    """`SandboxNode.stats` of the node actors; their standbys are left out."""
+    """Returns `SandboxNode.stats` of the node actors; their standbys are left out."""
     return list(wait([node.actors[0].stats.remote() for node in nodes], SHUTDOWN_SECONDS))
 
 
 def shut_down(nodes: Sequence[RemoteNode], drain_s: float = 0.0) -> None:
-    """Wait up to `drain_s` for open sessions to end, then shut the nodes down and end their actors.
+    """Waits up to `drain_s` for open sessions to end, then shuts the nodes down and ends their actors.
 
     What actors that were killed left on this machine is removed too; on others their next start does that.
     """

@@ -1,7 +1,8 @@
 """Host side of the wire format: 4-byte big-endian length, then one msgpack map with string keys.
 
 What arrives here was written by a container and is not trusted: lengths are checked before anything is read, and a
-frame that is malformed ends the connection. The interpreter has its own reader (`sandbox_image/codedance_interpreter`).
+frame that is malformed ends the connection. The interpreter has its own reader (`codedance_interpreter.wire`), which
+also encodes for both sides.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _MAX_CONTAINERS = 1000
 
 
 def decode(body: bytes) -> Message:
-    """Turn the body of a frame back into a message; raises `WireError` on anything but a map with string keys.
+    """Turns the body of a frame back into a message; raises `WireError` on anything but a map with string keys.
 
     Lists and maps are bounded in length and number: as Python objects they take up to 64 times their size in a frame.
     """
@@ -65,7 +66,7 @@ def decode(body: bytes) -> Message:
 
 
 async def read_message(reader: asyncio.StreamReader, limit: int = MAX_FRAME_BYTES) -> Message:
-    """Next message. Raises `EOFError` when the stream ends, also amid a frame, and `WireError` on malformed input."""
+    """Returns the next message. Raises `EOFError` at the end of the stream, also amid a frame, else `WireError`."""
     return await _read_body(reader, await _read_exactly(reader, HEADER_BYTES), limit)
 
 
@@ -81,7 +82,7 @@ async def _read_exactly(reader: asyncio.StreamReader, count: int) -> bytes:
 
 
 class Peer:
-    """One connection from an interpreter. Messages wait in a short inbox; when it is full the sender is held up.
+    """Connection from an interpreter. Messages wait in a short inbox; when it is full the sender is held up.
 
     With `only_when_asked` every call of `receive` entitles the other side to one message. One that it sends unasked
     ends the connection before it is read: so nothing piles up here, and no answer can be there before its question.
@@ -105,22 +106,22 @@ class Peer:
         return int(struct.unpack("3i", credentials)[1])
 
     async def hello(self, timeout_s: float) -> Message:
-        """First message of the connection, small and due at once; reading in the background starts after it."""
+        """Returns the first message, small and due at once; reading in the background starts after it."""
         message = await asyncio.wait_for(read_message(self._reader, MAX_HELLO_BYTES), timeout_s)
         self._pump = asyncio.create_task(self._read())
         return message
 
     def send(self, message: Mapping[str, Any]) -> None:
-        """Queue a message for sending; a peer that has gone is noticed by `receive`, not here."""
+        """Queues a message for sending; a peer that has gone is noticed by `receive`, not here."""
         if not self.closed:
             self._writer.write(encode(message))
 
     async def receive(self, timeout_s: float | None = None) -> Message | None:
-        """Next message, or None once the connection has ended. Raises `TimeoutError` after `timeout_s`."""
+        """Returns the next message, or None once the connection has ended. Raises `TimeoutError` after `timeout_s`."""
         self._asked = True
         message = await asyncio.wait_for(self._inbox.get(), timeout_s)
         if message is None:
-            self._inbox.put_nowait(None)  # the end stays visible to whoever asks again
+            self._inbox.put_nowait(None)  # the end stays visible to a caller that asks again
         return message
 
     def close(self) -> None:

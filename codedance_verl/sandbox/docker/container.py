@@ -26,7 +26,7 @@ _SCRATCH_INODES = 65_536
 
 
 class DockerLauncher:
-    """Runs every interpreter as PID 1 of a container without network, with a read-only root and next to no capability.
+    """Launcher of interpreters as PID 1 of containers without network, with a read-only root and next to no capability.
 
     Its system calls are those of `sandbox_image/seccomp.json` and no others.
 
@@ -63,7 +63,7 @@ class DockerLauncher:
         reaper.remove_orphans(self.client)
 
     def security_options(self) -> list[str]:
-        """What binds every process of a container, in the engine's words."""
+        """Returns the security options of every process of a container, in the engine's words."""
         return ["no-new-privileges:true", f"seccomp={image.seccomp_profile()}"]
 
     def _require_runtime(self, known: Mapping[str, object]) -> None:

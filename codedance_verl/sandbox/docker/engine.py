@@ -1,4 +1,4 @@
-"""Finds the Docker engine, and starts one where none answers and we may."""
+"""Finds the Docker engine, and starts one where none answers and that is allowed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LOCK_PATH = Path(tempfile.gettempdir()) / "codedance-engine.lock"
 
 
 def connect(timeout_s: int = API_SECONDS) -> DockerClient | None:
-    """A client of the engine the environment names (`DOCKER_HOST`, else the local socket); None if none answers."""
+    """Returns a client of the engine at `DOCKER_HOST`, else at the local socket; None if none answers."""
     try:
         with contextlib.closing(docker.from_env(timeout=PING_SECONDS)) as probe:
             probe.ping()
@@ -38,7 +38,7 @@ def connect(timeout_s: int = API_SECONDS) -> DockerClient | None:
 
 
 def ensure_engine(may_start: bool) -> DockerClient:
-    """A client of an engine that answers.
+    """Returns a client of an engine that answers.
 
     With `may_start`, as root and without `DOCKER_HOST`, an engine is started if there is none, and on Debian or Ubuntu
     installed first. All waits are bounded. Raises `UserError` with the cause and the cure.
@@ -56,7 +56,7 @@ def ensure_engine(may_start: bool) -> DockerClient:
             "add yourself to the group docker, or set sandbox.backend=process"
         )
     with _one_at_a_time():
-        client = connect()
+        client = connect()  # another process may have started one meanwhile
         if client is None:
             if shutil.which("dockerd") is None:
                 install_packages()
@@ -68,7 +68,7 @@ def ensure_engine(may_start: bool) -> DockerClient:
 
 
 def install_packages() -> None:
-    """Install the engine and the tool that makes base images from the distribution's packages; needs root and apt."""
+    """Installs the engine and the tool that makes base images from the distribution's packages; needs root and apt."""
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         raise UserError(f"missing {', '.join(PACKAGES)}: install Docker (docs.docker.com/engine/install) and try again")
     print(f"installing {', '.join(PACKAGES)} ...", flush=True)
@@ -112,7 +112,7 @@ def _start_daemon() -> None:
 
 @contextlib.contextmanager
 def _one_at_a_time() -> Iterator[None]:
-    """Keep two processes from starting an engine at the same time; the wait is bounded."""
+    """Keeps two processes from starting an engine at the same time; the wait is bounded."""
     with _LOCK_PATH.open("w", encoding="ascii") as lock:
         deadline = time.monotonic() + START_SECONDS + INSTALL_SECONDS
         while True:

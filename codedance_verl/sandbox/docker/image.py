@@ -33,7 +33,7 @@ Progress = Callable[[str], None]
 
 
 def image_folder() -> Path:
-    """The folder `sandbox_image/` of this checkout. Raises `UserError` where it is missing."""
+    """Returns the folder `sandbox_image/` of this checkout. Raises `UserError` where it is missing."""
     folder = Path(__file__).resolve().parents[3] / "sandbox_image"
     if not (folder / "Dockerfile").is_file():
         raise UserError(f"no folder {folder}: install the package from a checkout (pip install -e .)")
@@ -41,23 +41,24 @@ def image_folder() -> Path:
 
 
 def seccomp_profile() -> str:
-    """The system calls of the sandbox, as JSON text in the engine's format; no part of the image."""
+    """Returns the allowed system calls as JSON text in the engine's format; it is no part of the image."""
     return json.dumps(json.loads((image_folder() / "seccomp.json").read_text(encoding="ascii")))
 
 
 def content_hash(folder: Path) -> str:
-    """First 12 hex digits of a SHA-256 over names and contents of the files that make the image."""
+    """Returns the first 12 hex digits of a SHA-256 over names and contents of the files that make the image."""
     digest = hashlib.sha256()
     files = [folder / name for name in _INGREDIENTS]
     files += (folder / "codedance_interpreter").glob("*.py")
     for path in sorted(files):
         data = path.read_bytes()
+        # Name and length first: else bytes moved from one file to the next would give the same hash.
         digest.update(f"{path.relative_to(folder)}\0{len(data)}\0".encode() + data)
     return digest.hexdigest()[:12]
 
 
 def image_tag(setting: str = "auto") -> str:
-    """The tag a configuration means: `auto` is that of this checkout."""
+    """Returns the tag that a configuration means: `auto` is that of this checkout."""
     return f"{REPOSITORY}:{content_hash(image_folder())}" if setting == "auto" else setting
 
 
@@ -70,7 +71,7 @@ def has_image(client: DockerClient, tag: str) -> bool:
 
 
 def require_image(client: DockerClient, setting: str) -> str:
-    """The tag of an image that is there. Raises `UserError` when it must be built first."""
+    """Returns the tag of an image that exists. Raises `UserError` when it must be built first."""
     tag = image_tag(setting)
     if not has_image(client, tag):
         cure = "pull or build it, or set sandbox.image=auto"
@@ -81,7 +82,7 @@ def require_image(client: DockerClient, setting: str) -> str:
 
 
 def build_image(client: DockerClient, progress: Progress = print) -> str:
-    """Build the image unless it is there already. Returns its tag.
+    """Builds the image unless it exists already. Returns its tag.
 
     The base is `python:3.11-slim` where it is at hand or its registry answers, else one made from this machine's own
     Debian packages. Raises `UserError` when neither can be had or a step fails.
@@ -171,7 +172,7 @@ def _build(client: DockerClient, tag: str, base: str, progress: Progress) -> Non
 
 
 def remove_outdated(client: DockerClient) -> list[str]:
-    """Drop the tags of earlier states of the folder, except those a container still uses. Returns what was dropped."""
+    """Removes the tags of earlier states of the folder but those that containers still use. Returns the removed ones."""
     current = image_tag()
     removed = []
     for image in client.images.list(name=REPOSITORY):
