@@ -274,7 +274,7 @@ class Fleet:
             self._connections.discard(task)
 
     async def _welcome(self, peer: Peer, hello: Message) -> None:
-        """Checks the peer, then serves its connection until it ends; that of a session goes to the caller who opens it."""
+        """Checks the peer, then serves its connection until it ends; a session's goes to the caller who opens it."""
         member = self._members.get(str(hello.get("name")))
         if hello.get("op") != "hello" or hello.get("version") != wire.VERSION or member is None:
             raise ValueError(f"no interpreter of this node, or not of protocol version {wire.VERSION}")

@@ -102,7 +102,7 @@ class RayFinder:
         return find_actor(_actor_name(config, node_id))
 
     def get_or_start(self, config: SandboxConfig, node_id: str, standby: bool) -> Any:
-        """Returns the named actor of a node and a configuration; the first process of the job to ask starts and owns it."""
+        """Returns the named actor of a node and a configuration; the first process to ask starts and owns it."""
         actor_class = ray.remote(SandboxNodeActor)
         return actor_class.options(
             name=_actor_name(config, node_id),

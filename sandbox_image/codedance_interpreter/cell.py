@@ -18,7 +18,7 @@ from .display import Display
 ERROR_CHARS = 2_000
 SHOWN_FRAMES = 6
 MOST_REMEMBERED_BYTES = 32 * 1024 * 1024
-"""Of a value kept as `_`: the session would hold it until the next."""
+"""Largest value kept as `_`: the session holds it until the next."""
 
 _COROUTINE = inspect.CO_COROUTINE
 
@@ -26,12 +26,13 @@ Error = dict[str, str]
 
 
 def run_cell(code: str, number: int, namespace: dict[str, Any], display: Display) -> Error | None:
-    """Execute `code` in `namespace`; show its trailing expression and open figures. Returns the error, if any.
+    """Executes `code` in `namespace`; shows its trailing expression and open figures. Returns the error, if any.
 
     `number` counts the cells of the session from 1 and names the cell in tracebacks. A cell that ends by `exit()` or
     `sys.exit()` with no or a zero code has succeeded.
     """
     filename = f"<cell {number}>"
+    # Without a modification time: `linecache` then takes no look at the disk, where there is no such file.
     linecache.cache[filename] = (len(code), None, code.splitlines(keepends=True), filename)
     warning_text.begin_cell(filename)
     trailing = _Trailing(filename)
@@ -60,7 +61,7 @@ class _Trailing:
     line: int = 0
 
     def place(self) -> list[str]:
-        """Its line for a traceback, as long as it is being shown."""
+        """Returns its line for a traceback, as long as it is being shown."""
         return [_source_line(self.filename, self.line)] if self.line else []
 
 
@@ -89,7 +90,7 @@ def _compiled(tree: ast.Module | ast.Expression, filename: str) -> CodeType:
 
 
 def _run(parts: list[CodeType], namespace: dict[str, Any]) -> Any:
-    """Run the parts of a cell, in an event loop if one of them awaits something. Returns the value of the last."""
+    """Runs the parts of a cell, in an event loop if one of them awaits something. Returns the value of the last."""
     if any(part.co_flags & _COROUTINE for part in parts):
         return loop.run(_run_awaiting(parts, namespace))
     value = None
@@ -108,7 +109,7 @@ async def _run_awaiting(parts: list[CodeType], namespace: dict[str, Any]) -> Any
 
 
 def _remember(value: Any) -> None:
-    """Make `value` the `_` of later cells, unless it is large or a coroutine, whose warning would come late."""
+    """Makes `value` the `_` of later cells, unless it is large or a coroutine, whose warning would come late."""
     with contextlib.suppress(Exception):  # attributes of a cell's own classes can do anything
         if not hasattr(value, "cr_frame") and _bytes_of(value) <= MOST_REMEMBERED_BYTES:
             builtins._ = value  # type: ignore[attr-defined]
@@ -129,7 +130,7 @@ def _end_magics() -> None:
 
 
 def describe(raised: BaseException, place: list[str] | None = None) -> Error:
-    """Class name, message and a traceback that names only lines of cells, each part bounded in length.
+    """Returns class name, message and a traceback that names only lines of cells, each part bounded in length.
 
     `place` stands for the traceback where no line of a cell is in it.
     """
@@ -144,6 +145,7 @@ def describe(raised: BaseException, place: list[str] | None = None) -> Error:
         "message": message,
         "traceback": "\n".join([*lines, f"{kind}: {message}" if message else kind]),
     }
+    # A lone surrogate in a message could not be sent: msgpack has UTF-8 alone.
     return {key: text.encode("utf-8", "backslashreplace").decode("utf-8") for key, text in error.items()}
 
 

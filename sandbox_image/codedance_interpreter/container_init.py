@@ -1,4 +1,4 @@
-"""PID 1 of a sandbox container: small, so that it forks cheaply and is the last thing memory pressure hits.
+"""Container init: PID 1, small, so that it forks cheaply and is the last process that memory pressure hits.
 
 It starts the zygote (again, if it dies), reaps every orphan, kills all that belongs to a session when the host asks,
 and ends, and the container with it, as soon as the host's socket closes.
@@ -24,11 +24,11 @@ from .zygote import PRELOADS, InterpreterOptions, connect, run
 
 ZYGOTE_STARTS = 5
 KILL_SECONDS = 10
-SETTLE_SECONDS = 0.005
+FORK_RACE_SECONDS = 0.005
 
 
 class ContainerInit:
-    """State of PID 1: the connection to the host, the zygote's pid, and the killers at work."""
+    """Container init's state: the connection to the host, the zygote's pid, and the killers at work."""
 
     def __init__(self, options: InterpreterOptions) -> None:
         self._options = options
@@ -38,7 +38,7 @@ class ContainerInit:
         self._killers: dict[int, str] = {}
 
     def serve(self, wakeup: socket.socket) -> NoReturn:
-        """Answer the host until it closes the connection. `wakeup` becomes readable when a child has ended."""
+        """Answers the host until it closes the connection. `wakeup` becomes readable when a child has ended."""
         self._start_zygote()
         while True:
             ready, _, _ = select.select([self._control, wakeup], [], [])
@@ -83,7 +83,7 @@ class ContainerInit:
                 wire.send(self._control, {"op": "killed", "session": self._killers.pop(pid)})
 
     def _kill(self, request: Message) -> None:
-        """End everything of one session in a child, so that a slow clean-up holds up nobody; its end is the answer."""
+        """Ends everything of one session in a child, so that a slow clean-up holds nobody up; its end is the answer."""
         pid = forks.fork()
         if pid:
             self._killers[pid] = request["session"]
@@ -108,7 +108,7 @@ class ContainerInit:
 
 
 def _uid_span() -> int:
-    """Largest uid this container may give away, plus one (less than 2**32 where user namespaces remap ids)."""
+    """Returns the largest uid this container may give away, plus one (below 2**32 with user namespaces)."""
     with contextlib.suppress(OSError, ValueError, IndexError):
         first, _outside, length = Path("/proc/self/uid_map").read_text(encoding="ascii").splitlines()[0].split()
         return int(first) + int(length)
@@ -116,7 +116,7 @@ def _uid_span() -> int:
 
 
 def _part_sessions(root: str) -> None:
-    """Let sessions make their folders in `root`, but not see what others have there; share nothing else."""
+    """Lets sessions make their folders in `root` without seeing those of others; they share nothing else."""
     with contextlib.suppress(OSError):
         Path(root).chmod(0o1733)
     with contextlib.suppress(OSError):  # like /tmp in the image: every process finds its own working directory there
@@ -126,11 +126,11 @@ def _part_sessions(root: str) -> None:
 
 
 def _kill_as(uid: int, root: str) -> None:
-    """Kill all of a session, then remove what it left in the shared folders. The caller ends up as that session."""
+    """Kills all of a session, then removes what it left in the shared folders. The caller takes on its uid for good."""
     if uid < process_kill.LOWEST_UID:
         return
     _become(uid, saved=0)
-    for pause_s in (0.0, SETTLE_SECONDS):  # the second strikes what was just being forked
+    for pause_s in (0.0, FORK_RACE_SECONDS):  # the second strikes what was just being forked
         time.sleep(pause_s)
         with contextlib.suppress(ProcessLookupError):
             os.kill(-1, signal.SIGKILL)
@@ -142,7 +142,7 @@ def _kill_as(uid: int, root: str) -> None:
 
 
 def _become(uid: int, saved: int) -> None:
-    """Act as a session without being one of it; with a `saved` id of 0 until told otherwise, else for good.
+    """Takes the effective uid of a session but another real one; for good, unless the `saved` id is 0.
 
     A signal is permitted by an id of the sender that is the real one of the target. So the session, which may be
     sending kill(-1) as well, cannot strike back, as it cannot strike its supervisor, which has the same ids.

@@ -1,4 +1,4 @@
-"""What is not in the sandbox, as a sentence for the error in which a cell meets it."""
+"""Hints on what the sandbox lacks, for the error in which a cell meets it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _TEX_WORDS = (
 
 
 def explained(raised: BaseException, message: str) -> str:
-    """`message` of an error with its hint; the hint alone where the message names a folder of the interpreter's."""
+    """Returns the `message` of an error with its hint; the hint alone where it names a folder of the interpreter's."""
     text = hint(raised, message)
     if not text:
         return message
@@ -35,9 +35,9 @@ def explained(raised: BaseException, message: str) -> str:
 
 
 def hint(raised: BaseException, text: str) -> str:
-    """A sentence on what an error with the message `text` has to do with the sandbox; empty if nothing is known."""
+    """Returns a sentence on how an error with the message `text` comes of the sandbox; empty if it does not."""
     if "there is no" in text:
-        return ""  # it says so itself
+        return ""  # the message is a hint already
     if isinstance(raised, ModuleNotFoundError):
         return _on_module(raised)
     if any(word in text for word in _TEX_WORDS):

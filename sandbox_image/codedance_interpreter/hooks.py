@@ -1,4 +1,4 @@
-"""Routes what libraries do with a screen, fonts and processes to what the sandbox has, before sessions fork."""
+"""Hooks that route what libraries do with screens, fonts and processes to what the sandbox has."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _BACKENDS = ("agg", "pdf", "svg", "ps", "pgf", "cairo", "template")
 
 
 def install() -> dict[str, Any]:
-    """Install all of them, once, after PIL, matplotlib and OpenCV are imported. Returns names for cells to have."""
+    """Installs all hooks, once, after PIL, matplotlib and OpenCV are imported. Returns names for cells to have."""
     notebook = magics.install()
     shims.install(notebook)
     _install_in_pil()
@@ -33,7 +33,7 @@ def _install_in_pil() -> None:
 
 
 def _show_titled(image: Any, *_args: Any, **_options: Any) -> bool:
-    """`ImageShow.show`"""
+    """Replacement of `ImageShow.show`."""
     display.show(image)
     return True
 
@@ -63,7 +63,7 @@ def _install_in_matplotlib() -> None:
 
 
 class _Window:
-    """The window of a figure, as far as code maximizes, moves or names it: no effect."""
+    """Window of a figure, for code that maximizes, moves or names it: no effect."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -72,7 +72,7 @@ class _Window:
 
 
 def _is_here(backend: Any) -> bool:
-    """Whether matplotlib can draw with it; one for windows or notebooks is left out, with a word about it."""
+    """Returns true for a backend that can draw here; for one with windows, prints that it is ignored."""
     if not isinstance(backend, str) or backend.lower() in _BACKENDS or backend.startswith("module://"):
         return not (isinstance(backend, str) and "inline" in backend)
     if "inline" not in backend.lower():
@@ -81,7 +81,7 @@ def _is_here(backend: Any) -> bool:
 
 
 class _OncePerText(logging.Filter):
-    """Lets every message through once: matplotlib says the same for every text it draws."""
+    """Filter that lets every message through once: matplotlib says the same for every text it draws."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -115,11 +115,11 @@ def _install_in_opencv() -> None:
 
 
 def _nothing(*_args: Any, **_options: Any) -> None:
-    """No effect: there are no windows."""
+    """Does nothing: there are no windows."""
 
 
 def _show_bgr(winname: Any, mat: Any) -> None:
-    """`cv2.imshow`: floats are taken as 0..1, 16 bits as 0..65535, channels as B, G, R(, A), any size is shown."""
+    """Replacement of `cv2.imshow`: floats are taken as 0..1, 16 bits as 0..65535, channels as B, G, R(, A)."""
     import cv2
     import numpy
 
@@ -142,12 +142,12 @@ def _show_bgr(winname: Any, mat: Any) -> None:
 
 
 def _fork_instead_of_spawn() -> None:
-    """`spawn` and `forkserver` start processes by fork, as Linux does by default.
+    """Makes `spawn` and `forkserver` start processes by fork, as Linux does by default.
 
     A spawned process imports the module `__main__` from its file, and cells have none: its workers would fail and be
     started again without end.
     """
     import multiprocessing.context as contexts
 
-    known = contexts._concrete_contexts  # type: ignore[attr-defined]
-    known["spawn"] = known["forkserver"] = known["fork"]
+    methods = contexts._concrete_contexts  # type: ignore[attr-defined]
+    methods["spawn"] = methods["forkserver"] = methods["fork"]

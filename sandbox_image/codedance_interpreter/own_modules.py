@@ -1,4 +1,4 @@
-"""Modules that a cell has written into its working directory, found when nothing else bears their name.
+"""Import of modules that a cell has written into its working directory, where no other has their name.
 
 They are found by a finder of the runner's own, last of all, so that they stand for no library, and so that no folder on
 `sys.path`, which every process of the interpreter inherits, can be written to.
@@ -14,7 +14,7 @@ from types import ModuleType
 
 
 class WorkingDirectoryFinder:
-    """Finder for `sys.meta_path`; looks at the directory anew each time, since a cell may just have written there."""
+    """Finder for `sys.meta_path`; it reads the directory each time, since a cell may just have written there."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None

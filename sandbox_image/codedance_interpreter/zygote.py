@@ -1,4 +1,4 @@
-"""Holds the scientific libraries in memory and forks sessions: a session starts warm at the price of a fork."""
+"""Zygote: has the scientific libraries in memory and forks sessions, which start warm at the price of a fork."""
 
 from __future__ import annotations
 
@@ -34,8 +34,9 @@ _given_names: dict[str, object] = {"display": display.show}
 
 @dataclass(frozen=True)
 class InterpreterOptions:
-    """Where this interpreter runs: the host's socket, the name the host knows it by, and how sessions are kept apart.
+    """Options of an interpreter, as its command line has them.
 
+    `socket_path` is the host's socket and `name` the name by which the host addresses this interpreter.
     `own_uids` is true in a container, where PID 1 is root and every session gets a uid. `root` holds the sessions'
     working directories. `preload` names the set of libraries imported before sessions are forked: each costs every cell
     a little, since a fork copies what they have mapped, and spares the session that uses it the import.
@@ -49,7 +50,7 @@ class InterpreterOptions:
 
 
 def connect(options: InterpreterOptions, hello: Message) -> socket.socket:
-    """Open a connection outward to the host and introduce it."""
+    """Opens a connection outward to the host and introduces it."""
     peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     peer.settimeout(CONNECT_SECONDS)
     peer.connect(options.socket_path)
@@ -59,7 +60,7 @@ def connect(options: InterpreterOptions, hello: Message) -> socket.socket:
 
 
 def run(options: InterpreterOptions) -> NoReturn:
-    """Import the libraries, report to the host, and fork a session for every `open` request until the host leaves."""
+    """Imports the libraries, reports to the host, forks a session for every `open` request until the host leaves."""
     _bring_font_cache(options)
     loaded = _preload(PRELOADS[options.preload])
     sys.argv[:] = sys.orig_argv[:] = [""]  # of the init process; cells see a program without arguments
@@ -79,7 +80,7 @@ def run(options: InterpreterOptions) -> NoReturn:
 
 
 def _bring_font_cache(options: InterpreterOptions) -> None:
-    """Matplotlib reads its list of fonts, seconds of work to make, only from a folder it may write to."""
+    """Copies the font cache: matplotlib reads it, seconds of work to make, only from a folder it may write to."""
     ready_made = Path(os.environ.get("MPLCONFIGDIR", ""))
     if ready_made.name and ready_made.is_dir() and not os.access(ready_made, os.W_OK):
         folder = Path(options.root) / "matplotlib"
@@ -88,7 +89,7 @@ def _bring_font_cache(options: InterpreterOptions) -> None:
 
 
 def _preload(names: tuple[str, ...]) -> list[str]:
-    """Import what cells are likely to use and warm what is slow at first use; returns the modules that are there."""
+    """Imports what cells are likely to use and warms what is slow at first use; returns the imported modules."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"  # a thread pool would not survive the fork, and sessions share few cores
     os.environ["MPLBACKEND"] = "Agg"
@@ -103,7 +104,7 @@ def _preload(names: tuple[str, ...]) -> list[str]:
     from . import hooks  # here, since the init process has no use for it
 
     _warm_up()
-    forks.settle()
+    forks.after_fork()
     _given_names.update(hooks.install())
     gc.collect()
     gc.freeze()  # objects that no collection touches stay shared between all forks
@@ -126,7 +127,7 @@ def _warm_up() -> None:
 
 
 def _open(options: InterpreterOptions, control: socket.socket, request: Message, mapped_bytes: int) -> None:
-    """Fork one session, which opens a connection of its own; what fails before is answered with `refused`."""
+    """Forks one session, which opens a connection of its own; what fails before is answered with `refused`."""
     connected = False
     try:
         peer = connect(options, {"role": "session", "session": request["session"]})
@@ -140,7 +141,7 @@ def _open(options: InterpreterOptions, control: socket.socket, request: Message,
 
 
 def _become_session(options: InterpreterOptions, peer: socket.socket, request: Message, mapped_bytes: int) -> NoReturn:
-    """In the forked child: give up what is the zygote's, fork the runner, and be its supervisor."""
+    """Turns the forked child into a session: gives up what is the zygote's, forks the runner, supervises it."""
     try:
         _detach(kept=peer.fileno())
         bounds = _bind(options, request, mapped_bytes)
@@ -167,9 +168,9 @@ def _become_session(options: InterpreterOptions, peer: socket.socket, request: M
 
 
 def _await_input_images(host: socket.socket, links: session.Links, runner_pid: int) -> int:
-    """Wait for the runner to have decoded its images; a failure is the answer to the host's first request.
+    """Waits until the runner has decoded its images; a failure is the answer to the host's first request.
 
-    Returns what the largest of their files may take, in bytes: the runner's word, before it has run any cell.
+    Returns a bound of their largest file, in bytes: the runner's word, before it has run any cell.
     """
     answer = _answer(links, runner_pid)
     if answer["op"] != "loaded":
@@ -180,7 +181,7 @@ def _await_input_images(host: socket.socket, links: session.Links, runner_pid: i
 
 
 def _answer(links: session.Links, runner_pid: int) -> Message:
-    """What the runner says next; for one that has died before, why."""
+    """Returns the runner's next message; for one that has died before, the reason."""
     try:
         return wire.receive(links.channel)
     except (EOFError, ConnectionError):
@@ -192,7 +193,7 @@ def _answer(links: session.Links, runner_pid: int) -> Message:
 def _become_runner(
     options: InterpreterOptions, host: socket.socket, request: Message, bounds: limits.Limits, links: session.Links
 ) -> NoReturn:
-    """In the second child: settle in a private directory under a uid of its own, load the image, serve cells."""
+    """Turns the second child into a runner: in a private directory, under its uid, it loads images and runs cells."""
     try:
         killer: process_kill.ProcessKiller = process_kill.KillTree(os.getppid())
         if options.own_uids:
@@ -229,7 +230,7 @@ def _report_unusable(peer: socket.socket, error: BaseException) -> None:
 
 
 def _bind(options: InterpreterOptions, request: Message, mapped_bytes: int) -> limits.Limits:
-    """Apply what holds for supervisor and runner alike."""
+    """Applies what holds for supervisor and runner alike."""
     os.setsid()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     process_kill.adopt_orphans()
@@ -244,7 +245,7 @@ def _directory(options: InterpreterOptions, request: Message) -> Path:
 
 
 def _take_uid(real: int, effective: int) -> None:
-    """Become a session's user for good. Whoever is to be out of the reach of `effective` has another `real` uid."""
+    """Becomes a session's user for good. A process that `effective` may not kill has another `real` uid."""
     if effective < process_kill.LOWEST_UID:
         raise ValueError(f"uid {effective} is not one a session may have")
     os.setgroups([])
@@ -264,7 +265,7 @@ def _clear_environment(directory: str) -> None:
 
 
 def _detach(kept: int) -> None:
-    """Close every descriptor inherited from the zygote but `kept`; standard streams lead nowhere."""
+    """Closes every descriptor inherited from the zygote but `kept`; standard streams lead nowhere."""
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)

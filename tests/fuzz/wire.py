@@ -211,7 +211,7 @@ def _hear_as_supervisor(message: Message) -> None:
     """What the supervisor of a session does with a message of the runner."""
     cell = inner_supervisor._Cell(call=1)
     with contextlib.suppress(*_SUPERVISOR_EXPECTS):
-        inner_supervisor._hear(cell, message | {"cell": cell.mark}, CONFIG.max_images)
+        inner_supervisor._note_message(cell, message | {"cell": cell.mark}, CONFIG.max_images)
     error = cell.done["error"] if cell.done is not None else None
     if error is not None and not all(type(text) is str and len(text) <= 8_000 for text in error.values()):
         raise Finding(f"an error out of bounds was believed: {error!r:.500}")

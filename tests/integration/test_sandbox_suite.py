@@ -320,7 +320,7 @@ async def test_a_full_node_refuses_in_time_and_recovers(node: SandboxNode, monke
 
 async def test_a_picture_that_cannot_be_decoded_is_told_and_costs_no_place(node: SandboxNode) -> None:
     for _ in range(5):
-        with pytest.raises(SandboxInputError, match="no picture"):
+        with pytest.raises(SandboxInputError, match="no image"):
             await node.open([b"junk"])
     assert await _emptied(node, within_s=2.0)
 

@@ -172,7 +172,7 @@ def _build(client: DockerClient, tag: str, base: str, progress: Progress) -> Non
 
 
 def remove_outdated(client: DockerClient) -> list[str]:
-    """Removes the tags of earlier states of the folder but those that containers still use. Returns the removed ones."""
+    """Removes the tags of earlier states of the folder but those that containers still use. Returns those removed."""
     current = image_tag()
     removed = []
     for image in client.images.list(name=REPOSITORY):
