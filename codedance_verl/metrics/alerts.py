@@ -44,6 +44,7 @@ ALERTS = (
     Alert(
         "CodeDanceStepStalled",
         f"time() - max by (run) ({c.TRAINING_STARTED.exposed}) > {_LIMIT} "
+        # A validation has no length to compare with and is left out.
         f"unless on (run) max by (run) ({c.TRAINING_VALIDATING.exposed}) > 0",
         "1m",
         "critical",

@@ -92,6 +92,7 @@ class Metric:
     @property
     def series(self) -> tuple[str, ...]:
         """Names of its series in Prometheus."""
+        # Ray's sum of a histogram is made of bucket bounds, so nothing should ask for it.
         if self.kind is not Kind.HISTOGRAM:
             return (self.exposed,)
         return (f"{self.exposed}_bucket", f"{self.exposed}_count")

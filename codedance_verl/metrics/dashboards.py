@@ -239,6 +239,7 @@ TRAINING = Dashboard(
             {
                 "{{activity}}": _share(
                     _rate(c.ROLLOUT_SECONDS, "activity", **_TRAIN),
+                    # Many series divided by one: PromQL wants the label that only the left has named.
                     f"ignoring (activity) group_left () {_rate(c.ROLLOUT_SECONDS, **_TRAIN)}",
                 )
             },
@@ -337,6 +338,7 @@ def with_default_panels(pages: Iterable[Dashboard], metrics: Iterable[Metric]) -
     """Returns the pages with a default panel for each metric that no panel names, so that a new one needs none."""
     pages = tuple(pages)
     queries = [query for page in pages for panel in page.panels for query, _ in panel.queries]
+    # The brace ends the name: one metric's name may begin another's.
     rest = [
         metric for metric in metrics if not any(series + "{" in query for series in metric.series for query in queries)
     ]

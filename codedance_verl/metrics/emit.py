@@ -101,6 +101,7 @@ class Recorder:
         if not self._is_active:
             return
         tags = {RUN: self._run, **labels}
+        # Ray's objects are made at the first value: before `ray.init` they could not be.
         target = self._ray_metrics.get(metric.name) or self._made(metric)
         match metric.kind:
             case Kind.COUNTER:
@@ -109,6 +110,7 @@ class Recorder:
                 self._set(target, metric, value, tags)
             case Kind.HISTOGRAM:
                 target.observe(value, tags)
+        # Series of trackers have no labels: their values become parts of the name.
         name = "/".join([metric.tracker, *(labels[key] for key in metric.labels)])
         sample = self._tally.setdefault(name, Sample(metric.kind))
         sample.total += value
@@ -189,6 +191,7 @@ def for_trackers(tallies: Iterable[Tally]) -> dict[str, float]:
             whole.total += sample.total
             whole.count += sample.count
     return {
+        # Counters add up over processes; a gauge or histogram of each process is one opinion of the same thing.
         name: sample.total if sample.kind is Kind.COUNTER else sample.total / sample.count
         for name, sample in merged.items()
     }

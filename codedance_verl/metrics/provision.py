@@ -74,6 +74,7 @@ def _write_configuration(folder: Path, targets: Sequence[str]) -> None:
         "global": {"scrape_interval": "10s", "evaluation_interval": "10s"}
     }
     ours = str(folder / RULES_FILE)
+    # Ours once, also when this is repeated; those of others stay.
     config["rule_files"] = [item for item in config.get("rule_files") or [] if item != ours] + [ours]
     if targets:
         listed = folder / TARGETS_FILE

@@ -120,14 +120,17 @@ class RemoteNode:
         try:
             await self._open(images, session_id)
         except NodeLost:
+            # Once more: the first attempt found the actor dead and has started its successor, or the standby takes it.
             if self.gone:
                 raise
             await self._open(images, session_id)
         return session_id
 
     async def _open(self, images: Sequence[bytes], session_id: str) -> None:
+        # The standby serves only while the main actor starts: its own containers are few.
         use_standby = self._standby is not None and self._standby.is_up and not self._main.is_up
         handle = self._standby if self._standby is not None and use_standby else self._main
+        # Before the call, so that `close` reaches this actor also when `open` never returns.
         self._holders[session_id] = (handle, handle.actor)
         try:
             await self._call(session_id, "open", images, session_id)
@@ -154,6 +157,7 @@ class RemoteNode:
         try:
             return await result(getattr(actor, method).remote(*arguments))
         except NodeLost:
+            # Many sessions notice the same death: the first one restarts the actor.
             if handle.actor is actor:
                 handle.restart()
             raise
@@ -187,6 +191,7 @@ class ClientNodes:
             found = unpublished()
             self._own_serves = own in found
             self._others = [node_id for node_id in found if node_id != own]
+        # Each process reads pages in an order of its own, so refused sessions spread over the cluster.
         random.shuffle(self._unread)
 
     def __iter__(self) -> Iterator[RemoteNode]:
@@ -194,6 +199,7 @@ class ClientNodes:
             yield self.node(self._own)
         while not (others := self._living()) and self._learn():
             pass
+        # By chance, since loads of other nodes are not known here.
         for node_id in random.sample(others, min(OTHERS_ASKED, len(others))):
             yield self.node(node_id)
         self._learn()  # a caller that comes this far was refused by all of them

@@ -64,6 +64,7 @@ class Directory:
         """Writes the directory; the number of its pages comes last, so that a reader finds it whole or not at all."""
         pages = -(-len(node_ids) // PAGE_NODES)  # rounded up
         for page in range(pages):
+            # Every `pages`-th id, so that pages differ by one at most.
             self._store.put(self._key(f"page/{page}"), json.dumps(node_ids[page::pages]).encode())
         for node_id in node_ids:
             self._store.put(self._key(f"node/{node_id}"), b"1")

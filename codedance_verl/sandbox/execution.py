@@ -16,6 +16,7 @@ from codedance_verl.types import Execution, ExecutionError, ExecutionStatus, Ren
 
 _CUT_MARK_CHARS = 64
 _ERROR_CHARS = 16_000
+# Only these words reach the model's prompt: anything else there would be text of the cell's choice.
 _CUT = re.compile(
     r"stdout|images(?:: \d{1,9} dropped)?|image_size(?:: \d{1,9} x \d{1,9} to \d{1,9} x \d{1,9})?", re.ASCII
 )
@@ -31,6 +32,7 @@ def execution_of(reply: Message, call: int, config: SandboxConfig) -> Execution:
     """Checks a `result` message and builds the record; times are left to the caller. Raises `ReplyError`."""
     if reply.get("op") != "result" or reply.get("call") != call:
         raise ReplyError("not the result of this call")
+    # The bound holds for what arrives; what a terminal makes of it is shorter.
     stdout = as_seen(_text(reply.get("stdout"), config.max_stdout_bytes + _CUT_MARK_CHARS))
     images = reply.get("images")
     if not isinstance(images, list) or len(images) > config.max_images:
@@ -88,6 +90,7 @@ def _image(value: Any, max_pixels: int) -> RenderedImage:
     try:
         with Image.open(io.BytesIO(png), formats=("PNG",)) as image:
             width, height = image.size
+            # Before decoding, which a small file with a large header could make expensive.
             if width * height > max_pixels:
                 raise ReplyError("image size")
             image.load()

@@ -30,8 +30,8 @@ STOP_SECONDS = 20.0
 _BACKLOG = 1024
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 2.0
 _PRIVATE = 0o600
-_MISSED_CHECKS_TO_GIVE_UP = 2
-_FAILURES_TO_GIVE_UP = 3
+_MISSED_CHECKS_TO_GIVE_UP = 2  # one may be missed under load
+_FAILURES_TO_GIVE_UP = 3  # starts for each container that may fail before `start` does
 _logger = logging.getLogger(__name__)
 
 
@@ -60,6 +60,7 @@ class Fleet:
         await asyncio.to_thread(reaper.remove_dead_directories)
         await asyncio.to_thread(self._launcher.prepare)
         self._directory = reaper.owned_directory()
+        # The container's root is another user here: it must pass this directory to reach the socket.
         if self._launcher.socket_mode != _PRIVATE:
             self._directory.chmod(0o755)
         socket_path = self._directory / SOCKET_NAME
@@ -87,6 +88,7 @@ class Fleet:
             task.cancel()
         if self._server is not None:
             self._server.close()
+        # All at once and bounded: an engine that hangs must not hold up the end of a run.
         removals = (asyncio.to_thread(self._launcher.remove, name) for name in names)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(asyncio.gather(*removals, return_exceptions=True), STOP_SECONDS)
@@ -128,6 +130,7 @@ class Fleet:
         """
         if self._stopped:
             raise SandboxUnavailable("the sandbox has been shut down")
+        # Callers that wait already come first.
         free = None if self._waiting else self._least_occupied(avoid)
         if free is not None:
             free.occupy()
@@ -172,6 +175,7 @@ class Fleet:
         missing = self._config.containers - len(serving)
         for standby in [member for member in able if not member.serving][: max(missing, 0)]:
             standby.serving = True
+        # Only empty ones step back: a session cannot be moved.
         for empty in [member for member in serving if member.occupied == 0][: max(-missing, 0)]:
             empty.serving = False
         self._hand_out()
@@ -189,6 +193,7 @@ class Fleet:
                 pause = _FIRST_PAUSE
                 await self._watch(member)
                 if member.retired.is_set():
+                    # The successor starts while the old one still serves its sessions.
                     self._spawn(self._see_off(member))
                     continue
                 self._note_failure(f"{name} has died")
@@ -278,8 +283,10 @@ class Fleet:
         member = self._members.get(str(hello.get("name")))
         if hello.get("op") != "hello" or hello.get("version") != wire.VERSION or member is None:
             raise ValueError(f"no interpreter of this node, or not of protocol version {wire.VERSION}")
+        # In a thread, since this may ask the engine.
         if peer.uid != await asyncio.to_thread(self._launcher.root_uid, member.name):
             raise ValueError(f"uid {peer.uid} is not the interpreter's")
+        # All containers have the same root, so later connections can be judged before a byte is read.
         self._trusted_uids.add(peer.uid)
         match hello.get("role"):
             case "init":

@@ -18,8 +18,8 @@ KILL_CONFIRM_SECONDS = 3.0
 MAX_INPUT_BYTES = MAX_FRAME_BYTES - 4096
 """Most bytes of the encoded images of one session together: they travel in one frame."""
 _FIRST_UID, _UID_BLOCK, _UID_BLOCKS = 1 << 20, 1 << 20, 2000
-_NARROW_FIRST_UID = 10_000
-_PONG: Message = {"op": "pong"}
+_NARROW_FIRST_UID = 10_000  # above the system's users
+_PONG: Message = {"op": "pong"}  # in place of an answer from a process that has gone
 
 
 @dataclass
@@ -87,6 +87,7 @@ class Interpreter:
         if self._init is not None or self.dead.is_set():
             return
         self._init = peer
+        # The span is of the container's user namespace, which the host cannot know before.
         self._uids = _uid_sequence(_number(hello.get("uid_span")))
         while (message := await peer.receive()) is not None:
             if message.get("op") == "killed":
@@ -136,6 +137,7 @@ class Interpreter:
                 return await self._open(handle, config, images)
         except BaseException:
             self._expected.pop(key, None)
+            # It may have been forked meanwhile; a caller that is cancelled must not leave it behind.
             await asyncio.shield(self.kill(handle))
             raise
 
@@ -154,6 +156,7 @@ class Interpreter:
         finally:
             self._pongs.clear()
         held = [int(answer.get("memory_bytes", 0)) for answer in answers]
+        # Of both or of none: one alone would look as if the interpreter had shrunk.
         if len(held) == 2 and all(held):
             self.memory_bytes = sum(held)
             self.first_memory_bytes = self.first_memory_bytes or self.memory_bytes
@@ -166,6 +169,7 @@ class Interpreter:
     async def _open(self, handle: SessionHandle, config: SandboxConfig, images: Sequence[bytes]) -> SessionHandle:
         assert self._zygote is not None
         waiting: asyncio.Future[Peer] = asyncio.get_running_loop().create_future()
+        # Registered before the request: the session's connection may be there first.
         self._expected[handle.key] = waiting
         request = {"op": "open", "session": handle.key, "uid": handle.uid}
         self._zygote.send(request | {"limits": config.session_limits(), "on_error": config.on_error})
@@ -194,6 +198,7 @@ class Interpreter:
             return
         waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._killing[handle.key] = waiting
+        # Closing ends the supervisor. The kill is for what ignores that, and frees the uid for another session.
         self._init.send({"op": "kill", "session": handle.key, "uid": handle.uid, "leader": handle.leader})
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(waiting, KILL_CONFIRM_SECONDS)

@@ -32,7 +32,7 @@ from codedance_verl.types import Execution, ExecutionStatus
 _logger = logging.getLogger(__name__)
 _OPEN_ATTEMPTS = 3
 _LONGEST_LEASE_CHECK = 30.0
-_DRAIN_CHECK = 0.05
+_DRAIN_CHECK = 0.05  # seconds between looks at the open sessions
 _LONG_TEXT_CHARS = 8_192
 """Length of stdout from which a reply is checked in a thread, since the loop serves other sessions meanwhile."""
 
@@ -73,6 +73,7 @@ class SandboxNode:
         self._draining = False
         self._sessions: dict[str, _Session] = {}
         self._slots = asyncio.Semaphore(config.cell_slots)
+        # As many as cells: opening forks and decodes, which wants a core too.
         self._opens = asyncio.Semaphore(config.cell_slots)
         self._tasks: set[asyncio.Task[None]] = set()
         self._counts = {"opened": 0, "cells": 0, "refused": 0, "leases_expired": 0} | {
@@ -211,6 +212,7 @@ class SandboxNode:
                 failed += not interpreter.dead.is_set()
                 if isinstance(error, SandboxFull):
                     session.full_in.add(interpreter.name)
+                # Deaths are bounded by the deadline alone.
                 if failed == _OPEN_ATTEMPTS or time.monotonic() > deadline:
                     if isinstance(error, SandboxFull):
                         raise
@@ -221,11 +223,13 @@ class SandboxNode:
                 raise
 
     async def _run(self, session: _Session, code: str, timeout_s: float) -> Execution:
+        # Lone surrogates count as they would be encoded: the bound is on what is sent.
         size = len(code.encode("utf-8", "surrogatepass"))
         if size > self.config.max_code_bytes:
             return rejected(f"the code has {size} bytes, at most {self.config.max_code_bytes} are allowed")
         if session.where is not None and _is_gone(session.where):
             self._drop(session)
+            # Before its first cell a session has no variables to lose, and is opened elsewhere unnoticed.
             session.variables_lost = session.calls > 0
         if session.variables_lost:
             session.variables_lost = False
@@ -265,6 +269,7 @@ class SandboxNode:
         session.calls += 1
         call = session.calls
         cancelled = False
+        # A lone surrogate is no UTF-8, which is all that a frame can carry; as `?` it fails as Python, not as a frame.
         text = code.encode("utf-8", "replace").decode("utf-8")
         try:
             peer.send({"op": "run", "call": call, "code": text})
@@ -272,6 +277,7 @@ class SandboxNode:
                 reply = await peer.receive(timeout_s)
             except TimeoutError:
                 cancelled = True
+                # The supervisor interrupts the cell, then kills it: its last lines come back within the grace.
                 peer.send({"op": "cancel", "call": call})
                 reply = await peer.receive(self.config.kill_grace_s)
             if reply is None and cancelled:
@@ -335,6 +341,7 @@ class SandboxNode:
             await asyncio.sleep(min(ttl_s / 4, _LONGEST_LEASE_CHECK))
             now = time.monotonic()
             for session in list(self._sessions.values()):
+                # A cell that runs, or waits for a slot, holds the lock and counts as use.
                 if now - session.used_at > ttl_s and not session.lock.locked() and session.opening is None:
                     self._counts["leases_expired"] += 1
                     await self.close(session.session_id)

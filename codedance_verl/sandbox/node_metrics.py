@@ -47,6 +47,7 @@ class NodeMetrics:
 
     def take(self, timeout_s: float) -> list[Tally]:
         """Returns the answers that are there within `timeout_s`, and those that had been late."""
+        # Late ones first and without waiting: they have had a step's time.
         found = {**self._answers(self._late, 0.0), **self._answers(self._due, timeout_s)}
         asked = {**self._late, **self._due}
         self._late = {name: call for name, call in asked.items() if name not in found}

@@ -60,6 +60,7 @@ class SandboxSession:
             return await node.run(self.session_id, code, timeout_s)
         except NodeLost:
             self._node = None
+            # Variables died with the node: this result says so, and the next cell opens a session elsewhere.
             return lost(ExecutionStatus.KILLED)
 
     async def open(self) -> Node:
@@ -82,6 +83,7 @@ class SandboxPool:
         Cheap, does not wait, and the same pool for the same configuration: call it wherever a session is needed.
         Raises `UserError` for a bad configuration, or when Ray is not initialised.
         """
+        # Imported here, since a local pool runs without Ray.
         from codedance_verl.sandbox import ray_node
 
         return cls(ray_node.client_nodes(_checked(config)))
@@ -95,6 +97,7 @@ class SandboxPool:
         try:
             yield cls([node])
         finally:
+            # Containers are removed also when the caller is cancelled.
             await asyncio.shield(node.shutdown())
 
     @contextlib.asynccontextmanager
@@ -164,6 +167,7 @@ def get_or_start_pool(config: SandboxConfig | Mapping[str, Any]) -> RayPool:
 
 async def _close(node: Node, session_id: str) -> None:
     try:
+        # Shielded: a rollout that is cancelled, or a close that takes too long, is still carried out.
         await asyncio.wait_for(asyncio.shield(node.close(session_id)), CLOSE_SECONDS)
     except (TimeoutError, SandboxError) as error:
         _logger.warning("sandbox: session %s may stay open until its lease ends: %s", session_id, error)

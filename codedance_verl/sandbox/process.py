@@ -46,12 +46,15 @@ class ProcessLauncher:
     def launch(self, name: str, socket_directory: Path) -> None:
         root = self._base / name
         root.mkdir()
+        # Sessions make folders in it and cannot list those of others; sticky, so they cannot remove them either.
         root.chmod(0o1733 if self.own_uids else 0o700)
         matplotlib_cache = self._base / "matplotlib"
         matplotlib_cache.mkdir(exist_ok=True)
+        # -I: no PYTHONPATH, no user site, no current folder on `sys.path`.
         command = [sys.executable, "-I", "-c", _BOOT.format(folder=str(image_folder()))]
         command += interpreter_arguments(name, socket_directory, root, self._config.preload)
         command += ["--own-uids"] if self.own_uids else []
+        # Nothing of the owner's environment, which may hold keys.
         environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "MPLCONFIGDIR": str(matplotlib_cache)}
         try:
             with self._log(name).open("wb") as log:
@@ -102,5 +105,6 @@ def can_change_uids() -> bool:
     """Returns true when sessions can drop to a uid of their own and still read the Python installation."""
     if os.geteuid() != 0:
         return False
+    # Every folder on the way must let other users read and pass (r-x).
     needed = {Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve(), image_folder()}
     return all(folder.stat().st_mode & 0o005 == 0o005 for path in needed for folder in (path, *path.parents))

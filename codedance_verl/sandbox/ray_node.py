@@ -108,7 +108,9 @@ class RayFinder:
             name=_actor_name(config, node_id),
             namespace=NAMESPACE,
             get_if_exists=True,
+            # It waits for interpreters, whose load Ray does not schedule.
             num_cpus=0,
+            # Calls wait in the node's queue, which is bounded and says why it refuses; Ray's would be silent.
             max_concurrency=_CONCURRENT_CALLS,
             scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False),
         ).remote(config, standby)
@@ -170,6 +172,7 @@ def start_everywhere(config: SandboxConfig) -> list[RemoteNode]:
     up, failures = [], []
     for (node, remote), ready in zip(started, starts, strict=True):
         try:
+            # One deadline for all nodes, which start side by side.
             wait(ready, max(deadline - time.monotonic(), 0.0))
             up.append(remote)
         except (SandboxError, UserError) as error:
@@ -210,6 +213,7 @@ def shut_down(nodes: Sequence[RemoteNode], drain_s: float = 0.0) -> None:
     _kill(actors)
     for config in {node.config for node in nodes}:
         _directory(config).remove()
+    # A pool that is started again publishes another directory.
     _client_nodes.cache_clear()
     reaper.remove_dead_directories()
 
@@ -229,6 +233,7 @@ def _kill(actors: Sequence[Any]) -> None:
 
 
 def _settings_hash(config: SandboxConfig) -> str:
+    # Processes with other settings get actors of their own.
     settings = json.dumps(dataclasses.asdict(config), sort_keys=True)
     return hashlib.sha256(settings.encode()).hexdigest()[:8]
 

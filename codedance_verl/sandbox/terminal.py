@@ -23,6 +23,7 @@ def as_seen(text: str) -> str:
     if not _CONTROL.search(text):
         return text
     screen = _Screen()
+    # Every alternative takes at least one character and none is tried twice, so time is linear.
     for step in _STEP.finditer(text.replace("\r\n", "\n")):
         if move := step["move"]:
             screen.move(move)
@@ -53,12 +54,14 @@ class _Screen:
 
     def write(self, text: str) -> None:
         cells = self._rows[self._row]
+        # Overwrites what is there and appends beyond its end.
         cells[self._column : self._column + len(text)] = text
         self._column += len(text)
 
     def control(self, final: str | None, parameters: str | None) -> None:
         self._changed.add(self._row)
         if final == "A":
+            # Six digits or more are no number of lines but a way to spend time.
             count = int(parameters) if parameters and parameters.isdecimal() and len(parameters) < 6 else 1
             self._row = max(0, self._row - count)
         elif final == "K" and parameters in ("", "0", "2"):

@@ -29,8 +29,8 @@ from sandbox_image.codedance_interpreter.wire import (
 
 __all__ = ["MAX_FRAME_BYTES", "VERSION", "Message", "Peer", "WireError", "decode", "encode", "read_message"]
 
-MAX_HELLO_BYTES = 4096
-_INBOX_FRAMES = 4
+MAX_HELLO_BYTES = 4096  # a peer is not known before it: it gets no more memory than this
+_INBOX_FRAMES = 4  # few, as each may have 64 MiB
 _MAX_ENTRIES = 256
 _MAX_CONTAINERS = 1000
 
@@ -43,6 +43,7 @@ def decode(body: bytes) -> Message:
     count = itertools.count(1)
 
     def counted(container: Any) -> Any:
+        # Nested empty lists cost a byte each in a frame and 56 bytes or more in memory.
         if next(count) > _MAX_CONTAINERS:
             raise WireError("too many lists and maps")
         return container
@@ -137,6 +138,7 @@ class Peer:
         try:
             while True:
                 header = await _read_exactly(self._reader, HEADER_BYTES)
+                # Checked at the header: an unasked frame is not even read.
                 if self.only_when_asked and not self._asked:
                     raise WireError("a message that nobody asked for")
                 self._asked = False

@@ -39,6 +39,7 @@ def run_cell(code: str, number: int, namespace: dict[str, Any], display: Display
     error: Error | None = None
     try:
         _execute(code, trailing, namespace, display)
+    # `exit()` is how scripts end, and no failure.
     except SystemExit as leaving:
         if leaving.code not in (None, 0):
             error = describe(leaving, trailing.place())
@@ -71,6 +72,7 @@ def _execute(code: str, trailing: _Trailing, namespace: dict[str, Any], display:
     if not isinstance(last, ast.Expr) or source.is_silenced(text, last.value):
         _run([_compiled(tree, trailing.filename)], namespace)
         return
+    # The value is wanted of the last expression alone, so it is compiled apart.
     tree.body.pop()
     value = _run(
         [_compiled(tree, trailing.filename), _compiled(ast.Expression(last.value), trailing.filename)], namespace
@@ -85,6 +87,7 @@ def _execute(code: str, trailing: _Trailing, namespace: dict[str, Any], display:
 
 def _compiled(tree: ast.Module | ast.Expression, filename: str) -> CodeType:
     mode = "exec" if isinstance(tree, ast.Module) else "eval"
+    # `dont_inherit`: else the `__future__` import of this file would hold for cells.
     code: CodeType = compile(tree, filename, mode, ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
     return code
 
@@ -167,11 +170,13 @@ def _syntax_lines(raised: SyntaxError) -> list[str]:
 
 
 def _frame_lines(trace: TracebackType | None) -> list[str]:
+    # Only cells: frames of libraries and of this program tell the model nothing it can change.
     frames: list[tuple[FrameType, int]] = [
         (frame, line) for frame, line in traceback.walk_tb(trace) if frame.f_code.co_filename.startswith("<cell")
     ]
     if not frames:
         return []
+    # The first frames say what was called, the last where it failed; recursion lies between.
     half = SHOWN_FRAMES // 2
     shown = frames if len(frames) <= SHOWN_FRAMES else frames[:half] + frames[-half:]
     lines = [_frame_line(frame, line) for frame, line in shown]

@@ -59,12 +59,14 @@ class ContainerInit:
             wire.send(self._control, {"op": "pong", "memory_bytes": limits.resident_bytes()})
 
     def _start_zygote(self) -> None:
+        # A zygote that dies again and again has a cause in the container: the host gets another container.
         if self._starts == ZYGOTE_STARTS:
             self._leave()
         self._starts += 1
         self._zygote = os.fork()
         if self._zygote == 0:
             self._control.close()
+            # The zygote has signals of its own: its children must not wake PID 1.
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             process_kill.die_with_parent()
@@ -89,6 +91,7 @@ class ContainerInit:
             self._killers[pid] = request["session"]
             return
         self._control.close()
+        # A clean-up that hangs is ended by the signal, and the host still gets its answer.
         signal.alarm(KILL_SECONDS)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         try:
@@ -135,6 +138,7 @@ def _kill_as(uid: int, root: str) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(-1, signal.SIGKILL)
     os.seteuid(0)
+    # As root, which alone may list the folder; removed as the session, so that links lead nowhere else.
     leavings = _owned_by(uid, root)
     _become(uid, saved=uid + 1)
     for path in leavings:
@@ -182,7 +186,9 @@ def main() -> None:
     mine.setblocking(False)
     its.setblocking(False)
     signal.set_wakeup_fd(its.fileno(), warn_on_full_buffer=False)
+    # A handler must exist, else the kernel sends no wake-up; the work is done in `serve`.
     signal.signal(signal.SIGCHLD, lambda *_: None)
+    # PID 1 ignores signals that it does not handle: without this `docker stop` would wait for its timeout.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     if os.getpid() == 1:
         _part_sessions(given.root)

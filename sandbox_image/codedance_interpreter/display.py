@@ -52,6 +52,7 @@ class Display:
         """
         if 0 in image.size:
             raise ValueError(f"an image of {image.width} x {image.height} has no pixels: nothing can be shown")
+        # Before the conversion, which costs time and memory.
         if self._count >= self._limits.images:
             self._dropped += 1
             return
@@ -87,6 +88,7 @@ class Display:
         shrink = width * height > self._limits.image_pixels
         if shrink:
             figure.set_size_inches(inches * (self._limits.image_pixels / (width * height)) ** 0.5)
+        # A canvas of another kind (PDF, SVG) has no pixels.
         canvas = figure.canvas if isinstance(figure.canvas, FigureCanvasAgg) else FigureCanvasAgg(figure)
         canvas.draw()  # type: ignore[no-untyped-call]
         image = Image.fromarray(_rgba(canvas), "RGBA")
@@ -153,11 +155,14 @@ def _as_image(value: Any) -> Any:
     numpy = sys.modules.get("numpy")
     if numpy is None or not isinstance(value, numpy.ndarray) or value.ndim not in (2, 3):
         return None
+    # value: (H, W) or (H, W, channels)
     channels = value.shape[2] if value.ndim == 3 else 1
     if channels in (3, 4) and value.dtype == numpy.uint8 and 0 in value.shape:
         return Image.new("RGB", (value.shape[1], value.shape[0]))  # without pixels: the caller says so
+    # Smaller ones are matrices: their numbers say more than their image.
     if channels not in (1, 3, 4) or min(value.shape[:2]) < SMALLEST_IMAGE_SIDE:
         return None
+    # Of one channel, floats from 0 to 1 may as well be probabilities or a mask: they print as numbers.
     if channels > 1 and value.dtype in (numpy.float16, numpy.float32, numpy.float64):
         value = fractions_as_bytes(value) if ((value >= 0) & (value <= 1)).all() else value
     return image_of(value) if value.dtype == numpy.uint8 else None

@@ -97,6 +97,7 @@ def family(name: str) -> str:
 
 def file(name: str) -> str | None:
     """Returns the file that stands for a font's file name or path, such as `arialbd.ttf`; None where nothing does."""
+    # Paths of Windows, too.
     stem = re.split(r"[/\\]", name)[-1]
     key, style = _key(re.sub(r"\.(?:ttf|otf|ttc|pfb|dfont|woff2?)$", "", stem, flags=re.IGNORECASE)), 0
     for _round in range(3):  # each takes one ending off: names have up to two
@@ -166,6 +167,7 @@ def _install_in_matplotlib() -> None:
 
     def find_fonts_by_props(self: Any, prop: Any, fontext: str = "ttf", *args: Any, **kwargs: Any) -> Any:
         paths = list(find_all(self, prop, fontext, *args, **kwargs))
+        # PDF and PostScript fonts (AFM) have no fallbacks here.
         if fontext != "ttf":
             return paths
         more = [path for path in fallbacks() if path not in map(str, paths)]
@@ -177,6 +179,7 @@ def _install_in_matplotlib() -> None:
     manager.findfont = findfont
     manager._find_fonts_by_props = find_fonts_by_props
     manager._expand_aliases = staticmethod(expand_aliases)
+    # The module's function is a bound method, taken when it was imported.
     font_manager.findfont = font_manager.fontManager.findfont
     _install_in_mathtext()
 
@@ -192,6 +195,7 @@ def _install_in_mathtext() -> None:
         if len(sym) == 1 and ord(sym) >= _FIRST_OTHER_SCRIPT:
             for path in fallbacks():
                 font = get_font(path)
+                # 0 is the glyph of characters that a font lacks.
                 if font.get_char_index(ord(sym)):
                     return font, ord(sym), False
         return get_glyph(self, fontname, font_class, sym, *args)
@@ -225,6 +229,7 @@ def _with_glyphs(method: Any) -> Any:
     """Wraps a method of a PIL font: it is called on another font of the same size where this one lacks glyphs."""
 
     def call(self: Any, text: Any, *args: Any, **kwargs: Any) -> Any:
+        # Every font has ASCII: most texts cost nothing.
         if isinstance(text, str) and not text.isascii():
             self = _font_for(text, self)
         return method(self, text, *args, **kwargs)
@@ -240,6 +245,7 @@ def _font_for(text: str, font: Any) -> Any:
     best, fewest = font, len(wanted - _characters(_source(font)))
     for path in fallbacks() if fewest else ():
         missing = len(wanted - _characters(path))
+        # Strictly: at a tie the chosen font stays.
         if missing < fewest:
             best, fewest = path, missing
     return best if best is font else _opened(best, font.size, ImageFont.FreeTypeFont)

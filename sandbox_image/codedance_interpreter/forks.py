@@ -2,8 +2,8 @@
 
 Those run Python in the child at once, and each page that the interpreter touches there is a page to be copied:
 several hundred, before the child has done anything. The processes that fork here have one thread and hold no lock, so
-there is nothing that the handlers would have to set right; what they drop (files that libraries keep open) is dropped by
-`after_fork` before the first fork.
+there is nothing that the handlers would have to set right. What they drop, files that libraries keep open, is dropped
+once by `after_fork` before the first fork.
 """
 
 from __future__ import annotations

@@ -66,6 +66,7 @@ class _Window:
     """Window of a figure, for code that maximizes, moves or names it: no effect."""
 
     def __getattr__(self, name: str) -> Any:
+        # Special methods are looked up by copying and pickling, which must not find a function.
         if name.startswith("__"):
             raise AttributeError(name)
         return lambda *_a, **_k: None
@@ -88,6 +89,7 @@ class _OncePerText(logging.Filter):
         self._seen: set[str] = set()
 
     def filter(self, record: logging.LogRecord) -> bool:
+        # Bounded: a cell could draw any number of texts.
         if record.levelno < logging.WARNING or len(self._seen) > 200:
             return record.levelno >= logging.ERROR
         text = record.getMessage()
@@ -101,6 +103,7 @@ def _install_in_opencv() -> None:
 
     cv2.imshow = _show_bgr
     cv2.setNumThreads = lambda nthreads: None  # its thread pool would not survive the fork to the next cell
+    # -1 is what OpenCV returns where no key was pressed.
     for name in ("waitKey", "waitKeyEx", "pollKey"):
         setattr(cv2, name, lambda *_a, **_k: -1)
     for name in ("namedWindow", "resizeWindow", "moveWindow", "destroyAllWindows", "destroyWindow", "setWindowTitle"):
@@ -137,6 +140,7 @@ def _show_bgr(winname: Any, mat: Any) -> None:
     elif array.dtype in (numpy.uint16, numpy.int32):
         array = numpy.clip(array // 256, 0, 255)
     array = numpy.ascontiguousarray(numpy.clip(array, 0, 255).astype(numpy.uint8))
+    # OpenCV has B, G, R; PIL and the model have R, G, B.
     swap = {3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}.get(array.shape[2] if array.ndim == 3 else 1)
     display.show_image(display.image_of(array if swap is None else cv2.cvtColor(array, swap)))
 

@@ -33,6 +33,7 @@ class Notebook:
     """Object `__notebook__`, which the Python made of a magic calls (`source.py`)."""
 
     def __init__(self) -> None:
+        # A stack, since a timed line may call one that is timed.
         self._started: list[float] = []
         self._cell: tuple[str, float] | None = None
 
@@ -42,6 +43,7 @@ class Notebook:
     def magic(self, name: str, argument: str) -> None:
         """Runs a line magic: no effect but a line about it, or an error."""
         name = name.lstrip("%")
+        # A line that had no effect is printed about, so that the model does not rely on it.
         if name in _HARMLESS:
             print(f"(%{_short(f'{name} {argument}'.strip())} is ignored: {_HARMLESS[name]}.)")
         else:
@@ -82,6 +84,7 @@ class Notebook:
         self.start()
         value = run()
         self.stop(name)
+        # As in IPython, where `%timeit` gives no value.
         return value if name == "time" else None
 
     def start(self) -> None:

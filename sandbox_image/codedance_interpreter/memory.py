@@ -74,6 +74,7 @@ def private_mappings(mappings: Iterable[Mapping]) -> list[Mapping]:
         for mapping in mappings
         if mapping.private
         and mapping.permissions in ("rw-p", "r--p")
+        # Not the stack in use, nor the kernel's own ([vvar], [vdso]).
         and (mapping.name == "[heap]" or not mapping.name.startswith("["))
     ]
 
@@ -95,6 +96,7 @@ def _parts_of_files(mappings: Iterable[Mapping]) -> list[list[Mapping]]:
     """Returns runs of read-only mappings that each begin where the last one ends, in memory and in the file."""
     parts: list[list[Mapping]] = []
     for mapping in mappings:
+        # Entries of smaps are in the order of addresses.
         last = parts[-1][-1] if parts else None
         if mapping.private or mapping.permissions not in ("r--p", "r-xp"):
             continue
@@ -121,6 +123,7 @@ def parse(smaps: Iterable[str]) -> list[Mapping]:
         if found := _MAPPING.fullmatch(line):
             start, end, permissions, offset, file, name = found.groups()
             mappings.append(Mapping(int(start, 16), int(end, 16), permissions, int(offset, 16), file, name))
+        # Anonymous pages are private copies: of these a fork copies page tables.
         elif line.startswith("Anonymous:") and int(line.split()[1]):
             mappings[-1] = replace(mappings[-1], private=True)
     return mappings

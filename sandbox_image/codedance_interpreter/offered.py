@@ -110,6 +110,7 @@ class OfferedFiles:
             try:
                 done = writer.write(name, self.pending[name])
             except NoRoom:
+                # Silence would make a cell fail for want of a file that it was promised.
                 if (name in found.named or found.computes) and not fills_it(self.directory):
                     raise
                 return
@@ -120,7 +121,9 @@ class OfferedFiles:
         self.any_computed = self.any_computed or found.computes
         named_before, self.any_named = self.any_named, self.any_named or bool(found.named)
         self.any_derived = self.any_derived or (self.any_named and found.derives)
+        # A computed name may be of any file, unless a name was given from which it is made.
         unknown = found.computes and not (named_before or found.named)
+        # A function that computes names may be called by a later cell, which then derives one.
         return found.lists or unknown or (self.any_computed and self.any_derived)
 
 
@@ -167,6 +170,7 @@ def _with_code_in_strings(tree: ast.Module) -> tuple[list[ast.AST], bool]:
     nodes = list(ast.walk(tree))
     reaches = False
     for text in list(_strings(nodes)):
+        # One line is a message or a name far more often than a module.
         if "\n" not in text:
             continue
         try:
@@ -251,6 +255,7 @@ class _Writer:
         try:
             with partial.open("wb") as file:
                 put(file)
+            # Whole or not at all.
             partial.rename(path)
         except OSError as error:
             with contextlib.suppress(OSError):

@@ -49,10 +49,12 @@ def redirect(capture: int) -> None:
     """Points descriptors 1 and 2 and `sys.stdout`/`sys.stderr` of this process at `capture`."""
     os.dup2(capture, 1)
     os.dup2(capture, 2)
+    # Python's own writing is bounded here; that of C code and subprocesses by the limit on file sizes.
     raw: io.RawIOBase = _BoundedWriter(1)
     out = io.TextIOWrapper(
         io.BufferedWriter(raw, 8192), encoding="utf-8", errors="backslashreplace", line_buffering=True
     )
+    # One stream for both, so that their lines keep their order.
     sys.stdout = sys.__stdout__ = out  # type: ignore[misc]
     sys.stderr = sys.__stderr__ = out  # type: ignore[misc]
 

@@ -19,11 +19,13 @@ class WorkingDirectoryFinder:
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
+        # A submodule is looked for in its package.
         if path is not None:
             return None
         try:
             directory = os.getcwd()  # noqa: PTH109  a cell can have replaced what pathlib uses
         except OSError:
             return None
+        # The cached finder would know the folder as it was.
         sys.path_importer_cache.pop(directory, None)
         return PathFinder.find_spec(fullname, [directory], target)

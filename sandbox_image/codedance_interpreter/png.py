@@ -36,6 +36,7 @@ def _chunks(image: Any) -> Iterator[bytes]:
     width, height = image.size
     yield b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, _BITS, _RGB, 0, 0, 0))
     step = 3 * width + 1
+    # A small image is one band, so its sample is of all of it.
     band = height if step * height <= _LARGEST_STORED else max(1, _BAND_BYTES // step)
     packer = None
     for top in range(0, height, band):
@@ -56,6 +57,7 @@ def _rows(image: Any) -> bytes:
 def _is_worth_packing(rows: bytes, step: int, height: int) -> bool:
     """Returns true where rows from all over the image shrink well. Larger images are packed in any case."""
     every = max(1, height // _SAMPLED_ROWS)
+    # Rows from top to bottom: a drawing may have an empty margin.
     sample = b"".join(rows[row * step : (row + 1) * step] for row in range(0, height, every))
     return len(zlib.compress(sample, 1)) < _WORTH_PACKING * len(sample)
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Protocol
 
 LOWEST_UID = 1_000
-_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 1, 4, 36
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 1, 4, 36  # of <linux/prctl.h>
 _WNOHANG = os.WNOHANG
-_ROUNDS = 20
+_ROUNDS = 20  # a program that forks faster than it is killed outruns them (no boundary here)
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -118,6 +118,7 @@ def _kill_all(find: Callable[[], set[int]]) -> None:
 def _children(pid: int) -> list[int]:
     found: list[int] = []
     with contextlib.suppress(OSError, ValueError):
+        # A child belongs to the thread that forked it.
         for task in Path(f"/proc/{pid}/task").iterdir():
             found += map(int, (task / "children").read_text(encoding="ascii").split())
     return found
@@ -129,6 +130,7 @@ def _session_members(leader: int) -> list[int]:
         if entry.name.isdigit():
             with contextlib.suppress(OSError, ValueError):
                 stat = (entry / "stat").read_text(encoding="ascii", errors="replace")
+                # Behind the command, which may itself hold spaces and brackets.
                 state, _parent, _group, session = stat.rpartition(")")[2].split()[:4]
                 if state != "Z" and int(session) == leader:
                     members.append(int(entry.name))

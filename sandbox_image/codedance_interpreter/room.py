@@ -28,6 +28,7 @@ def lacking(error: BaseException) -> str:
     """Returns what the container is short of, by an error; empty where it is short of nothing."""
     if isinstance(error, NoRoom):
         return error.lacks
+    # The address space of the session ended (RLIMIT_AS), not the memory of the container.
     if isinstance(error, MemoryError):
         return SESSION_MEMORY
     return _BY_ERRNO.get(error.errno or 0, "") if isinstance(error, OSError) else ""
@@ -54,11 +55,13 @@ def fills_it(directory: str | os.PathLike[str]) -> bool:
                 own += Path(folder, name).lstat().st_blocks * _BLOCK_BYTES
             except OSError:  # it has just gone
                 continue
+    # A session that fills the space itself gets the error of its own code, and is not excused.
     return own * 2 > used
 
 
 def is_used_up(directory: str | os.PathLike[str], file_bytes: int) -> bool:
     """Returns true where `file_bytes` may find no room in a session's directory, and not by its own doing."""
     space = os.statvfs(directory)
+    # Blocks or inodes: either can run out.
     is_short = space.f_bavail * space.f_frsize < file_bytes or space.f_favail == 0
     return is_short and not fills_it(directory)

@@ -40,6 +40,7 @@ def serve(session: Session, links: Links) -> NoReturn:
             request = wire.receive(links.channel)
             _collect(obsolete)
             error = _run(session, links, request)
+            # The supervisor wakes the checkpoint, which has the variables as they were.
             if error is not None and not session.keep_on_error:
                 _exit(0)
             wire.receive(links.channel)  # the word that the cell counts: until then its checkpoint is needed
@@ -47,6 +48,7 @@ def serve(session: Session, links: Links) -> NoReturn:
             _exit(0)
         if _has_threads():
             _continue_in_fork(links.channel)
+        # The obsolete checkpoint and whatever the cell left running.
         session.killer.kill_others()
         obsolete = checkpoint
         reap()
@@ -104,6 +106,7 @@ def _run(session: Session, links: Links, request: Message) -> Message | None:
     display.activate(shown)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # the supervisor's request to stop
     error = run_cell(str(request["code"]), session.cells, session.namespace, shown)
+    # Before the end is reported: the supervisor reads the output then.
     _flush(sys.stdout)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     wire.send(links.channel, mark | {"done": {"error": error, "truncated": shown.truncated}})
@@ -116,6 +119,7 @@ def _has_threads() -> bool:
 
 def _continue_in_fork(channel: socket.socket) -> None:
     """Ends threads that a cell left running: a fork has none. The fork kills the process it came from."""
+    # The fork handlers reseed `random`; a seed that a cell has set must hold.
     seeds = random.getstate()
     if fork() != 0:
         while True:

@@ -55,6 +55,7 @@ class Session:
 
 def make_links() -> tuple[Links, Links]:
     """Makes the supervisor's ends and the runner's."""
+    # Two pairs, so that a runner that floods its channel cannot hold up the call of its checkpoint.
     channels, wakes = socket.socketpair(), socket.socketpair()
     capture = output.open_capture()
     return Links(channels[0], wakes[0], capture), Links(channels[1], wakes[1], capture)
@@ -67,6 +68,7 @@ def new_namespace(given: Mapping[str, Any]) -> dict[str, Any]:
     """
     module = types.ModuleType("__main__")
     module.__dict__.update(given)
+    # `pickle` finds a class by its module's name.
     sys.modules["__main__"] = module
     return module.__dict__
 
@@ -78,6 +80,7 @@ def check_input_images(images: Sequence[bytes]) -> None:
 
         try:
             with Image.open(io.BytesIO(data)) as image:
+                # Reads headers and checksums; pixels are decoded after the host has its answer.
                 image.verify()
         except (OSError, SyntaxError) as error:
             raise ValueError(f"{len(data)} bytes that are no image: {error}") from None
@@ -103,6 +106,7 @@ def load_input_images(session: Session, images: Sequence[bytes]) -> None:
 def _most_bytes(size: tuple[int, int], encoded_bytes: int) -> int:
     """Returns a bound of the bytes of an image's file: as it was sent, or a PNG that does not shrink."""
     width, height = size
+    # Rows have a filter byte each; 1 % and 64 KiB are more than zlib and PNG put around stored data.
     return int(1.01 * max((3 * width + 1) * height, encoded_bytes)) + (1 << 16)
 
 
@@ -112,4 +116,5 @@ def _decoded(data: bytes) -> Any:
     with Image.open(io.BytesIO(data)) as opened:
         opened.load()
         rgb = as_rgb(opened)
+        # The opened one is closed with its file.
         return rgb.copy() if rgb is opened else rgb

@@ -83,6 +83,7 @@ class HTML(Rich):
     def codedance_show(self, shown: display.Display) -> None:
         import html
 
+        # Cells of a table apart by a space, its rows and paragraphs by a line.
         text = re.sub(r"</(?:td|th)>", " ", re.sub(r"<br\s*/?>|</(?:p|div|tr|h\d|li)>", "\n", str(self.data)))
         print(html.unescape(_TAG.sub("", text)).strip())
 
@@ -215,6 +216,7 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     ) -> importlib.machinery.ModuleSpec | None:
         if fullname not in _MAKERS:
             return None
+        # As a package, so that names below it are looked up at all.
         return importlib.util.spec_from_loader(fullname, self, is_package=True)
 
     def exec_module(self, module: ModuleType) -> None:
@@ -229,6 +231,7 @@ def install(notebook: magics.Notebook) -> None:
     """Makes the modules importable. Call once."""
     global shell
     shell = Shell(notebook)
+    # Before any installed module, whatever is found on the path.
     sys.meta_path.insert(0, _Finder())
 
 

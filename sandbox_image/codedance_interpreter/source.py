@@ -42,6 +42,7 @@ def is_silenced(text: str, last: ast.expr) -> bool:
     """Returns true where a semicolon follows the trailing expression; comments and brackets may stand between."""
     lines = _lines(text)
     line, column = (last.end_lineno or 1) - 1, last.end_col_offset or 0
+    # Offsets of the syntax tree count bytes of UTF-8, not characters.
     rest = [lines[line].encode("utf-8", "surrogatepass")[column:].decode("utf-8", "replace"), *lines[line + 1 :]]
     return any(";" in part.split("#", 1)[0] for part in rest)
 
@@ -57,6 +58,7 @@ def _repaired(text: str, error: SyntaxError) -> str | None:
     if (found := _NO_PYTHON.search(error.msg or "")) and (clean := _without(text, chr(int(found[1], 16)))) is not None:
         return clean
     at = (error.lineno or 0) - 1
+    # The parser names the first line that is no Python: one magic is put right at a time.
     if 0 <= at < len(lines) and (line := _line_magic(lines[at])) is not None and not _in_brackets(lines[:at]):
         return "\n".join([*lines[:at], line, *lines[at + 1 :]])
     if isinstance(error, IndentationError) and lines[first][0] in " \t":
@@ -127,6 +129,7 @@ def _timed(target: str, name: str, code: str) -> str:
         code = _without_comment(code)
     if _parses(code, "eval"):
         return f"{target}__notebook__.timed({name!r}, lambda: ({code}))"
+    # A statement has no value: its time is taken by calls around it.
     around = f"__notebook__.start(); {code}; __notebook__.stop({name!r})"
     return around if _parses(around, "exec") else code or "pass"
 
@@ -145,4 +148,5 @@ def _parses(code: str, mode: str) -> bool:
         tree = ast.parse(code, mode=mode)
     except SyntaxError:
         return False
+    # A lambda cannot hold an `await`, and a walrus in it would set no name of the cell.
     return mode == "exec" or not any(isinstance(node, (ast.Await, ast.NamedExpr)) for node in ast.walk(tree))

@@ -22,7 +22,7 @@ from .process_kill import reap
 from .session import Links
 from .wire import Message
 
-MAX_CELL_BYTES = wire.MAX_FRAME_BYTES // 2
+MAX_CELL_BYTES = wire.MAX_FRAME_BYTES // 2  # images of a cell; its text needs room in the same frame
 INTERRUPT_SECONDS = 0.1
 WAKE_SECONDS = 5.0
 """Wait for the checkpoint's answer: it takes seconds on busy cores, and a tampered checkpoint never answers."""
@@ -103,6 +103,7 @@ class Supervisor:
                 if self._runner_has_ended():
                     self._wake_checkpoint()
             elif (request := self._request())["op"] == "run":
+                # The capture is opened to append, so a writer of an earlier cell leaves no gap.
                 os.ftruncate(self._links.capture, 0)
                 self._ended.clear()
                 cell = _Cell(int(request["call"]))
@@ -124,6 +125,7 @@ class Supervisor:
                 request = self._request()
                 if request["op"] == "cancel" and request["call"] == cell.call and not cell.cancelled:
                     cell.cancelled = True
+                    # Time for the traceback of KeyboardInterrupt; a cell that catches it is killed all the same.
                     kill_at = monotonic() + INTERRUPT_SECONDS
                     with contextlib.suppress(ProcessLookupError, PermissionError):
                         os.kill(self._runner, signal.SIGINT)
@@ -153,6 +155,7 @@ class Supervisor:
             self._report(cell, "done" if error is None else "error", error)
             self._confirm_state()
             return
+        # Waking the checkpoint changes the runner, and the cause of death is the old one's.
         failed = self._runner
         names = self._wake_checkpoint()
         if cell.cancelled:
@@ -246,6 +249,7 @@ class Supervisor:
 
 def _note_message(cell: _Cell, message: Message, most_images: int) -> None:
     """Notes what the runner sends about the cell. Raises what the lookups and conversions of a wrong message raise."""
+    # From something an earlier cell has left behind.
     if message["cell"] != cell.mark:
         return
     if "lacks" in message:
@@ -262,6 +266,7 @@ def _note_message(cell: _Cell, message: Message, most_images: int) -> None:
 def _checked_end(done: Any) -> Message:
     error = done["error"]
     if error is not None:
+        # The runner is not trusted: types and lengths are made here.
         error = {key: str(error[key])[:8_000] for key in ("kind", "message", "traceback")}
     return {"error": error, "truncated": [str(part)[:100] for part in done["truncated"][:16]]}
 

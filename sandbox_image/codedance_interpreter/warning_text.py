@@ -61,6 +61,7 @@ def _show(
 def _format(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
+    # Warnings of libraries name their own line: that of the cell which called them says more.
     if not filename.startswith("<cell"):
         filename, lineno = _place()
     where = f"{filename}:{lineno}: " if lineno else f"{filename}: "
@@ -80,6 +81,7 @@ def _place() -> tuple[str, int]:
 
 def _hide_own_frames() -> None:
     """Leaves the frames of this program out of what the module `traceback` prints for a cell (Python 3.11 to 3.13)."""
+    # No public way: this is where `traceback` gets its frames from.
     summary: Any = traceback.StackSummary
     original = summary._extract_from_extended_frame_gen.__func__
 

@@ -64,6 +64,7 @@ def receive(peer: socket.socket) -> Message:
 
 def _receive_exactly(peer: socket.socket, count: int) -> bytes:
     data = bytearray()
+    # In pieces: a length that was announced is not allocated before the bytes come.
     while len(data) < count:
         chunk = peer.recv(min(count - len(data), 1 << 20))
         if not chunk:
@@ -85,6 +86,7 @@ class FrameBuffer:
         messages: list[Message] = []
         while len(self._data) >= HEADER_BYTES:
             end = HEADER_BYTES + body_length(bytes(self._data[:HEADER_BYTES]), self._limit)
+            # The rest of the frame has not come yet.
             if len(self._data) < end:
                 break
             messages.append(decode(bytes(self._data[HEADER_BYTES:end])))

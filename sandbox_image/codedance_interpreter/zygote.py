@@ -117,8 +117,10 @@ def _warm_up() -> None:
     from matplotlib import pyplot
     from PIL import Image
 
+    # Its thread pool would not survive a fork.
     cv2.setNumThreads(0)
     Image.init()
+    # The first figure loads fonts and renderers, which all sessions then share.
     figure, axes = pyplot.subplots()
     axes.plot([0, 1])
     axes.set_title("a")
@@ -143,6 +145,7 @@ def _open(options: InterpreterOptions, control: socket.socket, request: Message,
 def _become_session(options: InterpreterOptions, peer: socket.socket, request: Message, mapped_bytes: int) -> NoReturn:
     """Turns the forked child into a session: gives up what is the zygote's, forks the runner, supervises it."""
     try:
+        # The zygote's connection above all: a session with it could open sessions.
         _detach(kept=peer.fileno())
         bounds = _bind(options, request, mapped_bytes)
         own, runners = session.make_links()
@@ -153,6 +156,7 @@ def _become_session(options: InterpreterOptions, peer: socket.socket, request: M
         runners.close()
         if options.own_uids:
             _take_uid(real=int(request["uid"]) + 1, effective=int(request["uid"]))
+        # After the change of uid, which resets it (prctl(2), PR_SET_DUMPABLE).
         process_kill.forbid_inspection()
         directory = _directory(options, request)
         answer = _answer(own, pid)
@@ -205,6 +209,7 @@ def _become_runner(
         directory.mkdir(0o700)
         os.chdir(directory)
         _clear_environment(str(directory))
+        # Forked processes would all draw the same numbers.
         _new_seeds()
         sys.meta_path.append(own_modules.WorkingDirectoryFinder())
         namespace = session.new_namespace(_given_names)
@@ -212,6 +217,7 @@ def _become_runner(
         images = wire.receive(host)["images"]
         host.close()
         session.check_input_images(images)
+        # The caller goes on while images are decoded.
         wire.send(links.channel, {"op": "ready"})
         session.load_input_images(state, images)
         wire.send(links.channel, {"op": "loaded", "file_bytes": state.files.most_bytes})

@@ -84,6 +84,7 @@ class DockerLauncher:
                 name=name,
                 detach=True,
                 runtime=config.runtime or None,
+                # The container ends when its owner's socket closes, and is gone then without anyone to remove it.
                 auto_remove=True,
                 labels=self._labels,
                 hostname="sandbox",
@@ -97,10 +98,12 @@ class DockerLauncher:
                 cap_add=["SETUID", "SETGID"],
                 security_opt=self.security_options(),
                 mem_limit=memory_bytes,
+                # Equal to the memory: no swap, which would turn a limit into slowness for all.
                 memswap_limit=memory_bytes,
                 pids_limit=config.pids,
                 cpu_shares=config.cpu_weight,
                 nano_cpus=int(config.cpus * 1e9) or None,
+                # Bounded: PID 1 and the zygote write to it, and cells must not fill the host's disk.
                 log_config=LogConfig(type="json-file", config={"max-size": "1m", "max-file": "1"}),
             )
         except (DockerException, OSError) as error:  # OSError: the engine itself cannot be reached
@@ -118,6 +121,7 @@ class DockerLauncher:
         return self._root_uid
 
     def _outside_uid(self, name: str) -> int:
+        # The map of user namespaces is the engine's: its effect is read off a process that runs.
         pid = self.client.api.inspect_container(name)["State"]["Pid"]
         status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
         return int(next(line for line in status.splitlines() if line.startswith("Uid:")).split()[1])

@@ -30,6 +30,7 @@ _LOCK_PATH = Path(tempfile.gettempdir()) / "codedance-engine.lock"
 def connect(timeout_s: int = API_SECONDS) -> DockerClient | None:
     """Returns a client of the engine at `DOCKER_HOST`, else at the local socket; None if none answers."""
     try:
+        # A ping has a timeout of its own: that of calls is made for slow operations.
         with contextlib.closing(docker.from_env(timeout=PING_SECONDS)) as probe:
             probe.ping()
         return docker.from_env(timeout=timeout_s)
@@ -103,6 +104,7 @@ def _start_daemon() -> None:
     while time.monotonic() < deadline:
         if connect() is not None:
             return
+        # A daemon that ends at once is reported at once, with its reason.
         if process is not None and process.poll() is not None:
             tail = LOG_PATH.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
             raise UserError(f"dockerd ended at once: {' '.join(tail)[-300:]} (log: {LOG_PATH})")
@@ -113,6 +115,7 @@ def _start_daemon() -> None:
 @contextlib.contextmanager
 def _one_at_a_time() -> Iterator[None]:
     """Keeps two processes from starting an engine at the same time; the wait is bounded."""
+    # The kernel frees the lock when its holder dies, so it is never stale.
     with _LOCK_PATH.open("w", encoding="ascii") as lock:
         deadline = time.monotonic() + START_SECONDS + INSTALL_SECONDS
         while True:

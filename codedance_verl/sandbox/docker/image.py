@@ -49,6 +49,7 @@ def content_hash(folder: Path) -> str:
     """Returns the first 12 hex digits of a SHA-256 over names and contents of the files that make the image."""
     digest = hashlib.sha256()
     files = [folder / name for name in _INGREDIENTS]
+    # The seccomp profile is left out: it is given at each start and is no part of the image.
     files += (folder / "codedance_interpreter").glob("*.py")
     for path in sorted(files):
         data = path.read_bytes()
@@ -112,6 +113,7 @@ def _base_image(client: DockerClient, progress: Progress) -> str:
 
 
 def _registry_answers() -> bool:
+    # Behind a firewall the usual timeout, a minute, would pass first.
     client = engine.connect(timeout_s=REGISTRY_SECONDS)
     if client is None:
         return False
@@ -160,6 +162,7 @@ def _build(client: DockerClient, tag: str, base: str, progress: Progress) -> Non
             decode=True,
         )
         for event in events:
+            # The engine reports a failed step as an event of a stream that succeeds.
             if "error" in event:
                 raise BuildError(event["error"], iter(()))
             line = str(event.get("stream", "")).strip()
@@ -178,6 +181,7 @@ def remove_outdated(client: DockerClient) -> list[str]:
     for image in client.images.list(name=REPOSITORY):
         for tag in image.tags:
             if tag != current:
+                # A container still uses it.
                 with contextlib.suppress(APIError):
                     client.images.remove(tag)
                     removed.append(tag)

@@ -88,8 +88,11 @@ class Room:
 
 def predicted(config: SandboxConfig, load: ImageLoad) -> Room:
     """Predicts the use of a container whose sessions all have such images, have written all files and run code."""
+    # Files of all sessions at once, none of which shrinks.
     scratch = _SCRATCH_MB + config.sessions_per_container * (load.file_bytes / MIB + OWN_FILES_MB)
+    # Every session holds its images decoded and encoded, and one copy that code keeps.
     idle = SESSION_MB + (load.pixels * (DECODED + KEPT) + load.encoded_bytes) / MIB
+    # Only cells that run compute, on the first image; they are fewer than sessions.
     computing = CELL_MB + load.first_pixels * COMPUTED / MIB
     memory = CONTAINER_MB + config.sessions_per_container * idle + cells_at_once(config) * computing + scratch
     return Room(math.ceil(memory), math.ceil(scratch), math.ceil(PNG * _largest_pixels(load) / MIB) + 1)
@@ -159,6 +162,7 @@ def most_sessions_sized(config: SandboxConfig, load: ImageLoad) -> int:
 
 
 def _largest_pixels(load: ImageLoad) -> int:
+    # `first_pixels` where sizes are not given (0, 0).
     width, height = load.largest
     return max(width * height, load.first_pixels)
 
