@@ -17,7 +17,7 @@ def metrics_table() -> str:
     parts = []
     for part, metrics in groupby(METRICS, key=lambda metric: metric.part):
         rows = [_row(metric) for metric in metrics]
-        head = f"### {part}\n\n| metric | kind | labels | unit | what it says |\n|---|---|---|---|---|\n"
+        head = f"### {part}\n\n| metric | kind | labels | unit | meaning |\n|---|---|---|---|---|\n"
         parts.append(head + "\n".join(rows) + "\n")
     return "\n".join(parts)
 
@@ -29,7 +29,7 @@ def alerts_table() -> str:
         # A page shows the label's name where Prometheus puts its value.
         what = re.sub(r"\{\{ \$(?:labels\.)?(\w+)[^}]*\}\}", lambda found: f"*{found[1]}*", alert.what)
         rows.append(f"| `{alert.name}` | {alert.severity}, after {alert.lasting} | {what} | {alert.cure} |")
-    return "| alert | severity | what it says | what to do |\n|---|---|---|---|\n" + "\n".join(rows) + "\n"
+    return "| alert | severity | message | cure |\n|---|---|---|---|\n" + "\n".join(rows) + "\n"
 
 
 def page(text: str) -> str:
