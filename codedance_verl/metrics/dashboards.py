@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
 
 from codedance_verl.metrics import catalogue as c
@@ -54,16 +55,11 @@ def _last_hour(metric: Metric, by: str = "", **labels: str) -> str:
     return f"sum{_by(by)} (increase({_of(metric, **labels)}[1h]))"
 
 
-def _mean(metric: Metric, by: str = "", **labels: str) -> str:
-    return f"avg{_by(by)} ({_of(metric, **labels)})"
+def _aggregate(function: str, metric: Metric, by: str = "", **labels: str) -> str:
+    return f"{function}{_by(by)} ({_of(metric, **labels)})"
 
 
-def _sum(metric: Metric, by: str = "", **labels: str) -> str:
-    return f"sum{_by(by)} ({_of(metric, **labels)})"
-
-
-def _max(metric: Metric, by: str = "", **labels: str) -> str:
-    return f"max{_by(by)} ({_of(metric, **labels)})"
+_mean, _sum, _max = (partial(_aggregate, function) for function in ("avg", "sum", "max"))
 
 
 def _share(part: str, whole: str) -> str:
