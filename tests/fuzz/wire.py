@@ -49,7 +49,7 @@ class Finding(AssertionError):
 
 @dataclass
 class Tally:
-    """What happened to the frames so far.
+    """Counts of the frames so far by their fate.
 
     `outcomes` counts how each stream ended on the host's side; `slowest_s` is the most processor time one frame took.
     """
@@ -208,7 +208,7 @@ def _check_bounds(execution: Execution) -> None:
 
 
 def _hear_as_supervisor(message: Message) -> None:
-    """What the supervisor of a session does with a message of the runner."""
+    """Passes a message of the runner to the supervisor's check."""
     cell = inner_supervisor._Cell(call=1)
     with contextlib.suppress(*_SUPERVISOR_EXPECTS):
         inner_supervisor._note_message(cell, message | {"cell": cell.mark}, CONFIG.max_images)

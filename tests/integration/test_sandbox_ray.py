@@ -103,7 +103,7 @@ def test_workers_share_the_pool_and_it_ends_with_the_driver(sandbox_image: str, 
 
 
 def _result_of(driver: subprocess.Popen[str]) -> dict[str, list]:  # type: ignore[type-arg]
-    """What the driver printed after the mark; its stderr when it ended before."""
+    """Returns what the driver printed after the mark; its stderr when it ended before."""
     assert driver.stdout is not None
     deadline = time.monotonic() + START_SECONDS
     for line in driver.stdout:

@@ -1,4 +1,4 @@
-"""What every backend of the sandbox must do, run against the real ones."""
+"""Suite of every backend of the sandbox, run against the real ones."""
 
 from __future__ import annotations
 
@@ -370,7 +370,7 @@ async def test_a_session_that_kills_its_checkpoint_is_told_that_its_variables_ar
 
 
 async def _emptied(node: SandboxNode, within_s: float = 10.0) -> bool:
-    """Whether all places of the node are given back in time."""
+    """Returns true where all places of the node are given back in time."""
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         if sum(node.stats()["interpreters"].values()) == 0:
@@ -380,7 +380,7 @@ async def _emptied(node: SandboxNode, within_s: float = 10.0) -> bool:
 
 
 async def test_a_checkpoint_that_gets_no_turn_for_a_while_is_waited_for(session: SandboxSession) -> None:
-    """As on a machine that has far more to do than it can."""
+    """Imitates a machine that has far more to do than it can."""
     await session.run("kept = 7")
     failed = await session.run(
         "import os, signal, time\n"

@@ -1,4 +1,4 @@
-"""Run by test_prometheus.py: tells all metrics in a real Ray until the file `<folder>/end` is there.
+"""Program of test_prometheus.py: emits all metrics in a real Ray until the file `<folder>/end` exists.
 
 All is well at first; from the file `<folder>/fault` on everything is wrong that an alert watches for. A gauge is told
 once, and once more with the fault; counters and histograms over and over. The address of the metrics is written to
@@ -79,7 +79,7 @@ def tell_judge() -> None:
 
 
 def tell(telemetry: NodeTelemetry, steps: StepTelemetry, count: int, fault: bool) -> None:
-    """Tell all metrics, gauges too."""
+    """Emits all metrics, gauges too."""
     telemetry.record(stats(count, fault))
     emit.set_gauge(catalogue.SANDBOX_ORPHANS, 2.0 * fault)
     emit.set_gauge(catalogue.ROLLOUT_UNDER_WAY, 4.0)

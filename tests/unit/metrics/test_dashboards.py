@@ -113,7 +113,7 @@ def test_grafanas_own_types_read_the_json_and_lose_nothing(page: Dashboard) -> N
 
 
 def _lost(given: object, read: object, path: str = "") -> Iterator[str]:
-    """Where what was read differs from what was given; Grafana may add defaults."""
+    """Yields paths at which the read JSON differs from the given one; Grafana may add defaults."""
     if isinstance(given, dict) and isinstance(read, dict):
         for key, value in given.items():
             yield from _lost(value, read.get(key), f"{path}/{key}")

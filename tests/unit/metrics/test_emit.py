@@ -1,4 +1,4 @@
-"""What is told reaches the tally of verl's trackers; without Ray, nothing is told."""
+"""Metrics reach the tally of verl's trackers; without Ray, nothing is emitted."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ told: list[tuple[str, str | None, float]] = []
 
 @pytest.fixture
 def of_ray(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | None, float]]:
-    """What Ray has been told of gauges: name, term, value."""
+    """Calls that set Ray's gauges: name, term, value."""
     monkeypatch.setattr("ray.util.metrics.Gauge", Gauge)
     told.clear()
     return told

@@ -1,4 +1,4 @@
-"""What a node tells of itself: sizes as they are, counts by what was added."""
+"""Metrics of a node: sizes as they are, counts by what was added."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("recorder")
 
 
 def _stats(**counts: Any) -> dict[str, Any]:
-    """Of a node that has not been started, with these counts."""
+    """Returns the stats of a node that has not been started, with these counts."""
     return {**SandboxNode(SandboxConfig(containers=2, sessions_per_container=8)).stats(), **counts}
 
 
@@ -63,7 +63,7 @@ def test_orphans_of_a_machine_are_counted_once(recorder: Recorder) -> None:
 
 
 def _sizes(recorder: Recorder) -> dict[str, float]:
-    """What was told of capacity and interpreters."""
+    """Returns the metrics of capacity and interpreters."""
     told = for_trackers([recorder.drain()]).items()
     return {name.split("/", 2)[2]: value for name, value in told if "/capacity" in name or "/interpreters" in name}
 
