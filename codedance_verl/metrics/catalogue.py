@@ -117,48 +117,28 @@ _SHARES = (0.001, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 0.999, 1.0)
 
 # ---- sandbox: set by the actor of each node, every few seconds and after each call ----
 
-SANDBOX_SESSIONS = _gauge(
-    "sandbox_sessions", Unit.SESSIONS, "Sessions that have a place in an interpreter of the node."
-)
+SANDBOX_SESSIONS = _gauge("sandbox_sessions", Unit.SESSIONS, "Sessions with a place in an interpreter of the node.")
 SANDBOX_CAPACITY = _gauge(
-    "sandbox_capacity", Unit.SESSIONS, "Sessions that the node's serving interpreters can hold, standby ones left out."
+    "sandbox_capacity", Unit.SESSIONS, "Places of the serving interpreters, standby ones left out."
 )
 SANDBOX_WAITING = _gauge("sandbox_waiting", Unit.SESSIONS, "Callers that wait for a place in an interpreter.")
 SANDBOX_INTERPRETERS = _gauge(
-    "sandbox_interpreters",
-    Unit.CONTAINERS,
-    "Interpreters that are up, by role: serving or standby.",
-    "role",
+    "sandbox_interpreters", Unit.CONTAINERS, "Interpreters by role: serving, standby.", "role"
 )
-SANDBOX_MEMORY = _gauge(
-    "sandbox_memory_bytes", Unit.BYTES, "Memory of the interpreters themselves, without what their sessions hold."
-)
-SANDBOX_ORPHANS = _gauge(
-    "sandbox_orphan_containers", Unit.CONTAINERS, "Containers of the project whose owner is dead, on the node."
-)
+SANDBOX_MEMORY = _gauge("sandbox_memory_bytes", Unit.BYTES, "Memory of the interpreters without their sessions.")
+SANDBOX_ORPHANS = _gauge("sandbox_orphan_containers", Unit.CONTAINERS, "Containers on the node whose owner is dead.")
 SANDBOX_OPENED = _counter("sandbox_sessions_opened", Unit.SESSIONS, "Sessions that were opened.")
-SANDBOX_REFUSED = _counter(
-    "sandbox_refusals", Unit.CALLS, "Callers who were refused, as no place or slot became free in time."
-)
-SANDBOX_LEASES = _counter(
-    "sandbox_leases_expired", Unit.SESSIONS, "Sessions that were closed because nobody used them."
-)
+SANDBOX_REFUSED = _counter("sandbox_refusals", Unit.CALLS, "Refused callers: no place or slot became free in time.")
+SANDBOX_LEASES = _counter("sandbox_leases_expired", Unit.SESSIONS, "Sessions that were closed as nobody used them.")
 SANDBOX_RESTARTS = _counter("sandbox_restarts", Unit.CONTAINERS, "Interpreters that died and were replaced.")
-SANDBOX_RECYCLED = _counter(
-    "sandbox_recycled", Unit.CONTAINERS, "Interpreters that were replaced because of their age."
-)
+SANDBOX_RECYCLED = _counter("sandbox_recycled", Unit.CONTAINERS, "Interpreters that were replaced for their age.")
 SANDBOX_CALLS = _counter(
-    "sandbox_calls",
-    Unit.CALLS,
-    "Cells that were run, by status: ok, no_output, error, timeout, killed, rejected.",
-    "status",
+    "sandbox_calls", Unit.CALLS, "Cells by status: ok, no_output, error, timeout, killed, rejected.", "status"
 )
 SANDBOX_CALL_SECONDS = _histogram(
     "sandbox_call_seconds", Unit.SECONDS, "Run time of cells by status, waiting left out.", _WAITS, "status"
 )
-SANDBOX_QUEUE_SECONDS = _histogram(
-    "sandbox_queue_seconds", Unit.SECONDS, "Time that cells waited for a session or a slot.", _WAITS
-)
+SANDBOX_QUEUE_SECONDS = _histogram("sandbox_queue_seconds", Unit.SECONDS, "Wait of cells for session or slot.", _WAITS)
 
 # ---- rollout: set by the rollout workers when a group ends, for all that were drawn ----
 
@@ -197,22 +177,14 @@ ROLLOUT_SECONDS = _counter(
     "split",
     "activity",
 )
-ROLLOUT_RETRIES = _counter(
-    "rollout_sandbox_retries", Unit.CALLS, "Refusals of the sandbox that were overcome.", "split"
-)
+ROLLOUT_RETRIES = _counter("rollout_sandbox_retries", Unit.CALLS, "Retried refusals of the sandbox.", "split")
 
-ROLLOUT_UNWRITTEN = _counter(
-    "rollout_unwritten_groups", Unit.GROUPS, "Groups that could not be written to the trajectory log.", "split"
-)
+ROLLOUT_UNWRITTEN = _counter("rollout_unwritten_groups", Unit.GROUPS, "Groups missing in the trajectory log.", "split")
 
 # ---- reward: set by the rollout workers when a group is scored ----
 
-REWARD_CORRECT = _counter(
-    "reward_correct", Unit.TRAJECTORIES, "Finished trajectories with a right answer, kept or not.", "split"
-)
-REWARD_UNGRADED = _counter(
-    "reward_ungraded", Unit.TRAJECTORIES, "Finished trajectories whose answer got no verdict, kept or not.", "split"
-)
+REWARD_CORRECT = _counter("reward_correct", Unit.TRAJECTORIES, "Trajectories answered right, kept or not.", "split")
+REWARD_UNGRADED = _counter("reward_ungraded", Unit.TRAJECTORIES, "Trajectories without verdict, kept or not.", "split")
 REWARD_GRADING_ERRORS = _counter(
     "reward_grading_errors",
     Unit.TRAJECTORIES,
@@ -233,9 +205,7 @@ REWARD_TERM = _gauge(
     "split",
     "term",
 )
-REWARD_DIFFICULTY = _gauge(
-    "reward_difficulty", Unit.NUMBER, "Difficulty d(mu) of the last group, over what was kept of it.", "split"
-)
+REWARD_DIFFICULTY = _gauge("reward_difficulty", Unit.NUMBER, "Difficulty d(mu) of the last group as kept.", "split")
 REWARD_GROUPS = _counter(
     "reward_groups",
     Unit.GROUPS,
@@ -278,13 +248,9 @@ GUARD_WINDOWS = _gauge(
 
 TRAINING_STEP = _gauge("training_step", Unit.STEPS, "The last finished step.")
 TRAINING_STEPS = _gauge("training_steps_planned", Unit.STEPS, "The step at which the run ends.")
-TRAINING_STARTED = _gauge(
-    "training_step_started_timestamp_seconds", Unit.TIMESTAMP, "Begin of the current step or validation."
-)
+TRAINING_STARTED = _gauge("training_step_started_timestamp_seconds", Unit.TIMESTAMP, "Start of the step or validation.")
 TRAINING_VALIDATING = _gauge("training_validating", Unit.NUMBER, "1 while a validation runs, else 0.")
-TRAINING_STEP_SECONDS = _gauge(
-    "training_step_seconds", Unit.SECONDS, "Wall time of the last step, validation left out."
-)
+TRAINING_STEP_SECONDS = _gauge("training_step_seconds", Unit.SECONDS, "Wall time of the last step without validation.")
 TRAINING_REMAINING = _gauge("training_remaining_seconds", Unit.SECONDS, "Expected wall time to the end of the run.")
 TRAINING_PHASE = _gauge(
     "training_phase_seconds",
@@ -293,9 +259,7 @@ TRAINING_PHASE = _gauge(
     "update_critic, weight_sync, checkpoint, validation.",
     "phase",
 )
-TRAINING_MASKED = _counter(
-    "training_masked_steps", Unit.STEPS, "Steps that were skipped, as no rollout of theirs counted."
-)
+TRAINING_MASKED = _counter("training_masked_steps", Unit.STEPS, "Steps skipped, as no rollout of theirs counted.")
 TRAINING_TOKENS = _gauge("training_tokens", Unit.TOKENS, "Tokens of the last step's batch, prompts included.")
 TRAINING_TOKEN_RATE = _gauge(
     "training_tokens_per_second", Unit.TOKENS_PER_SECOND, "Tokens of the last step by its wall time and device."
@@ -305,9 +269,7 @@ TRAINING_TRAJECTORY_RATE = _gauge(
     Unit.TRAJECTORIES_PER_SECOND,
     "Trajectories that were rolled out in the last step, by its wall time.",
 )
-TRAINING_MFU = _gauge(
-    "training_flops_utilisation_ratio", Unit.RATIO, "Share of the devices' peak that the update used."
-)
+TRAINING_MFU = _gauge("training_flops_utilisation_ratio", Unit.RATIO, "Share of the devices' peak used by the update.")
 TRAINING_STALENESS = _gauge(
     "training_staleness_steps",
     Unit.STEPS,
@@ -317,9 +279,7 @@ TRAINING_STALENESS = _gauge(
 TRAINING_LOSS = _gauge("training_policy_loss", Unit.NUMBER, "The policy's loss, averaged over the step's updates.")
 TRAINING_GRADIENT = _gauge("training_gradient_norm", Unit.NUMBER, "Norm of the policy's gradient before clipping.")
 TRAINING_ENTROPY = _gauge("training_entropy", Unit.NUMBER, "Entropy of the policy over sampled tokens, in nats.")
-TRAINING_KL = _gauge(
-    "training_kl", Unit.NUMBER, "Divergence of the updated policy from the one that was sampled, in nats."
-)
+TRAINING_KL = _gauge("training_kl", Unit.NUMBER, "Divergence of the updated from the sampling policy, in nats.")
 TRAINING_CLIPPED = _gauge("training_clipped_ratio", Unit.RATIO, "Share of tokens whose ratio was clipped.")
 TRAINING_RATE = _gauge("training_learning_rate", Unit.NUMBER, "The policy's learning rate.")
 TRAINING_SCORE = _gauge("training_score", Unit.REWARD, "Mean score of the trajectories that were trained on.")
