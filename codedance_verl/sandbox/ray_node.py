@@ -232,8 +232,8 @@ def _kill(actors: Sequence[Any]) -> None:
             ray.kill(actor)
 
 
+# Processes with other settings get actors of their own.
 def _settings_hash(config: SandboxConfig) -> str:
-    # Processes with other settings get actors of their own.
     settings = json.dumps(dataclasses.asdict(config), sort_keys=True)
     return hashlib.sha256(settings.encode()).hexdigest()[:8]
 
