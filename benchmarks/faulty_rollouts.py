@@ -22,8 +22,9 @@ import ray
 from codedance_verl.rollout.worker import CodeDanceAgentLoopManager, CodeDanceAgentLoopWorker
 from codedance_verl.sandbox import ray_node
 from codedance_verl.sandbox.config import SandboxConfig
+from codedance_verl.sandbox.errors import SandboxUnavailable
 from codedance_verl.sandbox.execution import lost
-from codedance_verl.sandbox.pool import SandboxPool, SandboxSession, SandboxUnavailable
+from codedance_verl.sandbox.pool import SandboxPool, SandboxSession
 from codedance_verl.types import Execution, ExecutionStatus
 
 

@@ -29,7 +29,7 @@ from codedance_verl.metrics import emit
 from codedance_verl.rollout.telemetry import RolloutStats, record_group
 from codedance_verl.sandbox.config import SandboxConfig
 from codedance_verl.sandbox.pool import SandboxPool
-from codedance_verl.sandbox.telemetry import tell_call
+from codedance_verl.sandbox.telemetry import record_call
 from codedance_verl.trajectories.writer import TrajectoryLog
 from codedance_verl.types import Grade, RewardTerms, Verdict
 
@@ -62,7 +62,7 @@ class Observer:
         grade = Grade(Verdict.CORRECT, "exact")
         terms = RewardTerms(1.0, 1.0, 0.5, 1.0, 1.0, (0.0,) * len(trajectory.turns))
         for execution in trajectory.executions:
-            tell_call(execution)
+            record_call(execution)
         record_group([RolloutStats.of_output(output, grade, terms)], "train", 0.001)
         told = time.perf_counter()
         self._count += 1

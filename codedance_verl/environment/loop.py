@@ -29,7 +29,7 @@ from codedance_verl.environment.stall_watchdog import Phase, StallWatchdog, Trac
 from codedance_verl.environment.time_limit import Pauses
 from codedance_verl.environment.tokens import SpecialTokens, TokenStream
 from codedance_verl.formats import ParsedTurn, TurnFormat, get_format
-from codedance_verl.sandbox.pool import SandboxError
+from codedance_verl.sandbox.errors import SandboxError
 from codedance_verl.types import IMAGE_PLACEHOLDER, Execution, ExecutionStatus, FinishReason, Observation, Turn
 
 logger = logging.getLogger(__name__)

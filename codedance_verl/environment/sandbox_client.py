@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import TypeVar
 
-from codedance_verl.sandbox.pool import SandboxBusy, SandboxPool, SandboxSession, SandboxUnavailable
+from codedance_verl.sandbox.errors import SandboxBusy, SandboxUnavailable
+from codedance_verl.sandbox.pool import SandboxPool, SandboxSession
 from codedance_verl.types import Execution
 
 FIRST_PAUSE_SECONDS = 0.5

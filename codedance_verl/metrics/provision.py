@@ -1,4 +1,4 @@
-"""Puts our dashboards and alerts where Ray has Grafana and Prometheus look: `<session>/metrics` of a cluster's head."""
+"""Provisioning of dashboards and alerts in Ray's folder for Grafana and Prometheus, `<session>/metrics` of the head."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TARGETS_FILE = "codedance_targets.json"
 
 @dataclass(frozen=True)
 class Provisioned:
-    """What was written: the folder of the dashboards, and the configurations to start Prometheus and Grafana with."""
+    """Paths that were written: the folder of the dashboards, the configurations of Prometheus and of Grafana."""
 
     dashboards: Path
     prometheus: Path
@@ -37,7 +37,7 @@ class Provisioned:
 
 
 def metrics_folder(temp_dir: Path) -> Path:
-    """Ray's folder for the set-ups of Grafana and Prometheus; `temp_dir` as in `ray start --temp-dir`.
+    """Returns Ray's folder for the set-ups of Grafana and Prometheus; `temp_dir` as in `ray start --temp-dir`.
 
     Raises:
         UserError: no cluster has been started with it on this machine.
@@ -51,7 +51,7 @@ def metrics_folder(temp_dir: Path) -> Path:
 
 
 def provision(folder: Path, targets: Sequence[str] = ()) -> Provisioned:
-    """Write dashboards, alert rules and a Prometheus configuration that has them; harmless when repeated.
+    """Writes dashboards, alert rules and a Prometheus configuration that has them; harmless when repeated.
 
     Args:
         folder: as of `metrics_folder`.
@@ -69,12 +69,13 @@ def provision(folder: Path, targets: Sequence[str] = ()) -> Provisioned:
 
 
 def _write_configuration(folder: Path, targets: Sequence[str]) -> None:
-    """Ray's configuration of Prometheus, with our rules; where Ray wrote none, one that scrapes the targets."""
+    """Adds our rules to Ray's configuration of Prometheus; where Ray wrote none, makes one that scrapes the targets."""
     path = folder / "prometheus.yml"
     config: dict[str, Any] = (yaml.safe_load(path.read_text()) if path.is_file() else None) or {
         "global": {"scrape_interval": "10s", "evaluation_interval": "10s"}
     }
     ours = str(folder / RULES_FILE)
+    # Ours once, also when this is repeated; those of others stay.
     config["rule_files"] = [item for item in config.get("rule_files") or [] if item != ours] + [ours]
     if targets:
         listed = folder / TARGETS_FILE

@@ -1,4 +1,4 @@
-"""Decides what the interpreters run in."""
+"""Chooses what the interpreters run in."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from codedance_verl.sandbox.process import ProcessLauncher
 
 
 def choose_launcher(config: SandboxConfig, may_start_engine: bool = True) -> Launcher:
-    """The launcher `config.backend` means; blocks while an engine is looked for, or started.
+    """Returns the launcher that `config.backend` means; blocks while an engine is looked for, or started.
 
     `docker` raises `UserError` when no engine can be had; `auto` then falls back to `process` and says so.
     """

@@ -1,4 +1,4 @@
-"""`codedance sandbox …`: build the image, run cells, see and remove containers."""
+"""Command `codedance sandbox`: build the image, run cells, see and remove containers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ sandbox_app = typer.Typer(help="The interpreters in which model-written code run
 
 @sandbox_app.command()
 def build() -> None:
-    """Build the sandbox image unless it is up to date. Starts an engine where there is none and we may."""
+    """Builds the sandbox image unless it is up to date. Starts an engine where there is none and root may."""
     with _engine(may_start=True) as client:
         image.build_image(client, lambda line: print(line, flush=True))
 
@@ -39,7 +39,7 @@ def clean(
     everything: Annotated[bool, typer.Option("--all", help="also containers whose owner still runs")] = False,
     images: Annotated[bool, typer.Option("--images", help="also images of earlier states of sandbox_image/")] = False,
 ) -> None:
-    """Remove the containers and temporary folders that dead runs have left."""
+    """Removes the containers and temporary folders that dead runs have left."""
     with _engine() as client:
         for name in reaper.remove_orphans(client, everything):
             print(f"removed container {name}")
@@ -50,7 +50,7 @@ def clean(
 
 @sandbox_app.command()
 def ps() -> None:
-    """List the project's containers with their state and owner."""
+    """Lists the project's containers with their state and owner."""
     with _engine() as client:
         for container in reaper.list_containers(client):
             owner = reaper.owner_of(container)
@@ -69,7 +69,7 @@ def run(
     backend: Annotated[str, typer.Option(help=" | ".join(BACKENDS))] = "auto",
     output: Annotated[Path, typer.Option(help="folder for the images that come back")] = Path("sandbox_images"),
 ) -> None:
-    """Run files as cells of one session, and print what each shows; images are stored in a folder by their hash.
+    """Runs files as cells of one session, and prints what each shows; images are stored in a folder by their hash.
 
     Exits with 0 when every cell ran to its end, with 1 when one did not.
     """
@@ -91,7 +91,7 @@ def selfcheck(
     backend: Annotated[str, typer.Option(help=" | ".join(BACKENDS))] = "auto",
     runtime: Annotated[str, typer.Option(help="OCI runtime by the engine's name for it, e.g. runsc")] = "",
 ) -> None:
-    """Check that the sandbox works here and, with --attacks, that it contains hostile code.
+    """Checks that the sandbox works here and, with --attacks, that it contains hostile code.
 
     Exits with 0 when all is as it should be, with 1 when something is not.
     """
@@ -117,7 +117,7 @@ def bench(
     backend: Annotated[str, typer.Option(help=" | ".join(BACKENDS))] = "docker",
     output: Annotated[Path | None, typer.Option("--json", help="file for all figures")] = None,
 ) -> None:
-    """Measure this machine's pool: opening, first call, a trivial cell, an image, a figure. Others: see benchmarks/."""
+    """Measures this machine's pool: opening, first call, a trivial cell, an image, a figure."""
     with _one_line_errors():
         root = checkout()
         if root is None:
@@ -148,11 +148,13 @@ async def _run_cells(config: SandboxConfig, cells: list[str], images: list[bytes
 
 def _store_images(execution: Execution, folder: Path) -> list[dict[str, Any]]:
     stored = []
-    for picture in execution.images:
+    for image_file in execution.images:
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{picture.sha256}.png"
-        path.write_bytes(picture.png)
-        stored.append({"sha256": picture.sha256, "width": picture.width, "height": picture.height, "path": str(path)})
+        path = folder / f"{image_file.sha256}.png"
+        path.write_bytes(image_file.png)
+        stored.append(
+            {"sha256": image_file.sha256, "width": image_file.width, "height": image_file.height, "path": str(path)}
+        )
     return stored
 
 

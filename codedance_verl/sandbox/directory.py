@@ -1,4 +1,4 @@
-"""Directory of the nodes that serve a job, written once by who starts them, in pages of a few nodes.
+"""Directory of the nodes that serve a job, written once by the process that starts them, in pages of a few nodes.
 
 A client reads whether its own node serves, and one page where it needs others: what it reads does not grow with the
 cluster. Ray's list of named actors has every actor of every job, and would go to each client whole.
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 PAGE_NODES = 16
-"""Nodes of a page at most: what a client that needs another node chooses among."""
+"""Most nodes of a page: a client that needs another node chooses among them."""
 
 _SPACE = "codedance-sandbox"
 
@@ -62,8 +62,9 @@ class Directory:
 
     def publish(self, node_ids: Sequence[str]) -> None:
         """Writes the directory; the number of its pages comes last, so that a reader finds it whole or not at all."""
-        pages = -(-len(node_ids) // PAGE_NODES)
+        pages = -(-len(node_ids) // PAGE_NODES)  # rounded up
         for page in range(pages):
+            # Every `pages`-th id, so that pages differ by one at most.
             self._store.put(self._key(f"page/{page}"), json.dumps(node_ids[page::pages]).encode())
         for node_id in node_ids:
             self._store.put(self._key(f"node/{node_id}"), b"1")
@@ -78,7 +79,7 @@ class Directory:
         return list(json.loads(self._store.get(self._key(f"page/{number}")) or b"[]"))
 
     def has(self, node_id: str) -> bool:
-        """Returns whether a node is in the directory."""
+        """Returns true for a node of the directory."""
         return self._store.get(self._key(f"node/{node_id}")) is not None
 
     def all(self) -> list[str]:

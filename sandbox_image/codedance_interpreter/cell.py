@@ -18,7 +18,7 @@ from .display import Display
 ERROR_CHARS = 2_000
 SHOWN_FRAMES = 6
 MOST_REMEMBERED_BYTES = 32 * 1024 * 1024
-"""Of a value kept as `_`: the session would hold it until the next."""
+"""Largest value kept as `_`: the session holds it until the next."""
 
 _COROUTINE = inspect.CO_COROUTINE
 
@@ -26,18 +26,20 @@ Error = dict[str, str]
 
 
 def run_cell(code: str, number: int, namespace: dict[str, Any], display: Display) -> Error | None:
-    """Execute `code` in `namespace`; show its trailing expression and open figures. Returns the error, if any.
+    """Executes `code` in `namespace`; shows its trailing expression and open figures. Returns the error, if any.
 
     `number` counts the cells of the session from 1 and names the cell in tracebacks. A cell that ends by `exit()` or
     `sys.exit()` with no or a zero code has succeeded.
     """
     filename = f"<cell {number}>"
+    # Without a modification time: `linecache` then takes no look at the disk, where there is no such file.
     linecache.cache[filename] = (len(code), None, code.splitlines(keepends=True), filename)
     warning_text.begin_cell(filename)
     trailing = _Trailing(filename)
     error: Error | None = None
     try:
         _execute(code, trailing, namespace, display)
+    # `exit()` is how scripts end, and no failure.
     except SystemExit as leaving:
         if leaving.code not in (None, 0):
             error = describe(leaving, trailing.place())
@@ -60,7 +62,7 @@ class _Trailing:
     line: int = 0
 
     def place(self) -> list[str]:
-        """Its line for a traceback, as long as it is being shown."""
+        """Returns its line for a traceback, as long as it is being shown."""
         return [_source_line(self.filename, self.line)] if self.line else []
 
 
@@ -70,6 +72,7 @@ def _execute(code: str, trailing: _Trailing, namespace: dict[str, Any], display:
     if not isinstance(last, ast.Expr) or source.is_silenced(text, last.value):
         _run([_compiled(tree, trailing.filename)], namespace)
         return
+    # The value is wanted of the last expression alone, so it is compiled apart.
     tree.body.pop()
     value = _run(
         [_compiled(tree, trailing.filename), _compiled(ast.Expression(last.value), trailing.filename)], namespace
@@ -84,12 +87,13 @@ def _execute(code: str, trailing: _Trailing, namespace: dict[str, Any], display:
 
 def _compiled(tree: ast.Module | ast.Expression, filename: str) -> CodeType:
     mode = "exec" if isinstance(tree, ast.Module) else "eval"
+    # `dont_inherit`: else the `__future__` import of this file would hold for cells.
     code: CodeType = compile(tree, filename, mode, ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
     return code
 
 
 def _run(parts: list[CodeType], namespace: dict[str, Any]) -> Any:
-    """Run the parts of a cell, in an event loop if one of them awaits something. Returns the value of the last."""
+    """Runs the parts of a cell, in an event loop if one of them awaits something. Returns the value of the last."""
     if any(part.co_flags & _COROUTINE for part in parts):
         return loop.run(_run_awaiting(parts, namespace))
     value = None
@@ -108,7 +112,7 @@ async def _run_awaiting(parts: list[CodeType], namespace: dict[str, Any]) -> Any
 
 
 def _remember(value: Any) -> None:
-    """Make `value` the `_` of later cells, unless it is large or a coroutine, whose warning would come late."""
+    """Makes `value` the `_` of later cells, unless it is large or a coroutine, whose warning would come late."""
     with contextlib.suppress(Exception):  # attributes of a cell's own classes can do anything
         if not hasattr(value, "cr_frame") and _bytes_of(value) <= MOST_REMEMBERED_BYTES:
             builtins._ = value  # type: ignore[attr-defined]
@@ -129,7 +133,7 @@ def _end_magics() -> None:
 
 
 def describe(raised: BaseException, place: list[str] | None = None) -> Error:
-    """Class name, message and a traceback that names only lines of cells, each part bounded in length.
+    """Returns class name, message and a traceback that names only lines of cells, each part bounded in length.
 
     `place` stands for the traceback where no line of a cell is in it.
     """
@@ -144,6 +148,7 @@ def describe(raised: BaseException, place: list[str] | None = None) -> Error:
         "message": message,
         "traceback": "\n".join([*lines, f"{kind}: {message}" if message else kind]),
     }
+    # A lone surrogate in a message could not be sent: msgpack has UTF-8 alone.
     return {key: text.encode("utf-8", "backslashreplace").decode("utf-8") for key, text in error.items()}
 
 
@@ -165,11 +170,13 @@ def _syntax_lines(raised: SyntaxError) -> list[str]:
 
 
 def _frame_lines(trace: TracebackType | None) -> list[str]:
+    # Only cells: frames of libraries and of this program tell the model nothing it can change.
     frames: list[tuple[FrameType, int]] = [
         (frame, line) for frame, line in traceback.walk_tb(trace) if frame.f_code.co_filename.startswith("<cell")
     ]
     if not frames:
         return []
+    # The first frames say what was called, the last where it failed; recursion lies between.
     half = SHOWN_FRAMES // 2
     shown = frames if len(frames) <= SHOWN_FRAMES else frames[:half] + frames[-half:]
     lines = [_frame_line(frame, line) for frame, line in shown]

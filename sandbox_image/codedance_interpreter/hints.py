@@ -1,4 +1,4 @@
-"""What is not in the sandbox, as a sentence for the error in which a cell meets it."""
+"""Hints on what the sandbox lacks, for the error in which a cell meets it."""
 
 from __future__ import annotations
 
@@ -14,35 +14,20 @@ OWN_FOLDER = "/scratch/matplotlib"
 NO_WINDOWS = "there is no screen here: images and figures that are shown come back by themselves"
 
 _WINDOW_MODULES = (
-    "tkinter",
-    "_tkinter",
-    "turtle",
-    "curses",
-    "_curses",
-    "PyQt5",
-    "PyQt6",
-    "PySide6",
-    "wx",
-    "pygame",
-    "gi",
+    *("tkinter", "_tkinter", "turtle", "curses", "_curses"),
+    *("PyQt5", "PyQt6", "PySide6", "wx", "pygame", "gi"),
 )
 _NETWORK_ERRORS = ("gaierror", "herror", "URLError", "HTTPError", "ConnectionError", "RemoteDisconnected")
 _NETWORK_FILES = ("/socket.py", "/urllib/request.py", "/http/client.py", "/ssl.py", "/asyncio/base_events.py")
 _WINDOW_WORDS = ("The function is not implemented", "highgui", "Rebuild the library with", "libtk", "DISPLAY")
 _TEX_WORDS = (
-    "tex.cache",
-    "latex could not be found",
-    "dvipng",
-    "dvisvgm",
-    "kpsewhich",
-    "'latex'",
-    "xelatex",
-    "pdflatex",
+    *("tex.cache", "latex could not be found", "dvipng", "dvisvgm", "kpsewhich"),
+    *("'latex'", "xelatex", "pdflatex"),
 )
 
 
 def explained(raised: BaseException, message: str) -> str:
-    """`message` of an error with its hint; the hint alone where the message names a folder of the interpreter's."""
+    """Returns the `message` of an error with its hint; the hint alone where it names a folder of the interpreter's."""
     text = hint(raised, message)
     if not text:
         return message
@@ -50,9 +35,9 @@ def explained(raised: BaseException, message: str) -> str:
 
 
 def hint(raised: BaseException, text: str) -> str:
-    """A sentence on what an error with the message `text` has to do with the sandbox; empty if nothing is known."""
+    """Returns a sentence on how an error with the message `text` comes of the sandbox; empty if it does not."""
     if "there is no" in text:
-        return ""  # it says so itself
+        return ""  # the message is a hint already
     if isinstance(raised, ModuleNotFoundError):
         return _on_module(raised)
     if any(word in text for word in _TEX_WORDS):

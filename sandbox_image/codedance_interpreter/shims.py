@@ -1,4 +1,4 @@
-"""Modules that notebook users import and that are not installed: made on the first import, out of what is here.
+"""Stand-ins for modules of notebooks that are not installed, made at the first import.
 
 `IPython` and `IPython.display` show through `display.py`; `google.colab.patches` has `cv2_imshow`; `nest_asyncio` has
 an `apply` without effect; `tqdm.notebook` is plain `tqdm`. A finder makes them, so a session that imports none pays
@@ -25,7 +25,7 @@ _TAG = re.compile(r"<(?:style|script)\b.*?</(?:style|script)>|<[^<>]*>", re.DOTA
 
 
 class Shell:
-    """What `get_ipython()` returns."""
+    """Object that `get_ipython()` returns."""
 
     config: Mapping[str, Any] = {}
     events = SimpleNamespace(register=lambda *_a, **_k: None, unregister=lambda *_a, **_k: None)
@@ -57,7 +57,7 @@ class Shell:
     getoutput = system
 
     def enable_gui(self, *_a: Any) -> None:
-        """No effect: there are no windows."""
+        """Does nothing: there are no windows."""
 
     enable_matplotlib = enable_pylab = enable_gui
 
@@ -78,11 +78,12 @@ class Rich:
 
 
 class HTML(Rich):
-    """HTML, shown as the text a reader would see."""
+    """HTML of `IPython.display`, shown as the text a reader would see."""
 
     def codedance_show(self, shown: display.Display) -> None:
         import html
 
+        # Cells of a table apart by a space, its rows and paragraphs by a line.
         text = re.sub(r"</(?:td|th)>", " ", re.sub(r"<br\s*/?>|</(?:p|div|tr|h\d|li)>", "\n", str(self.data)))
         print(html.unescape(_TAG.sub("", text)).strip())
 
@@ -107,14 +108,14 @@ class Image(Rich):
 
 
 class Unshown(Rich):
-    """What only a browser can show."""
+    """Object that only a browser can show."""
 
     def __init__(self, *_a: Any, **_k: Any) -> None:
         self.data = f"({type(self).__name__} is not shown: there is no browser here.)"
 
 
 class Handle:
-    """What `display(..., display_id=True)` returns; an update is shown as a new output."""
+    """Handle that `display(..., display_id=True)` returns; an update is shown as a new output."""
 
     display_id = "display"
 
@@ -130,7 +131,7 @@ def _show(*values: Any, **options: Any) -> Handle | None:
 
 
 def _nothing(*_a: Any, **_k: Any) -> None:
-    """No effect."""
+    """Does nothing."""
 
 
 def _ipython() -> dict[str, Any]:
@@ -208,13 +209,14 @@ shell: Shell
 
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds the modules named in `_MAKERS` before any that is installed, and makes them."""
+    """Finder and loader of the modules named in `_MAKERS`, before any that is installed."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         if fullname not in _MAKERS:
             return None
+        # As a package, so that names below it are looked up at all.
         return importlib.util.spec_from_loader(fullname, self, is_package=True)
 
     def exec_module(self, module: ModuleType) -> None:
@@ -226,12 +228,13 @@ def _module(name: str) -> ModuleType:
 
 
 def install(notebook: magics.Notebook) -> None:
-    """Make the modules importable. Call once."""
+    """Makes the modules importable. Call once."""
     global shell
     shell = Shell(notebook)
+    # Before any installed module, whatever is found on the path.
     sys.meta_path.insert(0, _Finder())
 
 
 def get_ipython() -> Shell:
-    """The `get_ipython` of cells."""
+    """Returns the shell: the `get_ipython` of cells."""
     return shell

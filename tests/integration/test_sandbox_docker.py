@@ -1,4 +1,4 @@
-"""What only containers give: isolation, and recovery from the loss of any part."""
+"""Properties of containers alone: isolation, and recovery from the loss of any part."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from PIL import Image
 from codedance_verl.sandbox.config import SandboxConfig
 from codedance_verl.sandbox.docker import reaper
 from codedance_verl.sandbox.docker.sizing import ImageLoad, sized
-from codedance_verl.sandbox.errors import SandboxFull
+from codedance_verl.sandbox.errors import SandboxFull, UnknownSession
 from codedance_verl.sandbox.node import SandboxNode
-from codedance_verl.sandbox.pool import SandboxPool, SandboxSession, UnknownSession
+from codedance_verl.sandbox.pool import SandboxPool, SandboxSession
 from codedance_verl.types import ExecutionStatus
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ async def session(node: SandboxNode) -> AsyncIterator[SandboxSession]:
 
 
 async def until(condition: object, seconds: float) -> None:
-    """Wait until `condition()` holds; fails when it does not within `seconds`."""
+    """Waits until `condition()` holds; fails when it does not within `seconds`."""
     assert callable(condition)
     deadline = time.monotonic() + seconds
     while not condition():
@@ -296,7 +296,7 @@ def grainy(width: int, height: int) -> bytes:
 
 
 async def run_once_there_is_room(session: SandboxSession, code: str) -> str:
-    """As rollouts do: what a full container refuses is asked for again."""
+    """Asks again for what a full container refuses, as rollouts do."""
     deadline = time.monotonic() + GONE_SECONDS
     while True:
         try:

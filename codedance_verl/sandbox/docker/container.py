@@ -14,7 +14,7 @@ from docker.types import LogConfig
 from codedance_verl.errors import UserError
 from codedance_verl.sandbox.config import MIB, SandboxConfig
 from codedance_verl.sandbox.docker import engine, image, reaper
-from codedance_verl.sandbox.docker.launcher import CONTAINER_SOCKET_DIRECTORY, SOCKET_NAME
+from codedance_verl.sandbox.docker.launcher import CONTAINER_SOCKET_DIRECTORY, interpreter_arguments
 from codedance_verl.sandbox.docker.sizing import sized
 from codedance_verl.sandbox.errors import SandboxUnavailable
 
@@ -26,7 +26,7 @@ _SCRATCH_INODES = 65_536
 
 
 class DockerLauncher:
-    """Runs every interpreter as PID 1 of a container without network, with a read-only root and next to no capability.
+    """Launcher of interpreters as PID 1 of containers without network, with a read-only root and next to no capability.
 
     Its system calls are those of `sandbox_image/seccomp.json` and no others.
 
@@ -63,7 +63,7 @@ class DockerLauncher:
         reaper.remove_orphans(self.client)
 
     def security_options(self) -> list[str]:
-        """What binds every process of a container, in the engine's words."""
+        """Returns the security options of every process of a container, in the engine's words."""
         return ["no-new-privileges:true", f"seccomp={image.seccomp_profile()}"]
 
     def _require_runtime(self, known: Mapping[str, object]) -> None:
@@ -76,31 +76,21 @@ class DockerLauncher:
     def launch(self, name: str, socket_directory: Path) -> None:
         config = self._config
         memory_bytes = (config.memory_mb or 0) * MIB
+        scratch = f"rw,nosuid,nodev,noexec,size={config.scratch_mb}m,nr_inodes={_SCRATCH_INODES},mode=1777"
         try:
             self.client.containers.run(
                 self._image,
-                [
-                    "--socket",
-                    f"{CONTAINER_SOCKET_DIRECTORY}/{SOCKET_NAME}",
-                    "--name",
-                    name,
-                    "--root",
-                    SCRATCH,
-                    "--own-uids",
-                    "--preload",
-                    config.preload,
-                ],
+                [*interpreter_arguments(name, CONTAINER_SOCKET_DIRECTORY, SCRATCH, config.preload), "--own-uids"],
                 name=name,
                 detach=True,
                 runtime=config.runtime or None,
+                # The container ends when its owner's socket closes, and is gone then without anyone to remove it.
                 auto_remove=True,
                 labels=self._labels,
                 hostname="sandbox",
                 network_mode="none",
                 read_only=True,
-                tmpfs={
-                    SCRATCH: f"rw,nosuid,nodev,noexec,size={config.scratch_mb}m,nr_inodes={_SCRATCH_INODES},mode=1777"
-                },
+                tmpfs={SCRATCH: scratch},
                 ipc_mode="none",  # no /dev/shm that sessions would share; the init process makes one for each
                 volumes={str(socket_directory): {"bind": CONTAINER_SOCKET_DIRECTORY, "mode": "ro"}},
                 user="0:0",
@@ -108,10 +98,12 @@ class DockerLauncher:
                 cap_add=["SETUID", "SETGID"],
                 security_opt=self.security_options(),
                 mem_limit=memory_bytes,
+                # Equal to the memory: no swap, which would turn a limit into slowness for all.
                 memswap_limit=memory_bytes,
                 pids_limit=config.pids,
                 cpu_shares=config.cpu_weight,
                 nano_cpus=int(config.cpus * 1e9) or None,
+                # Bounded: PID 1 and the zygote write to it, and cells must not fill the host's disk.
                 log_config=LogConfig(type="json-file", config={"max-size": "1m", "max-file": "1"}),
             )
         except (DockerException, OSError) as error:  # OSError: the engine itself cannot be reached
@@ -129,6 +121,7 @@ class DockerLauncher:
         return self._root_uid
 
     def _outside_uid(self, name: str) -> int:
+        # The map of user namespaces is the engine's: its effect is read off a process that runs.
         pid = self.client.api.inspect_container(name)["State"]["Pid"]
         status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
         return int(next(line for line in status.splitlines() if line.startswith("Uid:")).split()[1])

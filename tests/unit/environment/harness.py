@@ -38,7 +38,7 @@ from codedance_verl.rollout import agent_loop as module
 from codedance_verl.rollout.agent_loop import CodeDanceAgentLoop
 from codedance_verl.rollout.group_scorer import GroupScorer
 from codedance_verl.rollout.worker import CodeDanceAgentLoopWorker
-from codedance_verl.sandbox.pool import SandboxUnavailable
+from codedance_verl.sandbox.errors import SandboxUnavailable
 from codedance_verl.types import Execution, ExecutionStatus, RenderedImage
 from recipes.cpu_demo.tiny_vlm import CHAT_TEMPLATE, train_tokenizer
 from tests.unit.environment.pools import CountingPool

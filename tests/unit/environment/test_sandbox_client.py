@@ -9,8 +9,7 @@ from ray.exceptions import RaySystemError
 from codedance_verl.environment import sandbox_client as sandboxing
 from codedance_verl.environment.sandbox_client import SandboxClient
 from codedance_verl.sandbox.client_nodes import result
-from codedance_verl.sandbox.errors import SandboxError, SandboxUnavailable
-from codedance_verl.sandbox.pool import SandboxBusy, SandboxInputError
+from codedance_verl.sandbox.errors import SandboxBusy, SandboxError, SandboxInputError, SandboxUnavailable
 from codedance_verl.types import Execution, ExecutionStatus
 from tests.unit.environment.pools import CountingPool
 

@@ -1,4 +1,4 @@
-"""Which nodes a client looks up and asks: its own, a few others when that refuses, and never all of them."""
+"""Nodes that a client looks up and asks: its own, a few others when that refuses, and never all of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers of node actors: exceptions of a node arrive as what they are there, without Ray's wrapping."""
+"""Calls of node actors. An exception of a node arrives as it was raised there, without Ray's wrapping."""
 
 from __future__ import annotations
 
