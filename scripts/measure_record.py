@@ -152,7 +152,7 @@ class Tracer:
 
 
 def is_part(value: object, depth: int = DEPTH) -> bool:
-    """Whether a value is or holds a text, the image, tokens or rewards of the record."""
+    """Tells values that are or hold a text, the image, tokens or rewards of the record."""
     if isinstance(value, str | bytes):
         text = value.decode("latin-1") if isinstance(value, bytes) else value
         return any(mark in text for mark in (*MARKS, OUTPUT, "\x89PNG"))

@@ -49,11 +49,11 @@ class ProcessTree:
             return None
 
     def look(self) -> None:
-        """Remember the descendants there are now; those that are orphaned later are found again."""
+        """Remembers the descendants there are now; those that are orphaned later are found again."""
         self._seen = {process for process in self._seen if _alive(process)} | descendants(self.pid)
 
     def end(self, grace_s: float = GRACE_S) -> None:
-        """Ask everything to stop, then kill what is left. Returns within `grace_s` + KILL_S."""
+        """Asks everything to stop, then kills what is left. Returns within `grace_s` + KILL_S."""
         self.look()
         end_processes(group_members(self.pid) | self._seen, grace_s)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -61,7 +61,7 @@ class ProcessTree:
 
 
 def end_leftover(pid: int, started: float, grace_s: float = GRACE_S) -> bool:
-    """End the command of a driver that was killed; `started` tells it from a later process of the same number.
+    """Ends the command of a driver that was killed; `started` tells it from a later process of the same number.
 
     Members of its process group are ended even if the command itself is gone. True if there was anything to end.
     """

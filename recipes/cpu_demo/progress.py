@@ -1,4 +1,4 @@
-"""How far a stage is, read from the files it writes rather than from its log."""
+"""Progress of a stage, read from the files it writes rather than from its log."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def evaluation_progress(run: Path, test_file: Path) -> ProgressSource:
 
 
 def in_turn(last: ProgressSource, first: ProgressSource) -> ProgressSource:
-    """What `last` says as soon as it says anything, until then what `first` says."""
+    """Progress by `last` as soon as there is any, until then by `first`."""
     return lambda: last() or first()
 
 

@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def guarded(work: Callable[[], int], console: Console) -> int:
-    """Run `work` and say in one line what ended it; returns the exit code. Signals end its stage first."""
+    """Runs `work` and says in one line what ended it; returns the exit code. Signals end its stage first."""
     _raise_on_signals()
     try:
         return work()
@@ -107,7 +107,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def make_folder(out: Path) -> None:
-    """Make the output folder. Raises UserError where that cannot be."""
+    """Makes the output folder. Raises UserError where that cannot be."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError, PermissionError) as error:
@@ -115,7 +115,7 @@ def make_folder(out: Path) -> None:
 
 
 def _clear(out: Path) -> None:
-    """Empty the folder of an earlier demo; the lock stays. Raises UserError for a folder that is none."""
+    """Empties the folder of an earlier demo; the lock stays. Raises UserError for a folder that is none."""
     entries = [entry for entry in out.iterdir() if entry.name != run_folder.LOCK]
     if entries and not (out / "stages").is_dir():
         raise UserError(f"--fresh: {out} holds other things than a demo; choose an empty folder with --out")
@@ -184,7 +184,7 @@ def _raise_on_signals() -> None:
 
 
 def alone(out: Path) -> AbstractContextManager[None]:
-    """Keep a second demo out of the folder. Raises UserError when there is one."""
+    """Keeps a second demo out of the folder. Raises UserError when there is one."""
     return run_folder.alone(out, f"another demo runs in {out}; wait for it, or choose another folder with --out")
 
 

@@ -114,7 +114,7 @@ def build_tiny_model(
     seed: int = 0,
     shape: TinyShape | None = None,
 ) -> Path:
-    """Make tokenizer, processor and randomly initialised float32 weights from the text of the demonstrations.
+    """Makes tokenizer, processor and randomly initialised float32 weights from the text of the demonstrations.
 
     Writes a Hugging Face folder that AutoProcessor and AutoModelForImageTextToText load; returns it.
     """
@@ -167,7 +167,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int = 1_024) -> PreTrained
 
 
 def initialise(model: torch.nn.Module, shape: TinyShape, seed: int) -> None:
-    """Draw every matrix with standard deviation 1/sqrt(fan in), and what feeds a residual sum / sqrt(2 layers) less.
+    """Draws every matrix with standard deviation 1/sqrt(fan in), and what feeds a residual sum / sqrt(2 layers) less.
 
     With the library's flat 0.02 a model this narrow starts with signals so faint that it learns no copying in minutes.
     """

@@ -174,9 +174,9 @@ ATTACKS = (
         from PIL import Image
         buffer = io.BytesIO(); Image.new('RGB', (50, 40)).save(buffer, 'PNG')
         channel = supervisor_channel()
-        picture = {'png': buffer.getvalue(), 'sha256': 'f' * 64, 'width': -1, 'height': 10**9}
+        image = {'png': buffer.getvalue(), 'sha256': 'f' * 64, 'width': -1, 'height': 10**9}
         for _ in range(3):
-            channel.sendall(frame({'cell': mark(), 'image': picture}))
+            channel.sendall(frame({'cell': mark(), 'image': image}))
         """,
         OK,
         check=_images_are_measured,

@@ -1,4 +1,4 @@
-"""Out of the container, or deeper into the kernel than a Python program needs to get."""
+"""Attacks that break out of the container, or deeper into the kernel than a Python program needs."""
 
 from __future__ import annotations
 

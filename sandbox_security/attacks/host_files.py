@@ -1,4 +1,4 @@
-"""At files of the host, and at those of the container that sessions must not change."""
+"""Attacks on files of the host, and on those of the container that sessions must not change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""To the network, or to any socket but the interpreter's own."""
+"""Attacks that reach for the network, or for any socket but the interpreter's own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""At the session next to it in the same container, whose secret, processes and files are known by their place."""
+"""Attacks on the next session in the same container, whose secret, processes and files are known by their place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Against the connections: between the runner of a session and its supervisor, and to the host."""
+"""Attacks on the connections: between the runner of a session and its supervisor, and to the host."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _noise(name: str, code: str) -> Attack:
     return Attack(name, GROUP, (cell(code),), ERROR, DEATHS, needs=Needs.NOTHING)
 
 
-def _forged_picture(name: str, code: str, alone: bool = False) -> Attack:
+def _forged_image(name: str, code: str, alone: bool = False) -> Attack:
     """An image that the host must not believe. It ends the session."""
     statuses = KILLED
     return Attack(
@@ -61,7 +61,7 @@ ATTACKS = (
         "tell it nonsense in a frame", "supervisor_channel().sendall(frame({'cell': mark(), 'done': 5}))\nos._exit(0)"
     ),
     _noise(
-        "show it an image without a picture",
+        "show it an image without pixels",
         "supervisor_channel().sendall(frame({'cell': mark(), 'image': {}}))\nos._exit(0)",
     ),
     _noise(
@@ -87,23 +87,23 @@ ATTACKS = (
         "send the supervisor many small maps",
         "frame(b'\\x81\\xa1a\\xdc\\x00\\xff' + (b'\\xdc\\x00\\xff' + b'\\x90' * 255) * 255)",
     ),
-    _forged_picture(
-        "show a forged picture that is none",
+    _forged_image(
+        "show a forged image that is none",
         """
-        picture = {'png': b'junk', 'sha256': 'f' * 64, 'width': 9, 'height': 9}
-        supervisor_channel().sendall(frame({'cell': mark(), 'image': picture}))
+        image = {'png': b'junk', 'sha256': 'f' * 64, 'width': 9, 'height': 9}
+        supervisor_channel().sendall(frame({'cell': mark(), 'image': image}))
         """,
     ),
-    _forged_picture(
-        "show a forged picture of 4 thousand million pixels",
+    _forged_image(
+        "show a forged image of 4 thousand million pixels",
         """
         import zlib
         def chunk(kind, data):
             return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
         bomb = b'\\x89PNG\\r\\n\\x1a\\n' + chunk(b'IHDR', struct.pack('>IIBBBBB', 65535, 65535, 8, 2, 0, 0, 0))
         bomb += chunk(b'IDAT', zlib.compress(bytes(1 << 24))) + chunk(b'IEND', b'')
-        picture = {'png': bomb, 'sha256': '', 'width': 1, 'height': 1}
-        supervisor_channel().sendall(frame({'cell': mark(), 'image': picture}))
+        image = {'png': bomb, 'sha256': '', 'width': 1, 'height': 1}
+        supervisor_channel().sendall(frame({'cell': mark(), 'image': image}))
         """,
         alone=True,
     ),

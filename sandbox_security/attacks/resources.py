@@ -1,4 +1,4 @@
-"""Using up what sessions share, or keeping it when the session has ended."""
+"""Attacks that use up what sessions share, or keep it when the session has ended."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _denied(name: str, code: str) -> Attack:
 
 
 def _bounded(images: int, characters: int, growth_mb: float = 200.0) -> Check:
-    """What came back is small, whatever was shown."""
+    """Checks that the answer is small, whatever was shown."""
 
     def check(evidence: Evidence) -> str:
         if len(evidence.last.images) > images:

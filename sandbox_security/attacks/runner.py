@@ -66,7 +66,7 @@ _FREE_SPACE = "import os; print([(os.statvfs(top).f_bfree, os.statvfs(top).f_ffr
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one attack. `problem` is empty when it was contained; `skipped` says why it was not run."""
+    """Outcome of one attack. `problem` is empty when it was contained; `skipped` says why it was not run."""
 
     attack: Attack
     problem: str = ""
@@ -80,7 +80,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class HostSecrets:
-    """What the host hides: the value of an environment variable, and of a file that everyone may read."""
+    """Secrets of the host: the value of an environment variable, and of a file that everyone may read."""
 
     token: str
     file: Path
@@ -88,7 +88,7 @@ class HostSecrets:
 
 @contextlib.contextmanager
 def host_secrets() -> Iterator[HostSecrets]:
-    """Plant secrets on the host. To be entered before the node is started, whose containers might inherit them."""
+    """Plants secrets on the host. To be entered before the node is started, whose containers might inherit them."""
     token = SECRET_PREFIX + secrets.token_hex(8)
     with tempfile.TemporaryDirectory(prefix="codedance-secret-") as folder:
         Path(folder).chmod(0o755)
@@ -115,7 +115,7 @@ class Neighbour:
         self.session: SandboxSession
 
     async def settle(self) -> None:
-        """Open a new session, with a secret in a variable and in files."""
+        """Opens a new session, with a secret in a variable and in files."""
         async with self._lock:
             await self._settle()
 
@@ -129,14 +129,14 @@ class Neighbour:
         self.facts = ast.literal_eval(told.stdout)
 
     async def stand_still(self) -> None:
-        """Learn the process it is: that is another one after each of its cells."""
+        """Learns the process it is: that is another one after each of its cells."""
         self.facts["pid"] = int(await self.ask("import os; print(os.getpid())"))
 
     async def leave(self) -> None:
         await self._stack.aclose()
 
     async def problem(self) -> str:
-        """What is wrong with it; nothing when it answers with its variables, files and libraries intact."""
+        """Checks it; returns the problem, nothing when it answers with its variables, files and libraries intact."""
         async with self._lock:
             try:
                 told = await self.session.run(_STILL_THERE, timeout_s=RECOVERY_SECONDS)
@@ -173,7 +173,7 @@ class AttackRunner:
     async def run_all(
         self, attacks: Sequence[Attack], progress: Callable[[Outcome], None] = lambda _: None
     ) -> list[Outcome]:
-        """Run them, first those that may run beside others; the outcomes come in the order of `attacks`."""
+        """Runs them, first those that may run beside others; the outcomes come in the order of `attacks`."""
         places = asyncio.Semaphore(AT_ONCE)
 
         async def run(attack: Attack) -> Outcome:
@@ -188,7 +188,7 @@ class AttackRunner:
         return [by_attack[id(attack)] for attack in attacks]
 
     async def run(self, attack: Attack) -> Outcome:
-        """Run one attack and judge it; never raises for what the attack does."""
+        """Runs one attack and judges it; never raises for what the attack does."""
         started = time.monotonic()
         try:
             problem = await self._problem(attack)
@@ -261,7 +261,7 @@ class AttackRunner:
         return f"the next call of the session is not clean: {_summary(after)}"
 
     async def _harm(self, attack: Attack) -> str:
-        """What the attack did to the neighbour; one that is lost is replaced by another, for the attacks to come."""
+        """Harm done to the neighbour; one that is lost is replaced by another, for the attacks to come."""
         problem = await self._neighbour.problem()
         if problem and not await self._replaced_neighbour():
             return f"{problem}; and no other session came up"
@@ -300,7 +300,7 @@ async def _settled(ask: Callable[[], Awaitable[str]], good: Callable[[str], bool
 
 
 def _at_least(free: str, before: str) -> bool:
-    """Whether no number of blocks or files in `free` is less than in `before`."""
+    """Compares free blocks and files with those before: true where none has become fewer."""
     pairs = zip(ast.literal_eval(free), ast.literal_eval(before), strict=True)
     return all(now >= then for after, earlier in pairs for now, then in zip(after, earlier, strict=True))
 

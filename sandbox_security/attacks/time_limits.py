@@ -1,4 +1,4 @@
-"""Running longer than allowed, or on after the end."""
+"""Attacks that run longer than allowed, or on after the end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Count drawn objects of a colour, or of a shape, among distractors."""
+"""Counts drawn objects of a colour, or of a shape, among distractors."""
 
 from __future__ import annotations
 
