@@ -165,6 +165,7 @@ async def run(config: SandboxConfig, with_attacks: bool, progress: Progress = la
     """Checks the sandbox that `config` means. Raises `UserError` or `SandboxUnavailable` when none comes up."""
     started = time.monotonic()
     launcher = choose_launcher(config)
+    # before the node: its containers must not inherit what is in the environment now
     with host_secrets() as hidden:
         node = SandboxNode(config, launcher)
         await node.start()
@@ -182,8 +183,10 @@ async def attack(
 ) -> list[Outcome]:
     """Runs the attacks that `launcher` is to contain on a started node; the others come back as skipped."""
     in_container = not isinstance(launcher, ProcessLauncher)
+    # what a backend does not offer is no failure of it, but is listed
     offered = {Needs.NOTHING} | ({Needs.OWN_UIDS} if launcher.own_uids else set())
     offered |= {Needs.CONTAINER} if in_container else set()
+    # by identity: the outcomes come in the order of `attacks`, whatever the order of their ends
     outcomes = {id(item): Outcome(item, skipped=f"needs {item.needs}") for item in attacks if item.needs not in offered}
     to_run = [item for item in attacks if item.needs in offered]
     done = 0

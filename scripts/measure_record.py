@@ -104,6 +104,7 @@ class Tracer:
         if event == "return":
             values = [argument]
         else:
+            # co_flags: 4 for *args, 8 for **kwargs, whose names follow those of the other arguments
             count = code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & 4) + bool(code.co_flags & 8)
             values = [frame.f_locals.get(name) for name in code.co_varnames[:count]]
         if not self.on:  # classes of configuration are no forms of the record
@@ -202,6 +203,7 @@ def trace(root: Path, folder: Path) -> None:
         mock.patch.object(tq, "async_kv_batch_put", queue.put_batch),
         mock.patch("ray.get_runtime_context", return_value=SimpleNamespace(get_actor_id=lambda: "0" * 16)),
     ):
+        # images and logs are handled in threads, which take the profiler that is set when they start
         threading.setprofile(tracer)
         sys.setprofile(tracer)
         try:
@@ -238,6 +240,7 @@ async def send(config: Any, tracer: Tracer, queue: Queue) -> None:
         data_files=[config.data.train_files], tokenizer=worker.tokenizer, processor=worker.processor, config=config.data
     )
     row = dict(dataset[0])
+    # verl's collator turns it into a batch dimension, which a single row does not have
     row.pop("dummy_tensor")
     prompt = {**row, "uid": "group", "global_steps": 1, "agent_name": "codedance"}
     sampling = {"temperature": 1.0, "top_p": 1.0, "top_k": -1, "logprobs": True}
@@ -300,7 +303,7 @@ class Engine:
         self._of: dict[str, list[str]] = {}
 
     async def generate(self, request_id: str, *, prompt_ids: list[int], **_: Any) -> Any:
-        # the first turn of a rollout is asked with no token of ours behind the prompt: each takes the next script
+        # rollouts of a group run in tasks of their own and take the scripts in the order of their first request
         task = str(id(asyncio.current_task()))
         turns = self._of.setdefault(task, self._left.pop(0) if task not in self._of else [])
         end = self.tokenizer.convert_tokens_to_ids(["<|im_end|>"])

@@ -80,6 +80,7 @@ class Demonstration:
 
 
 def draw_style(rng: np.random.Generator, task: Task, mixture: Mixture) -> Style:
+    # both are drawn whatever the style: the draws that follow do not depend on the mixture
     first, second = rng.random(2)
     if task.difficulty == "easy":
         return Style.NEEDLESS if first < mixture.p_needless else Style.DIRECT
@@ -101,6 +102,7 @@ def demonstrate(rng: np.random.Generator, task: Task, mixture: Mixture = DEMO_MI
             style,
             answer,
         )
+    # a needless call that looks in the wrong place makes an easy question wrong: RL can learn to leave it out
     flawed = style is Style.FLAWED or (style is Style.NEEDLESS and rng.random() < mixture.p_needless_flawed)
     program = choose(rng, task.flawed_code if flawed else task.right_code)
     executions = run_program(program, task.image)

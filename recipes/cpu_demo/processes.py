@@ -34,6 +34,7 @@ class ProcessTree:
                 stderr=subprocess.STDOUT,
                 cwd=folder,
                 env=dict(environment),
+                # a group of its own: it can be ended whole, and Ctrl-C in the terminal reaches the driver alone
                 start_new_session=True,
                 preexec_fn=_end_with_parent(),
             )
@@ -65,6 +66,7 @@ def end_leftover(pid: int, started: float, grace_s: float = GRACE_S) -> bool:
 
     Members of its process group are ended even if the command itself is gone. True if there was anything to end.
     """
+    # a second of slack: creation times are rounded to ticks of the clock
     members = {process for process in group_members(pid) if process.create_time() >= started - 1}
     if (created := _created(pid)) is not None and abs(created - started) < 1:
         members |= descendants(pid)
@@ -92,6 +94,7 @@ def descendants(pid: int) -> set[psutil.Process]:
 
 def end_processes(processes: Iterable[psutil.Process], grace_s: float) -> None:
     """SIGTERM, then SIGKILL to those that are left after `grace_s`."""
+    # the engine is left: other programs of this machine may use it
     alive = [process for process in processes if _alive(process) and not _is_engine(process)]
     _send(alive, signal.SIGTERM)
     _, alive = _wait(alive, grace_s)

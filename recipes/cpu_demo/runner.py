@@ -114,6 +114,7 @@ class Runner:
             self._console.line(f"      ended what an interrupted run had left running of {stage.name}")
         if earlier and earlier.inputs == inputs and stage.resumable:
             return replace(earlier, pid=None, started=None)
+        # half of an earlier try would pass for outputs of this one
         if stage.folder is not None and stage.folder.exists():
             shutil.rmtree(stage.folder)
         # the seconds of tries that are thrown away count all the same: they were spent
@@ -123,6 +124,7 @@ class Runner:
         """Runs the command to its end; returns the stage's wall seconds over all tries."""
         log = self._start_log(stage)
         began = time.monotonic()
+        # before the command is started: a driver that is killed leaves a note of what to end
         self._records.note(stage.name, attempt)
         tree = ProcessTree(stage.command, log, {**os.environ, "PYTHONUNBUFFERED": "1"}, self._working_folder)
         try:

@@ -55,6 +55,7 @@ def _flood(name: str, data: str) -> Attack:
 
 ATTACKS = (
     _noise("tell the supervisor noise", "supervisor_channel().sendall(os.urandom(1000))\nos._exit(0)"),
+    # a frame begins with its length, four bytes, the first the highest
     _noise("tell it of a frame of 4 GiB", "supervisor_channel().sendall(b'\\xff\\xff\\xff\\xff')\nos._exit(0)"),
     _noise("tell it half a frame", "supervisor_channel().sendall(success(mark())[:-2])\nos._exit(0)"),
     _noise(
@@ -72,6 +73,7 @@ ATTACKS = (
         "tell it that memory has run out",
         "supervisor_channel().sendall(frame({'cell': mark(), 'lacks': 'memory'}))\nwhile True: pass",
     ),
+    # 0x91 is an array of one: 5,000 levels are more than a decoder that recurses can take
     _noise("tell it a map nested without end", "supervisor_channel().sendall(frame(b'\\x91' * 5000))\nos._exit(0)"),
     _flood(
         "flood the supervisor with images",
@@ -80,10 +82,12 @@ ATTACKS = (
     _flood("flood the supervisor with noise", "bytes(1 << 20)"),
     _flood("flood the supervisor with reports of no cell", "frame({'cell': b'', 'done': {}}) * 10_000"),
     _flood(
+        # 16 MiB on the wire: an array of as many empty ones, each a Python list once decoded
         "send the supervisor a frame that is huge once decoded",
         "frame(b'\\x81\\xa1a\\xdd\\x01\\x00\\x00\\x00' + b'\\x90' * 16777216)",
     ),
     _flood(
+        # the same in two levels, each of them within a bound on the length of an array
         "send the supervisor many small maps",
         "frame(b'\\x81\\xa1a\\xdc\\x00\\xff' + (b'\\xdc\\x00\\xff' + b'\\x90' * 255) * 255)",
     ),
@@ -95,6 +99,7 @@ ATTACKS = (
         """,
     ),
     _forged_image(
+        # 16 kB that claim 65,535 x 65,535 pixels: the size must be looked at before anything is decoded
         "show a forged image of 4 thousand million pixels",
         """
         import zlib
@@ -182,6 +187,7 @@ ATTACKS = (
         pause_s=0.6,
     ),
     Attack(
+        # a report bears the mark of its cell, which no process knows before the cell has begun
         "report every later cell from a daemon",
         GROUP,
         (

@@ -182,6 +182,7 @@ class AttackRunner:
             progress(outcome)
             return outcome
 
+        # attacks on shared limits would make others fail for want of memory or processes: they come last, one by one
         outcomes = await asyncio.gather(*(run(attack) for attack in attacks if not attack.alone))
         outcomes += [await run(attack) for attack in attacks if attack.alone]
         by_attack = {id(outcome.attack): outcome for outcome in outcomes}
@@ -197,6 +198,7 @@ class AttackRunner:
         return Outcome(attack, problem, time.monotonic() - started)
 
     async def _problem(self, attack: Attack) -> str:
+        # beside others it would be theirs that is missing
         space = await self._free_space() if attack.alone else ""
         if attack.alone:
             await self._neighbour.stand_still()
@@ -223,12 +225,14 @@ class AttackRunner:
                 await asyncio.sleep(attack.pause_s)
             started = time.monotonic()
             executions.append(await session.run(code, timeout_s=attack.timeout_s))
+        # ru_maxrss is the peak of this process, in KiB on Linux: it only grows
         growth_mb = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak_kb) / 1024
         return Evidence(tuple(executions), time.monotonic() - started, growth_mb)
 
     def _judge(self, attack: Attack, evidence: Evidence) -> str:
         last = evidence.last
         for secret in (self._neighbour.secret, self._hidden.token):
+            # first, and whatever else happened: an attack may fail and have its secret all the same
             if any(secret in text for execution in evidence.executions for text in _texts(execution)):
                 return "a secret came out"
         if not evidence.executions[0].succeeded and len(evidence.executions) > 1:
@@ -254,6 +258,7 @@ class AttackRunner:
             return f"the next call took {seconds:.1f} s"
         if attack.fate is Fate.SPOILED:
             return ""
+        # a session that was killed or stopped may have lost its variables, but must not show forged ones
         lost_state = evidence.last.status in (ExecutionStatus.KILLED, ExecutionStatus.TIMEOUT)
         expected = {"kept 4\n", "None 4\n"} if lost_state else {"kept 4\n"}
         if after.stdout in expected or (attack.shared_fate and after.status is ExecutionStatus.KILLED):
@@ -278,6 +283,7 @@ class AttackRunner:
     async def _leftovers(self, uid: str) -> str:
         if not self._own_uids:
             return ""
+        # processes die after the session is closed; a zombie is only waiting to be reaped
         found = await _settled(lambda: self._neighbour.ask(_PROCESSES_OF.format(uid=uid)), lambda told: told == "[]")
         return "" if found == "[]" else f"processes outlived their session: {found}"
 
@@ -301,6 +307,7 @@ async def _settled(ask: Callable[[], Awaitable[str]], good: Callable[[str], bool
 
 def _at_least(free: str, before: str) -> bool:
     """Compares free blocks and files with those before: true where none has become fewer."""
+    # (blocks, files) of each file system
     pairs = zip(ast.literal_eval(free), ast.literal_eval(before), strict=True)
     return all(now >= then for after, earlier in pairs for now, then in zip(after, earlier, strict=True))
 

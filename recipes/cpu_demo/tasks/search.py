@@ -71,6 +71,7 @@ def _lay_card(rng: np.random.Generator, split: Split, image: Image.Image, cell: 
     """Pastes a white card with a handwritten digit somewhere inside a grid cell."""
     third = image.width // 3
     side = third // 4
+    # side of the card in pixels of the full image: a quarter of that for the vision, too few to read
     written = tuple(ink for ink, value in glyphs(split, side) if value == digit)
     card = Image.fromarray(np.where(choose(rng, written), 20, 245).astype(np.uint8)).convert("RGB")
     row, column = divmod(cell, 3)
