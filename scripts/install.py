@@ -1,7 +1,7 @@
 """Makes the Python environment of this checkout: `python3 scripts/install.py`, or `make setup`.
 
 Needs Python 3.11 or 3.12 and pip's package index, nothing else. It is idempotent: a finished environment is recognised
-by the hash of everything it was made from and left alone; anything else is completed or made anew, and flash-attn is
+by the hash of everything it was made from and left alone; anything else is completed or made again, and flash-attn is
 tried again where no source of it worked. The CPU build of torch comes from PyTorch's own index where that answers, else
 from wherever pip is configured to look; flash-attn as a prebuilt wheel where there is one, else it is built.
 """
@@ -141,7 +141,7 @@ def create_venv(folder: Path) -> Path:
     python = folder / "bin" / "python"
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     if python.exists() and not (folder / "lib" / f"python{version}" / "site-packages" / "pip").is_dir():
-        print(f"{folder} is of another Python version or incomplete; making it anew")
+        print(f"{folder} is of another Python version or incomplete; making it again")
         shutil.rmtree(folder)
     if not python.exists():
         print(f"making {folder} with Python {sys.version.split()[0]}")

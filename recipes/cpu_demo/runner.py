@@ -202,7 +202,7 @@ def check_free_space(folder: Path, needed_bytes: int) -> None:
 def disk_full_message(folder: Path) -> str:
     return (
         f"the disk of {folder} is full ({shutil.disk_usage(folder).free / 2**20:.0f} MiB free); "
-        "free some space and run the demo again, it goes on where it was"
+        "free some space and run the demo again, it resumes where it was"
     )
 
 

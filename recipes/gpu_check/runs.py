@@ -133,5 +133,5 @@ def faults(run: Run, found: Mapping[str, float | None]) -> list[str]:
         wrong.append(f"vLLM and the trainer are {divergence} nats a token apart, not {MAX_DIVERGENCE} or less")
     equal = found["weights_bit_equal"]
     if "trainer=separate_async" in run.overrides and (equal is None or equal < 1):
-        wrong.append("the rollout's weights were not told to be bit-equal to the trainer's")
+        wrong.append("the rollout's weights were not reported as bit-equal to the trainer's")
     return wrong

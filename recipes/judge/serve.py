@@ -1,6 +1,6 @@
 """Serves a judge: `python -m recipes.judge.serve --model Qwen/Qwen2.5-72B-Instruct`. Ends with Ctrl-C.
 
-It becomes vLLM's OpenAI-compatible server, on loopback unless told otherwise, with what a CPU needs where there is no
+It becomes vLLM's OpenAI-compatible server, on loopback by default, with what a CPU needs where there is no
 GPU. What stands behind `--` goes to vLLM as it is.
 """
 

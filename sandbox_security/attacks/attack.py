@@ -64,10 +64,10 @@ def nothing_more(_evidence: Evidence) -> str:
 class Attack:
     """Cells to be run in a session of their own, and what must come of it.
 
-    `statuses`: how the last cell may end. `refusals`: if it ends with `error`, the classes of exception that tell a
+    `statuses`: how the last cell may end. `refusals`: if it ends with `error`, the classes of exception that show a
     refusal; any other is a defect of the attack itself, which then proves nothing. `check` looks at anything else.
     `alone`: not to be run beside others, because it uses up what they need. `shared_fate`: what it uses up is
-    bounded for the container only, so that other sessions there may be lost, as long as they are told and replaced.
+    bounded for the container only, so that other sessions there may be lost, as long as they are replaced.
     `timeout_s`: limit of each cell. `pause_s`: time between two cells. `setting_up_may_end`: whether cells before the
     last need not succeed.
     """

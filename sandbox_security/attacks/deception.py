@@ -52,7 +52,7 @@ def _images_are_measured(evidence: Evidence) -> str:
 
 
 def _time_is_measured(evidence: Evidence) -> str:
-    return "" if evidence.last.duration_s >= 0.3 else f"0.3 s were told as {evidence.last.duration_s:.3f} s"
+    return "" if evidence.last.duration_s >= 0.3 else f"0.3 s were reported as {evidence.last.duration_s:.3f} s"
 
 
 def _printed(words: str) -> Check:
@@ -147,7 +147,7 @@ ATTACKS = (
         fate=Fate.SPOILED,
     ),
     _lie(
-        "tell a shorter time",
+        "report a shorter time",
         """
         import time
         time.sleep(0.3)

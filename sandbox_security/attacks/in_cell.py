@@ -121,7 +121,7 @@ def syscall(name: str, *arguments: Any) -> int:
 
 
 def forbidden(name: str, *arguments: Any) -> None:
-    """Makes a call that the filter must refuse: raises `PermissionError` when it does, else tells a breach."""
+    """Makes a call that the filter must refuse: raises `PermissionError` when it does, else reports a breach."""
     try:
         breach(f"{name} returned {syscall(name, *arguments)}")
     except OSError as error:
@@ -158,7 +158,7 @@ def sockets() -> Iterator[socket.socket]:
 
 
 def supervisor_channel() -> socket.socket:
-    """The connection over which the runner of this cell tells the supervisor of the session how it went."""
+    """The connection over which the runner of this cell reports its end to the supervisor of the session."""
     return _pair_ends()[0]
 
 

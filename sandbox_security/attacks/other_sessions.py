@@ -1,4 +1,4 @@
-"""Attacks on the next session in the same container, whose secret, processes and files are known by their place."""
+"""Attacks on the next session in the same container, whose secret, processes and files the attacker can name."""
 
 from __future__ import annotations
 

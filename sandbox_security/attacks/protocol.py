@@ -54,27 +54,27 @@ def _flood(name: str, data: str) -> Attack:
 
 
 ATTACKS = (
-    _noise("tell the supervisor noise", "supervisor_channel().sendall(os.urandom(1000))\nos._exit(0)"),
+    _noise("send the supervisor noise", "supervisor_channel().sendall(os.urandom(1000))\nos._exit(0)"),
     # a frame begins with its length, four bytes, the first the highest
-    _noise("tell it of a frame of 4 GiB", "supervisor_channel().sendall(b'\\xff\\xff\\xff\\xff')\nos._exit(0)"),
-    _noise("tell it half a frame", "supervisor_channel().sendall(success(mark())[:-2])\nos._exit(0)"),
+    _noise("announce a frame of 4 GiB", "supervisor_channel().sendall(b'\\xff\\xff\\xff\\xff')\nos._exit(0)"),
+    _noise("send it half a frame", "supervisor_channel().sendall(success(mark())[:-2])\nos._exit(0)"),
     _noise(
-        "tell it nonsense in a frame", "supervisor_channel().sendall(frame({'cell': mark(), 'done': 5}))\nos._exit(0)"
+        "send it nonsense in a frame", "supervisor_channel().sendall(frame({'cell': mark(), 'done': 5}))\nos._exit(0)"
     ),
     _noise(
         "show it an image without pixels",
         "supervisor_channel().sendall(frame({'cell': mark(), 'image': {}}))\nos._exit(0)",
     ),
     _noise(
-        "tell it that the container is full, which is not so",
+        "report that the container is full, which is not so",
         "supervisor_channel().sendall(frame({'cell': mark(), 'lacks': 'files'}))\nwhile True: pass",
     ),
     _noise(
-        "tell it that memory has run out",
+        "report that memory has run out",
         "supervisor_channel().sendall(frame({'cell': mark(), 'lacks': 'memory'}))\nwhile True: pass",
     ),
     # 0x91 is an array of one: 5,000 levels are more than a decoder that recurses can take
-    _noise("tell it a map nested without end", "supervisor_channel().sendall(frame(b'\\x91' * 5000))\nos._exit(0)"),
+    _noise("send it a map nested without end", "supervisor_channel().sendall(frame(b'\\x91' * 5000))\nos._exit(0)"),
     _flood(
         "flood the supervisor with images",
         "frame({'cell': mark(), 'image': {'png': bytes(8 << 20), 'sha256': '', 'width': 1, 'height': 1}})",

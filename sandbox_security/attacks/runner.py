@@ -33,7 +33,7 @@ SECRET_PREFIX = "codedance-secret-"
 SECRET_VARIABLE = "CODEDANCE_SELFCHECK_SECRET"
 
 _HELPERS = (Path(__file__).parent / "in_cell.py").read_text(encoding="utf-8")
-_SETTLE = cell("""
+_PREPARE = cell("""
     import os
     secret = {secret!r}
     open('secret.txt', 'w').write(secret)
@@ -114,19 +114,19 @@ class Neighbour:
         self.facts: dict[str, object] = {}
         self.session: SandboxSession
 
-    async def settle(self) -> None:
+    async def open_session(self) -> None:
         """Opens a new session, with a secret in a variable and in files."""
         async with self._lock:
-            await self._settle()
+            await self._open()
 
-    async def _settle(self) -> None:
+    async def _open(self) -> None:
         await self.leave()
         self.secret = SECRET_PREFIX + secrets.token_hex(8)
         self.session = await self._stack.enter_async_context(self._pool.session())
-        told = await self.session.run(_SETTLE.format(secret=self.secret, container=self._in_container))
-        if not told.succeeded:
-            raise SandboxError(f"the neighbour does not come up: {told}")
-        self.facts = ast.literal_eval(told.stdout)
+        answer = await self.session.run(_PREPARE.format(secret=self.secret, container=self._in_container))
+        if not answer.succeeded:
+            raise SandboxError(f"the neighbour does not come up: {answer}")
+        self.facts = ast.literal_eval(answer.stdout)
 
     async def stand_still(self) -> None:
         """Learns the process it is: that is another one after each of its cells."""
@@ -139,12 +139,12 @@ class Neighbour:
         """Checks it; returns the problem, nothing when it answers with its variables, files and libraries intact."""
         async with self._lock:
             try:
-                told = await self.session.run(_STILL_THERE, timeout_s=RECOVERY_SECONDS)
+                answer = await self.session.run(_STILL_THERE, timeout_s=RECOVERY_SECONDS)
             except SandboxError as error:
                 return f"the neighbour cannot be reached: {error}"
-        if told.stdout == f"here {self.secret}\n" and len(told.images) == 1:
+        if answer.stdout == f"here {self.secret}\n" and len(answer.images) == 1:
             return ""
-        return f"the neighbour was harmed: {_summary(told)}"
+        return f"the neighbour was harmed: {_summary(answer)}"
 
     async def ask(self, code: str) -> str:
         async with self._lock:
@@ -164,7 +164,7 @@ class AttackRunner:
         self._replacing = asyncio.Lock()
 
     async def __aenter__(self) -> AttackRunner:
-        await self._neighbour.settle()
+        await self._neighbour.open_session()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -203,10 +203,10 @@ class AttackRunner:
         if attack.alone:
             await self._neighbour.stand_still()
         async with self._pool.session() as session:
-            told = await session.run(self._briefing())
-            uid = told.stdout.strip()
+            answer = await session.run(self._briefing())
+            uid = answer.stdout.strip()
             if not uid.isdigit():
-                return f"the attack could not be prepared: {_summary(told)}"
+                return f"the attack could not be prepared: {_summary(answer)}"
             evidence = await self._carry_out(attack, session)
             problem = self._judge(attack, evidence) or await self._aftermath(attack, evidence, session)
         harm = await self._harm(attack)
@@ -277,14 +277,14 @@ class AttackRunner:
         async with self._replacing:
             while await self._neighbour.problem() and time.monotonic() < deadline:
                 with contextlib.suppress(SandboxError):
-                    await self._neighbour.settle()
+                    await self._neighbour.open_session()
             return not await self._neighbour.problem()
 
     async def _leftovers(self, uid: str) -> str:
         if not self._own_uids:
             return ""
         # processes die after the session is closed; a zombie is only waiting to be reaped
-        found = await _settled(lambda: self._neighbour.ask(_PROCESSES_OF.format(uid=uid)), lambda told: told == "[]")
+        found = await _until(lambda: self._neighbour.ask(_PROCESSES_OF.format(uid=uid)), lambda answer: answer == "[]")
         return "" if found == "[]" else f"processes outlived their session: {found}"
 
     async def _free_space(self) -> str:
@@ -293,11 +293,11 @@ class AttackRunner:
     async def _lost_space(self, before: str) -> str:
         if not before:
             return ""
-        now = await _settled(self._free_space, lambda told: _at_least(told, before))
+        now = await _until(self._free_space, lambda answer: _at_least(answer, before))
         return "" if _at_least(now, before) else f"file space is not free again: {before} before, {now} after"
 
 
-async def _settled(ask: Callable[[], Awaitable[str]], good: Callable[[str], bool]) -> str:
+async def _until(ask: Callable[[], Awaitable[str]], good: Callable[[str], bool]) -> str:
     """The answer once it is good, or the last one when it does not become so in time."""
     deadline = time.monotonic() + LEFTOVER_SECONDS
     while not good(answer := await ask()) and time.monotonic() < deadline:

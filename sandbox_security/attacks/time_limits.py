@@ -202,7 +202,7 @@ ATTACKS = (
         needs=Needs.NOTHING,
     ),
     Attack(
-        "say that it is done, and go on",
+        "report that it is done, and continue",
         GROUP,
         ("supervisor_channel().sendall(success(mark()))\nwhile True: pass", "1"),
         TIMEOUT | KILLED,
