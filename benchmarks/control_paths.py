@@ -185,7 +185,7 @@ def _metrics(cluster: Cluster, directory: Directory, workers: int) -> dict[str, 
 
 
 def _handles(cluster: Cluster, directory: Directory) -> dict[str, Any]:
-    """What all workers look up until each has opened its first session."""
+    """Look-ups of all workers until each has opened its first session."""
     clients = _workers(cluster, directory, cluster.node_ids)
     asyncio.run(_open_sessions(clients))
     found = cluster.taken()

@@ -18,7 +18,7 @@ from codedance_verl.types import Grade, Trajectory, Verdict
 
 
 class StepFault(StrEnum):
-    """What goes wrong in a step."""
+    """Fault of a step."""
 
     REQUEST = "the first requests of a group fail"
     GROUP = "a group fails"

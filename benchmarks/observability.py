@@ -1,4 +1,4 @@
-"""What do metrics and the trajectory log cost? `python -m benchmarks.observability [--quick]`.
+"""Cost of metrics and the trajectory log: `python -m benchmarks.observability [--quick]`.
 
 Replays the workload of `benchmarks/rollout.py` (256 trajectories by default) through the real agent loop and the real
 sandbox, over and over in one process with a real Ray: without metrics and log, and with both, in turns. What a rollout

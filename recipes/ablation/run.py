@@ -27,7 +27,7 @@ DEFAULT_OUT = REPOSITORY / "outputs" / "ablation"
 
 @dataclass(frozen=True)
 class Plan:
-    """What is compared and where it goes.
+    """Comparison: what is compared, and where it goes.
 
     Attributes:
         out: folder of the runs, the table and the plot.
@@ -47,7 +47,7 @@ class Plan:
 
     @property
     def layout(self) -> Layout:
-        """Where data and SFT model are."""
+        """Paths of data and SFT model."""
         return Layout(self.demo or self.out)
 
     @property

@@ -30,7 +30,7 @@ _RL_OFFSET = 1_000_000
 
 @dataclass(frozen=True)
 class DemoFiles:
-    """Where the files are, and how many demonstrations of each style there are."""
+    """Paths of the files, and the number of demonstrations of each style."""
 
     sft: Path
     rl_train: Path
@@ -47,10 +47,10 @@ def make_demo_data(
     size: int = DEFAULT_SIZE,
     mixture: Mixture = DEMO_MIXTURE,
 ) -> DemoFiles:
-    """Write `sft.parquet`, `rl_train.parquet`, `rl_val.parquet` and `test.parquet`; the same seed, the same bytes.
+    """Writes `sft.parquet`, `rl_train.parquet`, `rl_val.parquet` and `test.parquet`; the same seed, the same bytes.
 
     Every test question stands there twice, with variant "sampled" and "greedy", and the first `sizes.blank` a third
-    time with variant "blank", the picture replaced by a plain grey one of the same size.
+    time with variant "blank", the image replaced by a plain grey one of the same size.
     """
     sizes = sizes or DemoSizes()
     out = Path(out_dir)
@@ -85,7 +85,7 @@ def make_record(
     variant: str | None = None,
     image: Image.Image | None = None,
 ) -> Record:
-    """A task as an RL record. `image` stands in for the task's own picture where given."""
+    """A task as an RL record. `image` stands in for the task's own image where given."""
     return Record(
         data_source=f"codedance_demo/{task.kind}",
         prompt=(Message("user", IMAGE_PLACEHOLDER + task.question),),

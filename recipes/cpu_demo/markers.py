@@ -1,4 +1,4 @@
-"""What is kept between runs of the demo: a marker per finished stage, a note per try, fingerprints of the inputs."""
+"""State kept between runs of the demo: a marker per finished stage, a note per try, fingerprints of the inputs."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class StageRecords:
         self.folder = out / "stages"
 
     def marker(self, name: str) -> Marker | None:
-        """None where the stage has not finished, or its marker cannot be read."""
+        """Marker of a finished stage; None where there is none, or it cannot be read."""
         value = _read(self.folder / f"{name}.json")
         try:
             return Marker(str(value["name"]), float(value["wall_s"]), str(value["inputs"])) if value else None
@@ -62,7 +62,7 @@ class StageRecords:
             return None
 
     def note(self, name: str, attempt: Attempt) -> None:
-        """Remember a running try; its marker of an earlier run goes."""
+        """Remembers a running try; its marker of an earlier run goes."""
         (self.folder / f"{name}.json").unlink(missing_ok=True)
         self._write(f"{name}.attempt.json", asdict(attempt))
 

@@ -36,7 +36,8 @@ def generate_task(kind: str, seed: int, split: Split, index: int, size: int = DE
     if kind not in GENERATORS:
         raise UserError(f"unknown task kind {kind!r}; choose from {', '.join(sorted(GENERATORS))}")
     if size < MIN_SIZE:
-        raise UserError(f"pictures of {size} pixels are too small for their objects; use at least {MIN_SIZE}")
+        raise UserError(f"images of {size} pixels are too small for their objects; use at least {MIN_SIZE}")
+    # one source for all draws of a task: a draw that is thrown away changes this task alone
     rng = task_rng(seed, split, kind, index)
     for _ in range(_MAX_DRAWS):
         try:

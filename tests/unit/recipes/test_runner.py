@@ -302,7 +302,7 @@ def test_a_full_disk_under_the_driver_is_one_clear_line(out: Path) -> None:
 
 
 def test_a_full_disk_under_a_stage_is_named_as_the_cause(out: Path) -> None:
-    with pytest.raises(StageFailed, match=rf"stage only failed: the disk of {out} is full .* it goes on where it was"):
+    with pytest.raises(StageFailed, match=rf"stage only failed: the disk of {out} is full .* it resumes where it was"):
         run(out, stage(out, "only", "Path('/dev/full').write_text('x')"))
 
 
