@@ -26,7 +26,7 @@ class ExecutionStatus(StrEnum):
 
 
 class FinishReason(StrEnum):
-    """Reason why a trajectory ended. `INFRASTRUCTURE` is never the model's doing, and kept out of the loss."""
+    """Reason a trajectory ended. `INFRASTRUCTURE` is never the model's doing and is kept out of loss and statistics."""
 
     ANSWER = "answer"
     NO_ACTION = "no_action"  # a turn with neither code nor an answer: nothing to react to
