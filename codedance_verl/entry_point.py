@@ -1,4 +1,4 @@
-"""What the mains have in common: `--cfg job`, `dry_run=true`, and errors as lines."""
+"""Common part of the mains: `--cfg job`, `dry_run=true`, and errors as lines."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def run_cli(
     run: Callable[[DictConfig], None],
     check: Callable[[DictConfig], Report],
 ) -> int:
-    """Do what a command line asks for with the configuration `name`; returns the exit code: 0, or 2 for a `UserError`.
+    """Runs a command line with the configuration `name`; returns the exit code: 0, or 2 for a `UserError`.
 
     `--cfg job` prints the composed configuration instead of running, `dry_run=true` examines it, `--help` says so.
     """
@@ -71,7 +71,7 @@ def _do(
 
 
 def _overrides(arguments: list[str]) -> list[str]:
-    """What is left without `--cfg job`. Raises `UserError` for another argument of `--cfg`."""
+    """Arguments without `--cfg job`. Raises `UserError` for another argument of `--cfg`."""
     rest = list(arguments)
     if "--cfg" in rest:
         place = rest.index("--cfg")
@@ -82,13 +82,13 @@ def _overrides(arguments: list[str]) -> list[str]:
 
 
 def _asks_for_dry_run(arguments: list[str]) -> bool:
-    """Whether the last `dry_run=` of a command line says yes."""
+    """True where the last `dry_run=` of a command line says yes."""
     given = [item.split("=", 1)[1].lower() for item in arguments if item.startswith("dry_run=")]
     return bool(given) and given[-1] in ("true", "1", "yes", "on")
 
 
 def _dry_run(composed: Composed, name: str, check: Callable[[DictConfig], Report]) -> None:
-    """Examine what was composed, print the table, and write the configuration resolved.
+    """Examines what was composed, prints the table, and writes the configuration resolved.
 
     Raises:
         UserError: a line for everything that is wrong, what could not be composed first.

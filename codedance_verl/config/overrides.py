@@ -31,10 +31,17 @@ _PAIRS = {"(": ")", "[": "]", "{": "}"}
 
 @dataclass(frozen=True)
 class Mistake:
-    """An override that is left out: its key without `+`, empty where it has none, and the line that says why."""
+    """Override that is left out.
+
+    Attributes:
+        key: without `+`, empty where it has none.
+        line: the reason.
+        unknown: there is no such key.
+    """
 
     key: str
     line: str
+    unknown: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,7 @@ class Overrides:
 
 
 def read_overrides(arguments: Sequence[str]) -> Overrides:
-    """Sort the arguments of a command line into what Hydra can read and mistakes, in their order."""
+    """Sorts the arguments of a command line into what Hydra can read and mistakes, in their order."""
     good, mistakes = list[str](), list[Mistake]()
     for item in _joined(arguments):
         try:
@@ -195,6 +202,6 @@ def _why_not(item: str, key: str, value: str) -> str:
 
 
 def _open_brackets(value: str) -> int:
-    """How many brackets outside of quotes are open at the end; negative where more are closed than opened."""
+    """Number of brackets outside of quotes that are open at the end; negative where more are closed than opened."""
     bare = re.sub(r"\"[^\"]*\"|'[^']*'", "", value)
     return sum((sign in _PAIRS) - (sign in _PAIRS.values()) for sign in bare)

@@ -233,7 +233,9 @@ TRAINING = Dashboard(
             c.TRAINING_MISMATCH.description,
         ),
         _panel("Learning rate", _mean(c.TRAINING_RATE, "run"), "{{run}}", "none", c.TRAINING_RATE.description),
-        _panel("Signs of collapse", _mean(c.MONITOR_RATE, "sign"), "{{sign}}", "percentunit", c.MONITOR_RATE.description),
+        _panel(
+            "Signs of collapse", _mean(c.MONITOR_RATE, "sign"), "{{sign}}", "percentunit", c.MONITOR_RATE.description
+        ),
         _panel(
             "Windows out of bounds",
             f"max by (sign) ({_of(c.MONITOR_WINDOWS)})",

@@ -23,6 +23,7 @@ from codedance_verl.preflight.files import (
     check_cluster_paths,
     check_data,
     check_output_folder,
+    check_ray_folder,
     check_run_folder,
     check_start,
     find_model,
@@ -82,6 +83,7 @@ def _check_whole(config: DictConfig, report: Report) -> None:
     """Check values against each other, against files and machines."""
     for check in (
         check_cluster_paths,
+        check_ray_folder,
         check_run_folder,
         check_checkpoint_folder,
         check_start,

@@ -1,4 +1,4 @@
-"""What of verl works here: which of its keys are used, refused or without effect, and what to set instead.
+"""Keys of verl that are used here, refused, or without effect, and those to set instead.
 
 `capability_table` says it feature by feature. A value that differs from the one composed without it is held against the
 row of the longest prefix of its key, so that no key of verl's is silently ignored.
@@ -16,12 +16,12 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from codedance_verl.config.compose import CONF_DIR
+from codedance_verl.config.compose import CONF_DIR, chosen_files
 from codedance_verl.preflight.report import Report
 
 
 class Status(Enum):
-    """What becomes of a feature; keys of the last two are refused when they are changed."""
+    """Treatment of a feature; keys of the last two are refused when they are changed."""
 
     WORKS = "works"
     REFUSED = "refused"
@@ -68,7 +68,7 @@ class Change:
 
 
 def check_capabilities(config: DictConfig, report: Report) -> None:
-    """Find every changed key that is refused, has no effect, or is unknown to a node that takes what it is given."""
+    """Finds every changed key that is refused, has no effect, or is unknown to a node that takes what it is given."""
     from codedance_verl.preflight.capability_table import OWN, TABLE
 
     for change in changes(config):
@@ -87,13 +87,13 @@ def check_capabilities(config: DictConfig, report: Report) -> None:
 
 
 def changes(config: DictConfig) -> tuple[Change, ...]:
-    """What differs from verl's tree with what every run of ours sets in it."""
+    """Differences from verl's tree with what every run of ours sets in it."""
     raw: Any = OmegaConf.to_container(config, resolve=False)
     return tuple(_changes(composed_values(), raw, ""))
 
 
 def nodes_are_whole(config: DictConfig) -> bool:
-    """Whether every mapping of verl's tree is one still."""
+    """True where every mapping of verl's tree still is one."""
     return all(change.node is None for change in changes(config))
 
 
@@ -108,7 +108,7 @@ def row_of(key: str, table: tuple[Capability, ...]) -> Capability | None:
 
 
 def in_dataclass(config: DictConfig, key: str) -> bool:
-    """Whether a mapping above a key becomes a dataclass of verl's, which knows its fields by itself."""
+    """True where a mapping above a key becomes a dataclass of verl's, which knows its fields by itself."""
     names = key.split(".")
     above = (OmegaConf.select(config, ".".join(names[:length])) for length in range(1, len(names)))
     return any(isinstance(node, DictConfig) and "_target_" in node for node in above)
@@ -140,10 +140,14 @@ def composed_values() -> dict[str, Any]:
     return values
 
 
+def chosen_pairs(config: DictConfig) -> frozenset[tuple[str, str]]:
+    """Dotted keys with the `repr` of their values, as the files set them that a configuration was composed of."""
+    return frozenset(pair for path in chosen_files(config) for pair in _pairs_of(path))
+
+
 @functools.cache
-def shipped_pairs() -> frozenset[tuple[str, str]]:
-    """Dotted keys with the `repr` of their values, as the files of `conf/` set them."""
-    return frozenset(pair for path in CONF_DIR.rglob("*.yaml") for pair in _pairs(_load(path) or {}, ""))
+def _pairs_of(path: Path) -> frozenset[tuple[str, str]]:
+    return frozenset(_pairs(_load(path) or {}, ""))
 
 
 def _pairs(values: Mapping[str, Any], above: str) -> Iterator[tuple[str, str]]:

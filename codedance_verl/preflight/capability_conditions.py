@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from codedance_verl.preflight.capabilities import changes, shipped_pairs, shown
+from codedance_verl.preflight.capabilities import changes, chosen_pairs, shown
 from codedance_verl.preflight.capability_words import ACTOR, FSDP, MODEL, REFERENCE, ROLLOUT, under
 from codedance_verl.preflight.layout import SEPARATE, needs_critic, needs_reference
 from codedance_verl.preflight.report import Report, at
@@ -22,10 +22,10 @@ class Condition:
     Attributes:
         keys: dotted prefixes of what is read under the condition alone.
         needs: the condition, as it ends the line of a refusal.
-        holds: whether a configuration fulfils it.
+        holds: true for a configuration that fulfils it.
         example: overrides, the last of which is refused without it.
-        shipped: values that stand in a file of `conf/` are left alone: a recipe has set them, for either case or for an
-            option that was overridden beside it.
+        shipped: values of the files of `conf/` that were chosen are left alone: a recipe sets some for either case, or
+            for an option that was overridden beside it.
     """
 
     keys: tuple[str, ...]
@@ -36,12 +36,12 @@ class Condition:
 
 
 def check_conditions(config: DictConfig, report: Report) -> None:
-    """Find every changed key whose condition does not hold."""
+    """Finds every changed key whose condition does not hold."""
     for change in changes(config):
         row = _row(change.key)
         if row is None or report.told(change.key) or row.holds(config):
             continue
-        if not (row.shipped and (change.key, repr(change.value)) in shipped_pairs()):
+        if not (row.shipped and (change.key, repr(change.value)) in chosen_pairs(config)):
             report.add_error(f"{shown(change)}: has no effect without {row.needs}")
 
 
@@ -71,7 +71,7 @@ def _given(key: str) -> Callable[[DictConfig], bool]:
 
 
 def _clip_ratio_is_read(config: DictConfig) -> bool:
-    """Either bound is left to it: verl takes the bounds where they are given."""
+    """True where a bound is left to it: verl takes the bounds where they are given."""
     bounds = [at(config, f"{ACTOR}.clip_ratio_{side}") for side in ("low", "high")]
     return any(bound is None or bound == at(config, f"{ACTOR}.clip_ratio") for bound in bounds)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import os
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig
 
 from codedance_verl.cluster.connection import check_paths
+from codedance_verl.config.hardware import joins
 from codedance_verl.data.checking import Checked, check_file, keep_good_rows, progress_line
 from codedance_verl.data.parquet import is_parquet
 from codedance_verl.data.rows import Keys, Kind
@@ -23,6 +25,9 @@ from codedance_verl.runtime.checkpoints import can_be_resumed, step_of
 from codedance_verl.sandbox.docker.sizing import ImageLoad
 
 MIN_FREE_BYTES = 1 << 30
+MAX_SOCKET_BYTES = 107
+"""Of the path of a Unix socket on Linux, without the closing zero."""
+_SOCKET = "/session_2026-01-31_00-00-00_000000_{pid}/sockets/plasma_store"  # the longest of ray._private.node.Node
 WEIGHT_FILES = ("*.safetensors", "*.bin")
 
 
@@ -89,6 +94,24 @@ def check_cluster_paths(config: DictConfig, report: Report) -> None:
         inputs["actor_rollout_ref.model.path"] = model
     with report.collecting():
         check_paths(str(config.run_dir), inputs, (at(config, "ray_kwargs.ray_init") or {}).get("address"))
+
+
+def check_ray_folder(config: DictConfig, report: Report) -> None:
+    """The folder of a cluster of the run's own leaves room for Ray's sockets, whose paths Linux bounds."""
+    given = at(config, "ray_kwargs.ray_init") or {}
+    if joins(given.get("address")):
+        return
+    key, folder = "ray_kwargs.ray_init._temp_dir", given.get("_temp_dir")
+    if not folder:  # as `ray._common.utils.get_ray_temp_dir` chooses
+        key = next((name for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ), "")
+        folder = os.environ[key] + "/ray" if key else "/tmp/ray"
+    path = str(Path(str(folder)).absolute())
+    most = MAX_SOCKET_BYTES - len(_SOCKET.format(pid=os.getpid()))
+    if len(os.fsencode(path)) > most:
+        report.add_error(
+            f"{key}={folder}: {path} has {len(os.fsencode(path))} bytes, and Ray's sockets in it leave {most}; choose "
+            "a shorter folder, such as /tmp/ray"
+        )
 
 
 def find_model(config: DictConfig, report: Report, key: str) -> Path | None:

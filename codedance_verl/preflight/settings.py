@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from omegaconf import DictConfig
 
-from codedance_verl.config.node import Value, one_of, real, whole
+from codedance_verl.config.node import Node, Value, one_of, real, whole
 from codedance_verl.config.run import RunConfig
 from codedance_verl.environment.config import EnvironmentConfig
 from codedance_verl.errors import UserError
@@ -24,16 +24,17 @@ from codedance_verl.sandbox.config import SandboxConfig
 from codedance_verl.trainer import determinism
 from codedance_verl.trajectories.config import TrajectoriesConfig
 
-OURS: dict[str, Any] = {
-    "environment": EnvironmentConfig,
-    "sandbox": SandboxConfig,
-    "sampling": SamplingConfig,
-    "monitors": MonitorConfig,
-    "trajectories": TrajectoriesConfig,
-    "grading": GradingConfig,
-    "reward_preset": RewardConfig,
-}
-"""Nodes of the configuration that are ours, and what reads them."""
+_NODES: tuple[type[Node], ...] = (
+    EnvironmentConfig,
+    SandboxConfig,
+    SamplingConfig,
+    MonitorConfig,
+    TrajectoriesConfig,
+    GradingConfig,
+    RewardConfig,
+)
+OURS = {node.KEY: node for node in _NODES}
+"""Nodes of the configuration that are ours, by their keys."""
 
 _FLAG = Value(bool)
 _COUNT = whole(1, 1_000_000)
@@ -158,7 +159,7 @@ def _check_estimator(config: DictConfig) -> None:
 
 
 def _check_loss_scale(config: DictConfig) -> None:
-    """Without a constant verl 0.9.1 divides by the longest response of each micro-batch (`core_algos.agg_loss`)."""
+    """Asks for a constant: else verl 0.9.1 divides by the longest response of a micro-batch (`core_algos.agg_loss`)."""
     mode, key = at(config, f"{ACTOR}.loss_agg_mode"), f"{ACTOR}.loss_scale_factor"
     if mode == "seq-mean-token-sum-norm" and at(config, key) is None:
         raise UserError(
@@ -168,7 +169,7 @@ def _check_loss_scale(config: DictConfig) -> None:
 
 
 def _check_filter(config: DictConfig) -> None:
-    """verl would end the first step of a run whose rollouts do not report what its group filter compares."""
+    """Checks the metric of the group filter: verl ends the first step where rollouts do not report it."""
     known = (FILTER_METRIC, "reward")
     chosen = config.algorithm.filter_groups
     if chosen.enable and chosen.metric not in known:
@@ -176,7 +177,7 @@ def _check_filter(config: DictConfig) -> None:
 
 
 def _warn_of_cut_sampling(config: DictConfig, report: Report) -> None:
-    """Old log-probs, ratios and KL are of the whole distribution, whatever rollouts were drawn from."""
+    """Warns of `top_p` and `top_k`: old log-probs, ratios and KL are those of the whole distribution."""
     top_p, top_k = at(config, f"{ROLLOUT}.top_p"), at(config, f"{ROLLOUT}.top_k")
     cut = [("top_p", top_p)] if isinstance(top_p, int | float) and top_p < 1 else []
     cut += [("top_k", top_k)] if isinstance(top_k, int) and top_k > 0 else []
@@ -189,7 +190,7 @@ def _warn_of_cut_sampling(config: DictConfig, report: Report) -> None:
 
 
 def _check_adapter(config: DictConfig) -> None:
-    """Unmerged, vLLM would get the adapters apart from the weights, on a path of verl's that nothing here tests."""
+    """Asks for merged adapters: unmerged ones go to vLLM apart, on a path of verl's that no test here runs."""
     rank = number(config, f"{MODEL}.lora_rank")
     if rank and at(config, f"{MODEL}.lora.merge") is not True:
         raise UserError(f"{MODEL}.lora.merge=false: must be true with {MODEL}.lora_rank={rank}; adapter=lora sets it")

@@ -51,7 +51,7 @@ VALUES: dict[str, Value] = {
 
 
 def run_checks(config: DictConfig, dry: bool = False) -> Report:
-    """Check values, disk, model folder and every demonstration."""
+    """Checks values, disk, model folder and every demonstration."""
     report = Report(dry=dry)
     check_table(VALUES, config, report)
     if isinstance(config.optim, DictConfig):
@@ -79,7 +79,7 @@ def _check_whole(config: DictConfig, report: Report) -> None:
 
 
 def _check_intervals(config: DictConfig, report: Report) -> None:
-    """verl divides the number of every step by both."""
+    """Checks the intervals, by which verl divides the number of every step."""
     for key in ("trainer.save_freq", "trainer.test_freq"):
         value = at(config, key)
         whole = isinstance(value, int) and not isinstance(value, bool)
@@ -88,7 +88,7 @@ def _check_intervals(config: DictConfig, report: Report) -> None:
 
 
 def _check_kept(config: DictConfig, report: Report) -> None:
-    """verl removes the oldest checkpoint before it notes that the new one is whole."""
+    """Checks the number of checkpoints: verl removes the oldest before it notes that the new one is whole."""
     kept = config.trainer.max_ckpt_to_keep
     if kept is not None and (not isinstance(kept, int) or kept < 2):
         report.add_error(f"trainer.max_ckpt_to_keep={kept}: must be a whole number of 2 or more, or null to keep all")
@@ -144,7 +144,7 @@ def _check_model(config: DictConfig, report: Report) -> ModelShape | None:
 
 
 def _check_tokens(config: DictConfig, report: Report, processor: object) -> None:
-    """verl ends at the first demonstration that is longer than `data.max_length` (`data.truncation=error`)."""
+    """Checks lengths: verl ends at the first demonstration over `data.max_length` (`data.truncation=error`)."""
     limit, pixels = config.data.max_length, config.data.max_image_pixels
     if not isinstance(limit, int) or not isinstance(pixels, int) or not config.data.train_files:
         return

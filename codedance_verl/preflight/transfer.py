@@ -30,13 +30,13 @@ _CURE = "ray_object_store works on every device, nccl between GPUs"
 
 
 def check_transfer(config: DictConfig, report: Report) -> None:
-    """Find an engine that would not be there, and arguments that it does not know."""
+    """Finds an engine that would not be there, and arguments that it does not have."""
     apply_rules((_engine, _arguments), config, report)
     check_table({BUCKET: whole(1, 1_000_000)}, config, report)
 
 
 def check_bucket(config: DictConfig, report: Report, shape: ModelShape | None) -> None:
-    """On a CPU the bucket must hold the largest weight: verl 0.9.1 cuts none on its way through shared memory to vLLM.
+    """Checks that a bucket holds the largest weight on a CPU: verl 0.9.1 cuts none for shared memory.
 
     Between GPUs it passes a larger one on by its CUDA handle.
     """
@@ -52,7 +52,7 @@ def check_bucket(config: DictConfig, report: Report, shape: ModelShape | None) -
 
 
 def _bytes_of_a_value(config: DictConfig) -> int:
-    """Of a weight as it reaches vLLM: only our engine casts, others take it as it is trained."""
+    """Bytes of a value as it reaches vLLM: only our engine casts, others take it as it is trained."""
     trained = BYTES_OF_A_VALUE.get(str(at(config, f"{ACTOR}.fsdp_config.model_dtype") or "fp32"), 4)
     if at(config, "trainer.v1.trainer_mode") != SEPARATE or at(config, BACKEND) != OWN:
         return trained
@@ -106,7 +106,7 @@ def _registered(config: DictConfig, backend: str) -> Iterator[str]:
 
 
 def _arguments(config: DictConfig) -> Iterator[str]:
-    """Those of our engine; another one's go to it as they are."""
+    """Checks the arguments of our engine; another one's go to it as they are."""
     node = f"{NODE}.engine_kwargs.{OWN}"
     given = at(config, node)
     if at(config, BACKEND) != OWN or given is None:

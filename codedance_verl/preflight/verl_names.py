@@ -1,6 +1,6 @@
 """Names that verl looks up when it needs them, an hour into a run maybe: losses, KL estimators, optimizers, trackers.
 
-They are held against verl's own registries and functions, so that what is told is what the installed verl knows.
+They are compared with verl's own registries and functions, so that messages list what the installed verl has.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from codedance_verl.preflight.report import Report, Rule, apply_rules, at
 from codedance_verl.preflight.settings import ACTOR, MODEL, ROLLOUT
 
 KL_ESTIMATORS = ("kl", "k1", "abs", "mse", "k2", "low_var_kl", "k3")
-"""What `verl.trainer.ppo.core_algos.kl_penalty` knows; with a + behind, the gradient is that of k2."""
+"""Names of `verl.trainer.ppo.core_algos.kl_penalty`; with a + behind, the gradient is that of k2."""
 
 CHECKPOINT_PARTS = ("model", "optimizer", "extra", "hf_model")
 
@@ -37,17 +37,17 @@ PACKAGES = {
 
 
 MANAGER = "codedance_verl.rollout.worker.CodeDanceAgentLoopManager"
-"""What starts our rollout workers."""
+"""Manager that starts our rollout workers."""
 
 
 def check_names(config: DictConfig, report: Report) -> None:
-    """Find every name that verl would not know."""
+    """Finds every name that verl has not."""
     apply_rules(_RULES, config, report)
     check_trackers(config, report)
 
 
 def check_trackers(config: DictConfig, report: Report) -> None:
-    """Every name in `trainer.logger` is a tracker of verl's, whose package is installed."""
+    """Checks that every name in `trainer.logger` is a tracker of verl's whose package is installed."""
     from verl.utils.tracking import Tracking
 
     given = at(config, "trainer.logger")
@@ -163,7 +163,7 @@ def _precision(config: DictConfig) -> Iterator[str]:
 
 
 def _checkpoints(config: DictConfig) -> Iterator[str]:
-    """Without a part of it no checkpoint is resumed; without `hf_model` no model is published."""
+    """Checks what is saved: without a part no checkpoint is resumed, without `hf_model` no model is published."""
     for node, needed in ((ACTOR, CHECKPOINT_PARTS), ("critic", CHECKPOINT_PARTS[:3])):
         for name in ("save_contents", "load_contents"):
             key = f"{node}.checkpoint.{name}"

@@ -37,7 +37,7 @@ _RENAMED = {
 
 
 def check_fields(config: DictConfig, report: Report) -> None:
-    """Every changed value has the type of its field, and its field exists.
+    """Checks that every changed value has a field, and its type.
 
     Where no dataclass of verl's reads the value, it must be of the kind of the one that it replaces.
     """
@@ -54,7 +54,7 @@ def check_fields(config: DictConfig, report: Report) -> None:
 
 
 def check_dataclasses(config: DictConfig, report: Report) -> None:
-    """Make the dataclasses that a run makes, but for the model, whose files are checked by themselves."""
+    """Makes the dataclasses that a run makes, but for the model, whose files are checked by themselves."""
     changed = changes(config)
     for node in _made(config):
         if report.told_below(node):
@@ -69,7 +69,7 @@ def check_dataclasses(config: DictConfig, report: Report) -> None:
 
 
 def check_sft_nodes(config: DictConfig, report: Report) -> None:
-    """The same for the nodes that verl's SFT trainer makes dataclasses of (`SFTTrainer._build_config`)."""
+    """Checks the nodes that verl's SFT trainer makes dataclasses of (`SFTTrainer._build_config`)."""
     for node in _OF_SFT:
         values = at(config, node)
         if not isinstance(values, DictConfig):
@@ -203,7 +203,7 @@ def _kind_faults(config: DictConfig, change: Change) -> Iterator[str]:
 
 
 def _fits_before(change: Change, value: object) -> bool:
-    """Whether verl's own value is of this type too, whatever the field says."""
+    """True where verl's own value is of this type too, whatever the field says."""
     before = _before(change.key)
     return before is not None and type(before) is type(value)
 
@@ -226,7 +226,7 @@ def _resolved(config: DictConfig, key: str) -> Any:
 
 
 def _fits(value: object, wanted: Any) -> bool:
-    """Whether a value of the configuration is of the type of a field."""
+    """True where a value of the configuration is of the type of a field."""
     origin, arguments = typing.get_origin(wanted), typing.get_args(wanted)
     if origin in (typing.Union, types.UnionType):
         return any(_fits(value, item) for item in arguments)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from codedance_verl.config.checks import check_choice
+from codedance_verl.config.node import one_of
 from codedance_verl.errors import UserError
 from codedance_verl.reward.config import RewardConfig, TurnCredit
 from codedance_verl.reward.encoding import DecodedRewards, decode_rewards, encode_terms
@@ -213,7 +213,7 @@ def check_estimator(algorithm: Mapping[str, Any], preset: RewardConfig) -> None:
             f"{key}={name}: verl's V1 trainer does not hand over what it needs; {NAME}, grpo, rloo and others take "
             "rewards alone"
         )
-    check_choice(name, sorted({NAME, *ADV_ESTIMATOR_REGISTRY} - NEVER_FED), key)
+    one_of(sorted({NAME, *ADV_ESTIMATOR_REGISTRY} - NEVER_FED)).check(name, key)
     if algorithm["adv_estimator"] == NAME:
         check_algorithm(algorithm)
     elif preset.turn_credit is TurnCredit.RETURNS:

@@ -1,4 +1,4 @@
-"""Which model is meant, and under which settings it was trained."""
+"""Model that is served, and the settings it was trained under."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _OF_SERVING = {
 
 @dataclass(frozen=True)
 class Settings:
-    """What is served, under which rules.
+    """Model, its name, and the rules it is served under.
 
     Attributes:
         model: Hugging Face folder, or a name on the Hub.
@@ -125,7 +125,7 @@ def inherited(origin: Path) -> dict[str, Any]:
 
 
 def settings_document(origin: Path) -> str:
-    """What `inherited` reads of a run's configuration, as YAML that can travel with its model; empty for SFT."""
+    """Part of a run's configuration that `inherited` reads, as YAML that can travel with its model; empty for SFT."""
     trained = OmegaConf.load(origin)
     assert isinstance(trained, DictConfig)
     if not _plain(trained, "environment"):
@@ -143,7 +143,7 @@ def settings_document(origin: Path) -> str:
 
 
 def _configurations_of_runs(folder: Path) -> list[Path]:
-    """Where the configuration of a run lies whose published model, or in whose checkpoint, this folder is."""
+    """Configuration files of the run whose published model, or part of whose checkpoint, this folder may be."""
     published = [folder.parent] if folder.name == "model" else []
     checkpoint = [parent.parent for parent in folder.parents if parent.name == "checkpoints"]
     return [run / "config.yaml" for run in (*published, *checkpoint)]
@@ -155,7 +155,7 @@ def _name(given: str, folder: str) -> str:
 
 
 def _isolated(sandbox: SandboxConfig, serving: ServingConfig) -> SandboxConfig:
-    """Where other machines may ask, only containers will do."""
+    """Settings of the sandbox, which must be containers where other machines may send requests."""
     if serving.on_loopback:
         return sandbox
     if sandbox.backend == "process":

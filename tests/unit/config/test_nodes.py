@@ -19,10 +19,11 @@ import codedance_verl
 from codedance_verl.config.compose import CONF_DIR
 from codedance_verl.config.node import Node, OneOf, bounds
 from codedance_verl.config.renamed import RENAMED
+from codedance_verl.config.run import RunConfig
 from codedance_verl.formats import FORMATS
 from codedance_verl.reward.tool_terms import ToolTerm
 
-FILES = {"sandbox": "sandbox/docker", "serving": "serve"}
+FILES = {"": "train", "sandbox": "sandbox/docker", "serving": "serve"}
 """Where the root of a key does not have the name of its file."""
 
 OTHER_DEFAULTS = {"sandbox.backend": "docker"}
@@ -135,6 +136,17 @@ def test_the_comment_of_a_field_has_its_range_and_its_choices(node: type[Node], 
         assert re.search(rf"\b{re.escape(choice)}\b", comment), choice
 
 
+@pytest.mark.parametrize("name", RunConfig.model_fields)
+def test_a_setting_of_the_run_stands_at_the_root(name: str) -> None:
+    field = RunConfig.model_fields[name]
+    if name == "gpu_memory_gib":  # each option of the hardware sets it
+        assert yaml.safe_load((CONF_DIR / "hardware/cpu.yaml").read_text())[name] is field.default
+        return
+    low, high = bounds(field)
+    assert yaml.safe_load(_file(RunConfig).read_text())[name] == field.default
+    assert low is None or f"{_written(low)} to {_written(high)}" in _comment(RunConfig, name)
+
+
 def test_the_environment_takes_every_format() -> None:
     assert _choices(next(node for node in NODES if node.KEY == "environment").model_fields["format"]) == list(FORMATS)
 
@@ -145,4 +157,4 @@ def test_a_renamed_key_is_one_there_is(old: str, new: str) -> None:
     nodes = get_args(ToolTerm) if above == "reward_preset.tool_term" else [node for node in NODES if above == node.KEY]
     assert any(name in node.model_fields for node in nodes)
     before, _, former = old.rpartition(".")
-    assert not any(former in node.model_fields for node in NODES if node.KEY == before)
+    assert not any(former in node.model_fields for node in NODES if before == node.KEY)
