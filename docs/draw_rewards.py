@@ -1,4 +1,4 @@
-"""Draws the pictures of docs/reward.md: `python docs/draw_rewards.py -o docs/pictures`.
+"""Draws the images of docs/reward.md: `python docs/draw_rewards.py -o docs/pictures`.
 
 `difficulty.png`: both readings of d(mu). `tool_terms.png`: what calls earn and cost under each preset, over the
 accuracy of the group. `turns.png`: the advantage of the turns of one rollout, batch-wide z-score beside fixed scale.
@@ -38,7 +38,7 @@ CASES = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-o", "--out", type=Path, required=True, help="folder of the pictures")
+    parser.add_argument("-o", "--out", type=Path, required=True, help="folder of the images")
     out = parser.parse_args().out
     draw_difficulty(out / "difficulty.png")
     draw_tool_terms(out / "tool_terms.png")
