@@ -13,7 +13,7 @@ from codedance_verl.metrics import catalogue
 from codedance_verl.metrics.catalogue import BY_NAME, METRICS, Kind, Metric, Unit
 
 PACKAGE = Path(catalogue.__file__).parents[1]
-VERBS = {"add": Kind.COUNTER, "put": Kind.GAUGE, "observe": Kind.HISTOGRAM}
+VERBS = {"add": Kind.COUNTER, "set_gauge": Kind.GAUGE, "observe": Kind.HISTOGRAM}
 SUFFIXES = {
     Unit.SECONDS: "_seconds",
     Unit.TIMESTAMP: "_timestamp_seconds",
