@@ -14,6 +14,7 @@ ALGORITHMS = (
         ("algorithm.adv_estimator", "algorithm.norm_adv_by_std_in_grpo", "algorithm"),
         ("algorithm.norm_adv_by_std_in_grpo=false",),
     ),
+    # no keys: `algorithm.adv_estimator` is in the row above
     Capability(
         "Algorithms",
         "estimators of verl without a critic: `grpo`, `grpo_vectorized`, `grpo_passk`, `rloo`, `rloo_vectorized`, "
@@ -119,6 +120,7 @@ ALGORITHMS = (
         ("algorithm.use_pf_ppo", "algorithm.pf_ppo", f"{ACTOR}.use_prefix_grouper"),
         ("algorithm.use_pf_ppo=true", f"{ACTOR}.use_prefix_grouper=true"),
     ),
+    # the plugin's estimator reads its constants here, where `reward_preset` puts them
     Capability(
         "Algorithms",
         "constants of the estimator",

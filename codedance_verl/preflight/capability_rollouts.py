@@ -57,6 +57,7 @@ ROLLOUTS = (
         (f"{ROLLOUT}.do_sample", f"{ROLLOUT}.val_kwargs.do_sample"),
         (f"{ROLLOUT}.val_kwargs.do_sample=false", f"{ROLLOUT}.do_sample=false"),
     ),
+    # `agent_loop_tq.py` puts 1.0 into every request, before the server would fill in its own
     Capability(
         "Rollouts",
         "repetition penalty",
@@ -203,6 +204,7 @@ AGENTS = (
             f"{ROLLOUT}.agent.agent_loop_config_path=/nope.yaml",
         ),
     ),
+    # `verl_names` checks that the class is derived from ours, so that the row has no example
     Capability(
         "Agents",
         "manager of the agent loop",

@@ -136,6 +136,7 @@ RUNS = (
         ("trainer.v1",),
         ("trainer=colocate_async",),
     ),
+    # arguments of a class of the user's, so any key
     Capability(
         "Runs",
         "samplers of the replay buffer",
@@ -206,6 +207,7 @@ RUNS = (
         ("transfer_queue",),
         ("transfer_queue.backend.SimpleStorage.num_data_storage_units=2",),
     ),
+    # V1 hands rollouts over by the queue alone
     Capability(
         "Runs",
         "switch of the transfer queue",
@@ -214,6 +216,7 @@ RUNS = (
         ("transfer_queue.enable",),
         ("transfer_queue.enable=true",),
     ),
+    # any argument of the installed Ray: verl passes the mapping on
     Capability(
         "Runs",
         "arguments of `ray.init`",

@@ -1,4 +1,4 @@
-"""The table of verl's features, whose form `capabilities` explains; docs/configuration.md shows it."""
+"""Table of verl's features, whose form `capabilities` explains; docs/configuration.md shows it."""
 
 from __future__ import annotations
 

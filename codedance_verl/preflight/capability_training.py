@@ -155,6 +155,7 @@ TRAINING = (
         under(OPTIM, "total_training_steps"),
         (f"{ACTOR}.optim.total_training_steps=100",),
     ),
+    # `workers/config/actor.py` declares the field, and no other file of verl names it
     Capability(
         "Training",
         "frozen vision tower",

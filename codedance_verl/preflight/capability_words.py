@@ -14,5 +14,5 @@ NOT_RUN = "verl's own path, which no test here runs"
 
 
 def under(nodes: tuple[str, ...], *names: str) -> tuple[str, ...]:
-    """Every name below every node."""
+    """Returns every name below every node, as dotted keys."""
     return tuple(f"{node}.{name}" for node in nodes for name in names)
