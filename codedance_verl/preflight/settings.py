@@ -14,7 +14,7 @@ from codedance_verl.config.run import RunConfig
 from codedance_verl.environment.config import EnvironmentConfig
 from codedance_verl.errors import UserError
 from codedance_verl.grading import GradingConfig
-from codedance_verl.preflight.report import Report, ToldAlready, at
+from codedance_verl.preflight.report import AlreadyReported, Report, at
 from codedance_verl.reward import advantage
 from codedance_verl.reward.config import RewardConfig
 from codedance_verl.reward.monitors import MonitorConfig
@@ -143,10 +143,10 @@ def check_table(values: dict[str, Value], config: DictConfig, report: Report) ->
 
 
 def number(config: DictConfig, key: str) -> Any:
-    """Returns the number at a key of `VALUES`. Raises `ToldAlready` where `check_settings` has found a fault of it."""
+    """Returns the number at a key of `VALUES`. Raises `AlreadyReported` where `check_settings` has reported it."""
     value = at(config, key)
     if VALUES[key].fault(value, key):
-        raise ToldAlready(key)
+        raise AlreadyReported(key)
     return value
 
 
@@ -154,7 +154,7 @@ def _check_estimator(config: DictConfig) -> None:
     try:
         preset = RewardConfig.from_mapping(config.reward_preset)
     except UserError:
-        raise ToldAlready("reward_preset") from None
+        raise AlreadyReported("reward_preset") from None
     advantage.check_estimator(config.algorithm, preset)
 
 

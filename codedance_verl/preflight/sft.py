@@ -1,4 +1,4 @@
-"""Checks of supervised fine-tuning: the same as those of reinforcement learning, as far as they concern it."""
+"""Checks of supervised fine-tuning: those of reinforcement learning, as far as they concern it."""
 
 from __future__ import annotations
 
@@ -152,7 +152,9 @@ def _check_tokens(config: DictConfig, report: Report, processor: object) -> None
         tokens = PromptTokens(processor, max_pixels=pixels, answer_follows=False)
         for path in readable(data_paths(config, "train_files")):
             found = longest_prompt(read_prompts(path, Kind.DEMONSTRATIONS, data_keys(config)), tokens, limit)
-            report.add_row("tokens", "longest demonstration", f"{found.tokens} of {limit}, {found.pictures} pictures")
+            report.add_row(
+                "tokens", "longest demonstration", f"{found.tokens} of {limit}, {found.image_tokens} of images"
+            )
             if found.too_long and config.data.truncation == "error":
                 report.add_error(
                     f"data.max_length={limit}: must be at least {found.tokens}: {found.too_long} of {found.prompts} "
@@ -176,9 +178,9 @@ def _check_memory(config: DictConfig, report: Report, shape: ModelShape) -> None
             lora_rank=config.model.lora_rank,
         ),
         checkpointing=bool(config.model.enable_gradient_checkpointing),
-        separate=True,
+        separate=True,  # there is no vLLM beside it
         sequence_tokens=longest,
-        picture_tokens=longest,
+        image_tokens=longest,
     )
     found, device = estimate(shape, settings), device_bytes(config)
     for phase in found.phases:

@@ -1,6 +1,6 @@
-"""Checks how weights go from the actor to the rollout: the engine, its arguments, and the size of a bucket.
+"""Checks of the weight transfer from actor to rollout: the engine, its arguments, and the size of a bucket.
 
-verl 0.9.1 looks an engine up when its workers start, and finds a weight too large in the first transfer.
+verl 0.9.1 resolves an engine when its workers start, and finds a weight too large in the first transfer.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _CURE = "ray_object_store works on every device, nccl between GPUs"
 
 
 def check_transfer(config: DictConfig, report: Report) -> None:
-    """Finds an engine that would not be there, and arguments that it does not have."""
+    """Finds an engine that is not installed, and arguments that it does not have."""
     apply_rules((_engine, _arguments), config, report)
     check_table({BUCKET: whole(1, 1_000_000)}, config, report)
 
@@ -40,8 +40,9 @@ def check_bucket(config: DictConfig, report: Report, shape: ModelShape | None) -
 
     Between GPUs it passes a larger one on by its CUDA handle.
     """
-    if shape is None or at(config, "trainer.device") != "cpu" or report.told(BUCKET):
+    if shape is None or at(config, "trainer.device") != "cpu" or report.has_error(BUCKET):
         return
+    # bytes, rounded up to MiB
     largest = shape.largest_weight * _bytes_of_a_value(config)
     mib = -(-largest // 2**20)
     if at(config, BUCKET) < mib:
@@ -52,7 +53,7 @@ def check_bucket(config: DictConfig, report: Report, shape: ModelShape | None) -
 
 
 def _bytes_of_a_value(config: DictConfig) -> int:
-    """Bytes of a value as it reaches vLLM: only our engine casts, others take it as it is trained."""
+    """Returns the bytes of a value as it reaches vLLM: only our engine casts, others send the trained dtype."""
     trained = BYTES_OF_A_VALUE.get(str(at(config, f"{ACTOR}.fsdp_config.model_dtype") or "fp32"), 4)
     if at(config, "trainer.v1.trainer_mode") != SEPARATE or at(config, BACKEND) != OWN:
         return trained
@@ -75,7 +76,7 @@ def _engine(config: DictConfig) -> Iterator[str]:
 
 
 def _nccl(config: DictConfig) -> Iterator[str]:
-    """A dry run in the CPU environment takes it that the machines of the run have requirements/gpu.txt."""
+    """Checks the needs of nccl; a CPU build of torch (a dry run) is taken for machines with requirements/gpu.txt."""
     import torch
 
     if at(config, "trainer.device") != "cuda":
@@ -85,7 +86,7 @@ def _nccl(config: DictConfig) -> Iterator[str]:
 
 
 def _registered(config: DictConfig, backend: str) -> Iterator[str]:
-    """An engine of ours, or of a module that the user names."""
+    """Checks that our module, or the user's own, registers the engine."""
     from verl.checkpoint_engine import CheckpointEngineRegistry
 
     module = at(config, MODULE)
@@ -95,7 +96,7 @@ def _registered(config: DictConfig, backend: str) -> Iterator[str]:
         else:
             yield f"{BACKEND}={backend}: must be ray_object_store, nccl, or one that {MODULE} registers"
         return
-    try:
+    try:  # an engine registers itself when its module is imported
         importlib.import_module(str(module))
     except Exception as error:  # the user's own code, which may fail with any
         reason = f"{type(error).__name__}: {error}".splitlines()[0]

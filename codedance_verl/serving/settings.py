@@ -29,7 +29,7 @@ _OF_THE_SANDBOX = (
     "max_image_pixels",
     "session_memory_mb",
 )
-"""What code of a trajectory can notice; how many containers there are, and where, is the server's own affair."""
+"""Keys that code of a trajectory can notice; number and place of containers are the server's own affair."""
 
 _OF_SERVING = {
     "data.max_response_length": "serving.response_tokens",
@@ -59,7 +59,7 @@ class Settings:
 
 
 def load(model: str, overrides: Sequence[str] = (), **defaults: Any) -> Settings:
-    """The settings of a model under the configuration `serve`.
+    """Loads the settings of a model under the configuration `serve`.
 
     Args:
         model: a run's folder, a Hugging Face folder, or a name on the Hub.
@@ -91,7 +91,7 @@ def load(model: str, overrides: Sequence[str] = (), **defaults: Any) -> Settings
 
 
 def find_model(given: str) -> tuple[str, Path | None]:
-    """The Hugging Face folder of a run, a folder or a name, and the file with the settings of its training, if any.
+    """Finds the Hugging Face folder of a run, a folder or a name, and the file with the settings of its training.
 
     Raises:
         UserError: the folder is there, or looks like one, and holds no model.

@@ -187,7 +187,7 @@ def test_clients_that_leave_leave_nothing_behind(served: Served) -> None:
     while True:
         with urllib.request.urlopen(health, timeout=10) as reply:
             state = json.load(reply)
-        if state["requests_under_way"] == 0:
+        if state["requests_in_flight"] == 0:
             break
         assert time.monotonic() < deadline, state
         time.sleep(0.2)

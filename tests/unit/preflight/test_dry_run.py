@@ -68,7 +68,7 @@ def test_the_recipe_has_nothing_wrong_and_shows_what_it_needs(
     shown = capsys.readouterr().out
     assert "8,292.2 M parameters" in shown
     # 2000 x 1500 as the environment shows it: scaled to 1,003,520 pixels, 1156 x 868, in tokens of 28 x 28
-    assert f"of 10240, {41 * 31} of them pictures" in shown
+    assert f"of 10240, {41 * 31} of them of images" in shown
     resolved = OmegaConf.load(Path(good.run_dir) / "dry_run" / "config.yaml")
     assert resolved.algorithm.codedance.preset == "paper"
     assert not (Path(good.run_dir) / "config.yaml").exists()

@@ -95,10 +95,10 @@ class ScriptedPool(CountingPool):
 
     def __init__(self) -> None:
         super().__init__()
-        self.pictures: list[bytes] = []
+        self.images: list[bytes] = []
 
     def admit(self, *images: bytes) -> None:
-        self.pictures.extend(images)
+        self.images.extend(images)
 
     async def run(self, code: str) -> Execution:
         if code == "die":
