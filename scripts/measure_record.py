@@ -193,6 +193,10 @@ def trace(root: Path, folder: Path) -> None:
     import transfer_queue as tq
     import verl  # noqa: F401  # loads the plugin
 
+    # an editable install of another checkout stands in for a package that is not at `root`
+    found_at = Path(str(importlib.import_module(PACKAGE).__file__))
+    if not found_at.is_relative_to(root):
+        raise SystemExit(f"error: {root} has no {PACKAGE}; {found_at} was imported")
     data = folder / "record.parquet"
     write_record(data)
     config = compose(folder, data)

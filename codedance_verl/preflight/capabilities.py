@@ -1,7 +1,7 @@
 """Keys of verl that are used here, refused, or without effect, and those to set instead.
 
-`capability_table` says it feature by feature. A value that differs from the one composed without it is held against the
-row of the longest prefix of its key, so that no key of verl's is silently ignored.
+`capabilities.yaml` has a row for each feature. A value that differs from the one composed without it is looked up by
+the longest prefix of its key, so that no key of verl's is silently ignored.
 """
 
 from __future__ import annotations

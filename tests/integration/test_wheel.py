@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 REPOSITORY = Path(__file__).resolve().parents[2]
 FOLDERS = ("codedance_verl", "conf", "recipes", "requirements", "sandbox_image", "sandbox_security")
 FILES = ("LICENSE", "MANIFEST.in", "README.md", "pyproject.toml", "setup.py")
-COMMAND_SECONDS = 100
+COMMAND_SECONDS = 140
 TORCHVISION_HOOK = "codedance_torchvision_ops"
 """Start-up module that `scripts/install.py` may have put into the running environment."""
 

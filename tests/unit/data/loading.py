@@ -13,7 +13,7 @@ from PIL import Image
 
 from codedance_verl.data.checking import Checked, check_file
 from codedance_verl.data.rows import DEFAULT_KEYS, Keys, Kind
-from codedance_verl.environment.stall_watchdog import Progress
+from codedance_verl.environment.stall_watchdog import TrackedRollout
 from codedance_verl.images import decode, pixels_sha256
 from codedance_verl.rollout.dataset import QuestionDataset
 from codedance_verl.types import record_id_of
@@ -60,7 +60,7 @@ async def _started(item: dict[str, Any]) -> Loaded:
     loop = loop_of(Script([]), model=None)
     task = asyncio.current_task()
     assert task is not None
-    rollout = await loop._start(item, Progress(record_id_of(item), task))
+    rollout = await loop._start(item, TrackedRollout(record_id_of(item), task))
     files = rollout.sandbox._images() if rollout.sandbox._images else []
     prompt = str(tokenizer().decode(rollout.stream.ids))
     return Loaded(item, rollout.images, prompt, rollout.image_hashes, [decode(data) for data in files])

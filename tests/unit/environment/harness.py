@@ -195,6 +195,12 @@ def worker_of(family: str, scorer: GroupScorer | None = None, **changes: Any) ->
         return CodeDanceAgentLoopWorker(config, None, scorer=scorer)
 
 
+@functools.cache
+def tensor_worker(family: str) -> Any:
+    """The worker that turns outputs into tensors; one for all tests, as that changes nothing in it."""
+    return worker_of(family)
+
+
 def loop_of(script: Script, model: Any) -> CodeDanceAgentLoop:
     """The agent loop as verl's worker would build it."""
     config = OmegaConf.create(

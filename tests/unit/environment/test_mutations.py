@@ -74,7 +74,7 @@ def _say_no_last_turn(old: Any, execution: Execution, largest: ObservationLimits
     return old(execution, ObservationLimits(largest.chars, largest.pixels, largest.images), *rest)
 
 
-def _ignore_the_budget(old: Any, self: Any, rollout: Any, execution: Any, sizes: Any, room: int) -> Any:
+def _ignore_the_budget(old: Any, self: Any, rollout: Any, execution: Any, limits: Any, room: int) -> Any:
     return old(self, rollout, execution, ObservationLimits(images=10), 10**9)
 
 

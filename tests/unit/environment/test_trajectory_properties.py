@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 from codedance_verl.environment.resized_images import resize_image
 from codedance_verl.formats import get_format
 from codedance_verl.types import Execution, ExecutionError, ExecutionStatus, FinishReason, Trajectory
-from tests.unit.environment.harness import FAMILIES, Played, Say, Script, picture, play, processor, tokenizer, worker_of
+from tests.unit.environment.harness import (
+    FAMILIES,
+    Played,
+    Say,
+    Script,
+    picture,
+    play,
+    processor,
+    tensor_worker,
+    tokenizer,
+)
 
 CASES = 1_500  # of each family
 
@@ -195,7 +205,7 @@ def assert_positions_and_features(script: Script, played: Played) -> None:
     """What verl's worker makes of it for training: the features of these pictures, and positions as defined."""
     output = played.output
     ids = torch.tensor([[*output.prompt_ids, *output.response_ids]])
-    worker = worker_of(script.family)
+    worker = tensor_worker(script.family)
     inputs = worker._compute_multi_modal_inputs(output, ids[0])
     images = output.multi_modal_data.get("images", [])
     grids: list[list[int]] = []

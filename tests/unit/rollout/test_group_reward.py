@@ -18,7 +18,7 @@ from verl.experimental.agent_loop.agent_loop import AgentLoopMetrics
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopWorkerTQ
 
 from codedance_verl.environment.loop import Timing
-from codedance_verl.environment.time_limit import pauses_of_process
+from codedance_verl.environment.time_limit import Clocks, pauses_of_process
 from codedance_verl.grading import Grader, GradingConfig, matchers
 from codedance_verl.grading.rules import number
 from codedance_verl.metrics.emit import Recorder, for_trackers
@@ -302,9 +302,9 @@ def test_a_pause_that_was_overtaken_by_its_end_stops_no_clock() -> None:
     """Ray runs calls of an asynchronous actor as they come, which need not be as they were sent."""
 
     async def told(*calls: tuple[str, int]) -> bool:
-        worker = worker_of("qwen3_vl")
+        clocks = Clocks(60)
         for what, number_of_call in calls:
-            await getattr(worker, what)(number_of_call)
+            getattr(clocks, what)(number_of_call)
         on = pauses_of_process().on
         pauses_of_process().end()
         return on

@@ -45,7 +45,7 @@ def test_the_kept_are_chosen_and_scored_as_by_two_scorings(tmp_path: Path, seed:
     drawn = random.Random(seed).choices([RIGHT, WRONG, CUT, LOST], [4, 3, 1, 0.5], k=8)
     if sum(rollout is LOST for rollout in drawn) >= 3:
         drawn = [WRONG if rollout is LOST else rollout for rollout in drawn]
-    found = scores_of(tmp_path, drawn, 4, SamplingConfig(2.0, Keep.ON_CORRECT))
+    found = scores_of(tmp_path, drawn, 4, SamplingConfig(oversample=2.0, keep=Keep.ON_CORRECT))
     chance = random.Random(f"5/2/{drawn[0].record_id}")
     kept = resample_on_correct(drawn, found.grades, 4, ROBUST, chance)
     assert list(found.kept) == kept and len(kept) == 4
@@ -56,7 +56,7 @@ def test_the_kept_are_chosen_and_scored_as_by_two_scorings(tmp_path: Path, seed:
 
 
 def test_in_a_validation_all_are_kept(tmp_path: Path) -> None:
-    found = scores_of(tmp_path, [RIGHT, RIGHT, WRONG], None, SamplingConfig(2.0, Keep.ON_CORRECT))
+    found = scores_of(tmp_path, [RIGHT, RIGHT, WRONG], None, SamplingConfig(oversample=2.0, keep=Keep.ON_CORRECT))
     assert found.kept == (0, 1, 2) and found.outcomes == (1.0, 1.0, 0.0) and not found.left_out
     assert found.grade_s > 0
 

@@ -17,7 +17,7 @@ from codedance_verl.rollout.packing import GroupImages, images_of
 from codedance_verl.types import Execution, ExecutionStatus
 from codedance_verl.verl_compat.pixel_bytes import BYTES, VALUES, layout_of, unpack
 from codedance_verl.verl_compat.pixel_inputs import FIELD, with_pixel_values
-from tests.unit.environment.harness import FAMILIES, Say, Script, picture, play, processor, worker_of
+from tests.unit.environment.harness import FAMILIES, Say, Script, picture, play, processor, tensor_worker
 from tests.unit.verl_compat.test_pixel_bytes import noise
 
 
@@ -28,7 +28,7 @@ def group(family: str, *held: list[Image.Image]) -> tuple[GroupImages, list[Imag
     def prepare(image: Image.Image) -> dict[str, Any]:
         prepared.append(image)
         assert threading.current_thread() is not threading.main_thread()
-        return worker_of(family)._inputs_of_image(image)  # type: ignore[no-any-return]
+        return tensor_worker(family)._inputs_of_image(image)  # type: ignore[no-any-return]
 
     return GroupImages(held, prepare, layout_of(processor(family).image_processor)), prepared
 
@@ -52,7 +52,7 @@ def test_a_rollout_trains_on_the_values_that_verl_would_have_queued(family: str)
     shown = Execution(ExecutionStatus.OK, images=(picture(50, 40, 7), picture(44, 90, 200)))
     says = [Say("<code>```python\nf()\n```</code>"), Say("<answer>1</answer>")]
     output = play(Script(says, [shown], pictures=((40, 30), (90, 50)), family=family)).output
-    worker = worker_of(family)
+    worker = tensor_worker(family)
     ids = torch.tensor([[*output.prompt_ids, *output.response_ids]])
     of_verl = worker._compute_multi_modal_inputs(output, ids[0])
     images, _ = group(family, images_of(output))
@@ -77,7 +77,7 @@ def test_verl_queues_the_bytes_and_reads_the_values_of_the_processor(
 
     monkeypatch.setattr(agent_loop_tq.tq, "async_kv_batch_put", put)
     played = play(Script([Say("<answer>1</answer>")], pictures=((40, 30), (90, 50)), family=family)).output
-    worker = worker_of(family)
+    worker = tensor_worker(family)
     kept = ("prompt_ids", "response_ids", "response_mask", "response_logprobs", "multi_modal_data", "metrics")
     output = RolloutOutput(
         **{name: getattr(played, name) for name in kept},

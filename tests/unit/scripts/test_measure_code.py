@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[3]
 LEAST_COMMENTS = 9.0  # lines in 1,000 of package, image and attacks
 MOST_QUESTIONS = 15.0  # percent of docstrings that begin with a question word
 MOST_TRIES = 8.5  # in 1,000 lines
-MOST_FILES, MOST_REENCODINGS = 47, 12  # on the way of one record
+MOST_FILES, MOST_REENCODINGS = 48, 12  # on the way of one record
 # ----
 
 

@@ -358,7 +358,8 @@ def test_trackers_get_what_all_processes_have_told(tmp_path: Path, monkeypatch: 
     for name in ("add", "set_gauge", "observe", "drain"):
         monkeypatch.setattr(emit, name, getattr(recorder, name))
     finished = {"codedance/rollout/trajectories_total/train/answer": Sample(Kind.COUNTER, total=8.0, count=2)}
-    workers = [SimpleNamespace(take_metrics=Remote(lambda: finished)) for _ in range(2)]
+    workers = [SimpleNamespace(take_metrics=Remote(object)) for _ in range(2)]
+    monkeypatch.setattr(module.ray, "get", lambda reference, timeout=None: finished)
     trainer, metrics = make(tmp_path), {"critic/score/mean": 0.5}
     trainer.agent_loop_manager = SimpleNamespace(agent_loop_workers=workers)
     trainer._nodes = Nodes({"codedance/sandbox/calls_total/ok": Sample(Kind.COUNTER, total=5.0, count=5)})
