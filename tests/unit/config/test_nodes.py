@@ -158,3 +158,9 @@ def test_a_renamed_key_is_one_there_is(old: str, new: str) -> None:
     assert any(name in node.model_fields for node in nodes)
     before, _, former = old.rpartition(".")
     assert not any(former in node.model_fields for node in NODES if before == node.KEY)
+
+
+def test_the_documentation_has_the_renamed_keys() -> None:
+    document = (CONF_DIR.parent / "docs" / "configuration.md").read_text()
+    rows = re.findall(r"^\| `(\S+)` \| `(\S+)` \|$", document.partition("## Renamed keys")[2], re.MULTILINE)
+    assert rows == list(RENAMED.items())
