@@ -7,6 +7,7 @@ arrays end at 2 GiB.
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -168,10 +169,6 @@ def write_rows(path: str | Path, rows: Iterable[Mapping[str, Any]], schema: pa.S
     Raises UserError where the disk does not take it.
     """
     with GroupWriter(Path(path), schema) as writer:
-        held: list[Mapping[str, Any]] = []
-        for row in rows:
-            held.append(row)
-            if len(held) >= 16:
-                writer.add(pa.Table.from_pylist(held, schema=schema))
-                held = []
-        writer.add(pa.Table.from_pylist(held, schema=schema))
+        remaining = iter(rows)
+        while held := list(itertools.islice(remaining, 16)):
+            writer.add(pa.Table.from_pylist(held, schema=schema))

@@ -15,7 +15,7 @@ import pyarrow as pa
 from PIL import Image
 
 from codedance_verl import images
-from codedance_verl.data.checking import image_fault
+from codedance_verl.data.checking import inspect_image
 from codedance_verl.data.faults import BadRow
 from codedance_verl.data.messages import Message
 from codedance_verl.data.parquet import write_rows
@@ -173,14 +173,6 @@ def write_records(path: str | Path, records: Iterable[Record]) -> None:
 def _record(row: CanonicalRow) -> Record:
     """Row with its images in memory. Raises BadRow where one cannot be read."""
     for index, source in enumerate(row.sources):
-        if fault := image_fault(source, f"images[{index}]"):
-            raise BadRow(fault)
-    return Record(
-        data_source=row.data_source,
-        prompt=row.messages,
-        images=tuple(read_source(source, f"images[{index}]") for index, source in enumerate(row.sources)),
-        ability=row.ability,
-        ground_truth=row.ground_truth,
-        extra_info=row.extra_info,
-        style=row.style,
-    )
+        inspect_image(source, f"images[{index}]")
+    images = tuple(read_source(source, f"images[{index}]") for index, source in enumerate(row.sources))
+    return Record(row.data_source, row.messages, images, row.ability, row.ground_truth, row.extra_info, row.style)

@@ -51,10 +51,7 @@ _LISTED = words_of("""
     large small  increasing decreasing  increase decrease  increased decreased  rising falling  rose fell
     visible hidden
 """)
-_OPPOSITE = {
-    **dict(zip(_LISTED[::2], _LISTED[1::2], strict=True)),
-    **dict(zip(_LISTED[1::2], _LISTED[::2], strict=True)),
-}
+_OPPOSITE = dict(zip(_LISTED[::2], _LISTED[1::2], strict=True)) | dict(zip(_LISTED[1::2], _LISTED[::2], strict=True))
 
 
 def parse_explained(text: str, question: str) -> bool | None:

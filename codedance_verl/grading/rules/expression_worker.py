@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from codedance_verl.grading.rules.expression_values import differ_everywhere, ratio_varies
-from codedance_verl.isolated.loop import Handler, serve
+from codedance_verl.isolated.loop import Handler, limit, serve
 
 # Address space of this process: sympy grows without end on some formulas.
 MEMORY_BYTES = 2 << 30
@@ -22,13 +22,8 @@ PRECISION = 40
 NO_DIFFERENCE = 1e-30
 
 
-def main() -> None:
-    """Serves until the input ends."""
-    serve(_prepare)
-
-
 def _prepare() -> Handler:
-    _limit(resource.RLIMIT_AS, MEMORY_BYTES)
+    limit(resource.RLIMIT_AS, MEMORY_BYTES)
     logging.disable(logging.CRITICAL)
     import math_verify  # noqa: F401
 
@@ -137,14 +132,8 @@ def _same_equation(left: Any, right: Any) -> bool:
 def _allow_cpu_seconds(seconds: float) -> None:
     """Lets the kernel end this process when a comparison takes longer, also if its parent is gone."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
-    _limit(resource.RLIMIT_CPU, int(usage.ru_utime + usage.ru_stime + seconds) + 2)
-
-
-def _limit(kind: int, most: int) -> None:
-    """Sets a soft limit, below the hard one that was found."""
-    hard = resource.getrlimit(kind)[1]
-    resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+    limit(resource.RLIMIT_CPU, int(usage.ru_utime + usage.ru_stime + seconds) + 2)
 
 
 if __name__ == "__main__":
-    main()
+    serve(_prepare)
