@@ -25,19 +25,6 @@ from codedance_verl.data.rows import DEFAULT_KEYS, CanonicalRow, Keys, Kind
 from codedance_verl.grading.matchers import RULE
 from codedance_verl.types import question_of, stated_record_id
 
-__all__ = [
-    "RECORD_SCHEMA",
-    "SFT_SCHEMA",
-    "Dataset",
-    "Message",
-    "Prompt",
-    "Record",
-    "read_prompts",
-    "read_records",
-    "write_records",
-    "write_rows",
-]
-
 _MESSAGE = pa.struct({"role": pa.string(), "content": pa.string()})
 _IMAGE = pa.struct({"bytes": pa.binary()})
 

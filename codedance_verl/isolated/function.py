@@ -120,7 +120,10 @@ class IsolatedFunction(Generic[T]):
             raise Fault(self.given_up)
         process = self._idle.get()  # there are as many threads as processes
         try:
-            found = self._result(process, arguments)
+            reply = process.ask({"arguments": arguments}, self._seconds)
+            if "error" in reply:
+                raise ValueError(reply["error"])
+            found = self._read(reply["value"])
         except (NoResult, ValueError) as error:
             reason = f"it cannot be started: {error}" if isinstance(error, NotStarted) else str(error)
             self._count(reason, decisive=isinstance(error, NotStarted) and error.permanent)
@@ -130,12 +133,6 @@ class IsolatedFunction(Generic[T]):
         with self._lock:
             self._in_a_row = 0
         return found
-
-    def _result(self, process: WorkerProcess, arguments: tuple[Any, ...]) -> T:
-        reply = process.ask({"arguments": arguments}, self._seconds)
-        if "error" in reply:
-            raise ValueError(reply["error"])
-        return self._read(reply["value"])
 
     def _count(self, reason: str, decisive: bool) -> None:
         with self._lock:

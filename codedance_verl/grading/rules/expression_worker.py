@@ -42,7 +42,7 @@ def compare(given: str, truth: str, tolerance: float = 0.0) -> bool | None:
     zero; relations, sets, intervals and matrices by math-verify.
     """
     from math_verify import verify
-    from sympy import Eq, Expr
+    from sympy import Eq, Expr, nsimplify, simplify
 
     right = _parse(truth)
     if right is None:
@@ -60,7 +60,7 @@ def compare(given: str, truth: str, tolerance: float = 0.0) -> bool | None:
         if differ_everywhere(left, right):
             return False
         if isinstance(left, Expr) and isinstance(right, Expr):
-            return _no_difference(left, right)
+            return bool(simplify(nsimplify(left, rational=True) - nsimplify(right, rational=True)) == 0)
         return bool(verify(right, left, strict=True, float_rounding=12, timeout_seconds=None, raise_on_error=True))
     except MemoryError:
         raise
@@ -105,12 +105,6 @@ def _close(left: Any, right: Any, tolerance: float) -> bool:
     # relative to the truth; without a tolerance only what agrees to 30 digits is the same
     limit = max(tolerance, NO_DIFFERENCE) * abs(N(right, PRECISION))
     return bool(abs(N(left - right, PRECISION)) <= limit)
-
-
-def _no_difference(left: Any, right: Any) -> bool:
-    from sympy import nsimplify, simplify
-
-    return bool(simplify(nsimplify(left, rational=True) - nsimplify(right, rational=True)) == 0)
 
 
 def _same_equation(left: Any, right: Any) -> bool:

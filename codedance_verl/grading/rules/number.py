@@ -60,7 +60,6 @@ _SAID_TWICE = re.compile(r"([^()]+)\s\(([^()]+)\)")
 # "5 = x"
 _SWAPPED = re.compile(r"\A([-+]?\d[\d./]*)\s*=\s*([A-Za-z])\Z")
 _BEFORE = re.compile(r"(?:[^\W\d_]+\s+){1,4}(?=\d)")
-_BEFORE_ANY = ("in", "the")
 _SIGN = re.compile(r"(negative|minus|positive)\s+(?!negative|minus|positive|[-+])(?=\S)", re.IGNORECASE)
 _SIGN_WORDS = word_set("negative minus positive")
 # an answer with these may be an exact form of the number, which `expression` compares
@@ -160,7 +159,7 @@ def _zero_for_nothing(answer: str, ground_truth: str, context: Context) -> Grade
 def _repeats(words: str, question: str) -> bool:
     """True if words in front of a number only repeat the question."""
     front = set(words_of(words))
-    return front <= {*_BEFORE_ANY, *words_of(question)} and not front & (_NO_NAMES | _SIGN_WORDS)
+    return front <= {"in", "the", *words_of(question)} and not front & (_NO_NAMES | _SIGN_WORDS)
 
 
 def _from_parts(text: str) -> Quantity | None:

@@ -21,9 +21,7 @@ _BETWEEN = re.compile(rf"\s*(?:{_CROSS}|\bby\b)\s*(?=\.?\d)")
 # only in an answer: "3*4" as a truth is a product
 _BETWEEN_OF_ANSWER = re.compile(rf"\s*(?:{_CROSS}|\*|\bby\b)\s*(?=\.?\d)")
 _ROWS = re.compile(r"(\d+)\s+rows?(?:,|\s+and|\s+by|\s*[x\N{MULTIPLICATION SIGN}])?\s+(\d+)\s+columns?", re.IGNORECASE)
-_SIDES_WORDS = """
-    row column pixel px wide high tall long deep grid matrix in size width height
-"""
+_SIDES_WORDS = "row column pixel px wide high tall long deep grid matrix in size width height"
 _SIDES = frozenset(_SIDES_WORDS.split())
 
 

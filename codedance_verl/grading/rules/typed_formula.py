@@ -6,10 +6,9 @@ import re
 import unicodedata
 from collections.abc import Callable
 
-_SUPERSCRIPTS = dict(
-    zip("\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079\u207a\u207b\u207f", "0123456789+-n", strict=True)
-)
-_SUBSCRIPTS = dict(zip("\u2080\u2081\u2082\u2083\u2084\u2085\u2086\u2087\u2088\u2089", "0123456789", strict=True))
+_HIGH = "\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079\u207a\u207b\u207f"
+_LOW = "\u2080\u2081\u2082\u2083\u2084\u2085\u2086\u2087\u2088\u2089"
+_ON_THE_LINE = str.maketrans(_HIGH + _LOW, "0123456789+-n0123456789")
 _NAMES = ["neq", "infty", "times", "pm", "leq", "geq", "cup", "cap", "in", "emptyset"]
 # commands of single characters, those of Greek letters by their names
 _COMMANDS = dict(zip("\u2260\u221e\u00d7\u00b1\u2264\u2265\u222a\u2229\u2208\u2205", _NAMES, strict=True)) | {
@@ -17,14 +16,6 @@ _COMMANDS = dict(zip("\u2260\u221e\u00d7\u00b1\u2264\u2265\u222a\u2229\u2208\u22
     for code in range(0x3B1, 0x3CA)
     if (name := unicodedata.name(chr(code))).startswith("GREEK SMALL LETTER") and len(name.split()) == 4
 }
-
-
-def _power(found: re.Match[str]) -> str:
-    return f"^{{{''.join(_SUPERSCRIPTS[char] for char in found.group())}}}"
-
-
-def _index(found: re.Match[str]) -> str:
-    return f"_{{{''.join(_SUBSCRIPTS[char] for char in found.group())}}}"
 
 
 def _fraction(found: re.Match[str]) -> str:
@@ -36,8 +27,8 @@ def _fraction(found: re.Match[str]) -> str:
 
 # In this order: "**" is a power before "*" is a product, and shorthands (\frac12, \sqrt2) follow what may write them.
 _TYPED: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
-    (re.compile(f"[{''.join(_SUPERSCRIPTS)}]+"), _power),
-    (re.compile(f"[{''.join(_SUBSCRIPTS)}]+"), _index),
+    (re.compile(f"[{_HIGH}]+"), lambda found: f"^{{{found.group().translate(_ON_THE_LINE)}}}"),
+    (re.compile(f"[{_LOW}]+"), lambda found: f"_{{{found.group().translate(_ON_THE_LINE)}}}"),
     (re.compile(r"(\d+)?\s*([\u00bc-\u00be\u2150-\u215e])"), _fraction),
     (re.compile(r"\\sqrt\s*\(([^()]*)\)"), r"\\sqrt{\1}"),
     (re.compile(r"\N{CUBE ROOT}\s*(\w+|\([^()]*\))"), r"\\sqrt[3]{\1}"),
