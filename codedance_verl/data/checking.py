@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import math
 import os
 import sys
 import time
@@ -133,30 +134,16 @@ def progress_line(name: str) -> Callable[[int, int], None] | None:
     return show
 
 
-def image_fault(source: Source, where: str) -> str:
-    """Fault of an image; empty where there is none."""
-    found = _inspected(source, where)
-    return found if isinstance(found, str) else ""
-
-
-@dataclass(frozen=True)
-class _Image:
-    """Width and height as code gets it, and bytes of its file."""
-
-    size: tuple[int, int]
-    encoded_bytes: int
-
-
-def _inspected(source: Source, where: str) -> _Image | str:
-    """Size of an image, or its fault."""
+def inspect_image(source: Source, where: str) -> tuple[tuple[int, int], int]:
+    """Width and height of an image as code gets it, and bytes of its file. Raises BadRow where it cannot be read."""
     try:
         data = read_source(source, where)
-        return _Image(_decode(data), len(data))
-    except BadRow as fault:
-        return str(fault)
+        return _decode(data), len(data)
+    except BadRow:
+        raise
     except Exception as error:  # decoders of damaged files raise anything
         reason = "unknown or damaged format" if isinstance(error, UnidentifiedImageError) else str(error)
-        return f"{where} is not a readable image ({reason})"
+        raise BadRow(f"{where} is not a readable image ({reason})") from None
 
 
 def _decode(data: bytes) -> tuple[int, int]:
@@ -192,21 +179,20 @@ def _with_images(read: Iterable[list[ReadRow]]) -> Iterator[tuple[ReadRow, str, 
 def _row_images(read: ReadRow) -> _RowImages:
     if read.row is None:
         return read.fault, None
-    found = list[_Image]()
-    for index, source in enumerate(read.row.sources):
-        image = _inspected(source, f"images[{index}]")
-        if isinstance(image, str):
-            return image, None
-        found.append(image)
+    try:
+        found = [inspect_image(source, f"images[{index}]") for index, source in enumerate(read.row.sources)]
+    except BadRow as fault:
+        return str(fault), None
     return _size_fault(read.row), _load(found, read.number)
 
 
-def _load(found: Sequence[_Image], row: int) -> ImageLoad | None:
+def _load(found: Sequence[tuple[tuple[int, int], int]], row: int) -> ImageLoad | None:
+    """What images take together, by the size and the bytes of each."""
     if not found:
         return None
-    pixels = [image.size[0] * image.size[1] for image in found]
-    largest = max(found, key=lambda image: image.size[0] * image.size[1]).size
-    return ImageLoad(sum(pixels), pixels[0], sum(image.encoded_bytes for image in found), largest, row)
+    sizes, encoded_bytes = zip(*found, strict=True)
+    pixels = [math.prod(size) for size in sizes]
+    return ImageLoad(sum(pixels), pixels[0], sum(encoded_bytes), max(sizes, key=math.prod), row)
 
 
 def _size_fault(row: CanonicalRow) -> str:

@@ -7,6 +7,7 @@ arrays end at 2 GiB.
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -75,8 +76,10 @@ def batches(
     try:
         for group in range(parquet.num_row_groups):
             metadata = parquet.metadata.row_group(group)
-            row_bytes = max(1, _read_bytes(metadata, read) // max(1, metadata.num_rows))
-            rows = min(BATCH_ROWS, BATCH_BYTES // row_bytes, MOST_BATCH_BYTES // max(1, _largest_value(metadata, read)))
+            columns_of_group = map(metadata.column, range(metadata.num_columns))
+            chosen = [column for column in columns_of_group if column.path_in_schema in read]
+            row_bytes = max(1, sum(column.total_uncompressed_size for column in chosen) // max(1, metadata.num_rows))
+            rows = min(BATCH_ROWS, BATCH_BYTES // row_bytes, MOST_BATCH_BYTES // max(1, _largest_value(chosen)))
             rows = max(1, rows)
             yield from parquet.iter_batches(batch_size=rows, row_groups=[group], columns=read, use_threads=False)
     except (pa.ArrowException, OSError) as error:
@@ -94,15 +97,9 @@ def _is_within(path: str, names: tuple[str, ...]) -> bool:
     return any(path == name or path.startswith(f"{name}.") for name in names)
 
 
-def _read_bytes(group: pq.RowGroupMetaData, read: list[str]) -> int:
-    columns = [group.column(index) for index in range(group.num_columns)]
-    return sum(column.total_uncompressed_size for column in columns if column.path_in_schema in set(read))
-
-
-def _largest_value(group: pq.RowGroupMetaData, read: list[str]) -> int:
+def _largest_value(columns: Iterable[pq.ColumnChunkMetaData]) -> int:
     """Bound of the bytes of a value that is stored once for many rows: those of its dictionary."""
-    columns = (group.column(index) for index in range(group.num_columns))
-    found = [column for column in columns if column.path_in_schema in set(read) and column.has_dictionary_page]
+    found = [column for column in columns if column.has_dictionary_page]
     return max((column.data_page_offset - (column.dictionary_page_offset or 0) for column in found), default=0)
 
 
@@ -168,10 +165,6 @@ def write_rows(path: str | Path, rows: Iterable[Mapping[str, Any]], schema: pa.S
     Raises UserError where the disk does not take it.
     """
     with GroupWriter(Path(path), schema) as writer:
-        held: list[Mapping[str, Any]] = []
-        for row in rows:
-            held.append(row)
-            if len(held) >= 16:
-                writer.add(pa.Table.from_pylist(held, schema=schema))
-                held = []
-        writer.add(pa.Table.from_pylist(held, schema=schema))
+        remaining = iter(rows)
+        while held := list(itertools.islice(remaining, 16)):
+            writer.add(pa.Table.from_pylist(held, schema=schema))

@@ -82,17 +82,16 @@ class RowFile:
             yield [self._read(number, row) for row, number in zip(_python_rows(batch), numbers, strict=False)]
 
     def _read(self, number: int, row: dict[str, Any] | BadRow) -> ReadRow:
-        if isinstance(row, BadRow):
-            return ReadRow(number, None, str(row))
         try:
+            if isinstance(row, BadRow):
+                raise row
             return ReadRow(number, canonical_row(row, self.columns, self.origin.path.parent))
         except BadRow as fault:
             return ReadRow(number, None, str(fault))
 
     def read(self) -> Iterator[ReadRow]:
         """Rows one by one."""
-        for batch in self.batches():
-            yield from batch
+        return itertools.chain.from_iterable(self.batches())
 
 
 def open_rows(path: str | Path, needs: Kind | None = None, keys: Keys = DEFAULT_KEYS) -> RowFile:

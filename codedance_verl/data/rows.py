@@ -149,11 +149,10 @@ def canonical_row(row: Mapping[str, Any], columns: Columns, folder: Path) -> Can
 def _image_column(path: Path, names: Sequence[str], keys: Keys) -> str | None:
     if keys.images in names:
         return keys.images
-    default = keys.images == DEFAULT_KEYS.images
-    if default and "image" in names:
-        raise UserError(f"{path} has no column images, but a column image; set data.image_key=image to read it")
-    if not default:
+    if keys.images != DEFAULT_KEYS.images:
         raise UserError(f"{path} has no column {keys.images} (data.image_key); it has {', '.join(names)}")
+    if "image" in names:
+        raise UserError(f"{path} has no column images, but a column image; set data.image_key=image to read it")
     return None
 
 

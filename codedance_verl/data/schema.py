@@ -15,7 +15,7 @@ import pyarrow as pa
 from PIL import Image
 
 from codedance_verl import images
-from codedance_verl.data.checking import image_fault
+from codedance_verl.data.checking import inspect_image
 from codedance_verl.data.faults import BadRow
 from codedance_verl.data.messages import Message
 from codedance_verl.data.parquet import write_rows
@@ -24,19 +24,6 @@ from codedance_verl.data.references import read_source
 from codedance_verl.data.rows import DEFAULT_KEYS, CanonicalRow, Keys, Kind
 from codedance_verl.grading.matchers import RULE
 from codedance_verl.types import question_of, stated_record_id
-
-__all__ = [
-    "RECORD_SCHEMA",
-    "SFT_SCHEMA",
-    "Dataset",
-    "Message",
-    "Prompt",
-    "Record",
-    "read_prompts",
-    "read_records",
-    "write_records",
-    "write_rows",
-]
 
 _MESSAGE = pa.struct({"role": pa.string(), "content": pa.string()})
 _IMAGE = pa.struct({"bytes": pa.binary()})
@@ -173,14 +160,6 @@ def write_records(path: str | Path, records: Iterable[Record]) -> None:
 def _record(row: CanonicalRow) -> Record:
     """Row with its images in memory. Raises BadRow where one cannot be read."""
     for index, source in enumerate(row.sources):
-        if fault := image_fault(source, f"images[{index}]"):
-            raise BadRow(fault)
-    return Record(
-        data_source=row.data_source,
-        prompt=row.messages,
-        images=tuple(read_source(source, f"images[{index}]") for index, source in enumerate(row.sources)),
-        ability=row.ability,
-        ground_truth=row.ground_truth,
-        extra_info=row.extra_info,
-        style=row.style,
-    )
+        inspect_image(source, f"images[{index}]")
+    images = tuple(read_source(source, f"images[{index}]") for index, source in enumerate(row.sources))
+    return Record(row.data_source, row.messages, images, row.ability, row.ground_truth, row.extra_info, row.style)

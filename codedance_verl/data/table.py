@@ -141,9 +141,7 @@ class _Table:
             return self._reader.get_batch(index), row - int(self.starts[index])
 
 
-@functools.lru_cache(maxsize=8)
-def _open_table(path: str) -> _Table:
-    return _Table(path)
+_open_table = functools.lru_cache(maxsize=8)(_Table)
 
 
 def _key(files: Sequence[Path], needs: Kind, keys: Keys) -> str:
@@ -180,11 +178,9 @@ def _canonical(files: Sequence[Path], needs: Kind, keys: Keys) -> Iterator[tuple
     for file in files:
         rows = open_rows(file, needs, keys)
         for read in rows.read():
-            if read.row is not None:
-                row = read.row
-                yield row, names.name(row.data_source, row.extra_info, rows.origin.path, read.number)
-            else:
+            if (row := read.row) is None:
                 raise refusal(fault_line(rows.origin.path, read.number, read.fault), needs)
+            yield row, names.name(row.data_source, row.extra_info, rows.origin.path, read.number)
 
 
 def _batches(rows: Iterable[tuple[CanonicalRow, str]]) -> Iterator[pa.RecordBatch]:

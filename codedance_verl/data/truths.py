@@ -35,17 +35,11 @@ def truth_of(value: Any) -> str:
 def _text(value: Any, name: str) -> str:
     if isinstance(value, Mapping):
         raise BadRow(f"{name} is a mapping; give text, a number, or a list of texts of which any is right")
-    if isinstance(value, list | tuple | bytes):
-        raise BadRow(f"{name} is a {type(value).__name__}; give text, a number, or a list of texts")
-    if value is None or (isinstance(value, float) and not math.isfinite(value)) or _is_blank(str(value)):
+    blank = not re.sub(r"</?answer>", "", str(value)).strip()  # but for the tags that mark an answer
+    if value is None or (isinstance(value, float) and not math.isfinite(value)) or blank:
         raise BadRow(f"{name} is missing or empty")
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return str(int(value))  # pandas makes whole numbers floats where a row has none
     if isinstance(value, str | bool | int | float | Decimal | date | datetime):
         return str(value)
     raise BadRow(f"{name} is a {type(value).__name__}; give text, a number, or a list of texts")
-
-
-def _is_blank(text: str) -> bool:
-    """True if nothing is left without the tags that mark an answer."""
-    return not re.sub(r"</?answer>", "", text).strip()

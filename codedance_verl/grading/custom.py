@@ -48,13 +48,12 @@ class CustomGraders(Node):
         return self.by_source.get(data_source) or self.by_style.get(style) or self.default
 
     def named(self, node: str) -> Iterator[tuple[str, str]]:
-        """Yields each grader once, with the dotted key that names it."""
+        """Each grader once, with the dotted key that names it."""
         keys = {path: f"{node}.by_source.{source}" for source, path in self.by_source.items()}
         keys = {path: f"{node}.by_style.{style}" for style, path in self.by_style.items()} | keys
         if self.default is not None:
             keys.setdefault(self.default, node)
-        for path, key in keys.items():
-            yield key, path
+        return ((key, path) for path, key in keys.items())
 
 
 def functions(graders: CustomGraders, node: str, seconds: float, processes: int) -> dict[str, IsolatedFunction[Grade]]:

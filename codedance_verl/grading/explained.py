@@ -51,10 +51,7 @@ _LISTED = words_of("""
     large small  increasing decreasing  increase decrease  increased decreased  rising falling  rose fell
     visible hidden
 """)
-_OPPOSITE = {
-    **dict(zip(_LISTED[::2], _LISTED[1::2], strict=True)),
-    **dict(zip(_LISTED[1::2], _LISTED[::2], strict=True)),
-}
+_OPPOSITE = dict(zip(_LISTED[::2], _LISTED[1::2], strict=True)) | dict(zip(_LISTED[1::2], _LISTED[::2], strict=True))
 
 
 def parse_explained(text: str, question: str) -> bool | None:
@@ -133,9 +130,8 @@ def _may_deny(words: tuple[str, ...], asked: frozenset[str]) -> bool:
 
 def _says_opposite(words: tuple[str, ...], asked: frozenset[str]) -> bool:
     given = frozenset(words)
-    if any(one & asked and not other & asked and other & given for one, other in _CONTRASTS):
-        return True
-    return any(_OPPOSITE[word] in given - asked for word in asked & _OPPOSITE.keys())
+    turned = any(one & asked and not other & asked and other & given for one, other in _CONTRASTS)
+    return turned or any(_OPPOSITE[word] in given - asked for word in asked & _OPPOSITE.keys())
 
 
 def _says_same(words: tuple[str, ...], asked: frozenset[str]) -> bool:

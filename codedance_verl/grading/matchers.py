@@ -38,21 +38,9 @@ Matchers = tuple[Matcher, ...]
 # Of a record of style `rule` or `model`. The order counts: what reads only its own form ("10:30 AM") comes before what
 # reads more ("10" with a unit), and a label ("B12") before the number and the formula that it could be.
 MATCHERS: Matchers = (
-    exact_text.compare,
-    choice.compare,
-    yes_no.compare,
-    box.compare,
-    sizes.compare,
-    ordinals.compare,
-    dates.compare,
-    ratios.compare,
-    times.compare,
-    labels.compare,
-    ranges.compare,
-    intervals.compare,
-    number.compare,
-    sequence.compare,
-    expression.compare,
+    *(exact_text.compare, choice.compare, yes_no.compare, box.compare, sizes.compare, ordinals.compare),
+    *(dates.compare, ratios.compare, times.compare, labels.compare, ranges.compare, intervals.compare),
+    *(number.compare, sequence.compare, expression.compare),
 )
 
 RULE, MODEL, JUDGE = "rule", "model", "judge"

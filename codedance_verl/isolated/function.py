@@ -45,14 +45,6 @@ FunctionPath = Annotated[str, BeforeValidator(check_path)]
 """Type of a field that names a function."""
 
 
-def parse_path(value: object, key: str) -> str:
-    """Returns the path that stands at the dotted key `key`. Raises `UserError`."""
-    try:
-        return check_path(value)
-    except ValueError as error:
-        raise UserError(f"{key}={value}: {error}") from None
-
-
 class IsolatedFunction(Generic[T]):
     """Caller of one user function; what it raises, returns or does to its process costs that call alone.
 
@@ -95,12 +87,8 @@ class IsolatedFunction(Generic[T]):
         self._threads = ThreadPoolExecutor(processes, thread_name_prefix="function")
         self._lock = threading.Lock()
         self._in_a_row = 0
-        self._given_up = ""
-
-    @property
-    def given_up(self) -> str:
-        """Returns why no call is made any more, in one line; empty while they are made."""
-        return self._given_up
+        self.given_up = ""
+        """Reason, in one line, why no call is made any more; empty while they are made."""
 
     def check(self) -> None:
         """Raises `UserError`, one line, where the function cannot be imported or called with its arguments."""
@@ -128,11 +116,14 @@ class IsolatedFunction(Generic[T]):
             process.close()
 
     def _call(self, arguments: tuple[Any, ...]) -> T:
-        if self._given_up:
-            raise Fault(self._given_up)
+        if self.given_up:
+            raise Fault(self.given_up)
         process = self._idle.get()  # there are as many threads as processes
         try:
-            found = self._result(process, arguments)
+            reply = process.ask({"arguments": arguments}, self._seconds)
+            if "error" in reply:
+                raise ValueError(reply["error"])
+            found = self._read(reply["value"])
         except (NoResult, ValueError) as error:
             reason = f"it cannot be started: {error}" if isinstance(error, NotStarted) else str(error)
             self._count(reason, decisive=isinstance(error, NotStarted) and error.permanent)
@@ -143,21 +134,14 @@ class IsolatedFunction(Generic[T]):
             self._in_a_row = 0
         return found
 
-    def _result(self, process: WorkerProcess, arguments: tuple[Any, ...]) -> T:
-        reply = process.ask({"arguments": arguments}, self._seconds)
-        if "error" in reply:
-            raise ValueError(reply["error"])
-        return self._read(reply["value"])
-
     def _count(self, reason: str, decisive: bool) -> None:
         with self._lock:
             self._in_a_row += 1
             if decisive:
-                self._given_up = f"{self.name}: given up: {reason}"
+                self.given_up = f"{self.name}: given up: {reason}"
             elif self._in_a_row >= self._most_faults:
-                self._given_up = (
-                    f"{self.name}: given up after {self._in_a_row} failed calls in a row, the last: {reason}"
-                )
+                failed = f"{self._in_a_row} failed calls in a row"
+                self.given_up = f"{self.name}: given up after {failed}, the last: {reason}"
 
 
 def check_all(functions: Iterable[IsolatedFunction[Any]]) -> None:

@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from codedance_verl.isolated.loop import Handler, serve
+from codedance_verl.isolated.loop import Handler, limit, serve
 
 MEMORY_BYTES = 8 << 30
 """Limit on the process's memory: a function that needs more gets a MemoryError, and the machine keeps the rest."""
@@ -27,17 +27,9 @@ _MAX_TEXT_CHARS = 10_000
 _MAX_ITEMS = 100
 
 
-def main() -> None:
-    """Serves until the input ends."""
-    serve(_prepare)
-
-
 def _prepare() -> Handler:
     # RLIMIT_DATA, not RLIMIT_AS: libraries such as torch reserve far more address space than they ever write to
-    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-    resource.setrlimit(
-        resource.RLIMIT_DATA, (MEMORY_BYTES if hard == resource.RLIM_INFINITY else min(MEMORY_BYTES, hard), hard)
-    )
+    limit(resource.RLIMIT_DATA, MEMORY_BYTES)
     path, count = sys.argv[2], int(sys.argv[3])
     function = load(path)
     _check_takes(function, count)
@@ -125,4 +117,4 @@ def _kind(value: object) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    serve(_prepare)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import resource
 import select
 import signal
 import sys
@@ -32,6 +33,12 @@ def serve(prepare: Callable[[], Handler]) -> None:
     with os.fdopen(requests, "rb") as lines:
         for line in lines:
             _send(replies, answer(json.loads(line)))
+
+
+def limit(kind: int, most: int) -> None:
+    """Sets a soft limit of this process (`resource.RLIMIT_...`), below the hard one that was found."""
+    hard = resource.getrlimit(kind)[1]
+    resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
 
 
 def _die_with_parent(lifeline: int) -> None:

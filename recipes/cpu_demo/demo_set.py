@@ -9,13 +9,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from codedance_verl.data.schema import (
-    SFT_SCHEMA,
-    Message,
-    Record,
-    write_records,
-    write_rows,
-)
+from codedance_verl.data.messages import Message
+from codedance_verl.data.parquet import write_rows
+from codedance_verl.data.schema import SFT_SCHEMA, Record, write_records
 from codedance_verl.types import IMAGE_PLACEHOLDER
 from recipes.cpu_demo.demo_sizes import DEMO_KINDS as DEMO_KINDS
 from recipes.cpu_demo.demo_sizes import DemoSizes as DemoSizes

@@ -11,7 +11,6 @@ import email.utils
 import json
 import logging
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
@@ -55,10 +54,8 @@ class _Refused(Exception):
         self.status = status
 
 
-@dataclass(frozen=True)
-class _Reply:
-    text: object
-    cut: bool
+# Text of a reply, and whether it was cut at `max_tokens`.
+_Reply = tuple[object, bool]
 
 
 class JudgeClient:
@@ -97,7 +94,7 @@ class JudgeClient:
             endpoint = await self.pool.take()
             prompt = make_prompt(question)
             try:
-                reply = await self._reply(endpoint, prompt)
+                text, cut = await self._reply(endpoint, prompt)
             except _Failed as failure:
                 self._note(trouble, endpoint, failure)
                 self.pool.failed(endpoint, failure.retry_after_s)
@@ -117,7 +114,9 @@ class JudgeClient:
                 raise
             self.pool.succeeded(endpoint)
             try:
-                return _judgement(reply, prompt)
+                if cut:
+                    raise NoVerdict("the judge's reply was cut at max_tokens")
+                return read_verdict(text, prompt.case)
             except NoVerdict as fault:
                 self._note(trouble, endpoint, fault)
                 unreadable += 1
@@ -146,15 +145,11 @@ class JudgeClient:
     async def _send(self, endpoint: Endpoint, prompt: JudgePrompt, with_schema: bool) -> _Reply:
         self.stats.requests += 1
         emit.add(catalogue.JUDGE_REQUESTS)
+        url, body = f"{endpoint.url}/chat/completions", self._body(prompt, with_schema)
         timeout = aiohttp.ClientTimeout(total=self._config.request_timeout_s)
+        request = self._opened().post(url, json=body, headers=self._headers, timeout=timeout, allow_redirects=False)
         try:
-            async with self._opened().post(
-                f"{endpoint.url}/chat/completions",
-                json=self._body(prompt, with_schema),
-                headers=self._headers,
-                timeout=timeout,
-                allow_redirects=False,
-            ) as response:
+            async with request as response:
                 data = await _bounded(response)
                 if response.status != 200:
                     raise _fault(response.status, response.headers.get("Retry-After"), data)
@@ -181,7 +176,7 @@ class JudgeClient:
         emit.add(catalogue.JUDGE_TOKENS, asked, direction="read")
         emit.add(catalogue.JUDGE_TOKENS, written, direction="written")
         emit.add(catalogue.JUDGE_COST, cost)
-        return _Reply(text, cut)
+        return text, cut
 
     def _body(self, prompt: JudgePrompt, with_schema: bool) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -209,12 +204,6 @@ def _tokens(reported: Any) -> int:
     if not 0 <= count <= MAX_TOKENS_REPORTED:
         raise ValueError(f"{count} tokens")
     return count
-
-
-def _judgement(reply: _Reply, prompt: JudgePrompt) -> Judgement:
-    if reply.cut:
-        raise NoVerdict("the judge's reply was cut at max_tokens")
-    return read_verdict(reply.text, prompt.case)
 
 
 async def _bounded(response: aiohttp.ClientResponse) -> bytes:

@@ -56,14 +56,12 @@ class Judge:
             self.stats.cached += 1
             emit.add(catalogue.JUDGE_ANSWERS, source="cache")
             return known
-        task = self._in_flight.get(key)
-        is_first = task is None
-        if task is None:
-            task = asyncio.create_task(self._ask(key, question))
-            self._in_flight[key] = task
+        if is_first := key not in self._in_flight:
+            self._in_flight[key] = asyncio.create_task(self._ask(key, question))
         else:
             self.stats.cached += 1
-        judgement = await asyncio.shield(task)  # one who gives up waiting does not take it from the others
+        # one who gives up waiting does not take it from the others
+        judgement = await asyncio.shield(self._in_flight[key])
         emit.add(catalogue.JUDGE_ANSWERS, source="server" if is_first else "cache")
         return judgement
 

@@ -84,9 +84,6 @@ def _is_risky(char: str) -> bool:
 
 
 def _escape(char: str) -> str:
-    code = ord(char)
     # JSON escapes are UTF-16: beyond the basic plane two of them
-    if code < 0x10000:
-        return f"\\u{code:04x}"
-    high, low = divmod(code - 0x10000, 0x400)
-    return f"\\u{0xD800 + high:04x}\\u{0xDC00 + low:04x}"
+    units = char.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[start : start + 4]}" for start in range(0, len(units), 4))

@@ -40,11 +40,8 @@ def read_verdict(text: object, case: str) -> Judgement:
         found = json.loads(bare, object_pairs_hook=_without_repetition)
     except (ValueError, RecursionError):
         raise NoVerdict("the judge's reply is not one JSON object") from None
-    if (
-        not isinstance(found, dict)
-        or set(found) != _FIELDS
-        or not all(isinstance(value, str) for value in found.values())
-    ):
+    fields = found if isinstance(found, dict) else {}
+    if set(fields) != _FIELDS or not all(isinstance(value, str) for value in fields.values()):
         raise NoVerdict("the judge's reply has other fields than asked for")
     if found["case"] != case:
         raise NoVerdict("the judge's reply is to another case")

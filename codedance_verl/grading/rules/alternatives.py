@@ -6,6 +6,7 @@ logs show it as it is, and it survives JSON, Parquet and YAML.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 
@@ -33,13 +34,11 @@ def encode_alternatives(texts: Sequence[str]) -> str:
 
 def alternatives_of(ground_truth: str) -> tuple[str, ...]:
     """Right answers that a ground truth stands for: itself alone, where it is not of `encode_alternatives`."""
-    bare = ground_truth.strip()
-    if not (bare.startswith(_OPENING) and bare.endswith(_CLOSING)):
-        return (ground_truth,)
-    try:  # a truth that only looks like one stays itself: nothing of a data file may end a run here
-        texts = json.loads(bare[len(_OPENING) : -len(_CLOSING)])
-    except (ValueError, RecursionError):
-        return (ground_truth,)
+    bare, texts = ground_truth.strip(), None
+    if bare.startswith(_OPENING) and bare.endswith(_CLOSING):
+        # a truth that only looks like one stays itself: nothing of a data file may end a run here
+        with contextlib.suppress(ValueError, RecursionError):
+            texts = json.loads(bare[len(_OPENING) : -len(_CLOSING)])
     if not isinstance(texts, list) or not 0 < len(texts) <= MAX_ALTERNATIVES:
         return (ground_truth,)
     return tuple(texts) if all(isinstance(text, str) and text.strip() for text in texts) else (ground_truth,)

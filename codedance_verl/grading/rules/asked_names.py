@@ -14,9 +14,7 @@ _NAMED = re.compile(
 )
 _ANGLE = re.compile(r"\b[mM]?\s?(?:\N{ANGLE}|\\angle(?![A-Za-z])|\N{MEASURED ANGLE})\s*|\bm(?=\s*\N{ANGLE})")
 # words that announce a value and name nothing
-_GENERIC_WORDS = """
-    the of value measure number total answer result it this that there its a an angle
-"""
+_GENERIC_WORDS = "the of value measure number total answer result it this that there its a an angle"
 _GENERIC = frozenset(_GENERIC_WORDS.split())
 _OF_NAMES = frozenset(["length", "size", "side", "segment", "degree"])
 # what is worked out of several values: one of those values is no answer to it

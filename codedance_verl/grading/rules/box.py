@@ -6,6 +6,7 @@ Boxes are (x1, y1, x2, y2), two corners, in whatever units both sides share. Rea
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from typing import Any
@@ -40,10 +41,8 @@ def parse_boxes(text: str) -> tuple[Box, ...] | None:
     if plain.startswith("(") and plain.endswith(")"):
         plain = f"[{plain[1:-1]}]"
     for candidate in (plain, f"[{plain}]"):
-        try:
+        with contextlib.suppress(ValueError, RecursionError):
             return _boxes(json.loads(candidate))
-        except (ValueError, RecursionError):
-            continue
     return None
 
 

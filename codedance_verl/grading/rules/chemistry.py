@@ -13,11 +13,9 @@ _ELEMENTS_WORDS = """
     Pt Au Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm Md No Lr
 """
 _ELEMENTS = frozenset(_ELEMENTS_WORDS.split())
-_LOW = dict(zip("₀₁₂₃₄₅₆₇₈₉₊₋", "0123456789+-", strict=True))
-_HIGH = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-", strict=True))
 _RAISED = re.compile("[\u2070\u00b9\u00b2\u00b3\u2074-\u2079](?![\u207a\u207b])")  # a power, and no charge
 _CHARGE = re.compile(r"\^\s*\{?\s*(\d?[+-])\s*\}?\s*$")
-_ON_THE_LINE = str.maketrans({**_LOW, **_HIGH, "_": "", "{": "", "}": "", "\N{MIDDLE DOT}": "."})
+_ON_THE_LINE = str.maketrans("₀₁₂₃₄₅₆₇₈₉₊₋⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻\N{MIDDLE DOT}", 2 * "0123456789+-" + ".", "_{}")
 # coefficient, elements and groups with their counts, water of crystallisation behind a point, charge
 _FORMULA = re.compile(r"\d*(?:[A-Z][a-z]?\d*|\((?:[A-Z][a-z]?\d*)+\)\d*)+(?:\.\d*(?:[A-Z][a-z]?\d*)+)?(?:\d?[+-])?")
 

@@ -52,11 +52,9 @@ def compare_options(answer: str, ground_truth: str, context: Context = STRICT) -
     options = options_of(context.question)
     if (several := parse_letters(ground_truth, options)) is not None:
         given_letters = parse_letters(answer, options)
-        return (
-            None
-            if given_letters is None and is_run_of_letters(ground_truth)
-            else Grade.of(given_letters == several, RULE, f"options {_show(given_letters)} against {_show(several)}")
-        )
+        if given_letters is None and is_run_of_letters(ground_truth):
+            return None
+        return Grade.of(given_letters == several, RULE, f"options {_show(given_letters)} against {_show(several)}")
     truth = parse_choice(ground_truth, options)
     if truth is None:
         return None
@@ -80,10 +78,8 @@ def _is_option(ground_truth: str, question: str) -> bool:
 
 def _offers(question: str) -> bool:
     """True if a question speaks of options, or has the marks of a first and, behind it, of a second one."""
-    if _OFFER.search(question):
-        return True
     first = _FIRST_TWO[0].search(question)
-    return first is not None and _FIRST_TWO[1].search(question, first.end()) is not None
+    return bool(_OFFER.search(question) or (first and _FIRST_TWO[1].search(question, first.end())))
 
 
 def _is_value_of(truth: Choice, answer: str, options: dict[str, str], context: Context) -> bool:
@@ -94,10 +90,9 @@ def _is_value_of(truth: Choice, answer: str, options: dict[str, str], context: C
         return False
     # options are no part of the question here: their words and units would allow those of a wrong one
     plain = replace(context, question=_without_options(context.question, options))
-    if not _equal(answer, text, plain, len(texts)):
-        return False
-    return not any(
-        _equal(answer, other, plain, len(texts)) for letter, other in texts.items() if letter != truth.letter
+    others = (other for letter, other in texts.items() if letter != truth.letter)
+    return _equal(answer, text, plain, len(texts)) and not any(
+        _equal(answer, other, plain, len(texts)) for other in others
     )
 
 
@@ -123,9 +118,8 @@ def _letter_of_text(answer: str, ground_truth: str, context: Context) -> Grade |
     given = parse_choice(answer, options) if len(letters) == 1 else None
     if given is None:
         return None
-    return Grade.of(
-        _same(given, Choice(letters[0]), options, context), RULE, f"option {given.letter} against {letters[0]}"
-    )
+    same = _same(given, Choice(letters[0]), options, context)
+    return Grade.of(same, RULE, f"option {given.letter} against {letters[0]}")
 
 
 def _same(given: Choice, truth: Choice, options: dict[str, str], context: Context) -> bool:
@@ -135,12 +129,9 @@ def _same(given: Choice, truth: Choice, options: dict[str, str], context: Contex
     if not given.text or not right:
         return True
     text = normalise(right)
-    reason = given.text.removeprefix(text).strip()
-    return (
-        given.text == text
-        or (reason and _REASON.match(reason) is not None)
-        or _equal(given.text, right, replace(context, question=""), 1)
-    )
+    if given.text == text or _REASON.match(given.text.removeprefix(text).strip()):
+        return True
+    return _equal(given.text, right, replace(context, question=""), 1)
 
 
 def _show(letters: frozenset[str] | None) -> str:

@@ -23,14 +23,9 @@ def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade 
     if given is None and says_nothing(answer, truth, context.question):
         given = Quantity(Fraction(0))
     named = " ".join((context.question, *truth.words))
-    same = (
-        given is not None
-        and _is_count(given)
-        and given.value == truth.value
-        and same_names(given.words, truth.words, named)
-    )
-    evidence = f"{given.value if given else 'no single number'} against {truth.value}"[:200]
-    return Grade.of(same, RULE, evidence)
+    same = given is not None and _is_count(given) and given.value == truth.value
+    same = same and given is not None and same_names(given.words, truth.words, named)
+    return Grade.of(same, RULE, f"{given.value if given else 'no single number'} against {truth.value}"[:200])
 
 
 def _is_count(quantity: Quantity) -> bool:

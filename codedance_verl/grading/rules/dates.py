@@ -24,16 +24,9 @@ _MONTHS = (
     *("july", "august", "september", "october", "november", "december"),
 )
 _DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-_MONTH_OF = {name: place for place, name in enumerate(_MONTHS, 1)} | {
-    **{name[:3]: place for place, name in enumerate(_MONTHS, 1)},
-    "sept": 9,
-}
-_DAY_OF = {name: place for place, name in enumerate(_DAYS)} | {
-    **{name[:3]: place for place, name in enumerate(_DAYS)},
-    "tues": 1,
-    "thur": 3,
-    "thurs": 3,
-}
+_MONTH_OF = {spelling: place for place, name in enumerate(_MONTHS, 1) for spelling in (name, name[:3])} | {"sept": 9}
+_DAY_OF = {spelling: place for place, name in enumerate(_DAYS) for spelling in (name, name[:3])}
+_DAY_OF |= {"tues": 1, "thur": 3, "thurs": 3}
 _QUARTERS = {"first": 1, "1st": 1, "second": 2, "2nd": 2, "third": 3, "3rd": 3, "fourth": 4, "4th": 4}
 # from the thirties on: "the twenties" may be those of this century
 _DECADE_NAMES = ("thirties", "forties", "fifties", "sixties", "seventies", "eighties", "nineties")
@@ -162,11 +155,8 @@ def _of_digits(found: re.Match[str], question: str) -> Date | None:
     """A date of digits, where its order is certain: one part is above 12, or the question says which is first."""
     first, second, year = int(found.group(1)), int(found.group(3)), found.group(4)
     month_first, day_first = _MONTH_FIRST.search(question), _DAY_FIRST.search(question)
-    if (
-        month_first is None
-        and day_first is None
-        and (year is None or (first <= 12 and second <= 12 and first != second))
-    ):
+    certain = year is not None and (first > 12 or second > 12 or first == second)
+    if not (month_first or day_first or certain):
         return None
     if day_first is not None or first > 12:
         first, second = second, first

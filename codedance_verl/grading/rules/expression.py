@@ -94,12 +94,10 @@ def parse_formula(text: str) -> Formula | None:
     latex = ascii_digits(unwrap(text)).strip().rstrip(".,;").strip()
     if len(latex) > MAX_CHARS or depth(latex) > MAX_DEPTH or re.search(rf"\d{{{MAX_DIGITS + 1}}}", latex):
         return None
-    latex = to_latex(_plain_number(latex))
-    latex = _PRIMED.sub(_as_subscript, latex)
-    if not _is_formula(latex):
+    whole = _PRIMED.sub(_as_subscript, to_latex(_plain_number(latex)))
+    if not _is_formula(whole):
         return None
-    whole = latex
-    latex, variable = _without_assignment(latex)
+    latex, variable = _without_assignment(whole)
     # the shape, which both sides must share: math-verify accepts one answer for several
     bare = _ENVIRONMENT.sub("", latex)
     parts = 1 + len(re.findall(r"[,;]|\\pm(?![A-Za-z])|\b(?:or|and)\b", bare))
@@ -119,8 +117,7 @@ def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade 
     if not _LOOKS_LIKE_MATH.search(ground_truth) and not _BARE_NUMBER.fullmatch(to_plain(ground_truth).strip()):
         return None
     if not _RELATION.search(to_latex(ground_truth)):
-        named = strip_name(answer, question)
-        if named is None:
+        if (named := strip_name(answer, question)) is None:
             return Grade(Verdict.WRONG, RULE, "the value of another name")
         answer = named
     if _SIZE.fullmatch(answer.strip()) or (_INDEXED.fullmatch(answer.strip()) and not asks.asks_formula(question)):
@@ -131,36 +128,27 @@ def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade 
 def compare_formulas(answer: str, ground_truth: str, context: Context = STRICT) -> Grade | None:
     """Compares as `compare`, also where only the record says that the truth is a formula, such as "x"."""
     true_formula, true_unit = _split_unit(unwrap(ground_truth))
-    truth = parse_formula(true_formula)
-    if truth is None:
+    if (truth := parse_formula(true_formula)) is None:
         return None
     given_formula, given_unit = _split_unit(unwrap(answer))
-    given = parse_formula(given_formula)
-    if given is None:
+    if (given := parse_formula(given_formula)) is None:
         return Grade(Verdict.WRONG, RULE, "not one formula")
     if not _units_agree(given_unit, true_unit, context.question):
         return Grade(Verdict.WRONG, RULE, "another unit")
     given, truth = _as_equations(given, truth, answer, context.question)
-    if not _same_shape(given, truth):
+    other_name = given.variable and truth.variable and given.variable != truth.variable
+    if other_name or (given.parts, given.relations) != (truth.parts, truth.relations):
         return Grade(Verdict.WRONG, RULE, f"{given.latex!r} is built differently from {truth.latex!r}")
     try:
         same = shared_process().equal(given.latex, truth.latex, context.relative_tolerance, context.math_timeout_s)
     except NoResult as reason:
         return Grade(Verdict.UNGRADED, RULE, str(reason))
-    if same is None:
-        return None
-    return Grade.of(same, RULE, f"{given.latex!r} against {truth.latex!r}")
+    return None if same is None else Grade.of(same, RULE, f"{given.latex!r} against {truth.latex!r}")
 
 
 def _as_subscript(found: re.Match[str]) -> str:
     """Symbol with its primes in its index: "x_1'" becomes "x_{1p}"."""
     return f"{found.group(1)}_{{{found.group(2) or ''}{'p' * len(found.group(3))}}}"
-
-
-def _same_shape(given: Formula, truth: Formula) -> bool:
-    if given.variable and truth.variable and given.variable != truth.variable:
-        return False
-    return (given.parts, given.relations) == (truth.parts, truth.relations)
 
 
 def _as_equations(given: Formula, truth: Formula, answer: str, question: str) -> tuple[Formula, Formula]:
@@ -176,8 +164,7 @@ def _as_equations(given: Formula, truth: Formula, answer: str, question: str) ->
     swapped = re.fullmatch(rf".*=\s*{re.escape(solved.variable)}\s*", other.latex, re.DOTALL) is not None
     if other.relations != 1 or "=" not in other.latex or not (names or swapped):
         return given, truth
-    repeated = _squeezed(answer) in _squeezed(question)
-    if not swapped and (repeated or _ASKS_FORM.search(question)):
+    if not swapped and (_squeezed(answer) in _squeezed(question) or _ASKS_FORM.search(question)):
         return given, truth
     return tuple(replace(one, latex=one.whole, variable="", relations=1) for one in (given, truth))  # type: ignore[return-value]
 
@@ -227,7 +214,8 @@ def _without_assignment(latex: str) -> tuple[str, str]:
     """Removes "x =" in front, of every part where each has it; returns the rest and the variable."""
     parts = re.split(r"\s*(?:[,;]|\bor\b|\band\b)\s*", latex)
     found = [_ASSIGNED.match(part) for part in parts]
-    if not found[0] or _nested_comma(latex):
+    nested_comma = re.search(r"[(\[{][^()\[\]{}]*,", latex)
+    if not found[0] or nested_comma:
         single = _ASSIGNED.match(latex)
         if single is None or _RELATION.search(latex[single.end() :]):
             return latex, ""
@@ -237,7 +225,3 @@ def _without_assignment(latex: str) -> tuple[str, str]:
     if len(names) > 1 or any(_RELATION.search(body) for body in bodies):
         return latex, ""
     return ", ".join(bodies), names.pop()
-
-
-def _nested_comma(latex: str) -> bool:
-    return re.search(r"[(\[{][^()\[\]{}]*,", latex) is not None

@@ -15,14 +15,14 @@ START_SECONDS = 120.0
 _WORKER = "codedance_verl.grading.rules.expression_worker"
 
 
-class ExpressionProcess:
+class ExpressionProcess(WorkerProcess):
     """One worker process, started when first needed and again after it was killed. Safe to use from several threads.
 
     A comparison waits for those before it; only its own run time counts against its limit.
     """
 
     def __init__(self) -> None:
-        self._process = WorkerProcess(_WORKER, (), START_SECONDS)
+        super().__init__(_WORKER, (), START_SECONDS)
 
     def equal(self, given: str, truth: str, relative_tolerance: float, seconds: float) -> bool | None:
         """True if two formulas in LaTeX are equal; None where the true one cannot be read.
@@ -32,19 +32,10 @@ class ExpressionProcess:
         """
         asked = {"given": given, "truth": truth, "tolerance": relative_tolerance, "seconds": seconds}
         try:
-            found: bool | None = self._process.ask(asked, seconds)["equal"]
+            found: bool | None = self.ask(asked, seconds)["equal"]
         except NotStarted as error:
             raise NoResult(f"math-verify does not start ({error}); is it installed?") from None
         return found
-
-    def close(self) -> None:
-        """Ends the process, if there is one."""
-        self._process.close()
-
-    @property
-    def pid(self) -> int | None:
-        """Number of the running process; None without one."""
-        return self._process.pid
 
 
 @functools.cache

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from codedance_verl.grading.rules.expression_values import differ_everywhere, ratio_varies
-from codedance_verl.isolated.loop import Handler, serve
+from codedance_verl.isolated.loop import Handler, limit, serve
 
 # Address space of this process: sympy grows without end on some formulas.
 MEMORY_BYTES = 2 << 30
@@ -22,13 +22,8 @@ PRECISION = 40
 NO_DIFFERENCE = 1e-30
 
 
-def main() -> None:
-    """Serves until the input ends."""
-    serve(_prepare)
-
-
 def _prepare() -> Handler:
-    _limit(resource.RLIMIT_AS, MEMORY_BYTES)
+    limit(resource.RLIMIT_AS, MEMORY_BYTES)
     logging.disable(logging.CRITICAL)
     import math_verify  # noqa: F401
 
@@ -47,7 +42,7 @@ def compare(given: str, truth: str, tolerance: float = 0.0) -> bool | None:
     zero; relations, sets, intervals and matrices by math-verify.
     """
     from math_verify import verify
-    from sympy import Eq, Expr
+    from sympy import Eq, Expr, nsimplify, simplify
 
     right = _parse(truth)
     if right is None:
@@ -65,7 +60,7 @@ def compare(given: str, truth: str, tolerance: float = 0.0) -> bool | None:
         if differ_everywhere(left, right):
             return False
         if isinstance(left, Expr) and isinstance(right, Expr):
-            return _no_difference(left, right)
+            return bool(simplify(nsimplify(left, rational=True) - nsimplify(right, rational=True)) == 0)
         return bool(verify(right, left, strict=True, float_rounding=12, timeout_seconds=None, raise_on_error=True))
     except MemoryError:
         raise
@@ -112,12 +107,6 @@ def _close(left: Any, right: Any, tolerance: float) -> bool:
     return bool(abs(N(left - right, PRECISION)) <= limit)
 
 
-def _no_difference(left: Any, right: Any) -> bool:
-    from sympy import nsimplify, simplify
-
-    return bool(simplify(nsimplify(left, rational=True) - nsimplify(right, rational=True)) == 0)
-
-
 def _same_equation(left: Any, right: Any) -> bool:
     """True if one is the other rearranged: left side less right side, they differ by a constant factor."""
     from sympy import Symbol, nsimplify, simplify
@@ -137,14 +126,8 @@ def _same_equation(left: Any, right: Any) -> bool:
 def _allow_cpu_seconds(seconds: float) -> None:
     """Lets the kernel end this process when a comparison takes longer, also if its parent is gone."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
-    _limit(resource.RLIMIT_CPU, int(usage.ru_utime + usage.ru_stime + seconds) + 2)
-
-
-def _limit(kind: int, most: int) -> None:
-    """Sets a soft limit, below the hard one that was found."""
-    hard = resource.getrlimit(kind)[1]
-    resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+    limit(resource.RLIMIT_CPU, int(usage.ru_utime + usage.ru_stime + seconds) + 2)
 
 
 if __name__ == "__main__":
-    main()
+    serve(_prepare)

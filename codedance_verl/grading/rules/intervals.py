@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from codedance_verl.grading import question_kind as asks
@@ -90,8 +90,8 @@ def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade 
     certain = re.search(r"[\[\]\N{INFINITY}]|\\infty|inf", bracketed) is not None
     if not certain and not asks.asks_interval(context.question):
         return None
-    parts = [(side.low, side.low_closed, side.high, side.high_closed) for side in (given, truth)]
-    return Grade.of(parts[0] == parts[1], RULE, f"{given} against {truth}"[:300])
+    same = replace(given, name=truth.name) == truth
+    return Grade.of(same, RULE, f"{given} against {truth}"[:300])
 
 
 def _of_ends(low: str, low_closed: bool, high: str, high_closed: bool, name: str) -> Interval | None:

@@ -32,6 +32,7 @@ _DATED = re.compile(r"(?:Q[1-4]|H[12]|FY)\s?'?\d{2,4}|\d{4}\s?(?:Q[1-4]|H[12])")
 _NUMBER_SIGN = re.compile(r"(?:(?:no\.?|nr\.?|number)\s+|(?:no|nr)\.|\N{NUMERO SIGN}|N[º°]\.?|#)\s*(?=\w*\d)", re.I)
 _PHONE = re.compile(r"\+?[\d(][\d\s().-]{5,25}\d")
 _AREA_CODE = re.compile(r"\(\d{3}\)\s?\d{3}[-.\s]\d{4}|\d{3}-\d{3}-\d{4}")
+_ASKS_PHONE = re.compile(r"\b(?:tele)?phone|电话|\bfax\b", re.IGNORECASE)
 _ASKS_NUMBER = re.compile(r"\bnumber\b|\bno\.|[#\N{NUMERO SIGN}]|\bnr\b", re.IGNORECASE)
 _COEFFICIENT = re.compile(r"-?\d+(?:\.\d+)?\s?[A-Za-z]{1,3}")
 _TERM = r"(?:\d+(?:\.\d+)?\s?[A-Za-z]{0,2}|[A-Za-z]{1,2})"
@@ -61,11 +62,7 @@ def is_label(text: str, question: str = "") -> bool:
     letters = re.findall(r"[^\W\d_]+", bare)
     if not letters:
         return _is_code_of_digits(bare, question)
-    if (
-        any(run in _WORDS for run in letters)
-        or any(len(run) > 2 and not run.isupper() for run in letters)
-        or not all(run.isascii() for run in letters)
-    ):
+    if any(run in _WORDS or (len(run) > 2 and not run.isupper()) or not run.isascii() for run in letters):
         return False
     return not _is_quantity(bare, question) and not _is_formula(bare, question)
 
@@ -93,18 +90,12 @@ def _bare(text: str, question: str) -> str:
 
 def _is_of_question(word: str, question: str) -> bool:
     bare = word.strip(".,:;").casefold()
-    return (
-        bare.isalpha() and len(bare) > 2 and (bare in _SMALL_WORDS or bare in re.findall(r"\w+", question.casefold()))
-    )
+    return bare.isalpha() and len(bare) > 2 and bare in {*_SMALL_WORDS, *re.findall(r"\w+", question.casefold())}
 
 
 def _is_phone(text: str, question: str) -> bool:
     """True for a telephone number, whose digits alone count."""
-    if _AREA_CODE.fullmatch(text):
-        return True
-    return (
-        _PHONE.fullmatch(text) is not None and re.search(r"\b(?:tele)?phone|电话|\bfax\b", question, re.I) is not None
-    )
+    return bool(_AREA_CODE.fullmatch(text) or (_PHONE.fullmatch(text) and _ASKS_PHONE.search(question)))
 
 
 def _is_code_of_digits(text: str, question: str) -> bool:
@@ -135,12 +126,10 @@ def _is_formula(text: str, question: str) -> bool:
 
     Elsewhere capitals are a label, and so is all of it where a code or something written is asked for.
     """
-    single = re.fullmatch(r"-?[a-z]\s?\d+", text) is not None
+    formula = bool(_COEFFICIENT.fullmatch(text) or _SHIFTED.fullmatch(text))
     if asks.asks_formula(question):
-        return single or _COEFFICIENT.fullmatch(text) is not None or _SHIFTED.fullmatch(text) is not None
-    if asks.asks_code(question) or asks.asks_reading(question) or not text.islower():
-        return False
-    return _COEFFICIENT.fullmatch(text) is not None or _SHIFTED.fullmatch(text) is not None
+        return formula or re.fullmatch(r"-?[a-z]\s?\d+", text) is not None
+    return formula and text.islower() and not asks.asks_code(question) and not asks.asks_reading(question)
 
 
 def _split_number_sign(text: str, question: str) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from codedance_verl.grading import question_kind as asks
@@ -32,10 +33,7 @@ def split_scale(rest: str, question: str, money: bool) -> tuple[int, str]:
     if found := _WORD.match(rest):
         return _WORDS[found.group(1).casefold()], rest[found.end() :]
     if found := _HAN.match(rest):
-        scale = 1
-        for char in found.group(1):
-            scale *= _HAN_VALUES[char]
-        return scale, rest[found.end() :]
+        return math.prod(_HAN_VALUES[char] for char in found.group(1)), rest[found.end() :]
     found = _ABBREVIATED.match(rest)
     if found is None or not _is_scale(found.group(2), bool(found.group(1)), question, money):
         return 1, rest

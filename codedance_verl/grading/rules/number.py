@@ -14,30 +14,13 @@ from fractions import Fraction
 
 from codedance_verl.grading import question_kind as asks
 from codedance_verl.grading.context import STRICT, Context
+from codedance_verl.grading.rules import numerals, units
 from codedance_verl.grading.rules.asked_names import strip_name
 from codedance_verl.grading.rules.implied_words import implied_words
 from codedance_verl.grading.rules.magnitudes import asked_scale, split_scale
 from codedance_verl.grading.rules.normalise import bare_text, strip_wrapping, word_set, words_of
-from codedance_verl.grading.rules.numerals import (
-    HAN_NUMERALS,
-    is_numeral_word,
-    may_be_ordinal,
-    parse_parts,
-    parse_words,
-    spell_out_fractions,
-)
 from codedance_verl.grading.rules.spellings import beside, plain_number
-from codedance_verl.grading.rules.units import (
-    CELSIUS,
-    CURRENCY_SIGNS,
-    DEGREE,
-    FAHRENHEIT,
-    Unit,
-    is_currency,
-    names_currency,
-    names_unit,
-    parse_unit,
-)
+from codedance_verl.grading.rules.units import Unit, is_currency, names_unit, parse_unit
 from codedance_verl.types import Grade, Verdict
 
 RULE = "number"
@@ -50,7 +33,7 @@ _UNSIGNED = r"(?:\d{1,3}(?:[,\u00a0\u2009\u202f]\d{3})+(?:\.\d+)?|\d+(?:\.\d*)?|
 # name, sign, currency, sign again ("$-5"), a mixed number, a fraction or a decimal with its power of ten, and the rest
 _NUMBER = re.compile(
     rf"(?:(?P<name>[^\W\d_]\w{{0,3}})?\s*(?:=|\N{{ALMOST EQUAL TO}})\s*)?\N{{ALMOST EQUAL TO}}?\s*"
-    rf"(?P<sign>[-+]?)\s*(?P<currency>(?:US)?[{CURRENCY_SIGNS}]|(?:USD|EUR|GBP|JPY|CNY|INR)(?=\s))?\s*(?P<inner>[-+]?)"
+    rf"(?P<sign>[-+]?)\s*(?P<currency>(?:US)?[{units.CURRENCY_SIGNS}]|(?:USD|EUR|GBP|JPY|CNY|INR)(?=\s))?\s*(?P<inner>[-+]?)"
     rf"(?:(?P<whole>\d{{1,6}})\s+(?P<top>\d{{1,6}})/(?P<bottom>\d{{1,6}})"
     rf"|(?P<over>\d{{1,12}})\s*/\s*(?P<under>\d{{1,12}})"
     rf"|(?P<value>{_UNSIGNED})(?:[eE](?P<exponent>[-+]?\d{{1,3}})|"
@@ -63,7 +46,7 @@ _PART_OF_SEVERAL = re.compile(
     r"\s*(?:,|and\s)?\s*(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>['\"]|[^\W\d_]+)(?=\s*(?:,|and\s|\d|$))", re.IGNORECASE
 )
 _MAX_PARTS = 4
-_HAN_NUMBER = re.compile(rf"(百分之)?([{HAN_NUMERALS}]+|\d+(?:\.\d+)?)(.*)", re.DOTALL)
+_HAN_NUMBER = re.compile(rf"(百分之)?([{numerals.HAN_NUMERALS}]+|\d+(?:\.\d+)?)(.*)", re.DOTALL)
 # Chinese and Japanese counters between a number and what is counted
 _HAN_COUNTER = re.compile(
     r"\s?[个個只隻条條张張本辆輛人名位头頭匹棵朵件台座间間杯瓶把块塊支根架艘颗片次枚つ種种](\w{0,6})"
@@ -77,11 +60,12 @@ _SAID_TWICE = re.compile(r"([^()]+)\s\(([^()]+)\)")
 # "5 = x"
 _SWAPPED = re.compile(r"\A([-+]?\d[\d./]*)\s*=\s*([A-Za-z])\Z")
 _BEFORE = re.compile(r"(?:[^\W\d_]+\s+){1,4}(?=\d)")
-_BEFORE_ANY = ("in", "the")
 _SIGN = re.compile(r"(negative|minus|positive)\s+(?!negative|minus|positive|[-+])(?=\S)", re.IGNORECASE)
 _SIGN_WORDS = word_set("negative minus positive")
 # an answer with these may be an exact form of the number, which `expression` compares
 _FORMULA = re.compile(r"\\[A-Za-z]+|\N{SQUARE ROOT}|\N{GREEK SMALL LETTER PI}|\bsqrt\b|\bpi\b|\^")
+# capitals that are rarely the symbol of a unit
+_RARE_CAPITALS = frozenset("BDEGIMOPQRSUXYZ")
 # words that make several numbers, a bound or a doubt of one
 _NO_NAMES = frozenset({"or", "and", "not", "no", "to", "minus", "plus", "times", "about", "than", "between", "maybe"})
 
@@ -103,7 +87,7 @@ def parse_quantity(text: str, question: str = "") -> Quantity | None:
     """
     if len(text) > MAX_CHARS:
         return None
-    plain = bare_text(spell_out_fractions(text))
+    plain = bare_text(numerals.spell_out_fractions(text))
     bare = _SWAPPED.sub(r"\2 = \1", strip_wrapping(plain_number(plain, question)))
     bare = bare[found.end() :] if (found := _THERE_IS.match(bare)) else bare
     if (found := _BEFORE.match(bare)) and _repeats(found.group(), question):
@@ -139,7 +123,7 @@ def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade 
     """
     question = context.question
     # "third" is a rank unless a fraction is asked for
-    if may_be_ordinal(ground_truth) and not asks.asks_fraction(question):
+    if numerals.may_be_ordinal(ground_truth) and not asks.asks_fraction(question):
         return None
     truth = parse_quantity(beside(ground_truth, answer, question), question)
     if truth is None:
@@ -175,7 +159,7 @@ def _zero_for_nothing(answer: str, ground_truth: str, context: Context) -> Grade
 def _repeats(words: str, question: str) -> bool:
     """True if words in front of a number only repeat the question."""
     front = set(words_of(words))
-    return front <= {*_BEFORE_ANY, *words_of(question)} and not front & (_NO_NAMES | _SIGN_WORDS)
+    return front <= {"in", "the", *words_of(question)} and not front & (_NO_NAMES | _SIGN_WORDS)
 
 
 def _from_parts(text: str) -> Quantity | None:
@@ -220,20 +204,19 @@ def _value(found: re.Match[str]) -> Fraction | None:
 
 def _from_words(text: str, question: str) -> Quantity | None:
     """A number in words, with its unit or noun: the longest beginning that is a number counts."""
-    whole = parse_words(text)
-    if whole is not None:
+    if (whole := numerals.parse_words(text)) is not None:
         return Quantity(Fraction(whole))
-    if (part := parse_parts(text)) is not None:
+    if (part := numerals.parse_parts(text)) is not None:
         return Quantity(part)
     if han := _HAN_NUMBER.fullmatch(text):
         share, number, rest = han.groups()
-        value = Fraction(number) if number[0].isascii() else parse_words(number)
+        value = Fraction(number) if number[0].isascii() else numerals.parse_words(number)
         if value is None or not (share or rest) or (share and rest):
             return None
         return _with_rest(Fraction(value), "%" if share else rest, None, "", question)
     words = text.split()
     for length in range(min(len(words) - 1, 8), 0, -1):  # "one hundred and five dogs": the longest number wins
-        value = parse_words(" ".join(words[:length]))
+        value = numerals.parse_words(" ".join(words[:length]))
         if value is not None:
             return _with_rest(Fraction(value), " " + " ".join(words[length:]), None, "", question)
     return None
@@ -252,21 +235,14 @@ def _with_rest(value: Fraction, rest: str, currency: str | None, name: str, ques
     if currency or not _WORDS.fullmatch(behind) or not rest[:1].isspace():
         return None
     words = words_of(behind)
-    if any(is_numeral_word(word) or word in _NO_NAMES for word in words):
+    if any(numerals.is_numeral_word(word) or word in _NO_NAMES for word in words):
         return None
     return Quantity(value, None, words, name)
 
 
 def _may_follow(rest: str, unit: str) -> bool:
     """True but for a rare capital letter right behind digits, which may as well be a label ("3B")."""
-    return (
-        rest[:1].isspace()
-        or len(unit) > 1
-        or not unit.isalpha()
-        or not unit.isascii()
-        or unit.islower()
-        or unit in "AVWNJKCFTHL"
-    )
+    return rest[:1].isspace() or unit not in _RARE_CAPITALS
 
 
 def agree(given: Quantity, truth: Quantity, context: Context) -> bool:
@@ -278,9 +254,8 @@ def agree(given: Quantity, truth: Quantity, context: Context) -> bool:
         return False
     left, right = given.value, truth.value
     if given.unit is not None and truth.unit is not None:
-        if given.unit.dimension != truth.unit.dimension and not _is_on_asked_scale(
-            given.unit, truth.unit, context.question
-        ):
+        alike = given.unit.dimension == truth.unit.dimension
+        if not alike and not _is_on_asked_scale(given.unit, truth.unit, context.question):
             return False
         left, right = left * given.unit.factor, right * truth.unit.factor
     elif (extra := given.unit or truth.unit) is not None and not _may_be_left_out(extra, context.question):
@@ -296,8 +271,8 @@ def agree(given: Quantity, truth: Quantity, context: Context) -> bool:
 
 def _is_on_asked_scale(first: Unit, second: Unit, question: str) -> bool:
     """True if one is a degree, the other of Celsius or Fahrenheit, and the question names that scale alone."""
-    named = [scale for scale in (CELSIUS, FAHRENHEIT) if names_unit(question, scale)]
-    return len(named) == 1 and {first, second} == {DEGREE, named[0]}
+    named = [scale for scale in (units.CELSIUS, units.FAHRENHEIT) if names_unit(question, scale)]
+    return len(named) == 1 and {first, second} == {units.DEGREE, named[0]}
 
 
 def _may_be_left_out(unit: Unit, question: str) -> bool:
@@ -307,8 +282,8 @@ def _may_be_left_out(unit: Unit, question: str) -> bool:
         area, volume = (word in question.casefold() for word in ("area", "volume"))
         return not asks.asks_count(question) and (area, volume) == (power == 2, power == 3)
     if is_currency(unit):
-        return names_unit(question, unit) or not names_currency(question)
-    return unit == DEGREE or names_unit(question, unit)
+        return names_unit(question, unit) or not units.names_currency(question)
+    return unit == units.DEGREE or names_unit(question, unit)
 
 
 def same_names(given: tuple[str, ...], truth: tuple[str, ...], question: str) -> bool:
@@ -325,12 +300,9 @@ def _show(quantity: Quantity | None) -> str:
     if quantity is None:
         return "no single number"
     value = quantity.value
-    shown = str(value) if len(str(value.numerator)) <= 20 and value.denominator < 10**6 else f"{_rounded(value)}"
+    short = len(str(value.numerator)) <= 20 and value.denominator < 10**6
+    shown = str(value) if short else f"{Decimal(value.numerator) / Decimal(value.denominator):.6g}"
     beside = " ".join(quantity.words) or (
         " ".join(f"{name}^{power}" for name, power in quantity.unit.dimension) if quantity.unit else ""
     )
     return f"{shown} {beside}".strip()
-
-
-def _rounded(value: Fraction) -> str:
-    return f"{Decimal(value.numerator) / Decimal(value.denominator):.6g}"

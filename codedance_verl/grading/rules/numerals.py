@@ -126,11 +126,11 @@ def may_be_ordinal(text: str) -> bool:
 
 def spell_out_fractions(text: str) -> str:
     """Text with fractions of one character as plain ones: "2½" becomes "2 1/2"."""
-    parts = []
-    for place, char in enumerate(text):
-        if unicodedata.category(char) == "No" and "FRACTION" in unicodedata.name(char, ""):
-            written = unicodedata.normalize("NFKC", char).replace("\N{FRACTION SLASH}", "/")
-            parts.append(f" {written}" if place and text[place - 1].isdigit() else written)
-        else:
-            parts.append(char)
-    return "".join(parts)
+    return "".join(_spelled_out(char, before) for before, char in zip(f" {text}", text, strict=False))
+
+
+def _spelled_out(char: str, before: str) -> str:
+    if unicodedata.category(char) != "No" or "FRACTION" not in unicodedata.name(char, ""):
+        return char
+    written = unicodedata.normalize("NFKC", char).replace("\N{FRACTION SLASH}", "/")
+    return f" {written}" if before.isdigit() else written

@@ -129,7 +129,8 @@ def _options_of(question: str) -> tuple[tuple[str, str], ...]:
     else:
         return ()
     ends = [mark.start() for mark in marks[1:]] + [len(question)]
-    texts = [_cleaned(question[mark.end() : end]) for mark, end in zip(marks, ends, strict=True)]
+    behind = [question[mark.end() : end] for mark, end in zip(marks, ends, strict=True)]
+    texts = [text.strip().rstrip("(;,").strip() for text in behind]
     texts[-1] = texts[-1].split("\n")[0].strip()
     if not all(texts) or len({normalise(text) for text in texts}) < len(texts):
         return ()
@@ -141,15 +142,10 @@ def _marks(question: str, form: str, first: str) -> list[re.Match[str]]:
     marks: list[re.Match[str]] = []
     for code in range(ord(first), ord(first) + 26):  # as far as each stands behind the one before
         pattern = re.compile(form.format(re.escape(chr(code))), re.MULTILINE)
-        mark = pattern.search(question, marks[-1].end() if marks else 0)
-        if mark is None:
+        if (mark := pattern.search(question, marks[-1].end() if marks else 0)) is None:
             break
         marks.append(mark)
     return marks
-
-
-def _cleaned(text: str) -> str:
-    return text.strip().rstrip("(;,").strip()
 
 
 def _plain(text: str) -> str:
@@ -161,7 +157,7 @@ def _plain(text: str) -> str:
 
 
 def _last(options: dict[str, str]) -> str:
-    return max(LAST_LETTER, *options) if options else LAST_LETTER
+    return max([LAST_LETTER, *options])
 
 
 def _with_its_text(plain: str, options: dict[str, str]) -> Choice | None:

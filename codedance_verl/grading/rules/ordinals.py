@@ -36,11 +36,8 @@ def parse_ordinal(text: str, question: str = "") -> int | None:
     if words[0] in ("the", "in", "on", "at"):
         words = words[2:] if words[1:2] == ["the"] else words[1:]
     known = set(re.findall(r"\w+", question.casefold()))
-    while (
-        len(words) > 1
-        and words[-1].isalpha()
-        and (words[-1] in known or set(words_of(words[-1])) <= set(words_of(question)))
-    ):
+    asked = set(words_of(question))
+    while len(words) > 1 and words[-1].isalpha() and (words[-1] in known or set(words_of(words[-1])) <= asked):
         words.pop()
     if len(words) == 2 and words[0] in _TENS and 0 < _WORDS.get(words[1], 0) < 10:
         return _TENS[words[0]] + _WORDS[words[1]]
@@ -63,10 +60,8 @@ def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade 
     given = parse_ordinal(answer, question)
     places = asks.asks_position(question) and not asks.asks_amount(question)
     if truth is None:
-        if given is None or not places:
-            return None
-        truth = _whole(ground_truth)
-        return Grade(Verdict.CORRECT, RULE, f"place {given}") if truth == given else None
+        same = places and given is not None and _whole(ground_truth) == given
+        return Grade(Verdict.CORRECT, RULE, f"place {given}") if same else None
     if given is None and places:
         given = _whole(answer)
     if given is None and parse_quantity(answer, question) is None:

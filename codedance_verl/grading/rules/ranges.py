@@ -58,19 +58,16 @@ def parse_range(text: str, question: str = "") -> Range | None:
 
 def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade | None:
     """Applies where the ground truth is a range. Says nothing, short of equality, of an answer that is none."""
-    truth = parse_range(ground_truth, context.question)
-    if truth is None:
-        return None
-    given = parse_range(answer, context.question)
-    if given is None:
+    truth, given = parse_range(ground_truth, context.question), parse_range(answer, context.question)
+    if truth is None or given is None:
         return None
     # the ends of a range are categories, such as those of an axis: no tolerance
     exact = replace(context, relative_tolerance=0.0)
-    same = agree(given.low, truth.low, exact)
     if given.high is None or truth.high is None:
-        same = same and given.high is truth.high
+        same = given.high is truth.high
     else:
-        same = same and agree(given.high, truth.high, exact)
+        same = agree(given.high, truth.high, exact)
+    same = same and agree(given.low, truth.low, exact)
     return Grade.of(same, RULE, f"{answer[:80]!r} against {ground_truth[:80]!r}")
 
 

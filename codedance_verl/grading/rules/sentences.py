@@ -11,12 +11,10 @@ from codedance_verl.grading.rules.normalise import singular, strip_wrapping, wor
 MAX_CHARS = 400
 
 _VERB = re.compile(r"\s(?:is|are|was|were)(?:\s*:\s*|\s+)(?=\S)", re.IGNORECASE)
-_SMALL_WORDS = frozenset(
-    words_of(
-        "a an the it this that these those there answer of in on at to by for from with as has have had is are was were"
-        " and which who"
-    )
-)
+_SMALL_WORDS = word_set("""
+    a an the it this that these those there answer of in on at to by for from with as has have had is are was were
+    and which who
+""")
 # words of asking, which an answer does not repeat
 _ASKING = word_set("what which who whose where when whom how does do did can you please")
 _NEGATIONS = word_set("not no never none neither nor except without isn aren wasn weren doesn don didn")

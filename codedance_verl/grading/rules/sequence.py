@@ -7,7 +7,7 @@ or options.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -19,8 +19,6 @@ from codedance_verl.grading.rules.normalise import ascii_digits, strip_wrapping
 from codedance_verl.grading.rules.options import parse_choice
 from codedance_verl.grading.rules.pairing import most_pairs
 from codedance_verl.types import Grade, Verdict
-
-Matcher = Callable[[str, str, Context], Grade | None]
 
 SET_RULE, LIST_RULE = "set", "list"
 
@@ -35,7 +33,6 @@ _GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?!,?\d)")
 _SPACED_COMMA = re.compile(r",\s")
 _AND = re.compile(r",?\s+and\s+", re.IGNORECASE)
 _SOLUTIONS = re.compile(r"\s+or\s+(?=[^\W\d_]\s*=)", re.IGNORECASE)  # "x = 2 or x = 5"
-_PLAIN_BRACKETS = ("", "(")
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,8 @@ def parse_elements(text: str) -> Elements | None:
     if depth(plain) > MAX_DEPTH:
         return None
     bracket = plain[:1] if plain[:1] in _BRACKETS and plain[-1:] == _BRACKETS[plain[:1]] else ""
-    inner = plain[1:-1] if bracket and _matches(plain) else plain
+    # only where the first bracket is closed by the last
+    inner = plain[1:-1] if bracket and _split(plain[1:-1]) is not None else plain
     bracket = bracket if inner is not plain else ""
     if not bracket and _THOUSANDS.fullmatch(inner.strip()):
         return None
@@ -72,12 +70,9 @@ def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade 
         return None
     if truth.bracket == "{" or "" not in _names(truth.items):
         return compare_sets(answer, ground_truth, context)
-    if not truth.bracket and _in_any_order(truth.items, context.question):
-        unordered = compare_sets(answer, ground_truth, context)
-        return unordered if unordered.correct or all(map(number.parse_quantity, truth.items)) else None
-    grade = compare_lists(answer, ground_truth, context)
-    certain = all(number.parse_quantity(item) is not None for item in truth.items)
-    return grade if grade.correct or certain else None
+    any_order = not truth.bracket and _in_any_order(truth.items, context.question)
+    grade = (compare_sets if any_order else compare_lists)(answer, ground_truth, context)
+    return grade if grade.correct or all(map(number.parse_quantity, truth.items)) else None
 
 
 def _in_any_order(items: Sequence[str], question: str) -> bool:
@@ -114,7 +109,7 @@ def compare_lists(answer: str, ground_truth: str, context: Context = STRICT) -> 
     truth = parse_elements(ground_truth) or Elements((ground_truth,))
     given = parse_elements(answer) or Elements((answer,))
     brackets = {given.bracket, truth.bracket}
-    fitting = len(brackets) == 1 or brackets == set(_PLAIN_BRACKETS) or ("{" not in brackets and len(truth.items) > 2)
+    fitting = len(brackets) == 1 or brackets == {"", "("} or ("{" not in brackets and len(truth.items) > 2)
     if brackets == {"[", ""} and given.bracket == "" and not asks_interval(context.question):
         fitting = True  # the text of a list
     return _grade(fitting and _in_order(given.items, truth.items, context), LIST_RULE, given.items, truth.items)
@@ -134,9 +129,8 @@ def _names(items: Sequence[str]) -> set[str]:
 def _equal(left: str, right: str, context: Context) -> bool:
     nested = parse_elements(right)
     if nested is not None and nested.bracket:
-        rules: tuple[Matcher, ...] = (compare_sets if nested.bracket == "{" else compare_lists,)
-    else:
-        rules = (exact_text.compare, _same_letter, number.compare)
+        return (compare_sets if nested.bracket == "{" else compare_lists)(left, right, context).correct
+    rules = (exact_text.compare, _same_letter, number.compare)
     return any((grade := rule(left, right, context)) is not None and grade.correct for rule in rules)
 
 
@@ -182,11 +176,6 @@ def _without_grouping(text: str) -> str:
 
 def _nested(text: str) -> bool:
     return any(bracket in text for bracket in _BRACKETS)
-
-
-def _matches(text: str) -> bool:
-    """True if the first bracket is closed by the last."""
-    return _split(text[1:-1]) is not None
 
 
 def _grade(same: bool, rule: str, given: Sequence[str], truth: Sequence[str]) -> Grade:

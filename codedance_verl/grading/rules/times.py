@@ -24,8 +24,9 @@ _O_CLOCK = re.compile(rf"(?P<hour>\w+)\s?o\s?'?\s?clock{_HALF}?")
 _PAST = re.compile(
     rf"(?:a\s+)?(?P<part>half|quarter|[\w-]+?)(?:\s+minutes?)?\s+(?P<way>past|after|to|before)\s+(?P<hour>\w+){_HALF}?"
 )
-# 上午 is am, 下午 pm
+_HAN_HALVES = {"上午": "a", "下午": "p"}
 _HAN = re.compile(r"(?P<half>上午|下午)?\s?(?P<hour>\d{1,2})\s?[点點时]\s?(?:(?P<minute>\d{1,2})\s?分?)?")
+_FORMS = (_O_CLOCK, _HAN, _CLOCK, _DOTTED, _FULL_HOUR)
 _NAMED = {"noon": ("p", 12), "midday": ("p", 12), "midnight": ("a", 12)}
 
 
@@ -50,18 +51,13 @@ def parse_time(text: str) -> Time | None:
         return _time(twelve, 0, 0, half)
     if found := _PAST.fullmatch(bare):
         return _relative(found)
-    if found := _O_CLOCK.fullmatch(bare):
-        hour = _number(found.group("hour"))
-        return _time(hour, 0, 0, found.group("half") or "") if hour is not None and 1 <= hour <= 12 else None
-    if found := _HAN.fullmatch(bare):
-        half = {"上午": "a", "下午": "p"}.get(found.group("half") or "", "")
-        return _time(int(found.group("hour")), int(found.group("minute") or 0), 0, half)
-    found = _CLOCK.fullmatch(bare) or _DOTTED.fullmatch(bare) or _FULL_HOUR.fullmatch(bare)
-    if found is None:
+    found = next((match for form in _FORMS if (match := form.fullmatch(bare))), None)
+    hour = _number(found.group("hour")) if found else None
+    if found is None or hour is None or (found.re is _O_CLOCK and not 1 <= hour <= 12):
         return None
-    groups = found.groupdict()
-    hour, minute, second = (int(groups.get(name) or 0) for name in ("hour", "minute", "second"))
-    return _time(hour, minute, second, groups.get("half") or "")
+    groups = found.groupdict(default="")
+    minute, second = (int(groups.get(name) or 0) for name in ("minute", "second"))
+    return _time(hour, minute, second, _HAN_HALVES.get(groups["half"], groups["half"]))
 
 
 def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade | None:

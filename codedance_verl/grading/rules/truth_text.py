@@ -7,6 +7,7 @@ list of texts (`str` of a list or of a NumPy array, or JSON).
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import re
 
@@ -59,14 +60,10 @@ def list_of(ground_truth: str) -> tuple[str, ...] | None:
     quoted = _QUOTED.findall(text[1:-1])
     if quoted and not _QUOTED.sub("", text[1:-1]).strip():  # NumPy writes no commas
         return _texts([item[1:-1] for item in quoted])
-    try:
-        return _texts(ast.literal_eval(text))
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        pass
-    try:
-        return _texts(json.loads(text))
-    except (ValueError, RecursionError):
-        return None
+    for read in (ast.literal_eval, json.loads):
+        with contextlib.suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+            return _texts(read(text))
+    return None
 
 
 def alternatives_in(items: tuple[str, ...], question: str) -> bool:
@@ -87,13 +84,11 @@ def alternatives_in(items: tuple[str, ...], question: str) -> bool:
 def compare_items(answer: str, items: tuple[str, ...], context: Context) -> Grade:
     """Compares with all items, of texts in any order unless the question asks for one."""
     if all(re.fullmatch("[A-H]", item) for item in items):
-        letters = compare_options(answer, ", ".join(sorted(items)), context)
-        return letters or Grade(Verdict.WRONG, LIST_RULE)
+        return compare_options(answer, ", ".join(sorted(items)), context) or Grade(Verdict.WRONG, LIST_RULE)
     truth = ", ".join(items) if not any("," in item for item in items) else "; ".join(items)
     answer = answer if list_of(answer) is None else ", ".join(list_of(answer) or ())
     ordered = any(parse_quantity(item) is not None for item in items) or asks.asks_order(context.question)
-    compare = compare_lists if ordered else compare_sets
-    grade = compare(answer, truth, context)
+    grade = (compare_lists if ordered else compare_sets)(answer, truth, context)
     return Grade(grade.verdict, LIST_RULE, grade.evidence)
 
 

@@ -18,12 +18,10 @@ _VALUES = {
 # of an answer only: a truth "N" may be newton or north
 _INITIALS = {"y": True, "n": False}
 _MORE = re.compile(r"(yes|no|true|false)(?:\s*[,.;:!\N{EM DASH}-]\s*|\s+)(\S.*)", re.IGNORECASE | re.DOTALL)
-_SMALL_WORDS = frozenset(
-    words_of(
-        "a an the it its this that these those there they he she is are was were do does did has have had can in on of"
-        " to at so be"
-    )
-)
+_SMALL_WORDS = word_set("""
+    a an the it its this that these those there they he she is are was were do does did has have had can in on of
+    to at so be
+""")
 _DENIALS = word_set("not isn aren wasn weren don doesn didn hasn haven cannot")
 _TURNS = word_set("yes no true false or but maybe wrong right incorrect correct actually")
 
@@ -39,14 +37,13 @@ def parse_yes_no(text: str, question: str = "") -> bool | None:
     value = _VALUES[found.group(1).casefold()]
     allowed = _SMALL_WORDS | (set(words_of(question)) - _TURNS)
     allowed |= {"t", *_DENIALS} if not value else set()
-    if not set(re.findall(r"\d+", found.group(2))) <= set(re.findall(r"\d+", question)) or not words_of(found.group(2)):
+    rest = found.group(2)
+    if not set(re.findall(r"\d+", rest)) <= set(re.findall(r"\d+", question)) or not words_of(rest):
         return None  # "No. 5" is a number
     # "yes" to a question with "not" in it may mean either
-    denies = not value or not _DENIALS & set(words_of(question))
-    if not denies or not all(word in allowed for word in words_of(found.group(2))):
-        return None
-    contradicts = swaps_sides(found.group(2), question) if value else repeats_all(found.group(2), question)
-    return None if contradicts else value
+    unclear = value and _DENIALS & set(words_of(question))
+    contradicts = swaps_sides if value else repeats_all
+    return None if unclear or not set(words_of(rest)) <= allowed or contradicts(rest, question) else value
 
 
 def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade | None:

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 from transformers import AutoProcessor
 
-from codedance_verl.data.schema import Message, Prompt
+from codedance_verl.data.messages import Message
+from codedance_verl.data.schema import Prompt
 from codedance_verl.environment.resized_images import resize_image
 from codedance_verl.preflight.prompts import longest_prompt
 from codedance_verl.rollout.prompt_tokens import PromptTokens
