@@ -122,7 +122,7 @@ def ray_arguments(ray_init: Mapping[str, Any], runtime_env: Mapping[str, Any]) -
         return {**arguments, "address": "local", "runtime_env": merged}
     # Code that is shipped rather than installed has no entry point by which verl would find the plugin.
     env_vars.setdefault("VERL_USE_EXTERNAL_MODULES", PLUGIN)
-    submitted = _submitted_runtime_env()
+    submitted = json.loads(os.environ.get(_JOB_CONFIG, "{}")).get("runtime_env") or {}
     submitted_vars = submitted.get("env_vars") or {}
     # Ray refuses a field, or a variable, that both the job and the driver give
     kept = {name: value for name, value in merged.items() if name not in submitted}
@@ -137,14 +137,8 @@ def connect(runtime_env: Mapping[str, Any] | None = None) -> None:
     Raises:
         UserError: there is none, or it refuses this process's token.
     """
-    start(
-        {
-            "address": "auto",
-            "runtime_env": None if in_job() else dict(runtime_env or {}),
-            "log_to_driver": False,
-            "logging_level": "ERROR",
-        }
-    )
+    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    start({"address": "auto", "runtime_env": None if in_job() else dict(runtime_env or {}), **quiet})
 
 
 def start(arguments: Mapping[str, Any]) -> None:
@@ -217,11 +211,6 @@ def host_and_port(key: str, named: str) -> tuple[str, int]:
 
         return get_node_ip_address(), port  # which Ray, too, takes instead
     return host, port
-
-
-def _submitted_runtime_env() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(os.environ.get(_JOB_CONFIG, "{}")).get("runtime_env") or {}
-    return found
 
 
 def _first_line(error: Exception) -> str:

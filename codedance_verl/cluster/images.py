@@ -7,6 +7,7 @@ one node builds and all others load its image, and every node's digest (the engi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,41 +44,29 @@ def find_image(tag: str, may_start: bool) -> tuple[str, str]:
 
     Raises `UserError` where none answers, and none can be started.
     """
-    client = engine.ensure_engine(may_start)
-    try:
+    with closing(engine.ensure_engine(may_start)) as client:
         digest = str(client.images.get(tag).id) if image.has_image(client, tag) else ""
         return str(client.version().get("Version", "?")), digest
-    finally:
-        client.close()
 
 
 def build() -> str:
     """Builds the image of this checkout here, unless it is there; returns its digest."""
-    client = engine.ensure_engine(may_start=True)
-    try:
+    with closing(engine.ensure_engine(may_start=True)) as client:
         return str(client.images.get(image.build_image(client, lambda line: None)).id)
-    finally:
-        client.close()
 
 
 def save(tag: str) -> Iterator[bytes]:
     """Yields the image as a tar file, in pieces of at most `CHUNK_BYTES`."""
-    client = engine.ensure_engine(may_start=False)
-    try:
+    with closing(engine.ensure_engine(may_start=False)) as client:
         yield from client.api.get_image(tag, chunk_size=CHUNK_BYTES)
-    finally:
-        client.close()
 
 
 def load(tag: str, pieces: Sequence[Any]) -> str:
     """Loads an image from Ray's references to the pieces of its tar file; returns the digest the tag has then."""
-    client = engine.ensure_engine(may_start=False)
-    try:
+    with closing(engine.ensure_engine(may_start=False)) as client:
         # streamed: an image need not fit into memory
         client.images.load(ray.get(piece) for piece in pieces)  # type: ignore[arg-type]
         return str(client.images.get(tag).id)
-    finally:
-        client.close()
 
 
 def survey(nodes: Sequence[RayNode], tag: str, may_start: bool = False) -> list[NodeEngine]:

@@ -29,12 +29,7 @@ def answer(node: RayNode, reference: Any, timeout_s: float) -> Any:
         return ray.get(reference, timeout=timeout_s)
     except GetTimeoutError:
         raise UserError(f"node {node.address}: no answer within {timeout_s:g} s") from None
-    except RayTaskError as error:
-        raise UserError(f"node {node.address}: {_one_line(error.cause)}") from None
     except RayError as error:
-        raise UserError(f"node {node.address}: {_one_line(error)}") from None
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())[:400]
-    return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
+        cause = error.cause if isinstance(error, RayTaskError) else error
+        kind = "" if isinstance(cause, UserError) else f"{type(cause).__name__}: "
+        raise UserError(f"node {node.address}: {kind}{' '.join(str(cause).split())[:400]}") from None

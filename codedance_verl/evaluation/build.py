@@ -13,7 +13,7 @@ from codedance_verl.evaluation import metrics, training
 from codedance_verl.evaluation.criteria import criteria
 from codedance_verl.evaluation.examples import choose_examples
 from codedance_verl.evaluation.outcomes import read_evaluation
-from codedance_verl.evaluation.report import SCHEMA_VERSION, BlankControl, Report, write_report
+from codedance_verl.evaluation.report import SCHEMA_VERSION, BlankControl, Curve, Report, write_report
 from codedance_verl.evaluation.report_html import write_html
 
 PACKAGES = ("codedance_verl", "verl", "torch", "vllm", "ray", "transformers", "numpy")
@@ -74,7 +74,7 @@ def build_report(inputs: ReportInputs) -> Report:
         stages=dict(inputs.stages),
         wall_s=wall_s,
         rl_steps=training.rl_steps(list(zip(seeds, steps, logs, strict=True))),
-        training=tuple(training.curve(seed, log) for seed, log in zip(seeds, logs, strict=True)),
+        training=tuple(Curve(seed, log.points) for seed, log in zip(seeds, logs, strict=True)),
         passed=criteria(sft, rl, gain, wall_s, inputs.max_wall_s),
     )
 

@@ -36,7 +36,8 @@ def choose_examples(sft_log: Path, rl_log: Path) -> tuple[ExampleGroup, ExampleG
     """A hard question solved by code, an easy one answered directly, and one that RL got right where SFT failed."""
     by_code = _best(rl_log, _solved_by_code)
     directly = _best(rl_log, _answered_directly)
-    failed = _failed_questions(sft_log)
+    sampled = (item for item in TrajectoryReader(sft_log, "val") if item.variant == SAMPLED)
+    failed = {item.record_id for item in sampled if _wrong(item)}
     # The third example is another question than the first.
     shown = by_code.record_id if by_code else None
     learned = _best(rl_log, lambda item: _solved_by_code(item) if item.record_id in failed - {shown} else None)
@@ -57,18 +58,11 @@ def _examples(found: Sequence[tuple[str, TrajectoryRecord | None, Path]]) -> tup
 
 def _best(log: Path, rank: Rank) -> TrajectoryRecord | None:
     """The sampled trajectory of the highest rank; among equals the one whose record comes first by name."""
-    best: tuple[tuple[int, ...], TrajectoryRecord] | None = None
-    for trajectory in TrajectoryReader(log, "val"):
-        score = rank(trajectory) if trajectory.variant == SAMPLED else None
-        if score is not None and (best is None or _before(score, trajectory, best)):
-            best = (score, trajectory)
+    sampled = (item for item in TrajectoryReader(log, "val") if item.variant == SAMPLED)
+    ranked = ((found, item) for item in sampled if (found := rank(item)) is not None)
+    # negated, so that the smallest has the highest rank
+    best = min(ranked, key=lambda pair: ([-part for part in pair[0]], pair[1].record_id), default=None)
     return best[1] if best else None
-
-
-def _before(
-    score: tuple[int, ...], trajectory: TrajectoryRecord, best: tuple[tuple[int, ...], TrajectoryRecord]
-) -> bool:
-    return score > best[0] or (score == best[0] and trajectory.record_id < best[1].record_id)
 
 
 def _solved_by_code(item: TrajectoryRecord) -> tuple[int, ...] | None:
@@ -88,11 +82,3 @@ def _answered_directly(item: TrajectoryRecord) -> tuple[int, ...] | None:
 
 def _wrong(item: TrajectoryRecord) -> tuple[int, ...] | None:
     return (0,) if item.grade.verdict is Verdict.WRONG else None
-
-
-def _failed_questions(log: Path) -> set[str]:
-    return {
-        item.record_id
-        for item in TrajectoryReader(log, "val")
-        if item.variant == SAMPLED and item.grade.verdict is Verdict.WRONG
-    }

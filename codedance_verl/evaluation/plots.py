@@ -8,9 +8,12 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any
 
 from markupsafe import Markup
+
+from codedance_verl.evaluation.report import Figure
 
 COLOURS = 12
 """The page defines the CSS variables --c0 to --c11."""
@@ -36,33 +39,6 @@ class Series:
     thin: bool = False
 
 
-@dataclass(frozen=True)
-class Bar:
-    """A value with its interval, in the units of the chart's range."""
-
-    value: float | None
-    low: float | None
-    high: float | None
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A row of a before-and-after chart."""
-
-    label: str
-    before: Bar
-    after: Bar
-
-
-@dataclass(frozen=True)
-class Part:
-    """A piece of a stacked bar, in seconds."""
-
-    label: str
-    seconds: float
-    colour: int
-
-
 def line_chart(title: str, series: Sequence[Series], *, percent: bool, x_label: str = "RL step") -> Markup:
     """Lines over a shared x axis; `percent` fixes the y axis to 0-100 %, else it fits the values."""
     if not any(y is not None for line in series for _, y in line.points):
@@ -83,46 +59,45 @@ def line_chart(title: str, series: Sequence[Series], *, percent: bool, x_label: 
     return chart.inline(title, [(line.label, line.colour) for line in series if not line.thin])
 
 
-def comparison_chart(title: str, rows: Sequence[Comparison], labels: tuple[str, str]) -> Markup:
-    """Before and after for each row on one scale from 0 to 100 %, with intervals."""
+def comparison_chart(title: str, rows: Sequence[tuple[str, Figure, Figure]], labels: tuple[str, str]) -> Markup:
+    """Label, before and after of each row, on one scale from 0 to 100 %, with intervals."""
     chart = _Chart(8.0, 0.3 + 0.34 * len(rows))
-    for index, row in enumerate(rows):
-        for bar, y, colour in ((row.before, index - 0.17, 1), (row.after, index + 0.17, 0)):
+    for index, (_, before, after) in enumerate(rows):
+        for bar, y, colour in ((before, index - 0.17, 1), (after, index + 0.17, 0)):
             if bar.low is not None and bar.high is not None:
                 chart.axes.plot([bar.low, bar.high], [y, y], color=_COLOUR[colour], lw=2, clip_on=False)
             if bar.value is not None:
                 chart.axes.plot([bar.value], [y], color=_COLOUR[colour], marker="o", ms=6, ls="", clip_on=False)
     chart.axes.set(xlim=(0, 1), ylim=(len(rows) - 0.5, -0.5))  # the first row on top
-    chart.axes.set_yticks(range(len(rows)), [row.label for row in rows], parse_math=False)
+    chart.axes.set_yticks(range(len(rows)), [label for label, _, _ in rows], parse_math=False)
     chart.axes.xaxis.set_major_formatter("{x:.0%}")
     chart.axes.grid(axis="x", color=_GRID, clip_on=False)
     return chart.inline(title, list(zip(labels, (1, 0), strict=True)))
 
 
-def stacked_bar(title: str, parts: Sequence[Part]) -> Markup:
-    """One bar whose pieces are shares of the total seconds, with a legend that names them."""
-    total = sum(part.seconds for part in parts)
+def stacked_bar(title: str, parts: Sequence[tuple[str, float]]) -> Markup:
+    """One bar whose pieces, a label and seconds each, are shares of the total, with a legend that names them."""
+    total = sum(seconds for _, seconds in parts)
     if total <= 0:
         return _empty(title)
     chart, left = _Chart(8.0, 0.4), 0.0
-    for part in parts:
-        chart.axes.barh(0, part.seconds, left=left, color=_COLOUR[part.colour], clip_on=False)
-        left += part.seconds
+    for (_, seconds), colour in zip(parts, cycle(_COLOUR), strict=False):
+        chart.axes.barh(0, seconds, left=left, color=colour, clip_on=False)
+        left += seconds
     chart.axes.set_xlim(0, total)
     chart.axes.set_axis_off()
-    legend = [(f"{part.label} {part.seconds:.1f} s ({part.seconds / total:.0%})", part.colour) for part in parts]
-    return chart.inline(title, legend)
+    legend = [f"{label} {seconds:.1f} s ({seconds / total:.0%})" for label, seconds in parts]
+    return chart.inline(title, list(zip(legend, cycle(range(COLOURS)), strict=False)))
 
 
 class _Chart:
     """Axes of a figure of its own, in inches, and its SVG."""
 
     def __init__(self, width: float, height: float) -> None:
-        from matplotlib import rc_context
-        from matplotlib.figure import Figure
+        from matplotlib import figure, rc_context
 
         with rc_context(_STYLE):
-            self._figure = Figure(figsize=(width, height), layout="constrained")
+            self._figure = figure.Figure(figsize=(width, height), layout="constrained")
             self.axes: Any = self._figure.subplots()
         self._figure.patch.set_visible(False)
         self.axes.patch.set_visible(False)

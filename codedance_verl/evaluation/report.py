@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -15,6 +15,8 @@ from codedance_verl.runtime.atomic import write_atomically
 from codedance_verl.trajectories.schema import in_words
 
 SCHEMA_VERSION = 1
+
+_Figures = TypeVar("_Figures")
 
 
 @dataclass(frozen=True)
@@ -85,26 +87,30 @@ class Excluded:
 
 
 @dataclass(frozen=True)
-class SftFigures:
+class Groups(Generic[_Figures]):
+    """The same figures of all questions, of the easy and the hard ones, and of each kind."""
+
+    overall: _Figures
+    easy: _Figures
+    hard: _Figures
+    kinds: dict[str, _Figures]
+
+
+@dataclass(frozen=True)
+class SftFigures(Groups[GroupFigures]):
     """The model before RL."""
 
-    overall: GroupFigures
-    easy: GroupFigures
-    hard: GroupFigures
-    kinds: dict[str, GroupFigures]
     excluded: Excluded
 
 
 @dataclass(frozen=True)
-class RlFigures:
-    """The models after RL: every figure is the mean over the seeds."""
-
+class _Seeds:
     seeds: tuple[int, ...]
-    overall: GroupFigures
-    easy: GroupFigures
-    hard: GroupFigures
-    kinds: dict[str, GroupFigures]
-    excluded: Excluded
+
+
+@dataclass(frozen=True)
+class RlFigures(SftFigures, _Seeds):  # fields of the last base come first, in the file too
+    """The models after RL: every figure is the mean over the seeds."""
 
 
 @dataclass(frozen=True)
@@ -115,12 +121,7 @@ class GroupGain:
     accuracy_greedy: Figure
 
 
-@dataclass(frozen=True)
-class Gain:
-    overall: GroupGain
-    easy: GroupGain
-    hard: GroupGain
-    kinds: dict[str, GroupGain]
+Gain = Groups[GroupGain]
 
 
 @dataclass(frozen=True)
@@ -132,17 +133,9 @@ class BlankFigures:
 
 
 @dataclass(frozen=True)
-class BlankGroups:
-    overall: BlankFigures
-    easy: BlankFigures
-    hard: BlankFigures
-    kinds: dict[str, BlankFigures]
-
-
-@dataclass(frozen=True)
 class BlankControl:
-    sft: BlankGroups
-    rl: BlankGroups
+    sft: Groups[BlankFigures]
+    rl: Groups[BlankFigures]
 
 
 @dataclass(frozen=True)
@@ -173,6 +166,10 @@ class Seconds:
     checkpoint: float | None
     validation: float | None
     other: float | None
+
+
+PARTS = tuple(field.name for field in fields(Seconds) if field.name != "total")
+"""Activities of a step."""
 
 
 @dataclass(frozen=True)
@@ -262,14 +259,9 @@ class Report:
         return all(criterion.passed for criterion in self.passed.values())
 
 
-def to_json(report: Report) -> str:
-    """Strict JSON (no NaN), keys in the order of the types."""
-    return json.dumps(asdict(report), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
-
-
 def write_report(report: Report, path: Path) -> None:
-    """Write atomically, so that no reader sees half a report."""
-    write_atomically(path, to_json(report))
+    """Writes strict JSON (no NaN), keys in the order of the types; atomically, so that no reader sees half a report."""
+    write_atomically(path, json.dumps(asdict(report), indent=1, allow_nan=False, ensure_ascii=False) + "\n")
 
 
 def read_report(path: Path) -> Report:

@@ -8,29 +8,23 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from typing import TypeVar
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 from pygments.formatters import HtmlFormatter
 
 from codedance_verl.evaluation.examples import Example, ExampleGroup
-from codedance_verl.evaluation.plots import (
-    COLOURS,
-    Bar,
-    Comparison,
-    Part,
-    Series,
-    comparison_chart,
-    line_chart,
-    stacked_bar,
-)
-from codedance_verl.evaluation.report import BlankFigures, Curve, CurvePoint, Figure, GroupFigures, Report, Seconds
+from codedance_verl.evaluation.plots import COLOURS, Series, comparison_chart, line_chart, stacked_bar
+from codedance_verl.evaluation.report import PARTS, Curve, Figure, Groups, Report
 from codedance_verl.runtime.atomic import write_atomically
 from codedance_verl.trajectories.schema import ImageRef
+from codedance_verl.viewer.text import templates
 from codedance_verl.viewer.trajectory_view import Bounds, TrajectoryView, trajectory_view
 
 MAX_IMAGE_SIDE = 640
@@ -47,18 +41,16 @@ GROUP_COLUMNS = (
     ("execution_success", "execution success", "share of executions"),
     ("format", "format", "share well-formed"),
 )
-_SECONDS_LABELS = {
-    "generate": "generate",
-    "execute": "execute",
-    "sandbox_wait": "wait for sandbox",
-    "grade": "grade",
-    "log_prob": "log-probs",
-    "update": "update",
-    "weight_sync": "weight sync",
-    "checkpoint": "checkpoint",
-    "validation": "validation",
-    "other": "other",
-}
+_SECONDS_LABELS = {name: name.replace("_", " ") for name in PARTS}
+_SECONDS_LABELS |= {"sandbox_wait": "wait for sandbox", "log_prob": "log-probs"}
+_CURVES = (  # title, whether shares, and the label of each field of a `CurvePoint`
+    ("Training accuracy", True, {"accuracy": "accuracy"}),
+    ("Tool rate", True, {"tool_rate_hard": "hard questions", "tool_rate_easy": "easy questions"}),
+    ("Reward", False, {"reward": "mean reward"}),
+    ("Turns", False, {"turns": "turns per rollout"}),
+    ("Form", True, {"format": "well-formed", "execution_success": "executions that succeed"}),
+)
+_Figures = TypeVar("_Figures")
 
 
 @dataclass(frozen=True)
@@ -90,24 +82,19 @@ def write_html(report: Report, exhibits: Sequence[ExampleGroup], path: Path) -> 
 
 def render(report: Report, exhibits: Sequence[ExampleGroup]) -> str:
     """The page as HTML."""
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(figure=figure_text, percent=percent, points=points, duration=duration)
+    seconds = [(label, getattr(report.rl_steps.mean_seconds, name)) for name, label in _SECONDS_LABELS.items()]
+    blank_rows = _beside(report.blank_image.sft, report.blank_image.rl)
+    environment = templates(_TEMPLATES, figure=figure_text, percent=percent, points=points, duration=duration)
     return environment.get_template("report.html.j2").render(
         report=report,
-        groups=_groups(report),
+        groups=_beside(report.sft, report.rl),
         columns=GROUP_COLUMNS,
-        blank_rows=_blank_rows(report),
+        blank_rows=[row for row in blank_rows if row[1].blank.n or row[2].blank.n],
         headline=_headline_chart(report),
-        curves=_curve_charts(report.training),
-        stage_chart=_stage_chart(report.stages),
-        step_chart=_step_chart(report.rl_steps.mean_seconds),
-        step_rows=_step_rows(report.rl_steps.mean_seconds),
+        curves=[line_chart(title, _lines(report.training, names), percent=shares) for title, shares, names in _CURVES],
+        stage_chart=stacked_bar("Wall time by stage", list(report.stages.items())),
+        step_chart=stacked_bar("One RL step, mean", [(label, value) for label, value in seconds if value]),
+        step_rows=seconds,
         exhibits=[(exhibit.title, list(map(_example_view, exhibit.examples))) for exhibit in exhibits],
         colours=COLOURS,
         code_style=Markup(_code_style()),
@@ -139,93 +126,44 @@ def figure_text(figure: Figure, name: str) -> str:
     return f"{figure.value:.2f}" if name == "turns" else percent(figure.value)
 
 
-def _groups(report: Report) -> list[tuple[str, GroupFigures, GroupFigures]]:
+def _beside(before: Groups[_Figures], after: Groups[_Figures]) -> list[tuple[str, _Figures, _Figures]]:
     """(title, before, after) for every group; a kind that only one side has is left out."""
-    rows = [(name, getattr(report.sft, name), getattr(report.rl, name)) for name in ("overall", "easy", "hard")]
-    shared = [kind for kind in report.sft.kinds if kind in report.rl.kinds]
-    return rows + [(kind, report.sft.kinds[kind], report.rl.kinds[kind]) for kind in shared]
-
-
-def _blank_rows(report: Report) -> list[tuple[str, BlankFigures, BlankFigures]]:
-    before, after = report.blank_image.sft, report.blank_image.rl
     rows = [(name, getattr(before, name), getattr(after, name)) for name in ("overall", "easy", "hard")]
-    rows += [(kind, before.kinds[kind], after.kinds[kind]) for kind in before.kinds if kind in after.kinds]
-    return [row for row in rows if row[1].blank.n or row[2].blank.n]
+    return rows + [(kind, before.kinds[kind], after.kinds[kind]) for kind in before.kinds if kind in after.kinds]
 
 
 def _headline_chart(report: Report) -> Markup:
     before, after = report.sft, report.rl
     rows = [
-        Comparison("accuracy", _bar(before.overall.accuracy), _bar(after.overall.accuracy)),
-        Comparison("greedy accuracy", _bar(before.overall.accuracy_greedy), _bar(after.overall.accuracy_greedy)),
-        Comparison("accuracy, easy", _bar(before.easy.accuracy), _bar(after.easy.accuracy)),
-        Comparison("accuracy, hard", _bar(before.hard.accuracy), _bar(after.hard.accuracy)),
-        Comparison("tool rate, easy", _bar(before.easy.tool_rate), _bar(after.easy.tool_rate)),
-        Comparison("tool rate, hard", _bar(before.hard.tool_rate), _bar(after.hard.tool_rate)),
-        Comparison("execution success", _bar(before.overall.execution_success), _bar(after.overall.execution_success)),
-        Comparison("format", _bar(before.overall.format), _bar(after.overall.format)),
+        ("accuracy", before.overall.accuracy, after.overall.accuracy),
+        ("greedy accuracy", before.overall.accuracy_greedy, after.overall.accuracy_greedy),
+        ("accuracy, easy", before.easy.accuracy, after.easy.accuracy),
+        ("accuracy, hard", before.hard.accuracy, after.hard.accuracy),
+        ("tool rate, easy", before.easy.tool_rate, after.easy.tool_rate),
+        ("tool rate, hard", before.hard.tool_rate, after.hard.tool_rate),
+        ("execution success", before.overall.execution_success, after.overall.execution_success),
+        ("format", before.overall.format, after.overall.format),
     ]
     return comparison_chart("Held-out questions, with 95 % intervals", rows, ("before RL (SFT)", "after RL"))
 
 
-def _bar(figure: Figure) -> Bar:
-    return Bar(figure.value, figure.low, figure.high)
-
-
-def _curve_charts(curves: Sequence[Curve]) -> list[Markup]:
-    def lines(names: Sequence[tuple[str, str]]) -> list[Series]:
-        return [line for colour, (name, label) in enumerate(names) for line in _with_mean(curves, name, label, colour)]
-
-    return [
-        line_chart("Training accuracy", lines([("accuracy", "accuracy")]), percent=True),
-        line_chart(
-            "Tool rate",
-            lines([("tool_rate_hard", "hard questions"), ("tool_rate_easy", "easy questions")]),
-            percent=True,
-        ),
-        line_chart("Reward", lines([("reward", "mean reward")]), percent=False),
-        line_chart("Turns", lines([("turns", "turns per rollout")]), percent=False),
-        line_chart(
-            "Form", lines([("format", "well-formed"), ("execution_success", "executions that succeed")]), percent=True
-        ),
-    ]
+def _lines(curves: Sequence[Curve], names: Mapping[str, str]) -> list[Series]:
+    """For each field of the points a thin line per seed and a bold one for their mean, where there are several."""
+    return [line for colour, name in enumerate(names) for line in _with_mean(curves, name, names[name], colour)]
 
 
 def _with_mean(curves: Sequence[Curve], name: str, label: str, colour: int) -> list[Series]:
-    """A thin line per seed and a bold one for their mean, where there are several."""
-
-    def value(point: CurvePoint) -> float | None:
-        found: float | None = getattr(point, name)
-        return found
-
-    seeds = [
-        Series(f"seed {curve.seed}", [(point.step, value(point)) for point in curve.points], colour, thin=True)
-        for curve in curves
-    ]
+    drawn = [[(point.step, getattr(point, name)) for point in curve.points] for curve in curves]
     if len(curves) == 1:
-        return [Series(f"{label} (seed {curves[0].seed})", seeds[0].points, colour)]
+        return [Series(f"{label} (seed {curves[0].seed})", drawn[0], colour)]
+    seeds = [Series(f"seed {curve.seed}", own, colour, thin=True) for curve, own in zip(curves, drawn, strict=True)]
     # Seeds may lack a step: the mean at a step is over those that have it.
-    by_step: dict[int, list[float]] = {}
-    for curve in curves:
-        for point in curve.points:
-            if (found := value(point)) is not None:
-                by_step.setdefault(point.step, []).append(found)
+    by_step = defaultdict[int, list[float]](list)
+    for step, value in chain(*drawn):
+        if value is not None:
+            by_step[step].append(value)
     mean = [(step, sum(values) / len(values)) for step, values in sorted(by_step.items())]
     return [*seeds, Series(f"{label} (bold: mean of {len(curves)} seeds)", mean, colour)]
-
-
-def _stage_chart(stages: dict[str, float]) -> Markup:
-    parts = [Part(name, seconds, index % COLOURS) for index, (name, seconds) in enumerate(stages.items())]
-    return stacked_bar("Wall time by stage", parts)
-
-
-def _step_rows(seconds: Seconds) -> list[tuple[str, float | None]]:
-    return [(label, getattr(seconds, name)) for name, label in _SECONDS_LABELS.items()]
-
-
-def _step_chart(seconds: Seconds) -> Markup:
-    known = [(label, value) for label, value in _step_rows(seconds) if value]
-    return stacked_bar("One RL step, mean", [Part(label, value, i % COLOURS) for i, (label, value) in enumerate(known)])
 
 
 def _example_view(example: Example) -> ExampleView:

@@ -104,12 +104,8 @@ def read_value(value: Any) -> float:
 
 
 def _execution_view(execution: Execution) -> dict[str, Any]:
-    error = execution.error
-    return {
-        "status": execution.status.value,
-        "stdout": execution.stdout,
-        "error": {"kind": error.kind, "message": error.message} if error is not None else None,
-        "images": len(execution.images),
-        "duration_s": execution.duration_s,
-        "truncated": execution.truncated,
-    }
+    record = execution.as_record(()) | {"images": len(execution.images)}
+    del record["queue_s"]  # the load of the sandbox says nothing of the model
+    if execution.error is not None:
+        del record["error"]["traceback"]
+    return record

@@ -162,12 +162,8 @@ def rates_of(counts: Mapping[str, int]) -> Rates:
     rollouts, calls = max(counts["rollouts"], 1), max(counts["calls"], 1)
     return Rates(
         tool_rate=counts["with_calls"] / rollouts,
-        failed=counts["failed"] / calls,
-        invalid=counts["invalid"] / calls,
-        idle=counts["idle"] / calls,
-        repeated=counts["repeated"] / calls,
-        answer_in_code=counts["answer_in_code"] / rollouts,
-        cut_off=counts["cut_off"] / rollouts,
+        **{name: counts[name] / calls for name in ("failed", "invalid", "idle", "repeated")},
+        **{name: counts[name] / rollouts for name in ("answer_in_code", "cut_off")},
     )
 
 

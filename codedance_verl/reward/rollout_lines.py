@@ -106,7 +106,7 @@ def _trajectory(rollout: _Rollout, record: Mapping[str, Any], number: int) -> Tr
     written = _format(rollout.format, texts)
     parsed = [get_format(written).parse(text) for text in texts]
     turns = tuple(
-        # One token for each turn and one for its feedback: `explain` places rewards on tokens, as training does.
+        # One token for each turn and one for its feedback: a line says nothing of tokens.
         Turn(turn.text, 2 * index, 2 * index + 1, found.code, _execution(turn.execution))
         for index, (turn, found) in enumerate(zip(rollout.turns, parsed, strict=True))
     )

@@ -67,9 +67,8 @@ def score_group(
         for trajectory, grade, own in zip(trajectories, grades, custom, strict=True)
     ]
     counted = [item for item in judged if item is not None]
-    if not counted:  # no mean of nothing
-        return [_masked_terms(trajectory, own) for trajectory, own in zip(trajectories, custom, strict=True)]
-    mu = sum(_value(item, config.group_mean) for item in counted) / len(counted)
+    values = [item.base if config.group_mean is GroupMean.SCORE else float(item.right) for item in counted]
+    mu = sum(values) / max(len(values), 1)  # of a group that is masked whole nothing reads it
     hardness = difficulty(mu, form=config.difficulty_form, gamma=config.gamma, delta=config.delta)
     return [
         _masked_terms(trajectory, own) if item is None else _terms(item, hardness, config)
@@ -124,10 +123,6 @@ def turn_rewards_summed(terms: RewardTerms, config: RewardConfig) -> RewardTerms
 def _judge(trajectory: Trajectory, right: bool, custom: CustomValue, config: RewardConfig) -> _Judged:
     form = format_reward(trajectory, config.max_answer_chars, config.format_rule)
     return _Judged(trajectory, right, custom.value, form, weights_of(config, trajectory.data_source))
-
-
-def _value(item: _Judged, mean: GroupMean) -> float:
-    return item.base if mean is GroupMean.SCORE else float(item.right)
 
 
 def _terms(item: _Judged, hardness: float, config: RewardConfig) -> RewardTerms:

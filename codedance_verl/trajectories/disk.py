@@ -9,12 +9,12 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from codedance_verl.runtime.locks import Locked, exclusive_lock
-from codedance_verl.trajectories.runs import STEP_FILE
+from codedance_verl.trajectories.runs import log_files
 
 logger = logging.getLogger(__name__)
 
@@ -58,21 +58,23 @@ def enforce(folder: Path, max_bytes: int, *, young_s: float = YOUNG_SECONDS) -> 
     used = _used(folder)
     if used <= max_bytes:
         return Usage(used)
-    with ExitStack() as stack:
-        try:
-            alone = stack.enter_context(exclusive_lock(folder / ".disk.lock", f"{folder}: locked by another process"))
-        except Locked:
-            alone = False
-        if not alone:
-            return Usage(used, settled=False)
-        # Taken before lines are read: an image that is named during the reading counts as young, and stays.
-        young_since = time.time() - young_s
-        last_named = _last_named(folder)
-        deleted = _steps_to_go(folder, last_named, used - int(max_bytes * FREE_TO))
-        for step in deleted:
-            _delete_step(folder, step)
-        images, waiting = _sweep(folder, last_named, deleted[-1] if deleted else _UNNAMED, young_since)
-        used = _used(folder)
+    try:
+        with exclusive_lock(folder / ".disk.lock", f"{folder}: locked by another process") as alone:
+            return _freed(folder, used, max_bytes, young_s) if alone else Usage(used, settled=False)
+    except Locked:
+        return Usage(used, settled=False)
+
+
+def _freed(folder: Path, used: int, max_bytes: int, young_s: float) -> Usage:
+    # Taken before lines are read: an image that is named during the reading counts as young, and stays.
+    young_since = time.time() - young_s
+    last_named = _last_named(folder)
+    deleted = _steps_to_go(folder, last_named, used - int(max_bytes * FREE_TO))
+    for path, step in _train_files(folder):
+        if step in deleted:
+            path.unlink(missing_ok=True)
+    images, waiting = _sweep(folder, last_named, deleted[-1] if deleted else _UNNAMED, young_since)
+    used = _used(folder)
     if deleted:
         logger.warning(
             "trajectories.max_gib: deleted those of training steps %d to %d and %d images; %.2f GiB are in use",
@@ -102,17 +104,9 @@ def _files(folder: Path) -> Iterator[tuple[Path, int, float]]:
             yield path, status.st_size, status.st_mtime
 
 
-def _train_files(folder: Path) -> Iterator[tuple[Path, int]]:
+def _train_files(folder: Path) -> list[tuple[Path, int]]:
     """Files of training and the step of each."""
-    for path in (folder / "train").glob("*.jsonl"):
-        if found := STEP_FILE.fullmatch(path.name):
-            yield path, int(found.group(1))
-
-
-def _delete_step(folder: Path, step: int) -> None:
-    for path, its_step in _train_files(folder):
-        if its_step == step:
-            path.unlink(missing_ok=True)
+    return [(file.path, file.step) for file in log_files((folder / "train").glob("*.jsonl"), "train")]
 
 
 def _last_named(folder: Path) -> dict[str, float]:
@@ -161,12 +155,9 @@ def _sweep(folder: Path, last_named: Mapping[str, float], up_to: int, young_sinc
 def _names_in(path: Path) -> set[str]:
     named: set[str] = set()
     rest = b""
-    try:
-        with path.open("rb") as stream:
-            while block := stream.read(_BLOCK):
-                # A name may lie across two blocks: each is searched with the end of the one before.
-                named |= {found.decode() for found in _NAMED.findall(rest + block)}
-                rest = block[-_OVERLAP:]
-    except FileNotFoundError:
-        pass
+    with suppress(FileNotFoundError), path.open("rb") as stream:
+        while block := stream.read(_BLOCK):
+            # A name may lie across two blocks: each is searched with the end of the one before.
+            named |= {found.decode() for found in _NAMED.findall(rest + block)}
+            rest = block[-_OVERLAP:]
     return named

@@ -9,15 +9,12 @@ from urllib.parse import urlencode
 
 from codedance_verl.errors import UserError
 
-_EQUAL = {"split": "split", "kind": "kind", "finish": "finish", "group": '"group"', "record": "record"}
-_LEAST = {"min_turns": "turns", "min_calls": "calls", "min_images": "images", "min_score": "score"}
-_MOST = {"max_turns": "turns", "max_calls": "calls", "max_score": "score"}
-_OUTCOMES = {
-    "correct": "correct = 1",
-    "wrong": "correct = 0",
-    "ungraded": "correct IS NULL",
-    "masked": "masked = 1",
-}
+_EQUAL = {name: f'"{name}" = ?' for name in ("split", "step", "kind", "finish", "group", "record")}
+_LEAST = {f"min_{name}": f"{name} >= ?" for name in ("turns", "calls", "images", "score")}
+_MOST = {f"max_{name}": f"{name} <= ?" for name in ("turns", "calls", "score")}
+_CONDITIONS = _EQUAL | _LEAST | _MOST | {"status": "instr(statuses, ',' || ? || ',') > 0"}
+"""SQL of each filter of one value; `statuses` is a list in one text, with a comma on both sides of each."""
+_OUTCOMES = {"correct": "correct = 1", "wrong": "correct = 0", "ungraded": "correct IS NULL", "masked": "masked = 1"}
 _TOOLS = {"used": "calls > 0", "unused": "calls = 0", "failed": "failed > 0"}
 _WHOLE = ("step", "min_turns", "max_turns", "min_calls", "max_calls", "min_images")
 _NUMBERS = ("min_score", "max_score")
@@ -71,20 +68,8 @@ class Query:
 
     def where(self) -> tuple[str, tuple[Any, ...]]:
         """An SQL condition and its values."""
-        found: list[tuple[str, Any]] = []
-        found += [(f"{column} = ?", getattr(self, name)) for name, column in _EQUAL.items() if getattr(self, name)]
-        found += [
-            (f"{column} >= ?", value) for name, column in _LEAST.items() if (value := getattr(self, name)) is not None
-        ]
-        found += [
-            (f"{column} <= ?", value) for name, column in _MOST.items() if (value := getattr(self, name)) is not None
-        ]
-        if self.step is not None:
-            found.append(("step = ?", self.step))
-        if self.status:
-            # `statuses` is a list in one text, with a comma on both sides of each.
-            found.append(("instr(statuses, ?) > 0", f",{self.status},"))
-        conditions, values = [condition for condition, _ in found], [value for _, value in found]
+        given = [name for name in _CONDITIONS if getattr(self, name) not in ("", None)]
+        conditions, values = [_CONDITIONS[name] for name in given], [getattr(self, name) for name in given]
         conditions += [table[chosen] for table, chosen in ((_OUTCOMES, self.outcome), (_TOOLS, self.tools)) if chosen]
         if self.text:
             conditions.append("(question LIKE ? ESCAPE '\\' OR answer LIKE ? ESCAPE '\\' OR record LIKE ? ESCAPE '\\')")

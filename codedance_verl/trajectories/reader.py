@@ -11,7 +11,7 @@ from pathlib import Path
 
 from codedance_verl.errors import UserError
 from codedance_verl.trajectories.lines import numbered_lines
-from codedance_verl.trajectories.runs import STEP_FILE, LogFile
+from codedance_verl.trajectories.runs import LogFile, log_files
 from codedance_verl.trajectories.schema import MalformedRecord, TrajectoryRecord, decode
 
 
@@ -23,19 +23,14 @@ class TrajectoryReader:
 
     def __init__(self, folder: Path, split: str) -> None:
         self._folder = folder / split
-        self._split = split
         self.cut_off = 0
 
     def files(self) -> list[LogFile]:
         """Raises UserError when there is no log for this split."""
         if not self._folder.is_dir():
             raise UserError(f"no trajectory log at {self._folder}; run with environment.save_trajectories=true")
-        found = [
-            LogFile(path, self._split, int(name.group(1)))
-            for path in self._folder.iterdir()
-            if (name := STEP_FILE.fullmatch(path.name))
-        ]
         # The time of writing decides which try of a repeated step comes last, and so counts.
+        found = log_files(self._folder.iterdir(), self._folder.name)
         return sorted(found, key=lambda file: (file.step, file.path.stat().st_mtime_ns, file.path.name))
 
     def __iter__(self) -> Iterator[TrajectoryRecord]:

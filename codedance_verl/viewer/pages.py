@@ -9,12 +9,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 
 from codedance_verl.trajectories.index import Index, Row, StepFigures
 from codedance_verl.trajectories.query import Query
 from codedance_verl.trajectories.schema import ImageRef, TrajectoryRecord, TurnRecord
 from codedance_verl.viewer.charts import Spark, spark
+from codedance_verl.viewer.text import templates
 from codedance_verl.viewer.trajectory_view import Bounds, TrajectoryView, trajectory_view, transcript
 
 DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
@@ -52,16 +53,7 @@ class GroupView:
 
 @cache
 def _templates() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(_FOLDER / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["figure"] = figure
-    environment.filters["percent"] = percent
-    return environment
+    return templates(_FOLDER / "templates", figure=figure, percent=percent)
 
 
 def figure(value: float | None, digits: int = 2) -> str:
@@ -111,10 +103,8 @@ def curves(steps: Sequence[StepFigures]) -> list[Spark]:
     """Accuracy, score, tool rate and turns of training over the steps; of validation where that is all there is."""
     train = [step for step in steps if step.split == "train"] or list(steps)
     drawn = [
-        spark("accuracy", [(step.step, step.accuracy) for step in train]),
-        spark("score", [(step.step, step.score) for step in train]),
-        spark("tool rate", [(step.step, step.tool_rate) for step in train]),
-        spark("turns", [(step.step, step.turns) for step in train]),
+        spark(name.replace("_", " "), [(step.step, getattr(step, name)) for step in train])
+        for name in ("accuracy", "score", "tool_rate", "turns")
     ]
     return [curve for curve in drawn if curve is not None]
 

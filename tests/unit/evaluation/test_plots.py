@@ -5,7 +5,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from codedance_verl.evaluation.plots import Bar, Comparison, Part, Series, comparison_chart, line_chart, stacked_bar
+from codedance_verl.evaluation.plots import Series, comparison_chart, line_chart, stacked_bar
+from codedance_verl.evaluation.report import Figure
 
 
 def paths(chart: str, colour: int) -> list[list[tuple[float, float]]]:
@@ -51,7 +52,7 @@ def test_nothing_recorded_is_said_so() -> None:
 
 
 def test_intervals_surround_their_values() -> None:
-    row = Comparison("accuracy", Bar(0.5, 0.4, 0.6), Bar(None, None, None))
+    row = ("accuracy", Figure(0.5, 0.4, 0.6, 1), Figure(None, None, None, 1))
     chart = comparison_chart("t", [row], ("before", "after"))
     (interval,), (middle,) = paths(chart, 1), markers(chart, 1)
     low, high = interval[0][0], interval[1][0]
@@ -60,7 +61,7 @@ def test_intervals_surround_their_values() -> None:
 
 
 def test_pieces_of_a_bar_are_in_proportion() -> None:
-    chart = stacked_bar("t", [Part("a", 30.0, 0), Part("b", 10.0, 1)])
+    chart = stacked_bar("t", [("a", 30.0), ("b", 10.0)])
     (large,), (small,) = paths(chart, 0), paths(chart, 1)
     widths = [max(x for x, _ in piece) - min(x for x, _ in piece) for piece in (large, small)]
     assert widths[0] == pytest.approx(3 * widths[1], rel=0.01) and "75%" in chart
@@ -68,6 +69,8 @@ def test_pieces_of_a_bar_are_in_proportion() -> None:
 
 def test_labels_stay_text_and_nothing_outside_is_named() -> None:
     hostile = "<script>$x$&"
-    chart = comparison_chart(hostile, [Comparison(hostile, Bar(0.5, 0.4, 0.6), Bar(0.6, 0.5, 0.7))], (hostile, "after"))
+    chart = comparison_chart(
+        hostile, [(hostile, Figure(0.5, 0.4, 0.6, 1), Figure(0.6, 0.5, 0.7, 1))], (hostile, "after")
+    )
     assert "<script>" not in chart and chart.count("&lt;script&gt;$x$&amp;") == 4  # caption, description, row, legend
     assert not re.search(r"https?://|url\(|#c0de", chart)
