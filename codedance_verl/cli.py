@@ -2,46 +2,31 @@
 
 from __future__ import annotations
 
-import importlib
+import pkgutil
 import sys
-from dataclasses import dataclass
 from typing import Any
 
 import typer
 
 from codedance_verl.errors import UserError
 
-
-@dataclass(frozen=True)
-class Command:
-    """Command, or group of commands: the module that defines it, its name there, and its help line.
-
-    A group is a `typer.Typer`, a single command a function.
-    """
-
-    module: str
-    attribute: str
-    help: str
-
-    def load(self) -> Any:
-        return getattr(importlib.import_module(f"codedance_verl.{self.module}"), self.attribute)
-
-
 GROUPS = {
-    "sandbox": Command("sandbox.cli", "sandbox_app", "Build, run and clean up interpreters."),
-    "data": Command("data.cli", "data_app", "Make, check and look at data sets."),
-    "cluster": Command("cluster.cli", "cluster_app", "Prepare and look over a Ray cluster."),
-    "reward": Command("reward.cli", "reward_app", "Say what a reward gives to rollouts, and why."),
+    "sandbox": ("sandbox.cli:sandbox_app", "Build, run and clean up interpreters."),
+    "data": ("data.cli:data_app", "Make, check and look at data sets."),
+    "cluster": ("cluster.cli:cluster_app", "Prepare and look over a Ray cluster."),
+    "reward": ("reward.cli:reward_app", "Say what a reward gives to rollouts, and why."),
 }
+"""Groups of commands, each with its `typer.Typer` and its help line."""
 
 COMMANDS = {
-    "chat": Command("serving.cli", "chat", "Ask a trained model about an image in the terminal."),
-    "serve": Command("serving.cli", "serve", "Serve a trained model to OpenAI clients."),
-    "dashboards": Command("metrics.cli", "dashboards", "Set up Grafana and Prometheus for Ray."),
-    "plot": Command("evaluation.curves", "plot", "Draw the curves of a training run."),
-    "view": Command("viewer.cli", "view", "Show trajectories of runs in a browser."),
-    "export": Command("serving.export", "export", "Make a checkpoint a Hugging Face folder of its own."),
+    "chat": ("serving.cli:chat", "Ask a trained model about an image in the terminal."),
+    "serve": ("serving.cli:serve", "Serve a trained model to OpenAI clients."),
+    "dashboards": ("metrics.cli:dashboards", "Set up Grafana and Prometheus for Ray."),
+    "plot": ("evaluation.curves:plot", "Draw the curves of a training run."),
+    "view": ("viewer.cli:view", "Show trajectories of runs in a browser."),
+    "export": ("serving.export:export", "Make a checkpoint a Hugging Face folder of its own."),
 }
+"""Commands, each with its function and its help line."""
 
 
 def build_app(arguments: list[str]) -> typer.Typer:
@@ -57,14 +42,18 @@ def build_app(arguments: list[str]) -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     app.command()(doctor)
-    for name, command in COMMANDS.items():
+    for name, (path, text) in COMMANDS.items():
         if name in arguments[:1]:
-            app.command(name)(command.load())
+            app.command(name)(_load(path))
         else:
-            app.command(name, help=command.help)(_not_called)
-    for name, group in GROUPS.items():
-        app.add_typer(group.load() if name in arguments[:1] else typer.Typer(), name=name, help=group.help)
+            app.command(name, help=text)(_not_called)
+    for name, (path, text) in GROUPS.items():
+        app.add_typer(_load(path) if name in arguments[:1] else typer.Typer(), name=name, help=text)
     return app
+
+
+def _load(path: str) -> Any:
+    return pkgutil.resolve_name(f"codedance_verl.{path}")
 
 
 def _not_called() -> None:

@@ -8,17 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 
-from codedance_verl.config.compose import (
-    Composed,
-    apply_env_vars,
-    compose_config,
-    compose_leniently,
-    print_config,
-    write_resolved,
-)
+from codedance_verl.config.compose import Composed, apply_env_vars, compose_config, compose_leniently, write_resolved
 from codedance_verl.errors import UserError
 
 if TYPE_CHECKING:
@@ -49,25 +42,19 @@ def run_cli(
         print(USAGE.format(name=name))
         return 0
     try:
-        _do(name, arguments, run, check)
+        overrides = _overrides(arguments)
+        if len(overrides) < len(arguments):
+            print(OmegaConf.to_yaml(compose_config(name, overrides, complete=False), resolve=False))
+        elif _asks_for_dry_run(overrides):
+            _dry_run(compose_leniently(name, overrides), name, check)
+        else:
+            run(compose_config(name, overrides))
     except UserError as error:
         text = str(getattr(error, "cause", error))  # raised in a Ray task, its own text is a whole traceback
         for line in text.splitlines():  # one for everything that is wrong
             print(f"error: {line}", file=sys.stderr)
         return 2
     return 0
-
-
-def _do(
-    name: str, arguments: list[str], run: Callable[[DictConfig], None], check: Callable[[DictConfig], Report]
-) -> None:
-    overrides = _overrides(arguments)
-    if len(overrides) < len(arguments):
-        print_config(compose_config(name, overrides, complete=False))
-    elif _asks_for_dry_run(overrides):
-        _dry_run(compose_leniently(name, overrides), name, check)
-    else:
-        run(compose_config(name, overrides))
 
 
 def _overrides(arguments: list[str]) -> list[str]:

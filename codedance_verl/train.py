@@ -145,9 +145,8 @@ def _ray_arguments(config: DictConfig, env_vars: dict[str, str]) -> dict[str, An
 
     runtime_env: Any = get_ppo_ray_runtime_env(config)
     ours = {**env_vars, "TRANSFER_QUEUE_ENABLE": "1", RUN_VARIABLE: Path(str(config.run_dir)).resolve().name}
-    if SWITCH_VARIABLE in os.environ:
-        ours[SWITCH_VARIABLE] = os.environ[SWITCH_VARIABLE]
-    ours |= {name: os.environ[name] for name in ("TENSORBOARD_DIR", "VERL_FILE_LOGGER_PATH")}
+    passed_on = ("TENSORBOARD_DIR", "VERL_FILE_LOGGER_PATH", SWITCH_VARIABLE)
+    ours |= {name: os.environ[name] for name in passed_on if name in os.environ}
     ray_init: Any = OmegaConf.to_container(config.ray_kwargs.get("ray_init", OmegaConf.create({})), resolve=True)
     return ray_arguments(ray_init, {**runtime_env, "env_vars": {**runtime_env["env_vars"], **ours}})
 

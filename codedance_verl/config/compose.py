@@ -81,11 +81,10 @@ def compose_leniently(name: str, overrides: list[str], complete: bool = True) ->
         if len(fewer) == len(rest):
             return Composed(None, _lines(mistakes))
         rest = fewer
+    lines = _lines(mistakes, config)
     if any(_BASIC.fullmatch(mistake.key) for mistake in mistakes):
-        return Composed(None, _lines(mistakes, config))
-    if faults:
-        return Composed(None, (*_lines(mistakes, config), *faults))
-    return Composed(config, _lines(mistakes, config))
+        return Composed(None, lines)
+    return Composed(None, (*lines, *faults)) if faults else Composed(config, lines)
 
 
 _BASIC = re.compile(r"recipe|model|data|run_dir|env_vars|([\w.]+\.)?(path|train_files|val_files)")
@@ -185,7 +184,7 @@ def _files_of(name: str, overrides: tuple[str, ...]) -> frozenset[Path]:
 @contextlib.contextmanager
 def _hydra() -> Iterator[str]:
     """Hydra over `conf/`; gives the override that adds verl's tree."""
-    hardware.register()
+    OmegaConf.register_new_resolver(hardware.RESOLVER, hardware.option, replace=True)
     GlobalHydra.instance().clear()
     with initialize_config_dir(config_dir=str(CONF_DIR), version_base=None):
         yield f'hydra.searchpath=["{_verl_configs()}"]'
@@ -223,9 +222,8 @@ def _explain(error: Exception, name: str, overrides: list[str]) -> Mistake:
     if isinstance(error, ConfigCompositionException) and isinstance(cause, ConfigAttributeError | ConfigKeyError):
         # OmegaConf names the first part that is not there, which is above the key where a whole node is unknown
         part = str(cause.full_key)
-        return _unknown_key(
-            next((key for key in map(key_of, overrides) if f"{key}.".startswith(f"{part}.")), part), name
-        )
+        key = next((key for key in map(key_of, overrides) if f"{key}.".startswith(f"{part}.")), part)
+        return _unknown_key(key, name)
     guilty = _guilty(error, overrides)
     if guilty.startswith("+") and isinstance(error, ConfigCompositionException) and cause is None:
         return Mistake(key_of(guilty), f"+{key_of(guilty)}: this key is there already; write it without +")
@@ -257,10 +255,6 @@ def _of_ours(error: BaseException | None) -> UserError | None:
     while error is not None and not isinstance(error, UserError):
         error = error.__cause__ or error.__context__
     return error
-
-
-def print_config(config: DictConfig) -> None:
-    print(OmegaConf.to_yaml(config, resolve=False))
 
 
 def write_resolved(config: DictConfig, folder: Path) -> Path:

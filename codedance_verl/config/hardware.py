@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 
-from omegaconf import OmegaConf
-
 from codedance_verl.errors import UserError
 
 AUTO = "hardware=auto"
@@ -34,11 +32,6 @@ def option() -> str:
 def resolve(overrides: list[str]) -> list[str]:
     """The overrides with `hardware=auto` replaced by what this machine has."""
     return [f"hardware={option()}" if override == AUTO else override for override in overrides]
-
-
-def register() -> None:
-    """Makes the resolver available to OmegaConf; safe to call again."""
-    OmegaConf.register_new_resolver(RESOLVER, option, replace=True)
 
 
 def joins(address: str | None = None) -> bool:

@@ -11,15 +11,7 @@ from enum import Enum
 from typing import Annotated, Any, ClassVar, Self
 
 from omegaconf import OmegaConf
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    GetCoreSchemaHandler,
-    TypeAdapter,
-    ValidationError,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import core_schema
 
@@ -124,9 +116,9 @@ def whole(low: int, high: int, optional: bool = False) -> Value:
     return Value(Annotated[int | None if optional else int, Field(ge=low, le=high)])
 
 
-def real(low: float, high: float, optional: bool = False) -> Value:
-    """Check of a number from `low` to `high`; `optional`: or null."""
-    return Value(Annotated[float | None if optional else float, Field(ge=low, le=high)])
+def real(low: float, high: float) -> Value:
+    """Check of a number from `low` to `high`."""
+    return Value(Annotated[float, Field(ge=low, le=high)])
 
 
 def one_of(names: Iterable[str]) -> Value:
@@ -301,9 +293,7 @@ def _words(annotation: Any) -> str:
     if origin in (tuple, list):
         item = typing.get_args(annotation)[0]
         return "a list of texts, such as [a, b] or []" if item is str else f"a list of {_words(item)}"
-    if annotation in _SCALARS:
-        return _SCALARS[annotation]
-    return "a mapping"
+    return _SCALARS.get(annotation, "a mapping")
 
 
 _SCALARS: dict[Any, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}

@@ -49,8 +49,9 @@ class StepLines:
         parts = [f"step {step}/{self._total}" if self._total else f"step {step}"]
         if (reward := numbers.get("critic/score/mean")) is not None:
             parts.append(f"reward {reward:.2f}")
-        if (rate := _tool_rate(numbers)) is not None:
-            parts.append(f"tools {rate:.0%}")
+        if rollouts := finished_trajectories(numbers):
+            with_calls = numbers.get(f"{catalogue.ROLLOUT_WITH_CALLS.tracker}/train", 0.0)
+            parts.append(f"tools {with_calls / rollouts:.0%}")
         self._pace.add(numbers)
         if (taken := numbers.get("timing_s/step")) is not None:
             parts.append(f"{taken:.0f} s")
@@ -62,12 +63,24 @@ class StepLines:
 @contextlib.contextmanager
 def step_lines(file: Path, total: int | None, stream: TextIO | None = None) -> Iterator[None]:
     """Prints a line for each step that the run adds to its metrics file inside the block."""
-    follower = _Follower(file, StepLines(total), stream or sys.stdout)
+    lines, out, position = StepLines(total), stream or sys.stdout, 0
+
+    def poll() -> None:
+        """Prints what was added since the last call. A file that cannot be read must not end the run."""
+        nonlocal position
+        with contextlib.suppress(OSError), file.open("rb") as source:
+            source.seek(position)
+            for line in source:
+                if not line.endswith(b"\n"):  # it is being written
+                    break
+                position += len(line)
+                _print(line, lines, out)
+
     try:
-        with Watchdog(POLL_SECONDS, follower.poll, "step-lines"):
+        with Watchdog(POLL_SECONDS, poll, "step-lines"):
             yield
     finally:
-        follower.poll()  # the lines of the last second
+        poll()  # the lines of the last second
 
 
 def clock(seconds: float) -> str:
@@ -77,34 +90,9 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-class _Follower:
-    """Reader of a file that another process appends lines to."""
-
-    def __init__(self, file: Path, lines: StepLines, stream: TextIO) -> None:
-        self._file, self._lines, self._stream = file, lines, stream
-        self._position = 0
-
-    def poll(self) -> None:
-        """Prints what was added since the last call. A file that cannot be read must not end the run."""
-        with contextlib.suppress(OSError), self._file.open("rb") as source:
-            source.seek(self._position)
-            for line in source:
-                if not line.endswith(b"\n"):  # it is being written
-                    break
-                self._position += len(line)
-                _print(line, self._lines, self._stream)
-
-
 def _print(line: bytes, lines: StepLines, stream: TextIO) -> None:
     with contextlib.suppress(ValueError, KeyError, TypeError, OSError):  # what cannot be shown must not end the run
         entry = json.loads(line)
         if int(entry["step"]) > 0 and "timing_s/step" in entry["data"]:
-            print(
-                f"{time.strftime('%H:%M:%S')} {lines.line(int(entry['step']), entry['data'])}", file=stream, flush=True
-            )
-
-
-def _tool_rate(numbers: Mapping[str, float]) -> float | None:
-    """Returns the share of the step's rollouts that have called the sandbox."""
-    rollouts = finished_trajectories(numbers)
-    return numbers.get(f"{catalogue.ROLLOUT_WITH_CALLS.tracker}/train", 0.0) / rollouts if rollouts else None
+            shown = lines.line(int(entry["step"]), entry["data"])
+            print(time.strftime("%H:%M:%S"), shown, file=stream, flush=True)

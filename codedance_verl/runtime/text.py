@@ -13,9 +13,6 @@ import re
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
 
 
-def visible(text: str, mark: str = "") -> str:
-    """Replaces each unprintable character by its code point, as in ⟨U+202E⟩, or by `mark`."""
-    return _UNPRINTABLE.sub(
-        lambda found: mark or f"⟨U+{ord(found.group()):04X}⟩",
-        text.replace("\r\n", "\n"),
-    )
+def visible(text: str) -> str:
+    """Replaces each unprintable character by its code point, as in ⟨U+202E⟩."""
+    return _UNPRINTABLE.sub(lambda found: f"⟨U+{ord(found.group()):04X}⟩", text.replace("\r\n", "\n"))

@@ -152,9 +152,8 @@ def _store_images(execution: Execution, folder: Path) -> list[dict[str, Any]]:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{image_file.sha256}.png"
         path.write_bytes(image_file.png)
-        stored.append(
-            {"sha256": image_file.sha256, "width": image_file.width, "height": image_file.height, "path": str(path)}
-        )
+        size = {"width": image_file.width, "height": image_file.height}
+        stored.append({"sha256": image_file.sha256, **size, "path": str(path)})
     return stored
 
 

@@ -10,6 +10,8 @@ import json
 from collections.abc import Sequence
 from typing import Protocol
 
+from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_put
+
 PAGE_NODES = 16
 """Most nodes of a page: a client that needs another node chooses among them."""
 
@@ -30,26 +32,20 @@ class RayStore:
     """Ray's own key-value store, in its head's memory.
 
     Its functions are private in Ray 2.60, which has no public store; an actor would be one more process to start and to
-    lose. Raises `ImportError` where a Ray has none.
+    lose. A Ray that has none cannot import this module.
     """
 
     def get(self, key: str) -> bytes | None:
         """Returns the value of a key; None without one."""
-        from ray.experimental.internal_kv import _internal_kv_get
-
         value: bytes | None = _internal_kv_get(key, namespace=_SPACE)
         return value
 
     def put(self, key: str, value: bytes) -> None:
         """Sets the value of a key."""
-        from ray.experimental.internal_kv import _internal_kv_put
-
         _internal_kv_put(key, value, namespace=_SPACE)
 
     def delete_below(self, prefix: str) -> None:
         """Removes every key that begins with the prefix."""
-        from ray.experimental.internal_kv import _internal_kv_del
-
         _internal_kv_del(prefix, del_by_prefix=True, namespace=_SPACE)
 
 

@@ -29,7 +29,7 @@ from codedance_verl.sandbox.docker import reaper
 from codedance_verl.sandbox.errors import SandboxError
 from codedance_verl.sandbox.node import SandboxNode
 from codedance_verl.sandbox.node_metrics import NodeMetrics
-from codedance_verl.sandbox.placement import NAMESPACE, RayNode, actor_name, is_alive, sandbox_nodes
+from codedance_verl.sandbox.placement import NAMESPACE, living_nodes, sandbox_nodes
 from codedance_verl.sandbox.telemetry import NodeTelemetry, record_call
 from codedance_verl.types import Execution
 
@@ -115,8 +115,8 @@ class RayFinder:
         ).remote(config, standby)
 
     def is_alive(self, node_id: str) -> bool:
-        """Returns true while the cluster counts the node as alive."""
-        return is_alive(node_id)
+        """Returns true while the cluster counts the node as alive; it takes seconds to notice that one has gone."""
+        return any(node.node_id == node_id for node in living_nodes())
 
 
 def client_nodes(config: SandboxConfig) -> ClientNodes:
@@ -175,7 +175,7 @@ def start_everywhere(config: SandboxConfig) -> list[RemoteNode]:
             wait(ready, max(deadline - time.monotonic(), 0.0))
             up.append(remote)
         except (SandboxError, UserError) as error:
-            failures.append(_of_node(error, node) if len(started) > 1 else error)
+            failures.append(type(error)(f"node {node.address}: {error}") if len(started) > 1 else error)
             _kill(remote.actors)
     if failures and (config.node_resource or not up):
         shut_down(up)
@@ -184,10 +184,6 @@ def start_everywhere(config: SandboxConfig) -> list[RemoteNode]:
         _logger.warning("sandbox: no interpreters there: %s", failure)
     _directory(config).publish([remote.node_id for remote in up])
     return up
-
-
-def _of_node(error: SandboxError | UserError, node: RayNode) -> SandboxError | UserError:
-    return type(error)(f"node {node.address}: {error}")
 
 
 def stats(nodes: Sequence[RemoteNode]) -> list[dict[str, Any]]:
@@ -231,11 +227,8 @@ def _kill(actors: Sequence[Any]) -> None:
             ray.kill(actor)
 
 
-# Processes with other settings get actors of their own.
-def _settings_hash(config: SandboxConfig) -> str:
-    settings = json.dumps(config.model_dump(mode="json"), sort_keys=True)
-    return hashlib.sha256(settings.encode()).hexdigest()[:8]
-
-
 def _actor_name(config: SandboxConfig, node_id: str) -> str:
-    return actor_name(ray.get_runtime_context().get_job_id(), _settings_hash(config), node_id)
+    """Returns the name under which all processes of a job find the actor of a node and configuration."""
+    # Of the settings too: processes with others get actors of their own.
+    settings = hashlib.sha256(json.dumps(config.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()[:8]
+    return f"sandbox-{ray.get_runtime_context().get_job_id()}-{settings}-{node_id}"

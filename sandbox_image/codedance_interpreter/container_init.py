@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from . import forks, limits, process_kill, wire
+from .supervisor import socket_of_ended_children
 from .wire import Message
 from .zygote import PRELOADS, InterpreterOptions, connect, run
 
@@ -32,7 +33,7 @@ class ContainerInit:
 
     def __init__(self, options: InterpreterOptions) -> None:
         self._options = options
-        self._control = connect(options, {"role": "init", "pid": os.getpid(), "uid_span": _uid_span()})
+        self._control = connect(options, {"role": "init", "uid_span": _uid_span()})
         self._zygote = 0
         self._starts = 0
         self._killers: dict[int, str] = {}
@@ -182,19 +183,14 @@ def main() -> None:
     parser.add_argument("--own-uids", action="store_true", help="give every session a uid of its own (needs root)")
     parser.add_argument("--preload", choices=sorted(PRELOADS), default="light", help="libraries to import beforehand")
     given = parser.parse_args()
-    mine, its = socket.socketpair()
-    mine.setblocking(False)
-    its.setblocking(False)
-    signal.set_wakeup_fd(its.fileno(), warn_on_full_buffer=False)
-    # A handler must exist, else the kernel sends no wake-up; the work is done in `serve`.
-    signal.signal(signal.SIGCHLD, lambda *_: None)
+    wakeup = socket_of_ended_children()
     # PID 1 ignores signals that it does not handle: without this `docker stop` would wait for its timeout.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     if os.getpid() == 1:
         _part_sessions(given.root)
     else:
         process_kill.adopt_orphans()
-    ContainerInit(InterpreterOptions(given.socket, given.name, given.root, given.own_uids, given.preload)).serve(mine)
+    ContainerInit(InterpreterOptions(given.socket, given.name, given.root, given.own_uids, given.preload)).serve(wakeup)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ channels and all values are between 0 and 1. Channels are taken as R, G, B(, A),
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -40,7 +39,7 @@ class Display:
             self.show_image(image)
         elif callable(shows_itself := getattr(type(value), "codedance_show", None)):
             shows_itself(value, self)
-        elif _is_figure(value):
+        elif isinstance(value, getattr(sys.modules.get("matplotlib.figure"), "Figure", ())):
             self.show_figure(value)
         elif not _is_artist(value):
             print(repr(value))
@@ -64,16 +63,14 @@ class Display:
             size = (max(1, int(width * scale)), max(1, int(height * scale)))
             image = image.resize(size, reducing_gap=2.0)  # a tenth of the time for very large ones
             self._note_size(width, height, image)
-        image = as_rgb(image)
-        data = png.encode(image)
-        digest = hashlib.sha256(data).hexdigest()
-        self._send({"image": {"png": data, "sha256": digest, "width": image.width, "height": image.height}})
+        self._send({"image": {"png": png.encode(as_rgb(image))}})
 
     def show_figure(self, figure: Any) -> None:
         """Draws a matplotlib figure at its own resolution, on fewer inches when it would break the pixel bound.
 
         An empty one, which `plt.gcf()` makes after a `plt.show()`, shows nothing.
         """
+        import numpy
         from matplotlib import pyplot
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from PIL import Image
@@ -91,7 +88,7 @@ class Display:
         # A canvas of another kind (PDF, SVG) has no pixels.
         canvas = figure.canvas if isinstance(figure.canvas, FigureCanvasAgg) else FigureCanvasAgg(figure)
         canvas.draw()  # type: ignore[no-untyped-call]
-        image = Image.fromarray(_rgba(canvas), "RGBA")
+        image = Image.fromarray(numpy.asarray(canvas.buffer_rgba()), "RGBA")
         if shrink:
             self._note_size(width, height, image)
         figure.set_size_inches(inches)  # code may use the figure again
@@ -104,8 +101,7 @@ class Display:
         if pyplot is None:
             return
         for number in pyplot.get_fignums():
-            figure = pyplot.figure(number)
-            self.show_figure(figure)
+            self.show_figure(pyplot.figure(number))
         pyplot.close("all")
 
     @property
@@ -188,11 +184,6 @@ def _is_drawn_on(figure: Any) -> bool:
     return any(map(len, parts)) or bool(figure.subfigs)
 
 
-def _is_figure(value: Any) -> bool:
-    figure = sys.modules.get("matplotlib.figure")
-    return figure is not None and isinstance(value, figure.Figure)
-
-
 def _is_artist(value: Any) -> bool:
     """Returns true for what plotting calls return (a line, a title, bars): its repr says nothing about the figure."""
     artist = sys.modules.get("matplotlib.artist")
@@ -201,9 +192,3 @@ def _is_artist(value: Any) -> bool:
     if isinstance(value, (list, tuple)):
         return bool(value) and all(_is_artist(item) for item in value[:50])
     return isinstance(value, artist.Artist)
-
-
-def _rgba(canvas: Any) -> Any:
-    import numpy
-
-    return numpy.asarray(canvas.buffer_rgba())

@@ -104,17 +104,12 @@ def file(name: str) -> str | None:
         if key in _STEMS and (path := _path(_STEMS[key])):
             return path
         if key in _FAMILIES:
-            return _existing(_FAMILIES[key], style)
+            return _path(_FACES[_FAMILIES[key]][style]) or _path(_FACES["DejaVu Sans"][style])
         suffix, meant = next(((end, meant) for end, meant in _SUFFIXES if key.endswith(end)), ("", 0))
         if not suffix:
             return None
         key, style = key.removesuffix(suffix), style or meant
     return None
-
-
-def _existing(name: str, style: int) -> str | None:
-    path = _path(_FACES[name][style])
-    return path or _path(_FACES["DejaVu Sans"][style])
 
 
 @lru_cache(256)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from types import TracebackType
+import traceback
 
 LIBRARIES = (
     *("numpy", "PIL (Pillow)", "cv2 (OpenCV)", "matplotlib", "scipy", "sympy", "pandas", "skimage (scikit-image)"),
@@ -63,16 +63,11 @@ def _on_module(raised: ModuleNotFoundError) -> str:
 
 
 def _on_system(raised: OSError) -> str:
-    file = _innermost_file(raised.__traceback__)
+    frames = [frame for frame, _line in traceback.walk_tb(raised.__traceback__)]
+    file = frames[-1].f_code.co_filename if frames else ""
     kinds = {kind.__name__ for kind in type(raised).__mro__}
     if kinds & set(_NETWORK_ERRORS) or file.endswith(_NETWORK_FILES):
         return "There is no network here: work with the images and files of the working directory."
     if isinstance(raised, FileNotFoundError) and file.endswith("/subprocess.py"):
         return "There is no such program here."
     return ""
-
-
-def _innermost_file(trace: TracebackType | None) -> str:
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return trace.tb_frame.f_code.co_filename if trace is not None else ""

@@ -9,6 +9,16 @@ from typing import Any
 from . import display, fonts, hints, magics, shims, warning_text
 
 _BACKENDS = ("agg", "pdf", "svg", "ps", "pgf", "cairo", "template")
+_WINDOW_FUNCTIONS: dict[str, object] = {
+    **dict.fromkeys(("namedWindow", "resizeWindow", "moveWindow", "destroyAllWindows", "destroyWindow")),
+    **dict.fromkeys(("setWindowTitle", "setWindowProperty", "setMouseCallback", "createTrackbar")),
+    **dict.fromkeys(("setTrackbarPos", "setTrackbarMin", "setTrackbarMax")),
+    **dict.fromkeys(("waitKey", "waitKeyEx", "pollKey"), -1),  # where no key was pressed
+    **dict.fromkeys(("startWindowThread", "getTrackbarPos"), 0),
+    "getWindowProperty": -1.0,
+    "getWindowImageRect": (-1, -1, -1, -1),
+}
+"""Functions of OpenCV for windows, each with what it returns here."""
 
 
 def install() -> dict[str, Any]:
@@ -21,7 +31,7 @@ def install() -> dict[str, Any]:
     fonts.install()
     warning_text.install()
     _fork_instead_of_spawn()
-    sys.breakpointhook = _nothing
+    sys.breakpointhook = lambda *_a, **_k: None
     return {"get_ipython": shims.get_ipython}
 
 
@@ -103,22 +113,8 @@ def _install_in_opencv() -> None:
 
     cv2.imshow = _show_bgr
     cv2.setNumThreads = lambda nthreads: None  # its thread pool would not survive the fork to the next cell
-    # -1 is what OpenCV returns where no key was pressed.
-    for name in ("waitKey", "waitKeyEx", "pollKey"):
-        setattr(cv2, name, lambda *_a, **_k: -1)
-    for name in ("namedWindow", "resizeWindow", "moveWindow", "destroyAllWindows", "destroyWindow", "setWindowTitle"):
-        setattr(cv2, name, _nothing)
-    for name in ("setWindowProperty", "createTrackbar", "setTrackbarPos", "setTrackbarMin", "setTrackbarMax"):
-        setattr(cv2, name, _nothing)
-    cv2.setMouseCallback = _nothing
-    cv2.startWindowThread = lambda: 0
-    cv2.getTrackbarPos = lambda *_a, **_k: 0
-    cv2.getWindowProperty = lambda *_a, **_k: -1.0
-    cv2.getWindowImageRect = lambda *_a, **_k: (-1, -1, -1, -1)
-
-
-def _nothing(*_args: Any, **_options: Any) -> None:
-    """Does nothing: there are no windows."""
+    for name, result in _WINDOW_FUNCTIONS.items():
+        setattr(cv2, name, lambda *_a, _result=result, **_k: _result)
 
 
 def _show_bgr(winname: Any, mat: Any) -> None:

@@ -219,17 +219,14 @@ def _is_literal(argument: ast.expr) -> bool:
 
 
 def _names(node: ast.AST) -> Iterator[str]:
-    if isinstance(node, ast.Name):
-        yield node.id
-    elif isinstance(node, ast.Attribute):
-        yield node.attr
-    elif isinstance(node, ast.keyword):
-        yield node.arg or ""
-    elif isinstance(node, ast.Import):  # what uses the module names it again, but for one with another name
-        yield from (part for alias in node.names if alias.asname for part in alias.name.split("."))
-    elif isinstance(node, ast.ImportFrom):
-        yield from (part for alias in node.names for part in alias.name.split("."))
-        yield from (node.module or "").split(".")
+    match node:
+        case ast.Name(id=name) | ast.Attribute(attr=name) | ast.keyword(arg=str(name)):
+            yield name
+        case ast.Import():  # what uses the module names it again, but for one with another name
+            yield from (part for alias in node.names if alias.asname for part in alias.name.split("."))
+        case ast.ImportFrom():
+            yield from (part for alias in node.names for part in alias.name.split("."))
+            yield from (node.module or "").split(".")
 
 
 class _Writer:

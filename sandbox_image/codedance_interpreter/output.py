@@ -51,9 +51,8 @@ def redirect(capture: int) -> None:
     os.dup2(capture, 2)
     # Python's own writing is bounded here; that of C code and subprocesses by the limit on file sizes.
     raw: io.RawIOBase = _BoundedWriter(1)
-    out = io.TextIOWrapper(
-        io.BufferedWriter(raw, 8192), encoding="utf-8", errors="backslashreplace", line_buffering=True
-    )
+    buffered = io.BufferedWriter(raw, 8192)
+    out = io.TextIOWrapper(buffered, encoding="utf-8", errors="backslashreplace", line_buffering=True)
     # One stream for both, so that their lines keep their order.
     sys.stdout = sys.__stdout__ = out  # type: ignore[misc]
     sys.stderr = sys.__stderr__ = out  # type: ignore[misc]

@@ -21,6 +21,8 @@ from typing import Any
 from . import display, magics
 
 _NO_NETWORK = "there is no network here; show a file or bytes: Image(filename=...), Image(data=...)"
+_SHOWN_AS_TEXT = ("Markdown", "Latex", "Math", "Pretty", "Code", "JSON", "TextDisplayObject")
+_UNSHOWN = ("Audio", "Video", "IFrame", "Javascript", "SVG", "YouTubeVideo", "FileLink", "FileLinks", "ProgressBar")
 _TAG = re.compile(r"<(?:style|script)\b.*?</(?:style|script)>|<[^<>]*>", re.DOTALL | re.IGNORECASE)
 
 
@@ -30,6 +32,7 @@ class Shell:
     config: Mapping[str, Any] = {}
     events = SimpleNamespace(register=lambda *_a, **_k: None, unregister=lambda *_a, **_k: None)
     kernel = None
+    ast_node_interactivity = "last_expr"  # set by users, without effect
 
     def __init__(self, notebook: magics.Notebook) -> None:
         self._notebook = notebook
@@ -135,44 +138,21 @@ def _nothing(*_a: Any, **_k: Any) -> None:
 
 
 def _ipython() -> dict[str, Any]:
-    return {
-        "get_ipython": lambda: shell,
-        "display": _module("IPython.display"),
-        "version_info": (9, 0, 0, ""),
-        "__version__": "9.0.0",
-        "InteractiveShell": Shell,
-    }
+    version = {"version_info": (9, 0, 0, ""), "__version__": "9.0.0"}
+    shown = importlib.import_module("IPython.display")
+    return {"get_ipython": get_ipython, "display": shown, "InteractiveShell": Shell, **version}
 
 
 def _ipython_display() -> dict[str, Any]:
-    text = {
-        name: type(name, (Rich,), {})
-        for name in ("Markdown", "Latex", "Math", "Pretty", "Code", "JSON", "TextDisplayObject")
-    }
-    unshown = {
-        name: type(name, (Unshown,), {})
-        for name in ("Audio", "Video", "IFrame", "Javascript", "SVG", "YouTubeVideo", "FileLink", "FileLinks")
-    }
-    unshown["ProgressBar"] = type("ProgressBar", (Unshown,), {})
-    shows = {f"display_{kind}": _show for kind in ("png", "jpeg", "html", "markdown", "pretty", "latex", "svg", "json")}
+    classes = {"Image": Image, "HTML": HTML, "DisplayHandle": Handle, "DisplayObject": Rich}
     return {
-        **text,
-        **unshown,
-        **shows,
-        "display": _show,
-        "update_display": _show,
-        "clear_output": _nothing,
-        "set_matplotlib_formats": _nothing,
-        "Image": Image,
-        "HTML": HTML,
-        "DisplayHandle": Handle,
-        "DisplayObject": Rich,
+        **{name: type(name, (Rich,), {}) for name in _SHOWN_AS_TEXT},
+        **{name: type(name, (Unshown,), {}) for name in _UNSHOWN},
+        **{f"display_{kind}": _show for kind in ("png", "jpeg", "html", "markdown", "pretty", "latex", "svg", "json")},
+        **dict.fromkeys(("display", "update_display"), _show),
+        **dict.fromkeys(("clear_output", "set_matplotlib_formats"), _nothing),
+        **classes,
     }
-
-
-def _interactive_shell() -> dict[str, Any]:
-    Shell.ast_node_interactivity = "last_expr"  # type: ignore[attr-defined]  # set by users, without effect
-    return {"InteractiveShell": Shell}
 
 
 def _tqdm_notebook() -> dict[str, Any]:
@@ -192,8 +172,8 @@ _MAKERS: dict[str, Callable[[], dict[str, Any]]] = {
     "IPython.display": _ipython_display,
     "IPython.core": dict,
     "IPython.core.display": _ipython_display,
-    "IPython.core.interactiveshell": _interactive_shell,
-    "IPython.core.getipython": lambda: {"get_ipython": lambda: shell},
+    "IPython.core.interactiveshell": lambda: {"InteractiveShell": Shell},
+    "IPython.core.getipython": lambda: {"get_ipython": get_ipython},
     "google": dict,
     "google.colab": dict,
     "google.colab.patches": _colab_patches,
@@ -221,10 +201,6 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         vars(module).update(_MAKERS[module.__name__]())
-
-
-def _module(name: str) -> ModuleType:
-    return importlib.import_module(name)
 
 
 def install(notebook: magics.Notebook) -> None:

@@ -62,7 +62,9 @@ def _repaired(text: str, error: SyntaxError) -> str | None:
     if 0 <= at < len(lines) and (line := _line_magic(lines[at])) is not None and not _in_brackets(lines[:at]):
         return "\n".join([*lines[:at], line, *lines[at + 1 :]])
     if isinstance(error, IndentationError) and lines[first][0] in " \t":
-        return _dedented(lines, lines[first])
+        # The indentation of the first line goes off every line that has it, as in notebooks.
+        indent = lines[first][: len(lines[first]) - len(lines[first].lstrip())]
+        return "\n".join(line.removeprefix(indent) for line in lines)
     return None
 
 
@@ -79,12 +81,6 @@ def _in_brackets(before: list[str]) -> bool:
     except SyntaxError as error:
         return (error.msg or "").endswith("was never closed")
     return False
-
-
-def _dedented(lines: list[str], first: str) -> str:
-    """Takes the indentation of the first line off every line that has it, as notebooks do."""
-    indent = first[: len(first) - len(first.lstrip())]
-    return "\n".join(line.removeprefix(indent) for line in lines)
 
 
 def _without(text: str, character: str) -> str | None:

@@ -43,7 +43,6 @@ class _Cell:
 
     call: int
     mark: bytes = field(default_factory=lambda: os.urandom(16))
-    started: float = field(default_factory=monotonic)
     images: list[Message] = field(default_factory=list)
     image_bytes: int = 0
     cancelled: bool = False
@@ -80,7 +79,7 @@ class Supervisor:
         self._frames = wire.FrameBuffer(MAX_CELL_BYTES)
         self._runner = pid
         self._ended: dict[int, int] = {}
-        self._child_ended = _socket_of_ended_children()
+        self._child_ended = socket_of_ended_children()
         links.channel.settimeout(SEND_SECONDS)
         links.wake.settimeout(WAKE_SECONDS)
 
@@ -192,7 +191,6 @@ class Supervisor:
                 "error": error,
                 "images": cell.images,
                 "truncated": (["stdout"] if cut else []) + [kind for kind in cuts if kind != "stdout"],
-                "seconds": monotonic() - cell.started,
             }
         )
 
@@ -260,7 +258,7 @@ def _note_message(cell: _Cell, message: Message, most_images: int) -> None:
         image = message["image"]
         cell.image_bytes += len(image["png"])
         if len(cell.images) < most_images and cell.image_bytes < MAX_CELL_BYTES:
-            cell.images.append({key: image[key] for key in ("png", "sha256", "width", "height")})
+            cell.images.append({"png": image["png"]})
 
 
 def _checked_end(done: Any) -> Message:
@@ -297,12 +295,13 @@ def _add_note(error: Message | None, note: str) -> None:
         error["traceback"] = f"{error['traceback']}\n{note}".strip()
 
 
-def _socket_of_ended_children() -> socket.socket:
+def socket_of_ended_children() -> socket.socket:
     """Returns a socket that becomes readable whenever a child has ended."""
     mine, its = socket.socketpair()
     mine.setblocking(False)
     its.setblocking(False)
     signal.set_wakeup_fd(its.detach(), warn_on_full_buffer=False)
+    # A handler must exist, else there is no wake-up; the work is done where the socket is read.
     signal.signal(signal.SIGCHLD, lambda *_: None)
     return mine
 

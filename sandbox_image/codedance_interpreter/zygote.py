@@ -62,12 +62,12 @@ def connect(options: InterpreterOptions, hello: Message) -> socket.socket:
 def run(options: InterpreterOptions) -> NoReturn:
     """Imports the libraries, reports to the host, forks a session for every `open` request until the host leaves."""
     _bring_font_cache(options)
-    loaded = _preload(PRELOADS[options.preload])
+    _preload(PRELOADS[options.preload])
     sys.argv[:] = sys.orig_argv[:] = [""]  # of the init process; cells see a program without arguments
     sys.dont_write_bytecode = True
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # sessions are nobody's to wait for
     mapped_bytes = limits.mapped_bytes()
-    control = connect(options, {"role": "zygote", "pid": os.getpid(), "modules": loaded})
+    control = connect(options, {"role": "zygote"})
     while True:
         try:
             request = wire.receive(control)
@@ -88,16 +88,14 @@ def _bring_font_cache(options: InterpreterOptions) -> None:
         os.environ["MPLCONFIGDIR"] = str(folder)
 
 
-def _preload(names: tuple[str, ...]) -> list[str]:
-    """Imports what cells are likely to use and warms what is slow at first use; returns the imported modules."""
+def _preload(names: tuple[str, ...]) -> None:
+    """Imports what cells are likely to use and warms what is slow at first use."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"  # a thread pool would not survive the fork, and sessions share few cores
     os.environ["MPLBACKEND"] = "Agg"
-    loaded = []
     for name in names:
         try:
             importlib.import_module(name)
-            loaded.append(name)
         except ImportError:
             if name in LIGHT:
                 raise
@@ -109,7 +107,6 @@ def _preload(names: tuple[str, ...]) -> list[str]:
     gc.collect()
     gc.freeze()  # objects that no collection touches stay shared between all forks
     memory.rebase()
-    return loaded
 
 
 def _warm_up() -> None:

@@ -55,7 +55,8 @@ def ensure_engine(may_start: bool) -> DockerClient:
             "no Docker engine answers and only root may start one; start it (sudo systemctl start docker), "
             "add yourself to the group docker, or set sandbox.backend=process"
         )
-    with _one_at_a_time():
+    busy = f"another process has been starting the engine too long; see {LOG_PATH}"
+    with exclusive_lock(_LOCK_PATH, busy, START_SECONDS + INSTALL_SECONDS):  # two must not start one at the same time
         client = connect()  # another process may have started one meanwhile
         if client is None:
             if shutil.which("dockerd") is None:
@@ -109,9 +110,3 @@ def _start_daemon() -> None:
             raise UserError(f"dockerd ended at once: {' '.join(tail)[-300:]} (log: {LOG_PATH})")
         time.sleep(0.25)
     raise UserError(f"the Docker engine did not answer within {START_SECONDS:.0f} s; see {LOG_PATH}")
-
-
-def _one_at_a_time() -> contextlib.AbstractContextManager[bool]:
-    """Keeps two processes from starting an engine at the same time; the wait is bounded."""
-    busy = f"another process has been starting the engine too long; see {LOG_PATH}"
-    return exclusive_lock(_LOCK_PATH, busy, START_SECONDS + INSTALL_SECONDS)

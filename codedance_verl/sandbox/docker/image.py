@@ -115,13 +115,10 @@ def _registry_answers() -> bool:
     client = engine.connect(timeout_s=REGISTRY_SECONDS)
     if client is None:
         return False
-    try:
+    with contextlib.closing(client), contextlib.suppress(DockerException, OSError):
         client.images.get_registry_data(REGISTRY_BASE)
-    except (DockerException, OSError):
-        return False
-    finally:
-        client.close()
-    return True
+        return True
+    return False
 
 
 def _local_base(client: DockerClient, progress: Progress) -> str:
