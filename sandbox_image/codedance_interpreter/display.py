@@ -88,7 +88,8 @@ class Display:
         # A canvas of another kind (PDF, SVG) has no pixels.
         canvas = figure.canvas if isinstance(figure.canvas, FigureCanvasAgg) else FigureCanvasAgg(figure)
         canvas.draw()  # type: ignore[no-untyped-call]
-        image = Image.fromarray(numpy.asarray(canvas.buffer_rgba()), "RGBA")
+        pixels = numpy.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+        image = Image.fromarray(pixels, "RGBA")
         if shrink:
             self._note_size(width, height, image)
         figure.set_size_inches(inches)  # code may use the figure again
