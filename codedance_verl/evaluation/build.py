@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -92,8 +93,6 @@ def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
     """Python, the operating system, and each package that is installed."""
     found = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
     for package in packages:
-        try:
+        with suppress(metadata.PackageNotFoundError):  # an optional one, such as vLLM on a CPU
             found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:  # an optional one, such as vLLM on a CPU
-            continue
     return found

@@ -12,7 +12,6 @@ import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -42,13 +41,8 @@ class _File:
     status: os.stat_result
 
 
-@dataclass(frozen=True)
-class _Entry:
-    """A line by its place in a file, without what it holds; no summary where it is broken."""
-
-    offset: int
-    length: int
-    summary: Summary | None
+_Entry = tuple[int, int, Summary | None]
+"""A line without what it holds: offset and bytes in its file, and its summary unless it is broken."""
 
 
 def read_new(tables: Tables, root: Path) -> Iterator[int]:
@@ -68,9 +62,8 @@ def _match_runs(tables: Tables, runs: dict[str, Run]) -> dict[str, int]:
         known = {name: (number, folder) for number, name, folder in db.execute("SELECT id, name, folder FROM runs")}
         for name, (number, folder) in known.items():
             if name not in runs or str(runs[name].folder) != folder:
-                db.execute("DELETE FROM trajectories WHERE run = ?", (number,))
-                db.execute("DELETE FROM files WHERE run = ?", (number,))
-                db.execute("DELETE FROM runs WHERE id = ?", (number,))
+                for table, column in (("trajectories", "run"), ("files", "run"), ("runs", "id")):
+                    db.execute(f"DELETE FROM {table} WHERE {column} = ?", (number,))
         added = [(name, str(run.folder)) for name, run in runs.items()]
         db.executemany("INSERT OR IGNORE INTO runs (name, folder) VALUES (?, ?)", added)
         return dict(db.execute("SELECT name, id FROM runs"))
@@ -124,7 +117,7 @@ def _read(tables: Tables, file: _File) -> Iterator[int]:
     if file.status.st_size <= read_to and file.status.st_mtime_ns == changed:
         return
     tables.db.execute("UPDATE files SET changed = ? WHERE id = ?", (file.status.st_mtime_ns, number))
-    entries = map(partial(_entry, file.log), whole_lines(file.log.path, read_to))  # one decoded line at a time
+    entries = (_entry(file.log, line) for line in whole_lines(file.log.path, read_to))  # one decoded line at a time
     while batch := list(islice(entries, BATCH)):
         yield _insert(tables, file, number, batch)
 
@@ -145,18 +138,15 @@ def _known(tables: Tables, file: _File) -> tuple[int, int, int]:
 
 def _entry(log: LogFile, line: Line) -> _Entry:
     summary = None if line.record is None else Summary.of(line.record, step=log.step, split=log.split)
-    return _Entry(line.offset, line.length, summary)
+    return line.offset, line.length, summary
 
 
 def _insert(tables: Tables, file: _File, number: int, batch: Sequence[_Entry]) -> int:
-    summaries = [entry.summary for entry in batch if entry.summary is not None]
-    rows = [
-        (file.run, number, entry.offset, entry.length, *entry.summary.values())
-        for entry in batch
-        if entry.summary is not None
-    ]
+    summaries = [summary for _, _, summary in batch if summary is not None]
+    rows = [(file.run, number, *place, *summary.values()) for *place, summary in batch if summary is not None]
     # Rows and the position read to are stored in one transaction: a crash repeats no line and skips none.
-    read_to = batch[-1].offset + batch[-1].length
+    offset, length, _ = batch[-1]
+    read_to = offset + length
     edges = _edges(file.log.path, read_to)
     with tables.transaction() as db:
         _delete_earlier_tries(db, file.run, number, summaries)

@@ -63,13 +63,12 @@ class Tables:
     def db(self) -> sqlite3.Connection:
         """The connection of the calling thread."""
         # Connections of sqlite3 belong to the thread that opened them.
-        if getattr(self._local, "connection", None) is None:
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
             connection = sqlite3.connect(self._path, timeout=30.0, isolation_level=None)
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = OFF")  # a cache: what a crash loses is read again
             self._local.connection = connection
-        connection = self._local.connection
-        assert isinstance(connection, sqlite3.Connection)
         return connection
 
     def close(self) -> None:
