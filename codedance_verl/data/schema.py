@@ -103,7 +103,7 @@ class Prompt:
 
 
 def read_records(path: str | Path, skip_bad_records: bool = False, keys: Keys = DEFAULT_KEYS) -> Dataset:
-    """Reads and check every row of a file of questions, images included; all of them are held in memory.
+    """Reads and checks every row of a file of questions, images included; all of them are held in memory.
 
     Raises UserError naming file, row, fault and cure at the first bad row, unless `skip_bad_records`; then bad rows
     are left out and listed.
