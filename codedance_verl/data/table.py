@@ -75,7 +75,7 @@ class RowTable:
         paths = [image["path"].as_py() for image in batch.column(1)[place]]
         messages = tuple(Message(**message) for message in record.pop("messages"))
         sources = tuple(Path(path) if path else StoredImage(self.path, row, k) for k, path in enumerate(paths))
-        return StoredRow(messages, sources, **record)
+        return CanonicalRow(messages, sources, **record)
 
     def select(self, indices: Iterable[int]) -> RowTable:
         """Rows at these places."""
