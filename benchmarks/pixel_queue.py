@@ -31,7 +31,7 @@ from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 
 from codedance_verl.environment.resized_images import resize_image
 from codedance_verl.errors import UserError
-from codedance_verl.rollout.packing import GroupImages, Prepare
+from codedance_verl.rollout.output import GroupImages, Prepare
 from codedance_verl.verl_compat.pixel_bytes import VALUES, PatchLayout, layout_of
 from codedance_verl.verl_compat.pixel_inputs import FIELD, with_pixel_values
 

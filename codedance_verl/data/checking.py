@@ -17,11 +17,10 @@ import pyarrow as pa
 from PIL import Image, UnidentifiedImageError
 
 from codedance_verl import images
-from codedance_verl.data.faults import BadRow
+from codedance_verl.data.fields import BadRow, Source, read_source
 from codedance_verl.data.names import RecordNames
 from codedance_verl.data.parquet import GroupWriter, batches, open_parquet
 from codedance_verl.data.reading import Origin, ReadRow, fault_line, open_rows, refusal
-from codedance_verl.data.references import Source, read_source
 from codedance_verl.data.rows import DEFAULT_KEYS, CanonicalRow, Keys, Kind
 from codedance_verl.errors import UserError
 from codedance_verl.grading.matchers import is_open
@@ -195,7 +194,7 @@ def _load(found: Sequence[tuple[tuple[int, int], int]], row: int) -> ImageLoad |
     return ImageLoad(sum(pixels), pixels[0], sum(encoded_bytes), max(sizes, key=math.prod), row)
 
 
-def _size_fault(row: CanonicalRow) -> str:
+def _size_fault(row: CanonicalRow[Source]) -> str:
     """True if the image files of a question are more than an interpreter takes at once."""
     size = sum(len(item) if isinstance(item, bytes) else item.stat().st_size for item in row.sources)
     if not row.data_source or size <= MAX_INPUT_BYTES:
@@ -203,7 +202,7 @@ def _size_fault(row: CanonicalRow) -> str:
     return f"its images have {size >> 20} MiB, and the sandbox takes {MAX_INPUT_BYTES >> 20} MiB; store them smaller"
 
 
-def _is_open(row: CanonicalRow) -> bool:
+def _is_open(row: CanonicalRow[Source]) -> bool:
     return any(is_open(truth, row.style, row.question) for truth in alternatives_of(row.ground_truth))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from codedance_verl.data.faults import BadRow
+from codedance_verl.data.fields import BadRow, Source
 from codedance_verl.data.parquet import batches, open_parquet
 from codedance_verl.data.rows import (
     DEFAULT_KEYS,
@@ -33,7 +33,7 @@ class ReadRow:
     """A row by its number in the file, in canonical form or with its fault."""
 
     number: int
-    row: CanonicalRow | None
+    row: CanonicalRow[Source] | None
     fault: str = ""
 
 

@@ -11,12 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from codedance_verl.data.faults import BadRow
-from codedance_verl.data.messages import Message, messages_of
-from codedance_verl.data.references import Source, sources_of
-from codedance_verl.data.truths import truth_of
+from codedance_verl.data.fields import BadRow, Message, Source, messages_of, sources_of, truth_of
 from codedance_verl.errors import UserError
 from codedance_verl.grading.matchers import MODEL, RULE, STYLES
 from codedance_verl.types import IMAGE_PLACEHOLDER, question_of
@@ -49,16 +46,20 @@ DEFAULT_KEYS = Keys()
 _PROMPTS = ("prompt", "messages")
 
 
+Image = TypeVar("Image")
+
+
 @dataclass(frozen=True)
-class CanonicalRow:
+class CanonicalRow(Generic[Image]):
     """A row as every reader has it.
 
-    `sources` has one image per `<image>` of the messages, in order. The fields from `data_source` on are those of a
+    `sources` has one image per `<image>` of the messages, in order: a `Source` where the row comes from a file, a
+    `StoredImage` or a path where it comes from a table (`table.py`). The fields from `data_source` on are those of a
     question and empty for a demonstration.
     """
 
     messages: tuple[Message, ...]
-    sources: tuple[Source, ...]
+    sources: tuple[Image, ...]
     data_source: str = ""
     ability: str = ""
     ground_truth: str = ""
@@ -114,7 +115,7 @@ def find_columns(path: Path, names: Sequence[str], needs: Kind | None, keys: Key
     return columns
 
 
-def canonical_row(row: Mapping[str, Any], columns: Columns, folder: Path) -> CanonicalRow:
+def canonical_row(row: Mapping[str, Any], columns: Columns, folder: Path) -> CanonicalRow[Source]:
     """Canonical form of a row. `folder` is that of its file.
 
     Raises BadRow: something is missing, contradicts something else or cannot be understood. Image files are neither

@@ -16,11 +16,9 @@ from PIL import Image
 
 from codedance_verl import images
 from codedance_verl.data.checking import inspect_image
-from codedance_verl.data.faults import BadRow
-from codedance_verl.data.messages import Message
+from codedance_verl.data.fields import BadRow, Message, Source, read_source
 from codedance_verl.data.parquet import write_rows
 from codedance_verl.data.reading import fault_line, open_rows, refusal
-from codedance_verl.data.references import read_source
 from codedance_verl.data.rows import DEFAULT_KEYS, CanonicalRow, Keys, Kind
 from codedance_verl.grading.matchers import RULE
 from codedance_verl.types import question_of, stated_record_id
@@ -157,7 +155,7 @@ def write_records(path: str | Path, records: Iterable[Record]) -> None:
     write_rows(path, rows, RECORD_SCHEMA)
 
 
-def _record(row: CanonicalRow) -> Record:
+def _record(row: CanonicalRow[Source]) -> Record:
     """Row with its images in memory. Raises BadRow where one cannot be read."""
     for index, source in enumerate(row.sources):
         inspect_image(source, f"images[{index}]")

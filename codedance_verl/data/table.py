@@ -12,7 +12,7 @@ import hashlib
 import json
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from codedance_verl.data.messages import Message
+from codedance_verl.data.fields import Message, Source
 from codedance_verl.data.names import RecordNames
 from codedance_verl.data.reading import fault_line, open_rows, refusal
 from codedance_verl.data.rows import DEFAULT_KEYS, CanonicalRow, Keys, Kind
@@ -29,7 +29,7 @@ from codedance_verl.runtime.atomic import replacing
 from codedance_verl.runtime.locks import exclusive_lock
 
 # Part of the name of a table: changes with what it holds, so that no reader takes an older one.
-FORMAT = "1"
+FORMAT = "2"
 
 BATCH_BYTES = 16 << 20
 BATCH_ROWS = 1_000
@@ -54,13 +54,8 @@ class StoredImage:
         return bytes(batch.column(1)[row][self.index]["bytes"].as_py())
 
 
-@dataclass(frozen=True)
-class StoredRow:
-    """A row of a table. `fields` are data_source, ability, reward_model and extra_info, empty for a demonstration."""
-
-    messages: tuple[Message, ...]
-    images: tuple[StoredImage | Path, ...]
-    fields: Mapping[str, Any]
+StoredRow = CanonicalRow[StoredImage | Path]
+"""A row of a table; the `extra_info` of a question holds its name as `record_id`."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +73,9 @@ class RowTable:
         batch, place = _open_table(self.path).locate(row)
         record = json.loads(batch.column(0)[place].as_py())
         paths = [image["path"].as_py() for image in batch.column(1)[place]]
-        return StoredRow(
-            tuple(Message(role, content) for role, content in record["messages"]),
-            tuple(Path(path) if path else StoredImage(self.path, row, k) for k, path in enumerate(paths)),
-            record["fields"],
-        )
+        messages = tuple(Message(**message) for message in record.pop("messages"))
+        sources = tuple(Path(path) if path else StoredImage(self.path, row, k) for k, path in enumerate(paths))
+        return CanonicalRow(messages, sources, **record)
 
     def select(self, indices: Iterable[int]) -> RowTable:
         """Rows at these places."""
@@ -172,7 +165,7 @@ def _write(path: Path, files: Sequence[Path], needs: Kind, keys: Keys) -> None:
             writer.write_batch(batch)
 
 
-def _canonical(files: Sequence[Path], needs: Kind, keys: Keys) -> Iterator[tuple[CanonicalRow, str]]:
+def _canonical(files: Sequence[Path], needs: Kind, keys: Keys) -> Iterator[tuple[CanonicalRow[Source], str]]:
     """Yields each row with its name."""
     names = RecordNames()
     for file in files:
@@ -183,7 +176,7 @@ def _canonical(files: Sequence[Path], needs: Kind, keys: Keys) -> Iterator[tuple
             yield row, names.name(row.data_source, row.extra_info, rows.origin.path, read.number)
 
 
-def _batches(rows: Iterable[tuple[CanonicalRow, str]]) -> Iterator[pa.RecordBatch]:
+def _batches(rows: Iterable[tuple[CanonicalRow[Source], str]]) -> Iterator[pa.RecordBatch]:
     held: list[dict[str, Any]] = []
     size = 0
     for row, name in rows:
@@ -196,21 +189,16 @@ def _batches(rows: Iterable[tuple[CanonicalRow, str]]) -> Iterator[pa.RecordBatc
         yield pa.RecordBatch.from_pylist(held, schema=_SCHEMA)
 
 
-def _stored(source: bytes | Path) -> dict[str, Any]:
+def _stored(source: Source) -> dict[str, Any]:
     return {"bytes": source, "path": None} if isinstance(source, bytes) else {"bytes": None, "path": str(source)}
 
 
-def _encoded(row: CanonicalRow, name: str) -> str:
-    fields: dict[str, Any] = {}
+def _encoded(row: CanonicalRow[Source], name: str) -> str:
+    record = {**vars(row), "messages": [vars(message) for message in row.messages]}
+    del record["sources"]  # the images stand in a column of their own
     if row.data_source:
-        fields = {
-            "data_source": row.data_source,
-            "ability": row.ability,
-            "reward_model": {"style": row.style, "ground_truth": row.ground_truth},
-            "extra_info": {**row.extra_info, "record_id": name},
-        }
-    messages = [(message.role, message.content) for message in row.messages]
-    return json.dumps({"messages": messages, "fields": fields}, default=_as_text)
+        record["extra_info"] = {**row.extra_info, "record_id": name}
+    return json.dumps(record, default=_as_text)
 
 
 def _as_text(value: Any) -> str | None:

@@ -21,13 +21,12 @@ from PIL import Image
 
 from codedance_verl.environment.config import EnvironmentConfig
 from codedance_verl.environment.generation import EngineError, TurnSampler, for_part, kept_tokens
-from codedance_verl.environment.invariants import InvariantError, VisionTokens
 from codedance_verl.environment.observations import ObservationLimits, fit, observation_text, refused
 from codedance_verl.environment.resized_images import image_parts, patch_count, resize_image, source_bytes
 from codedance_verl.environment.sandbox_client import SandboxClient
 from codedance_verl.environment.stall_watchdog import Phase, StallWatchdog, TrackedRollout
 from codedance_verl.environment.time_limit import Pauses
-from codedance_verl.environment.tokens import SpecialTokens, TokenStream
+from codedance_verl.environment.tokens import InvariantError, SpecialTokens, TokenStream, VisionTokens
 from codedance_verl.formats import ParsedTurn, TurnFormat, get_format
 from codedance_verl.sandbox.errors import SandboxError
 from codedance_verl.types import IMAGE_PLACEHOLDER, Execution, ExecutionStatus, FinishReason, Observation, Turn

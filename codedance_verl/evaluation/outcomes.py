@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from codedance_verl.data.faults import BadRow
+from codedance_verl.data.fields import BadRow
 from codedance_verl.data.names import RecordNames
 from codedance_verl.data.parquet import batches, open_parquet
 from codedance_verl.data.rows import mapping_of

@@ -6,8 +6,6 @@ import functools
 import re
 from dataclasses import dataclass, replace
 
-from codedance_verl.formats.python_text import PythonText
-
 SHORTEST = 3
 LINE = r"(?P<indent>[ \t]*)(?P<marks>`{3,})(?P<info>[^`\n]*)$"
 """Pattern of the line that opens a block, from its begin on; to be compiled with `re.MULTILINE`."""
@@ -16,6 +14,17 @@ _PYTHON = re.compile(r"[{.\s]*i?py(?:thon)?[\d.]*(?![\w+#-])", re.IGNORECASE | r
 _REST_OF_LINE = re.compile(r"[ \t\r]*\n?")
 _SPACE = re.compile(r"\s*")
 _RUN = re.compile(r"`+")
+
+_COMMENT = "#"
+_STRING_BEGINS = re.compile(r"#|'''|\"\"\"|'|\"")
+_STRING_ENDS = {
+    _COMMENT: re.compile(r"\n"),
+    "'''": re.compile(r"\\.|'''", re.DOTALL),
+    '"""': re.compile(r'\\.|"""', re.DOTALL),
+    "'": re.compile(r"\\.|'|\n", re.DOTALL),
+    '"': re.compile(r'\\.|"|\n', re.DOTALL),
+}
+"""Ends of a comment and of each kind of string, by what begins it; a backslash skips the character behind it."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +75,38 @@ def _ends(tag: str | None) -> re.Pattern[str]:
     before = r"$" if tag is None else rf"(?:$|{re.escape(tag)})"
     fence = rf"(?:(?P<alone>^[ \t]*)|(?<!`))(?P<marks>`{{3,}})(?=[ \t\r]*{before})"
     return re.compile(fence if tag is None else rf"{fence}|{re.escape(tag)}", re.MULTILINE)
+
+
+class PythonText:
+    """Reader of Python source in `text` from `start` on, forwards once: all questions together take linear time.
+
+    The source need not be valid.
+    A string in single quotes ends with its line, closed or not, so one missing quote does not hide what follows. In a
+    raw string a backslash keeps a quote from closing it as well, as in Python. An f-string is read like other strings.
+    """
+
+    def __init__(self, text: str, start: int) -> None:
+        self._text = text
+        self._at = start
+        self._inside: str | None = None
+
+    def inside(self, position: int) -> bool:
+        """Returns whether a string or comment is open in front of `position`, which is never before an earlier one."""
+        while self._at < position:
+            pattern = _STRING_BEGINS if self._inside is None else _STRING_ENDS[self._inside]
+            found = pattern.search(self._text, self._at, position)
+            if found is None:
+                self._at = position
+            else:
+                self._at = found.end()
+                self._inside = self._after(found.group())
+        return self._inside is not None
+
+    def _after(self, mark: str) -> str | None:
+        """Returns the kind of string or comment that is open behind a mark."""
+        if self._inside is None:
+            return mark
+        return self._inside if mark.startswith("\\") else None
 
 
 class _Reader:

@@ -26,7 +26,7 @@ from codedance_verl.environment.stall_watchdog import TrackedRollout, watchdog_o
 from codedance_verl.environment.system_prompt import with_instructions
 from codedance_verl.environment.time_limit import pauses_of_process
 from codedance_verl.formats import get_format
-from codedance_verl.rollout.output import RolloutOutput
+from codedance_verl.rollout.output import RESIZED_IMAGES, RolloutOutput
 from codedance_verl.rollout.sampling_config import SamplingConfig
 from codedance_verl.sandbox.pool import SandboxPool
 from codedance_verl.types import FinishReason, Trajectory, question_of, record_id_of
@@ -34,9 +34,6 @@ from codedance_verl.types import FinishReason, Trajectory, question_of, record_i
 logger = logging.getLogger(__name__)
 
 AGENT_NAME = "codedance"
-RESIZED_IMAGES = "resized_images"
-"""Field of a record that holds the `SharedImages` of its group."""
-
 
 _slots_by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 

@@ -16,7 +16,7 @@ from verl.utils.dataset.rl_dataset import RLHFDataset
 from verl.utils.tokenizer.chat_template import extract_system_prompt_and_generation
 
 from codedance_verl import images
-from codedance_verl.data.messages import Message
+from codedance_verl.data.fields import Message
 from codedance_verl.data.rows import Keys, Kind
 from codedance_verl.data.schema import Prompt
 from codedance_verl.data.table import RowTable, StoredImage, StoredRow, open_table
@@ -54,12 +54,14 @@ class QuestionDataset(RLHFDataset):  # type: ignore[misc]  # verl ships no types
 
     def __getitem__(self, item: int) -> dict[str, Any]:
         row: StoredRow = self.dataframe[item]
-        extra = row.fields["extra_info"]
         return {
-            **row.fields,
+            "data_source": row.data_source,
+            "ability": row.ability,
+            "reward_model": {"style": row.style, "ground_truth": row.ground_truth},
+            "extra_info": row.extra_info,
             "raw_prompt": _with_references(row),
             "dummy_tensor": torch.tensor([0], dtype=torch.uint8),  # verl's batches hold at least one tensor
-            "index": extra["record_id"],
+            "index": row.extra_info["record_id"],
             "tools_kwargs": {},
             "interaction_kwargs": {},
         }
@@ -102,7 +104,7 @@ class DemonstrationDataset(MultiTurnSFTDataset):  # type: ignore[misc]
         row = example["row"]
         if self.processor is None:
             return [{"role": message.role, "content": message.content} for message in row.messages]
-        resized = [resize_image(images.decode(image.read_bytes()), self.max_image_pixels) for image in row.images]
+        resized = [resize_image(images.decode(image.read_bytes()), self.max_image_pixels) for image in row.sources]
         return _messages(row.messages, [{"image": image} for image in resized])
 
 
@@ -129,7 +131,7 @@ class _FrameRow:
 
 
 def _with_references(row: StoredRow) -> list[dict[str, Any]]:
-    return _messages(row.messages, [{"image": _reference(image)} for image in row.images])
+    return _messages(row.messages, [{"image": _reference(image)} for image in row.sources])
 
 
 def _reference(image: StoredImage | Path) -> StoredImage | str:
@@ -152,5 +154,5 @@ def _messages(messages: Sequence[Message], parts: Sequence[dict[str, Any]]) -> l
 
 
 def _prompt(row: StoredRow) -> Prompt:
-    sizes = tuple(images.shown_size(image.read_bytes()) for image in row.images)
+    sizes = tuple(images.shown_size(image.read_bytes()) for image in row.sources)
     return Prompt(0, row.messages, sizes)

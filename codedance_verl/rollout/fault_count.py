@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from codedance_verl.rollout.telemetry import LeftOut
-from codedance_verl.types import FinishReason, RewardTerms, Trajectory
+from codedance_verl.types import FinishReason, RewardTerms
 
 
 class TooManyFaults(RuntimeError):
@@ -22,10 +22,10 @@ class FaultCount:
         self._most = most
         self.in_a_row = 0
 
-    def add(self, trajectories: Sequence[Trajectory]) -> None:
+    def add(self, finishes: Iterable[FinishReason]) -> None:
         """Counts a finished group. Raises `TooManyFaults` when there were too many faults in a row."""
-        for trajectory in trajectories:
-            self.in_a_row = self.in_a_row + 1 if trajectory.finish is FinishReason.INFRASTRUCTURE else 0
+        for finish in finishes:
+            self.in_a_row = self.in_a_row + 1 if finish is FinishReason.INFRASTRUCTURE else 0
         if self._most is not None and self.in_a_row >= self._most:
             raise TooManyFaults(
                 f"{self.in_a_row} rollouts in a row have failed for reasons outside of the model "

@@ -128,7 +128,7 @@ class GroupScorer:
             TooManyFaults: infrastructure has failed too often in a row; the end of the run is asked for.
         """
         started = time.perf_counter()
-        self._ask_for_end_after(lambda: self._faults.add(rollouts))
+        self._ask_for_end_after(lambda: self._faults.add(rollout.finish for rollout in rollouts))
         grades = await asyncio.gather(*(self.grader.grade_rollout(rollout) for rollout in rollouts))
         custom = await self._custom_term.values(rollouts, grades)
         self._stop_if_given_up()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from codedance_verl.data.messages import Message
+from codedance_verl.data.fields import Message
 from codedance_verl.data.schema import Prompt
 from codedance_verl.environment.resized_images import patch_count, resized_size
 from codedance_verl.environment.system_prompt import with_instructions

@@ -28,10 +28,16 @@ from codedance_verl.metrics import emit
 from codedance_verl.reward import advantage
 from codedance_verl.reward.advantage import Advantage, group_advantages
 from codedance_verl.reward.terms import turn_rewards_summed
-from codedance_verl.rollout.agent_loop import AGENT_NAME, RESIZED_IMAGES, seeded
+from codedance_verl.rollout.agent_loop import AGENT_NAME, seeded
 from codedance_verl.rollout.group_scorer import GroupScorer, GroupScores
-from codedance_verl.rollout.output import GroupRollout, RolloutOutput, scored_output
-from codedance_verl.rollout.packing import GroupImages, images_of, without_images
+from codedance_verl.rollout.output import (
+    RESIZED_IMAGES,
+    GroupImages,
+    RolloutOutput,
+    images_of,
+    scored_output,
+    without_images,
+)
 from codedance_verl.rollout.telemetry import RolloutStats, record_group
 from codedance_verl.trajectories.config import TrajectoriesConfig
 from codedance_verl.trajectories.writer import TrajectoryLog
@@ -124,7 +130,7 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
         prompt.pop("__do_sample__", None)
         prompt.setdefault("agent_name", AGENT_NAME)
         prompt[RESIZED_IMAGES] = SharedImages()
-        drawn: list[GroupRollout] = await asyncio.gather(
+        drawn: list[RolloutOutput] = await asyncio.gather(
             *(
                 self._run_agent_loop(
                     seeded(sampling_params, self.config, trajectory, prompt, index),
@@ -141,23 +147,21 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
         members, grades = [drawn[k] for k in scores.kept], [scores.grades[k] for k in scores.kept]
         # before anything is awaited: a group that is abandoned is logged whole or not at all
         self._write_group(members, grades, scores.terms, trajectory, scores.grade_s)
-        scored = zip((member.output for member in drawn), scores.grades, scores.all_terms, strict=True)
+        scored = zip(drawn, scores.grades, scores.all_terms, strict=True)
         record_group([RolloutStats.of_output(*each) for each in scored], "val" if validate else "train", scores.grade_s)
         await self._queue_group(members, grades, scores, validate)
         return scores
 
     async def _queue_group(
-        self, members: Sequence[GroupRollout], grades: Sequence[Grade], scores: GroupScores, validate: bool
+        self, members: Sequence[RolloutOutput], grades: Sequence[Grade], scores: GroupScores, validate: bool
     ) -> None:
         """Puts the kept rollouts of a group into verl's queue."""
-        images = GroupImages([images_of(member.output) for member in members], self._inputs_of_image, self._patches)
+        images = GroupImages([images_of(member) for member in members], self._inputs_of_image, self._patches)
         for member, grade, terms, outcome in zip(members, grades, scores.terms, scores.outcomes, strict=True):
-            output = scored_output(
-                member.output, grade, self._as_encoded(terms), outcome, scores.judged, scores.grade_s
-            )
+            output = scored_output(member, grade, self._as_encoded(terms), outcome, scores.judged, scores.grade_s)
             # a validation trains nothing, so its pixels would go through the queue unread
             output.image_inputs = await images.inputs(images_of(output), pixels=not validate)
-            await super()._agent_loop_postprocess(output, validate, **without_images(member.fields))
+            await super()._agent_loop_postprocess(output, validate, **without_images(member.record))
 
     def _as_encoded(self, terms: RewardTerms) -> RewardTerms:
         """Returns the reward for the token rewards: estimators other than ours add them up."""
@@ -167,9 +171,10 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
 
     # ---- hooks of verl's worker ----
 
-    async def _agent_loop_postprocess(self, output: RolloutOutput, validate: bool, **fields: Any) -> GroupRollout:
+    async def _agent_loop_postprocess(self, output: RolloutOutput, validate: bool, **fields: Any) -> RolloutOutput:
         """Holds a finished rollout back: verl would queue it at once, before its group is known."""
-        return GroupRollout(output, fields)
+        output.record = fields
+        return output
 
     def _compute_multi_modal_inputs(self, output: RolloutOutput, input_ids: torch.Tensor) -> Any:
         """Returns the model inputs of the images, which `_queue_group` has made in a thread.
@@ -190,7 +195,7 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
 
     def _write_group(
         self,
-        members: Sequence[GroupRollout],
+        members: Sequence[RolloutOutput],
         grades: Sequence[Grade],
         terms: Sequence[RewardTerms],
         info: dict[str, Any],
@@ -201,7 +206,7 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
             return
         split = "val" if info["validate"] else "train"
         faulty = any(member.trajectory.finish is FinishReason.INFRASTRUCTURE for member in members)
-        group = str(members[0].fields["uid"])
+        group = str(members[0].record["uid"])
         if not self._written.keeps(step=int(info["step"]), split=split, group=group, faulty=faulty):
             return
         advantages: Sequence[Advantage | None] = [None] * len(members)
@@ -215,14 +220,14 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
     def _write_log(
         self,
         log: TrajectoryLog,
-        member: GroupRollout,
+        member: RolloutOutput,
         verdict: Grade,
         reward: RewardTerms,
         known: Advantage | None,
         info: dict[str, Any],
         grade_s: float,
     ) -> None:
-        extra, shown = member.output.extra_fields, member.output.multi_modal_data.get("images", [])
+        extra, shown = member.extra_fields, images_of(member)
         # The question's images come first; those that feedback turns showed follow in order.
         returned = sum(turn.observation.images for turn in member.trajectory.turns if turn.observation is not None)
         log.write(
@@ -231,9 +236,9 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
             reward,
             step=int(info["step"]),
             split="val" if info["validate"] else "train",
-            group=str(member.fields["uid"]),
-            sample=int(member.fields["session_id"]),
-            extra_info=member.fields.get("extra_info") or {},
+            group=str(member.record["uid"]),
+            sample=int(member.record["session_id"]),
+            extra_info=member.record.get("extra_info") or {},
             input_images=shown[: len(shown) - returned],
             image_hashes=extra.get("image_hashes", ()),
             timing={**asdict(extra["timing"]), "grade_s": grade_s},

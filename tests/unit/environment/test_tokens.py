@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codedance_verl.environment.invariants import InvariantError, VisionTokens
-from codedance_verl.environment.tokens import SpecialTokens, TokenStream
+from codedance_verl.environment.tokens import InvariantError, SpecialTokens, TokenStream, VisionTokens
 
 PIECES = st.lists(st.tuples(st.booleans(), st.lists(st.integers(0, 99), max_size=5)), max_size=12)
 

@@ -28,7 +28,7 @@ from codedance_verl.rollout import worker as module
 from codedance_verl.rollout.agent_loop import seeded
 from codedance_verl.rollout.fault_count import FaultCount, MaskedGroupCount
 from codedance_verl.rollout.group_scorer import GroupScorer
-from codedance_verl.rollout.output import GroupRollout, RolloutOutput
+from codedance_verl.rollout.output import RolloutOutput
 from codedance_verl.rollout.sampling_config import Keep, SamplingConfig
 from codedance_verl.runtime.run_limits import STOP_FILE
 from codedance_verl.trajectories.writer import TrajectoryLog
@@ -88,7 +88,8 @@ def run(
     async def roll_out(*_: Any, **fields: Any) -> Any:
         output = output_of(next(left))
         output.multi_modal_data = {"images": list(images)}
-        return GroupRollout(output, {"uid": "u", **fields})
+        output.record = {"uid": "u", **fields}
+        return output
 
     async def queue(_: Any, output: Any, *__: Any, **___: Any) -> None:
         queued.append(output)
@@ -282,7 +283,8 @@ def test_groups_that_fail_and_are_drawn_anew_end_the_run(tmp_path: Path, monkeyp
     async def rolled_out(*_: Any, **__: Any) -> Any:
         output = output_of(RIGHT)
         output.multi_modal_data = {"images": [object()]}
-        return GroupRollout(output, {"uid": "u"})
+        output.record = {"uid": "u"}
+        return output
 
     async def fail(validate: bool) -> None:
         await worker._run_prompt({"uid": "u"}, {}, {"validate": validate, "step": 1})

@@ -13,10 +13,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 
 # ---- Limits. Each may only be tightened. ----
-LEAST_COMMENTS = 9.0  # lines in 1,000 of package, image and attacks
-MOST_QUESTIONS = 15.0  # percent of docstrings that begin with a question word
+LEAST_COMMENTS = 24.0  # lines in 1,000 of package, image and attacks
+MOST_QUESTIONS = 2.0  # percent of docstrings that begin with a question word
 MOST_TRIES = 8.5  # in 1,000 lines
-MOST_FILES, MOST_REENCODINGS = 48, 12  # on the way of one record
+MOST_FILES, MOST_REENCODINGS = 35, 10  # on the way of one record
 # ----
 
 
@@ -55,7 +55,7 @@ def test_the_limits_of_this_code(tmp_path: Path) -> None:
     found = figures(ROOT, tmp_path)["package"]
     assert found["comments_per_1000"] >= LEAST_COMMENTS
     assert found["question_docstrings_percent"] <= MOST_QUESTIONS
-    assert found["question_modules_percent"] <= MOST_QUESTIONS + 1
+    assert found["question_modules_percent"] <= MOST_QUESTIONS
     assert found["try_per_1000"] <= MOST_TRIES
 
 
@@ -65,6 +65,7 @@ def test_the_way_of_one_record(tmp_path: Path) -> None:
     record = figures(ROOT, tmp_path, "--record")["record"]
     assert 20 < record["files"] <= MOST_FILES
     assert 4 < record["reencodings"] <= MOST_REENCODINGS
+    assert record["files"] == len(record["visited"]) + 1 and record["rules"], "the rule that decides is one file"
     # parquet, reward, estimator and log: the record went all the way
     passed = {Path(file).parts[0] for file in record["visited"]}
     assert {"data", "environment", "formats", "grading", "reward", "rollout"} <= passed

@@ -11,9 +11,8 @@ import torch
 from PIL import Image
 from verl.trainer.ppo.v1 import agent_loop_tq
 
-from codedance_verl.rollout import packing
-from codedance_verl.rollout.output import RolloutOutput
-from codedance_verl.rollout.packing import GroupImages, images_of
+from codedance_verl.rollout import output as module
+from codedance_verl.rollout.output import GroupImages, RolloutOutput, images_of
 from codedance_verl.types import Execution, ExecutionStatus
 from codedance_verl.verl_compat.pixel_bytes import BYTES, VALUES, layout_of, unpack
 from codedance_verl.verl_compat.pixel_inputs import FIELD, with_pixel_values
@@ -104,7 +103,7 @@ def test_a_validation_queues_no_pixels_packs_none_and_keeps_what_positions_need(
     question, own = noise(100, 70), noise(60, 60, 1)
     images, prepared = group("qwen3_vl", [question, own], [question])
     with monkeypatch.context() as unpacked:
-        unpacked.setattr(packing, "pack", lambda *_: pytest.fail("an image is packed"))
+        unpacked.setattr(module, "pack", lambda *_: pytest.fail("an image is packed"))
         made = asyncio.run(images.inputs([question, own], pixels=False))
         asyncio.run(images.inputs([question], pixels=False))
     assert prepared == [question, own]
