@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from codedance_verl.data.messages import Message
+from codedance_verl.data.fields import Message
 from codedance_verl.data.parquet import write_rows
 from codedance_verl.data.schema import SFT_SCHEMA, Record, write_records
 from codedance_verl.types import IMAGE_PLACEHOLDER

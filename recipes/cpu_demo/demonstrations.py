@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from codedance_verl.data.messages import Message
+from codedance_verl.data.fields import Message
 from codedance_verl.environment.observations import observation_text
 from codedance_verl.formats import get_format, render_answer, render_think
 from codedance_verl.types import IMAGE_PLACEHOLDER, Execution

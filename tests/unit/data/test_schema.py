@@ -12,7 +12,7 @@ from PIL import Image
 
 from codedance_verl.data import checking
 from codedance_verl.data.checking import check_file, keep_good_rows
-from codedance_verl.data.messages import Message
+from codedance_verl.data.fields import Message
 from codedance_verl.data.reading import open_rows
 from codedance_verl.data.rows import Kind
 from codedance_verl.data.schema import Record, read_records, write_records

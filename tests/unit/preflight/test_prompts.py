@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from transformers import AutoProcessor
 
-from codedance_verl.data.messages import Message
+from codedance_verl.data.fields import Message
 from codedance_verl.data.schema import Prompt
 from codedance_verl.environment.resized_images import resize_image
 from codedance_verl.preflight.prompts import longest_prompt
