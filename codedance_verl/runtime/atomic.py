@@ -43,15 +43,34 @@ def replacing(path: Path, writer: str = "", durable: bool = True) -> Iterator[Pa
 
 
 def put_in_place(partial: Path, path: Path, durable: bool = True) -> None:
-    """Gives a finished file or folder its name, in place of what has it."""
+    """Gives a finished file or folder its name, in place of one of its kind that has it.
+
+    Raises:
+        IsADirectoryError: a file would take the place of a folder.
+        OSError: it cannot be renamed; the old one is as it was.
+    """
     if durable:  # before the rename: else the name could reach the disk before the bytes it stands for
         for item in [*partial.rglob("*"), partial] if partial.is_dir() else [partial]:
             flush(item)
-    if path.is_dir():  # a rename replaces empty folders only
-        shutil.rmtree(path)
-    partial.replace(path)
+    if path.is_dir() and partial.is_dir():
+        _replace_folder(partial, path)
+    else:
+        partial.replace(path)  # refuses a file in place of a folder
     if durable:
         flush(path.parent)
+
+
+def _replace_folder(partial: Path, path: Path) -> None:
+    """A rename replaces empty folders only: the old one steps aside, so that at any moment one of both is whole."""
+    aside = path.with_name(f"{path.name}.old")
+    shutil.rmtree(aside, ignore_errors=True)  # of a process that was killed
+    path.replace(aside)
+    try:
+        partial.replace(path)
+    except OSError:
+        aside.replace(path)
+        raise
+    shutil.rmtree(aside)
 
 
 def flush(path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from codedance_verl.errors import UserError
 from codedance_verl.runtime.atomic import replacing
-from codedance_verl.runtime.checkpoints import folder_of, tracked_step
+from codedance_verl.runtime.checkpoints import TRACKER, folder_of
 
 MODEL = "model"
 """Name of the folder of the trained model, below that of the run."""
@@ -23,7 +23,10 @@ def new_metrics_file(run_dir: Path) -> Path:
 
 def last_step(run_dir: Path) -> int:
     """Returns the step of the last checkpoint, 0 where there is none."""
-    return tracked_step(run_dir / "checkpoints")
+    try:
+        return int((run_dir / "checkpoints" / TRACKER).read_text())
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # not other errors: a hiccup of a disk is no fresh run
+        return 0
 
 
 def publish_model(run_dir: Path, part: str = "") -> Path:

@@ -33,7 +33,8 @@ class Watchdog(contextlib.AbstractContextManager["Watchdog"]):
     def stop(self) -> None:
         """Ends the checks. The one in progress is waited for, `JOIN_SECONDS` at most."""
         self._stopped.set()
-        self._thread.join(JOIN_SECONDS)
+        if threading.current_thread() is not self._thread:  # a poll may stop its own watchdog
+            self._thread.join(JOIN_SECONDS)
 
     def __exit__(self, *_: object) -> None:
         self.stop()

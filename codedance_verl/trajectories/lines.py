@@ -93,16 +93,20 @@ def decode(line: bytes) -> TrajectoryRecord | None:
     return repaired(value) if "turns" in value or "question" in value else None
 
 
+_MAX_DIGITS = 18
+"""Of a rollout's number in verl's `uid`; Python refuses integers of thousands of digits."""
+
+
 def _of_verl(value: Mapping[str, Any]) -> dict[str, Any]:
     """verl's line in our fields. `uid` is `<group>_<rollout>_<output>`."""
     uid = str(value.get("uid", ""))
     parts = uid.rsplit("_", 2)
-    split_up = len(parts) == 3 and parts[1].isdigit()
+    split_up = len(parts) == 3 and parts[1].isdecimal() and parts[1].isascii() and len(parts[1]) < _MAX_DIGITS
     return {
         "step": value.get("step"),
         "group": parts[0] if split_up else uid,
         "sample": int(parts[1]) if split_up else 0,
-        "record_id": value.get("index") or value.get("input"),
+        "record_id": value.get("input") if value.get("index") in (None, "") else value["index"],
         "question": value.get("input"),
         "ground_truth": value.get("gts"),
         "kind": value.get("data_source"),

@@ -150,6 +150,7 @@ class TrajectoryRecord(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(turn.execution for turn in self.turns if turn.execution is not None)
 
 
+_MAX_REASON_CHARS = 200
 _CHOICES = {"status": ExecutionStatus, "finish": FinishReason, "verdict": Verdict}
 """Enumerations by the fields that hold them: msgspec's messages do not list what is allowed."""
 
@@ -176,9 +177,11 @@ def decode(line: bytes) -> TrajectoryRecord:
     except msgspec.ValidationError as error:
         _check_version(line)
         raise MalformedRecord(in_words(error)) from None
+    except RecursionError:
+        raise MalformedRecord("it is nested too deep") from None
     except ValueError:
         # Python's reader takes what msgspec's refuses and older writers wrote: NaN, half a surrogate pair.
-        record = convert(loads(line), TrajectoryRecord)
+        record = convert(_encodable(loads(line)), TrajectoryRecord)
     if record.version > VERSION:
         _check_version(line)
     return record
@@ -208,9 +211,23 @@ def loads(line: bytes) -> Any:
         raise MalformedRecord(f"it is no JSON: {error}") from None
 
 
+def _encodable(value: Any) -> Any:
+    """The JSON value with `?` for half surrogate pairs, which no file, page or table takes."""
+    match value:
+        case str():
+            return value.encode("utf-8", "replace").decode()
+        case list():
+            return [_encodable(item) for item in value]
+        case dict():
+            return {_encodable(name): _encodable(item) for name, item in value.items()}
+        case _:
+            return value
+
+
 def in_words(error: msgspec.ValidationError) -> str:
     """msgspec's message with the field in front: `turns[0].text: Expected ...`."""
-    reason, _, path = str(error).partition(" - at ")
+    reason, _, path = str(error).rpartition(" - at ") if " - at " in str(error) else (str(error), "", "")
+    reason = reason[:_MAX_REASON_CHARS]  # it may quote a value of any length
     field = path.strip("`").removeprefix("$").removeprefix(".")
     choices = _CHOICES.get(field.rpartition(".")[2], ())
     if choices and reason.startswith("Invalid enum value"):

@@ -75,8 +75,8 @@ QUOTED_COLUMNS = ", ".join(f'"{name}"' for name in COLUMNS)
 
 
 def finite(value: float | None) -> float | None:
-    """None for a number that a damaged line lacks."""
-    return None if value is None or math.isnan(value) else value
+    """None for a number that a damaged line lacks, and for one that is not finite."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _short(value: str) -> str:

@@ -129,8 +129,8 @@ ATTACKS = (
             peer.settimeout(1)
             peer.connect('/run/codedance/host.sock')
             name = open('/proc/1/cmdline').read().split('\\0--name\\0')[1].split('\\0')[0]
-            for role in ('init process', 'zygote', 'session'):
-                peer.sendall(frame({'op': 'hello', 'version': 1, 'name': name, 'role': role, 'session': 'x'}))
+            for role in ('init', 'zygote', 'session'):
+                peer.sendall(frame({'op': 'hello', 'version': 2, 'name': name, 'role': role, 'session': 'x'}))
             if not peer.recv(1):
                 raise PermissionError('the host hung up')
             breach('the host answers')

@@ -41,6 +41,28 @@ def test_a_folder_takes_the_place_of_one_with_files_and_of_what_a_kill_has_left(
     assert [path.name for path in tmp_path.rglob("*")] == ["model", "file"] and _text(tmp_path / "model") == "new"
 
 
+def test_a_file_takes_the_place_of_no_folder(tmp_path: Path) -> None:
+    _make(tmp_path / "mine", "kept", folder=True)
+    with pytest.raises(IsADirectoryError):
+        write_atomically(tmp_path / "mine", "text")
+    assert _text(tmp_path / "mine") == "kept" and [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_a_folder_that_cannot_be_replaced_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _make(tmp_path / "model", "old", folder=True)
+    rename = Path.replace
+
+    def fail(self: Path, target: Path) -> Path:
+        if self.name == "model.partial":
+            raise OSError("disk")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="disk"), replacing(tmp_path / "model") as partial:
+        _make(partial, "new", folder=True)
+    assert _text(tmp_path / "model") == "old" and [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
 def test_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
     with replacing(tmp_path / "a", writer="1") as first, replacing(tmp_path / "a", writer="2") as second:
         first.write_text("first")

@@ -273,6 +273,16 @@ def test_lines_without_the_newer_fields(tmp_path: Path) -> None:
     assert (row.summary.step, row.summary.correct, row.summary.score) == (7, None, None)
 
 
+def test_half_a_surrogate_pair_keeps_no_other_line_out(index: Index, tmp_path: Path) -> None:
+    """SQLite takes no half pair, and what it refuses once would be read again at each update."""
+    log = min((tmp_path / "runs" / "one").rglob("*.jsonl"))
+    first = log.read_text().splitlines()[0]
+    half = json.dumps({**json.loads(first), "question": "half \ud800", "sample": 77})
+    with log.open("a") as stream:
+        stream.write(half + "\n" + first + "\n")
+    assert index.update_fully() == 2
+
+
 def test_a_folder_of_verl(tmp_path: Path) -> None:
     line = {"input": "q", "output": "a", "gts": "1", "score": 1.0, "step": 3, "uid": "u_0_0"}
     (tmp_path / "3.jsonl").write_text(json.dumps(line) + "\n" + json.dumps({**line, "uid": "u_1_0"}) + "\n")

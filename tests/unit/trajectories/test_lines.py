@@ -26,7 +26,12 @@ def test_whole_lines_alone_and_where_to_go_on(tmp_path: Path) -> None:
     assert read_line(path, third.offset, third.length) == third.record
 
 
-@pytest.mark.parametrize("broken", [b"{\n", b"[]\n", b"\x00\x00\n", b"\n", b'{"other": 1}\n', b"[" * 100_000 + b"\n"])
+DEEP = b'{"turns": [], "extra_info": {"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}}\n"
+
+
+@pytest.mark.parametrize(
+    "broken", [b"{\n", b"[]\n", b"\x00\x00\n", b"\n", b'{"other": 1}\n', b"[" * 100_000 + b"\n", DEEP]
+)
 def test_a_broken_line_is_told_and_passed_over(tmp_path: Path, broken: bytes) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(broken + b'{"turns": []}\n')
@@ -45,6 +50,23 @@ def test_a_line_that_is_too_long_is_passed_over(tmp_path: Path, monkeypatch: pyt
     found = list(whole_lines(path))
     assert [line.record is None for line in found] == [True, False]
     assert found[1].offset == found[0].length
+
+
+def test_a_number_that_is_not_finite_is_as_good_as_missing() -> None:
+    record = decode(b'{"turns": [], "reward": {"score": Infinity}}')
+    assert record is not None and Summary.of(record, step=1, split="val").score is None
+
+
+@pytest.mark.parametrize(("index", "record_id"), [(0, "0"), ("7", "7"), (None, "q"), ("", "q")])
+def test_a_record_of_verl_has_its_index_as_name(index: object, record_id: str) -> None:
+    record = decode(json.dumps({"input": "q", "output": "a", "index": index}).encode())
+    assert record is not None and record.record_id == record_id
+
+
+@pytest.mark.parametrize("uid", ["g_\u00b2_0", f"g_{'9' * 5000}_0", "g_x_0"])
+def test_a_rollout_without_a_number_is_a_group_of_its_own(uid: str) -> None:
+    record = decode(json.dumps({"input": "q", "output": "a", "uid": uid}).encode())
+    assert record is not None and (record.group, record.sample) == (uid, 0)
 
 
 def test_what_verl_writes() -> None:

@@ -207,7 +207,7 @@ def test_hostile_lines_are_inert_and_bounded(root: Path, tmp_path: Path) -> None
         _, whole, headers = await get(f"/t/{named['output']}/raw/1.stdout")
         assert len(whole) > 10 << 20 and headers["Content-Type"] == "text/plain; charset=utf-8"
         _, html, _ = await get(f"/t/{named['pictures']}")
-        assert html.count("<img ") == 13 and "188 more pictures" in html  # that of the zoom dialog is one
+        assert html.count("<img ") == 13 and "188 more images" in html  # that of the zoom dialog is one
         _, html, _ = await get(f"/t/{named['pictures']}?images=all")
         assert html.count("<img ") == 201
         _, html, _ = await get(f"/t/{named['turns']}")
