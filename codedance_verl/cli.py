@@ -73,7 +73,8 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         build_app(given)(args=given)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        for line in str(error).splitlines():
+            print(f"error: {line}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -43,7 +43,7 @@ def main(config_name: str = "train", arguments: list[str] | None = None) -> int:
 
 
 def _dry_run_checks(config: DictConfig) -> Report:
-    from codedance_verl.preflight import run_checks
+    from codedance_verl.preflight.checks import run_checks
 
     return run_checks(config, dry=True)
 
@@ -58,7 +58,7 @@ def run(config: DictConfig) -> None:
     determinism.limit_threads(config)
     env_vars = apply_env_vars(config)  # before anything imports verl, torch, vLLM or Ray
     keep_to_loopback(config.ray_kwargs.get("ray_init", {}))
-    from codedance_verl.preflight import check
+    from codedance_verl.preflight.checks import check
 
     check(config)
     determinism.apply_determinism(config)

@@ -27,7 +27,7 @@ def prepare(resource: Resource = "", image: Image = "auto") -> None:
     from codedance_verl.cluster import images
     from codedance_verl.sandbox.placement import sandbox_nodes
 
-    config = SandboxConfig(node_resource=resource, image=image)
+    config = SandboxConfig.from_mapping({"node_resource": resource, "image": image})
     with _connected():
         images.prepare(sandbox_nodes(config), config.image, lambda line: print(line, flush=True))
 
@@ -38,7 +38,7 @@ def status(resource: Resource = "", image: Image = "auto") -> None:
     from codedance_verl.cluster import images
     from codedance_verl.sandbox.placement import living_nodes, sandbox_nodes
 
-    config = SandboxConfig(node_resource=resource, image=image)
+    config = SandboxConfig.from_mapping({"node_resource": resource, "image": image})
     with _connected():
         chosen = {node.node_id for node in sandbox_nodes(config)}
         for entry in images.survey(living_nodes(), image_tag(config.image)):

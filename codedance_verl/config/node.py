@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import types
 import typing
@@ -156,16 +157,52 @@ class Node(BaseModel):
             values = OmegaConf.to_container(values, resolve=True)
         if not isinstance(values, Mapping):
             raise SettingsError([_fault_of_kind(key, values)])
-        try:
-            # Strict validation of Python values takes no list for a tuple and no text for a member of an enumeration;
-            # that of JSON does, and configurations have nothing that JSON has not.
-            return cls.model_validate_json(json.dumps(dict(values), default=str))
-        except ValidationError as error:
-            raise SettingsError(faults_of(error, cls, key, values)) from None
+        faults: list[Fault] = []
+        rest = copy.deepcopy(dict(values))
+        while True:
+            try:
+                # Strict validation of Python values takes no list for a tuple and no text for a member of an
+                # enumeration; that of JSON does, and configurations have nothing that JSON has not.
+                node = cls.model_validate_json(json.dumps(rest, default=str))
+                break
+            except ValidationError as error:
+                faults += faults_of(error, cls, key, rest)
+                # Checks of a whole node follow those of its fields, and the first that fails hides the next: without
+                # the faulty keys the others run too.
+                if not _remove(rest, [_place(found) for found in error.errors(include_url=False)]):
+                    break
+        if faults:
+            raise SettingsError(list({fault.line: fault for fault in faults}.values()))
+        return node
 
     def replace(self, **changes: Any) -> Self:
         """Returns a checked copy with other values. Raises `SettingsError`."""
         return self.from_mapping({**self.model_dump(mode="json"), **changes})
+
+
+def _place(found: Any) -> list[str]:
+    """Keys on the way to the field that an error of pydantic is about, or to the key that a check of the node names."""
+    cause = found.get("ctx", {}).get("error")
+    named = cause.key.split(".") if isinstance(cause, KeyFault) and cause.key else []
+    return [item for item in found["loc"] if isinstance(item, str)] or named
+
+
+def _remove(values: dict[str, Any], places: Iterable[Sequence[str]]) -> bool:
+    """Deletes each place, or what is there on the way to it; returns True where any was there."""
+    removed = False
+    for place in places:
+        holder: Any = values
+        for name in place[:-1]:
+            # Names of members of a union stand in a place too, and are no keys.
+            if isinstance(holder, dict) and isinstance(holder.get(name), dict):
+                holder = holder[name]
+        if place and isinstance(holder, dict) and place[-1] in holder:
+            del holder[place[-1]]
+            removed = True
+        elif place and place[0] in values:
+            del values[place[0]]
+            removed = True
+    return removed
 
 
 def faults_of(error: ValidationError, node: type[Node], key: str, values: Any) -> list[Fault]:

@@ -23,6 +23,20 @@ RENAMED: dict[str, str] = {
 """Old dotted key -> new dotted key. An old one is refused with the new name, on the command line and in files."""
 
 
+_TOOL_TERMS: dict[str, str] = {
+    "bonus_half_saturation": "adaptive",
+    "call_bonus": "per_call, gated",
+    "cost_half_saturation": "adaptive",
+    "easy_cost": "adaptive",
+    "math_tool_coef_correct": "share, adaptive",
+    "math_tool_coef_incorrect": "share",
+    "min_base_reward": "gated",
+    "tool_coef_correct": "share, adaptive",
+    "tool_coef_incorrect": "share",
+}
+"""Tool terms that have a constant: under another one the new key does not exist."""
+
+
 def renamed(key: str) -> str:
     """Present name of a key."""
     return RENAMED.get(key, key)
@@ -30,4 +44,7 @@ def renamed(key: str) -> str:
 
 def renamed_line(key: str) -> str | None:
     """Line for an old key; None for any other."""
-    return f"{key}: is now {RENAMED[key]}" if key in RENAMED else None
+    if key not in RENAMED:
+        return None
+    terms = _TOOL_TERMS.get(RENAMED[key].rpartition(".tool_term.")[2])
+    return f"{key}: is now {RENAMED[key]}" + (f", of the tool terms {terms}" if terms else "")

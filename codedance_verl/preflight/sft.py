@@ -9,8 +9,8 @@ from codedance_verl.data.checking import check_file, progress_line
 from codedance_verl.data.rows import Kind
 from codedance_verl.data.schema import read_prompts
 from codedance_verl.errors import UserError
-from codedance_verl.preflight import read_model
 from codedance_verl.preflight.attention import check_attention
+from codedance_verl.preflight.checks import read_model
 from codedance_verl.preflight.devices import device_bytes
 from codedance_verl.preflight.files import (
     check_checkpoint_folder,

@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from codedance_verl.errors import UserError
 from codedance_verl.grading.config import GradingConfig
 from codedance_verl.reward.config import RewardConfig
-from codedance_verl.reward.presets import PRESETS
+from codedance_verl.reward.presets import preset_names
 
 reward_app = typer.Typer(help="Rewards of rollouts, term by term.", no_args_is_help=True)
 
@@ -28,7 +28,7 @@ def _group() -> None:
 @reward_app.command("explain")
 def explain_command(
     file: Annotated[Path, typer.Argument(help="Rollouts, one JSON a line (docs/reward.md).")],
-    preset: Annotated[str, typer.Option(help=f"One of {', '.join(PRESETS)}.")] = "robust",
+    preset: Annotated[str, typer.Option(help=f"One of {', '.join(preset_names())}.")] = "robust",
     constants: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a constant of the preset.")
     ] = None,
@@ -52,8 +52,8 @@ def explain_command(
 
 
 def _config(preset: str, constants: list[str]) -> RewardConfig:
-    if preset not in PRESETS:
-        raise UserError(f"--preset {preset}: must be one of {', '.join(PRESETS)}")
+    if preset not in preset_names():
+        raise UserError(f"--preset {preset}: must be one of {', '.join(preset_names())}")
     values = _constants(constants, "--set", "gamma=2")
     return RewardConfig.from_mapping({**values, "preset": preset})
 
@@ -66,6 +66,10 @@ def _grading(settings: list[str]) -> GradingConfig:
 
 
 def _constants(items: list[str], option: str, example: str) -> dict[str, Any]:
+    keys = [item.partition("=")[0] for item in items]
+    for key in keys:  # one would be lost beside the other, silently
+        if any(other.startswith(f"{key}.") for other in keys):
+            raise UserError(f"{option} {key}: is a node of keys; set them one by one, or the node whole")
     merged: Any = OmegaConf.to_container(OmegaConf.merge({}, *(_constant(item, option, example) for item in items)))
     return dict(merged)
 

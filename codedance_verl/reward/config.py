@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Self, get_args
 from omegaconf import OmegaConf
 from pydantic import Field, field_validator, model_validator
 
-from codedance_verl.config.node import Allowed, KeyFault, Node
+from codedance_verl.config.node import Allowed, KeyFault, Node, null_as
 from codedance_verl.isolated.function import FunctionPath
 from codedance_verl.reward.difficulty import DifficultyForm
 from codedance_verl.reward.tool_terms import AdaptiveTerm, Factor, ToolTerm
@@ -65,7 +65,10 @@ class RewardConfig(Node):
     group_mean: GroupMean = GroupMean.ACCURACY
     """Quantity whose mean over the group mu is."""
     mask_finishes: Annotated[
-        tuple[FinishReason, ...], Allowed(f"a list of texts, such as [a, b] or [], among {', '.join(OPTIONAL_MASKS)}")
+        tuple[Annotated[FinishReason, Field(strict=False)], ...],
+        Field(strict=False),
+        null_as(()),
+        Allowed(f"a list of texts, such as [a, b] or [], among {', '.join(OPTIONAL_MASKS)}"),
     ] = (FinishReason.LENGTH, FinishReason.TIME_LIMIT)
     """Ends of a rollout that keep it out of loss and statistics, as `infrastructure` and ungraded answers always do."""
 
@@ -79,7 +82,10 @@ class RewardConfig(Node):
     """Length from which an answer is malformed, in characters."""
 
     math_sources: Annotated[
-        tuple[Annotated[str, Field(min_length=1)], ...], Allowed("a list of texts, such as [a, b] or []")
+        tuple[Annotated[str, Field(min_length=1)], ...],
+        Field(strict=False),
+        null_as(()),
+        Allowed("a list of texts, such as [a, b] or []"),
     ] = ()
     """Texts of which a record's `data_source` contains one, in any case, where it takes the constants `math_`."""
     math_accuracy_weight: Factor = 1.0
@@ -162,7 +168,8 @@ class RewardConfig(Node):
             raise KeyFault("name", name, f"must be one of {', '.join(terms)}")
         others = {field for term in terms.values() for field in term.model_fields}
         if idle := [key for key in value if key in others and key not in terms[name].model_fields]:
-            cure = f"{cls.KEY}/tool_term={name} chooses it with its own constants"
+            takers = [term for term, node in terms.items() if set(idle) <= set(node.model_fields)]
+            cure = f"{' or '.join(takers)} does, chosen as {cls.KEY}/tool_term=NAME" if takers else "leave them out"
             raise KeyFault("name", name, f"takes no {', '.join(idle)}; {cure}")
         return value
 

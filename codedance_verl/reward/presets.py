@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from codedance_verl.config.files import shipped_folder
+from codedance_verl.errors import UserError
 from codedance_verl.reward.config import RewardConfig
 
 _FIRST = ("robust", "paper", "release", "outcome", "per_call_bonus", "gated", "gtpo")
@@ -38,18 +41,37 @@ def _composed(path: Path) -> dict[str, Any]:
 
     A small part of what Hydra does: a worker and `codedance reward` need a preset without a configuration around it.
     """
-    own: dict[str, Any] = yaml.safe_load(path.read_text())
-    below: dict[str, Any] = {}
+    own, below = _read(path), dict[str, Any]()
     for item in own.pop("defaults", []):
         if isinstance(item, dict):  # a group and its option: "tool_term: share", "override tool_term: share"
             ((group, option),) = item.items()
             node = group.removeprefix("override ")
             below[node] = _composed(path.parent / node / f"{option}.yaml")
         elif item != "_self_":
-            below |= _composed(path.parent / f"{item}.yaml")
-    return below | own
+            below = _merged(below, _composed(path.parent / f"{item}.yaml"))
+    return _merged(below, own)
 
 
-PRESETS: dict[str, RewardConfig] = {name: RewardConfig.from_mapping({"preset": name}) for name in preset_names()}
-"""Every preset. Those that come with the package have names of their own:"""
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        # as Hydra reads it, for which 1e-1 is a number
+        values = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except (OSError, yaml.YAMLError, OmegaConfBaseException) as error:
+        raise UserError(f"{path}: cannot be read as a reward preset ({' '.join(str(error).split())})") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: must be a mapping of constants to values")
+    return {str(key): value for key, value in values.items()}
+
+
+def _merged(below: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Values over those below them, node by node."""
+    merged = {**below, **own}
+    for key, value in own.items():
+        if isinstance(value, Mapping) and isinstance(node := below.get(key), Mapping):
+            merged[key] = {**node, **value}
+    return merged
+
+
+PRESETS: dict[str, RewardConfig] = {name: RewardConfig.from_mapping({"preset": name}) for name in _FIRST}
+"""Presets that come with the package; those of a user are read when they are chosen."""
 ROBUST, PAPER, RELEASE, OUTCOME, PER_CALL_BONUS, GATED, GTPO = (PRESETS[name] for name in _FIRST)

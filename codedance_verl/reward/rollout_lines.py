@@ -92,7 +92,7 @@ def read_rollouts(path: Path) -> list[RolloutLine]:
 
 
 def _read(line: bytes, number: int) -> RolloutLine:
-    record = loads(line)
+    record = loads(line, finite=True)
     rollout = convert(record, _Rollout)
     grade = rollout.grade
     given = None if grade is None else Grade(grade.verdict, grade.rung or "", grade.evidence or "")

@@ -183,5 +183,6 @@ def _one_line_errors() -> Iterator[None]:
     try:
         yield
     except (UserError, SandboxError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        for line in str(error).splitlines():
+            print(f"error: {line}", file=sys.stderr)
         sys.exit(2)

@@ -199,16 +199,20 @@ def convert(value: Any, kind: type[_Type]) -> _Type:
         raise MalformedRecord(in_words(error)) from None
 
 
-def loads(line: bytes) -> Any:
-    """A line as a JSON value.
+def loads(line: bytes, finite: bool = False) -> Any:
+    """A line as a JSON value; `finite`: without NaN and infinity, which JSON does not have but Python reads.
 
     Raises:
         MalformedRecord: it is none.
     """
     try:
-        return json.loads(line)
+        return json.loads(line, parse_constant=_refuse_constant if finite else None)
     except (ValueError, RecursionError) as error:
         raise MalformedRecord(f"it is no JSON: {error}") from None
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
 
 
 def _encodable(value: Any) -> Any:

@@ -180,7 +180,7 @@ def _train(
 
 def _estimate(run: Run, inputs: Inputs, sandbox: str, check: Check) -> float | None:
     """GiB a device that training is estimated to take at most; what the dry run finds wrong are the check's reasons."""
-    from codedance_verl.preflight import run_checks
+    from codedance_verl.preflight.checks import run_checks
     from codedance_verl.preflight.devices import memory_settings
     from codedance_verl.preflight.memory import GIB, estimate
     from codedance_verl.preflight.model_shape import read_shape

@@ -10,9 +10,9 @@ import pytest
 
 from codedance_verl.config.compose import compose_leniently
 from codedance_verl.config.overrides import key_of
-from codedance_verl.preflight import check_values
 from codedance_verl.preflight.capabilities import Status, check_capabilities, markdown, row_of, shipped_values
 from codedance_verl.preflight.capability_table import OWN, TABLE
+from codedance_verl.preflight.checks import check_values
 from codedance_verl.preflight.report import Report
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "configuration.md"

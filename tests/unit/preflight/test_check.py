@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from codedance_verl.config.compose import compose_config
 from codedance_verl.errors import UserError
 from codedance_verl.grading import GradingConfig
-from codedance_verl.preflight import check, check_output_folder, run_checks
+from codedance_verl.preflight.checks import check, check_output_folder, run_checks
 from codedance_verl.runtime.checkpoints import seal
 from tests.unit.isolated.functions import on_path
 from tests.unit.preflight.folders import make_model, row, write

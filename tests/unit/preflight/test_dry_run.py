@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from codedance_verl import sft, train
 from codedance_verl.config.compose import compose_config
-from codedance_verl.preflight import run_checks
+from codedance_verl.preflight.checks import run_checks
 from tests.unit.preflight.folders import make_model, png, row, write
 
 pytestmark = pytest.mark.slow

@@ -10,9 +10,9 @@ import pytest
 
 from codedance_verl.config.compose import compose_config, compose_leniently
 from codedance_verl.config.overrides import key_of
-from codedance_verl.preflight import check_values
 from codedance_verl.preflight.capabilities import check_capabilities
 from codedance_verl.preflight.capability_conditions import CONDITIONS, check_conditions, conditions_markdown
+from codedance_verl.preflight.checks import check_values
 from codedance_verl.preflight.layout import check_heads, check_layout
 from codedance_verl.preflight.model_shape import ModelShape
 from codedance_verl.preflight.report import Report

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -13,6 +14,7 @@ from omegaconf import OmegaConf
 
 from codedance_verl.config.node import Node, SettingsError, allowed, bounds
 from codedance_verl.errors import UserError
+from codedance_verl.reward import presets
 from codedance_verl.reward.config import OPTIONAL_MASKS, RewardConfig, Weights, weights_of
 from codedance_verl.reward.difficulty import DifficultyForm
 from codedance_verl.reward.presets import PRESETS, preset_values
@@ -121,10 +123,13 @@ def test_a_wrong_answer_may_not_outrank_a_right_one_nor_failing_pay(values: dict
     [
         (
             {"name": "share", "easy_cost": 2, "call_bonus": 0.1},
-            "tool_term.name=share: takes no easy_cost, call_bonus; reward_preset/tool_term=share chooses it",
+            "tool_term.name=share: takes no easy_cost, call_bonus; leave them out",
         ),
-        ({"tool_coef_incorrect": 0}, "tool_term.name=adaptive: takes no tool_coef_incorrect"),
-        ({"name": "none", "call_bonus": 0.1}, "tool_term.name=none: takes no call_bonus"),
+        (
+            {"tool_coef_incorrect": 0},
+            "tool_term.name=adaptive: takes no tool_coef_incorrect; share does, chosen as reward_preset/tool_term=NAME",
+        ),
+        ({"name": "none", "call_bonus": 0.1}, "tool_term.name=none: takes no call_bonus; per_call or gated does"),
         ({"easy_cots": 0}, "tool_term.easy_cots: unknown key; known are name, tool_coef_correct"),
         ({"name": "gated", "min_base_reward": 11}, "tool_term.min_base_reward=11: must be a number from -10 to 10"),
         ({"name": "all"}, "tool_term.name=all: must be one of none, share, adaptive, per_call, gated"),
@@ -142,6 +147,35 @@ def test_a_constant_without_effect_under_the_chosen_term_is_refused(term: object
         RewardConfig.from_mapping({"tool_term": term})
     (fault,) = caught.value.faults
     assert fault.line.startswith(f"reward_preset.{line}")
+
+
+def test_all_faults_are_named_at_once_those_of_the_whole_node_too() -> None:
+    with pytest.raises(SettingsError) as caught:
+        RewardConfig.from_mapping({"gamma": 0, "recovered_turn": 5, "accuracy_weight": 0.1})
+    keys = [fault.key for fault in caught.value.faults]
+    assert keys == [f"reward_preset.{key}" for key in ("gamma", "recovered_turn", "accuracy_weight")]
+
+
+def test_null_stands_for_an_empty_list() -> None:
+    config = RewardConfig.from_mapping({"mask_finishes": None, "math_sources": None})
+    assert (config.mask_finishes, config.math_sources) == ((), ())
+
+
+def test_a_preset_of_a_user_is_read_when_it_is_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is wrong with one is an error of that one alone, and names its file."""
+    shutil.copytree(CONF, tmp_path / "reward_preset")
+    (tmp_path / "reward_preset" / "broken.yaml").write_text("- a list\n")
+    own = "defaults:\n  - robust\n  - _self_\n\npreset: own\ngamma: 1e-1\ntool_term:\n  easy_cost: 1.0\n"
+    (tmp_path / "reward_preset" / "own.yaml").write_text(own)
+    monkeypatch.setattr(presets, "_folder", lambda: tmp_path / "reward_preset")
+    presets.preset_names.cache_clear()
+    try:
+        found = RewardConfig.from_mapping({"preset": "own"})
+        assert (found.gamma, found.tool_term.name, found.tool_term.easy_cost) == (0.1, "adaptive", 1.0)  # type: ignore[union-attr]
+        with pytest.raises(UserError, match=r"broken\.yaml: must be a mapping"):
+            RewardConfig.from_mapping({"preset": "broken"})
+    finally:
+        presets.preset_names.cache_clear()
 
 
 def test_constants_of_a_term_stand_over_those_of_the_preset_or_the_defaults_of_another_term() -> None:
