@@ -116,7 +116,7 @@ def main(folder: Path) -> None:
     deadline, count, had_fault = time.monotonic() + MOST_SECONDS, 0, None
     while not (folder / "end").exists() and time.monotonic() < deadline:
         fault, count = (folder / "fault").exists(), count + 1
-        with mock.patch.object(emit, "put") if fault is had_fault else contextlib.nullcontext():
+        with mock.patch.object(emit, "set_gauge") if fault is had_fault else contextlib.nullcontext():
             tell(telemetry, steps, count, fault)
         had_fault = fault
         time.sleep(0.5)
