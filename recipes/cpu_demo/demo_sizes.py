@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-DEMO_KINDS = ("count_photo", "count_digits", "extremes", "easy")
-"""Three kinds that need code, two of them on real input, and one that does not: a quarter each."""
+DEMO_KINDS = ("count_photo", "count_digits", "extremes", "look", "look_large", "easy")
+"""Four kinds that need code, two of them on real input; two that do not, one of them in the words of a hard kind."""
 
 
 @dataclass(frozen=True)
 class DemoSizes:
     """How many demonstrations and questions to make. Test questions count once, whatever their variants."""
 
-    sft: int = 4_000
-    rl_train: int = 1_600
-    rl_val: int = 64
-    test: int = 320
+    sft: int = 4_500
+    rl_train: int = 1_920
+    rl_val: int = 60
+    test: int = 384
     blank: int = 100

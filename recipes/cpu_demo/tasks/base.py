@@ -33,6 +33,31 @@ RGB: dict[str, tuple[int, int, int]] = {
 }
 
 
+PLACES = ("top left", "top right", "bottom left", "bottom right")
+"""The quarters of a large image, row by row."""
+
+WHOLE = "whole picture"
+"""Name of the region of a question that is about no quarter."""
+
+LARGE_SIZE = 448
+"""Side in pixels of an image that the model sees at a quarter of its side."""
+
+HEADER = ("import numpy as np", "from PIL import ImageColor", "from scipy.ndimage import label")
+"""First lines of every program for a hard question: what is learned from one kind carries over to another."""
+
+
+def quarter(place: str) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of a quarter, in pixels of a large image."""
+    row, column = divmod(PLACES.index(place), 2)
+    half = LARGE_SIZE // 2
+    return column * half, row * half, (column + 1) * half, (row + 1) * half
+
+
+def region_line(region: str) -> str:
+    """The line of a program that puts the region of a question into `a`."""
+    return f"a = input_image.crop({quarter(region)})" if region in PLACES else "a = input_image"
+
+
 class Split(StrEnum):
     """Test pictures use phrasings, combinations, photographs and handwriting that the other two never show."""
 
@@ -43,6 +68,10 @@ class Split(StrEnum):
     @property
     def held_out(self) -> bool:
         return self is Split.TEST
+
+
+BEFORE_CODE = ("I use code on the {region} to {verb} {focus}.", "Code on the {region} can {verb} {focus}.")
+"""Place and verb come first: a kind that was only guessed at can so borrow the program of another one."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +93,15 @@ class Task:
     flawed_code: tuple[Program, ...]
     guesses: tuple[str, ...]
     answer_is_printed: bool = True
-    """False where the last observation is a picture to be looked at, or where no code is needed."""
+    """False where the last observation is an image to be looked at, or where no code is needed."""
+    region: str = WHOLE
+    """The part of the image that the question is about, as the thought before code names it."""
+    verb: str = "find"
+    """What code does to the focus, as the thought before it says."""
+    before_code: tuple[str, ...] = BEFORE_CODE
+    """Thoughts before a call, with the fields `region`, `verb` and `focus`."""
+    flawed_answers: tuple[str, ...] = ()
+    """What each flawed program shows, where it shows an image that has an answer; else empty."""
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,15 @@ import numpy as np
 
 from recipes.cpu_demo.tasks.base import (
     COLOURS,
+    HEADER,
     RGB,
+    WHOLE,
     Phrasings,
     Program,
     Split,
     choose,
     combination_allowed,
+    region_line,
 )
 
 TOLERANCE = 40
@@ -44,10 +47,9 @@ def count_program(colour: str, last: str = "print(label(m)[1])", *, mask: str | 
     """One cell that marks the pixels of a colour and ends with the line `last`."""
     mask = mask or f"m = abs(a - ImageColor.getrgb('{colour}')).max(-1) < {TOLERANCE}"
     lines = (
-        "import numpy as np",
-        "from PIL import ImageColor",
-        "from scipy.ndimage import label",
-        "a = np.array(input_image, int)",
+        *HEADER,
+        region_line(WHOLE),
+        "a = np.array(a, int)",
         mask,
         last,
     )
