@@ -61,7 +61,7 @@ check: setup ## format, lint, types, dependency directions, fast tests
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m pytest -q -m "not docker and not slow" tests/unit
 
-format: setup ## format the code and mend what the linter can mend
+format: setup ## format the code and apply the fixes of the linter
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 

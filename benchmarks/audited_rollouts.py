@@ -17,7 +17,7 @@ from verl.experimental.agent_loop.agent_loop import register
 
 from codedance_verl.environment.loop import Rollout
 from codedance_verl.environment.sandbox_client import SandboxClient
-from codedance_verl.environment.stall_watchdog import Progress
+from codedance_verl.environment.stall_watchdog import TrackedRollout
 from codedance_verl.rollout.agent_loop import AGENT_NAME, CodeDanceAgentLoop
 from codedance_verl.rollout.worker import CodeDanceAgentLoopManager, CodeDanceAgentLoopWorker
 
@@ -33,7 +33,7 @@ for image in input_images:
 class AuditedAgentLoop(CodeDanceAgentLoop):
     """An agent loop that writes down what code gets before the model is asked anything."""
 
-    async def _start(self, record: dict[str, Any], progress: Progress) -> Rollout:
+    async def _start(self, record: dict[str, Any], progress: TrackedRollout) -> Rollout:
         rollout = await super()._start(record, progress)
         sandbox = rollout.sandbox
         of_its_own = SandboxClient(sandbox._connect, sandbox._images, self.environment.sandbox_retries)

@@ -1,8 +1,8 @@
-"""How good a start for RL a model is: `python benchmarks/cold_start.py MODEL DATA_DIR [--questions 160] [--samples 8]`.
+"""Quality of a start for RL: `python benchmarks/cold_start.py MODEL DATA_DIR [--questions 160] [--samples 8]`.
 
 Plain Hugging Face generation over the held-out questions, the model's code run in the process sandbox, answers compared
 as text. Prints JSON: accuracy sampled and greedy, tool rate, format and execution success by kind; the share of groups
-of samples that are mixed (only those teach GRPO anything); accuracy with a blank picture.
+of samples that are mixed (only those teach GRPO anything); accuracy with a blank image.
 
 It is a quick look while a cold start is tuned; `python -m codedance_verl.evaluate` measures with the real environment.
 """
@@ -142,7 +142,7 @@ class Player:
             attempt.cells.append(turn.code)
 
     async def _execute(self, attempt: Attempt) -> None:
-        """Run the attempt's cells in a fresh session and append what the last one printed and showed."""
+        """Runs the attempt's cells in a fresh session and appends what the last one printed and showed."""
         async with self.pool.session(*attempt.record.images) as session:
             for cell in attempt.cells:
                 result = await session.run(cell, timeout_s=5)
@@ -150,7 +150,7 @@ class Player:
         self._observe(attempt, result)
 
     def _observe(self, attempt: Attempt, result: Execution) -> None:
-        """Append an observation: tokens, and the patches of its images behind those that are there."""
+        """Appends an observation: tokens, and the patches of its images behind those that are there."""
         left = max(LIMITS.max_images - len(attempt.vision["image_grid_thw"]), 0)
         sizes = ObservationLimits(LIMITS.max_observation_chars, LIMITS.max_image_pixels, left)
         views = [resize_image(decode(image.png), sizes.pixels) for image in result.images[:left]]

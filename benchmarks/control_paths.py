@@ -33,7 +33,7 @@ from codedance_verl.sandbox.pool import SandboxPool
 SIZES = (16, 128, 1000)
 WORKERS_A_NODE = 8
 """verl's rollout workers on a node of eight GPUs."""
-CONFIG = SandboxConfig(spares=1)
+CONFIG = SandboxConfig(standby_containers=1)
 NAME_BYTES = 130
 """An entry of Ray's list of named actors: a name with job, settings and node, and its namespace."""
 
@@ -185,7 +185,7 @@ def _metrics(cluster: Cluster, directory: Directory, workers: int) -> dict[str, 
 
 
 def _handles(cluster: Cluster, directory: Directory) -> dict[str, Any]:
-    """What all workers look up until each has opened its first session."""
+    """Look-ups of all workers until each has opened its first session."""
     clients = _workers(cluster, directory, cluster.node_ids)
     asyncio.run(_open_sessions(clients))
     found = cluster.taken()

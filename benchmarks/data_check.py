@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from codedance_verl.data.messages import Message
+from codedance_verl.data.fields import Message
 from codedance_verl.data.schema import RECORD_SCHEMA, Record, write_records
 
 SIZES = (1_000, 10_000, 50_000)

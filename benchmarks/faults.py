@@ -1,4 +1,4 @@
-"""Does a run survive a fault in every step? `python -m benchmarks.faults --demo outputs/demo`.
+"""Survival of a run with a fault in every step: `python -m benchmarks.faults --demo outputs/demo`.
 
 Ten steps of RL on the tiny model as the demo left it, 4 questions x 4 rollouts each, one fault a step
 (`benchmarks/faulty_steps.py`), no containers. Printed and written for each step: rollouts that were logged and masked,
@@ -22,7 +22,7 @@ import torch
 
 from benchmarks.faulty_steps import PLAN, StepFault
 from codedance_verl.evaluation.training import read_metrics
-from codedance_verl.evaluation.trajectories import TrajectoryReader
+from codedance_verl.trajectories.reader import TrajectoryReader
 
 GROUPS, ROLLOUTS = 4, 4
 TIMEOUT_S = 3_600.0
@@ -51,7 +51,7 @@ SKIPPED = (StepFault.JUDGE, StepFault.ENGINE, StepFault.GROUPS)
 
 @dataclass(frozen=True)
 class Step:
-    """What became of a step.
+    """Outcome of a step.
 
     Attributes:
         step: its number.
@@ -73,7 +73,7 @@ class Step:
 
 
 def run(model: Path, data: Path, run_dir: Path, log: Path, *more: str) -> int:
-    """Train with the faults; returns the exit code."""
+    """Trains with the faults; returns the exit code."""
     command = [
         *(sys.executable, "-m", "codedance_verl.train", *SMALL, f"run_dir={run_dir}"),
         *(f"data.train_files={data / 'rl_train.parquet'}", f"data.val_files={data / 'rl_val.parquet'}"),
@@ -93,7 +93,7 @@ def run(model: Path, data: Path, run_dir: Path, log: Path, *more: str) -> int:
 
 
 def steps_of(run_dir: Path) -> list[Step]:
-    """What became of each step that has metrics."""
+    """Outcome of each step that has metrics."""
     logged, masked = Counter[int](), Counter[int]()
     for trajectory in TrajectoryReader(run_dir / "trajectories", "train"):
         logged[trajectory.step] += 1
@@ -136,7 +136,7 @@ def _tensors(value: Any, key: str = "") -> list[tuple[str, torch.Tensor]]:
 
 
 def faults_of(steps: list[Step]) -> list[str]:
-    """What does not add up, a line each."""
+    """Contradictions, a line each."""
     wrong = [] if len(steps) == len(PLAN) else [f"{len(steps)} steps have metrics, not {len(PLAN)}"]
     for step in steps:
         fault = StepFault(step.fault)

@@ -22,14 +22,15 @@ import ray
 from codedance_verl.rollout.worker import CodeDanceAgentLoopManager, CodeDanceAgentLoopWorker
 from codedance_verl.sandbox import ray_node
 from codedance_verl.sandbox.config import SandboxConfig
+from codedance_verl.sandbox.errors import SandboxUnavailable
 from codedance_verl.sandbox.execution import lost
-from codedance_verl.sandbox.pool import SandboxPool, SandboxSession, SandboxUnavailable
+from codedance_verl.sandbox.pool import SandboxPool, SandboxSession
 from codedance_verl.types import Execution, ExecutionStatus
 
 
 @dataclass(frozen=True)
 class FaultPlan:
-    """What to strike, from the environment variables CODEDANCE_FAULTS_{KILLED,REFUSED,RESTART_AT}.
+    """Plan of faults, from the environment variables CODEDANCE_FAULTS_{KILLED,REFUSED,RESTART_AT}.
 
     Attributes:
         killed: share of the calls that are killed, 0 to 1.
@@ -58,11 +59,11 @@ class Faults:
         self._counts: Counter[str] = Counter(calls=0, killed=0, refused=0, restarts=0, lost=0)
 
     def refuses(self) -> bool:
-        """Whether this attempt to open a session is refused."""
+        """Decides on an attempt to open a session: true if it is refused."""
         return self._chance.random() < self._plan.refused and self._count("refused")
 
     def kills(self) -> bool:
-        """Whether the call that comes now is killed."""
+        """Decides on the next call: true if it is killed."""
         self._count("calls")
         return self._chance.random() < self._plan.killed and self._count("killed")
 

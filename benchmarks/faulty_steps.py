@@ -7,18 +7,18 @@ one rollout worker. `benchmarks.faults` runs it and adds up what came of it.
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
 import ray
 
+from codedance_verl.rollout.group_scorer import GroupScores
 from codedance_verl.rollout.worker import CodeDanceAgentLoopManager, CodeDanceAgentLoopWorker
-from codedance_verl.types import Grade, RewardTerms, Trajectory, Verdict
+from codedance_verl.types import Grade, Trajectory, Verdict
 
 
 class StepFault(StrEnum):
-    """What goes wrong in a step."""
+    """Fault of a step."""
 
     REQUEST = "the first requests of a group fail"
     GROUP = "a group fails"
@@ -66,7 +66,7 @@ class FaultyStepsWorker(CodeDanceAgentLoopWorker):
         self.llm_client = _FaultyEngine(self.llm_client)
         self._begun: set[int] = set()
         self._ungraded = False
-        grader: Any = self._grader
+        grader: Any = self.scorer.grader
         grade = grader.grade_rollout
 
         async def grade_rollout(rollout: Trajectory) -> Grade:
@@ -78,7 +78,7 @@ class FaultyStepsWorker(CodeDanceAgentLoopWorker):
 
     async def _run_group(
         self, prompt: dict[str, Any], sampling_params: dict[str, Any], trajectory: dict[str, Any], trace: bool
-    ) -> Sequence[RewardTerms]:
+    ) -> GroupScores:
         step = int(trajectory["step"])
         fault, first = PLAN[(step - 1) % len(PLAN)], step not in self._begun
         self._begun.add(step)

@@ -1,4 +1,4 @@
-"""What do metrics and the trajectory log cost? `python -m benchmarks.observability [--quick]`.
+"""Cost of metrics and the trajectory log: `python -m benchmarks.observability [--quick]`.
 
 Replays the workload of `benchmarks/rollout.py` (256 trajectories by default) through the real agent loop and the real
 sandbox, over and over in one process with a real Ray: without metrics and log, and with both, in turns. What a rollout
@@ -27,10 +27,10 @@ from codedance_verl.cluster.connection import keep_to_loopback
 from codedance_verl.errors import UserError
 from codedance_verl.metrics import emit
 from codedance_verl.rollout.telemetry import RolloutStats, record_group
-from codedance_verl.rollout.trajectory_log import TrajectoryLog
 from codedance_verl.sandbox.config import SandboxConfig
 from codedance_verl.sandbox.pool import SandboxPool
-from codedance_verl.sandbox.telemetry import tell_call
+from codedance_verl.sandbox.telemetry import record_call
+from codedance_verl.trajectories.writer import TrajectoryLog
 from codedance_verl.types import Grade, RewardTerms, Verdict
 
 TRAJECTORIES = 256
@@ -57,17 +57,13 @@ class Observer:
 
     def __call__(self, output: Any) -> None:
         started = time.perf_counter()
-        extra, mask = output.extra_fields, output.response_mask
+        extra = output.extra_fields
         trajectory, timing = extra["trajectory"], extra["timing"]
         grade = Grade(Verdict.CORRECT, "exact")
         terms = RewardTerms(1.0, 1.0, 0.5, 1.0, 1.0, (0.0,) * len(trajectory.turns))
-        sampled = int(sum(mask))
         for execution in trajectory.executions:
-            tell_call(execution)
-        retries = extra["sandbox_retries"]
-        record_group(
-            [RolloutStats(trajectory, grade, terms, timing, retries, sampled, len(mask) - sampled)], "train", 0.001
-        )
+            record_call(execution)
+        record_group([RolloutStats.of_output(output, grade, terms)], "train", 0.001)
         told = time.perf_counter()
         self._count += 1
         self._log.write(
@@ -79,7 +75,6 @@ class Observer:
             group=str(self._count),
             sample=0,
             extra_info={},
-            observations=extra["observations"],
             input_images=output.multi_modal_data["images"][:1],
             timing=asdict(timing),
         )

@@ -31,7 +31,7 @@ from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 
 from codedance_verl.environment.resized_images import resize_image
 from codedance_verl.errors import UserError
-from codedance_verl.rollout.packing import GroupImages, Prepare
+from codedance_verl.rollout.output import GroupImages, Prepare
 from codedance_verl.verl_compat.pixel_bytes import VALUES, PatchLayout, layout_of
 from codedance_verl.verl_compat.pixel_inputs import FIELD, with_pixel_values
 
@@ -49,7 +49,7 @@ Result = TypeVar("Result")
 
 @dataclasses.dataclass
 class Cost:
-    """What all rollouts took on one way: bytes as they are sent, seconds by part.
+    """Cost of all rollouts on one way: bytes as they are sent, seconds by part.
 
     `cpu_s` are CPU seconds of this process in all parts: what else the machine does hardly changes them.
     """
@@ -84,7 +84,7 @@ def groups(rollouts: int, size: int, pixels: int, seed: int = 0) -> Iterator[Hel
 
 
 def prepare_by(processor: Any) -> Prepare:
-    """What verl makes of one image (`AgentLoopWorker._compute_multi_modal_inputs`)."""
+    """Inputs that verl makes of one image (`AgentLoopWorker._compute_multi_modal_inputs`)."""
 
     def prepare(image: Image.Image) -> dict[str, Any]:
         return _prepared(processor, [image])
@@ -106,7 +106,7 @@ def _timed(cost: Cost, part: str, work: Callable[[], Result]) -> Result:
 
 
 def through_queue(way: str, held: Held, processor: Any, layout: PatchLayout | None, cost: Cost) -> list[Any]:
-    """Send a group through the queue; returns what the engine gives to the model, a dictionary for each rollout."""
+    """Sends a group through the queue; returns what the engine gives to the model, a dictionary for each rollout."""
     rows: list[Any]
     if way == "bytes":
         made = GroupImages(held, prepare_by(processor), layout)
@@ -126,7 +126,7 @@ def through_queue(way: str, held: Held, processor: Any, layout: PatchLayout | No
 
 
 def differing(found: Sequence[dict[str, Any]], expected: Sequence[dict[str, Any]]) -> int:
-    """How many rollouts have other inputs than expected, be it by one bit."""
+    """Counts rollouts that have other inputs than expected, be it by one bit."""
     return sum(not _same(one, other) for one, other in zip(found, expected, strict=True))
 
 
@@ -162,13 +162,13 @@ def measure(rollouts: int, size: int, pixels: int, family: str) -> dict[str, Any
 
 
 def start_queue(units: int) -> None:
-    """Start a Ray of its own with a transfer queue of so many units."""
+    """Starts a Ray of its own with a transfer queue of so many units."""
     ray.init(address="local", num_cpus=units + 2, include_dashboard=False, log_to_driver=False)
     tq.init(OmegaConf.create({"backend": {"SimpleStorage": {"num_data_storage_units": units}}}))
 
 
 def stop_queue() -> None:
-    """Stop what `start_queue` started."""
+    """Stops what `start_queue` started."""
     tq.close()
     ray.shutdown()
 

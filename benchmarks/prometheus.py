@@ -70,7 +70,7 @@ class Prometheus:
     url: str
 
     def values(self, query: str) -> list[float]:
-        """What an instant query gives, one value a series."""
+        """Result of an instant query, one value a series."""
         result = self._get("query", query=query)["result"]
         return [float(item["value"][1]) for item in result]
 
@@ -82,7 +82,7 @@ class Prometheus:
         return {item["labels"]["alertname"] for item in self._get("alerts")["alerts"] if item["state"] == "firing"}
 
     def wait_for(self, missing: Callable[[], Sequence[str]], seconds: float) -> Sequence[str]:
-        """What is still missing when nothing is, or after so many seconds."""
+        """Waits until nothing is missing, or so many seconds; returns what is still missing."""
         deadline = time.monotonic() + seconds
         while left := missing():
             if time.monotonic() > deadline:

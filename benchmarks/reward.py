@@ -1,4 +1,4 @@
-"""What reward and advantage of a batch cost: `python -m benchmarks.reward`, a few seconds on one core.
+"""Cost of reward and advantage of a batch: `python -m benchmarks.reward`, a few seconds on one core.
 
 Rollouts of 6 turns, 5 of them with code of their own, are scored in groups, encoded on their tokens, decoded, and given
 advantages, as in a training step. Grading and everything that verl adds is left out. Prints CPU seconds by part and

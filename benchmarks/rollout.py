@@ -1,4 +1,4 @@
-"""Does running code ever hold up generation? `python -m benchmarks.rollout [--quick]`.
+"""Hold-ups of generation by running code: `python -m benchmarks.rollout [--quick]`.
 
 Replays a workload of trajectories (1 to 6 turns, tool times from 5 ms to 10 s with a heavy tail) through the real agent
 loop and the real sandbox pool, against an engine that stands in for vLLM and has a set token rate. Beside it, in the
@@ -92,7 +92,7 @@ class Engine:
         return ids
 
     def least_seconds(self, plans: Sequence[Plan]) -> float:
-        """How long this engine takes for `plans` when all code runs at once and costs nothing but its own time."""
+        """Seconds that this engine takes for `plans` when all code runs at once and costs nothing but its own time."""
         phases = [
             [float(part) for turn in plan for part in (len(self._ids(turn)), turn.tool_s or 0.0)] for plan in plans
         ]
@@ -110,12 +110,12 @@ class Engine:
         return now
 
     def seconds_alone(self, plan: Plan) -> float:
-        """What a trajectory takes that shares the engine with nobody: its tokens at the highest rate, and its code."""
+        """Seconds of a trajectory that shares the engine with nobody: its tokens at the highest rate, and its code."""
         tokens = sum(len(self._ids(turn)) for turn in plan)
         return tokens / self._rate_each + sum(turn.tool_s or 0.0 for turn in plan)
 
     async def run(self) -> None:
-        """Hand out tokens until cancelled."""
+        """Hands out tokens until cancelled."""
         last = time.monotonic()
         while True:
             await asyncio.sleep(TICK_S)
@@ -161,14 +161,14 @@ class Setup:
 
 
 def _ignore(_: Any) -> None:
-    """What is done with a finished rollout where nobody wants it."""
+    """Drops a finished rollout."""
 
 
 async def as_we_do(setup: Setup, plans: Sequence[Plan], engine: Engine, ended: Callable[[Any], None] = _ignore) -> None:
     """Every trajectory on its own, all at once; `ended` gets the agent loop's output of each."""
     config = OmegaConf.create(
         {
-            "environment": {"instructions": False},
+            "environment": {"add_system_prompt": False},
             "sampling": {},
             "sandbox": {},
             "actor_rollout_ref": {"rollout": {"prompt_length": 1024, "response_length": 6000}},
@@ -187,7 +187,7 @@ async def as_we_do(setup: Setup, plans: Sequence[Plan], engine: Engine, ended: C
             data_config=DictConfigWrap(config.data),
             tools=ToolListWrap([]),
         )
-        content = [{"type": "image", "bytes": PICTURE, "image": Image.open(io.BytesIO(PICTURE))}]
+        content = [{"type": "image", "bytes": IMAGE, "image": Image.open(io.BytesIO(IMAGE))}]
         output = await loop.run(
             {},
             raw_prompt=[{"role": "user", "content": [*content, {"type": "text", "text": "How many?"}]}],
@@ -209,7 +209,7 @@ async def _in_waves(setup: Setup, plans: Sequence[Plan], engine: Engine) -> None
 
         async def execute(index: int, turn: int) -> None:
             if index not in opened:
-                opened[index] = await sessions.enter_async_context(setup.pool.session(PICTURE))
+                opened[index] = await sessions.enter_async_context(setup.pool.session(IMAGE))
             assert (await opened[index].run(cell(plans[index][turn].tool_s or 0.0))).succeeded
 
         for turn in range(max(map(len, plans))):
@@ -286,13 +286,13 @@ async def compare(setup: Setup, levels: Sequence[int], crowds: Sequence[int], se
     return found
 
 
-def _picture() -> bytes:
+def _sample_image() -> bytes:
     buffer = io.BytesIO()
     Image.effect_noise((112, 112), 60).convert("RGB").save(buffer, "PNG")
     return buffer.getvalue()
 
 
-PICTURE = _picture()
+IMAGE = _sample_image()
 
 
 def tiny_processor() -> Any:

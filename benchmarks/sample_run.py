@@ -17,16 +17,17 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
+from codedance_verl.reward.advantage import group_advantages
 from codedance_verl.reward.config import RewardConfig
-from codedance_verl.reward.known import group_advantages
 from codedance_verl.reward.terms import score_group
-from codedance_verl.rollout.trajectory_log import TrajectoryLog
+from codedance_verl.trajectories.writer import TrajectoryLog
 from codedance_verl.types import (
     Execution,
     ExecutionError,
     ExecutionStatus,
     FinishReason,
     Grade,
+    Observation,
     RenderedImage,
     Trajectory,
     Turn,
@@ -40,42 +41,42 @@ _REWARD = RewardConfig.from_mapping({"turn_credit": "fixed"})
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture of discs, and how many there are of each colour."""
+    """An image of discs, and how many there are of each colour."""
 
     seed: int
     colour: str
     count: int
-    picture: Image.Image
+    image: Image.Image
 
 
 @lru_cache(maxsize=256)
 def scene(seed: int) -> Scene:
-    """Draw one; the same seed gives the same picture."""
+    """Draws one; the same seed gives the same image."""
     chance = random.Random(seed)
-    picture = Image.new("RGB", (SIDE, SIDE), "#f4f1e8")
-    draw = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (SIDE, SIDE), "#f4f1e8")
+    draw = ImageDraw.Draw(image)
     colours = [chance.choice(COLOURS) for _ in range(chance.randint(6, 12))]
     places = chance.sample([(x, y) for x in range(5) for y in range(5)], len(colours))
     for colour, (x, y) in zip(colours, places, strict=True):
         left, top, size = 8 + 42 * x, 8 + 42 * y, chance.randint(16, 34)
         draw.ellipse((left, top, left + size, top + size), fill=colour)
     asked = chance.choice(colours)
-    return Scene(seed, asked, colours.count(asked), picture)
+    return Scene(seed, asked, colours.count(asked), image)
 
 
-def rendered(picture: Image.Image) -> RenderedImage:
-    """As the sandbox hands a picture out."""
+def rendered(image: Image.Image) -> RenderedImage:
+    """Image as the sandbox returns it."""
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
+    image.save(buffer, "PNG")
     png = buffer.getvalue()
-    return RenderedImage(hashlib.sha256(png).hexdigest(), picture.width, picture.height, png)
+    return RenderedImage(hashlib.sha256(png).hexdigest(), image.width, image.height, png)
 
 
 @lru_cache(maxsize=1024)
 def _halves(seed: int) -> tuple[RenderedImage, RenderedImage]:
-    picture, half = scene(seed).picture, SIDE // 2
+    image, half = scene(seed).image, SIDE // 2
     return tuple(  # type: ignore[return-value]
-        rendered(picture.crop((0, top, SIDE, top + half)).resize((SIDE * 2, SIDE))) for top in (0, half)
+        rendered(image.crop((0, top, SIDE, top + half)).resize((SIDE * 2, SIDE))) for top in (0, half)
     )
 
 
@@ -106,7 +107,8 @@ def rollout(what: Scene, skill: float, chance: random.Random, pictures: bool = T
 
 
 def _turn(text: str, at: int, code: str | None = None, execution: Execution | None = None) -> Turn:
-    return Turn(text, 200 * at, 200 * at + max(1, len(text) // 4), code, execution)
+    shown = None if execution is None else Observation(f"<tool_response>\n{execution.stdout}</tool_response>")
+    return Turn(text, 200 * at, 200 * at + max(1, len(text) // 4), code, execution, shown)
 
 
 def _call(thought: str, code: str, execution: Execution) -> Turn:
@@ -147,7 +149,7 @@ def _counted(what: Scene, said: int) -> Turn:
 def write_group(
     log: TrajectoryLog, seed: int, *, step: int, split: str, size: int, skill: float, pictures: bool = True
 ) -> None:
-    """Write the rollouts of one question, scored together as training does."""
+    """Writes the rollouts of one question, scored together as training does."""
     what, chance = scene(seed), random.Random(f"{seed}/{step}/{split}")
     made = [rollout(what, skill, chance, pictures) for _ in range(size)]
     trajectories, grades = [item[0] for item in made], [item[1] for item in made]
@@ -165,15 +167,14 @@ def write_group(
             group=f"{split}-{step}-{seed}",
             sample=sample,
             extra_info={"kind": "discs", "difficulty": "hard" if what.count > 2 else "easy"},
-            observations=tuple(f"<tool_response>\n{item.stdout}</tool_response>" for item in trajectory.executions),
-            input_images=[what.picture] if pictures else [],
+            input_images=[what.image] if pictures else [],
             timing={"generate_s": generate, "execute_s": execute, "queue_s": 0.01, "total_s": generate + execute + 0.1},
             advantage={"sequence": known[sample].sequence, "turns": known[sample].turns},
         )
 
 
 def write_run(run_dir: Path, *, steps: int = 6, groups: int = 8, size: int = 4, seed: int = 0) -> Path:
-    """Write a whole run: training steps from 1, and validation every third step. Returns its folder."""
+    """Writes a whole run: training steps from 1, and validation every third step. Returns its folder."""
     log = TrajectoryLog(run_dir / "trajectories", f"{seed:08x}")
     for step in range(1, steps + 1):
         skill = step / steps
@@ -186,7 +187,7 @@ def write_run(run_dir: Path, *, steps: int = 6, groups: int = 8, size: int = 4, 
 
 
 def main() -> None:
-    """Write one run, or two beside each other with `--runs 2`."""
+    """Writes one run, or two beside each other with `--runs 2`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--runs", type=int, default=1)

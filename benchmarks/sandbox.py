@@ -71,7 +71,7 @@ THROUGH_RAY = Kind("ray", "ours (docker, Ray)", _pool("docker", through_ray=True
 
 
 def measure(kind: Kind, levels: Sequence[int], plan: Plan) -> Found:
-    """Everything about one contender, as JSON. It goes no higher than where it fails, runs late or needs the memory."""
+    """Measures one contender, as JSON. It goes no higher than where it fails, runs late or needs the memory."""
     try:
         contender = kind.load()
     except Unavailable as missing:
@@ -136,7 +136,7 @@ def show(found: Found) -> None:
 
 
 def run(kinds: Sequence[Kind], levels: Sequence[int], plan: Plan, crowd: int, output: Path) -> Found:
-    """Measure all, writing what is known after each, so that an interrupted run is not lost."""
+    """Measures all, writing what is known after each, so that an interrupted run is not lost."""
     found = report.document(report.machine_facts(), plan, levels, [])
     found["versions"] = report.versions(PACKAGES)
     found["release"] = [dataclasses.asdict(item) for item in sandbox_bars.RELEASE]

@@ -1,4 +1,4 @@
-"""What the sandbox is held to, and how it compares with the others; reads the JSON of `benchmarks.sandbox`."""
+"""Demands on the sandbox, and its comparison with the others; reads the JSON of `benchmarks.sandbox`."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def _latency_bars(found: Found) -> Iterator[Bar]:
     warm, bare = (_latency(found, name, 1, "trivial", "p50") for name in (OURS, BARE))
     over = None if warm is None or bare is None else warm - bare
     yield Bar("warm trivial call, p50 over bare exec, 1 session", "ms", 3.0, True, over)
-    yield Bar("open with a picture, p50, 1 session", "ms", 15.0, True, _latency(found, OURS, 1, "open", "p50"))
+    yield Bar("open with an image, p50, 1 session", "ms", 15.0, True, _latency(found, OURS, 1, "open", "p50"))
     yield Bar("crop, p99, 64 sessions", "ms", 300.0, True, _latency(found, OURS, 64, "crop", "p99"))
 
 

@@ -1,4 +1,4 @@
-"""Whether one container holds as many sessions with large photographs as it is sized for, and what they take of it.
+"""Memory test: one container with as many sessions with large photographs as it is sized for.
 
 Run with `python -m benchmarks.sandbox_images`; prints one JSON object. Needs Docker. Every session opens with its
 photograph, keeps it as an array, reads it from its file, computes with a float copy and shows a crop.
@@ -14,14 +14,14 @@ import io
 import json
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import docker
 from docker.errors import DockerException
 from PIL import Image
 
-from benchmarks.sandbox_bench.workloads import picture
+from benchmarks.sandbox_bench.workloads import sample_image
 from codedance_verl.sandbox.config import MIB, SandboxConfig
 from codedance_verl.sandbox.docker.sizing import ImageLoad, predicted, sized
 from codedance_verl.sandbox.errors import SandboxError
@@ -56,7 +56,7 @@ CASES = (Case(128, 2250, 1500), Case(6, 7680, 4320))
 def photograph(case: Case) -> bytes:
     """A JPEG file."""
     size = (case.width, case.height)
-    with Image.open(io.BytesIO(picture())) as opened:
+    with Image.open(io.BytesIO(sample_image())) as opened:
         smooth = opened.convert("RGB").resize(size, Image.Resampling.BICUBIC)
     grain = Image.effect_noise(size, _GRAIN).convert("RGB")
     buffer = io.BytesIO()
@@ -65,10 +65,10 @@ def photograph(case: Case) -> bytes:
 
 
 async def measure(case: Case, config: SandboxConfig) -> dict[str, Any]:
-    """Open, work and hold all sessions at once; sizes in MiB, `predicted` beside what was used at most."""
+    """Opens, work and hold all sessions at once; sizes in MiB, `predicted` beside what was used at most."""
     data, pixels = photograph(case), case.width * case.height
     load = ImageLoad(pixels, pixels, len(data), (case.width, case.height))
-    config = sized(replace(config, containers=1, spares=0, sessions_per_container=case.sessions), load)
+    config = sized(config.replace(containers=1, standby_containers=0, sessions_per_container=case.sessions), load)
     node = SandboxNode(config)
     await node.start()
     try:
@@ -113,7 +113,7 @@ async def _sessions(pool: SandboxPool, case: Case, data: bytes) -> dict[str, Any
 
 
 async def _work(session: SandboxSession) -> str:
-    """Run the cells; returns what went wrong, empty for nothing."""
+    """Runs the cells; returns what went wrong, empty for nothing."""
     for code in CELLS:
         try:
             execution = await session.run(code, timeout_s=600)
@@ -144,7 +144,7 @@ async def _memory_watched(names: Sequence[str]) -> AsyncIterator[list[int]]:
 
 
 def _used_bytes(names: Sequence[str]) -> int:
-    """What the limit counts, but for the cached pages of files that the kernel can drop."""
+    """Memory that the limit counts, but for the cached pages of files that the kernel can drop."""
     with contextlib.closing(docker.from_env()) as client:
         found = [client.api.stats(name, stream=False, one_shot=True)["memory_stats"] for name in names]
     return sum(stats["usage"] - stats.get("stats", {}).get("inactive_file", 0) for stats in found)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from benchmarks.sandbox_bench import footprint
-from benchmarks.sandbox_bench.workloads import picture
+from benchmarks.sandbox_bench.workloads import sample_image
 from codedance_verl.sandbox.config import MIB, SandboxConfig
 from codedance_verl.sandbox.docker import engine, image
 from codedance_verl.sandbox.node import SandboxNode
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--starts", type=int, default=7, help="containers that are started, one after another")
     parser.add_argument("--sessions", type=int, default=16, help="idle sessions whose memory is measured")
     given = parser.parse_args()
-    config = SandboxConfig(backend="docker", containers=1, spares=0)
+    config = SandboxConfig(backend="docker", containers=1, standby_containers=0)
     print(json.dumps({"image_mb": _image_mb(), **asyncio.run(_measure(config, given.starts, given.sessions))}))
 
 
@@ -62,7 +62,7 @@ async def _sessions(node: SandboxNode, sessions: int) -> dict[str, float]:
     """Medians of opening, first call, later calls and closing in ms; memory of container and idle session in MiB."""
     pool = SandboxPool([node])
     names = tuple(node.stats()["interpreters"])
-    data = picture()
+    data = sample_image()
     costs: dict[str, list[float]] = {"open": [], "first_call": [], "call": [], "close": []}
     for _ in range(_CALLS):
         at = [time.perf_counter()]

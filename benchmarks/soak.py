@@ -1,4 +1,4 @@
-"""Does a long run leak? `python -m benchmarks.soak --demo outputs/demo [--steps 5] [--faults]`.
+"""Leak test of a long run: `python -m benchmarks.soak --demo outputs/demo [--steps 5] [--faults]`.
 
 RL on the tiny model as the demo left it, 256 trajectories with images a step, in real containers. Once a second the
 memory, open files and sockets of every kind of process are noted. Printed and written at the end: growth of each over
@@ -27,9 +27,9 @@ from typing import Any
 import psutil
 
 from codedance_verl.evaluation.training import read_metrics
-from codedance_verl.evaluation.trajectories import TrajectoryReader
 from codedance_verl.sandbox.docker import engine
 from codedance_verl.sandbox.docker.reaper import PROJECT_LABEL
+from codedance_verl.trajectories.reader import TrajectoryReader
 
 TIMEOUT_S = 3_600.0
 PER_STEP = 256
@@ -56,7 +56,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Growth:
-    """Of a kind of process: medians in the first and in the last step counted, and the slope in between.
+    """Figures of a kind of process: medians in the first and in the last step counted, and the slope in between.
 
     `slope_mib` is MiB for 1,000 trajectories (least squares over the medians of the steps), `noise_mib` twice its
     standard error.
@@ -74,7 +74,7 @@ class Growth:
 
 
 def kind_of(command: str) -> str | None:
-    """What kind of process a command line is."""
+    """Kind of process that a command line starts."""
     return next((kind for kind, pattern in KINDS.items() if re.search(pattern, command)), None)
 
 
@@ -92,7 +92,7 @@ def take_samples(root: psutil.Process, trajectories: int) -> dict[str, Sample]:
 
 
 def _open_files(pid: int) -> list[str]:
-    """What the open file descriptors of a process point to."""
+    """Targets of the open file descriptors of a process."""
     found = []
     for entry in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):  # closed since
@@ -101,7 +101,7 @@ def _open_files(pid: int) -> list[str]:
 
 
 def growth(samples: list[Sample]) -> Growth | None:
-    """From the samples of one kind; the first step, in which everything is loaded and warmed up, does not count."""
+    """Computes the figures of one kind; the first step, in which everything is loaded, does not count."""
     steps: dict[int, list[Sample]] = defaultdict(list)
     for sample in samples:
         if sample.trajectories >= PER_STEP:
@@ -131,7 +131,7 @@ def _slope(xs: list[float], ys: list[float]) -> tuple[float, float]:
 
 
 def watch(command: list[str], environment: dict[str, str], run_dir: Path, log: Path) -> dict[str, list[Sample]]:
-    """Run a training to its end; returns the samples by kind. Raises `RuntimeError` where it fails or hangs."""
+    """Runs a training to its end; returns the samples by kind. Raises `RuntimeError` where it fails or hangs."""
     samples: dict[str, list[Sample]] = defaultdict(list)
     with log.open("w") as output:
         run = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
@@ -162,7 +162,7 @@ def _temporary_files() -> set[str]:
 
 
 def reported(run_dir: Path) -> dict[str, Any]:
-    """What a run says of its trajectories and steps."""
+    """Counts of trajectories and steps that a run reports."""
     reader = TrajectoryReader(run_dir / "trajectories", "train")
     finishes: Counter[str] = Counter()
     masked = killed = images = 0

@@ -86,7 +86,7 @@ class Cost:
 
 
 def measure(kind: Kind, pickles: Path, before: bool, repeats: int = 1) -> Cost:
-    """What the imports of a kind of process cost.
+    """Cost of the imports of a kind of process.
 
     Raises:
         subprocess.CalledProcessError: an import failed; its output has been shown.

@@ -1,4 +1,4 @@
-"""What `codedance view` takes over many trajectories: `python -m benchmarks.viewer`, about two minutes on two cores.
+"""Cost of `codedance view` over many trajectories: `python -m benchmarks.viewer`, about two minutes on two cores.
 
 Writes a made-up run of 100,000 trajectories as training would, reports what writing one costs, serves it by the command
 itself with no index, and times the first page, the whole index, then pages and filters. Every figure is the caller's:
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.sample_run import write_group
-from codedance_verl.rollout.trajectory_log import TrajectoryLog
+from codedance_verl.trajectories.writer import TrajectoryLog
 
 REPEATS = 10
 GROUP = 8
@@ -46,7 +46,7 @@ PAGES = {
 
 
 def write(folder: Path, count: int) -> float:
-    """Write `count` trajectories, pictures in one group of 64; seconds for one."""
+    """Writes `count` trajectories, images in one group of 64; seconds for one."""
     log = TrajectoryLog(folder / "trajectories", "bench")
     started = time.perf_counter()
     for number in range(count // GROUP):
@@ -58,7 +58,7 @@ def write(folder: Path, count: int) -> float:
 
 
 def store_cost(folder: Path, groups: int = 32) -> float:
-    """CPU seconds that `TrajectoryLog.write` alone takes for one of 256 trajectories with their pictures."""
+    """CPU seconds that `TrajectoryLog.write` alone takes for one of 256 trajectories with their images."""
     log = TrajectoryLog(folder / "trajectories", "cost", max_bytes=100 << 30)
     spent, count = 0.0, 0
     whole = log.write
@@ -99,7 +99,7 @@ def peak_mib(process: int) -> float:
 
 
 def serve(root: Path, cache: Path, count: int) -> dict[str, Any]:
-    """Start the command without an index, time what a person sees, then every page once the index is whole."""
+    """Starts the command without an index, times what a person sees, then every page once the index is whole."""
     command = [sys.executable, "-m", "codedance_verl.cli", "view", str(root), "--port", "0", "--cache", str(cache)]
     started = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -122,7 +122,7 @@ def serve(root: Path, cache: Path, count: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measures, prints, writes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=100_000, help="trajectories")
     parser.add_argument("--output", type=Path, default=None, help="JSON file of the figures")

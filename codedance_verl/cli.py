@@ -1,66 +1,38 @@
-"""The command `codedance`. Sub-commands live beside what they belong to and are imported only when called."""
+"""Command `codedance`. Its commands live beside what they belong to and are imported only when called."""
 
 from __future__ import annotations
 
-import importlib
+import pkgutil
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Any
 
 import typer
 
 from codedance_verl.errors import UserError
 
-
-@dataclass(frozen=True)
-class SubCommand:
-    """A group of commands: the module that defines it, the name of its `typer.Typer` there, and its help line."""
-
-    module: str
-    attribute: str
-    help: str
-
-    def load(self) -> typer.Typer:
-        loaded = getattr(importlib.import_module(self.module), self.attribute)
-        assert isinstance(loaded, typer.Typer)
-        return loaded
-
-
-SUB_COMMANDS = {
-    "sandbox": SubCommand("codedance_verl.sandbox.cli", "sandbox_app", "Build, run and clean up interpreters."),
-    "data": SubCommand("codedance_verl.data.cli", "data_app", "Make, check and look at data sets."),
-    "cluster": SubCommand("codedance_verl.cluster.cli", "cluster_app", "Prepare and look over a Ray cluster."),
-    "reward": SubCommand("codedance_verl.reward.cli", "reward_app", "Say what a reward gives to rollouts, and why."),
+GROUPS = {
+    "sandbox": ("sandbox.cli:sandbox_app", "Build, run and clean up interpreters."),
+    "data": ("data.cli:data_app", "Make, check and look at data sets."),
+    "cluster": ("cluster.cli:cluster_app", "Prepare and look over a Ray cluster."),
+    "reward": ("reward.cli:reward_app", "Say what a reward gives to rollouts, and why."),
 }
-
-
-@dataclass(frozen=True)
-class Command:
-    """A command without sub-commands: the module that defines it, the name of its function there, and its help line."""
-
-    module: str
-    function: str
-    help: str
-
-    def load(self) -> Callable[..., None]:
-        loaded: Callable[..., None] = getattr(importlib.import_module(self.module), self.function)
-        return loaded
-
+"""Groups of commands, each with its `typer.Typer` and its help line."""
 
 COMMANDS = {
-    "chat": Command("codedance_verl.serving.cli", "chat", "Ask a trained model about a picture in the terminal."),
-    "serve": Command("codedance_verl.serving.cli", "serve", "Serve a trained model to OpenAI clients."),
-    "dashboards": Command("codedance_verl.metrics.cli", "dashboards", "Set up Grafana and Prometheus for Ray."),
-    "plot": Command("codedance_verl.evaluation.curves", "plot", "Draw the curves of a training run."),
-    "view": Command("codedance_verl.viewer.cli", "view", "Show trajectories of runs in a browser."),
-    "export": Command("codedance_verl.serving.export", "export", "Make a checkpoint a Hugging Face folder of its own."),
+    "chat": ("serving.cli:chat", "Ask a trained model about an image in the terminal."),
+    "serve": ("serving.cli:serve", "Serve a trained model to OpenAI clients."),
+    "dashboards": ("metrics.cli:dashboards", "Set up Grafana and Prometheus for Ray."),
+    "plot": ("evaluation.curves:plot", "Draw the curves of a training run."),
+    "view": ("viewer.cli:view", "Show trajectories of runs in a browser."),
+    "export": ("serving.export:export", "Make a checkpoint a Hugging Face folder of its own."),
 }
+"""Commands, each with its function and its help line."""
 
 
 def build_app(arguments: list[str]) -> typer.Typer:
-    """The application, with the sub-command that `arguments` call loaded and the others known by name only.
+    """Returns the application, with the command that `arguments` call loaded; of the others it has name and help.
 
-    So `codedance doctor` starts fast, and runs where what another command imports is missing.
+    So `codedance doctor` starts fast, and runs where a package that another command imports is missing.
     """
     app = typer.Typer(
         name="codedance",
@@ -70,23 +42,26 @@ def build_app(arguments: list[str]) -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     app.command()(doctor)
-    for name, command in COMMANDS.items():
+    for name, (path, text) in COMMANDS.items():
         if name in arguments[:1]:
-            app.command(name)(command.load())
+            app.command(name)(_load(path))
         else:
-            app.command(name, help=command.help)(_not_called)
-    for name, sub_command in SUB_COMMANDS.items():
-        loaded = sub_command.load() if name in arguments[:1] else typer.Typer()
-        app.add_typer(loaded, name=name, help=sub_command.help)
+            app.command(name, help=text)(_not_called)
+    for name, (path, text) in GROUPS.items():
+        app.add_typer(_load(path) if name in arguments[:1] else typer.Typer(), name=name, help=text)
     return app
 
 
+def _load(path: str) -> Any:
+    return pkgutil.resolve_name(f"codedance_verl.{path}")
+
+
 def _not_called() -> None:
-    """Stands for a command of which only the name is shown."""
+    """Placeholder for a command of which only name and help are shown."""
 
 
 def doctor() -> None:
-    """Look over this machine: what is there, what is missing, and what to do about it."""
+    """Check this machine: what is there, what is missing, and what to do about it."""
     from codedance_verl.preflight.doctor import run
 
     raise typer.Exit(run())

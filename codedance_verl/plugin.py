@@ -1,7 +1,8 @@
-"""The one place that registers with verl. Entry point group ``verl.plugins``: verl imports it wherever verl runs.
+"""Plugin of verl, the one place that registers with it.
 
-verl logs a plugin that fails to load at debug level only, so a failure is written to the error log here, and the mains
-call `require_loaded` before they start anything.
+Entry point group ``verl.plugins``: verl imports it wherever verl runs. verl logs a plugin that fails to load at debug
+level only, so a failure is written to the error log here, and the mains call `require_loaded` before they start
+anything.
 """
 
 from __future__ import annotations
@@ -29,24 +30,25 @@ def _register_cpu_platform() -> None:
         return
     # verl's FSDP engines are the same classes on every device; this is its own switch for choosing the registered ones.
     os.environ.setdefault("VERL_ENGINE_DEVICE", "cuda")
+    # not for every device: only a CPU gets the repairs below
     repairs.require_verl_version()
     repairs.name_each_process_group_backend_once()
     repairs.offload_without_pinned_memory()
     vllm_cpu.answer_to_the_name_vllm()
-    if vllm_cpu.running_in_vllm_worker():
+    if vllm_cpu.running_in_vllm_worker():  # the process that holds vLLM's weights, and receives new ones
         vllm_cpu.keep_weights_unpacked()
         vllm_cpu.copy_received_weights()
 
 
 def register() -> None:
-    """Register everything of ours with verl; safe to call again."""
+    """Registers the CPU platform and repairs with verl; safe to call again."""
     light_imports.skip_scikit_learn()  # first: what follows may import models of transformers
     light_imports.skip_ascend_transfer()
     _register_cpu_platform()
 
 
 def require_loaded() -> None:
-    """Raise the error that kept the plugin from loading, if one did."""
+    """Raises the error that kept the plugin from loading, if one did."""
     if _failure is not None:
         raise RuntimeError(f"the verl plugin of codedance_verl did not load: {_failure}") from _failure
 

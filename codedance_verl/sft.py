@@ -1,6 +1,6 @@
 """Supervised fine-tuning: `python -m codedance_verl.sft run_dir=... data.train_files=... model.path=...`.
 
-Composes the configuration, checks what can be known before anything starts, and runs verl's own SFT trainer on
+Composes the configuration, checks what can be checked before anything starts, and runs verl's own SFT trainer on
 `rollout.dataset.DemonstrationDataset`. The trained model ends up in `<run_dir>/model` as a Hugging Face folder. For
 more than one GPU start it with `torchrun --nproc_per_node=N -m codedance_verl.sft ...`.
 """
@@ -19,34 +19,35 @@ from omegaconf import DictConfig, OmegaConf
 from codedance_verl.config.compose import apply_env_vars, write_resolved
 from codedance_verl.entry_point import run_cli
 from codedance_verl.errors import UserError
-from codedance_verl.runtime.run_folder import MODEL, last_step, new_metrics_file, publish_model, run_lock
+from codedance_verl.runtime.locks import run_lock
+from codedance_verl.runtime.run_folder import MODEL, last_step, new_metrics_file, publish_model
 
 if TYPE_CHECKING:
     from codedance_verl.preflight.report import Report
 
 _READ_BY_INTERPOLATION = ("actor_rollout_ref", "critic", "reward", "ray_kwargs")
-"""What the hardware group says to RL training; SFT has no use for these once its own keys are resolved."""
+"""Nodes that the hardware group sets for RL training; SFT needs them no more once its own keys are resolved."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Command-line entry; returns the exit code. See `entry_point.run_cli` for what a command line may ask for."""
-    return run_cli("sft", arguments, _run_and_tell, _dry_examine)
+    """Command-line entry; returns the exit code. `entry_point.run_cli` has the options of the command line."""
+    return run_cli("sft", arguments, _run_and_print, _dry_run_checks)
 
 
-def _run_and_tell(config: DictConfig) -> None:
+def _run_and_print(config: DictConfig) -> None:
     model = run(config)
     if _writes_files():
         print(f"trained model: {model}")
 
 
-def _dry_examine(config: DictConfig) -> Report:
+def _dry_run_checks(config: DictConfig) -> Report:
     from codedance_verl.preflight.sft import run_checks
 
     return run_checks(_resolve(config), dry=True)
 
 
 def run(config: DictConfig) -> Path:
-    """Train to the end, or go on from the last checkpoint; returns the folder of the trained model.
+    """Trains to the end, from the last checkpoint if there is one; returns the folder of the trained model.
 
     Of several ranks the first one writes it: when another one returns, it may not be there yet.
 
@@ -58,10 +59,10 @@ def run(config: DictConfig) -> Path:
     check(config)
     run_dir = Path(config.run_dir).resolve()
     with run_lock(run_dir) if _writes_files() else contextlib.nullcontext():
-        return _run_alone(config, run_dir)
+        return _run_locked(config, run_dir)
 
 
-def _run_alone(config: DictConfig, run_dir: Path) -> Path:
+def _run_locked(config: DictConfig, run_dir: Path) -> Path:
     if _writes_files():
         write_resolved(config, run_dir)
     if config.trainer.resume_mode == "auto" and last_step(run_dir) >= config.trainer.total_training_steps:
@@ -84,12 +85,12 @@ def _publish(run_dir: Path) -> Path:
 
 
 def _writes_files() -> bool:
-    """Whether this is the rank that writes what all have in common."""
+    """True on the rank that writes what all have in common."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def check(config: DictConfig) -> None:
-    """Check values, disk, model folder and every demonstration. Raises UserError, a line for everything wrong."""
+    """Checks values, disk, model folder and every demonstration. Raises UserError, a line for everything wrong."""
     from codedance_verl.preflight.sft import run_checks
 
     findings = run_checks(config).findings
@@ -98,7 +99,7 @@ def check(config: DictConfig) -> None:
 
 
 def _resolve(config: DictConfig) -> DictConfig:
-    """The configuration without interpolations and without what was there only to be interpolated."""
+    """Returns the configuration without interpolations, and without what was there only to be interpolated."""
     resolved = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
     assert isinstance(resolved, DictConfig)
     for key in _READ_BY_INTERPOLATION:
@@ -107,7 +108,7 @@ def _resolve(config: DictConfig) -> DictConfig:
 
 
 def _join_process_group_of_one() -> None:
-    """Set what `torchrun` would set for a single process, unless it did."""
+    """Sets what `torchrun` would set for a single process, unless it did."""
     if "RANK" in os.environ:
         return
     with socket.socket() as probe:

@@ -1,6 +1,6 @@
-"""Trains: `python -m codedance_verl.train recipe=cpu_demo run_dir=outputs/run data.train_files=...`.
+"""Training: `python -m codedance_verl.train recipe=cpu_demo run_dir=outputs/run data.train_files=...`.
 
-Composes the configuration, checks what can be known before anything starts, starts Ray or joins a cluster that runs
+Composes the configuration, checks what can be checked before anything starts, starts Ray or joins a running cluster
 (`codedance_verl.cluster`), starts the interpreter pool, and hands over to verl's PPO/GRPO driver.
 """
 
@@ -19,8 +19,9 @@ from codedance_verl.config.hardware import joins
 from codedance_verl.entry_point import run_cli
 from codedance_verl.metrics.emit import RUN_VARIABLE, SWITCH_VARIABLE
 from codedance_verl.runtime import checkpoints
+from codedance_verl.runtime.locks import run_lock
 from codedance_verl.runtime.progress import step_lines
-from codedance_verl.runtime.run_folder import last_step, new_metrics_file, publish_model, run_lock
+from codedance_verl.runtime.run_folder import last_step, new_metrics_file, publish_model
 from codedance_verl.runtime.run_limits import STOPPED_EXIT_CODE, Stopped, guarded, stops_on_signals
 from codedance_verl.trainer import determinism
 
@@ -29,26 +30,26 @@ if TYPE_CHECKING:
 
 
 def main(config_name: str = "train", arguments: list[str] | None = None) -> int:
-    """Command-line entry; returns the exit code: 0 done, 2 an error the user can mend, 75 told to end, and saved.
+    """Command-line entry; returns the exit code: 0 done, 2 an error the user can mend, 75 stopped and saved.
 
-    See `entry_point.run_cli` for what else a command line may ask for.
+    `entry_point.run_cli` has the other options of the command line.
     """
     try:
-        return run_cli(config_name, arguments, run, _dry_examine)
+        return run_cli(config_name, arguments, run, _dry_run_checks)
     except Stopped as stop:
         reason = getattr(stop, "cause", stop)  # raised in Ray's task, its own text is a whole traceback
         print(f"stopped: {reason}", file=sys.stderr)
         return STOPPED_EXIT_CODE
 
 
-def _dry_examine(config: DictConfig) -> Report:
+def _dry_run_checks(config: DictConfig) -> Report:
     from codedance_verl.preflight import run_checks
 
     return run_checks(config, dry=True)
 
 
 def run(config: DictConfig) -> None:
-    """Run a composed configuration to its end.
+    """Runs a composed configuration to its end.
 
     Raises:
         UserError: something the user can mend (configuration, data files, disk, container engine, time limit).
@@ -60,15 +61,15 @@ def run(config: DictConfig) -> None:
     from codedance_verl.preflight import check
 
     check(config)
-    determinism.settle(config)
+    determinism.apply_determinism(config)
     run_dir = Path(config.run_dir).resolve()
     with run_lock(run_dir):
-        _run_alone(config, run_dir, env_vars)
+        _run_locked(config, run_dir, env_vars)
 
 
-def _run_alone(config: DictConfig, run_dir: Path, env_vars: dict[str, str]) -> None:
-    checkpoints.settle(run_dir / "checkpoints")
-    _settle_validation(config, _begins_after(config, run_dir))
+def _run_locked(config: DictConfig, run_dir: Path, env_vars: dict[str, str]) -> None:
+    checkpoints.repair_tracker(run_dir / "checkpoints")
+    _schedule_validation(config, _begins_after(config, run_dir))
     write_resolved(config, run_dir)
     os.environ["TENSORBOARD_DIR"] = str(run_dir / "tensorboard")
     os.environ["VERL_FILE_LOGGER_PATH"] = str(new_metrics_file(run_dir))
@@ -79,7 +80,7 @@ def _run_alone(config: DictConfig, run_dir: Path, env_vars: dict[str, str]) -> N
 
 
 def _begins_after(config: DictConfig, run_dir: Path) -> int:
-    """The step a run goes on after, 0 where it begins anew."""
+    """Returns the step that a run resumes after, 0 for a start from the beginning."""
     match config.trainer.resume_mode:
         case "disable":
             return 0
@@ -89,11 +90,11 @@ def _begins_after(config: DictConfig, run_dir: Path) -> int:
             return last_step(run_dir)
 
 
-def _settle_validation(config: DictConfig, step: int) -> None:
-    """Have a run that resumes at `step` validate what it still owes.
+def _schedule_validation(config: DictConfig, step: int) -> None:
+    """Makes a run that resumes after `step` validate only where that is still due.
 
-    verl would repeat the validation before the first step, and leave out the one after the last step if that was where
-    the run was interrupted: its checkpoint is written before.
+    verl would repeat the validation before the first step. It would leave out the one after the last step where the run
+    was interrupted there, since the checkpoint is written first.
     """
     trainer = config.trainer
     if step:
@@ -105,7 +106,7 @@ def _train(config: DictConfig, env_vars: dict[str, str]) -> None:
     from verl.trainer.main_ppo import run_ppo
 
     from codedance_verl import plugin
-    from codedance_verl.cluster.run import on_cluster, placement_watched
+    from codedance_verl.cluster.watch import on_cluster, placement_watched
     from codedance_verl.preflight.nodes import check_flash_attention, find_room
     from codedance_verl.sandbox.config import SandboxConfig
     from codedance_verl.sandbox.placement import living_nodes
@@ -136,7 +137,7 @@ def _train(config: DictConfig, env_vars: dict[str, str]) -> None:
 
 
 def _ray_arguments(config: DictConfig, env_vars: dict[str, str]) -> dict[str, Any]:
-    """What verl's `run_ppo` would pass to `ray.init`, with our environment variables added.
+    """Returns what verl's `run_ppo` would pass to `ray.init`, with our environment variables added.
 
     Ray must be up before `run_ppo`, since the interpreter pool is started first.
     """
@@ -144,15 +145,14 @@ def _ray_arguments(config: DictConfig, env_vars: dict[str, str]) -> dict[str, An
 
     runtime_env: Any = get_ppo_ray_runtime_env(config)
     ours = {**env_vars, "TRANSFER_QUEUE_ENABLE": "1", RUN_VARIABLE: Path(str(config.run_dir)).resolve().name}
-    if SWITCH_VARIABLE in os.environ:
-        ours[SWITCH_VARIABLE] = os.environ[SWITCH_VARIABLE]
-    ours |= {name: os.environ[name] for name in ("TENSORBOARD_DIR", "VERL_FILE_LOGGER_PATH")}
+    passed_on = ("TENSORBOARD_DIR", "VERL_FILE_LOGGER_PATH", SWITCH_VARIABLE)
+    ours |= {name: os.environ[name] for name in passed_on if name in os.environ}
     ray_init: Any = OmegaConf.to_container(config.ray_kwargs.get("ray_init", OmegaConf.create({})), resolve=True)
     return ray_arguments(ray_init, {**runtime_env, "env_vars": {**runtime_env["env_vars"], **ours}})
 
 
 def _inputs(config: DictConfig) -> dict[str, str]:
-    """Paths of data and model by key; the nodes of a cluster must all see them."""
+    """Returns the paths of data and model by key; all nodes of a cluster must see them."""
     found = {"actor_rollout_ref.model.path": str(Path(str(config.actor_rollout_ref.model.path)).expanduser())}
     for key in ("train_files", "val_files"):
         files = config.data[key]

@@ -1,21 +1,21 @@
-"""The records that travel between sandbox, rollout, grading, reward and evaluation.
+"""Records that travel between sandbox, rollout, grading, reward and evaluation.
 
 Everything downstream of an execution reads these records; nothing parses decoded text to learn what happened.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
 IMAGE_PLACEHOLDER = "<image>"
-"""Where an image stands in the text of a message, as verl's data sets have it."""
+"""Placeholder of an image in the text of a message, as in verl's data sets."""
 
 
 class ExecutionStatus(StrEnum):
-    """How one cell ended. `OK` and `NO_OUTPUT` are the only ones in which the code ran to its end."""
+    """End of one cell. `OK` and `NO_OUTPUT` are the only ones in which the code ran to its end."""
 
     OK = "ok"
     NO_OUTPUT = "no_output"
@@ -26,7 +26,7 @@ class ExecutionStatus(StrEnum):
 
 
 class FinishReason(StrEnum):
-    """Why a trajectory ended. `INFRASTRUCTURE` is never the model's doing and is kept out of loss and statistics."""
+    """Reason a trajectory ended. `INFRASTRUCTURE` is never the model's doing and is kept out of loss and statistics."""
 
     ANSWER = "answer"
     NO_ACTION = "no_action"  # a turn with neither code nor an answer: nothing to react to
@@ -44,7 +44,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class RenderedImage:
-    """An image a cell displayed: PNG bytes with their SHA-256 (hex) and size in pixels."""
+    """Image that a cell displayed: PNG bytes with their SHA-256 (hex) and size in pixels."""
 
     sha256: str
     width: int
@@ -54,7 +54,7 @@ class RenderedImage:
 
 @dataclass(frozen=True)
 class ExecutionError:
-    """An exception of the model's code: class name, message, and a short traceback with cell line numbers."""
+    """Exception of the model's code: class name, message, and a short traceback with cell line numbers."""
 
     kind: str
     message: str
@@ -63,7 +63,7 @@ class ExecutionError:
 
 @dataclass(frozen=True)
 class Execution:
-    """What came back from one cell. `duration_s` is run time alone; waiting for a free sandbox is `queue_s`."""
+    """Result of one cell. `duration_s` is run time alone; waiting for a free sandbox is `queue_s`."""
 
     status: ExecutionStatus
     stdout: str = ""
@@ -72,28 +72,51 @@ class Execution:
     duration_s: float = 0.0
     queue_s: float = 0.0
     truncated: tuple[str, ...] = ()
-    """What was cut to fit the bounds: `stdout`, `images: N dropped`, `image_size: W x H to w x h`."""
+    """Parts that were cut to fit the bounds: `stdout`, `images: N dropped`, `image_size: W x H to w x h`."""
 
     @property
     def succeeded(self) -> bool:
         """True when the code ran to its end, whatever it printed."""
         return self.status in (ExecutionStatus.OK, ExecutionStatus.NO_OUTPUT)
 
+    def as_record(self, images: Sequence[Any]) -> dict[str, Any]:
+        """Fields as logs, replies and commands write them; `images` refer to those of the execution."""
+        return {
+            "status": self.status.value,
+            "stdout": self.stdout,
+            "error": asdict(self.error) if self.error is not None else None,
+            "images": list(images),
+            "duration_s": round(self.duration_s, 6),
+            "queue_s": round(self.queue_s, 6),
+            "truncated": list(self.truncated),
+        }
+
+
+@dataclass(frozen=True)
+class Observation:
+    """Feedback turn that the model got: its text, with a placeholder for each of the first `images` images of the
+    execution."""
+
+    text: str
+    images: int = 0
+
 
 @dataclass(frozen=True)
 class Turn:
-    """One assistant turn: its text, its sampled tokens as a half-open span of the response, and what its code did."""
+    """One assistant turn: its text, its sampled tokens as a half-open span of the response, what its code did, and what
+    the model was shown of that; None where it was shown nothing."""
 
     text: str
     token_start: int
     token_end: int
     code: str | None = None
     execution: Execution | None = None
+    observation: Observation | None = None
 
 
 @dataclass(frozen=True)
 class Trajectory:
-    """A whole rollout of one record.
+    """Whole rollout of one record.
 
     `answer` is the text between the answer tags of the last turn, if any; `format` names how calls are written
     (`formats/`), `style` how the record wants its answers graded (`grading/matchers.py`), and `extra_info` is the
@@ -118,11 +141,20 @@ class Trajectory:
 
 @dataclass(frozen=True)
 class Grade:
-    """Verdict on an answer, the rung of the ladder that gave it, and what it compared."""
+    """Verdict on an answer, the rule that gave it, and what it compared."""
 
     verdict: Verdict
-    rung: str
+    rule: str
     evidence: str = ""
+
+    @classmethod
+    def of(cls, correct: bool, rule: str, evidence: str = "") -> Grade:
+        """Correct or wrong."""
+        return cls(Verdict.CORRECT if correct else Verdict.WRONG, rule, evidence)
+
+    def to_json(self) -> dict[str, str]:
+        """Form in logs and for a reward term of the user's own, where the rule stands under `rung`."""
+        return {"verdict": self.verdict, "rung": self.rule, "evidence": self.evidence}
 
     @property
     def correct(self) -> bool:
@@ -151,8 +183,8 @@ class RewardTerms:
     custom_fault: str = ""
 
 
-def stated_name(data_source: object, extra_info: Mapping[str, Any] | None) -> str:
-    """The name that a record states: its `record_id`, else `<data_source>/<index>`; empty where it has neither."""
+def stated_record_id(data_source: object, extra_info: Mapping[str, Any] | None) -> str:
+    """Returns the id that a record states: `record_id`, else `<data_source>/<index>`; empty where it has neither."""
     extra = extra_info or {}
     index = extra.get("index")
     if stored := extra.get("record_id"):
@@ -160,11 +192,23 @@ def stated_name(data_source: object, extra_info: Mapping[str, Any] | None) -> st
     return "" if index is None or index == "" else f"{data_source or ''}/{index}"
 
 
+def record_id_of(record: Mapping[str, Any]) -> str:
+    """Returns the id of a record in logs, reports and seeds: the one it states, else its source alone."""
+    source = record.get("data_source")
+    return stated_record_id(source, record.get("extra_info")) or f"{source or ''}/?"
+
+
+def question_of(extra_info: Mapping[str, Any] | None, messages: Iterable[tuple[str, str]]) -> str:
+    """Returns the question of a record: the one it states, else its last user message without image placeholders.
+
+    `messages` are roles and texts.
+    """
+    if stated := (extra_info or {}).get("question"):
+        return str(stated)
+    asked = [text for role, text in messages if role == "user"]
+    return asked[-1].replace(IMAGE_PLACEHOLDER, "").strip() if asked else ""
+
+
 def label_of(value: object) -> str | None:
-    """A label of a record as text, whatever its file has; None where it has none."""
+    """Returns a label of a record as text, whatever its file has; None where it has none."""
     return None if value is None or value == "" else str(value)
-
-
-def record_name(data_source: object, extra_info: Mapping[str, Any] | None) -> str:
-    """Name of a record in logs, reports and seeds: the one it states, else its source alone."""
-    return stated_name(data_source, extra_info) or f"{data_source or ''}/?"

@@ -1,4 +1,4 @@
-"""Draws the pictures of docs/reward.md: `python docs/draw_rewards.py -o docs/pictures`.
+"""Draws the images of docs/reward.md: `python docs/draw_rewards.py -o docs/pictures`.
 
 `difficulty.png`: both readings of d(mu). `tool_terms.png`: what calls earn and cost under each preset, over the
 accuracy of the group. `turns.png`: the advantage of the turns of one rollout, batch-wide z-score beside fixed scale.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +38,7 @@ CASES = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-o", "--out", type=Path, required=True, help="folder of the pictures")
+    parser.add_argument("-o", "--out", type=Path, required=True, help="folder of the images")
     out = parser.parse_args().out
     draw_difficulty(out / "difficulty.png")
     draw_tool_terms(out / "tool_terms.png")
@@ -82,7 +81,7 @@ def draw_turns(path: Path) -> None:
     """Turns ok, fail, ok, answer of a right rollout, among other prompts whose turns fail more or less often."""
     rates = (0.01, 0.1, 0.5)
     figure, panels = plt.subplots(1, 2, figsize=(10, 3.4), dpi=130, sharey=True, layout="constrained")
-    for panel, preset in zip(panels, (PAPER, replace(ROBUST, min_group_std=0.0)), strict=True):
+    for panel, preset in zip(panels, (PAPER, ROBUST.replace(min_group_std=0.0)), strict=True):
         for number, rate in enumerate(rates):
             places = np.arange(4) + 0.25 * (number - 1)
             panel.bar(places, _turn_advantages(preset, rate), width=0.22, label=f"{rate:.0%} of other turns fail")

@@ -1,1 +1,1 @@
-"""What runs inside the sandbox: Dockerfile, locked libraries, the interpreter program. Imports nothing of the host."""
+"""Content of the sandbox image: Dockerfile, locked libraries, the interpreter program. Imports nothing of the host."""

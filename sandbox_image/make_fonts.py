@@ -1,6 +1,6 @@
-"""Fonts of the sandbox image, out of the packages of `requirements-fonts.txt`: one file a face, and the usual paths.
+"""Fonts of the sandbox image, made of the packages of `requirements-fonts.txt`: one file a face, at the usual paths.
 
-usage: make_fonts.py PACKAGES TARGET. `TARGET` becomes `/usr/share/fonts`: the files lie in `codedance/`, and links bear
+Usage: make_fonts.py PACKAGES TARGET. `TARGET` becomes `/usr/share/fonts`: the files lie in `codedance/`, and links bear
 the names and paths under which code expects DejaVu, Liberation and Noto on Linux. The same packages give the same
 bytes.
 """
@@ -18,7 +18,7 @@ COPIES = {
     "NotoSansCJK-Regular.otf": "cvttf_NotoSansCJK_Regular/NotoSansCJKtc-Regular.otf",
     "NotoSansBengali-Regular.ttf": "fontpkg_hind_siliguri/files/HindSiliguri-Regular.ttf",
 }
-"""File of the image: file of the packages."""
+"""Files of the image, each with its file of the packages."""
 
 INSTANCES = {
     "Arimo-Regular.ttf": ("fontpkg_arimo", "Arimo[wght].ttf", 400),
@@ -30,7 +30,7 @@ INSTANCES = {
     "NotoSansTelugu-Regular.ttf": ("fontpkg_noto_sans_telugu", "NotoSansTelugu[wdth,wght].ttf", 400),
     "NotoSansThai-Regular.ttf": ("fontpkg_noto_sans_thai", "NotoSansThai[wdth,wght].ttf", 400),
 }
-"""File of the image: package, its variable font, and the weight of the face made of that."""
+"""Files of the image, each with its package, the variable font there, and the weight of the face made of it."""
 
 STYLES = ("Regular", "Bold", "Italic", "BoldItalic")
 MATPLOTLIB = "/opt/codedance/libraries/matplotlib/mpl-data/fonts/ttf"
@@ -53,8 +53,8 @@ def main(packages: Path, target: Path) -> None:
 
 
 def _instance(source: Path, target: Path, weight: int) -> None:
-    """One face of a variable font; axes other than the weight stay at their defaults."""
-    font = TTFont(source, recalcTimestamp=False)
+    """Makes one face of a variable font; axes other than the weight stay at their defaults."""
+    font = TTFont(source, recalcTimestamp=False)  # the same packages must give the same bytes
     axes = {axis.axisTag: weight if axis.axisTag == "wght" else axis.defaultValue for axis in font["fvar"].axes}
     instancer.instantiateVariableFont(font, axes, inplace=True, updateFontNames=True)
     font.save(target)

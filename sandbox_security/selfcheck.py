@@ -1,4 +1,4 @@
-"""`codedance sandbox selfcheck`: does the sandbox of this machine do what it must, and keep in what it must?
+"""Self-check of this machine's sandbox (`codedance sandbox selfcheck`): basic cells, and attacks that it must contain.
 
 First what cells rely on: libraries, images, state, rollback, deadlines. Then, on demand, every attack of `attacks/`.
 """
@@ -68,7 +68,7 @@ class BasicCheck:
 
 @dataclass(frozen=True)
 class CheckOutcome:
-    """What came of a basic check; `problem` is empty when it passed."""
+    """Outcome of a basic check; `problem` is empty when it passed."""
 
     name: str
     problem: str
@@ -162,9 +162,10 @@ BASICS = (
 
 
 async def run(config: SandboxConfig, with_attacks: bool, progress: Progress = lambda _: None) -> Report:
-    """Check the sandbox that `config` means. Raises `UserError` or `SandboxUnavailable` when none comes up."""
+    """Checks the sandbox that `config` means. Raises `UserError` or `SandboxUnavailable` when none comes up."""
     started = time.monotonic()
     launcher = choose_launcher(config)
+    # before the node: its containers must not inherit what is in the environment now
     with host_secrets() as hidden:
         node = SandboxNode(config, launcher)
         await node.start()
@@ -180,10 +181,12 @@ async def run(config: SandboxConfig, with_attacks: bool, progress: Progress = la
 async def attack(
     node: SandboxNode, launcher: Launcher, hidden: HostSecrets, attacks: Sequence[Attack], progress: Progress
 ) -> list[Outcome]:
-    """Run the attacks that `launcher` is to contain on a started node; the others come back as skipped."""
+    """Runs the attacks that `launcher` is to contain on a started node; the others come back as skipped."""
     in_container = not isinstance(launcher, ProcessLauncher)
+    # what a backend does not offer is no failure of it, but is listed
     offered = {Needs.NOTHING} | ({Needs.OWN_UIDS} if launcher.own_uids else set())
     offered |= {Needs.CONTAINER} if in_container else set()
+    # by identity: the outcomes come in the order of `attacks`, whatever the order of their ends
     outcomes = {id(item): Outcome(item, skipped=f"needs {item.needs}") for item in attacks if item.needs not in offered}
     to_run = [item for item in attacks if item.needs in offered]
     done = 0
@@ -199,20 +202,20 @@ async def attack(
 
 
 async def _check_basics(node: SandboxNode, progress: Progress) -> list[CheckOutcome]:
-    picture = io.BytesIO()
-    Image.new("RGB", (64, 48), "red").save(picture, "PNG")
+    input_image = io.BytesIO()
+    Image.new("RGB", (64, 48), "red").save(input_image, "PNG")
     outcomes = []
     for check in BASICS:
         progress(check.name)
         started = time.monotonic()
-        problem = await _basic_problem(node, check, picture.getvalue())
+        problem = await _basic_problem(node, check, input_image.getvalue())
         outcomes.append(CheckOutcome(check.name, problem, round(time.monotonic() - started, 3)))
     return outcomes
 
 
-async def _basic_problem(node: SandboxNode, check: BasicCheck, picture: bytes) -> str:
+async def _basic_problem(node: SandboxNode, check: BasicCheck, input_image: bytes) -> str:
     try:
-        async with SandboxPool([node]).session(picture) as session:
+        async with SandboxPool([node]).session(input_image) as session:
             for code in check.cells:
                 execution = await session.run(code, timeout_s=check.timeout_s if len(check.cells) == 1 else 2.0)
     except SandboxError as error:
@@ -233,7 +236,7 @@ def _state(outcome: Outcome) -> str:
 
 
 def show(report: Report, console: Console) -> None:
-    """Print the report: a table of classes, then every check that failed, then what was not run."""
+    """Prints the report: a table of classes, then every check that failed, then what was not run."""
     runtime = f", runtime {report.runtime}" if report.runtime else ""
     table = Table(title=f"sandbox selfcheck: {report.backend}{runtime}, {report.seconds:.0f} s", title_justify="left")
     for heading in ("", "as it should be", "not", "skipped", "seconds"):

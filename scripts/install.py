@@ -1,7 +1,7 @@
 """Makes the Python environment of this checkout: `python3 scripts/install.py`, or `make setup`.
 
 Needs Python 3.11 or 3.12 and pip's package index, nothing else. It is idempotent: a finished environment is recognised
-by the hash of everything it was made from and left alone; anything else is completed or made anew, and flash-attn is
+by the hash of everything it was made from and left alone; anything else is completed or made again, and flash-attn is
 tried again where no source of it worked. The CPU build of torch comes from PyTorch's own index where that answers, else
 from wherever pip is configured to look; flash-attn as a prebuilt wheel where there is one, else it is built.
 """
@@ -95,7 +95,7 @@ def detect_hardware() -> str:
 
 
 def make_environment(folder: Path, hardware: str, *, with_flash_attention: bool) -> bool:
-    """Make or complete the environment in `folder`; False when it was complete already."""
+    """Makes or completes the environment in `folder`; False when it was complete already."""
     locks = [REQUIREMENTS / f"{name}.txt" for name in LOCKS[hardware]]
     wanted = fingerprint([*locks, REQUIREMENTS / "dev.txt", ROOT / "pyproject.toml", TORCHVISION_OPS, Path(__file__)])
     locked = {name: version for lock in locks for name, version in read_pins(lock).items()}
@@ -141,7 +141,7 @@ def create_venv(folder: Path) -> Path:
     python = folder / "bin" / "python"
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     if python.exists() and not (folder / "lib" / f"python{version}" / "site-packages" / "pip").is_dir():
-        print(f"{folder} is of another Python version or incomplete; making it anew")
+        print(f"{folder} is of another Python version or incomplete; making it again")
         shutil.rmtree(folder)
     if not python.exists():
         print(f"making {folder} with Python {sys.version.split()[0]}")
@@ -173,7 +173,7 @@ def install_libnuma() -> None:
 
 
 def install_cpu_torch(python: Path, pins: dict[str, str]) -> None:
-    """Install torch and torchvision from PyTorch's CPU index if it answers, else from where pip is configured to look.
+    """Installs torch and torchvision from PyTorch's CPU index if it answers, else from where pip is configured to look.
 
     It comes first, so that a machine which can have neither learns it at once.
     """
@@ -203,21 +203,21 @@ def answers(url: str) -> bool:
 
 
 def install(python: Path, pins: dict[str, str]) -> None:
-    """Install exactly these versions and none of what they ask for beyond them."""
+    """Installs exactly these versions and none of what they ask for beyond them."""
     print(f"installing {len(pins)} packages")
     requirements = [f"{name}=={version}" for name, version in pins.items()]
     pip(python, [*INSTALL, "--prefer-binary", *requirements])
 
 
 def compile_bytecode(python: Path) -> None:
-    """Compile what was installed on all cores; pip would use one. Files that are no Python of today do not matter."""
+    """Compiles what was installed on all cores; pip would use one. Files that are no Python of today do not matter."""
     print("compiling")
     command = [python, "-m", "compileall", "-q", "-j", "0", site_packages(python)]
     subprocess.run(command, stdout=subprocess.DEVNULL, timeout=INSTALL_SECONDS, check=False)
 
 
 def declare_torchvision_operators(python: Path) -> None:
-    """Install `verl_compat/torchvision_ops.py` as a start-up module where torchvision's binary cannot load."""
+    """Installs `verl_compat/torchvision_ops.py` as a start-up module where torchvision's binary cannot load."""
     site = site_packages(python)
     module, hook = site / f"{TORCHVISION_MODULE}.py", site / f"{TORCHVISION_MODULE}.pth"
     without_hooks = ["-S", "-c", f"import sys; sys.path.append({str(site)!r}); import torchvision"]
@@ -230,7 +230,7 @@ def declare_torchvision_operators(python: Path) -> None:
 
 
 def install_flash_attention(python: Path, version: str, pins: dict[str, str]) -> bool:
-    """Whether it can be imported now. Training works without it, slower: that no source worked is told, and no error.
+    """Tries every source; true if it can be imported then. Training works without it, slower: failure is no error.
 
     Args:
         python: of the environment, in which everything else is installed.
@@ -280,7 +280,7 @@ def check_imports(python: Path) -> None:
 
 
 def errors_of(command: Sequence[str | Path]) -> str:
-    """What a command wrote to stderr, if it failed; else an empty text."""
+    """Standard error of a command that failed; else an empty text."""
     done = subprocess.run(command, capture_output=True, text=True, timeout=CHECK_SECONDS, check=False)
     return done.stderr.strip() or "no message" if done.returncode else ""
 
@@ -291,7 +291,7 @@ def site_packages(python: Path) -> Path:
 
 
 def pip(python: Path, arguments: list[str], *, check: bool = True, timeout_s: float = INSTALL_SECONDS) -> int:
-    """Run pip of the environment, showing how far it is; its whole output is in `pip.log` of the environment.
+    """Runs pip of the environment, showing how far it is; its whole output is in `pip.log` of the environment.
 
     Raises:
         InstallError: pip failed and `check` is set.

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Runs the tests: in two processes whole runs with containers and all that need no container, for a run keeps about one
 # core busy; then those of the sandbox alone, as they bound how long things take. `$1` is the Python to use, `$2` the
-# wall seconds after which all are ended. Each part is shown whole, and at the very end which tests failed. A model that
-# several tests need is made once, in a folder that all are told.
+# wall seconds after which all are ended. Each part is shown whole, and the failed tests at the very end. A model that
+# several tests need is made once, in a folder that all of them share.
 set -uo pipefail
 if [ $# -ne 2 ]; then
     echo "usage: $0 PYTHON SECONDS" >&2
@@ -30,7 +30,7 @@ await() { # until it has ended, also when a signal comes in between; its exit co
     return "$status"
 }
 
-show() { # runs a part and shows it while it goes on, until its process has ended
+show() { # runs a part and shows its output, until its process has ended
     local name="$1" status shown
     shift
     if [ -n "$stopped" ] || [ "$SECONDS" -ge "$seconds" ]; then return 1; fi

@@ -1,4 +1,4 @@
-"""What is measured: anything that opens sessions and runs cells in them, the pool of this project for one."""
+"""Contender: anything that opens sessions and runs cells in them, the pool of this project for one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 from benchmarks.sandbox_bench import footprint
@@ -32,7 +32,7 @@ class Serving(Protocol):
     """A contender that is up."""
 
     def session(self, image: bytes) -> AbstractAsyncContextManager[Session]:
-        """Open a session with `input_image`; it is closed when the block is left."""
+        """Opens a session with `input_image`; it is closed when the block is left."""
 
     def processes(self) -> list[int]:
         """Pids of all processes that serve at this moment. May block."""
@@ -40,7 +40,7 @@ class Serving(Protocol):
 
 @dataclass(frozen=True)
 class Traits:
-    """What to know of a contender: `isolated` from the host and from one another, `stateful` where variables outlive a
+    """Facts about a contender: `isolated` from the host and from one another, `stateful` where variables outlive a
     cell, `most_sessions` it is tried with, and what else one should know."""
 
     isolated: bool
@@ -59,7 +59,7 @@ class Contender(Protocol):
     def traits(self) -> Traits: ...
 
     def serving(self, sessions: int) -> AbstractAsyncContextManager[Serving]:
-        """Bring up what serves `sessions` at once; it ends with the block."""
+        """Brings up what serves `sessions` at once; it ends with the block."""
 
 
 class PoolContender:
@@ -101,7 +101,7 @@ def with_room(config: SandboxConfig, sessions: int) -> SandboxConfig:
     containers = max(config.containers, -(-sessions // _SESSIONS_PER_CONTAINER))
     places = -(-sessions // containers)
     pids = max(config.pids, _PIDS_PER_SESSION * places)
-    return replace(config, containers=containers, sessions_per_container=places, pids=pids)
+    return config.replace(containers=containers, sessions_per_container=places, pids=pids)
 
 
 @contextlib.asynccontextmanager

@@ -1,4 +1,4 @@
-"""What processes cost: memory, as the proportional share of what they have mapped and their page tables; CPU time.
+"""Cost of processes: memory, as the proportional share of what they have mapped and their page tables; CPU time.
 
 Page tables belong to the sum because a session is a fork: it shares nearly all pages with the others, and pays for a
 table of its own to share them. CPU time is that of control groups where processes have one of their own, as those of

@@ -15,7 +15,7 @@ import psutil
 from benchmarks.sandbox_bench import footprint
 from benchmarks.sandbox_bench.contender import Contender, Serving, Session
 from benchmarks.sandbox_bench.results import Crowd, Distribution, Level, Measure
-from benchmarks.sandbox_bench.workloads import FIRST_CALL, OPEN, TRIVIAL, WORKLOADS, Workload, picture
+from benchmarks.sandbox_bench.workloads import FIRST_CALL, OPEN, TRIVIAL, WORKLOADS, Workload, sample_image
 from codedance_verl.errors import UserError
 from codedance_verl.sandbox.config import MIB
 
@@ -29,7 +29,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Plan:
-    """How long to measure, in seconds: each closed loop goes on for `seconds` and is cut after `budget_s`."""
+    """Duration of measurements, in seconds: each closed loop runs for `seconds` and is cut after `budget_s`."""
 
     seconds: float = 3.0
     budget_s: float = 40.0
@@ -52,7 +52,7 @@ async def measure_levels(contender: Contender, levels: Sequence[int], plan: Plan
 
 
 async def measure_level(contender: Contender, sessions: int, plan: Plan, say: Say) -> Level:
-    """Open `sessions`, then run every workload on them; `say` hears of each measure.
+    """Opens `sessions`, then runs every workload on them; `say` hears of each measure.
 
     What goes wrong does not raise: it ends the level, whose `incomplete` tells.
     """
@@ -96,7 +96,7 @@ def _judged(level: Level, plan: Plan) -> Level:
 
 
 async def measure_crowd(contender: Contender, sessions: int, plan: Plan) -> Crowd:
-    """Hold `sessions` open at once, weigh them idle, and have every one answer again. Raises what opening raises."""
+    """Holds `sessions` open at once, weighs them idle, and has each answer again. Raises what opening raises."""
     _raise_descriptor_limit()
     gate = asyncio.Semaphore(_OPENING_AT_ONCE)
     async with contender.serving(sessions) as serving, _Live() as live:
@@ -119,7 +119,7 @@ async def measure_crowd(contender: Contender, sessions: int, plan: Plan) -> Crow
 async def drive(
     sessions: Sequence[Session], workload: Workload, plan: Plan, serving: Serving, warm: bool = True
 ) -> Measure:
-    """Run a workload on all sessions for `plan.seconds`, at least once each, `warm`: after an untimed call each."""
+    """Runs a workload on all sessions for `plan.seconds`, at least once each, `warm`: after an untimed call each."""
     tally = _Tally()
     watch = _Stopwatch(serving)
     if warm:
@@ -165,7 +165,7 @@ async def _call(session: Session, workload: Workload, until: float, tally: _Tall
 
 
 async def _bounded(work: Iterable[Coroutine[Any, Any, None]], budget_s: float, tally: _Tally) -> bool:
-    """Run all at once. Returns whether some had to be cancelled at the end of the budget; errors go to the tally."""
+    """Runs all at once. Returns whether some had to be cancelled at the end of the budget; errors go to the tally."""
     tasks = [asyncio.create_task(item) for item in work]
     _done, late = await asyncio.wait(tasks, timeout=budget_s)
     for task in late:
@@ -217,14 +217,14 @@ class _Live:
         await asyncio.gather(*(stack.aclose() for stack in self._stacks), return_exceptions=True)
 
     async def add(self, serving: Serving) -> Session:
-        """Open one session and keep it."""
+        """Opens one session and keeps it."""
         async with AsyncExitStack() as stack:
-            session = await stack.enter_async_context(serving.session(picture()))
+            session = await stack.enter_async_context(serving.session(sample_image()))
             self._keep(session, stack)
         return session
 
     async def open_all(self, serving: Serving, sessions: int, plan: Plan) -> tuple[Measure, Measure]:
-        """Open, call once, close, over and over in `sessions` tasks; the last session of each stays open.
+        """Opens, call once, close, over and over in `sessions` tasks; the last session of each stays open.
 
         Returns the measures of opening and of the first call.
         """
@@ -236,7 +236,7 @@ class _Live:
             while True:
                 async with AsyncExitStack() as stack:
                     began = time.perf_counter()
-                    session = await stack.enter_async_context(serving.session(picture()))
+                    session = await stack.enter_async_context(serving.session(sample_image()))
                     ready = time.perf_counter()
                     fault = TRIVIAL.fault(await session.run(TRIVIAL.cell))
                     ended = time.perf_counter()

@@ -52,7 +52,7 @@ def versions(packages: Sequence[str]) -> dict[str, str]:
 def record(
     contender: Contender, levels: Sequence[Level], crowd: Crowd | None = None, unavailable: str = ""
 ) -> dict[str, Any]:
-    """What was found out about one contender; `unavailable` says why nothing was."""
+    """Findings about one contender; `unavailable` says why nothing was."""
     return {
         "name": contender.name,
         **dataclasses.asdict(contender.traits),

@@ -1,4 +1,4 @@
-"""What a benchmark finds out, as records that turn into JSON with `dataclasses.asdict`."""
+"""Results of a benchmark, as records that turn into JSON with `dataclasses.asdict`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Distribution:
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> Distribution | None:
-        """From single latencies in seconds; None where there are none."""
+        """Builds it from single latencies in seconds; None where there are none."""
         if not seconds:
             return None
         ms = np.asarray(seconds) * 1000

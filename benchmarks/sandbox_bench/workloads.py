@@ -1,4 +1,4 @@
-"""The cells that are measured, the picture they are given, and how a right answer is told from a wrong one."""
+"""Cells that are measured, the image they are given, and the check of their answers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CROP_BOX = (128, 0, 384, 256)
 
 
 @cache
-def picture() -> bytes:
+def sample_image() -> bytes:
     """The question's image of every session: the photograph `astronaut.png` of scikit-image, 512 x 512, encoded."""
     spec = find_spec("skimage")
     assert spec is not None and spec.origin is not None
@@ -29,7 +29,7 @@ def _anything(_image: RenderedImage) -> bool:
 
 
 def _is_the_crop(image: RenderedImage) -> bool:
-    with Image.open(io.BytesIO(picture())) as whole, Image.open(io.BytesIO(image.png)) as shown:
+    with Image.open(io.BytesIO(sample_image())) as whole, Image.open(io.BytesIO(image.png)) as shown:
         return whole.convert("RGB").crop(CROP_BOX).tobytes() == shown.convert("RGB").tobytes()
 
 
@@ -40,7 +40,7 @@ def _is_drawn(image: RenderedImage) -> bool:
 
 @dataclass(frozen=True)
 class Workload:
-    """A cell and what it must show. `verify` looks into the picture; it runs on calls that are not timed."""
+    """A cell and what it must show. `verify` looks into the image; it runs on calls that are not timed."""
 
     name: str
     cell: str
@@ -49,7 +49,7 @@ class Workload:
     verify: Callable[[RenderedImage], bool] = _anything
 
     def fault(self, execution: Execution, thorough: bool = False) -> str:
-        """What is wrong with an answer; empty when nothing is."""
+        """Fault of an answer; empty when there is none."""
         if not execution.succeeded:
             return f"{execution.status}: {execution.error.traceback if execution.error else 'no reason given'}"
         if execution.stdout.strip() != self.stdout:
@@ -58,7 +58,7 @@ class Workload:
         if sizes != ([self.image_size] if self.image_size else []):
             return f"showed images of sizes {sizes}, not {self.image_size}"
         if thorough and not all(self.verify(image) for image in execution.images):
-            return "showed another picture"
+            return "showed another image"
         return ""
 
 

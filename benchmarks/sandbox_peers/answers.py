@@ -1,4 +1,4 @@
-"""From what a peer sent back to the record the measurements look at."""
+"""Conversion of a peer's answer to the record that the measurements use."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def answer(stdout: str, images: Sequence[bytes], error: str = "") -> Execu
 
 
 def decode(png: bytes) -> RenderedImage:
-    """Decode in full and hash, as the project's pool does with what comes back."""
+    """Decodes in full and hashes, as the project's pool does with what comes back."""
     with Image.open(io.BytesIO(png), formats=("PNG",)) as image:
         image.load()
         return RenderedImage(hashlib.sha256(png).hexdigest(), image.width, image.height, png)

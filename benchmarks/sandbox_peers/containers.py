@@ -121,7 +121,7 @@ class _Engine:
 
 
 async def _stdout_of(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
-    """What the container writes to stdout, taken out of the engine's stream of both outputs."""
+    """Standard output of the container, taken out of the engine's stream of both outputs."""
     with contextlib.suppress(asyncio.IncompleteReadError):
         while True:
             kind, length = struct.unpack(_STREAM_HEADER, await reader.readexactly(struct.calcsize(_STREAM_HEADER)))

@@ -77,7 +77,7 @@ class _Kernel:
         self._client = client
 
     async def run(self, code: str) -> Execution:
-        """Send a cell and collect its output until the kernel is idle again and has confirmed the cell."""
+        """Sends a cell and collects its output until the kernel is idle again and has confirmed the cell."""
         stdout, images, error = "", [], ""
         request = self._client.execute(code)
         while True:

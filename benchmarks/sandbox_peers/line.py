@@ -28,7 +28,7 @@ class Line:
         self._reader = asyncio.create_task(self._read(chunks))
 
     async def ask(self, **request: Any) -> Message:
-        """Send a request and wait for its answer. Raises `ConnectionError` when the program has ended."""
+        """Sends a request and waits for its answer. Raises `ConnectionError` when the program has ended."""
         if self._reader.done():
             raise ConnectionError("the interpreter has ended")
         number = next(self._numbers)

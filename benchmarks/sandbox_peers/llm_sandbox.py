@@ -35,13 +35,13 @@ LABEL = "io.codedance.bench"
 _FOLDER = "/sandbox"
 _PYTHON = f"{_FOLDER}/.sandbox-venv/bin/python"
 _START = f"mkdir -p $(dirname {_PYTHON}) && ln -s $(command -v python3) {_PYTHON} && exec sleep infinity"
-"""Puts the image's own Python where the package would else make an environment of its own, over the network."""
+"""Uses the image's own Python where the package would else make an environment of its own, over the network."""
 _CELL = """
 import base64, json, sys
 sys.path.insert(0, {folder!r})
 import repl
 session = repl.Repl()
-session.open("only", {picture})
+session.open("only", {image})
 found = session.run("only", {code!r})
 found["images"] = [base64.b64encode(png).decode() for png in found["images"]]
 print(json.dumps(found))
@@ -96,8 +96,8 @@ class _Session:
         self._threads = threads
 
     async def run(self, code: str) -> Execution:
-        picture = f"open('{_FOLDER}/input_image.png', 'rb').read()" if "input_image" in code else "None"
-        cell = _CELL.format(folder=_FOLDER, picture=picture, code=code)
+        opened = f"open('{_FOLDER}/input_image.png', 'rb').read()" if "input_image" in code else "None"
+        cell = _CELL.format(folder=_FOLDER, image=opened, code=code)
         output = await asyncio.get_running_loop().run_in_executor(self._threads, self._backing.run, cell)
         if output.exit_code:
             return await answer(output.stdout, [], output.stderr or output.stdout)
@@ -126,7 +126,7 @@ def _pool(client: DockerClient, tag: str, sessions: int) -> Any:
 
 
 def _fill(pool: Any, sessions: int) -> None:
-    """Wait until the pool has started all its containers."""
+    """Waits until the pool has started all its containers."""
     deadline = time.monotonic() + START_SECONDS
     while pool.get_stats()["total_size"] < sessions:
         if time.monotonic() > deadline:
@@ -135,7 +135,7 @@ def _fill(pool: Any, sessions: int) -> None:
 
 
 def _empty(client: DockerClient, pool: Any) -> None:
-    """Remove the containers at once; the pool itself would wait ten seconds for each."""
+    """Removes the containers at once; the pool itself would wait ten seconds for each."""
     for name in _containers(client):
         reaper.remove_container(client, name)
     pool.close()
@@ -146,11 +146,11 @@ def _containers(client: DockerClient) -> list[str]:
     return [item["Id"] for item in found]
 
 
-def _open(backing: Any, picture: bytes) -> None:
+def _open(backing: Any, image_file: bytes) -> None:
     backing.open()
     with tempfile.TemporaryDirectory(prefix="codedance-bench-") as folder:
         path = Path(folder) / "input_image.png"
-        path.write_bytes(picture)
+        path.write_bytes(image_file)
         backing.copy_to_runtime(str(path), f"{_FOLDER}/input_image.png")
     backing.copy_to_runtime(repl.__file__, f"{_FOLDER}/repl.py")
 

@@ -32,7 +32,7 @@ class Repl:
         self._images: list[bytes] = []
 
     def open(self, session: str, image: bytes | None) -> None:
-        """Start a session whose `input_image` is the encoded picture `image`, as a PIL image in RGB."""
+        """Starts a session whose `input_image` is the encoded image `image`, as a PIL image in RGB."""
         self._namespaces[session] = {"__name__": "__main__"}
         if image is not None:
             from PIL import Image
@@ -44,7 +44,7 @@ class Repl:
         self._namespaces.pop(session, None)
 
     def run(self, session: str, code: str) -> dict[str, Any]:
-        """Run one cell; returns `stdout`, `images` and `error`."""
+        """Runs one cell; returns `stdout`, `images` and `error`."""
         self._images = []
         text, error = io.StringIO(), ""
         with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
@@ -88,7 +88,7 @@ class Repl:
 
 
 def serve(source: BinaryIO, sink: BinaryIO) -> None:
-    """Answer requests one after another until `source` ends."""
+    """Answers requests one after another until `source` ends."""
     import msgpack  # type: ignore[import-untyped]
 
     repl = Repl()
@@ -110,7 +110,7 @@ def serve(source: BinaryIO, sink: BinaryIO) -> None:
 
 
 def main() -> None:
-    """Serve over stdin and stdout; what cells write there goes to stderr instead."""
+    """Serves over stdin and stdout; what cells write there goes to stderr instead."""
     sink = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     source = os.fdopen(os.dup(0), "rb")

@@ -122,7 +122,7 @@ def _measure(given: argparse.Namespace, way: str, nodes: int) -> dict[str, Any]:
 
 
 def _environment() -> dict[str, str]:
-    """Of every process: this checkout, and verl without an accelerator, as weights lie in host memory here."""
+    """Environment of every process: this checkout, and verl without an accelerator: weights lie in host memory."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
     return {"PYTHONPATH": path, "VERL_PLATFORM": "cpu"}
 

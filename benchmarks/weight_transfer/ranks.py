@@ -29,7 +29,7 @@ _SHARED = Path("/dev/shm")
 
 @dataclass(frozen=True)
 class Rank:
-    """What one process took.
+    """Cost of one process.
 
     Attributes:
         seconds: of the transfer, as this process saw it.
@@ -67,7 +67,7 @@ class Watch:
             self._shared = max(self._shared, shared_mib())
 
     def taken(self) -> Rank:
-        """What it took, to a tenth of a MiB."""
+        """Increase, to a tenth of a MiB."""
         most, shared = max(self._most - self._before, 0.0), max(self._shared - self._shared_before, 0.0)
         return Rank(round(self.seconds, 3), round(most, 1), round(shared, 1))
 

@@ -38,7 +38,7 @@ VISION = {
 
 @dataclass(frozen=True)
 class State:
-    """What is sent, in float32.
+    """Weights that are sent, in float32.
 
     Attributes:
         layers, vision_blocks: of the language model and the vision tower; 0 leaves embedding, head and merger.

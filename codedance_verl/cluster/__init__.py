@@ -1,1 +1,1 @@
-"""Runs on several machines: joining a Ray cluster, what its nodes must share, and what happens when one is lost."""
+"""Runs on several machines: connection to a Ray cluster, shared storage, placement, and the loss of a node."""

@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from codedance_verl.cluster.connection import connect
+from codedance_verl.config.files import checkout
 from codedance_verl.sandbox.config import SandboxConfig
-from codedance_verl.sandbox.docker.image import image_folder, image_tag
+from codedance_verl.sandbox.docker.image import image_tag
 
 cluster_app = typer.Typer(help="The Ray cluster that runs here, or at RAY_ADDRESS.", no_args_is_help=True)
 
@@ -41,19 +42,20 @@ def status(resource: Resource = "", image: Image = "auto") -> None:
     with _connected():
         chosen = {node.node_id for node in sandbox_nodes(config)}
         for entry in images.survey(living_nodes(), image_tag(config.image)):
-            node, engine = entry.node, entry.engine
+            node = entry.node
             has = ", ".join(f"{name} {amount:g}" for name, amount in sorted(node.resources.items()) if _shown(name))
             role = "interpreters" if node.node_id in chosen else "no interpreters"
-            found = f"engine {engine.version}, image {engine.digest or 'missing'}" if engine else entry.problem
+            found = entry.problem or f"engine {entry.version}, image {entry.digest or 'missing'}"
             print(f"{node.address}  {role}  {has or 'no resources'}  {found}", flush=True)
 
 
 @contextlib.contextmanager
 def _connected() -> Iterator[None]:
-    """Connected to the cluster, with this checkout on its nodes."""
+    """Connects to the cluster; its nodes get this checkout, or have the wheel installed themselves."""
     import ray
 
-    connect({"working_dir": str(image_folder().parent)})
+    root = checkout()
+    connect({"working_dir": str(root)} if root else {})
     try:
         yield
     finally:
@@ -61,5 +63,5 @@ def _connected() -> Iterator[None]:
 
 
 def _shown(resource: str) -> bool:
-    """Ray gives every node resources of its own making, and bytes of memory."""
+    """False for the resources that Ray gives every node, and for bytes of memory."""
     return not resource.startswith("node:") and resource not in ("memory", "object_store_memory")

@@ -1,8 +1,8 @@
-"""How a run gets its Ray: a cluster of its own on this machine, or one that is running already.
+"""Connection of a run to Ray: a cluster of its own on this machine, or one that is running already.
 
-It joins where `RAY_ADDRESS` says so, which Ray itself sets in a job (`ray job submit`), or
-`ray_kwargs.ray_init.address`. What then describes a cluster to be started (`num_cpus`, `num_gpus`, ...) is left out:
-the nodes were started by others.
+It joins the one at `RAY_ADDRESS`, which Ray itself sets in a job (`ray job submit`), or at
+`ray_kwargs.ray_init.address`. Settings of a cluster to be started (`num_cpus`, `num_gpus`, ...) are left out then: the
+nodes were started by others.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ OF_A_NEW_CLUSTER = (
 
 PLUGIN = "codedance_verl.plugin"
 PORT_SECONDS = 10.0
-"""How long a cluster's address is tried: one that is being started comes up meanwhile."""
+"""Longest time that a cluster's address is tried: one that is being started comes up meanwhile."""
 _JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray's job supervisor, as JSON
 
 
 def keep_to_loopback(ray_init: Mapping[str, Any]) -> None:
-    """Have a cluster of the run's own listen on 127.0.0.1 alone; to be called before Ray is imported.
+    """Makes a cluster of the run's own listen on 127.0.0.1 alone; call it before Ray is imported.
 
-    Ray on Linux listens on all interfaces, as other machines might join. This switch of Ray tells it that none will.
+    Ray on Linux listens on all interfaces, as other machines might join. This switch of Ray says that none will.
     Nothing is changed where `ray_init` gives an address to join, or `_node_ip_address` to listen on.
     """
     if not joins(ray_init.get("address")) and not ray_init.get("_node_ip_address"):
@@ -55,11 +55,11 @@ def keep_to_loopback(ray_init: Mapping[str, Any]) -> None:
 
 
 def keep_token_private() -> None:
-    """Let nobody else read Ray's token, with which anyone on this machine runs code as this user.
+    """Makes Ray's token readable for this user alone: with it anyone on this machine could run code as this user.
 
-    Ray writes it readable for all. Its folder is made first, closed, for the token that Ray is yet to write. What
-    belongs to another user is left as it is, and so are what cannot be changed and the file of `RAY_AUTH_TOKEN_PATH`,
-    whose readers are chosen by whoever made it.
+    Ray writes it readable for all. Its folder is made first, closed, for the token that Ray is yet to write. Left as
+    they are: what belongs to another user, what cannot be changed, and the file of `RAY_AUTH_TOKEN_PATH`, whose owner
+    chose its readers.
     """
     folder = Path(os.environ.get("HOME") or "/nonexistent", ".ray")
     with contextlib.suppress(OSError):
@@ -72,12 +72,12 @@ def keep_token_private() -> None:
 
 
 def in_job() -> bool:
-    """Whether this process is the entry point of a Ray job, whose working directory is a copy that Ray deletes."""
+    """True in the entry point of a Ray job, whose working directory is a copy that Ray deletes."""
     return _JOB_CONFIG in os.environ
 
 
 def check_paths(run_dir: str, inputs: Mapping[str, str], address: str | None = None) -> None:
-    """On a cluster that a run joins, driver and workers would resolve a relative path against folders of their own.
+    """Refuses relative paths on a cluster that a run joins: driver and workers would resolve them differently.
 
     A job's data files and models may be relative all the same: Ray ships the working directory to all nodes, and
     resolves such a path within it.
@@ -107,12 +107,12 @@ def check_paths(run_dir: str, inputs: Mapping[str, str], address: str | None = N
 
 
 def ray_arguments(ray_init: Mapping[str, Any], runtime_env: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of `ray.init`, `address` always among them.
+    """Returns the arguments of `ray.init`, `address` always among them.
 
     Args:
         ray_init: the configuration's `ray_kwargs.ray_init`; its own `runtime_env` has the last word.
-        runtime_env: what all workers need. What the job itself was submitted with is left out of it: it holds already,
-            and Ray refuses to be told twice.
+        runtime_env: needs of all workers. What the job itself was submitted with is left out: it holds already, and
+            Ray refuses it a second time.
     """
     arguments = {name: value for name, value in ray_init.items() if name != "address" or value is not None}
     given = dict(arguments.pop("runtime_env", None) or {})
@@ -122,32 +122,27 @@ def ray_arguments(ray_init: Mapping[str, Any], runtime_env: Mapping[str, Any]) -
         return {**arguments, "address": "local", "runtime_env": merged}
     # Code that is shipped rather than installed has no entry point by which verl would find the plugin.
     env_vars.setdefault("VERL_USE_EXTERNAL_MODULES", PLUGIN)
-    submitted = _submitted_runtime_env()
-    said = submitted.get("env_vars") or {}
+    submitted = json.loads(os.environ.get(_JOB_CONFIG, "{}")).get("runtime_env") or {}
+    submitted_vars = submitted.get("env_vars") or {}
+    # Ray refuses a field, or a variable, that both the job and the driver give
     kept = {name: value for name, value in merged.items() if name not in submitted}
-    kept["env_vars"] = {name: value for name, value in env_vars.items() if name not in said}
+    kept["env_vars"] = {name: value for name, value in env_vars.items() if name not in submitted_vars}
     arguments = {name: value for name, value in arguments.items() if name not in OF_A_NEW_CLUSTER}
     return {"address": "auto", **arguments, "runtime_env": kept}
 
 
 def connect(runtime_env: Mapping[str, Any] | None = None) -> None:
-    """Connect a tool to the cluster that is running here or at `RAY_ADDRESS`.
+    """Connects a tool to the cluster that is running here or at `RAY_ADDRESS`.
 
     Raises:
         UserError: there is none, or it refuses this process's token.
     """
-    start(
-        {
-            "address": "auto",
-            "runtime_env": None if in_job() else dict(runtime_env or {}),
-            "log_to_driver": False,
-            "logging_level": "ERROR",
-        }
-    )
+    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    start({"address": "auto", "runtime_env": None if in_job() else dict(runtime_env or {}), **quiet})
 
 
 def start(arguments: Mapping[str, Any]) -> None:
-    """Call `ray.init` with these arguments, `address` among them.
+    """Calls `ray.init` with these arguments, `address` among them.
 
     Raises:
         UserError: there is no cluster to join, its address is none, or it refuses this process's token.
@@ -170,7 +165,7 @@ def start(arguments: Mapping[str, Any]) -> None:
 
 
 def _wait_for_port(address: str) -> None:
-    """Ray itself would try a dead address for two minutes, in lines of its own.
+    """Waits until the cluster's port answers. Ray itself would try a dead address for two minutes, in lines of its own.
 
     Raises:
         UserError: nothing listens there, or what is given is not HOST:PORT.
@@ -198,7 +193,7 @@ def _wait_for_port(address: str) -> None:
 
 
 def host_and_port(key: str, named: str) -> tuple[str, int]:
-    """Where a run connects to the cluster that `key` names.
+    """Returns host and port of the cluster that `key` names.
 
     Raises:
         UserError: what is named is not HOST:PORT.
@@ -216,11 +211,6 @@ def host_and_port(key: str, named: str) -> tuple[str, int]:
 
         return get_node_ip_address(), port  # which Ray, too, takes instead
     return host, port
-
-
-def _submitted_runtime_env() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(os.environ.get(_JOB_CONFIG, "{}")).get("runtime_env") or {}
-    return found
 
 
 def _first_line(error: Exception) -> str:

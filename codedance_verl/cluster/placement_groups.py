@@ -1,8 +1,8 @@
-"""Notices when verl waits for resources that no node can give, and says what is missing where.
+"""Watch over verl's placement groups: those that no node can take, and what each node lacks.
 
 verl asks Ray for a placement group a node of the actor, 3 CPUs and a GPU for each device, and for one a vLLM engine
 that stands apart, 2 CPUs and a GPU each (`RayResourcePool` in `single_controller/ray/base.py`, and
-`workers/rollout/replica.py`). It waits for them without a limit and without a word.
+`workers/rollout/replica.py`). It waits for them without a limit and without a message.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ SHOWN_NODES = 8
 
 @dataclass(frozen=True)
 class Wanted:
-    """A placement group that Ray has found no room for.
+    """Placement group that Ray has found no room for.
 
     Attributes:
         group_id: Ray's id of it, hexadecimal.
         bundles: resources of each part, by name.
-        one_node: whether all parts must be on one node (`STRICT_PACK`).
+        one_node: all parts must be on one node (`STRICT_PACK`).
     """
 
     group_id: str
@@ -36,7 +36,7 @@ class Wanted:
 
     @property
     def total(self) -> Counter[str]:
-        """Resources of all parts together."""
+        """Returns the resources of all parts together."""
         return sum((Counter(dict(bundle)) for bundle in self.bundles), Counter())
 
     def __str__(self) -> str:
@@ -46,14 +46,14 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Room:
-    """A node, and what is free on it."""
+    """Node with its free resources."""
 
     node: RayNode
     free: Mapping[str, float]
 
 
 class PlacementWatch:
-    """Ends a run whose placement groups wait for longer than `limit_s`: `look` is what `watch.watched` calls."""
+    """Watch that ends a run whose placement groups wait for longer than `limit_s`; `watch.watched` calls `poll`."""
 
     def __init__(
         self,
@@ -66,9 +66,10 @@ class PlacementWatch:
         self._waiting, self._rooms = waiting or waiting_groups, rooms or free_rooms
         self._since: dict[str, float] = {}
 
-    def look(self) -> str | None:
-        """Why the run must end, once a group has waited for too long: what it asks for, and what each node lacks."""
+    def poll(self) -> str | None:
+        """Returns why the run must end, once a group has waited too long: its resources, and what each node lacks."""
         now, waiting = self._clock(), {group.group_id: group for group in self._waiting()}
+        # a group that found room is forgotten: when it waits again, after the loss of a node, its time starts again
         self._since = {group_id: self._since.get(group_id, now) for group_id in waiting}
         overdue = [waiting[group_id] for group_id, since in self._since.items() if now - since > self._limit_s]
         if not overdue:
@@ -81,10 +82,11 @@ class PlacementWatch:
 
 
 def lacking(wanted: Wanted, rooms: Sequence[Room]) -> str:
-    """Says what each node lacks of a group, the closest first; nodes without a resource that it needs are counted."""
+    """Returns what each node lacks of a group, the closest first; nodes without a needed resource are only counted."""
     if not wanted.one_node:
         free: Counter[str] = sum((Counter(dict(room.free)) for room in rooms), Counter())
         return f"all nodes together lack {_amounts(wanted.total - free)}"
+    # Counter subtraction drops what is not positive, so a total of 0 means that nothing is lacking any more
     short = {room.node.address: wanted.total - Counter(dict(room.free)) for room in rooms}
     near = {
         room.node.address: short[room.node.address]
@@ -104,7 +106,7 @@ def _amounts(amounts: Mapping[str, float]) -> str:
 
 
 def waiting_groups() -> list[Wanted]:
-    """This job's placement groups that have no nodes, or have lost one. A group's id ends with its job's."""
+    """Returns this job's placement groups that have no nodes, or have lost one. A group's id ends with its job's."""
     job = ray.get_runtime_context().get_job_id()
     return [
         Wanted(group_id, list(group["bundles"].values()), group["strategy"] == "STRICT_PACK")
@@ -114,6 +116,6 @@ def waiting_groups() -> list[Wanted]:
 
 
 def free_rooms() -> list[Room]:
-    """Every living node with what is free on it."""
+    """Returns every living node with its free resources."""
     free = ray._private.state.available_resources_per_node()  # as verl does, there being no public call
     return [Room(node, free.get(node.node_id, {})) for node in living_nodes()]

@@ -1,4 +1,4 @@
-"""Calls of a function on one node of the cluster, and their answers within a time."""
+"""Calls of a function on one node of the cluster, with a limit on the time of the answer."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from codedance_verl.sandbox.placement import RayNode
 
 
 def call_on(node: RayNode, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Start a call that takes no CPU of the node; returns Ray's reference to its result."""
+    """Starts a call that takes no CPU of the node; returns Ray's reference to its result."""
     here = NodeAffinitySchedulingStrategy(node.node_id, soft=False)
     return ray.remote(function).options(num_cpus=0, scheduling_strategy=here).remote(*arguments)
 
 
 def answer(node: RayNode, reference: Any, timeout_s: float) -> Any:
-    """The result of a call.
+    """Returns the result of a call.
 
     Raises:
         UserError: the one the call has raised, or that it failed or took longer than `timeout_s`; names the node.
@@ -29,12 +29,7 @@ def answer(node: RayNode, reference: Any, timeout_s: float) -> Any:
         return ray.get(reference, timeout=timeout_s)
     except GetTimeoutError:
         raise UserError(f"node {node.address}: no answer within {timeout_s:g} s") from None
-    except RayTaskError as error:
-        raise UserError(f"node {node.address}: {_one_line(error.cause)}") from None
     except RayError as error:
-        raise UserError(f"node {node.address}: {_one_line(error)}") from None
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())[:400]
-    return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
+        cause = error.cause if isinstance(error, RayTaskError) else error
+        kind = "" if isinstance(cause, UserError) else f"{type(cause).__name__}: "
+        raise UserError(f"node {node.address}: {kind}{' '.join(str(cause).split())[:400]}") from None

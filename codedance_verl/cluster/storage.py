@@ -1,4 +1,4 @@
-"""What the nodes of a run must share: every node it may use is asked whether it sees the same files.
+"""Check of shared storage: every node that a run may use must see the same files.
 
 Rollout workers write trajectories, the actor's ranks their checkpoints, verl's task runner the metrics, each on its own
 node; the driver reads them, and requests to stop, from the run's folder. So on several nodes the run's folder, data and
@@ -21,7 +21,7 @@ ANSWER_SECONDS = 60.0
 
 
 def check_shared(run_dir: Path, inputs: Mapping[str, str]) -> None:
-    """Ask every node that the run may use whether it reads and writes `run_dir` and sees the same `inputs`.
+    """Checks that every node the run may use reads and writes `run_dir` and sees the same `inputs`.
 
     Nodes without CPUs and GPUs run interpreters only, or the driver alone, and are not asked. Nor is the driver's own
     node where it is the only other one.
@@ -38,6 +38,7 @@ def check_shared(run_dir: Path, inputs: Mapping[str, str]) -> None:
     if all(node.node_id == ray.get_runtime_context().get_node_id() for node in nodes):
         return
     seen_here = {key: (path, _size(Path(path))) for key, path in inputs.items() if Path(path).exists()}
+    # random: another start in the same folder has a probe of its own, and a file system's cache has none of this name
     probe = run_dir / f".cluster-probe-{secrets.token_hex(8)}"
     probe.write_text(probe.name)
     try:
@@ -58,7 +59,7 @@ def _ask(nodes: Sequence[RayNode], probe: Path, inputs: Mapping[str, tuple[str, 
 
 
 def missing(probe: str, node_id: str, inputs: Mapping[str, tuple[str, int]]) -> str:
-    """What this node lacks of what the driver sees, as the start of an error message; empty when all is there."""
+    """Returns what this node lacks of what the driver sees, as the start of an error message; empty for nothing."""
     path = Path(probe)
     try:
         seen = path.read_text() == path.name
@@ -77,7 +78,7 @@ def missing(probe: str, node_id: str, inputs: Mapping[str, tuple[str, int]]) -> 
 
 
 def _size(path: Path) -> int:
-    """Bytes of a file, or of the files in a folder; -1 where there is nothing."""
+    """Returns the bytes of a file, or of the files in a folder; -1 where there is nothing."""
     if path.is_dir():
         return sum(file.stat().st_size for file in path.iterdir() if file.is_file())
     return path.stat().st_size if path.is_file() else -1

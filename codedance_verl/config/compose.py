@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import functools
 import importlib.util
 import os
 import re
@@ -13,15 +15,18 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
+from hydra.errors import ConfigCompositionException, HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from codedance_verl.config import hardware
+from codedance_verl.config.files import shipped_folder
 from codedance_verl.config.overrides import Mistake, key_of, read_overrides
+from codedance_verl.config.renamed import renamed_line
 from codedance_verl.errors import UserError
 
-CONF_DIR = Path(__file__).resolve().parents[2] / "conf"
+CONF_DIR = shipped_folder("conf")
 
 
 @dataclass(frozen=True)
@@ -54,10 +59,10 @@ def compose_config(name: str, overrides: list[str], complete: bool = True) -> Di
 
 
 def compose_leniently(name: str, overrides: list[str], complete: bool = True) -> Composed:
-    """As `compose_config`, but overrides that name no key or option are left out and told, so that all can be told.
+    """Composes as `compose_config` does, but leaves out overrides that name no key or option, to report all of them.
 
-    Where one of them is what other settings rest on, such as the recipe or the folder of a run, there is no
-    configuration: without it much else would seem to be wrong.
+    There is no configuration where one of them is what other settings rest on, such as the recipe or the folder of a
+    run: without it much else would seem to be wrong.
     """
     read = read_overrides(overrides)
     given = [item for item in read.good if item not in ("recipe=null", "model=null")]  # as if they were not given
@@ -76,11 +81,10 @@ def compose_leniently(name: str, overrides: list[str], complete: bool = True) ->
         if len(fewer) == len(rest):
             return Composed(None, _lines(mistakes))
         rest = fewer
+    lines = _lines(mistakes, config)
     if any(_BASIC.fullmatch(mistake.key) for mistake in mistakes):
-        return Composed(None, _lines(mistakes, config))
-    if faults:
-        return Composed(None, (*_lines(mistakes, config), *faults))
-    return Composed(config, _lines(mistakes, config))
+        return Composed(None, lines)
+    return Composed(None, (*lines, *faults)) if faults else Composed(config, lines)
 
 
 _BASIC = re.compile(r"recipe|model|data|run_dir|env_vars|([\w.]+\.)?(path|train_files|val_files)")
@@ -93,7 +97,7 @@ def _lines(mistakes: list[Mistake], config: DictConfig | None = None) -> tuple[s
 
 
 def _nearest(mistake: Mistake, config: DictConfig | None) -> str:
-    if config is None or ": unknown key;" not in mistake.line:
+    if config is None or not mistake.unknown:
         return ""
     keys = list(_keys(config))
     near = sorted((key for key in keys if key.endswith(f".{mistake.key}")), key=len)
@@ -112,27 +116,23 @@ def _keys(node: DictConfig, above: str = "") -> Iterator[str]:
 
 
 def _refused_options(name: str, overrides: list[str]) -> Iterator[Mistake]:
-    """Options that Hydra would take: recipes of another main, and those of verl's own groups."""
+    """Yields options that are none of ours, and what Hydra would take: recipes of another main, verl's own groups."""
     for item in overrides:
         key, _, value = item.lstrip("+").partition("=")
-        if name == "sft" and key in _NODES_OF_SFT:
+        nodes = _NODES_OF_SFT if name == "sft" else _VERLS_NODES
+        if key == "reward" and value != "null":
+            yield Mistake(key, f"{item}: verl's own node; the rewards of this project are reward_preset={value}")
+        elif key in nodes:
             yield Mistake(key, f"{item}: is a node of keys; set them one by one, as {key}.KEY=VALUE")
         elif key == "model_engine" and value != "dp":
             yield Mistake(key, f"{item}: must be dp, which is FSDP; verl's other training engines do not run here")
-        elif item.startswith("+") and (CONF_DIR / key).is_dir():
+        elif "." in key or not (CONF_DIR / key).is_dir():
+            continue
+        elif item.startswith("+"):
             yield Mistake(key, f"{item}: a group has one option: {key}={value}")
-        elif key == "recipe" and value not in _recipes(name):
-            yield Mistake(key, f"{item}: must be one of {', '.join(_recipes(name))}")
-        elif value == "null" and "." not in key and (CONF_DIR / key).is_dir():
-            yield Mistake(key, f"{item}: must be one of {', '.join(_options(key))}")
-        elif value == "null" and key in _VERLS_NODES:
-            yield Mistake(key, f"{item}: is a node of keys; set them one by one, as {key}.KEY=VALUE")
-        elif key in _BESIDE_VERLS and value not in _options(key):
-            yield Mistake(key, f"{item}: must be one of {', '.join(_options(key))}")
+        elif value not in (options := _recipes(name) if key == "recipe" else _options(key)):
+            yield Mistake(key, f"{item}: must be one of {', '.join(options)}")
 
-
-_BESIDE_VERLS = ("model", "data", "algorithm")
-"""Groups of which verl has options too, which set nothing that a run of ours needs."""
 
 _NODES_OF_SFT = ("model", "engine", "optim", "profiler", "data", "trainer", "checkpoint")
 
@@ -141,8 +141,9 @@ _VERLS_NODES = ("critic", "distillation", "reward", "transfer_queue", "optim", "
 
 
 def _options(group: str) -> list[str]:
-    """Options of a group of `conf/`; verl's own one for data names no files."""
-    return sorted(["legacy_data"] * (group == "data") + [path.stem for path in (CONF_DIR / group).glob("*.yaml")])
+    """Options of a group of `conf/`; `data` has verl's own one too, which names no files."""
+    ours = [path.stem for path in (CONF_DIR / group).glob("*.yaml")]
+    return ["auto"] * (group == "hardware") + sorted(["legacy_data"] * (group == "data") + ours)
 
 
 def _recipes(name: str) -> list[str]:
@@ -155,14 +156,42 @@ def _recipes(name: str) -> list[str]:
 
 
 def _compose(name: str, overrides: list[str]) -> DictConfig:
-    hardware.register()
+    with _hydra() as searchpath:
+        config = compose(name, overrides=[searchpath, *overrides])
+    # an attribute of the object rather than a key, as it is no setting; a copy of the configuration does not have it
+    vars(config)[_ORIGIN] = (name, tuple(overrides))
+    return config
+
+
+_ORIGIN = "_composed_from"
+
+
+def chosen_files(config: DictConfig) -> frozenset[Path]:
+    """Files of `conf/` that a configuration was composed of; all of them where it was not composed here."""
+    origin = vars(config).get(_ORIGIN)
+    return frozenset(CONF_DIR.rglob("*.yaml")) if origin is None else _files_of(*origin)
+
+
+@functools.lru_cache(maxsize=8)
+def _files_of(name: str, overrides: tuple[str, ...]) -> frozenset[Path]:
+    with _hydra() as searchpath:
+        loader = GlobalHydra.instance().config_loader()
+        found = loader.compute_defaults_list(name, [searchpath, *overrides], RunMode.RUN)
+    paths = (CONF_DIR / f"{default.config_path}.yaml" for default in found.defaults)
+    return frozenset(path for path in paths if path.is_file())
+
+
+@contextlib.contextmanager
+def _hydra() -> Iterator[str]:
+    """Hydra over `conf/`; gives the override that adds verl's tree."""
+    OmegaConf.register_new_resolver(hardware.RESOLVER, hardware.option, replace=True)
     GlobalHydra.instance().clear()
     with initialize_config_dir(config_dir=str(CONF_DIR), version_base=None):
-        return compose(name, overrides=[f'hydra.searchpath=["{_verl_configs()}"]', *overrides])
+        yield f'hydra.searchpath=["{_verl_configs()}"]'
 
 
 def _verl_configs() -> str:
-    """Where verl's tree lies. verl is not imported for it: that would settle its platform before `env_vars` are set."""
+    """Folder of verl's tree. Importing verl for it would choose its platform before `env_vars` are set."""
     found = importlib.util.find_spec("verl")
     if found is None or not found.submodule_search_locations:
         raise UserError("verl is not installed; run `make setup`")
@@ -170,7 +199,7 @@ def _verl_configs() -> str:
 
 
 def _unusable(config: DictConfig, overrides: list[str], complete: bool) -> Iterator[str]:
-    """What is wrong with the keys that are read before a configuration is examined, and with interpolations."""
+    """Faults of the keys that are read before a configuration is examined, and of interpolations."""
     if not complete:
         return
     if OmegaConf.is_missing(config, "run_dir"):
@@ -185,42 +214,36 @@ def _unusable(config: DictConfig, overrides: list[str], complete: bool) -> Itera
         yield f"env_vars={env_vars}: must be a mapping of names to values, {{}} for none"
 
 
-_UNKNOWN_KEY = re.compile(r"Could not override '([^']+)'")
-_KNOWN_KEY = re.compile(r"Could not append to config\. An item is already at '([^']+)'")
-_UNKNOWN_OPTION = re.compile(
-    r"Could not find '([^']+)/([^'/]+)'(?:.*?Available options in '[^']+': (.*?) Config search path)?"
-)
-
-
 def _explain(error: Exception, name: str, overrides: list[str]) -> Mistake:
-    """Hydra's message as one line, with the cure for the commonest mistakes, and the key it is about."""
+    """Error of Hydra or OmegaConf as one line, with the cure for the commonest mistakes, and the key it is about."""
     if (ours := _of_ours(error)) is not None:
         return Mistake("", str(ours))
+    cause = error.__cause__
+    if isinstance(error, ConfigCompositionException) and isinstance(cause, ConfigAttributeError | ConfigKeyError):
+        # OmegaConf names the first part that is not there, which is above the key where a whole node is unknown
+        part = str(cause.full_key)
+        key = next((key for key in map(key_of, overrides) if f"{key}.".startswith(f"{part}.")), part)
+        return _unknown_key(key, name)
+    guilty = _guilty(error, overrides)
+    if guilty.startswith("+") and isinstance(error, ConfigCompositionException) and cause is None:
+        return Mistake(key_of(guilty), f"+{key_of(guilty)}: this key is there already; write it without +")
     text = " ".join(str(error).split())
-    if unknown := _UNKNOWN_KEY.search(text):
-        keys = "conf/serve.yaml has" if name == "serve" else "`--cfg job` prints"
-        return Mistake(unknown.group(1), f"{unknown.group(1)}: unknown key; {keys} every key there is")
-    if known := _KNOWN_KEY.search(text):
-        return Mistake(known.group(1), f"+{known.group(1)}: this key is there already; write it without +")
-    if unknown := _UNKNOWN_OPTION.search(text):
-        return _unknown_option(*unknown.groups())
-    guilty = _guilty(error, text, overrides)
     return Mistake(key_of(guilty), f"{guilty or name}: {text.split(' full_key:')[0].split(' See https')[0]}")
 
 
-def _unknown_option(group: str, option: str, known: str | None) -> Mistake:
-    if group == "reward":
-        cure = f"verl's own node; the rewards of this project are reward_preset={option}"
-        return Mistake(group, f"{group}={option}: {cure}")
-    if not (CONF_DIR / group).is_dir():
-        return Mistake(group, f"{group}={option}: is a node of keys; set them one by one, as {group}.KEY=VALUE")
-    allowed = ["auto"] * (group == "hardware") + (known or "").split()
-    return Mistake(group, f"{group}={option}: must be one of {', '.join(allowed)}")
+def _unknown_key(key: str, name: str) -> Mistake:
+    if line := renamed_line(key):
+        return Mistake(key, line)
+    keys = "conf/serve.yaml has" if name == "serve" else "`--cfg job` prints"
+    return Mistake(key, f"{key}: unknown key; {keys} every key there is", unknown=True)
 
 
-def _guilty(error: Exception, text: str, overrides: list[str]) -> str:
-    """The override that an error of Hydra or OmegaConf is about, empty where it is none."""
-    full_key = str(getattr(error, "full_key", None) or "")
+def _guilty(error: Exception, overrides: list[str]) -> str:
+    """Override that an error of Hydra or OmegaConf is about, empty where it is none.
+
+    Hydra 1.3 names the override in its text alone; where OmegaConf raised the error, it has the key.
+    """
+    text, full_key = " ".join(str(error).split()), str(getattr(error, "full_key", None) or "")
     for item in reversed(overrides):
         if item in text or (full_key and key_of(item) == full_key):
             return item
@@ -234,12 +257,8 @@ def _of_ours(error: BaseException | None) -> UserError | None:
     return error
 
 
-def print_config(config: DictConfig) -> None:
-    print(OmegaConf.to_yaml(config, resolve=False))
-
-
 def write_resolved(config: DictConfig, folder: Path) -> Path:
-    """Write the resolved configuration to `<folder>/config.yaml`."""
+    """Writes the resolved configuration to `<folder>/config.yaml`."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "config.yaml"
     path.write_text(OmegaConf.to_yaml(config, resolve=True))
@@ -247,7 +266,7 @@ def write_resolved(config: DictConfig, folder: Path) -> Path:
 
 
 def apply_env_vars(config: DictConfig) -> dict[str, str]:
-    """Set the configuration's `env_vars` in this process where the user has not; returns what holds now."""
+    """Sets the configuration's `env_vars` in this process where the user has not; returns those in force."""
     wanted: dict[str, Any] = OmegaConf.to_container(config.env_vars, resolve=True)  # type: ignore[assignment]
     for key, value in wanted.items():
         os.environ.setdefault(key, str(value))

@@ -1,16 +1,14 @@
-"""Which hardware this machine offers: `hardware=auto`, the default, becomes an option of `conf/hardware` here."""
+"""Hardware of this machine: `hardware=auto`, the default, becomes an option of `conf/hardware` here."""
 
 from __future__ import annotations
 
 import os
 
-from omegaconf import OmegaConf
-
 from codedance_verl.errors import UserError
 
 AUTO = "hardware=auto"
 RESOLVER = "detected_hardware"
-"""What `conf/train.yaml` and `conf/sft.yaml` call, so that a recipe or the command line can choose another option."""
+"""Resolver of `conf/train.yaml` and `conf/sft.yaml`; a recipe or the command line can choose another option."""
 
 
 def detect() -> str:
@@ -36,13 +34,8 @@ def resolve(overrides: list[str]) -> list[str]:
     return [f"hardware={option()}" if override == AUTO else override for override in overrides]
 
 
-def register() -> None:
-    """Make the resolver known to OmegaConf; safe to call again."""
-    OmegaConf.register_new_resolver(RESOLVER, option, replace=True)
-
-
 def joins(address: str | None = None) -> bool:
-    """Whether a run joins a running cluster; `address` is `ray_kwargs.ray_init.address`."""
+    """True where a run joins a running cluster; `address` is `ray_kwargs.ray_init.address`."""
     if address is not None:
         return address != "local"
     return os.environ.get("RAY_ADDRESS") not in (None, "", "local")  # Ray takes an empty one for none

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,10 +31,17 @@ _PAIRS = {"(": ")", "[": "]", "{": "}"}
 
 @dataclass(frozen=True)
 class Mistake:
-    """An override that is left out: its key without `+`, empty where it has none, and the line that says why."""
+    """Override that is left out.
+
+    Attributes:
+        key: without `+`, empty where it has none.
+        line: the reason.
+        unknown: there is no such key.
+    """
 
     key: str
     line: str
+    unknown: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,7 @@ class Overrides:
 
 
 def read_overrides(arguments: Sequence[str]) -> Overrides:
-    """Sort the arguments of a command line into what Hydra can read and mistakes, in their order."""
+    """Sorts the arguments of a command line into what Hydra can read and mistakes, in their order."""
     good, mistakes = list[str](), list[Mistake]()
     for item in _joined(arguments):
         try:
@@ -61,18 +68,15 @@ def key_of(override: str) -> str:
     return override.split("=", 1)[0].split(" ", 1)[0].lstrip("+~").lstrip("".join(_DASHES))
 
 
-def _joined(arguments: Sequence[str]) -> Iterator[str]:
+def _joined(arguments: Sequence[str]) -> list[str]:
     """The arguments, with those put together that the shell has cut at a space inside of what is one override."""
-    piece = ""
+    pieces = [""]
     for item in arguments:
-        if piece and _goes_on(piece, item):
-            piece = f"{piece} {item}"
-            continue
-        if piece:
-            yield piece
-        piece = item
-    if piece:
-        yield piece
+        if pieces[-1] and _goes_on(pieces[-1], item):
+            pieces[-1] += f" {item}"
+        else:
+            pieces.append(item)
+    return [piece for piece in pieces if piece]
 
 
 def _goes_on(piece: str, item: str) -> bool:
@@ -147,7 +151,10 @@ def _parsed(item: str, key: str, value: str) -> str:
     found = _parse(override)
     if found is not None:
         if found.is_sweep_override():
-            _refuse_sweep(item, key.lstrip("+"), value, found)
+            bare, sweep, cure = key.lstrip("+"), found.value(), ""
+            if isinstance(sweep, ChoiceSweep) and sweep.simple_form:
+                cure = f"; a list is written {bare}=[{value}], a text with commas '{bare}=\"{value}\"'"
+            raise UserError(f"{item}: a run has one value of each key{cure}")
         return override
     quoted = f'{key}="{value}"'
     if _PLAIN.fullmatch(value) and _parse(quoted) is not None:
@@ -165,14 +172,6 @@ def _parse(override: str) -> Override | None:
         return _parser().parse_override(override)
     except HydraException:
         return None
-
-
-def _refuse_sweep(item: str, key: str, value: str, found: Override) -> None:
-    sweep = found.value()
-    cure = ""
-    if isinstance(sweep, ChoiceSweep) and sweep.simple_form:
-        cure = f"; a list is written {key}=[{value}], a text with commas '{key}=\"{value}\"'"
-    raise UserError(f"{item}: a run has one value of each key{cure}")
 
 
 def _why_not(item: str, key: str, value: str) -> str:
@@ -195,6 +194,6 @@ def _why_not(item: str, key: str, value: str) -> str:
 
 
 def _open_brackets(value: str) -> int:
-    """How many brackets outside of quotes are open at the end; negative where more are closed than opened."""
+    """Number of brackets outside of quotes that are open at the end; negative where more are closed than opened."""
     bare = re.sub(r"\"[^\"]*\"|'[^']*'", "", value)
     return sum((sign in _PAIRS) - (sign in _PAIRS.values()) for sign in bare)

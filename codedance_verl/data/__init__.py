@@ -1,1 +1,1 @@
-"""Tasks with real input, demonstrations made by running code, and the published record schema."""
+"""Data files: reading of records and demonstrations in all their forms, checks, tables."""

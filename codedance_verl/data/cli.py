@@ -1,4 +1,4 @@
-"""`codedance data`: make the demo's files, check anybody's files."""
+"""Commands of `codedance data`: make the demo's files, check any files."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def make(
     test: Annotated[int, typer.Option(min=1, help="Held-out questions, each once sampled and once greedy.")] = (
         DemoSizes.test
     ),
-    blank: Annotated[int, typer.Option(min=0, help="Of those, how many also with a blank picture.")] = DemoSizes.blank,
+    blank: Annotated[int, typer.Option(min=0, help="Of those, how many also with a blank image.")] = DemoSizes.blank,
     kinds: Annotated[
         list[str] | None, typer.Option("--kind", help="Task kind, repeatable: those of docs/data.md.")
     ] = None,
 ) -> None:
-    """Make demonstrations for SFT, questions for RL and a held-out test set."""
+    """Makes demonstrations for SFT, questions for RL and a held-out test set."""
     from recipes.cpu_demo.demo_set import make_demo_data  # its libraries take seconds to import
 
     started = time.monotonic()
@@ -48,10 +48,10 @@ def check(
     prompt_key: Annotated[str, typer.Option(help="Column of the messages, as data.prompt_key.")] = DEFAULT_KEYS.prompt,
     image_key: Annotated[str, typer.Option(help="Column of the images, as data.image_key.")] = DEFAULT_KEYS.images,
 ) -> None:
-    """Read every record of the files, images included, and say what is wrong with them."""
+    """Reads every record of the files, images included, and says what is wrong with them."""
     for file in files:
         started = time.monotonic()
-        found = check_file(file, skip_bad_records, keys=Keys(prompt_key, image_key), tell=progress_line(file.name))
+        found = check_file(file, skip_bad_records, keys=Keys(prompt_key, image_key), progress=progress_line(file.name))
         for line in found.lines:
             print(f"skipped {line}")
         for note in found.notes:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from codedance_verl.types import stated_name
+from codedance_verl.types import stated_record_id
 
 
 class RecordNames:
@@ -27,7 +27,7 @@ class RecordNames:
 
     def name(self, data_source: str, extra_info: Mapping[str, Any], path: Path, row: int) -> str:
         """The name of the next record."""
-        stated, place = stated_name(data_source, extra_info), f"{path.stem}:{row}"
+        stated, place = stated_record_id(data_source, extra_info), f"{path.stem}:{row}"
         if not stated:
             return f"{data_source}/{place}"
         if extra_info.get("record_id") or self._is_new(stated, extra_info.get("variant")):

@@ -7,6 +7,7 @@ arrays end at 2 GiB.
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,27 +16,28 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from codedance_verl.errors import UserError
+from codedance_verl.runtime.atomic import put_in_place
 
+# Bytes of a batch that is read, roughly: rows may hold images, so that a number of rows bounds nothing.
 BATCH_BYTES = 8 << 20
-"""Bytes of a batch that is read, roughly."""
 
+# Bytes of a batch, at most, where rows repeat a value that the file has once.
 MOST_BATCH_BYTES = 64 << 20
-"""Bytes of a batch, at most, where rows repeat a value that the file has once."""
 
+# Rows of a batch, at most.
 BATCH_ROWS = 256
-"""Rows of a batch, at most."""
 
+# Bytes of a row group that is written, at most, but for a single larger row.
 GROUP_BYTES = 64 << 20
-"""Bytes of a row group that is written, at most, but for a single larger row."""
 
+# Rows of a row group that is written, at most.
 GROUP_ROWS = 10_000
-"""Rows of a row group that is written, at most."""
 
 _BUFFER_BYTES = 1 << 20
 
 
 def open_parquet(path: Path) -> pq.ParquetFile:
-    """The file, opened. Raises UserError where there is none or it is no parquet file."""
+    """Opens the file. Raises UserError where there is none or it is no parquet file."""
     if not path.is_file():
         found = "that is a folder" if path.is_dir() else "there is none"
         raise UserError(
@@ -49,7 +51,7 @@ def open_parquet(path: Path) -> pq.ParquetFile:
 
 
 def is_parquet(path: Path) -> bool:
-    """Whether there is a file that can be read as one."""
+    """True if there is a file that can be read as one."""
     try:
         pq.read_schema(path)
     except (pa.ArrowException, OSError):
@@ -58,14 +60,14 @@ def is_parquet(path: Path) -> bool:
 
 
 def unreadable(path: Path, error: Exception) -> UserError:
-    """The error for a file that cannot be read."""
+    """Error for a file that cannot be read."""
     return UserError(f"{path} is not a readable parquet file ({error}); make or download it again")
 
 
 def batches(
     path: Path, parquet: pq.ParquetFile, columns: Iterable[str] = (), leave_out: Iterable[str] = ()
 ) -> Iterator[pa.RecordBatch]:
-    """The rows of an open file in order, in batches of about `BATCH_BYTES`.
+    """Rows of an open file in order, in batches of about `BATCH_BYTES`.
 
     `columns`: names of those to read, none for all; one that the file does not have is left out. `leave_out`: dotted
     names of nested fields that are not read.
@@ -74,8 +76,10 @@ def batches(
     try:
         for group in range(parquet.num_row_groups):
             metadata = parquet.metadata.row_group(group)
-            row_bytes = max(1, _read_bytes(metadata, read) // max(1, metadata.num_rows))
-            rows = min(BATCH_ROWS, BATCH_BYTES // row_bytes, MOST_BATCH_BYTES // max(1, _largest_value(metadata, read)))
+            columns_of_group = map(metadata.column, range(metadata.num_columns))
+            chosen = [column for column in columns_of_group if column.path_in_schema in read]
+            row_bytes = max(1, sum(column.total_uncompressed_size for column in chosen) // max(1, metadata.num_rows))
+            rows = min(BATCH_ROWS, BATCH_BYTES // row_bytes, MOST_BATCH_BYTES // max(1, _largest_value(chosen)))
             rows = max(1, rows)
             yield from parquet.iter_batches(batch_size=rows, row_groups=[group], columns=read, use_threads=False)
     except (pa.ArrowException, OSError) as error:
@@ -93,15 +97,9 @@ def _is_within(path: str, names: tuple[str, ...]) -> bool:
     return any(path == name or path.startswith(f"{name}.") for name in names)
 
 
-def _read_bytes(group: pq.RowGroupMetaData, read: list[str]) -> int:
-    columns = [group.column(index) for index in range(group.num_columns)]
-    return sum(column.total_uncompressed_size for column in columns if column.path_in_schema in set(read))
-
-
-def _largest_value(group: pq.RowGroupMetaData, read: list[str]) -> int:
-    """No value that is stored once for many rows has more bytes: a dictionary holds it."""
-    columns = (group.column(index) for index in range(group.num_columns))
-    found = [column for column in columns if column.path_in_schema in set(read) and column.has_dictionary_page]
+def _largest_value(columns: Iterable[pq.ColumnChunkMetaData]) -> int:
+    """Bound of the bytes of a value that is stored once for many rows: those of its dictionary."""
+    found = [column for column in columns if column.has_dictionary_page]
     return max((column.data_page_offset - (column.dictionary_page_offset or 0) for column in found), default=0)
 
 
@@ -118,13 +116,13 @@ class GroupWriter:
         self._bytes = self._rows = 0
 
     def __enter__(self) -> GroupWriter:
-        with self._telling():
+        with self._disk_errors():
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._writer = pq.ParquetWriter(self._partial, self._schema)
         return self
 
     def add(self, table: pa.Table) -> None:
-        """Append rows; they are written once a row group of them is there."""
+        """Adds rows, which are written once a row group of them is there."""
         for start in range(0, table.num_rows, BATCH_ROWS):
             piece = table.slice(start, BATCH_ROWS)
             if self._rows and (self._bytes + piece.nbytes > GROUP_BYTES or self._rows >= GROUP_ROWS):
@@ -133,7 +131,7 @@ class GroupWriter:
             self._bytes, self._rows = self._bytes + piece.nbytes, self._rows + piece.num_rows
 
     def _flush(self) -> None:
-        with self._telling():
+        with self._disk_errors():
             self._writer.write_table(pa.concat_tables(self._tables), row_group_size=max(1, self._rows))
         self._tables, self._bytes, self._rows = [], 0, 0
 
@@ -142,9 +140,9 @@ class GroupWriter:
             if kind is None:
                 if self._rows:
                     self._flush()
-                with self._telling():
+                with self._disk_errors():
                     self._writer.close()
-                    self._partial.replace(self._path)
+                    put_in_place(self._partial, self._path)
         finally:
             with contextlib.suppress(OSError):
                 self._writer.close()
@@ -152,7 +150,7 @@ class GroupWriter:
                 self._partial.unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def _telling(self) -> Iterator[None]:
+    def _disk_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
@@ -162,15 +160,11 @@ class GroupWriter:
 
 
 def write_rows(path: str | Path, rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> None:
-    """Write a parquet file from rows as they come: either the whole file appears or none.
+    """Writes a parquet file from rows as they come: either the whole file appears or none.
 
     Raises UserError where the disk does not take it.
     """
     with GroupWriter(Path(path), schema) as writer:
-        held: list[Mapping[str, Any]] = []
-        for row in rows:
-            held.append(row)
-            if len(held) >= 16:
-                writer.add(pa.Table.from_pylist(held, schema=schema))
-                held = []
-        writer.add(pa.Table.from_pylist(held, schema=schema))
+        remaining = iter(rows)
+        while held := list(itertools.islice(remaining, 16)):
+            writer.add(pa.Table.from_pylist(held, schema=schema))

@@ -11,27 +11,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from codedance_verl.data.faults import BadRow
-from codedance_verl.data.messages import Message, messages_of
-from codedance_verl.data.references import Source, sources_of
-from codedance_verl.data.truths import truth_of
+from codedance_verl.data.fields import BadRow, Message, Source, messages_of, sources_of, truth_of
 from codedance_verl.errors import UserError
 from codedance_verl.grading.matchers import MODEL, RULE, STYLES
-from codedance_verl.types import IMAGE_PLACEHOLDER
+from codedance_verl.types import IMAGE_PLACEHOLDER, question_of
 
+# Styles of published files that mean one of ours.
 STYLE_ALIASES = {"qa": MODEL}
-"""Styles of published files that mean one of ours."""
 
+# Keys of `extra_info` that arguments of verl's own tools stand in, at times with the image a second time.
 NOT_KEPT = ("tools_kwargs", "interaction_kwargs")
-"""Keys of `extra_info` that arguments of verl's own tools stand in, at times with the image a second time."""
 
 OTHER_MEDIA = ("videos", "audios")
 
 
 class Kind(StrEnum):
-    """What a file holds."""
+    """Kind of a file, by its content."""
 
     QUESTIONS = "questions for RL"
     DEMONSTRATIONS = "demonstrations for SFT"
@@ -49,16 +46,20 @@ DEFAULT_KEYS = Keys()
 _PROMPTS = ("prompt", "messages")
 
 
+Image = TypeVar("Image")
+
+
 @dataclass(frozen=True)
-class CanonicalRow:
+class CanonicalRow(Generic[Image]):
     """A row as every reader has it.
 
-    `sources` has one image per `<image>` of the messages, in order. The fields from `data_source` on are those of a
+    `sources` has one image per `<image>` of the messages, in order: a `Source` where the row comes from a file, a
+    `StoredImage` or a path where it comes from a table (`table.py`). The fields from `data_source` on are those of a
     question and empty for a demonstration.
     """
 
     messages: tuple[Message, ...]
-    sources: tuple[Source, ...]
+    sources: tuple[Image, ...]
     data_source: str = ""
     ability: str = ""
     ground_truth: str = ""
@@ -68,12 +69,12 @@ class CanonicalRow:
     @property
     def question(self) -> str:
         """The question as stored, or the last user message without its image placeholders."""
-        return str(self.extra_info.get("question") or "") or question_in(self.messages)
+        return question_of(self.extra_info, ((message.role, message.content) for message in self.messages))
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Where the columns of a file are: what it holds, and the names of its messages and of its images, if any."""
+    """Columns of a file: its kind, and the names of its messages and of its images, if any."""
 
     kind: Kind
     prompt: str
@@ -88,7 +89,7 @@ class Columns:
 
 
 def find_columns(path: Path, names: Sequence[str], needs: Kind | None, keys: Keys = DEFAULT_KEYS) -> Columns:
-    """The columns of a file with these names.
+    """Columns of a file with these names.
 
     A file with `reward_model` holds questions, any other demonstrations. Both `prompt` and `messages` are found under
     the default keys.
@@ -114,8 +115,8 @@ def find_columns(path: Path, names: Sequence[str], needs: Kind | None, keys: Key
     return columns
 
 
-def canonical_row(row: Mapping[str, Any], columns: Columns, folder: Path) -> CanonicalRow:
-    """What a row means. `folder` is that of its file.
+def canonical_row(row: Mapping[str, Any], columns: Columns, folder: Path) -> CanonicalRow[Source]:
+    """Canonical form of a row. `folder` is that of its file.
 
     Raises BadRow: something is missing, contradicts something else or cannot be understood. Image files are neither
     looked for nor decoded.
@@ -146,25 +147,18 @@ def canonical_row(row: Mapping[str, Any], columns: Columns, folder: Path) -> Can
     )
 
 
-def question_in(messages: Sequence[Message]) -> str:
-    """The last user message without its image placeholders."""
-    users = [message.content for message in messages if message.role == "user"]
-    return users[-1].replace(IMAGE_PLACEHOLDER, "").strip() if users else ""
-
-
 def _image_column(path: Path, names: Sequence[str], keys: Keys) -> str | None:
     if keys.images in names:
         return keys.images
-    default = keys.images == DEFAULT_KEYS.images
-    if default and "image" in names:
-        raise UserError(f"{path} has no column images, but a column image; set data.image_key=image to read it")
-    if not default:
+    if keys.images != DEFAULT_KEYS.images:
         raise UserError(f"{path} has no column {keys.images} (data.image_key); it has {', '.join(names)}")
+    if "image" in names:
+        raise UserError(f"{path} has no column images, but a column image; set data.image_key=image to read it")
     return None
 
 
 def _check_counts(messages: Sequence[Message], sources: Sequence[Source], columns: Columns) -> None:
-    """One image a placeholder. A demonstration may have none; a question without one is not of this environment."""
+    """Raises BadRow unless each placeholder has an image, and a question at least one."""
     placeholders = sum(message.content.count(IMAGE_PLACEHOLDER) for message in messages)
     if not sources and (placeholders or columns.kind is Kind.QUESTIONS):
         raise BadRow("it has no image")
@@ -183,6 +177,7 @@ def mapping_of(value: Any, name: str) -> Mapping[str, Any]:
             value = json.loads(value)
         except (ValueError, RecursionError):
             raise BadRow(f"{name} is text that is no JSON") from None
+    # pyarrow gives a map as a list of pairs
     if isinstance(value, list) and all(isinstance(item, tuple) and len(item) == 2 for item in value):
         value = dict(value)
     if not value and value != 0:
@@ -193,7 +188,7 @@ def mapping_of(value: Any, name: str) -> Mapping[str, Any]:
 
 
 def style_of(value: Any) -> str:
-    """The style of grading, by its name in the file. Raises BadRow where nobody knows it."""
+    """Style of grading, by its name in the file. Raises BadRow for an unknown one."""
     style = STYLE_ALIASES.get(str(value), value) or RULE
     if not isinstance(style, str) or style not in STYLES:
         raise BadRow(f"reward_model.style is {style!r}; known are {', '.join([*STYLES, *STYLE_ALIASES])}")

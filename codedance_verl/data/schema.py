@@ -15,73 +15,45 @@ import pyarrow as pa
 from PIL import Image
 
 from codedance_verl import images
-from codedance_verl.data.checking import image_fault
-from codedance_verl.data.faults import BadRow
-from codedance_verl.data.messages import Message
+from codedance_verl.data.checking import inspect_image
+from codedance_verl.data.fields import BadRow, Message, Source, read_source
 from codedance_verl.data.parquet import write_rows
 from codedance_verl.data.reading import fault_line, open_rows, refusal
-from codedance_verl.data.references import read_source
-from codedance_verl.data.rows import DEFAULT_KEYS, CanonicalRow, Keys, Kind, question_in
+from codedance_verl.data.rows import DEFAULT_KEYS, CanonicalRow, Keys, Kind
 from codedance_verl.grading.matchers import RULE
-from codedance_verl.types import stated_name
+from codedance_verl.types import question_of, stated_record_id
 
-__all__ = [
-    "RECORD_SCHEMA",
-    "SFT_SCHEMA",
-    "Dataset",
-    "Message",
-    "Prompt",
-    "Record",
-    "read_prompts",
-    "read_records",
-    "write_records",
-    "write_rows",
-]
+_MESSAGE = pa.struct({"role": pa.string(), "content": pa.string()})
+_IMAGE = pa.struct({"bytes": pa.binary()})
 
-_MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])
-_IMAGE = pa.struct([("bytes", pa.binary())])
-
+# Columns that `write_records` stores.
 RECORD_SCHEMA = pa.schema(
-    [
-        ("data_source", pa.string()),
-        ("prompt", pa.list_(_MESSAGE)),
-        ("images", pa.list_(_IMAGE)),
-        ("ability", pa.string()),
-        (
-            "reward_model",
-            pa.struct([("style", pa.string()), ("ground_truth", pa.string())]),
+    {
+        "data_source": pa.string(),
+        "prompt": pa.list_(_MESSAGE),
+        "images": pa.list_(_IMAGE),
+        "ability": pa.string(),
+        "reward_model": pa.struct({"style": pa.string(), "ground_truth": pa.string()}),
+        "extra_info": pa.struct(
+            {
+                "split": pa.string(),
+                "index": pa.int64(),
+                **dict.fromkeys(("record_id", "question", "answer"), pa.string()),
+                "need_tools_kwargs": pa.bool_(),
+                **dict.fromkeys(("kind", "difficulty", "variant"), pa.string()),
+            }
         ),
-        (
-            "extra_info",
-            pa.struct(
-                [
-                    ("split", pa.string()),
-                    ("index", pa.int64()),
-                    ("record_id", pa.string()),
-                    ("question", pa.string()),
-                    ("answer", pa.string()),
-                    ("need_tools_kwargs", pa.bool_()),
-                    ("kind", pa.string()),
-                    ("difficulty", pa.string()),
-                    ("variant", pa.string()),
-                ]
-            ),
-        ),
-    ]
+    }
 )
-"""What `write_records` stores."""
 
+# Demonstrations; the last four columns are for people.
 SFT_SCHEMA = pa.schema(
-    [
-        ("messages", pa.list_(_MESSAGE)),
-        ("images", pa.list_(_IMAGE)),
-        ("record_id", pa.string()),
-        ("kind", pa.string()),
-        ("difficulty", pa.string()),
-        ("style", pa.string()),
-    ]
+    {
+        "messages": pa.list_(_MESSAGE),
+        "images": pa.list_(_IMAGE),
+        **dict.fromkeys(("record_id", "kind", "difficulty", "style"), pa.string()),
+    }
 )
-"""Demonstrations; the last four columns are for people."""
 
 
 @dataclass(frozen=True)
@@ -99,21 +71,21 @@ class Record:
     @property
     def question(self) -> str:
         """The question as stored, or the last user message without its image placeholders."""
-        return str(self.extra_info.get("question") or "") or question_in(self.prompt)
+        return question_of(self.extra_info, ((message.role, message.content) for message in self.prompt))
 
     @property
     def record_id(self) -> str:
         """The name that the record states; empty where it has neither `record_id` nor `index`."""
-        return stated_name(self.data_source, self.extra_info)
+        return stated_record_id(self.data_source, self.extra_info)
 
     def load_images(self) -> tuple[Image.Image, ...]:
-        """The images as model and code see them: decoded, upright, RGB."""
+        """Images as model and code see them: decoded, upright, RGB."""
         return tuple(images.decode(data) for data in self.images)
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """The good records of a file, and one line for every row that was left out because skipping was asked for."""
+    """Good records of a file, and one line for every row that was left out because skipping was asked for."""
 
     records: tuple[Record, ...]
     skipped: tuple[str, ...] = ()
@@ -121,7 +93,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a row asks the model to read: its number, its messages, and width and height of its images, in order."""
+    """Prompt of a row: its number, its messages, and width and height of its images, in order."""
 
     row: int
     messages: tuple[Message, ...]
@@ -129,7 +101,7 @@ class Prompt:
 
 
 def read_records(path: str | Path, skip_bad_records: bool = False, keys: Keys = DEFAULT_KEYS) -> Dataset:
-    """Read and check every row of a file of questions, images included; all of them are held in memory.
+    """Reads and checks every row of a file of questions, images included; all of them are held in memory.
 
     Raises UserError naming file, row, fault and cure at the first bad row, unless `skip_bad_records`; then bad rows
     are left out and listed.
@@ -150,9 +122,9 @@ def read_records(path: str | Path, skip_bad_records: bool = False, keys: Keys = 
 
 
 def read_prompts(path: str | Path, needs: Kind | None = None, keys: Keys = DEFAULT_KEYS) -> Iterator[Prompt]:
-    """The messages and image sizes of every row of a file; images are not decoded.
+    """Messages and image sizes of every row of a file; images are not decoded.
 
-    Rows that cannot be read are left out: `checking.check_file` tells them.
+    Rows that cannot be read are left out: `checking.check_file` names them.
     """
     for read in open_rows(path, needs, keys).read():
         if read.row is None:
@@ -165,7 +137,7 @@ def read_prompts(path: str | Path, needs: Kind | None = None, keys: Keys = DEFAU
 
 
 def write_records(path: str | Path, records: Iterable[Record]) -> None:
-    """Store records in the published schema, images as bytes. Only the `extra_info` keys of RECORD_SCHEMA are kept.
+    """Stores records in the published schema, images as bytes. Only the `extra_info` keys of RECORD_SCHEMA are kept.
 
     Raises UserError where the disk does not take it.
     """
@@ -183,17 +155,9 @@ def write_records(path: str | Path, records: Iterable[Record]) -> None:
     write_rows(path, rows, RECORD_SCHEMA)
 
 
-def _record(row: CanonicalRow) -> Record:
-    """The row with its images in memory. Raises BadRow where one cannot be read."""
+def _record(row: CanonicalRow[Source]) -> Record:
+    """Row with its images in memory. Raises BadRow where one cannot be read."""
     for index, source in enumerate(row.sources):
-        if fault := image_fault(source, f"images[{index}]"):
-            raise BadRow(fault)
-    return Record(
-        data_source=row.data_source,
-        prompt=row.messages,
-        images=tuple(read_source(source, f"images[{index}]") for index, source in enumerate(row.sources)),
-        ability=row.ability,
-        ground_truth=row.ground_truth,
-        extra_info=row.extra_info,
-        style=row.style,
-    )
+        inspect_image(source, f"images[{index}]")
+    images = tuple(read_source(source, f"images[{index}]") for index, source in enumerate(row.sources))
+    return Record(row.data_source, row.messages, images, row.ability, row.ground_truth, row.extra_info, row.style)

@@ -7,16 +7,12 @@ data. Images that files hold are copied into the table; those that are files of 
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import fcntl
 import functools
 import hashlib
 import json
 import secrets
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,24 +20,24 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from codedance_verl.data.messages import Message
+from codedance_verl.data.fields import Message, Source
 from codedance_verl.data.names import RecordNames
 from codedance_verl.data.reading import fault_line, open_rows, refusal
 from codedance_verl.data.rows import DEFAULT_KEYS, CanonicalRow, Keys, Kind
 from codedance_verl.errors import UserError
+from codedance_verl.runtime.atomic import replacing
+from codedance_verl.runtime.locks import exclusive_lock
 
-FORMAT = "1"
-"""Changes with what a table holds, so that no reader takes an older one."""
+# Part of the name of a table: changes with what it holds, so that no reader takes an older one.
+FORMAT = "2"
 
 BATCH_BYTES = 16 << 20
 BATCH_ROWS = 1_000
+# Seconds that a process waits for another one that writes the table.
 LONGEST_BUILD_S = 6 * 3600.0
-"""How long a process waits for another one that writes the table, seconds."""
 
 _IMAGE = pa.struct([("bytes", pa.large_binary()), ("path", pa.string())])
 _SCHEMA = pa.schema([("record", pa.large_string()), ("images", pa.list_(_IMAGE))])
-_LOOK_S = 0.2
-_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
 @dataclass(frozen=True)
@@ -53,18 +49,13 @@ class StoredImage:
     index: int
 
     def read_bytes(self) -> bytes:
-        """The encoded image."""
+        """Encoded image."""
         batch, row = _open_table(self.table).locate(self.row)
         return bytes(batch.column(1)[row][self.index]["bytes"].as_py())
 
 
-@dataclass(frozen=True)
-class StoredRow:
-    """A row of a table. `fields` are data_source, ability, reward_model and extra_info, empty for a demonstration."""
-
-    messages: tuple[Message, ...]
-    images: tuple[StoredImage | Path, ...]
-    fields: Mapping[str, Any]
+StoredRow = CanonicalRow[StoredImage | Path]
+"""A row of a table; the `extra_info` of a question holds its name as `record_id`."""
 
 
 @dataclass(frozen=True)
@@ -82,22 +73,20 @@ class RowTable:
         batch, place = _open_table(self.path).locate(row)
         record = json.loads(batch.column(0)[place].as_py())
         paths = [image["path"].as_py() for image in batch.column(1)[place]]
-        return StoredRow(
-            tuple(Message(role, content) for role, content in record["messages"]),
-            tuple(Path(path) if path else StoredImage(self.path, row, k) for k, path in enumerate(paths)),
-            record["fields"],
-        )
+        messages = tuple(Message(**message) for message in record.pop("messages"))
+        sources = tuple(Path(path) if path else StoredImage(self.path, row, k) for k, path in enumerate(paths))
+        return CanonicalRow(messages, sources, **record)
 
     def select(self, indices: Iterable[int]) -> RowTable:
-        """The rows at these places."""
+        """Rows at these places."""
         return RowTable(self.path, self.rows[np.fromiter(indices, dtype=np.int64)])
 
     def filter(self, keep: Callable[[StoredRow], bool]) -> RowTable:
-        """The rows that are to be kept."""
+        """Rows that are to be kept."""
         return self.select(index for index in range(len(self)) if keep(self[index]))
 
     def sample(self, count: int, shuffle: bool, seed: int | None) -> RowTable:
-        """At most `count` rows, the first or drawn, as verl's datasets choose them; all where `count` is below 1."""
+        """Draws `count` rows at most, or takes the first, as verl's datasets do; all where `count` is below 1."""
         if not 0 < count < len(self):
             return self
         if not shuffle:
@@ -106,7 +95,7 @@ class RowTable:
 
 
 def open_table(files: Sequence[Path], folder: Path, needs: Kind, keys: Keys = DEFAULT_KEYS) -> RowTable:
-    """The rows of the files, from the table in `folder`, which is written where it is not there yet.
+    """Rows of the files, from the table in `folder`, which is written where it is not there yet.
 
     Processes that ask for the same table at once wait for the one that writes it.
 
@@ -115,9 +104,11 @@ def open_table(files: Sequence[Path], folder: Path, needs: Kind, keys: Keys = DE
     path = folder.absolute() / f"{_key(files, needs, keys)}.arrow"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone(path.with_suffix(".lock")) as alone:
+        lock = path.with_suffix(".lock")
+        busy = f"{lock}: another process has held it for hours; end it and start again"
+        with exclusive_lock(lock, busy, LONGEST_BUILD_S) as held:
             if not path.exists():
-                if alone:
+                if held:  # without locks each process writes the table for itself, and the last one's stays
                     _remove_broken_off(path)
                 _write(path, files, needs, keys)
     except OSError as error:
@@ -132,89 +123,60 @@ class _Table:
 
     def __init__(self, path: str) -> None:
         self._reader = pa.ipc.open_file(pa.memory_map(path))
-        self._one_by_one = threading.Lock()  # the reader promises nothing to several threads
+        self._one_by_one = threading.Lock()  # pyarrow does not say that its reader may be used by several threads
         counts = [self._reader.get_batch(index).num_rows for index in range(self._reader.num_record_batches)]
         self.starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
     def locate(self, row: int) -> tuple[pa.RecordBatch, int]:
-        """The batch that a row lies in, and its place there."""
+        """Batch that a row lies in, and its place there."""
         index = int(np.searchsorted(self.starts, row, side="right")) - 1
         with self._one_by_one:
             return self._reader.get_batch(index), row - int(self.starts[index])
 
 
-@functools.lru_cache(maxsize=8)
-def _open_table(path: str) -> _Table:
-    return _Table(path)
+_open_table = functools.lru_cache(maxsize=8)(_Table)
 
 
 def _key(files: Sequence[Path], needs: Kind, keys: Keys) -> str:
-    """Differs where the table would."""
+    """Name of a table, which differs where its content would."""
     digest = hashlib.sha256(repr((FORMAT, needs.name, keys)).encode())
     for file in files:
         try:
             stat = file.stat()
         except OSError:
-            continue  # told when the file is opened
+            continue  # an error when the file is opened
         digest.update(repr((str(file.absolute()), stat.st_size, stat.st_mtime_ns)).encode())
     return f"{needs.name.lower()}-{digest.hexdigest()[:16]}"
 
 
-@contextlib.contextmanager
-def _alone(lock: Path) -> Iterator[bool]:
-    """Holds the lock; waits for who has it, `LONGEST_BUILD_S` at most. False on a file system that has no locks.
-
-    There each process writes the table for itself; the last one's stays.
-    """
-    until = time.monotonic() + LONGEST_BUILD_S
-    with lock.open("w") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError as error:
-                if error.errno in _NO_LOCKS:
-                    yield False
-                    return
-                if not isinstance(error, BlockingIOError):
-                    raise
-                if time.monotonic() > until:
-                    raise UserError(f"{lock}: another process has held it for hours; end it and start again") from None
-                time.sleep(_LOOK_S)
-        yield True
-
-
 def _remove_broken_off(path: Path) -> None:
-    """Delete what processes left that were killed while they wrote this table."""
+    """Deletes what processes left that were killed while they wrote this table."""
     for partial in path.parent.glob(f"{path.stem}.*.partial"):
         partial.unlink(missing_ok=True)
 
 
 def _write(path: Path, files: Sequence[Path], needs: Kind, keys: Keys) -> None:
-    partial = path.with_suffix(f".{secrets.token_hex(8)}.partial")  # nodes may have processes of one number
-    try:
-        with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, _SCHEMA) as writer:
-            for batch in _batches(_canonical(files, needs, keys)):
-                writer.write_batch(batch)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with (
+        replacing(path, writer=secrets.token_hex(8)) as partial,  # nodes may have processes of one number
+        pa.OSFile(str(partial), "wb") as sink,
+        pa.ipc.new_file(sink, _SCHEMA) as writer,
+    ):
+        for batch in _batches(_canonical(files, needs, keys)):
+            writer.write_batch(batch)
 
 
-def _canonical(files: Sequence[Path], needs: Kind, keys: Keys) -> Iterator[tuple[CanonicalRow, str]]:
-    """Every row with its name."""
+def _canonical(files: Sequence[Path], needs: Kind, keys: Keys) -> Iterator[tuple[CanonicalRow[Source], str]]:
+    """Yields each row with its name."""
     names = RecordNames()
     for file in files:
         rows = open_rows(file, needs, keys)
         for read in rows.read():
-            if read.row is not None:
-                row = read.row
-                yield row, names.name(row.data_source, row.extra_info, rows.origin.path, read.number)
-            else:
+            if (row := read.row) is None:
                 raise refusal(fault_line(rows.origin.path, read.number, read.fault), needs)
+            yield row, names.name(row.data_source, row.extra_info, rows.origin.path, read.number)
 
 
-def _batches(rows: Iterable[tuple[CanonicalRow, str]]) -> Iterator[pa.RecordBatch]:
+def _batches(rows: Iterable[tuple[CanonicalRow[Source], str]]) -> Iterator[pa.RecordBatch]:
     held: list[dict[str, Any]] = []
     size = 0
     for row, name in rows:
@@ -227,21 +189,16 @@ def _batches(rows: Iterable[tuple[CanonicalRow, str]]) -> Iterator[pa.RecordBatc
         yield pa.RecordBatch.from_pylist(held, schema=_SCHEMA)
 
 
-def _stored(source: bytes | Path) -> dict[str, Any]:
+def _stored(source: Source) -> dict[str, Any]:
     return {"bytes": source, "path": None} if isinstance(source, bytes) else {"bytes": None, "path": str(source)}
 
 
-def _encoded(row: CanonicalRow, name: str) -> str:
-    fields: dict[str, Any] = {}
+def _encoded(row: CanonicalRow[Source], name: str) -> str:
+    record = {**vars(row), "messages": [vars(message) for message in row.messages]}
+    del record["sources"]  # the images stand in a column of their own
     if row.data_source:
-        fields = {
-            "data_source": row.data_source,
-            "ability": row.ability,
-            "reward_model": {"style": row.style, "ground_truth": row.ground_truth},
-            "extra_info": {**row.extra_info, "record_id": name},
-        }
-    messages = [(message.role, message.content) for message in row.messages]
-    return json.dumps({"messages": messages, "fields": fields}, default=_as_text)
+        record["extra_info"] = {**row.extra_info, "record_id": name}
+    return json.dumps(record, default=_as_text)
 
 
 def _as_text(value: Any) -> str | None:

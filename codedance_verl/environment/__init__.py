@@ -1,1 +1,1 @@
-"""The multi-turn environment, free of verl, torch and Ray."""
+"""Multi-turn environment, free of verl, torch and Ray."""

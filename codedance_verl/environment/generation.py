@@ -1,20 +1,28 @@
-"""Samples one turn from the engine: past stop strings that end no turn, calls at a temperature of their own."""
+"""Sampling of one turn: past stop strings that end no turn, calls at a temperature of their own, seeded where asked."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from codedance_verl.environment.seeds import for_part
 from codedance_verl.formats import TurnFormat
+
+
+class EngineError(Exception):
+    """Failure of the engine, outside of the model: the trajectory whose request it was ends as `infrastructure`."""
 
 
 @dataclass(frozen=True)
 class Sampled:
-    """What was sampled for a turn: `log_probs` as long as `token_ids`, or None.
+    """Tokens sampled for a turn.
 
-    `versions` are those of the weights that sampled it, the oldest and the newest of every request among them.
+    Attributes:
+        token_ids: as the engine gave them.
+        log_probs: natural logarithms, as long as `token_ids`, or None.
+        versions: of the weights that sampled it, the oldest and the newest of every request among them.
+        aborted: the engine broke off.
     """
 
     token_ids: list[int]
@@ -24,12 +32,12 @@ class Sampled:
 
 
 MOST_PARTS = 64
-"""Requests for one turn, at most: a model that writes stop strings in a string for ever ends no turn with them."""
+"""Most requests for one turn: a model that writes stop strings in a string for ever ends no turn with them."""
 
 
 @dataclass(frozen=True)
 class TurnSampler:
-    """Asks the engine for turns.
+    """Source of turns, sampled from the engine.
 
     The engine stops at a stop string wherever it stands. In a thought, a string of the code or a block of another
     language it ends no turn (`TurnFormat.end`), and what follows is sampled as a further part: a request of its own
@@ -49,7 +57,11 @@ class TurnSampler:
     async def sample(
         self, request_id: str, prompt_ids: list[int], sampling_params: dict[str, Any], images: Any, budget: int
     ) -> Sampled:
-        """One turn of at most `budget` tokens."""
+        """Samples one turn of at most `budget` tokens.
+
+        Raises:
+            EngineError: the engine is lost.
+        """
         own = self.code_temperature is not None and sampling_params.get("temperature") != 0
         ends = list(self.format.stop_strings)
         stops = [*ends, self.format.call_start] if own else ends
@@ -57,8 +69,9 @@ class TurnSampler:
         in_call = False
         for number in range(1, MOST_PARTS):
             left = budget - len(turn.token_ids)
-            if part.aborted or left <= 0 or not self._goes_on(turn, part, stops):
+            if part.aborted or left <= 0 or not self._continues(turn, part, stops):
                 break
+            # once inside a call the turn stays there: the rest needs no stop at `call_start`, nor a search for it
             in_call = in_call or (own and self.format.call_start in self._text(part))
             params = for_part(sampling_params, "call" if number == 1 else f"part {number}")
             if in_call:
@@ -67,8 +80,8 @@ class TurnSampler:
             turn = _joined(turn, part)
         return turn
 
-    def _goes_on(self, turn: Sampled, part: Sampled, stops: Sequence[str]) -> bool:
-        """Whether the last part of a turn was ended by a stop string that does not end the turn."""
+    def _continues(self, turn: Sampled, part: Sampled, stops: Sequence[str]) -> bool:
+        """Returns whether a stop string that does not end the turn has ended its last part."""
         if not part.token_ids or not self.reserved.isdisjoint(part.token_ids):
             return False
         if not self.tokenizer.decode(part.token_ids[-1:], skip_special_tokens=True):
@@ -109,7 +122,7 @@ class TurnSampler:
 
 
 def _versions(fields: Mapping[str, Any]) -> tuple[int, ...]:
-    """Versions of the weights that served a request.
+    """Returns the versions of the weights that served a request.
 
     In asynchronous modes verl resumes a request that a weight update has aborted, and names its oldest and its newest
     version; `global_steps` is the newest alone.
@@ -119,6 +132,7 @@ def _versions(fields: Mapping[str, Any]) -> tuple[int, ...]:
 
 
 def _joined(first: Sampled, second: Sampled) -> Sampled:
+    # log-probs must be as long as the tokens: with those of one part alone they would stand on the wrong ones
     known = first.log_probs is not None and second.log_probs is not None
     return Sampled(
         [*first.token_ids, *second.token_ids],
@@ -126,3 +140,43 @@ def _joined(first: Sampled, second: Sampled) -> Sampled:
         (*first.versions, *second.versions),
         second.aborted,
     )
+
+
+def kept_tokens(tokenizer: Any, ids: Sequence[int], format: TurnFormat) -> list[int]:
+    """Returns the tokens up to the one that completes the turn; all where none does.
+
+    vLLM stops there by itself, except where a weight sync (asynchronous modes) has interrupted a generation in the
+    midst of a stop string: after resuming it looks for stop strings in the new tokens alone.
+    """
+    if not _complete(tokenizer, ids[:-1], format):
+        return list(ids)
+    # `TurnFormat.end` never changes by what is written behind it, so completeness is monotonic and can be bisected
+    low, high = 1, len(ids) - 1  # ids[:high] holds a whole turn
+    while low < high:
+        middle = (low + high) // 2
+        if _complete(tokenizer, ids[:middle], format):
+            high = middle
+        else:
+            low = middle + 1
+    return list(ids[:high])
+
+
+def _complete(tokenizer: Any, ids: Sequence[int], format: TurnFormat) -> bool:
+    return format.end(tokenizer.decode(list(ids), skip_special_tokens=True)) is not None
+
+
+def seed_of(*parts: object) -> int:
+    """Returns a seed, 0 to 2^63 - 1, that depends on every part and on nothing else."""
+    text = "/".join(map(str, parts)).encode()
+    # vLLM takes signed 64-bit seeds: one bit less, so that none is negative
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
+
+
+def for_part(sampling_params: Mapping[str, Any], part: object) -> dict[str, Any]:
+    """Returns the sampling parameters, their seed (if any) derived for a part of the rollout.
+
+    A deterministic run gives each request a seed of its own, so its tokens do not depend on how requests are batched.
+    """
+    if sampling_params.get("seed") is None:
+        return dict(sampling_params)
+    return {**sampling_params, "seed": seed_of(sampling_params["seed"], part)}

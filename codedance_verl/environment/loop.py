@@ -1,7 +1,7 @@
-"""The multi-turn environment, whoever asks the question: generate, parse, execute, observe, until an answer or a limit.
+"""Multi-turn loop of a trajectory: generate, parse, execute, observe, until an answer or a limit.
 
-Training (`agent_loop.py`) and serving (`codedance_verl.serving`) run this one loop. It samples from anything that has
-the `generate` of verl's server client, and tells a listener what happens as it happens.
+Training (`rollout/agent_loop.py`) and serving (`codedance_verl.serving`) run this one loop. It samples from anything
+that has the `generate` of verl's server client, and calls a listener at every step.
 """
 
 from __future__ import annotations
@@ -13,27 +13,23 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import uuid4
 
 from PIL import Image
-from ray.exceptions import RayError
 
 from codedance_verl.environment.config import EnvironmentConfig
-from codedance_verl.environment.generation import TurnSampler
-from codedance_verl.environment.invariants import InvariantError, VisionTokens
+from codedance_verl.environment.generation import EngineError, TurnSampler, for_part, kept_tokens
 from codedance_verl.environment.observations import ObservationLimits, fit, observation_text, refused
 from codedance_verl.environment.resized_images import image_parts, patch_count, resize_image, source_bytes
-from codedance_verl.environment.sampling import kept_tokens
 from codedance_verl.environment.sandbox_client import SandboxClient
-from codedance_verl.environment.seeds import for_part
-from codedance_verl.environment.stall_watchdog import Phase, Progress, StallWatchdog
+from codedance_verl.environment.stall_watchdog import Phase, StallWatchdog, TrackedRollout
 from codedance_verl.environment.time_limit import Pauses
-from codedance_verl.environment.tokens import SpecialTokens, TokenStream
+from codedance_verl.environment.tokens import InvariantError, SpecialTokens, TokenStream, VisionTokens
 from codedance_verl.formats import ParsedTurn, TurnFormat, get_format
-from codedance_verl.sandbox.pool import SandboxError
-from codedance_verl.types import IMAGE_PLACEHOLDER, Execution, ExecutionStatus, FinishReason, Turn
+from codedance_verl.sandbox.errors import SandboxError
+from codedance_verl.types import IMAGE_PLACEHOLDER, Execution, ExecutionStatus, FinishReason, Observation, Turn
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +37,7 @@ Message = dict[str, Any]
 
 END_OF_TURN = "<|im_end|>"
 TURN_MARKS = 16
-"""Tokens that the chat template puts around a feedback turn, at most."""
+"""Most tokens that the chat template puts around a feedback turn."""
 
 
 @dataclass
@@ -57,19 +53,20 @@ class Timing:
 
 @dataclass
 class Rollout:
-    """A trajectory in the making.
+    """Trajectory in the making.
 
-    `images` are the images as the model sees them, the question's first; `image_hashes` those of the question's whole
-    images (`resized_images.ResizedImage`); `fault` says what raised an error outside of the model.
+    Attributes:
+        images: as the model sees them, the question's first.
+        image_hashes: `pixels_sha256` of the question's whole images (`resized_images.ResizedImage`).
+        fault: error outside of the model that ended it.
     """
 
     messages: list[Message]
     images: list[Image.Image]
     stream: TokenStream
     sandbox: SandboxClient
-    progress: Progress
+    progress: TrackedRollout
     turns: list[Turn] = field(default_factory=list)
-    observations: list[str] = field(default_factory=list)
     timing: Timing = field(default_factory=Timing)
     weight_versions: list[int] = field(default_factory=list)
     answer: str | None = None
@@ -78,33 +75,33 @@ class Rollout:
 
 
 class Listener:
-    """What wants to know how a trajectory goes on; this one does not."""
+    """Receiver of the events of a trajectory; this one ignores them."""
 
     def turn_sampled(self, turn: Turn, parsed: ParsedTurn) -> None:
-        """A turn of the model is complete."""
+        """Receives a complete turn of the model."""
 
     def code_ran(self, turn: Turn) -> None:
-        """The turn's code ran, or its call was refused: `turn.execution`."""
+        """Receives a turn whose code ran, or whose call was refused: `turn.execution`."""
 
     def feedback_given(self, text: str) -> None:
-        """The feedback turn as the model gets it, a placeholder in the place of each picture."""
+        """Receives the feedback turn as the model gets it, a placeholder in the place of each image."""
 
 
 @dataclass(frozen=True)
 class MultiTurnLoop:
-    """The rules under which trajectories go on, and what they go on with.
+    """Rules and resources of trajectories.
 
     Attributes:
         environment: limits of a trajectory.
         server: samples tokens; has the `generate` of verl's server client.
         tokenizer: of the model.
-        processor: of the model; None for one without pictures.
+        processor: of the model; None for one without images.
         append: renders messages that were added: (messages before, messages now, tokens before) to all tokens now.
-        watch: ends trajectories when none makes progress.
+        watchdog: ends trajectories when none makes progress.
         response_length: tokens of a trajectory behind its prompt, feedback included.
         code_temperature: see `SamplingConfig`.
-        listener: is told of every step.
-        pauses: in which the time of a trajectory stands still.
+        listener: called at every step.
+        pauses: during which the clock of a trajectory stands still.
     """
 
     environment: EnvironmentConfig
@@ -112,7 +109,7 @@ class MultiTurnLoop:
     tokenizer: Any
     processor: Any
     append: Callable[[list[Message], list[Message], list[int]], Awaitable[list[int]]]
-    watch: StallWatchdog
+    watchdog: StallWatchdog
     response_length: int
     code_temperature: float | None = None
     listener: Listener = field(default_factory=Listener)
@@ -132,34 +129,35 @@ class MultiTurnLoop:
         images: list[Image.Image],
         prompt_ids: list[int],
         sandbox: SandboxClient,
-        progress: Progress,
+        progress: TrackedRollout,
     ) -> Rollout:
-        """A trajectory of which only the prompt is there; `images` are the views of its pictures."""
-        vocabulary = _vocabulary(self.processor or self.tokenizer, self.end_of_turn_id)
-        stream = TokenStream.from_prompt(prompt_ids, vocabulary, self._features(images))
+        """Returns a trajectory that has its prompt alone; `images` are resized (`resized_images.resize_image`)."""
+        special_tokens = _special_tokens(self.processor or self.tokenizer, self.end_of_turn_id)
+        stream = TokenStream.from_prompt(prompt_ids, special_tokens, self._features(images))
         return Rollout(messages, images, stream, sandbox, progress)
 
     async def run(self, rollout: Rollout, sampling_params: dict[str, Any]) -> FinishReason:
-        """Interact until something ends the trajectory; says what did.
+        """Interacts until something ends the trajectory; returns what did.
 
-        What fails outside of the model ends the trajectory as `infrastructure`, and no more than the trajectory.
+        A failure outside of the model ends this trajectory as `infrastructure`, and no other one.
         """
         limit: asyncio.Timeout | None = None
         try:
-            async with AsyncExitStack() as resources, self.pauses.limit(self.environment.max_seconds) as limit:
+            async with AsyncExitStack() as resources, self.pauses.limit(self.environment.trajectory_limit_s) as limit:
                 return await self._interact(rollout, sampling_params, resources)
         except TimeoutError as error:
             if limit is not None and limit.expired():
                 return FinishReason.TIME_LIMIT
             rollout.fault = f"TimeoutError: {error}"
-        except (SandboxError, RayError, InvariantError) as error:
+        except (SandboxError, EngineError, InvariantError) as error:
             rollout.fault = f"{type(error).__name__}: {error}"
         except asyncio.CancelledError:
+            # the watchdog's own cancellation is taken back, and ends the trajectory alone; any other one goes through
             task = asyncio.current_task()
             if not rollout.progress.stalled or task is None or task.uncancel() > 0:
                 raise
             rollout.fault = "no rollout made progress"
-        except Exception as error:  # a fault of ours; it is told in full, counted, and costs this trajectory
+        except Exception as error:  # a defect of ours: logged in full, counted, and costs this trajectory alone
             logger.exception("record %s", rollout.progress.record_id)
             rollout.fault = f"{type(error).__name__}: {error}; please report this"
         return FinishReason.INFRASTRUCTURE
@@ -167,7 +165,7 @@ class MultiTurnLoop:
     async def _interact(
         self, rollout: Rollout, sampling_params: dict[str, Any], resources: AsyncExitStack
     ) -> FinishReason:
-        """Alternate turns and observations."""
+        """Alternates turns and observations."""
         request_id = uuid4().hex
         while True:
             budget = self.response_length - rollout.stream.response_length
@@ -194,20 +192,21 @@ class MultiTurnLoop:
     async def _generate(
         self, rollout: Rollout, request_id: str, sampling_params: dict[str, Any], budget: int
     ) -> tuple[ParsedTurn, tuple[int, int], bool]:
-        """Sample one assistant turn; returns what it asks for, its span, and whether vLLM aborted it."""
-        self.watch.enter(rollout.progress, Phase.GENERATE)
+        """Samples one assistant turn; returns it parsed, its span of the response, and whether vLLM aborted it."""
+        self.watchdog.enter(rollout.progress, Phase.GENERATE)
         started = time.perf_counter()
         sampler = TurnSampler(
             self.server,
             self.tokenizer,
             self.format,
-            rollout.stream.vocabulary.reserved,
+            rollout.stream.special_tokens.reserved,
             self.code_temperature,
         )
         output = await sampler.sample(request_id, rollout.stream.ids, sampling_params, rollout.images or None, budget)
         rollout.timing.generate_s += time.perf_counter() - started
         rollout.weight_versions.extend(output.versions)
         whole = output.token_ids
+        # cut before the first reserved token, then behind the end of the turn; log-probs are cut to the same length
         kept = kept_tokens(self.tokenizer, whole[: rollout.stream.sampled_prefix(whole)], self.format)
         logprobs = None if output.log_probs is None else output.log_probs[: len(kept)]
         span = rollout.stream.append_sampled(kept, logprobs)
@@ -218,26 +217,25 @@ class MultiTurnLoop:
         return parsed, span, output.aborted
 
     async def _execute(self, rollout: Rollout, parsed: ParsedTurn, resources: AsyncExitStack) -> Execution:
-        """Run the turn's code, or refuse a call that cannot be read."""
+        """Runs the turn's code, or refuses a call that cannot be read."""
         if parsed.code is None:
             execution = refused(parsed.fault or "")
         else:
-            self.watch.enter(rollout.progress, Phase.EXECUTE)
+            self.watchdog.enter(rollout.progress, Phase.EXECUTE)
             execution, waited_s = await rollout.sandbox.run(parsed.code, resources)
             rollout.timing.queue_s += waited_s
             rollout.timing.execute_s += execution.duration_s
-        turn = rollout.turns[-1]
-        rollout.turns[-1] = Turn(turn.text, turn.token_start, turn.token_end, parsed.code, execution)
+        rollout.turns[-1] = replace(rollout.turns[-1], execution=execution)
         self.listener.code_ran(rollout.turns[-1])
         return execution
 
     async def _observe(self, rollout: Rollout, execution: Execution) -> bool:
-        """Append the feedback turn. False, with nothing appended, when it would leave too few tokens to answer with."""
-        self.watch.enter(rollout.progress, Phase.OBSERVE)
+        """Appends the feedback turn; returns False, nothing appended, where it leaves too few tokens to answer with."""
+        self.watchdog.enter(rollout.progress, Phase.OBSERVE)
         started = time.perf_counter()
-        room = self.response_length - rollout.stream.response_length - self.environment.answer_tokens
-        sizes = self._fit(rollout, execution, room)
-        appended = sizes is not None and await self._append_observation(rollout, execution, sizes, room)
+        room = self.response_length - rollout.stream.response_length - self.environment.min_answer_tokens
+        limits = self._fit(rollout, execution, room)
+        appended = limits is not None and await self._append_observation(rollout, execution, limits, room)
         rollout.timing.observe_s += time.perf_counter() - started
         return appended
 
@@ -257,27 +255,28 @@ class MultiTurnLoop:
         return fit(execution, largest, room, text_cost, patches)
 
     async def _append_observation(
-        self, rollout: Rollout, execution: Execution, sizes: ObservationLimits, room: int
+        self, rollout: Rollout, execution: Execution, limits: ObservationLimits, room: int
     ) -> bool:
-        shown = await asyncio.to_thread(_views, execution, sizes)
-        text = observation_text(execution, sizes)
+        shown = await asyncio.to_thread(_shown_images, execution, limits)
+        text = observation_text(execution, limits)
         assistant = {"role": "assistant", "content": [{"type": "text", "text": rollout.turns[-1].text}]}
         previous = [*rollout.messages, assistant]
         updated = [*previous, {"role": "user", "content": _with_images(text, shown)}]
         ids = rollout.stream.ids
+        # a turn that ended at a stop string lacks the template's end of turn, which no one sampled
         boundary = [] if ids[-1] == self.end_of_turn_id else [self.end_of_turn_id]
         added = (await self.append(previous, updated, [*ids, *boundary]))[len(ids) :]
-        if len(added) > room:
+        if len(added) > room:  # `fit` estimates; whole or not at all, so no limit cuts through an image
             return False
         rollout.stream.append_context(added, self._features(shown))
         rollout.messages = updated
         rollout.images.extend(shown)
-        rollout.observations.append(text)
+        rollout.turns[-1] = replace(rollout.turns[-1], observation=Observation(text, len(shown)))
         self.listener.feedback_given(text)
         return True
 
     def _features(self, images: list[Image.Image]) -> list[int]:
-        """Merged patches of each picture."""
+        """Returns the merged patches of each image, that is its tokens."""
         if not images:
             return []
         patches = patch_count(self.processor)
@@ -285,8 +284,9 @@ class MultiTurnLoop:
 
 
 @functools.lru_cache(maxsize=4)
-def _vocabulary(processor: Any, end_of_turn_id: int) -> SpecialTokens:
+def _special_tokens(processor: Any, end_of_turn_id: int) -> SpecialTokens:
     tokenizer = getattr(processor, "tokenizer", processor)
+    # the model itself may write what ends a turn; all other special tokens are the chat template's
     ends = {end_of_turn_id, tokenizer.eos_token_id, tokenizer.pad_token_id}
     vision = VisionTokens.of(processor) if processor is not tokenizer else None
     special = {token_id for token_id, token in tokenizer.added_tokens_decoder.items() if token.special}
@@ -294,24 +294,24 @@ def _vocabulary(processor: Any, end_of_turn_id: int) -> SpecialTokens:
 
 
 def resized_images_of(images: Sequence[Image.Image], environment: EnvironmentConfig) -> list[Image.Image]:
-    """The question's pictures as the model sees them."""
+    """Returns the question's images as the model sees them."""
     return [resize_image(image, environment.max_image_pixels) for image in images]
 
 
 def question_images(messages: list[Message]) -> Callable[[], list[bytes]] | None:
-    """Reads the images as the record has them, whatever the model gets to see of them; None without any."""
+    """Returns a reader of the images in full, as the record has them; None without any."""
     parts = list(image_parts(messages))
     return (lambda: [source_bytes(part) for part in parts]) if parts else None
 
 
-def _views(execution: Execution, sizes: ObservationLimits) -> list[Image.Image]:
-    """Decode the pictures that are shown and scale them down."""
-    shown = execution.images[: sizes.images]
-    return [resize_image(Image.open(io.BytesIO(image.png)), sizes.pixels) for image in shown]
+def _shown_images(execution: Execution, limits: ObservationLimits) -> list[Image.Image]:
+    """Decodes the images that are shown and scales them down."""
+    shown = execution.images[: limits.images]
+    return [resize_image(Image.open(io.BytesIO(image.png)), limits.pixels) for image in shown]
 
 
 def _with_images(text: str, images: list[Image.Image]) -> list[dict[str, Any]]:
-    """Message content with each image in the place of its placeholder."""
+    """Returns message content with each image in the place of its placeholder."""
     parts: list[dict[str, Any]] = []
     for position, piece in enumerate(text.split(IMAGE_PLACEHOLDER)):
         if position > 0:

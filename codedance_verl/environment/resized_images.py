@@ -1,7 +1,7 @@
-"""Images by reference and as views: whole for the sandbox, no larger than need be for the model.
+"""Images by reference and resized: whole for the sandbox, no larger than need be for the model.
 
-The sandbox gets the record's own file, once. The model gets a view: the same image with at most so many pixels. Code
-sees `input_image` in full, so coordinates are always those of the full image.
+The sandbox gets the record's own file, once. The model gets the same image with at most so many pixels. Code sees
+`input_image` in full, so coordinates are always those of the full image.
 """
 
 from __future__ import annotations
@@ -25,44 +25,44 @@ LEAST_SIDE = 28
 """Pixels: the side of a token. Some processors refuse images with a shorter one."""
 
 PatchCount = Callable[[int, int], int]
-"""Merged patches, each one token, of a picture of this width and height."""
+"""Merged patches, each one token, of an image of this width and height."""
 
 MARKS = 2
-"""Tokens around the patches of a picture: where it begins and where it ends."""
+"""Tokens around the patches of an image: its start and its end."""
 
 
 @dataclass(frozen=True)
 class ResizedImage:
-    """An image as the model sees it, and `images.pixels_sha256` of the whole image that it was made of."""
+    """Image as the model sees it, with `images.pixels_sha256` of the whole image that it was made of."""
 
     image: Image.Image
     pixels_sha256: str
 
 
 class SharedImages:
-    """The views of one record's images: made by the first of its rollouts, and held once for all of them."""
+    """Resized images of one record: made by the first of its rollouts, and held once for all of them."""
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
-        self._views: Sequence[ResizedImage] | None = None
+        self._resized: Sequence[ResizedImage] | None = None
 
     async def get(self, make: Callable[[], Awaitable[Sequence[ResizedImage]]]) -> list[ResizedImage]:
-        """The views, in a list of the caller's own; `make` is called where there are none yet."""
-        async with self._lock:
-            if self._views is None:
-                self._views = await make()
-        return list(self._views)
+        """Returns the resized images, in a list of the caller's own; calls `make` where there are none yet."""
+        async with self._lock:  # one rollout makes them while the others wait; a failure leaves them to the next one
+            if self._resized is None:
+                self._resized = await make()
+        return list(self._resized)
 
 
 def image_parts(messages: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The parts of messages that are pictures, in order."""
+    """Yields the parts of messages that are images, in order."""
     for message in messages:
         if isinstance(message["content"], list):
             yield from (part for part in message["content"] if part.get("type") == "image")
 
 
 def load_resized(messages: Sequence[Mapping[str, Any]], max_pixels: int) -> list[ResizedImage]:
-    """Reads the images of messages, decodes them as the sandbox does, and makes the views of them.
+    """Reads the images of messages, decodes them as the sandbox does, and resizes them.
 
     Raises what `images.decode` and the reading of a file raise.
     """
@@ -70,17 +70,18 @@ def load_resized(messages: Sequence[Mapping[str, Any]], max_pixels: int) -> list
 
 
 def decoded_images(messages: Sequence[Mapping[str, Any]]) -> Iterator[Image.Image]:
-    """The images of messages, whole, as model and code see them. Raises what `load_resized` does."""
+    """Yields the images of messages, whole. Raises what `load_resized` does."""
     return (_decoded(part) for part in image_parts(messages))
 
 
 def resized_size(width: int, height: int, max_pixels: int | None) -> tuple[int, int]:
-    """Width and height of the view of an image of this size.
+    """Returns width and height of the resized image of an image of this size.
 
     Padded where it is narrower than 1 to `LONGEST_TO_SHORTEST`, enlarged where a side is under `LEAST_SIDE` pixels, and
     scaled down to `max_pixels` (None: no limit), which goes before the rest.
     """
     width, height = padded_size(width, height)
+    # `scale` enlarges the shorter side to `LEAST_SIDE`; `most` is the factor at which the area meets `max_pixels`
     scale = max(1.0, LEAST_SIDE / min(width, height))
     most = math.inf if max_pixels is None else (max_pixels / (width * height)) ** 0.5
     if scale < most:
@@ -89,13 +90,13 @@ def resized_size(width: int, height: int, max_pixels: int | None) -> tuple[int, 
 
 
 def padded_size(width: int, height: int) -> tuple[int, int]:
-    """The size with its shorter side padded, where the image is too narrow for a processor."""
+    """Returns the size with its shorter side padded, where the image is too narrow for a processor."""
     least = -(-max(width, height) // LONGEST_TO_SHORTEST)
     return max(width, least), max(height, least)
 
 
 def resize_image(image: Image.Image, max_pixels: int | None) -> Image.Image:
-    """The image as the model sees it: RGB, on white where it is narrow, of `resized_size`."""
+    """Returns the image as the model sees it: RGB, on white where it is narrow, of `resized_size`."""
     target = resized_size(*image.size, max_pixels)
     image = as_rgb(image)
     size = padded_size(*image.size)
@@ -107,13 +108,13 @@ def resize_image(image: Image.Image, max_pixels: int | None) -> Image.Image:
 
 
 def patch_count(processor: Any) -> PatchCount:
-    """How many merged patches this processor makes of a picture, without rendering it."""
+    """Returns a counter of the merged patches that this processor makes of an image, without rendering it."""
     from_size, merge = processor.image_processor.get_number_of_image_patches, processor.image_processor.merge_size
     return lambda width, height: int(from_size(height, width, {})) // int(merge) ** 2
 
 
 def source_bytes(reference: Any) -> bytes:
-    """The file of an image as the record has it; encoded as PNG only where it came decoded.
+    """Returns the file of an image as the record has it; encodes a PNG only where it came decoded.
 
     `reference`: encoded bytes, an image, the path of a file, anything with `read_bytes`, or the part of a message that
     has one of these under `bytes` or `image`.

@@ -1,4 +1,4 @@
-"""The sandbox session of one trajectory: opened when first needed, asked for again when refused, always closed."""
+"""Sandbox session of one trajectory: opened when first needed, asked for again when refused, always closed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import TypeVar
 
-from codedance_verl.sandbox.pool import SandboxBusy, SandboxPool, SandboxSession, SandboxUnavailable
+from codedance_verl.sandbox.errors import SandboxBusy, SandboxUnavailable
+from codedance_verl.sandbox.pool import SandboxPool, SandboxSession
 from codedance_verl.types import Execution
 
 FIRST_PAUSE_SECONDS = 0.5
@@ -22,11 +23,10 @@ _logger = logging.getLogger(__name__)
 
 
 class SandboxClient:
-    """Runs the code of one trajectory.
+    """Client that runs the code of one trajectory.
 
     `connect` finds the pool when code is first run; a trajectory without code asks for none. `images` returns the
-    files of the question's images, in a thread of its own; None without any. `retries`: how many refusals were
-    overcome.
+    files of the question's images, in a thread of its own; None without any. `retries` counts the refusals so far.
     """
 
     def __init__(
@@ -39,9 +39,10 @@ class SandboxClient:
         self.retries = 0
 
     async def run(self, code: str, resources: AsyncExitStack) -> tuple[Execution, float]:
-        """Run one cell; also returns the seconds it waited. `resources` closes the session.
+        """Runs one cell; also returns the seconds it waited. `resources` closes the session.
 
-        Raises `SandboxError` when the sandbox refuses more often than it may.
+        Raises:
+            SandboxError: the sandbox refuses more often than it may, or gives no answer.
         """
         started = time.perf_counter()
         if self._session is None:
@@ -63,5 +64,6 @@ class SandboxClient:
                     raise
                 self.retries += 1
                 _logger.info("the sandbox refuses (%s); asking again", error)
+            # spread over time, so that the rollouts of a batch do not come back all at once
             await asyncio.sleep(pause * random.uniform(0.5, 1.5))
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)

@@ -1,4 +1,4 @@
-"""The system message of a record that has none: how to call, how to answer, and what coordinates mean."""
+"""System message of a record that has none: how to call, how to answer, and what coordinates mean."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ _SEVERAL = " `input_images` is the list of all images of the question, in order;
 
 
 def instructions(format: TurnFormat, images: int = 1) -> str:
-    """System message for a model that was not trained on this environment; it neither asks for calls nor against them.
+    """Returns the system message for a model that was not trained on this environment.
 
-    `images`: how many the question has; `input_images` is named where there are several.
+    It neither asks for calls nor against them: whether a call helps is for the reward to teach. `images`: count of the
+    question's images; `input_images` is named where there are several.
     """
     call = format.render_call("input_image.crop((left, top, right, bottom))")
     text = _TEXT.format(think=render_think("..."), answer=render_answer("..."), call=call)
@@ -29,7 +30,7 @@ def instructions(format: TurnFormat, images: int = 1) -> str:
 
 
 def with_instructions(messages: Sequence[dict[str, Any]], format: TurnFormat) -> list[dict[str, Any]]:
-    """The messages, led by the instructions unless they have a system message of their own."""
+    """Returns the messages, led by the instructions unless they have a system message of their own."""
     if any(message["role"] == "system" for message in messages):
         return list(messages)
     images = sum(1 for _ in image_parts(messages))

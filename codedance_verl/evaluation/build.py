@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -13,7 +14,7 @@ from codedance_verl.evaluation import metrics, training
 from codedance_verl.evaluation.criteria import criteria
 from codedance_verl.evaluation.examples import choose_examples
 from codedance_verl.evaluation.outcomes import read_evaluation
-from codedance_verl.evaluation.report import SCHEMA_VERSION, BlankControl, Report, write_report
+from codedance_verl.evaluation.report import SCHEMA_VERSION, BlankControl, Curve, Report, write_report
 from codedance_verl.evaluation.report_html import write_html
 
 PACKAGES = ("codedance_verl", "verl", "torch", "vllm", "ray", "transformers", "numpy")
@@ -29,7 +30,7 @@ class SeedRun:
 
 @dataclass(frozen=True)
 class ReportInputs:
-    """Where everything is. Run folders hold `trajectories/` and, for RL runs, `metrics/`.
+    """Places of everything a report is made of. Run folders hold `trajectories/` and, for RL runs, `metrics/`.
 
     Attributes:
         test_file: the parquet file that all runs were evaluated on.
@@ -61,7 +62,7 @@ def build_report(inputs: ReportInputs) -> Report:
     seeds = [seed.seed for seed in inputs.seeds]
     sft, rl = metrics.sft_figures(before), metrics.rl_figures(after, seeds)
     gain = metrics.gain(before, after)
-    wall_s = sum(inputs.stages.values())
+    wall_s = sum(inputs.stages.values())  # seconds; stages run one after the other
     return Report(
         schema_version=SCHEMA_VERSION,
         title=inputs.title,
@@ -74,7 +75,7 @@ def build_report(inputs: ReportInputs) -> Report:
         stages=dict(inputs.stages),
         wall_s=wall_s,
         rl_steps=training.rl_steps(list(zip(seeds, steps, logs, strict=True))),
-        training=tuple(training.curve(seed, log) for seed, log in zip(seeds, logs, strict=True)),
+        training=tuple(Curve(seed, log.points) for seed, log in zip(seeds, logs, strict=True)),
         passed=criteria(sft, rl, gain, wall_s, inputs.max_wall_s),
     )
 
@@ -92,8 +93,6 @@ def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
     """Python, the operating system, and each package that is installed."""
     found = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
     for package in packages:
-        try:
+        with suppress(metadata.PackageNotFoundError):  # an optional one, such as vLLM on a CPU
             found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
     return found

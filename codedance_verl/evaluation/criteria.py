@@ -19,8 +19,8 @@ def criteria(
     found = {
         "accuracy_gain": _accuracy_gain(sft, gain.overall.accuracy),
         "greedy_not_lower": _greedy(sft, gain.overall.accuracy_greedy),
-        "tool_rate_easy": _easy_tools(sft.easy.tool_rate, rl.easy.tool_rate),
-        "tool_rate_hard": _hard_tools(sft.hard.tool_rate, rl.hard.tool_rate),
+        "tool_rate_easy": _tool_rate("easy", sft.easy.tool_rate, rl.easy.tool_rate, MAX_EASY_TOOL_RATE, -1),
+        "tool_rate_hard": _tool_rate("hard", sft.hard.tool_rate, rl.hard.tool_rate, MIN_HARD_TOOL_RATE, 1),
         "questions": _at_least("held-out questions", MIN_QUESTIONS, gain.overall.accuracy.n),
         "seeds": _at_least("RL seeds", MIN_SEEDS, len(rl.seeds)),
         "completeness": _completeness(max(sft.excluded.share, rl.excluded.share)),
@@ -38,24 +38,18 @@ def _accuracy_gain(sft: SftFigures, gained: Figure) -> Criterion:
 
 
 def _greedy(sft: SftFigures, gained: Figure) -> Criterion:
-    passed = gained.value is not None and gained.value > -1e-9  # rounding of means
+    # Equal accuracies differ by the rounding of their means.
+    passed = gained.value is not None and gained.value > -1e-9
     target = "RL does not lower greedy accuracy"
     return Criterion(target, passed, sft.overall.accuracy_greedy.value, gained.value, gained.low, gained.high)
 
 
-def _easy_tools(before: Figure, after: Figure) -> Criterion:
-    target = f"the tool rate on easy questions falls or stays under {MAX_EASY_TOOL_RATE:.0%}"
-    passed = after.value is not None and (
-        after.value < MAX_EASY_TOOL_RATE or (before.value is not None and after.value < before.value)
-    )
-    return Criterion(target, passed, before.value, after.value, after.low, after.high)
-
-
-def _hard_tools(before: Figure, after: Figure) -> Criterion:
-    target = f"the tool rate on hard questions rises or stays over {MIN_HARD_TOOL_RATE:.0%}"
-    passed = after.value is not None and (
-        after.value > MIN_HARD_TOOL_RATE or (before.value is not None and after.value > before.value)
-    )
+def _tool_rate(questions: str, before: Figure, after: Figure, bound: float, sign: int) -> Criterion:
+    """`sign` is 1 where the rate should rise or stay over the bound, -1 where it should fall or stay under it."""
+    way = "rises or stays over" if sign > 0 else "falls or stays under"
+    target = f"the tool rate on {questions} questions {way} {bound:.0%}"
+    limits = [limit for limit in (bound, before.value) if limit is not None]
+    passed = after.value is not None and any(sign * after.value > sign * limit for limit in limits)
     return Criterion(target, passed, before.value, after.value, after.low, after.high)
 
 

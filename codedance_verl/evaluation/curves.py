@@ -1,32 +1,19 @@
-"""`codedance plot`: the curves of a training run as one picture."""
+"""`codedance plot`: the curves of a training run as one PNG."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from codedance_verl.errors import UserError
-from codedance_verl.evaluation.report import CurvePoint, Seconds, StepSplit
+from codedance_verl.evaluation.report import PARTS, CurvePoint, StepSplit
 from codedance_verl.evaluation.training import StepMetrics, TrainingLog, read_metrics, read_training, rl_steps
 
 FILE = "curves.png"
-_COLOURS = (
-    "#4878a8",
-    "#c44e52",
-    "#55a868",
-    "#8172b2",
-    "#ccb974",
-    "#64b5cd",
-    "#8c8c8c",
-    "#dd8452",
-    "#937860",
-    "#da8bc3",
-)
-_PARTS = tuple(field.name for field in fields(Seconds) if field.name != "total")
+_COLOUR = ["#4878a8", "#c44e52", "#55a868", "#8172b2", "#ccb974", "#64b5cd", "#8c8c8c", "#dd8452", "#937860", "#da8bc3"]
 
 Run = Annotated[Path, typer.Argument(help="folder of a training run, also one that goes on", show_default=False)]
 Output = Annotated[
@@ -34,12 +21,8 @@ Output = Annotated[
 ]
 
 
-@dataclass(frozen=True)
-class Line:
-    """A labelled curve: (step, value) pairs."""
-
-    label: str
-    points: Sequence[tuple[int, float]]
+Line = tuple[str, Sequence[tuple[int, float]]]
+"""A curve: its label, and its (step, value) pairs."""
 
 
 def plot(run: Run, output: Output = None) -> None:
@@ -50,10 +33,10 @@ def plot(run: Run, output: Output = None) -> None:
 
 
 def draw(run: Path, path: Path) -> int:
-    """Write the picture; returns how many steps it shows.
+    """Write the PNG; returns how many steps it shows.
 
     Raises:
-        UserError: the folder holds no metrics of a training step, or the picture cannot be written.
+        UserError: the folder holds no metrics of a training step, or the PNG cannot be written.
     """
     from matplotlib.figure import Figure
 
@@ -63,7 +46,7 @@ def draw(run: Path, path: Path) -> int:
     log = read_training(run / "trajectories") if (run / "trajectories" / "train").is_dir() else TrainingLog((), {})
     figure = Figure(figsize=(15, 8), dpi=110, layout="constrained")
     axes = figure.subplots(2, 4).flat
-    for axis, (title, lines, is_share) in zip(axes, _pictures(metrics, log.points), strict=False):
+    for axis, (title, lines, is_share) in zip(axes, _panels(metrics, log.points), strict=False):
         _draw_lines(axis, title, lines, is_share)
     _draw_split(figure.axes[7], rl_steps([(0, metrics, log)]).per_seed[0].steps)
     figure.suptitle(f"{run.resolve().name}, step {metrics[-1].step}", parse_math=False)
@@ -74,36 +57,31 @@ def draw(run: Path, path: Path) -> int:
     return len(metrics)
 
 
-def _pictures(metrics: Sequence[StepMetrics], points: Sequence[CurvePoint]) -> list[tuple[str, list[Line], bool]]:
-    def told(label: str, name: str) -> Line:
-        return Line(label, [(line.step, line.values[name]) for line in metrics if name in line.values])
+def _panels(metrics: Sequence[StepMetrics], points: Sequence[CurvePoint]) -> list[tuple[str, list[Line], bool]]:
+    def metric(label: str, name: str) -> Line:
+        return label, [(line.step, line.values[name]) for line in metrics if name in line.values]
 
-    def seen(label: str, read: Callable[[CurvePoint], float | None]) -> Line:
-        return Line(label, [(point.step, value) for point in points if (value := read(point)) is not None])
+    def seen(label: str, name: str) -> Line:
+        return label, [(point.step, value) for point in points if (value := getattr(point, name)) is not None]
 
-    rewards = [seen("trajectories", lambda p: p.reward), told("trained on", "critic/score/mean")]
-    tools = [seen("easy", lambda p: p.tool_rate_easy), seen("hard", lambda p: p.tool_rate_hard)]
-    rates = [
-        seen("accuracy", lambda p: p.accuracy),
-        seen("format", lambda p: p.format),
-        seen("code that runs", lambda p: p.execution_success),
-    ]
+    rewards = [seen("trajectories", "reward"), metric("trained on", "critic/score/mean")]
+    tools = [seen("easy", "tool_rate_easy"), seen("hard", "tool_rate_hard")]
+    rates = [seen("accuracy", "accuracy"), seen("format", "format"), seen("code that runs", "execution_success")]
     return [
         ("reward", rewards, False),
         ("right answers, format, code that runs", rates, True),
         ("rollouts with a call", tools, True),
-        ("turns of a rollout", [seen("turns", lambda p: p.turns)], False),
-        ("entropy, nats", [told("entropy", "actor/entropy")], False),
-        ("gradient norm", [told("gradient", "actor/grad_norm")], False),
-        ("tokens a second, by device", [told("tokens", "perf/throughput")], False),
+        ("turns of a rollout", [seen("turns", "turns")], False),
+        ("entropy, nats", [metric("entropy", "actor/entropy")], False),
+        ("gradient norm", [metric("gradient", "actor/grad_norm")], False),
+        ("tokens a second, by device", [metric("tokens", "perf/throughput")], False),
     ]
 
 
 def _draw_lines(axes: Any, title: str, lines: Sequence[Line], is_share: bool) -> None:
-    drawn = [line for line in lines if line.points]
-    for line, colour in zip(drawn, _COLOURS, strict=False):
-        steps, values = zip(*line.points, strict=True)
-        axes.plot(steps, values, color=colour, lw=1.6, marker="o", ms=2.5, label=line.label)
+    drawn = [line for line in lines if line[1]]
+    for (label, points), colour in zip(drawn, _COLOUR, strict=False):
+        axes.plot(*zip(*points, strict=True), color=colour, lw=1.6, marker="o", ms=2.5, label=label)
     axes.set(title=title, xlabel="step")
     axes.xaxis.get_major_locator().set_params(integer=True)
     if is_share:
@@ -117,8 +95,8 @@ def _draw_lines(axes: Any, title: str, lines: Sequence[Line], is_share: bool) ->
 def _draw_split(axes: Any, splits: Sequence[StepSplit]) -> None:
     """Stacked bars, one a step."""
     steps = [split.step for split in splits]
-    below = [0.0] * len(splits)
-    for part, colour in zip(_PARTS, _COLOURS, strict=True):
+    below = [0.0] * len(splits)  # seconds already stacked on each bar
+    for part, colour in zip(PARTS, _COLOUR, strict=True):
         heights = [getattr(split.seconds, part) or 0.0 for split in splits]
         if any(heights):
             axes.bar(steps, heights, bottom=below, color=colour, width=0.9, label=part.replace("_", " "))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +19,7 @@ _CHUNK_ELEMENTS = 2_000_000
 Array = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Interval:
+class Interval(NamedTuple):
     low: float
     high: float
 
@@ -52,6 +52,7 @@ class Counts:
 def wilson(successes: float, trials: float, z: float = Z_95) -> Interval:
     """Wilson's score interval of a proportion (E. B. Wilson, JASA 22, 1927). `trials` must be positive."""
     share = successes / trials
+    # Centre and half width of the score interval, both still to be divided by 1 + z^2/n.
     centre = share + z * z / (2 * trials)
     spread = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
     scale = 1 + z * z / trials
@@ -66,6 +67,7 @@ def mean_rate_interval(counts: Counts, *, proportion: bool, seed: int = 0) -> In
     (all right, all wrong), a bootstrap would claim certainty; then Wilson's interval for as many trials as there are
     questions stands in. None where there are fewer than two questions to resample.
     """
+    # Questions with at least one observation in any run: the units that are resampled.
     seen = int((counts.denominators > 0).any(axis=0).sum())
     if seen == 0:
         return None
@@ -88,6 +90,7 @@ def paired_gain(after: Counts, before: Counts, seed: int = 0) -> tuple[float, In
     questions = int(paired.sum())
     if questions == 0:
         return None
+    # The difference is over the same questions on both sides, so that their difficulty cancels.
     after, before = after.only(paired), before.only(paired)
     value = float(after.rates().mean() - before.rates().mean())
     if questions == 1:
@@ -100,12 +103,14 @@ def _resample(sides: list[Counts], seed: int) -> list[Array]:
     """Mean rate over runs of every resample, float64 [RESAMPLES], for each side; all sides share their resamples."""
     generator = np.random.default_rng(seed)
     questions = sides[0].numerators.shape[1]
-    size = max(1, _CHUNK_ELEMENTS // questions)
+    size = max(1, _CHUNK_ELEMENTS // questions)  # resamples at a time, to bound the memory of [size, questions]
     chunks: list[list[Array]] = [[] for _ in sides]
     for start in range(0, RESAMPLES, size):
         drawn = generator.integers(0, questions, size=(min(size, RESAMPLES - start), questions))
         for side, out in zip(sides, chunks, strict=True):
+            # One entry per run of this side, each float64 [resamples].
             totals = [
+                # [resamples, questions] summed over the questions drawn: one rate per resample.
                 _ratio(numerators[drawn].sum(axis=1), denominators[drawn].sum(axis=1))
                 for numerators, denominators in zip(side.numerators, side.denominators, strict=True)
             ]
@@ -126,6 +131,6 @@ def _percentiles(values: Array, estimate: float) -> Interval | None:
 
 
 def _ratio(numerators: Array, denominators: Array) -> Array:
-    rates: Array = np.full(np.shape(numerators), np.nan)
+    rates: Array = np.full(np.shape(numerators), np.nan)  # stays NaN where nothing was observed
     np.divide(numerators, denominators, out=rates, where=denominators > 0)
     return rates

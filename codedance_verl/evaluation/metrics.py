@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
@@ -11,12 +13,12 @@ from codedance_verl.evaluation.intervals import Counts, mean_rate_interval, pair
 from codedance_verl.evaluation.outcomes import EvaluationRun, Outcome
 from codedance_verl.evaluation.report import (
     BlankFigures,
-    BlankGroups,
     Excluded,
     Figure,
     Gain,
     GroupFigures,
     GroupGain,
+    Groups,
     RlFigures,
     SftFigures,
 )
@@ -30,7 +32,7 @@ Runs = Sequence[Sequence[Outcome]]
 
 @dataclass(frozen=True)
 class Measure:
-    """What one rollout adds to a rate: a numerator and a denominator."""
+    """Numerator and denominator that one rollout adds to a rate."""
 
     counts: Callable[[Outcome], tuple[float, float]]
     proportion: bool = True
@@ -47,31 +49,20 @@ EXECUTION_SUCCESS = Measure(lambda outcome: (float(outcome.succeeded), float(out
 FORMAT = Measure(lambda outcome: (float(outcome.well_formed), 1.0))
 
 Choose = Callable[[Outcome], bool]
+_Figures = TypeVar("_Figures")
 
 
 def sft_figures(run: EvaluationRun) -> SftFigures:
     """All figures of one model."""
     runs = [run.outcomes]
-    return SftFigures(
-        overall=_group(runs, _everything),
-        easy=_group(runs, _of_difficulty("easy")),
-        hard=_group(runs, _of_difficulty("hard")),
-        kinds={kind: _group(runs, _of_kind(kind)) for kind in _kinds(runs)},
-        excluded=_excluded([run]),
-    )
+    return SftFigures(**vars(_groups(runs, partial(_group, runs))), excluded=_excluded([run]))
 
 
 def rl_figures(evaluations: Sequence[EvaluationRun], seeds: Sequence[int]) -> RlFigures:
     """All figures, each the mean over one run per seed."""
     runs = [run.outcomes for run in evaluations]
-    return RlFigures(
-        seeds=tuple(seeds),
-        overall=_group(runs, _everything),
-        easy=_group(runs, _of_difficulty("easy")),
-        hard=_group(runs, _of_difficulty("hard")),
-        kinds={kind: _group(runs, _of_kind(kind)) for kind in _kinds(runs)},
-        excluded=_excluded(evaluations),
-    )
+    groups = _groups(runs, partial(_group, runs))
+    return RlFigures(seeds=tuple(seeds), **vars(groups), excluded=_excluded(evaluations))
 
 
 def gain(before: EvaluationRun, after: Sequence[EvaluationRun]) -> Gain:
@@ -79,19 +70,16 @@ def gain(before: EvaluationRun, after: Sequence[EvaluationRun]) -> Gain:
     old, new = [before.outcomes], [run.outcomes for run in after]
 
     def group(choose: Choose) -> GroupGain:
-        return GroupGain(_difference(new, old, SAMPLED, choose), _difference(new, old, GREEDY, choose))
+        differences = (accuracy_difference(new, old, variant=name, choose=choose) for name in (SAMPLED, GREEDY))
+        return GroupGain(*differences)
 
-    return Gain(
-        overall=group(_everything),
-        easy=group(_of_difficulty("easy")),
-        hard=group(_of_difficulty("hard")),
-        kinds={kind: group(_of_kind(kind)) for kind in _kinds([*old, *new])},
-    )
+    return _groups([*old, *new], group)
 
 
-def blank_control(evaluations: Sequence[EvaluationRun]) -> BlankGroups:
-    """Sampled accuracy on plain pictures beside that on the real ones of the same questions."""
+def blank_control(evaluations: Sequence[EvaluationRun]) -> Groups[BlankFigures]:
+    """Sampled accuracy on plain images beside that on the real ones of the same questions."""
     runs = [run.outcomes for run in evaluations]
+    # Only questions that were asked both ways are compared.
     blanked = {outcome.record_id for run in runs for outcome in run if outcome.variant == BLANK}
 
     def group(choose: Choose) -> BlankFigures:
@@ -100,38 +88,24 @@ def blank_control(evaluations: Sequence[EvaluationRun]) -> BlankGroups:
             real=figure(runs, ACCURACY, SAMPLED, lambda outcome: outcome.record_id in blanked and choose(outcome)),
         )
 
-    return BlankGroups(
-        overall=group(_everything),
-        easy=group(_of_difficulty("easy")),
-        hard=group(_of_difficulty("hard")),
-        kinds={kind: group(_of_kind(kind)) for kind in _kinds(runs)},
-    )
+    return _groups(runs, group)
 
 
 def figure(runs: Runs, measure: Measure, variant: str, choose: Choose) -> Figure:
     """One measure over the chosen rollouts of a variant: mean over the runs of their rates, with its interval."""
     counts = _counts(runs, measure, variant, choose, _questions(runs, variant, choose))
-    observations = int(counts.denominators.sum())
-    per_run = tuple(_known(rate) for rate in counts.rates())
+    per_run = tuple(None if np.isnan(rate) else float(rate) for rate in counts.rates())
+    # A run without an observation has no rate, and must not pull the mean towards zero.
     known = [rate for rate in per_run if rate is not None]
-    if not known:
-        return Figure(None, None, None, 0, per_run if len(runs) > 1 else ())
-    interval = mean_rate_interval(counts, proportion=measure.proportion)
-    return Figure(
-        value=sum(known) / len(known),
-        low=interval.low if interval else None,
-        high=interval.high if interval else None,
-        n=observations,
-        per_seed=per_run if len(runs) > 1 else (),
-    )
+    low, high = mean_rate_interval(counts, proportion=measure.proportion) or (None, None)
+    value = sum(known) / len(known) if known else None
+    return Figure(value, low, high, int(counts.denominators.sum()), per_run if len(runs) > 1 else ())
 
 
-def accuracy_difference(after: Runs, before: Runs) -> Figure:
-    """Sampled accuracy of one method minus that of another, over the questions that every run of both has."""
-    return _difference(after, before, SAMPLED, _everything)
-
-
-def _difference(after: Runs, before: Runs, variant: str, choose: Choose) -> Figure:
+def accuracy_difference(
+    after: Runs, before: Runs, *, variant: str = SAMPLED, choose: Choose = lambda _: True
+) -> Figure:
+    """Accuracy of one method minus that of another, over the chosen questions that every run of both has."""
     questions = _questions([*after, *before], variant, choose)
     result = paired_gain(
         _counts(after, ACCURACY, variant, choose, questions), _counts(before, ACCURACY, variant, choose, questions)
@@ -139,7 +113,18 @@ def _difference(after: Runs, before: Runs, variant: str, choose: Choose) -> Figu
     if result is None:
         return Figure(None, None, None, 0)
     value, interval, paired = result
-    return Figure(value, interval.low if interval else None, interval.high if interval else None, paired)
+    low, high = interval or (None, None)
+    return Figure(value, low, high, paired)
+
+
+def _groups(runs: Runs, figures: Callable[[Choose], _Figures]) -> Groups[_Figures]:
+    """The figures of all questions, of each difficulty, and of each kind that the runs have."""
+
+    def of(field: str, value: str) -> _Figures:
+        return figures(lambda outcome: getattr(outcome, field) == value)
+
+    kinds = {kind: of("kind", kind) for kind in sorted({outcome.kind for run in runs for outcome in run})}
+    return Groups(figures(lambda _: True), of("difficulty", "easy"), of("difficulty", "hard"), kinds)
 
 
 def _group(runs: Runs, choose: Choose) -> GroupFigures:
@@ -159,7 +144,7 @@ def _group(runs: Runs, choose: Choose) -> GroupFigures:
 
 def _counts(runs: Runs, measure: Measure, variant: str, choose: Choose, questions: Sequence[str]) -> Counts:
     column = {question: index for index, question in enumerate(questions)}
-    numerators, denominators = np.zeros((2, len(runs), len(questions)))
+    numerators, denominators = np.zeros((2, len(runs), len(questions)))  # float64 [runs, questions] each
     for row, outcomes in enumerate(runs):
         for outcome in outcomes:
             if _counted(outcome, variant) and choose(outcome):
@@ -178,10 +163,6 @@ def _counted(outcome: Outcome, variant: str) -> bool:
     return outcome.variant == variant and not outcome.infrastructure
 
 
-def _kinds(runs: Runs) -> list[str]:
-    return sorted({outcome.kind for run in runs for outcome in run})
-
-
 def _excluded(evaluations: Sequence[EvaluationRun]) -> Excluded:
     outcomes = [outcome for run in evaluations for outcome in run.outcomes]
     missing = sum(len(run.missing) for run in evaluations)
@@ -192,19 +173,3 @@ def _excluded(evaluations: Sequence[EvaluationRun]) -> Excluded:
         missing=missing,
         cut_off=sum(run.cut_off for run in evaluations),
     )
-
-
-def _everything(_: Outcome) -> bool:
-    return True
-
-
-def _of_difficulty(difficulty: str) -> Choose:
-    return lambda outcome: outcome.difficulty == difficulty
-
-
-def _of_kind(kind: str) -> Choose:
-    return lambda outcome: outcome.kind == kind
-
-
-def _known(rate: float) -> float | None:
-    return None if np.isnan(rate) else float(rate)

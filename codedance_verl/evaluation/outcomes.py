@@ -1,4 +1,4 @@
-"""What the figures need of each rollout, without its text, and which rollouts a test set should have had."""
+"""Numbers of each rollout that figures need, without its text, and the rollouts that a test set should have had."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from codedance_verl.data.faults import BadRow
+from codedance_verl.data.fields import BadRow
 from codedance_verl.data.names import RecordNames
 from codedance_verl.data.parquet import batches, open_parquet
 from codedance_verl.data.rows import mapping_of
 from codedance_verl.errors import UserError
-from codedance_verl.evaluation.trajectories import LoggedTrajectory, TrajectoryReader
+from codedance_verl.trajectories.reader import TrajectoryReader
+from codedance_verl.trajectories.schema import TrajectoryRecord
 from codedance_verl.types import FinishReason, Verdict, label_of
 
 _OF_A_QUESTION = (
@@ -56,7 +57,7 @@ class Outcome:
         return self.finish is FinishReason.INFRASTRUCTURE
 
 
-def outcome_of(trajectory: LoggedTrajectory) -> Outcome:
+def outcome_of(trajectory: TrajectoryRecord) -> Outcome:
     """The numbers of one rollout."""
     executed = [execution for execution in trajectory.executions if execution.executed]
     return Outcome(
@@ -66,7 +67,7 @@ def outcome_of(trajectory: LoggedTrajectory) -> Outcome:
         kind=trajectory.kind,
         difficulty=trajectory.difficulty,
         finish=trajectory.finish,
-        verdict=trajectory.verdict,
+        verdict=trajectory.grade.verdict,
         executed=len(executed),
         succeeded=sum(execution.succeeded for execution in executed),
         turns=len(trajectory.turns),
@@ -106,6 +107,7 @@ def read_evaluation(log_folder: Path, test_file: Path) -> EvaluationRun:
         UserError: there is no log, it holds no rollout of the test file, or one that is not in the test file.
     """
     reader = TrajectoryReader(log_folder, "val")
+    # Later lines replace earlier ones: files come in the order of writing.
     outcomes = {(item.record_id, item.variant, item.sample): item for item in map(outcome_of, reader)}
     asked = read_questions(test_file)
     rolled = {(item.record_id, item.variant) for item in outcomes.values()}
@@ -133,6 +135,7 @@ def read_questions(test_file: Path) -> tuple[Question, ...]:
             raise BadRow("it has neither data_source nor extra_info")
         position = file.schema_arrow.get_field_index("extra_info")
         plain = position >= 0 and not pa.types.is_struct(file.schema_arrow.field(position).type)
+        # Of a struct only the columns that name a question are read; a plain `extra_info` is read whole.
         wanted = ("data_source", "extra_info") if plain else _OF_A_QUESTION
         rows = [row for batch in batches(test_file, file, wanted) for row in batch.to_pylist()]
         names = RecordNames()

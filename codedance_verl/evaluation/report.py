@@ -1,17 +1,22 @@
-"""`report.json` as types: every figure with its interval. Reading checks the file against them."""
+"""Types of `report.json`: every figure with its interval. Reading checks the file against them."""
 
 from __future__ import annotations
 
 import json
-import types
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Generic, TypeVar
+
+import msgspec
 
 from codedance_verl.errors import UserError
+from codedance_verl.runtime.atomic import write_atomically
+from codedance_verl.trajectories.schema import in_words
 
 SCHEMA_VERSION = 1
+
+_Figures = TypeVar("_Figures")
 
 
 @dataclass(frozen=True)
@@ -82,26 +87,30 @@ class Excluded:
 
 
 @dataclass(frozen=True)
-class SftFigures:
+class Groups(Generic[_Figures]):
+    """The same figures of all questions, of the easy and the hard ones, and of each kind."""
+
+    overall: _Figures
+    easy: _Figures
+    hard: _Figures
+    kinds: dict[str, _Figures]
+
+
+@dataclass(frozen=True)
+class SftFigures(Groups[GroupFigures]):
     """The model before RL."""
 
-    overall: GroupFigures
-    easy: GroupFigures
-    hard: GroupFigures
-    kinds: dict[str, GroupFigures]
     excluded: Excluded
 
 
 @dataclass(frozen=True)
-class RlFigures:
-    """The models after RL: every figure is the mean over the seeds."""
-
+class _Seeds:
     seeds: tuple[int, ...]
-    overall: GroupFigures
-    easy: GroupFigures
-    hard: GroupFigures
-    kinds: dict[str, GroupFigures]
-    excluded: Excluded
+
+
+@dataclass(frozen=True)
+class RlFigures(SftFigures, _Seeds):  # fields of the last base come first, in the file too
+    """The models after RL: every figure is the mean over the seeds."""
 
 
 @dataclass(frozen=True)
@@ -112,34 +121,21 @@ class GroupGain:
     accuracy_greedy: Figure
 
 
-@dataclass(frozen=True)
-class Gain:
-    overall: GroupGain
-    easy: GroupGain
-    hard: GroupGain
-    kinds: dict[str, GroupGain]
+Gain = Groups[GroupGain]
 
 
 @dataclass(frozen=True)
 class BlankFigures:
-    """Accuracy with the picture replaced by a plain one, and on the same questions with the real picture."""
+    """Accuracy with the image replaced by a plain one, and on the same questions with the real image."""
 
     blank: Figure
     real: Figure
 
 
 @dataclass(frozen=True)
-class BlankGroups:
-    overall: BlankFigures
-    easy: BlankFigures
-    hard: BlankFigures
-    kinds: dict[str, BlankFigures]
-
-
-@dataclass(frozen=True)
 class BlankControl:
-    sft: BlankGroups
-    rl: BlankGroups
+    sft: Groups[BlankFigures]
+    rl: Groups[BlankFigures]
 
 
 @dataclass(frozen=True)
@@ -170,6 +166,10 @@ class Seconds:
     checkpoint: float | None
     validation: float | None
     other: float | None
+
+
+PARTS = tuple(field.name for field in fields(Seconds) if field.name != "total")
+"""Activities of a step."""
 
 
 @dataclass(frozen=True)
@@ -259,16 +259,9 @@ class Report:
         return all(criterion.passed for criterion in self.passed.values())
 
 
-def to_json(report: Report) -> str:
-    """Strict JSON (no NaN), keys in the order of the types."""
-    return json.dumps(asdict(report), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
-
-
 def write_report(report: Report, path: Path) -> None:
-    """Write atomically, so that no reader sees half a report."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(to_json(report), encoding="utf-8")
-    partial.replace(path)
+    """Writes strict JSON (no NaN), keys in the order of the types; atomically, so that no reader sees half a report."""
+    write_atomically(path, json.dumps(asdict(report), indent=1, allow_nan=False, ensure_ascii=False) + "\n")
 
 
 def read_report(path: Path) -> Report:
@@ -295,54 +288,36 @@ class SchemaError(ValueError):
 
 
 def parse_report(value: Any) -> Report:
-    """A decoded report. Raises SchemaError naming the dotted field that is missing, unknown or out of order."""
-    return _decode(Report, value, "report")
+    """A decoded report. Raises SchemaError naming the dotted field that is missing, unknown or does not fit."""
+    try:
+        report = msgspec.convert(value, Report)
+    except msgspec.ValidationError as error:
+        raise SchemaError(f"report.{in_words(error)}") from None
+    _check(report, value, "report")
+    return report
 
 
-_Type = TypeVar("_Type")
-
-
-def _decode(kind: type[_Type], value: Any, name: str) -> _Type:
-    if not isinstance(value, Mapping):
-        raise SchemaError(f"{name} is {type(value).__name__}, not an object")
-    hints = get_type_hints(kind)
-    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]  # only ever called with dataclasses
-    if wrong := sorted(set(value) ^ set(names)):
-        raise SchemaError(f"{name}.{wrong[0]} is {'unknown' if wrong[0] in value else 'missing'}")
-    decoded = kind(**{field: _decode_value(hints[field], value[field], f"{name}.{field}") for field in names})
-    if isinstance(decoded, Figure):
-        _check_figure(decoded, name)
-    return decoded
-
-
-def _decode_value(hint: Any, value: Any, name: str) -> Any:
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin in (Union, types.UnionType):
-        return None if value is None else _decode_value(arguments[0], value, name)
-    if origin is tuple:
-        if not isinstance(value, list | tuple):
-            raise SchemaError(f"{name} is {type(value).__name__}, not a list")
-        return tuple(_decode_value(arguments[0], item, f"{name}[{index}]") for index, item in enumerate(value))
-    if origin is dict:
-        if not isinstance(value, Mapping):
-            raise SchemaError(f"{name} is {type(value).__name__}, not an object")
-        return {str(key): _decode_value(arguments[1], item, f"{name}.{key}") for key, item in value.items()}
-    if is_dataclass(hint):
-        return _decode(hint, value, name)  # type: ignore[arg-type]  # a dataclass type
-    return _decode_plain(hint, value, name)
-
-
-def _decode_plain(hint: Any, value: Any, name: str) -> Any:
-    accepted = (int, float) if hint is float else (hint,)
-    if not isinstance(value, accepted) or (isinstance(value, bool) and hint is not bool):
-        raise SchemaError(f"{name} is {type(value).__name__}, not {hint.__name__}")
-    return float(value) if hint is float else value
+def _check(found: Any, given: Any, name: str) -> None:
+    """Raises SchemaError for what types do not say: fields that are unknown, and figures outside their interval."""
+    if is_dataclass(found):
+        if isinstance(found, Figure):
+            _check_figure(found, name)
+        parts: Mapping[Any, Any] = {field.name: getattr(found, field.name) for field in fields(found)}
+        if unknown := sorted(set(given) - set(parts)):
+            raise SchemaError(f"{name}.{unknown[0]} is unknown")
+    elif isinstance(found, dict):
+        parts = found
+    else:
+        parts = dict(enumerate(found)) if isinstance(found, tuple) else {}
+    for key, part in parts.items():
+        if isinstance(given, list) or key in given:
+            _check(part, given[key], f"{name}.{key}")
 
 
 def _check_figure(figure: Figure, name: str) -> None:
     value, low, high = figure.value, figure.low, figure.high
     if (low is None) != (high is None) or (value is None and low is not None):
         raise SchemaError(f"{name} has half an interval")
-    slack = 1e-9
+    slack = 1e-9  # means are rounded in another order than interval ends
     if value is not None and low is not None and high is not None and not low - slack <= value <= high + slack:
         raise SchemaError(f"{name}: the value {value} lies outside its interval [{low}, {high}]")

@@ -1,45 +1,37 @@
-"""`report.html`: the report as one page without scripts or outside resources.
+"""Renderer of `report.html`: the report as one page without scripts or outside resources.
 
-Everything a model or a data file wrote is hostile here: jinja2 escapes it, control and direction characters are made
-visible, and pictures are re-encoded before they are inlined.
+Everything a model or a data file wrote is hostile here: jinja2 escapes it, the viewer's `visible` shows control and
+direction characters, and images are re-encoded before they are inlined.
 """
 
 from __future__ import annotations
 
 import base64
 import io
-import re
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from typing import TypeVar
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
-from pygments import highlight
 from pygments.formatters import HtmlFormatter
-from pygments.lexers import PythonLexer
 
 from codedance_verl.evaluation.examples import Example, ExampleGroup
-from codedance_verl.evaluation.plots import (
-    COLOURS,
-    Bar,
-    Comparison,
-    Part,
-    Series,
-    comparison_chart,
-    line_chart,
-    stacked_bar,
-)
-from codedance_verl.evaluation.report import BlankFigures, Curve, CurvePoint, Figure, GroupFigures, Report, Seconds
-from codedance_verl.evaluation.trajectories import LoggedExecution, LoggedImage, LoggedTurn
-from codedance_verl.formats import DEFAULT_FORMAT, FORMATS, TurnFormat
+from codedance_verl.evaluation.plots import COLOURS, Series, comparison_chart, line_chart, stacked_bar
+from codedance_verl.evaluation.report import PARTS, Curve, Figure, Groups, Report
+from codedance_verl.runtime.atomic import write_atomically
+from codedance_verl.trajectories.schema import ImageRef
+from codedance_verl.viewer.text import templates
+from codedance_verl.viewer.trajectory_view import Bounds, TrajectoryView, trajectory_view
 
-MAX_TEXT_CHARS = 6_000
-MAX_PICTURE_SIDE = 640
+MAX_IMAGE_SIDE = 640
+"""Pixels; larger images are made smaller before they are inlined."""
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
+_BOUNDS = Bounds(images=500)
 
 GROUP_COLUMNS = (
     ("accuracy", "accuracy", "at temperature 1"),
@@ -49,84 +41,61 @@ GROUP_COLUMNS = (
     ("execution_success", "execution success", "share of executions"),
     ("format", "format", "share well-formed"),
 )
-_SECONDS_LABELS = {
-    "generate": "generate",
-    "execute": "execute",
-    "sandbox_wait": "wait for sandbox",
-    "grade": "grade",
-    "log_prob": "log-probs",
-    "update": "update",
-    "weight_sync": "weight sync",
-    "checkpoint": "checkpoint",
-    "validation": "validation",
-    "other": "other",
-}
-
-
-@dataclass(frozen=True)
-class TurnView:
-    """One turn as the page shows it."""
-
-    text: str
-    code: Markup | None
-    status: str | None
-    seconds: float
-    stdout: str
-    error: str
-    cut: str
-    pictures: tuple[str | None, ...]
+_SECONDS_LABELS = {name: name.replace("_", " ") for name in PARTS}
+_SECONDS_LABELS |= {"sandbox_wait": "wait for sandbox", "log_prob": "log-probs"}
+_CURVES = (  # title, whether shares, and the label of each field of a `CurvePoint`
+    ("Training accuracy", True, {"accuracy": "accuracy"}),
+    ("Tool rate", True, {"tool_rate_hard": "hard questions", "tool_rate_easy": "easy questions"}),
+    ("Reward", False, {"reward": "mean reward"}),
+    ("Turns", False, {"turns": "turns per rollout"}),
+    ("Form", True, {"format": "well-formed", "execution_success": "executions that succeed"}),
+)
+_Figures = TypeVar("_Figures")
 
 
 @dataclass(frozen=True)
 class ExampleView:
-    """One trajectory as the page shows it; pictures are data URIs, None where the file is gone or broken."""
+    """One trajectory as the page shows it, with the folder of its images."""
 
     model: str
-    question: str
-    ground_truth: str
-    kind: str
-    answer: str | None
-    correct: bool
-    finish: str
     score: float
-    pictures: tuple[str | None, ...]
-    turns: tuple[TurnView, ...]
+    view: TrajectoryView
+    folder: Path
 
-
-@dataclass(frozen=True)
-class ExhibitView:
-    title: str
-    examples: tuple[ExampleView, ...]
+    def image(self, image: ImageRef) -> str | None:
+        """The image as a PNG of bounded size inside a data URI; None where it is gone or broken."""
+        try:
+            with Image.open(image.file(self.folder), formats=["PNG"]) as opened:
+                bounded = opened.convert("RGB")
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            return None
+        bounded.thumbnail((MAX_IMAGE_SIDE, MAX_IMAGE_SIDE))
+        buffer = io.BytesIO()
+        bounded.save(buffer, "PNG", optimize=True)
+        return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def write_html(report: Report, exhibits: Sequence[ExampleGroup], path: Path) -> None:
     """Write the page atomically."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(render(report, exhibits), encoding="utf-8")
-    partial.replace(path)
+    write_atomically(path, render(report, exhibits))
 
 
 def render(report: Report, exhibits: Sequence[ExampleGroup]) -> str:
     """The page as HTML."""
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(figure=figure_text, percent=percent, points=points, duration=duration)
+    seconds = [(label, getattr(report.rl_steps.mean_seconds, name)) for name, label in _SECONDS_LABELS.items()]
+    blank_rows = _beside(report.blank_image.sft, report.blank_image.rl)
+    environment = templates(_TEMPLATES, figure=figure_text, percent=percent, points=points, duration=duration)
     return environment.get_template("report.html.j2").render(
         report=report,
-        groups=_groups(report),
+        groups=_beside(report.sft, report.rl),
         columns=GROUP_COLUMNS,
-        blank_rows=_blank_rows(report),
+        blank_rows=[row for row in blank_rows if row[1].blank.n or row[2].blank.n],
         headline=_headline_chart(report),
-        curves=_curve_charts(report.training),
-        stage_chart=_stage_chart(report.stages),
-        step_chart=_step_chart(report.rl_steps.mean_seconds),
-        step_rows=_step_rows(report.rl_steps.mean_seconds),
-        exhibits=[_exhibit_view(exhibit) for exhibit in exhibits],
+        curves=[line_chart(title, _lines(report.training, names), percent=shares) for title, shares, names in _CURVES],
+        stage_chart=stacked_bar("Wall time by stage", list(report.stages.items())),
+        step_chart=stacked_bar("One RL step, mean", [(label, value) for label, value in seconds if value]),
+        step_rows=seconds,
+        exhibits=[(exhibit.title, list(map(_example_view, exhibit.examples))) for exhibit in exhibits],
         colours=COLOURS,
         code_style=Markup(_code_style()),
     )
@@ -157,142 +126,49 @@ def figure_text(figure: Figure, name: str) -> str:
     return f"{figure.value:.2f}" if name == "turns" else percent(figure.value)
 
 
-def _groups(report: Report) -> list[tuple[str, GroupFigures, GroupFigures]]:
+def _beside(before: Groups[_Figures], after: Groups[_Figures]) -> list[tuple[str, _Figures, _Figures]]:
     """(title, before, after) for every group; a kind that only one side has is left out."""
-    rows = [(name, getattr(report.sft, name), getattr(report.rl, name)) for name in ("overall", "easy", "hard")]
-    shared = [kind for kind in report.sft.kinds if kind in report.rl.kinds]
-    return rows + [(kind, report.sft.kinds[kind], report.rl.kinds[kind]) for kind in shared]
-
-
-def _blank_rows(report: Report) -> list[tuple[str, BlankFigures, BlankFigures]]:
-    before, after = report.blank_image.sft, report.blank_image.rl
     rows = [(name, getattr(before, name), getattr(after, name)) for name in ("overall", "easy", "hard")]
-    rows += [(kind, before.kinds[kind], after.kinds[kind]) for kind in before.kinds if kind in after.kinds]
-    return [row for row in rows if row[1].blank.n or row[2].blank.n]
+    return rows + [(kind, before.kinds[kind], after.kinds[kind]) for kind in before.kinds if kind in after.kinds]
 
 
 def _headline_chart(report: Report) -> Markup:
     before, after = report.sft, report.rl
     rows = [
-        Comparison("accuracy", _bar(before.overall.accuracy), _bar(after.overall.accuracy)),
-        Comparison("greedy accuracy", _bar(before.overall.accuracy_greedy), _bar(after.overall.accuracy_greedy)),
-        Comparison("accuracy, easy", _bar(before.easy.accuracy), _bar(after.easy.accuracy)),
-        Comparison("accuracy, hard", _bar(before.hard.accuracy), _bar(after.hard.accuracy)),
-        Comparison("tool rate, easy", _bar(before.easy.tool_rate), _bar(after.easy.tool_rate)),
-        Comparison("tool rate, hard", _bar(before.hard.tool_rate), _bar(after.hard.tool_rate)),
-        Comparison("execution success", _bar(before.overall.execution_success), _bar(after.overall.execution_success)),
-        Comparison("format", _bar(before.overall.format), _bar(after.overall.format)),
+        ("accuracy", before.overall.accuracy, after.overall.accuracy),
+        ("greedy accuracy", before.overall.accuracy_greedy, after.overall.accuracy_greedy),
+        ("accuracy, easy", before.easy.accuracy, after.easy.accuracy),
+        ("accuracy, hard", before.hard.accuracy, after.hard.accuracy),
+        ("tool rate, easy", before.easy.tool_rate, after.easy.tool_rate),
+        ("tool rate, hard", before.hard.tool_rate, after.hard.tool_rate),
+        ("execution success", before.overall.execution_success, after.overall.execution_success),
+        ("format", before.overall.format, after.overall.format),
     ]
     return comparison_chart("Held-out questions, with 95 % intervals", rows, ("before RL (SFT)", "after RL"))
 
 
-def _bar(figure: Figure) -> Bar:
-    return Bar(figure.value, figure.low, figure.high)
-
-
-def _curve_charts(curves: Sequence[Curve]) -> list[Markup]:
-    def lines(names: Sequence[tuple[str, str]]) -> list[Series]:
-        return [line for colour, (name, label) in enumerate(names) for line in _with_mean(curves, name, label, colour)]
-
-    return [
-        line_chart("Training accuracy", lines([("accuracy", "accuracy")]), percent=True),
-        line_chart(
-            "Tool rate",
-            lines([("tool_rate_hard", "hard questions"), ("tool_rate_easy", "easy questions")]),
-            percent=True,
-        ),
-        line_chart("Reward", lines([("reward", "mean reward")]), percent=False),
-        line_chart("Turns", lines([("turns", "turns per rollout")]), percent=False),
-        line_chart(
-            "Form", lines([("format", "well-formed"), ("execution_success", "executions that succeed")]), percent=True
-        ),
-    ]
+def _lines(curves: Sequence[Curve], names: Mapping[str, str]) -> list[Series]:
+    """For each field of the points a thin line per seed and a bold one for their mean, where there are several."""
+    return [line for colour, name in enumerate(names) for line in _with_mean(curves, name, names[name], colour)]
 
 
 def _with_mean(curves: Sequence[Curve], name: str, label: str, colour: int) -> list[Series]:
-    """A thin line per seed and a bold one for their mean, where there are several."""
-
-    def value(point: CurvePoint) -> float | None:
-        found: float | None = getattr(point, name)
-        return found
-
-    seeds = [
-        Series(f"seed {curve.seed}", [(point.step, value(point)) for point in curve.points], colour, thin=True)
-        for curve in curves
-    ]
+    drawn = [[(point.step, getattr(point, name)) for point in curve.points] for curve in curves]
     if len(curves) == 1:
-        return [Series(f"{label} (seed {curves[0].seed})", seeds[0].points, colour)]
-    by_step: dict[int, list[float]] = {}
-    for curve in curves:
-        for point in curve.points:
-            if (found := value(point)) is not None:
-                by_step.setdefault(point.step, []).append(found)
+        return [Series(f"{label} (seed {curves[0].seed})", drawn[0], colour)]
+    seeds = [Series(f"seed {curve.seed}", own, colour, thin=True) for curve, own in zip(curves, drawn, strict=True)]
+    # Seeds may lack a step: the mean at a step is over those that have it.
+    by_step = defaultdict[int, list[float]](list)
+    for step, value in chain(*drawn):
+        if value is not None:
+            by_step[step].append(value)
     mean = [(step, sum(values) / len(values)) for step, values in sorted(by_step.items())]
     return [*seeds, Series(f"{label} (bold: mean of {len(curves)} seeds)", mean, colour)]
 
 
-def _stage_chart(stages: dict[str, float]) -> Markup:
-    parts = [Part(name, seconds, index % COLOURS) for index, (name, seconds) in enumerate(stages.items())]
-    return stacked_bar("Wall time by stage", parts)
-
-
-def _step_rows(seconds: Seconds) -> list[tuple[str, float | None]]:
-    return [(label, getattr(seconds, name)) for name, label in _SECONDS_LABELS.items()]
-
-
-def _step_chart(seconds: Seconds) -> Markup:
-    known = [(label, value) for label, value in _step_rows(seconds) if value]
-    return stacked_bar("One RL step, mean", [Part(label, value, i % COLOURS) for i, (label, value) in enumerate(known)])
-
-
-def _exhibit_view(exhibit: ExampleGroup) -> ExhibitView:
-    return ExhibitView(exhibit.title, tuple(_example_view(example) for example in exhibit.examples))
-
-
 def _example_view(example: Example) -> ExampleView:
     trajectory = example.trajectory
-    written = FORMATS.get(trajectory.format, FORMATS[DEFAULT_FORMAT])
-    return ExampleView(
-        model=example.model,
-        question=displayable(trajectory.question),
-        ground_truth=displayable(trajectory.ground_truth),
-        kind=displayable(trajectory.kind),
-        answer=displayable(trajectory.answer) if trajectory.answer is not None else None,
-        correct=trajectory.verdict == "correct",
-        finish=trajectory.finish.replace("_", " "),
-        score=trajectory.reward.score,
-        pictures=_pictures(trajectory.input_images, example.folder),
-        turns=tuple(_turn_view(turn, example.folder, written) for turn in trajectory.turns),
-    )
-
-
-def _turn_view(turn: LoggedTurn, folder: Path, written: TurnFormat) -> TurnView:
-    execution = turn.execution
-    return TurnView(
-        text=displayable(turn.text if turn.code is None else written.beside_calls(turn.text)),
-        code=_highlight(turn.code) if turn.code is not None else None,
-        status=execution.status.replace("_", " ") if execution else None,
-        seconds=execution.duration_s if execution else 0.0,
-        stdout=displayable(execution.stdout) if execution else "",
-        error=_error_text(execution) if execution else "",
-        cut=", ".join(map(displayable, execution.truncated)) if execution else "",
-        pictures=_pictures(execution.images, folder) if execution else (),
-    )
-
-
-def _error_text(execution: LoggedExecution) -> str:
-    error = execution.error
-    return "" if error is None else displayable(error.traceback or f"{error.kind}: {error.message}")
-
-
-def displayable(text: str) -> str:
-    """Text without characters that a page cannot show or that reorder what stands around them; long text is clipped."""
-    clipped = text if len(text) <= MAX_TEXT_CHARS else text[:MAX_TEXT_CHARS] + " [... cut for this page]"
-    return _UNSEEN.sub("\N{REPLACEMENT CHARACTER}", clipped.replace("\r\n", "\n"))
-
-
-def _highlight(code: str) -> Markup:
-    return Markup(highlight(displayable(code), PythonLexer(), HtmlFormatter(nowrap=True)))  # pygments escapes
+    return ExampleView(example.model, trajectory.reward.score, trajectory_view(trajectory, _BOUNDS), example.folder)
 
 
 def _code_style() -> str:
@@ -301,20 +177,3 @@ def _code_style() -> str:
     dark = HtmlFormatter(style="github-dark").get_style_defs(".code")
     page = ".code { background: var(--page); color: var(--text) }"
     return f"{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}\n{page}"
-
-
-def _pictures(images: Sequence[LoggedImage], folder: Path) -> tuple[str | None, ...]:
-    return tuple(_data_uri(image.file(folder)) for image in images)
-
-
-def _data_uri(file: Path) -> str | None:
-    """The picture as a PNG of bounded size inside a data URI; None where it cannot be read."""
-    try:
-        with Image.open(file, formats=["PNG"]) as opened:
-            picture = opened.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return None
-    picture.thumbnail((MAX_PICTURE_SIDE, MAX_PICTURE_SIDE))
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -1,18 +1,23 @@
-"""What a training run recorded: learning curves from its rollouts, and the seconds of each step from its metrics."""
+"""Record of a training run: learning curves from its rollouts, and the seconds of each step from its metrics."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 from codedance_verl.errors import UserError
 from codedance_verl.evaluation.metrics import ACCURACY, EXECUTION_SUCCESS, FORMAT, TOOL_RATE, TURNS, Measure
 from codedance_verl.evaluation.outcomes import Outcome, outcome_of
-from codedance_verl.evaluation.report import Curve, CurvePoint, RlSteps, Seconds, SeedSplit, StepSplit
-from codedance_verl.evaluation.trajectories import LoggedTiming, TrajectoryReader
+from codedance_verl.evaluation.report import CurvePoint, RlSteps, Seconds, SeedSplit, StepSplit
+from codedance_verl.trajectories.reader import TrajectoryReader
+from codedance_verl.trajectories.schema import Timing
+
+_TIMED = ("generate_s", "execute_s", "queue_s", "grade_s")
+"""Fields of `Timing` in the order of `RolloutSeconds`."""
 
 REWARD = Measure(lambda outcome: (outcome.score, 1.0), proportion=False)
 
@@ -34,6 +39,7 @@ def read_metrics(run_dir: Path) -> list[StepMetrics]:
     Raises:
         UserError: a line is broken; names file and line.
     """
+    # Names of files rise with the starts of a run: what comes later replaces a step of an earlier try.
     files = [*sorted((run_dir / "metrics").glob("*.jsonl")), run_dir / "metrics.jsonl"]
     latest: dict[int, StepMetrics] = {}
     for file in files:
@@ -62,21 +68,13 @@ def _numbers(data: Mapping[str, object]) -> dict[str, float]:
     }
 
 
-@dataclass
-class RolloutSeconds:
-    """Seconds that the rollouts of one step spent in each activity, summed over rollouts; `grade` None: not timed."""
+class RolloutSeconds(NamedTuple):
+    """Seconds that the rollouts of one step spent in each activity, summed over rollouts, or a phase; None: unknown."""
 
-    generate: float = 0.0
-    execute: float = 0.0
-    sandbox_wait: float = 0.0
-    grade: float | None = None
-
-    def add(self, timing: LoggedTiming) -> None:
-        self.generate += timing.generate_s
-        self.execute += timing.execute_s
-        self.sandbox_wait += timing.queue_s
-        if timing.grade_s is not None:
-            self.grade = (self.grade or 0.0) + timing.grade_s
+    generate: float | None
+    execute: float | None
+    sandbox_wait: float | None
+    grade: float | None
 
 
 @dataclass(frozen=True)
@@ -96,13 +94,13 @@ def read_training(log_folder: Path) -> TrainingLog:
     points: list[CurvePoint] = []
     seconds: dict[int, RolloutSeconds] = {}
     for step, files in groupby(reader.files(), key=lambda file: file.step):
-        rollouts: dict[tuple[str, int], tuple[Outcome, LoggedTiming]] = {}
+        rollouts: dict[tuple[str, int], tuple[Outcome, Timing]] = {}
         for file in files:
             for trajectory in reader.read(file.path):
+                # Files come in the order of writing: of a repeated step the last try stays.
                 rollouts[trajectory.record_id, trajectory.sample] = outcome_of(trajectory), trajectory.timing
-        seconds[step] = RolloutSeconds()
-        for _, timing in rollouts.values():
-            seconds[step].add(timing)
+        timings = [timing for _, timing in rollouts.values()]
+        seconds[step] = RolloutSeconds(*(_sum(getattr(timing, name) for timing in timings) for name in _TIMED))
         points.append(curve_point(step, [outcome for outcome, _ in rollouts.values()]))
     return TrainingLog(tuple(points), seconds)
 
@@ -112,8 +110,10 @@ def curve_point(step: int, outcomes: Sequence[Outcome]) -> CurvePoint:
     counted = [outcome for outcome in outcomes if not outcome.infrastructure]
 
     def rate(measure: Measure, difficulty: str | None = None) -> float | None:
-        chosen = [item for item in counted if difficulty is None or item.difficulty == difficulty]
-        return _rate(chosen, measure)
+        pairs = [measure.counts(item) for item in counted if difficulty in (None, item.difficulty)]
+        # A rate of sums, not a mean of rates: each observation counts alike.
+        denominator = sum(below for _, below in pairs)
+        return sum(above for above, below in pairs if below) / denominator if denominator else None
 
     return CurvePoint(
         step=step,
@@ -129,16 +129,6 @@ def curve_point(step: int, outcomes: Sequence[Outcome]) -> CurvePoint:
     )
 
 
-def _rate(outcomes: Sequence[Outcome], measure: Measure) -> float | None:
-    pairs = [measure.counts(outcome) for outcome in outcomes]
-    denominator = sum(below for _, below in pairs)
-    return sum(above for above, below in pairs if below) / denominator if denominator else None
-
-
-def curve(seed: int, log: TrainingLog) -> Curve:
-    return Curve(seed, log.points)
-
-
 def rl_steps(runs: Sequence[tuple[int, Sequence[StepMetrics], TrainingLog]]) -> RlSteps:
     """The split of every step of each (seed, metrics, rollouts), and the mean over all of them."""
     per_seed = tuple(
@@ -152,57 +142,44 @@ def rl_steps(runs: Sequence[tuple[int, Sequence[StepMetrics], TrainingLog]]) -> 
 def _split(line: StepMetrics, log: TrainingLog) -> StepSplit:
     values = line.values
     rollout = values.get("timing_s/gen")
-    generate, execute, wait, grade = _rollout_parts(rollout, _rollout_weights(values, log.seconds.get(line.step)))
-    log_prob = _sum(values, "timing_s/old_log_prob", "timing_s/ref")
-    update = _sum(values, "timing_s/update_actor", "timing_s/update_critic")
-    sync = values.get("timing_s/update_weights")
-    checkpoint = values.get("timing_s/save_checkpoint", 0.0)
-    validation = values.get("timing_s/testing", 0.0)
-    total = values["timing_s/step"] + validation  # verl's own step timer stops before validation
-    known = sum(part or 0.0 for part in (rollout, log_prob, update, sync, checkpoint, validation))
-    return StepSplit(
-        line.step,
-        Seconds(
-            total=total,
-            generate=generate,
-            execute=execute,
-            sandbox_wait=wait,
-            grade=grade,
-            log_prob=log_prob,
-            update=update,
-            weight_sync=sync,
-            checkpoint=checkpoint,
-            validation=validation,
-            other=max(0.0, total - known),
-        ),
-    )
+    phase = _rollout_parts(rollout, _rollout_weights(values, log.seconds.get(line.step)))
+    others = {
+        "log_prob": _sum(map(values.get, ("timing_s/old_log_prob", "timing_s/ref"))),
+        "update": _sum(map(values.get, ("timing_s/update_actor", "timing_s/update_critic"))),
+        "weight_sync": values.get("timing_s/update_weights"),
+        "checkpoint": values.get("timing_s/save_checkpoint", 0.0),
+        "validation": values.get("timing_s/testing", 0.0),
+    }
+    # verl's own step timer stops before validation.
+    total = values["timing_s/step"] + values.get("timing_s/testing", 0.0)
+    other = max(0.0, total - sum(part or 0.0 for part in (rollout, *others.values())))
+    return StepSplit(line.step, Seconds(total=total, **phase._asdict(), **others, other=other))
 
 
-def _rollout_weights(values: Mapping[str, float], logged: RolloutSeconds | None) -> list[float | None]:
-    """Relative time in generating, executing, waiting, grading: from the metrics, else from the trajectory log."""
-    names = ("rollout/generate_s", "rollout/execute_s", "rollout/queue_s", "rollout/grade_s")
-    weights = [values.get(name) for name in names]
-    if weights[0] is None and logged is not None:
-        weights = [logged.generate, logged.execute, logged.sandbox_wait, weights[3] or logged.grade]
+def _rollout_weights(values: Mapping[str, float], logged: RolloutSeconds | None) -> RolloutSeconds:
+    """Relative time in each activity: from the metrics, else from the trajectory log."""
+    weights = RolloutSeconds(*(values.get(f"rollout/{name}") for name in _TIMED))
+    if weights.generate is None and logged is not None:
+        return logged._replace(grade=weights.grade or logged.grade)
     return weights
 
 
-def _rollout_parts(rollout: float | None, weights: list[float | None]) -> list[float | None]:
+def _rollout_parts(rollout: float | None, weights: RolloutSeconds) -> RolloutSeconds:
     """Divide the wall seconds of the rollout phase by weight; an activity of unknown weight gets null."""
+    # Rollouts overlap, so their seconds add up to more than the phase took: only their proportions are used.
     whole = sum(weight or 0.0 for weight in weights)
     if rollout is None or whole == 0:
-        return [None] * len(weights)
-    return [None if weight is None else rollout * weight / whole for weight in weights]
+        return RolloutSeconds(None, None, None, None)
+    return RolloutSeconds(*(None if weight is None else rollout * weight / whole for weight in weights))
 
 
-def _sum(values: Mapping[str, float], *names: str) -> float | None:
-    found = [values[name] for name in names if name in values]
-    return sum(found) if found else None
+def _sum(values: Iterable[float | None]) -> float | None:
+    """The sum of what is known, None where nothing is."""
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
 
 
 def _mean(splits: Sequence[Seconds]) -> Seconds:
-    def mean(read: Callable[[Seconds], float | None]) -> float | None:
-        known = [value for value in map(read, splits) if value is not None]
-        return sum(known) / len(known) if known else None
-
-    return Seconds(*(mean(lambda item, name=field.name: getattr(item, name)) for field in fields(Seconds)))  # type: ignore[misc]
+    columns = ([getattr(item, field.name) for item in splits] for field in fields(Seconds))
+    known = ([value for value in column if value is not None] for column in columns)
+    return Seconds(*(sum(values) / len(values) if values else None for values in known))

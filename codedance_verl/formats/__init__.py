@@ -1,10 +1,15 @@
-"""How a model writes code and answers: one file per format, the only places that know its tags."""
+"""Formats of calls and answers: one file per format, the only places that know its tags.
+
+A format of one's own is one file with a subclass of `TurnFormat`, and its entry in `FORMATS`
+(`docs/environment.md#adding-a-format`).
+"""
 
 from __future__ import annotations
 
 from codedance_verl.formats.base import (
     ANSWER_END,
     ANSWER_START,
+    TURN_TAGS,
     ParsedTurn,
     TurnFormat,
     render_answer,
@@ -19,6 +24,7 @@ __all__ = [
     "ANSWER_START",
     "DEFAULT_FORMAT",
     "FORMATS",
+    "TURN_TAGS",
     "ParsedTurn",
     "TurnFormat",
     "get_format",
@@ -29,9 +35,9 @@ __all__ = [
 FORMATS: dict[str, TurnFormat] = {kind.name: kind for kind in (CodeBlock(), ToolCall(), Fence())}
 
 DEFAULT_FORMAT = CodeBlock.name
-"""Of logs that name none."""
+"""Format of logs that name none."""
 
 
 def get_format(name: str) -> TurnFormat:
-    """The format of that name. Raises `KeyError`; names that users give are checked by `EnvironmentConfig`."""
+    """Returns the format of that name. Raises `KeyError`; `EnvironmentConfig` checks names that users give."""
     return FORMATS[name]

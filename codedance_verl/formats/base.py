@@ -1,4 +1,4 @@
-"""What all formats share: thoughts, answers, and how a turn is read."""
+"""Base of all formats: thoughts, answers, and the reading of a turn."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ TURN_TAGS = (THINK_START, THINK_END, ANSWER_START, ANSWER_END)
 
 @dataclass(frozen=True)
 class ParsedTurn:
-    """What a turn asks for; at most one of the first three is set.
+    """Request of a turn; at most one of the first three is set.
 
-    `code` is the source to run, `answer` the stripped text of the answer block, `fault` says what is wrong with a call
-    that cannot be read: the model is told so, and nothing is run. `start` is where in the turn the call or the answer
-    begins; 0 where there is none.
+    Attributes:
+        code: source to run.
+        answer: stripped text of the answer block.
+        fault: defect of a call that cannot be read: the model is shown it, and nothing is run.
+        start: position in the turn of the call or the answer; 0 where there is none.
     """
 
     code: str | None = None
@@ -34,14 +36,14 @@ class ParsedTurn:
 
 @dataclass(frozen=True)
 class Call:
-    """A call from its opening tag on.
+    """Call from its opening tag on.
 
     Attributes:
         code: source to run.
-        fault: what is wrong with it; None, beside no code either, for a call that is not closed.
+        fault: defect of the call; None, beside no code either, for a call that is not closed.
         end: position behind it, or of the end of the text.
-        closed: whether it is complete, so that the turn ends here whatever may follow.
-        foreign: whether it is no call but code of another language, in which only answers are looked for.
+        closed: it is complete, so that the turn ends here whatever may follow.
+        foreign: it is no call but code of another language, in which only answers are looked for.
     """
 
     code: str | None
@@ -52,7 +54,7 @@ class Call:
 
 
 class Kind(Enum):
-    """What a piece of a turn is. `MENTION` is an opening tag of a call that opens none."""
+    """Kind of a piece of a turn. `MENTION` is an opening tag of a call that opens none."""
 
     CALL = auto()
     OPEN_CALL = auto()
@@ -65,7 +67,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Piece:
-    """Something that a turn says outside of thoughts and strings of code; `end` is the position behind it."""
+    """Piece of a turn outside of thoughts and strings of code; `end` is the position behind it."""
 
     kind: Kind
     end: int
@@ -73,7 +75,7 @@ class Piece:
 
 
 class TurnFormat(ABC):
-    """One way to write a call.
+    """Format of calls.
 
     `call_end` closes a call: generation stops there, as it does at the end of an answer, so the model can never write
     its own feedback. `end` says whether the turn is over then, or generation goes on.
@@ -91,17 +93,17 @@ class TurnFormat(ABC):
 
     @abstractmethod
     def read_call(self, text: str, opening: re.Match[str], in_thought: bool) -> Call | None:
-        """The call that begins with a match of `opening`; None where nothing is called there, as when it is named."""
+        """Returns the call that begins with a match of `opening`; None where the tag is only named."""
 
     @abstractmethod
     def render_call(self, code: str) -> str:
-        """The call as the model is taught to write it; `parse` reads it back unchanged.
+        """Returns the call as the model is taught to write it; `parse` reads it back unchanged.
 
         Raises `ValueError` for code that cannot be written.
         """
 
     def parse(self, text: str) -> ParsedTurn:
-        """Read one assistant turn, in time linear in its length.
+        """Reads one assistant turn, in time linear in its length.
 
         A turn with a call is a call, even where an answer stands beside it: the answer was written before the feedback
         and is ignored. Of several answers the last counts. What stands in an open call or in a thought is no answer.
@@ -114,37 +116,39 @@ class TurnFormat(ABC):
         return answers[-1] if answers else ParsedTurn()
 
     def one_call(self, calls: list[ParsedTurn]) -> ParsedTurn:
-        """The call of a turn that has at least one; generation stops behind the first."""
+        """Returns the call of a turn that has at least one; generation stops behind the first."""
         return calls[0]
 
     def end(self, text: str) -> int | None:
-        """Where the turn ends: behind its first complete call or answer; None as long as there is none.
+        """Returns the position behind the first complete call or answer, the turn's end; None where there is none.
 
-        Never changes by what is written behind it. A stop string within an open thought, a string of the code or a
+        It never changes by what is written behind it. A stop string within an open thought, a string of the code or a
         block of another language ends nothing; a closing tag that closes nothing does.
         """
         over = (Kind.CALL, Kind.CALL_END, Kind.ANSWER, Kind.ANSWER_END)
         return next((piece.end for piece in self.pieces(text) if piece.kind in over), None)
 
     def count_calls(self, text: str) -> tuple[int, int]:
-        """How many calls a turn begins and how many it ends."""
+        """Returns the number of calls that a turn begins, and of those that it ends."""
         found = self._kinds(text)
         return found[Kind.CALL] + found[Kind.OPEN_CALL] + found[Kind.MENTION], found[Kind.CALL] + found[Kind.CALL_END]
 
     def count_answers(self, text: str) -> tuple[int, int]:
-        """How many answers a turn begins and how many it ends."""
+        """Returns the number of answers that a turn begins, and of those that it ends."""
         found = self._kinds(text)
         return found[Kind.ANSWER_START], found[Kind.ANSWER] + found[Kind.ANSWER_END]
 
     def beside_calls(self, text: str) -> str:
-        """What a turn says before, between and behind its calls; a call that cannot be read stays in it."""
+        """Returns the text before, between and behind the calls of a turn; a call that cannot be read stays in it."""
         calls = [(piece.turn.start, piece.end) for piece in self.pieces(text) if piece.turn.code is not None]
         starts, ends = [0, *(end for _, end in calls)], [*(start for start, _ in calls), len(text)]
         parts = (text[start:end].strip() for start, end in zip(starts, ends, strict=True))
         return "\n".join(part for part in parts if part)
 
     def pieces(self, text: str) -> Iterator[Piece]:
-        """What a turn says, in order."""
+        """Yields the pieces of a turn, in order."""
+        # `answer`: position behind an open answer tag, -1 without one; `foreign`: end of a block of another language,
+        # in which nothing opens a call. A call is skipped whole: tags in its code are code.
         position, thought, answer, foreign = 0, False, -1, 0
         while found := self._tags.search(text, position):
             position, tag = found.end(), found.group()
@@ -184,7 +188,7 @@ class TurnFormat(ABC):
 
 
 def _answer(text: str, start: int, closing: re.Match[str]) -> Piece:
-    """The answer that ends with this tag, if it was begun."""
+    """Returns the answer that ends with this tag, if it was begun."""
     if start < 0:
         return Piece(Kind.ANSWER_END, closing.end())
     answer = ParsedTurn(answer=text[start : closing.start()].strip(), start=start - len(ANSWER_START))

@@ -1,4 +1,4 @@
-"""The default: a fenced Python block inside `<code>` tags."""
+"""Default format: a fenced Python block inside `<code>` tags."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A plain fenced Python block, as models write it that were taught no tags."""
+"""Format of a plain fenced Python block, as models write it that were taught no tags."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from codedance_verl.formats.fenced import LINE, is_python, read_block, render_fe
 
 
 class Fence(TurnFormat):
-    """A fence of Python or of no language. Several fences are one cell; those of other languages are text."""
+    """Call as a fence of Python or of no language. Several fences are one cell; those of other languages are text."""
 
     name: ClassVar[str] = "fence"
     call_start: ClassVar[str] = "```python"

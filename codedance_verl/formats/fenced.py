@@ -6,26 +6,35 @@ import functools
 import re
 from dataclasses import dataclass, replace
 
-from codedance_verl.formats.python_text import PythonText
-
 SHORTEST = 3
 LINE = r"(?P<indent>[ \t]*)(?P<marks>`{3,})(?P<info>[^`\n]*)$"
-"""The line that opens a block, from its begin on; to be compiled with `re.MULTILINE`."""
+"""Pattern of the line that opens a block, from its begin on; to be compiled with `re.MULTILINE`."""
 
 _PYTHON = re.compile(r"[{.\s]*i?py(?:thon)?[\d.]*(?![\w+#-])", re.IGNORECASE | re.ASCII)
 _REST_OF_LINE = re.compile(r"[ \t\r]*\n?")
 _SPACE = re.compile(r"\s*")
 _RUN = re.compile(r"`+")
 
+_COMMENT = "#"
+_STRING_BEGINS = re.compile(r"#|'''|\"\"\"|'|\"")
+_STRING_ENDS = {
+    _COMMENT: re.compile(r"\n"),
+    "'''": re.compile(r"\\.|'''", re.DOTALL),
+    '"""': re.compile(r'\\.|"""', re.DOTALL),
+    "'": re.compile(r"\\.|'|\n", re.DOTALL),
+    '"': re.compile(r'\\.|"|\n', re.DOTALL),
+}
+"""Ends of a comment and of each kind of string, by what begins it; a backslash skips the character behind it."""
+
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block that has ended.
+    """Fenced block that has ended.
 
     Attributes:
         code: source, without the indentation of the fence; None for another language, or where no fence closes it.
         end: position behind the closing fence and its line break, or of the tag that ended the block instead.
-        closed: whether a fence closes it for sure, whatever may follow.
+        closed: a fence closes it for sure, whatever may follow.
     """
 
     code: str | None
@@ -34,12 +43,12 @@ class Block:
 
 
 def is_python(info: str) -> bool:
-    """Whether the info string of a fence names Python, in any case (`python3`, `ipython`, `{py}`), or nothing."""
+    """Returns whether the info string of a fence is empty or names Python, in any case (`python3`, `{py}`)."""
     return not info.strip() or _PYTHON.match(info) is not None
 
 
 def read_block(text: str, opening: re.Match[str], tag: str | None = None) -> Block | None:
-    """The block that begins with a line; None where it does not end within the text.
+    """Reads the block that begins with a line; None where it does not end within the text.
 
     A closing fence is at least as long as the opening one, alone in its line or at the end of the last line of code.
     One within a string of the code closes nothing. Takes time linear in what is read.
@@ -54,7 +63,7 @@ def read_block(text: str, opening: re.Match[str], tag: str | None = None) -> Blo
 
 
 def render_fence(code: str) -> str:
-    """The code in a fence that is longer than any in it."""
+    """Returns the code in a fence that is longer than any in it."""
     longest = max((len(run) for run in _RUN.findall(code)), default=0)
     fence = "`" * max(SHORTEST, longest + 1)
     return f"{fence}python\n{code}\n{fence}"
@@ -62,14 +71,46 @@ def render_fence(code: str) -> str:
 
 @functools.lru_cache(maxsize=4)
 def _ends(tag: str | None) -> re.Pattern[str]:
-    """What may end a block: a fence at the end of a line or in front of the tag, or the tag."""
+    """Returns the pattern of what may end a block: a fence at the end of a line or in front of the tag, or the tag."""
     before = r"$" if tag is None else rf"(?:$|{re.escape(tag)})"
     fence = rf"(?:(?P<alone>^[ \t]*)|(?<!`))(?P<marks>`{{3,}})(?=[ \t\r]*{before})"
     return re.compile(fence if tag is None else rf"{fence}|{re.escape(tag)}", re.MULTILINE)
 
 
+class PythonText:
+    """Reader of Python source in `text` from `start` on, forwards once: all questions together take linear time.
+
+    The source need not be valid.
+    A string in single quotes ends with its line, closed or not, so one missing quote does not hide what follows. In a
+    raw string a backslash keeps a quote from closing it as well, as in Python. An f-string is read like other strings.
+    """
+
+    def __init__(self, text: str, start: int) -> None:
+        self._text = text
+        self._at = start
+        self._inside: str | None = None
+
+    def inside(self, position: int) -> bool:
+        """Returns whether a string or comment is open in front of `position`, which is never before an earlier one."""
+        while self._at < position:
+            pattern = _STRING_BEGINS if self._inside is None else _STRING_ENDS[self._inside]
+            found = pattern.search(self._text, self._at, position)
+            if found is None:
+                self._at = position
+            else:
+                self._at = found.end()
+                self._inside = self._after(found.group())
+        return self._inside is not None
+
+    def _after(self, mark: str) -> str | None:
+        """Returns the kind of string or comment that is open behind a mark."""
+        if self._inside is None:
+            return mark
+        return self._inside if mark.startswith("\\") else None
+
+
 class _Reader:
-    """Reads one block; see `read_block`."""
+    """Reader of one block; see `read_block`."""
 
     def __init__(self, text: str, opening: re.Match[str], tag: str | None) -> None:
         self._text = text
@@ -118,10 +159,11 @@ class _Reader:
 
 
 def _outdented(code: str, indent: int) -> str:
-    """The code without the indentation of its fence, as far as each line of it has that."""
+    """Returns the code without the indentation of its fence, as far as each line of it has that."""
     if not indent:
         return code
     lines = code.split("\n")
+    # lines within a string do not narrow the margin: their indentation is content, and may be less than the code's
     source, at, margin = PythonText(code, 0), 0, indent
     for line in lines:
         if line.strip() and not source.inside(at):

@@ -1,4 +1,4 @@
-"""The older format: a function call in JSON."""
+"""Older format: a function call in JSON."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class ToolCall(TurnFormat):
 
 
 def _read(text: str) -> tuple[str | None, str | None]:
-    """The code of a call and, where there is none, what is wrong with the call."""
+    """Returns the code of a call or, where there is none, the defect of the call."""
     try:
         call = _decoded(text)
     except (ValueError, RecursionError) as error:
@@ -70,7 +70,7 @@ def _read(text: str) -> tuple[str | None, str | None]:
 
 
 def _decoded(text: str) -> Any:
-    """The JSON value of a text. Line breaks in strings, a fence around it and braces too many are no fault."""
+    """Returns the JSON value of a text. Line breaks in strings, a fence around it and braces too many are no fault."""
     body = text.strip()
     if body.startswith("```"):
         body = body.lstrip("`").lstrip("abcdefghijklmnopqrstuvwxyz").lstrip()
@@ -82,7 +82,7 @@ def _decoded(text: str) -> Any:
 
 
 def _unfenced(code: str) -> str:
-    """The code without a fence that is all around it."""
+    """Returns the code without a fence that is all around it."""
     inner = code.strip()
     opening = _LINE.match(inner)
     if opening is None or not is_python(opening["info"]):

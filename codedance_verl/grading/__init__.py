@@ -1,4 +1,4 @@
-"""Is an answer right? A ladder of cheap, certain comparisons (`ladder`), one file per rung; a judge comes last."""
+"""Grading of answers: rules in a fixed order (`matchers`), one module of `rules` each; a judge comes last."""
 
 from __future__ import annotations
 

@@ -1,104 +1,73 @@
-"""Settings of grading (`conf/grading.yaml`), each with its unit and its allowed values."""
+"""Settings of grading (`conf/grading.yaml`)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
 
-from codedance_verl.config.checks import check_choice, check_known, check_number, check_whole
-from codedance_verl.errors import UserError
+from pydantic import Field, field_validator
+
+from codedance_verl.config.node import Allowed, Node, null_as
 from codedance_verl.grading.context import Context
 from codedance_verl.grading.custom import CustomGraders
 from codedance_verl.grading.judge.config import JudgeConfig
-
-CONFIG_NODE = "grading"
-"""Where the settings stand in the configuration."""
-
-OPEN_ANSWERS = ("judge", "text")
-
-_RANGES: dict[str, tuple[float, float]] = {
-    "relative_tolerance": (0.0, 1.0),
-    "box_iou": (0.01, 1.0),
-    "math_timeout_s": (0.1, 60.0),
-    "custom_timeout_s": (0.1, 600.0),
-}
-_MOST_PROCESSES = 64
-_PER_SOURCE = ("relative_tolerance", "box_iou")
+from codedance_verl.isolated.function import check_path
 
 
-@dataclass(frozen=True)
-class GradingConfig:
-    """How answers are compared, and who is asked about those that comparing does not settle.
+class SourceConfig(Node):
+    """Settings of one data source; null for those of all others."""
 
-    Attributes:
-        relative_tolerance: how far a number may be off, as a share of the true one, 0 to 1.
-        box_iou: intersection over union from which on two boxes are the same, 0.01 to 1.
-        math_timeout_s: run time of one comparison of formulas, 0.1 to 60 seconds; without a result by then the answer
-            is ungraded.
-        open_answers: what happens with an answer that no rung settles, of a record whose style asks for a judge.
-            `judge`: it is asked; `text`: another text is wrong.
-        custom: graders of the user's own by dotted path (`CustomGraders`), for all records, by style or by data source.
-        custom_timeout_s: run time of one call of such a grader, 0.1 to 600 seconds; without a verdict by then the
-            answer is ungraded, and its process is killed and started again.
-        custom_processes: processes of each such grader in a rollout worker, 1 to 64: that many answers are graded at
-            once, the others wait.
-        data_sources: `relative_tolerance` and `box_iou` of single data sources, by `data_source` of their records.
-        judge: the endpoints and their limits (`JudgeConfig`).
-    """
+    relative_tolerance: float | None = Field(None, ge=0, le=1)
+    box_iou: float | None = Field(None, ge=0.01, le=1)
 
-    relative_tolerance: float = 0.0
-    box_iou: float = 0.5
-    math_timeout_s: float = 5.0
-    open_answers: str = "judge"
-    custom: CustomGraders = field(default_factory=CustomGraders)
-    custom_timeout_s: float = 10.0
-    custom_processes: int = 1
-    data_sources: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    judge: JudgeConfig = field(default_factory=JudgeConfig)
 
+class GradingConfig(Node):
+    """Comparison of answers, and the judge of those that no rule decides."""
+
+    KEY: ClassVar[str] = "grading"
+
+    relative_tolerance: float = Field(0.0, ge=0, le=1)
+    """Distance of a number from the true one that still counts, as a share of the true one."""
+    box_iou: float = Field(0.5, ge=0.01, le=1)
+    """Intersection over union from which on two boxes are the same."""
+    math_timeout_s: float = Field(5.0, ge=0.1, le=60)
+    """Run time of one comparison of formulas in seconds; without a result by then the answer is ungraded."""
+    open_answers: Literal["judge", "text"] = "judge"
+    """Treatment of an answer that no rule decides, of a record whose style asks for a judge. `text`: another text is
+    wrong."""
+    custom: CustomGraders = Field(default_factory=CustomGraders)
+    """Graders of the user's own by dotted path: one for all records, or by style and data source."""
+    custom_timeout_s: float = Field(10.0, ge=0.1, le=600)
+    """Run time of one call of such a grader in seconds; without a verdict by then the answer is ungraded, and its
+    process is killed and started again."""
+    custom_processes: int = Field(1, ge=1, le=64)
+    """Processes of each such grader in a rollout worker; further answers wait."""
+    data_sources: Annotated[
+        dict[str, SourceConfig],
+        null_as({}),
+        Allowed("a mapping of data sources to settings, such as {chartqa: {box_iou: 0.7}}"),
+    ] = Field(default_factory=dict)
+    """Settings of single data sources, by `data_source` of their records."""
+    judge: Annotated[JudgeConfig, null_as({})] = Field(default_factory=JudgeConfig)
+    """Endpoints of the judge and their limits."""
+
+    @field_validator("custom", mode="before")
     @classmethod
-    def from_mapping(cls, values: Mapping[str, Any], node: str = CONFIG_NODE) -> GradingConfig:
-        """Build from the config node that stands at the dotted key `node`; absent keys take their default.
-
-        Raises:
-            UserError: names the dotted key, the value seen and what is allowed.
-        """
-        check_known(values, [item.name for item in fields(cls)], node)
-        given: dict[str, Any] = {str(key): value for key, value in values.items()}
-        for name, (low, high) in _RANGES.items():
-            if name in given:
-                given[name] = check_number(given[name], low, high, f"{node}.{name}")
-        if "open_answers" in given:
-            check_choice(given["open_answers"], OPEN_ANSWERS, f"{node}.open_answers")
-        given["custom"] = CustomGraders.from_value(given.get("custom"), f"{node}.custom")
-        if "custom_processes" in given:
-            check_whole(given["custom_processes"], 1, _MOST_PROCESSES, f"{node}.custom_processes")
-        given["data_sources"] = _data_sources(given.get("data_sources") or {}, f"{node}.data_sources")
-        given["judge"] = JudgeConfig.from_mapping(given.get("judge") or {}, f"{node}.judge")
-        return cls(**given)
+    def _read_short_forms(cls, value: Any) -> Any:
+        """Null stands for no grader, a path for the grader of all records."""
+        if isinstance(value, Mapping | CustomGraders):
+            return value
+        return {} if value is None else {"default": check_path(value)}
 
     def context(self, question: str = "", data_source: str = "") -> Context:
-        """What an answer to a question of this data source is compared with."""
-        own = self.data_sources.get(data_source, {})
+        """Context that an answer to a question of this data source is compared in."""
+        own = self.data_sources.get(data_source, _NO_SETTINGS)
         return Context(
             question=question,
-            relative_tolerance=own.get("relative_tolerance", self.relative_tolerance),
-            box_iou=own.get("box_iou", self.box_iou),
+            relative_tolerance=self.relative_tolerance if own.relative_tolerance is None else own.relative_tolerance,
+            box_iou=self.box_iou if own.box_iou is None else own.box_iou,
             math_timeout_s=self.math_timeout_s,
         )
 
 
-def _data_sources(values: Any, node: str) -> Mapping[str, Mapping[str, float]]:
-    if not isinstance(values, Mapping):
-        raise UserError(f"{node}={values}: must map data sources to settings, such as {{chartqa: {{box_iou: 0.7}}}}")
-    checked: dict[str, Mapping[str, float]] = {}
-    for source, settings in values.items():
-        key = f"{node}.{source}"
-        if not isinstance(settings, Mapping):
-            raise UserError(f"{key}={settings}: must be a mapping; known are {', '.join(_PER_SOURCE)}")
-        check_known(settings, _PER_SOURCE, key)
-        checked[str(source)] = {
-            str(name): check_number(value, *_RANGES[str(name)], f"{key}.{name}") for name, value in settings.items()
-        }
-    return checked
+_NO_SETTINGS = SourceConfig()

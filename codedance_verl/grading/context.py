@@ -1,4 +1,4 @@
-"""What a comparison may know beside the two texts."""
+"""Context of a comparison: the question, and how far values may differ."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Context:
-    """Frame of one comparison; the defaults are the strictest ones.
+    """Question and tolerances of one comparison; the defaults are the strictest.
 
     Attributes:
         question: the question's text. What an answer adds to a number or a yes must stand in it: a unit, the thing that

@@ -4,66 +4,58 @@ from __future__ import annotations
 
 import re
 
-from codedance_verl.grading.rules.normalise import words_of
+from codedance_verl.grading.rules.normalise import word_set, words_of
 from codedance_verl.grading.rules.working import equations_hold
 
+# A longer reason is none: the rules below hold for one clause.
 MAX_CHARS = 200
-"""A longer reason is none."""
 
+# A blank alone separates only before "because" or "since": "no 5" and "true north" are no verdicts.
 _EXPLAINED = re.compile(
     r"(?P<verdict>yes|no|true|false)"
     r"(?P<sign>\s*[,.;:\N{EM DASH}\N{EN DASH}]\s*|\s+-\s+|\s+(?=(?:because|since)\b))(?P<reason>[^\W_(].*)",
     re.IGNORECASE | re.DOTALL,
 )
-_TURNS_TEXT = """
+# Words that take a verdict back, weaken it or address the grader: with any of them the reason is not read.
+_TURNS = word_set("""
     yes no true false or but maybe wrong right incorrect correct correctly actually however although though yet
     except unless perhaps possibly probably likely unlikely sure unsure uncertain unclear unknown mistaken mistake
     wait rather instead kidding joking joke otherwise if would could might may should depend depending both
     neither nor answer cannot hmm still nevertheless nonetheless despite guess think assume opposite contrary
     scratch sorry correction question believe seem appear ok
-"""
-_TURNS = frozenset(words_of(_TURNS_TEXT))
-_DENIALS_TEXT = """
+""")
+_DENIALS = word_set("""
     not isn aren wasn weren don doesn didn hasn haven hadn never without lack missing absent none nobody nothing
     fail impossible unable hardly only zero
-"""
-_DENIALS = frozenset(words_of(_DENIALS_TEXT))
-_VERBS = frozenset(
-    words_of("is are was were has have had does do did can show exceed isn aren wasn weren doesn because since")
-)
-_SMALL_WORDS_TEXT = """
+""")
+# Without one of these a text is a list of words and no reason.
+_VERBS = word_set("is are was were has have had does do did can show exceed isn aren wasn weren doesn because since")
+# Words without weight: they may be added or left out.
+_SMALL_WORDS = word_set("""
     a an the it its this that these those there they he she is are was were do does did has have had can in on of
     to at so be by for with and as than which while whereas value equal s t
-"""
-_SMALL_WORDS = frozenset(words_of(_SMALL_WORDS_TEXT))
+""")
 _PRONOUNS = frozenset({"it", "they", "he", "she", "there", "this", "because", "since"})
-_MORE = frozenset(
-    words_of("greater larger bigger more higher taller longer above over exceed older heavier faster wider later")
-)
-_LESS = frozenset(
-    words_of("smaller less fewer lower shorter below under younger lighter slower narrower earlier lesser littler")
-)
-_MOST = frozenset(words_of("greatest largest biggest most highest tallest longest oldest heaviest fastest widest"))
-_LEAST = frozenset(words_of("smallest least fewest lowest shortest youngest lightest slowest narrowest"))
+_MORE = word_set("greater larger bigger more higher taller longer above over exceed older heavier faster wider later")
+_LESS = word_set("smaller less fewer lower shorter below under younger lighter slower narrower earlier lesser littler")
+_MOST = word_set("greatest largest biggest most highest tallest longest oldest heaviest fastest widest")
+_LEAST = word_set("smallest least fewest lowest shortest youngest lightest slowest narrowest")
 
 _CONTRASTS = ((_MORE, _LESS), (_LESS, _MORE), (_MOST, _LEAST), (_LEAST, _MOST))
-_OPPOSITES_TEXT = """
+# Pairs of opposites, one behind the other. A reason with the other word of a pair speaks against the question.
+_LISTED = words_of("""
     open closed  left right  before after  inside outside  same different  even odd  on off  day night  male female
     man woman  boy girl  empty full  black white  hot cold  young old  wet dry  up down  front back  top bottom
     east west  north south  first last  positive negative  indoor outdoor  indoors outdoors  standing sitting
     awake asleep  alive dead  sunny rainy  clean dirty  light dark  high low  tall short  long short  big small
     large small  increasing decreasing  increase decrease  increased decreased  rising falling  rose fell
     visible hidden
-"""
-_LISTED = words_of(_OPPOSITES_TEXT)
-_OPPOSITE = {
-    **dict(zip(_LISTED[::2], _LISTED[1::2], strict=True)),
-    **dict(zip(_LISTED[1::2], _LISTED[::2], strict=True)),
-}
+""")
+_OPPOSITE = dict(zip(_LISTED[::2], _LISTED[1::2], strict=True)) | dict(zip(_LISTED[1::2], _LISTED[::2], strict=True))
 
 
 def parse_explained(text: str, question: str) -> bool | None:
-    """Read a verdict, a comma, full stop or dash (or "because"), and a reason that neither takes it back nor denies it.
+    """Reads a verdict, a comma, full stop or dash (or "because"), and a reason that does not take it back.
 
     The reason of a yes may add numbers and words of comparison to those of the question, or begin with "because"; that
     of a no must say something else than the question does.
@@ -77,8 +69,10 @@ def parse_explained(text: str, question: str) -> bool | None:
     words, asked = words_of(reason), frozenset(words_of(question[:4_000]))
     if len(words) < 3 or _TURNS & set(words) or not _VERBS & set(words):
         return None
+    # the reason must be about what was asked: a word of weight of the question, or a pronoun for it
     if words[0] not in _PRONOUNS and not _weighty(words) & asked:
         return None
+    # a bound that is kept or broken must agree with the verdict ("Is it above 40?", "No, it is 39")
     value = found.group("verdict").casefold() in ("yes", "true")
     fulfilled = _fulfils_bound(reason, question)
     if fulfilled is not None and (fulfilled is not value or _says_opposite(words, asked)):
@@ -89,14 +83,14 @@ def parse_explained(text: str, question: str) -> bool | None:
 
 
 def repeats_all(reason: str, question: str) -> bool:
-    """Whether a reason says all that a question asks, without a denial: it is no reason of a no."""
+    """True if a reason repeats all that a question asks, without a denial: it cannot explain a no."""
     words, asked = words_of(reason), frozenset(words_of(question[:4_000]))
     weighty = _weighty(tuple(asked))
     return bool(weighty) and weighty <= {*words} and not _DENIALS & {*words} and not swaps_sides(reason, question)
 
 
 def swaps_sides(reason: str, question: str) -> bool:
-    """Whether what stands behind "than" is something else than in the question ("more cats than dogs")."""
+    """True if what stands behind "than" is something else than in the question ("more cats than dogs")."""
     sides = [re.split(r"\bthan\b", text[:4_000], maxsplit=1, flags=re.IGNORECASE) for text in (reason, question)]
     if any(len(side) != 2 for side in sides):
         return False
@@ -105,7 +99,7 @@ def swaps_sides(reason: str, question: str) -> bool:
 
 
 def _fulfils_bound(reason: str, question: str) -> bool | None:
-    """Whether the one number of a reason is above, or below, the one of the question, as asked; None without these."""
+    """True if the one number of a reason is above or below the one of the question, as asked; None without these."""
     given, bounds = (re.findall(r"(?<![\w.])\d+(?:\.\d+)?(?![\w.]*\d)", text) for text in (reason, question[:4_000]))
     asked = frozenset(words_of(question[:4_000]))
     more, less = bool(_MORE & asked), bool(_LESS & asked)
@@ -116,7 +110,7 @@ def _fulfils_bound(reason: str, question: str) -> bool | None:
 
 
 def _may_support(words: tuple[str, ...], asked: frozenset[str]) -> bool:
-    """Whether a reason can be that of a yes."""
+    """True if a reason can be that of a yes."""
     if _DENIALS & ({*words} | asked) or _says_opposite(words, asked):
         return False
     direction = next((group for group in (_MORE, _LESS) if group & asked), frozenset())
@@ -124,7 +118,7 @@ def _may_support(words: tuple[str, ...], asked: frozenset[str]) -> bool:
 
 
 def _may_deny(words: tuple[str, ...], asked: frozenset[str]) -> bool:
-    """Whether a reason can be that of a no: a denial, the opposite, or something else than what is asked about."""
+    """True if a reason can be that of a no: a denial, the opposite, or something else than what is asked about."""
     if _DENIALS & asked:
         return False
     if _says_opposite(words, asked):
@@ -135,14 +129,13 @@ def _may_deny(words: tuple[str, ...], asked: frozenset[str]) -> bool:
 
 
 def _says_opposite(words: tuple[str, ...], asked: frozenset[str]) -> bool:
-    said = frozenset(words)
-    if any(one & asked and not other & asked and other & said for one, other in _CONTRASTS):
-        return True
-    return any(_OPPOSITE[word] in said - asked for word in asked & _OPPOSITE.keys())
+    given = frozenset(words)
+    turned = any(one & asked and not other & asked and other & given for one, other in _CONTRASTS)
+    return turned or any(_OPPOSITE[word] in given - asked for word in asked & _OPPOSITE.keys())
 
 
 def _says_same(words: tuple[str, ...], asked: frozenset[str]) -> bool:
-    """Whether a reason compares in the direction that the question asks about."""
+    """True if a reason compares in the direction that the question asks about."""
     return any(group & asked and group & set(words) for group in (_MORE, _LESS))
 
 

@@ -1,5 +1,4 @@
-"""Grades answers as the configuration says: by a function of the user's own where one is named for the record, else by
-the ladder first, and by a judge for what stays open."""
+"""Grader of a process: a function of the user's own where the record has one, else the rules, then the judge."""
 
 from __future__ import annotations
 
@@ -10,11 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from codedance_verl.grading.config import CONFIG_NODE, GradingConfig
+from codedance_verl.grading.config import GradingConfig
 from codedance_verl.grading.custom import functions
 from codedance_verl.grading.judge.prompt import Question
 from codedance_verl.grading.judge.stats import JudgeStats
-from codedance_verl.grading.matchers import ASKS_JUDGE, RULE, STYLES, grade, settle
+from codedance_verl.grading.matchers import ASKS_JUDGE, RULE, STYLES, grade, grade_by_rules
 from codedance_verl.grading.rules.alternatives import alternatives_of, show_alternatives
 from codedance_verl.isolated.function import Fault, check_all
 from codedance_verl.isolated.plain import plain_extra_info
@@ -25,11 +24,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# Rules run beside the event loop, as a formula may take seconds, and in few threads, as most take microseconds.
 COMPARING_THREADS = 2
-"""The ladder runs beside the event loop, as a formula may take seconds, and in few threads, as most is instant."""
 
+# Stands for the rule where grading failed.
 ERROR = "error"
-"""In the place of a rung, where grading failed."""
 
 MAX_EVIDENCE_CHARS = 300
 
@@ -38,13 +37,11 @@ class Grader:
     """Grades the answers of one process. Use it from one event loop and close it there."""
 
     def __init__(self, config: GradingConfig, run_dir: Path | None = None) -> None:
-        """With `run_dir`, the judge's verdicts are kept in `<run_dir>/judge` and read from there."""
+        """Verdicts of the judge are kept in `<run_dir>/judge` and read from there, where `run_dir` is given."""
         self._config = config
         self._run_dir = run_dir
         self._threads = ThreadPoolExecutor(COMPARING_THREADS, thread_name_prefix="grading")
-        self._custom = functions(
-            config.custom, f"{CONFIG_NODE}.custom", config.custom_timeout_s, config.custom_processes
-        )
+        self._custom = functions(config.custom, config.custom.KEY, config.custom_timeout_s, config.custom_processes)
         self._judge: Judge | None = None
         if config.judge.endpoints:
             from codedance_verl.grading.judge.judge import Judge
@@ -52,7 +49,7 @@ class Grader:
             self._judge = Judge(config.judge, run_dir / "judge" if run_dir is not None else None)
 
     async def grade_rollout(self, trajectory: Trajectory) -> Grade:
-        """Grade the answer of a rollout; one that infrastructure ended is ungraded, and no judge is asked for it.
+        """Grades the answer of a rollout; one that infrastructure ended is ungraded, and no judge is asked for it.
 
         An error in the grading costs this rollout its verdict, and no other one. It is logged here, and counted with
         the other metrics of a group (`rollout.telemetry`).
@@ -76,13 +73,13 @@ class Grader:
         record_id: str = "",
         extra_info: Mapping[str, Any] | None = None,
     ) -> Grade:
-        """Grade one answer.
+        """Grades one answer.
 
         Args:
             question: the question's text, without images.
             answer: the text between the answer tags; None where there were none.
             ground_truth: of the record.
-            style: `reward_model.style` of the record (`ladder.STYLES`); one that is not known leaves it ungraded.
+            style: `reward_model.style` of the record (`matchers.STYLES`); one that is not known leaves it ungraded.
             data_source: of the record, which may have settings and a grader of its own.
             record_id: name of the record, for a grader of the user's own and for messages.
             extra_info: of the record, for a grader of the user's own.
@@ -105,7 +102,7 @@ class Grader:
             return Grade(Verdict.UNGRADED, "style", f"unknown style {style!r}")
         context = self._config.context(question, data_source)
         asks = style in ASKS_JUDGE and self._config.open_answers == "judge"
-        compare = settle if asks else grade
+        compare = grade_by_rules if asks else grade
         loop = asyncio.get_running_loop()
         found = await loop.run_in_executor(self._threads, compare, answer, ground_truth, style, context)
         if found is not None:
@@ -116,11 +113,11 @@ class Grader:
 
     @property
     def given_up(self) -> str:
-        """Why a grader of the user's own is not called any more, one line; empty while all are."""
+        """Reason, in one line, why a grader of the user's own is no longer called; empty while all are."""
         return next((function.given_up for function in self._custom.values() if function.given_up), "")
 
     def check_custom(self) -> None:
-        """Raise `UserError`, a line for each, where graders of the user's own cannot be imported or called."""
+        """Raises `UserError`, a line for each, where graders of the user's own cannot be imported or called."""
         check_all(self._custom.values())
 
     async def _ask_custom(self, path: str, answer: str, truth: str, question: str, record: dict[str, Any]) -> Grade:
@@ -130,16 +127,16 @@ class Grader:
             given = truth if len(alternatives) == 1 else list(alternatives)
             return await function.call(answer, given, question, record)
         except Fault as fault:
-            if str(fault) != function.given_up:  # that is told once, as the reason for the end of the run
+            if str(fault) != function.given_up:  # reported once, as the reason for the end of the run
                 logger.warning("record %s is ungraded: %s", record["record_id"], fault)
             return Grade(Verdict.UNGRADED, ERROR, str(fault)[:MAX_EVIDENCE_CHARS])
 
     def take_judge_stats(self) -> JudgeStats:
-        """What the judge was asked since this was last called, and what it cost."""
+        """Counts and cost of the judge since the last call."""
         return self._judge.stats.take() if self._judge is not None else JudgeStats()
 
     async def close(self) -> None:
-        """Close connections and threads."""
+        """Closes connections and threads."""
         if self._judge is not None:
             await self._judge.close()
         self._threads.shutdown(wait=False, cancel_futures=True)

@@ -1,2 +1,2 @@
-"""Code that may hang, crash or eat memory, run in a process of its own and called with JSON: formulas, and the
-functions of the user's own."""
+"""Isolation of code that may hang, crash or eat memory: formulas and the user's functions run in processes of their own
+and are called with JSON."""

@@ -1,4 +1,4 @@
-"""A function of the user's own, named by its dotted path and called in processes of its own (`function_worker`)."""
+"""User functions, named by their dotted path and called in processes of their own (`function_worker`)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import queue
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
+
+from pydantic import BeforeValidator
 
 from codedance_verl.errors import UserError
 from codedance_verl.isolated.process import NoResult, NotStarted, WorkerProcess
@@ -16,7 +18,7 @@ START_SECONDS = 60.0
 """Longest wait for the import of the function's module."""
 
 MAX_FAULTS_IN_A_ROW = 100
-"""Calls in a row that may fail before the function is given up: what is broken does not mend itself."""
+"""Failed calls in a row after which the function is given up: what is broken does not mend itself."""
 
 _WORKER = "codedance_verl.isolated.function_worker"
 
@@ -24,25 +26,29 @@ T = TypeVar("T")
 
 
 class Fault(Exception):
-    """A call without a usable result; one line that begins with the dotted key and the function."""
+    """Raised for a call without a usable result; one line that begins with the dotted key and the function."""
 
 
-def parse_path(value: object, key: str) -> str:
-    """The dotted path of a function, `package.module:function`, as it stands at the dotted key `key`.
+def check_path(value: object) -> str:
+    """Returns the dotted path of a function, `package.module:function`; nothing is imported.
 
-    Nothing is imported. Raises `UserError` for anything else.
+    Raises `ValueError` for anything else.
     """
     if isinstance(value, str):
         module, colon, name = value.partition(":")
         if colon and all(part.isidentifier() for part in [*module.split("."), *name.split(".")]):
             return value
-    raise UserError(f"{key}={value}: must be package.module:function, such as my_grader:grade, or null for none")
+    raise ValueError("must be package.module:function, such as my_grader:grade, or null for none")
+
+
+FunctionPath = Annotated[str, BeforeValidator(check_path)]
+"""Type of a field that names a function."""
 
 
 class IsolatedFunction(Generic[T]):
-    """Calls one function of the user's own; what it raises, returns or does to its process costs that call alone.
+    """Caller of one user function; what it raises, returns or does to its process costs that call alone.
 
-    A process is started when first needed and again after one that was lost. Use it from one event loop.
+    A process is started when first needed, and again after one was lost. Use it from one event loop.
     """
 
     def __init__(
@@ -56,11 +62,11 @@ class IsolatedFunction(Generic[T]):
         processes: int = 1,
         most_faults: int = MAX_FAULTS_IN_A_ROW,
     ) -> None:
-        """Nothing is started yet.
+        """Starts nothing yet.
 
         Args:
             key: dotted key of the setting that names the function, for messages.
-            path: as `parse_path` gives it.
+            path: as `check_path` gives it.
             parameters: names of what the function takes, in order, for messages.
             read: makes the result of what the function returned, a JSON value with lists for tuples; raises
                 `ValueError` with the reason for what is no result.
@@ -81,15 +87,11 @@ class IsolatedFunction(Generic[T]):
         self._threads = ThreadPoolExecutor(processes, thread_name_prefix="function")
         self._lock = threading.Lock()
         self._in_a_row = 0
-        self._given_up = ""
-
-    @property
-    def given_up(self) -> str:
-        """Why no call is made any more, one line; empty while they are made."""
-        return self._given_up
+        self.given_up = ""
+        """Reason, in one line, why no call is made any more; empty while they are made."""
 
     def check(self) -> None:
-        """Raise `UserError`, one line, where the function cannot be imported or called with its arguments."""
+        """Raises `UserError`, one line, where the function cannot be imported or called with its arguments."""
         try:
             self._processes[0].start()
         except NotStarted as error:
@@ -99,7 +101,7 @@ class IsolatedFunction(Generic[T]):
             ) from None
 
     async def call(self, *arguments: Any) -> T:
-        """The result for these arguments, which must be plain JSON.
+        """Returns the result for these arguments, which must be plain JSON.
 
         Raises:
             Fault: there is none: an exception, a process that ended, nothing in time, no result of the kind asked for.
@@ -108,20 +110,23 @@ class IsolatedFunction(Generic[T]):
         return await loop.run_in_executor(self._threads, self._call, arguments)
 
     def close(self) -> None:
-        """End processes and threads; calls in flight end with a `Fault`."""
+        """Ends processes and threads; calls in flight end with a `Fault`."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         for process in self._processes:
             process.close()
 
     def _call(self, arguments: tuple[Any, ...]) -> T:
-        if self._given_up:
-            raise Fault(self._given_up)
+        if self.given_up:
+            raise Fault(self.given_up)
         process = self._idle.get()  # there are as many threads as processes
         try:
-            found = self._result(process, arguments)
+            reply = process.ask({"arguments": arguments}, self._seconds)
+            if "error" in reply:
+                raise ValueError(reply["error"])
+            found = self._read(reply["value"])
         except (NoResult, ValueError) as error:
             reason = f"it cannot be started: {error}" if isinstance(error, NotStarted) else str(error)
-            self._count(reason, decisive=isinstance(error, NotStarted) and error.told)
+            self._count(reason, decisive=isinstance(error, NotStarted) and error.permanent)
             raise Fault(f"{self.name}: {reason}") from None
         finally:
             self._idle.put(process)
@@ -129,25 +134,18 @@ class IsolatedFunction(Generic[T]):
             self._in_a_row = 0
         return found
 
-    def _result(self, process: WorkerProcess, arguments: tuple[Any, ...]) -> T:
-        reply = process.ask({"arguments": arguments}, self._seconds)
-        if "error" in reply:
-            raise ValueError(reply["error"])
-        return self._read(reply["value"])
-
     def _count(self, reason: str, decisive: bool) -> None:
         with self._lock:
             self._in_a_row += 1
             if decisive:
-                self._given_up = f"{self.name}: given up: {reason}"
+                self.given_up = f"{self.name}: given up: {reason}"
             elif self._in_a_row >= self._most_faults:
-                self._given_up = (
-                    f"{self.name}: given up after {self._in_a_row} failed calls in a row, the last: {reason}"
-                )
+                failed = f"{self._in_a_row} failed calls in a row"
+                self.given_up = f"{self.name}: given up after {failed}, the last: {reason}"
 
 
 def check_all(functions: Iterable[IsolatedFunction[Any]]) -> None:
-    """Check every function; raises `UserError` with a line for each that cannot be imported or called."""
+    """Checks every function; raises `UserError` with a line for each that cannot be imported or called."""
     wrong = []
     for function in functions:
         try:

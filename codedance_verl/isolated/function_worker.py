@@ -1,5 +1,6 @@
-"""Calls a function of the user's own on request. The program of `function`; its arguments are the dotted path
-`package.module:function` and the number of arguments that the function takes.
+"""Program that calls a user function on request, started by `function`.
+
+Its arguments are the dotted path `package.module:function` and the number of arguments that the function takes.
 
 Request: {"arguments": [...]}. Answer: {"value": JSON}, or {"error": reason} where the function raised or returned what
 is neither None, a truth value, a number, a text, nor a tuple or list of these.
@@ -16,26 +17,19 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from codedance_verl.isolated.loop import Handler, serve
+from codedance_verl.isolated.loop import Handler, limit, serve
 
 MEMORY_BYTES = 8 << 30
-"""What the process may allocate: a function that needs more gets a MemoryError, and the machine keeps the rest."""
+"""Limit on the process's memory: a function that needs more gets a MemoryError, and the machine keeps the rest."""
 
 _MAX_REASON_CHARS = 300
 _MAX_TEXT_CHARS = 10_000
 _MAX_ITEMS = 100
 
 
-def main() -> None:
-    """Serve until the input ends."""
-    serve(_prepare)
-
-
 def _prepare() -> Handler:
-    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-    resource.setrlimit(
-        resource.RLIMIT_DATA, (MEMORY_BYTES if hard == resource.RLIM_INFINITY else min(MEMORY_BYTES, hard), hard)
-    )
+    # RLIMIT_DATA, not RLIMIT_AS: libraries such as torch reserve far more address space than they ever write to
+    limit(resource.RLIMIT_DATA, MEMORY_BYTES)
     path, count = sys.argv[2], int(sys.argv[3])
     function = load(path)
     _check_takes(function, count)
@@ -43,7 +37,7 @@ def _prepare() -> Handler:
 
 
 def load(path: str) -> Callable[..., Any]:
-    """The function at a dotted path. Raises `ValueError` with the reason where there is none."""
+    """Returns the function at a dotted path. Raises `ValueError` with the reason where there is none."""
     module_name, _, name = path.partition(":")
     try:
         found: Any = importlib.import_module(module_name)
@@ -63,7 +57,7 @@ def load(path: str) -> Callable[..., Any]:
 
 
 def describe(error: BaseException) -> str:
-    """An exception in one bounded line: its kind, its message, and the line of the user's file that raised it."""
+    """Returns an exception in one bounded line: class, message, and the line of the user's file that raised it."""
     text = " ".join(f"{type(error).__name__}: {_text_of(error)}".split())[:_MAX_REASON_CHARS].rstrip(": ")
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
     own = [frame for frame in frames if "importlib" not in frame.filename]
@@ -100,7 +94,7 @@ def _answer(function: Callable[..., Any], request: Mapping[str, Any]) -> Mapping
 
 
 def _plain(value: Any, nested: bool = False) -> Any:
-    """The value as JSON has it; numpy's scalars become Python's. Raises `ValueError` for what JSON has not."""
+    """Converts a value to JSON types; numpy's scalars become Python's. Raises `ValueError` for what JSON has not."""
     if type(value).__module__ == "numpy" and getattr(value, "shape", None) == ():
         value = value.item()
     if value is None or isinstance(value, bool):
@@ -123,4 +117,4 @@ def _kind(value: object) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    serve(_prepare)

@@ -1,10 +1,11 @@
-"""The other side of `isolated.process`: what a worker's program does beside answering."""
+"""Main loop of a worker's program, the other side of `isolated.process`."""
 
 from __future__ import annotations
 
 import fcntl
 import json
 import os
+import resource
 import select
 import signal
 import sys
@@ -16,39 +17,45 @@ Handler = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 
 def serve(prepare: Callable[[], Handler]) -> None:
-    """Answer requests until the input ends. The first argument of the program is the descriptor of its lifeline.
+    """Answers requests until the input ends. The first argument of the program is the descriptor of its lifeline.
 
-    `prepare` may import and check what it likes; a `ValueError` of it is told to the other side as the reason why there
-    is nothing to ask. Standard input and output are taken away first, so that code that reads or prints does no harm.
+    `prepare` may import and check what it likes; its `ValueError` is sent to the other side as the reason why nothing
+    can be asked. Standard input and output are taken away first, so that code that reads or prints does no harm.
     """
     _die_with_parent(int(sys.argv[1]))
     requests, replies = _take_standard_streams()
     try:
         answer = prepare()
     except ValueError as error:
-        _tell(replies, {"error": str(error)})
+        _send(replies, {"error": str(error)})
         return
-    _tell(replies, {"ready": True})
+    _send(replies, {"ready": True})
     with os.fdopen(requests, "rb") as lines:
         for line in lines:
-            _tell(replies, answer(json.loads(line)))
+            _send(replies, answer(json.loads(line)))
+
+
+def limit(kind: int, most: int) -> None:
+    """Sets a soft limit of this process (`resource.RLIMIT_...`), below the hard one that was found."""
+    hard = resource.getrlimit(kind)[1]
+    resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
 
 
 def _die_with_parent(lifeline: int) -> None:
-    """Have the kernel kill this process, and all that it starts, when the other end of the pipe closes.
+    """Makes the kernel kill this process, and all that it starts, when the other end of the pipe closes.
 
     Neither a thread nor the end of the input would do: code that never returns to Python holds both up.
     """
-    fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
+    fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())  # negative: the whole process group gets the signal
     fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
     fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
     os.set_inheritable(lifeline, False)
-    if select.select([lifeline], [], [], 0)[0]:  # it was closed before
+    if select.select([lifeline], [], [], 0)[0]:  # closed before the signal was set up, which is then never sent
         sys.exit(1)
 
 
 def _take_standard_streams() -> tuple[int, int]:
-    """Descriptors of the input and the output; in their place stands nothing, for C code too."""
+    """Returns descriptors of input and output, and puts /dev/null in their places, for C code too."""
     requests, replies = os.dup(0), os.dup(1)
     nothing = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1):
@@ -57,7 +64,7 @@ def _take_standard_streams() -> tuple[int, int]:
     return requests, replies
 
 
-def _tell(replies: int, value: Mapping[str, Any]) -> None:
+def _send(replies: int, value: Mapping[str, Any]) -> None:
     left = memoryview(json.dumps(value).encode() + b"\n")
     while left:
         left = left[os.write(replies, left) :]

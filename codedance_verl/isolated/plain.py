@@ -1,4 +1,4 @@
-"""What a function of the user's own gets to see: plain JSON, without images and other bytes."""
+"""Plain JSON for user functions and logs: records without images and other bytes."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ _LEFT_OUT = object()
 
 
 def plain_extra_info(value: Mapping[Any, Any]) -> dict[str, Any]:
-    """The `extra_info` of a record as JSON has it: arrays and tuples become lists, numpy's scalars Python's, NaN and
-    infinities null.
+    """Converts the `extra_info` of a record to JSON types.
 
-    Bytes, images, texts beyond 20,000 characters (an image in base64) and whatever else JSON has not are left out, in
-    lists too.
+    Arrays and tuples become lists, numpy's scalars Python's, NaN and infinities null. Left out, in lists too: bytes,
+    images, texts beyond 20,000 characters (an image in base64) and whatever else JSON has not.
     """
     found = _plain(value, 0)
     return found if isinstance(found, dict) else {}

@@ -1,4 +1,4 @@
-"""A worker process that answers one JSON line with another, and is killed when an answer takes too long."""
+"""Worker process that answers one JSON line with another, and is killed when an answer takes too long."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ _END_SECONDS = 10.0
 
 
 class NoResult(Exception):
-    """A request ended without a result; says why in words."""
+    """Raised for a request without a result; the message is the reason."""
 
 
 class NotStarted(NoResult):
-    """The process did not come up; `told` is True where it said itself why it never will."""
+    """Raised when the process did not come up; `permanent` where it said itself that it never will."""
 
-    def __init__(self, reason: str, told: bool = False) -> None:
+    def __init__(self, reason: str, permanent: bool = False) -> None:
         super().__init__(reason)
-        self.told = told
+        self.permanent = permanent
 
 
 class WorkerProcess:
-    """One process of the program `module`, which calls `isolated.loop.serve`; safe to use from several threads.
+    """Handle of one process of the program `module`, which calls `isolated.loop.serve`; safe in several threads.
 
     It is started when first needed, and again after it was killed. A request waits for those before it; only its own
     run time counts against its limit. The process ends with this one, however this one ends.
     """
 
     def __init__(self, module: str, arguments: Sequence[str], start_s: float) -> None:
-        """`arguments` are the program's own; `start_s` is the longest wait for its first line, in seconds."""
+        """Starts nothing yet. `arguments` are the program's own; `start_s` is the longest wait for its first line."""
         self._module = module
         self._arguments = tuple(arguments)
         self._start_s = start_s
@@ -51,7 +51,7 @@ class WorkerProcess:
         self._closed = False
 
     def ask(self, request: Mapping[str, Any], seconds: float) -> Any:
-        """The process's answer to a request.
+        """Returns the process's answer to a request.
 
         Raises:
             NoResult: no answer within `seconds`, or the process ended; `NotStarted` where it did not come up.
@@ -59,7 +59,7 @@ class WorkerProcess:
         line = json.dumps(request).encode() + b"\n"
         with self._lock:
             process = self._running()
-            deadline = time.monotonic() + seconds
+            deadline = time.monotonic() + seconds  # from here: neither the start nor earlier requests count
             try:
                 _write(process, line, deadline)
                 return json.loads(_read_line(process, deadline))
@@ -70,12 +70,12 @@ class WorkerProcess:
                 raise NoResult(self._end()) from None
 
     def start(self) -> None:
-        """Start the process where none runs. Raises `NotStarted`."""
+        """Starts the process where none runs. Raises `NotStarted`."""
         with self._lock:
             self._running()
 
     def close(self) -> None:
-        """End the process, if there is one, and whoever waits for it; none is started again."""
+        """Ends the process and the calls that wait for it; none is started again."""
         self._closed = True
         self._signal()  # without the lock: a request that is in flight holds it
         with self._lock:
@@ -83,7 +83,7 @@ class WorkerProcess:
 
     @property
     def pid(self) -> int | None:
-        """Of the running process; None without one."""
+        """Id of the running process; None without one."""
         return self._process.pid if self._process is not None else None
 
     def _running(self) -> subprocess.Popen[bytes]:
@@ -105,7 +105,7 @@ class WorkerProcess:
             raise NotStarted(f"{self._end()} at its start") from None
         if "error" in greeting:
             self._kill()
-            raise NotStarted(greeting["error"], told=True)
+            raise NotStarted(greeting["error"], permanent=True)
         return self._process
 
     def _spawn(self) -> subprocess.Popen[bytes]:
@@ -135,10 +135,10 @@ class WorkerProcess:
         )
 
     def _end(self) -> str:
-        """End a process that has closed its output; says how it ended."""
+        """Ends a process that has closed its output; returns how it ended."""
         process = self._process
         assert process is not None
-        ended = _has_ended(process, 1.0)  # its own end, before ours, as that is what tells
+        ended = _has_ended(process, 1.0)  # its own end, before ours: that one has the cause
         self._kill()
         status = process.returncode
         if not ended or status is None:
@@ -171,7 +171,7 @@ class WorkerProcess:
 
 
 def _has_ended(process: subprocess.Popen[bytes], seconds: float) -> bool:
-    """Whether it ends in this time. It is not collected: its id names its group, all of which is to be killed."""
+    """True when it ends in this time. It is not collected: its id names its group, all of which is to be killed."""
     until = time.monotonic() + seconds
     while True:
         try:
@@ -185,7 +185,7 @@ def _has_ended(process: subprocess.Popen[bytes], seconds: float) -> bool:
 
 
 def _write(process: subprocess.Popen[bytes], line: bytes, deadline: float) -> None:
-    """Write a whole line to the process; raises `TimeoutError` where it is not taken in time."""
+    """Writes a whole line to the process; raises `TimeoutError` where it is not taken in time."""
     assert process.stdin is not None
     left = memoryview(line)
     with selectors.DefaultSelector() as selector:
@@ -197,7 +197,7 @@ def _write(process: subprocess.Popen[bytes], line: bytes, deadline: float) -> No
 
 
 def _read_line(process: subprocess.Popen[bytes], deadline: float) -> bytes:
-    """The next line that the process writes.
+    """Returns the next line that the process writes.
 
     Raises:
         TimeoutError: it does not come in time.
@@ -211,6 +211,7 @@ def _read_line(process: subprocess.Popen[bytes], deadline: float) -> bytes:
         while not line.endswith(b"\n"):
             if not selector.select(max(deadline - time.monotonic(), 0.0)):
                 raise TimeoutError
+            # nothing can follow the line: the process writes one answer a request, and requests wait for each other
             received = os.read(process.stdout.fileno(), _READ_BYTES)
             if not received:
                 raise EOFError

@@ -1,1 +1,1 @@
-"""What a run tells of itself while it goes on: the catalogue of its metrics, their emission, dashboards and alerts."""
+"""Metrics of a run: their catalogue and emission, dashboards and alerts."""

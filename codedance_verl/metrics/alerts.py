@@ -1,4 +1,4 @@
-"""Alert rules for Prometheus: what is wrong with a run that somebody should look at."""
+"""Alert rules for Prometheus: faults of a run that somebody should look at."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Any
 from codedance_verl.metrics import catalogue as c
 
 STALLED_STEPS = 3
-"""A step is stalled when it takes so many times as long as the last one, ..."""
+"""Times the length of the last step after which a step is stalled."""
 
 STALLED_SECONDS = 600
-"""... and at least so long; ..."""
+"""Least length of a stalled step: short ones vary by more than their own length."""
 
 FIRST_STEP_SECONDS = 1800
-"""... and the first one, with nothing to compare with, when it takes so long."""
+"""Length after which the first step is stalled: it has no other to compare with."""
 
 KILLED_SHARE = 0.05
-"""Share of calls that may be killed."""
+"""Share of calls that may be killed, 0 to 1."""
 
 
 @dataclass(frozen=True)
 class Alert:
-    """A rule: it fires when `query` has had a result for the time `lasting`; `what` is wrong, and `cure`."""
+    """A rule. It fires when `query` has had a result for the time `lasting`; `cure` is what to do."""
 
     name: str
     query: str
@@ -32,6 +32,7 @@ class Alert:
     cure: str
 
 
+# `or` takes its right side where the left has no series: before the first step has ended.
 _LIMIT = (
     f"(clamp_min({STALLED_STEPS} * max by (run) ({c.TRAINING_STEP_SECONDS.exposed}), {STALLED_SECONDS}) "
     f"or 0 * max by (run) ({c.TRAINING_STARTED.exposed}) + {FIRST_STEP_SECONDS})"
@@ -43,17 +44,18 @@ ALERTS = (
     Alert(
         "CodeDanceStepStalled",
         f"time() - max by (run) ({c.TRAINING_STARTED.exposed}) > {_LIMIT} "
+        # A validation has no length to compare with and is left out.
         f"unless on (run) max by (run) ({c.TRAINING_VALIDATING.exposed}) > 0",
         "1m",
         "critical",
-        "The step of run {{ $labels.run }} has been under way for {{ $value | humanizeDuration }}, "
+        "The step of run {{ $labels.run }} has lasted {{ $value | humanizeDuration }}, "
         f"more than {STALLED_STEPS} times as long as the last one.",
-        "Look at the panels of trajectories under way and of waiting callers. `step_limit_s` ends such a run "
-        "and writes `stalled.txt`, which says who waits for what.",
+        "Look at the panels of trajectories in flight and of waiting callers. `step_limit_s` ends such a run "
+        "and writes `stalled.txt`, which names each waiting trajectory and what it waits for.",
     ),
     Alert(
         "CodeDanceToolCollapse",
-        f"max by (run, sign) ({c.GUARD_WINDOWS.exposed}) >= 2",
+        f"max by (run, sign) ({c.MONITOR_WINDOWS.exposed}) >= 2",
         "0m",
         "warning",
         "{{ $labels.sign }} of run {{ $labels.run }} is out of its bounds for {{ $value }} windows in a row.",
@@ -90,7 +92,7 @@ ALERTS = (
 
 
 def rules(lasting: str | None = None) -> dict[str, Any]:
-    """The rules as a rule file of Prometheus holds them; `lasting` overrides the time for which each must hold."""
+    """Returns the content of Prometheus's rule file; `lasting` overrides the time for which each rule must hold."""
     return {
         "groups": [
             {

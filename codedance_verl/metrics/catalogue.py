@@ -1,4 +1,4 @@
-"""Every metric of ours: name, kind, unit, labels and meaning. Code emits what stands here (`emit.py`) and nothing else.
+"""Catalogue of the metrics: name, kind, unit, labels and meaning. Code emits these (`emit.py`) and no others.
 
 Names follow Prometheus: `codedance_<part>_<what>_<unit>`, counters end with `_total`. Ray puts `ray_` in front of them
 and adds labels of its own (node address, worker). Labels take few values: the run, a split, a kind; never a record.
@@ -16,17 +16,19 @@ RUN = "run"
 """Label of every metric: name of the run's folder."""
 
 EXPOSED_PREFIX = "ray_"
-"""What Ray puts before the names on its metrics port."""
+"""Prefix that Ray gives the names on its metrics port."""
 
 
 class Kind(StrEnum):
+    """Prometheus's type of a metric."""
+
     COUNTER = "counter"
     GAUGE = "gauge"
     HISTOGRAM = "histogram"
 
 
 class Unit(StrEnum):
-    """What a value counts or measures."""
+    """Unit of a metric's values."""
 
     SECONDS = "seconds"
     TIMESTAMP = "seconds since 1970"
@@ -74,21 +76,23 @@ class Metric:
 
     @property
     def exposed(self) -> str:
+        """Name on Ray's metrics port."""
         return EXPOSED_PREFIX + self.name
 
     @property
     def part(self) -> str:
-        """What of the system it belongs to: sandbox, rollout, reward, judge, training, guard."""
+        """Part of the system that emits it: the second word of its name."""
         return self.name.split("_")[1]
 
     @property
     def tracker(self) -> str:
-        """Its name in verl's trackers, without the labels' values."""
+        """Name in verl's trackers, without the labels' values."""
         return "/".join(self.name.split("_", 2))
 
     @property
     def series(self) -> tuple[str, ...]:
-        """Names under which Prometheus has it."""
+        """Names of its series in Prometheus."""
+        # Ray's sum of a histogram is made of bucket bounds, so nothing should ask for it.
         if self.kind is not Kind.HISTOGRAM:
             return (self.exposed,)
         return (f"{self.exposed}_bucket", f"{self.exposed}_count")
@@ -106,57 +110,39 @@ def _histogram(name: str, unit: Unit, description: str, buckets: tuple[float, ..
     return Metric(f"codedance_{name}", Kind.HISTOGRAM, unit, description, labels, buckets)
 
 
+# Bounds in seconds: from a trivial cell (about 5 ms) to the longest limits.
 _WAITS = (0.005, 0.02, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+# Shares of groups of 8; the outermost bounds set groups apart that are all wrong or all right.
 _SHARES = (0.001, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 0.999, 1.0)
 
-# ---- sandbox: told by the actor of each node, every few seconds and after each call ----
+# ---- sandbox: set by the actor of each node, every few seconds and after each call ----
 
-SANDBOX_SESSIONS = _gauge(
-    "sandbox_sessions", Unit.SESSIONS, "Sessions that have a place in an interpreter of the node."
-)
+SANDBOX_SESSIONS = _gauge("sandbox_sessions", Unit.SESSIONS, "Sessions with a place in an interpreter of the node.")
 SANDBOX_CAPACITY = _gauge(
-    "sandbox_capacity", Unit.SESSIONS, "Sessions that the node's serving interpreters can hold, spare ones left out."
+    "sandbox_capacity", Unit.SESSIONS, "Places of the serving interpreters, standby ones left out."
 )
-SANDBOX_WAITING = _gauge("sandbox_waiting", Unit.SESSIONS, "Callers who wait for a place in an interpreter.")
+SANDBOX_WAITING = _gauge("sandbox_waiting", Unit.SESSIONS, "Callers that wait for a place in an interpreter.")
 SANDBOX_INTERPRETERS = _gauge(
-    "sandbox_interpreters",
-    Unit.CONTAINERS,
-    "Interpreters that are up, by role: serving or spare, those of the standby included.",
-    "role",
+    "sandbox_interpreters", Unit.CONTAINERS, "Interpreters by role: serving, standby.", "role"
 )
-SANDBOX_MEMORY = _gauge(
-    "sandbox_memory_bytes", Unit.BYTES, "Memory of the interpreters themselves, without what their sessions hold."
-)
-SANDBOX_ORPHANS = _gauge(
-    "sandbox_orphan_containers", Unit.CONTAINERS, "Containers of the project whose owner is dead, on the node."
-)
+SANDBOX_MEMORY = _gauge("sandbox_memory_bytes", Unit.BYTES, "Memory of the interpreters without their sessions.")
+SANDBOX_ORPHANS = _gauge("sandbox_orphan_containers", Unit.CONTAINERS, "Containers on the node whose owner is dead.")
 SANDBOX_OPENED = _counter("sandbox_sessions_opened", Unit.SESSIONS, "Sessions that were opened.")
-SANDBOX_REFUSED = _counter(
-    "sandbox_refusals", Unit.CALLS, "Callers who were refused, as no place or slot became free in time."
-)
-SANDBOX_LEASES = _counter(
-    "sandbox_leases_expired", Unit.SESSIONS, "Sessions that were closed because nobody used them."
-)
+SANDBOX_REFUSED = _counter("sandbox_refusals", Unit.CALLS, "Refused callers: no place or slot became free in time.")
+SANDBOX_LEASES = _counter("sandbox_leases_expired", Unit.SESSIONS, "Sessions that were closed as nobody used them.")
 SANDBOX_RESTARTS = _counter("sandbox_restarts", Unit.CONTAINERS, "Interpreters that died and were replaced.")
-SANDBOX_RECYCLED = _counter(
-    "sandbox_recycled", Unit.CONTAINERS, "Interpreters that were replaced because of their age."
-)
+SANDBOX_RECYCLED = _counter("sandbox_recycled", Unit.CONTAINERS, "Interpreters that were replaced for their age.")
 SANDBOX_CALLS = _counter(
-    "sandbox_calls",
-    Unit.CALLS,
-    "Cells that were run, by status: ok, no_output, error, timeout, killed, rejected.",
-    "status",
+    "sandbox_calls", Unit.CALLS, "Cells by status: ok, no_output, error, timeout, killed, rejected.", "status"
 )
 SANDBOX_CALL_SECONDS = _histogram(
     "sandbox_call_seconds", Unit.SECONDS, "Run time of cells by status, waiting left out.", _WAITS, "status"
 )
-SANDBOX_QUEUE_SECONDS = _histogram(
-    "sandbox_queue_seconds", Unit.SECONDS, "What cells waited for a session or a slot.", _WAITS
-)
+SANDBOX_QUEUE_SECONDS = _histogram("sandbox_queue_seconds", Unit.SECONDS, "Wait of cells for session or slot.", _WAITS)
 
-# ---- rollout: told by the rollout workers when a group ends, of all that were drawn ----
+# ---- rollout: set by the rollout workers when a group ends, for all that were drawn ----
 
-ROLLOUT_UNDER_WAY = _gauge("rollout_under_way", Unit.TRAJECTORIES, "Trajectories under way in a rollout worker.")
+ROLLOUTS_IN_FLIGHT = _gauge("rollouts_in_flight", Unit.TRAJECTORIES, "Trajectories in flight in a rollout worker.")
 ROLLOUT_TRAJECTORIES = _counter(
     "rollout_trajectories",
     Unit.TRAJECTORIES,
@@ -191,22 +177,14 @@ ROLLOUT_SECONDS = _counter(
     "split",
     "activity",
 )
-ROLLOUT_RETRIES = _counter(
-    "rollout_sandbox_retries", Unit.CALLS, "Refusals of the sandbox that were overcome.", "split"
-)
+ROLLOUT_RETRIES = _counter("rollout_sandbox_retries", Unit.CALLS, "Retried refusals of the sandbox.", "split")
 
-ROLLOUT_UNWRITTEN = _counter(
-    "rollout_unwritten_groups", Unit.GROUPS, "Groups that could not be written to the trajectory log.", "split"
-)
+ROLLOUT_UNWRITTEN = _counter("rollout_unwritten_groups", Unit.GROUPS, "Groups missing in the trajectory log.", "split")
 
-# ---- reward: told by the rollout workers when a group is scored ----
+# ---- reward: set by the rollout workers when a group is scored ----
 
-REWARD_CORRECT = _counter(
-    "reward_correct", Unit.TRAJECTORIES, "Finished trajectories with a right answer, kept or not.", "split"
-)
-REWARD_UNGRADED = _counter(
-    "reward_ungraded", Unit.TRAJECTORIES, "Finished trajectories whose answer got no verdict, kept or not.", "split"
-)
+REWARD_CORRECT = _counter("reward_correct", Unit.TRAJECTORIES, "Trajectories answered right, kept or not.", "split")
+REWARD_UNGRADED = _counter("reward_ungraded", Unit.TRAJECTORIES, "Trajectories without verdict, kept or not.", "split")
 REWARD_GRADING_ERRORS = _counter(
     "reward_grading_errors",
     Unit.TRAJECTORIES,
@@ -227,9 +205,7 @@ REWARD_TERM = _gauge(
     "split",
     "term",
 )
-REWARD_DIFFICULTY = _gauge(
-    "reward_difficulty", Unit.NUMBER, "Difficulty d(mu) of the last group, over what was kept of it.", "split"
-)
+REWARD_DIFFICULTY = _gauge("reward_difficulty", Unit.NUMBER, "Difficulty d(mu) of the last group as kept.", "split")
 REWARD_GROUPS = _counter(
     "reward_groups",
     Unit.GROUPS,
@@ -241,7 +217,7 @@ REWARD_ACCURACY = _histogram(
     "reward_group_accuracy_ratio", Unit.RATIO, "Share of right answers in what was kept of a group.", _SHARES, "split"
 )
 
-# ---- judge: told by its client in each rollout worker ----
+# ---- judge: set by its client in each rollout worker ----
 
 JUDGE_ANSWERS = _counter(
     "judge_answers",
@@ -249,36 +225,32 @@ JUDGE_ANSWERS = _counter(
     "Answers put to the judge, by where the verdict came from: cache, server, none (there is no verdict).",
     "source",
 )
-JUDGE_SECONDS = _histogram("judge_seconds", Unit.SECONDS, "What an answer waited for its verdict.", _WAITS)
+JUDGE_SECONDS = _histogram("judge_seconds", Unit.SECONDS, "Time that an answer waited for its verdict.", _WAITS)
 JUDGE_REQUESTS = _counter("judge_requests", Unit.REQUESTS, "Requests to the judge's servers.")
 JUDGE_FAILURES = _counter("judge_failures", Unit.REQUESTS, "Requests without a usable reply.")
 JUDGE_TOKENS = _counter("judge_tokens", Unit.TOKENS, "Tokens of the judge as its servers count them.", "direction")
 JUDGE_COST = _counter("judge_cost", Unit.CURRENCY, "Cost of the judge's tokens.")
 
-# ---- guards: told by the collapse monitors of each rollout worker when a window is full ----
+# ---- monitor: set by the collapse monitors of each rollout worker when a window is full ----
 
-GUARD_RATE = _gauge(
-    "guard_rate_ratio",
+MONITOR_RATE = _gauge(
+    "monitor_rate_ratio",
     Unit.RATIO,
     "Rate of a sign of collapse over the last window: tool_rate, failed, invalid, idle, repeated, answer_in_code, "
     "cut_off.",
     "sign",
 )
-GUARD_WINDOWS = _gauge(
-    "guard_windows_out_of_bounds", Unit.WINDOWS, "For how many windows in a row a sign is out of its bounds.", "sign"
+MONITOR_WINDOWS = _gauge(
+    "monitor_windows_out_of_bounds", Unit.WINDOWS, "For how many windows in a row a sign is out of its bounds.", "sign"
 )
 
-# ---- training: told by the trainer when a step ends ----
+# ---- training: set by the trainer when a step ends ----
 
 TRAINING_STEP = _gauge("training_step", Unit.STEPS, "The last finished step.")
 TRAINING_STEPS = _gauge("training_steps_planned", Unit.STEPS, "The step at which the run ends.")
-TRAINING_STARTED = _gauge(
-    "training_step_started_timestamp_seconds", Unit.TIMESTAMP, "When the step or the validation under way began."
-)
-TRAINING_VALIDATING = _gauge("training_validating", Unit.NUMBER, "1 while a validation is under way, else 0.")
-TRAINING_STEP_SECONDS = _gauge(
-    "training_step_seconds", Unit.SECONDS, "Wall time of the last step, validation left out."
-)
+TRAINING_STARTED = _gauge("training_step_started_timestamp_seconds", Unit.TIMESTAMP, "Start of the step or validation.")
+TRAINING_VALIDATING = _gauge("training_validating", Unit.NUMBER, "1 while a validation runs, else 0.")
+TRAINING_STEP_SECONDS = _gauge("training_step_seconds", Unit.SECONDS, "Wall time of the last step without validation.")
 TRAINING_REMAINING = _gauge("training_remaining_seconds", Unit.SECONDS, "Expected wall time to the end of the run.")
 TRAINING_PHASE = _gauge(
     "training_phase_seconds",
@@ -287,9 +259,7 @@ TRAINING_PHASE = _gauge(
     "update_critic, weight_sync, checkpoint, validation.",
     "phase",
 )
-TRAINING_MASKED = _counter(
-    "training_masked_steps", Unit.STEPS, "Steps that were skipped, as no rollout of theirs counted."
-)
+TRAINING_MASKED = _counter("training_masked_steps", Unit.STEPS, "Steps skipped, as no rollout of theirs counted.")
 TRAINING_TOKENS = _gauge("training_tokens", Unit.TOKENS, "Tokens of the last step's batch, prompts included.")
 TRAINING_TOKEN_RATE = _gauge(
     "training_tokens_per_second", Unit.TOKENS_PER_SECOND, "Tokens of the last step by its wall time and device."
@@ -299,9 +269,7 @@ TRAINING_TRAJECTORY_RATE = _gauge(
     Unit.TRAJECTORIES_PER_SECOND,
     "Trajectories that were rolled out in the last step, by its wall time.",
 )
-TRAINING_MFU = _gauge(
-    "training_flops_utilisation_ratio", Unit.RATIO, "Share of the devices' peak that the update used."
-)
+TRAINING_MFU = _gauge("training_flops_utilisation_ratio", Unit.RATIO, "Share of the devices' peak used by the update.")
 TRAINING_STALENESS = _gauge(
     "training_staleness_steps",
     Unit.STEPS,
@@ -311,9 +279,7 @@ TRAINING_STALENESS = _gauge(
 TRAINING_LOSS = _gauge("training_policy_loss", Unit.NUMBER, "The policy's loss, averaged over the step's updates.")
 TRAINING_GRADIENT = _gauge("training_gradient_norm", Unit.NUMBER, "Norm of the policy's gradient before clipping.")
 TRAINING_ENTROPY = _gauge("training_entropy", Unit.NUMBER, "Entropy of the policy over sampled tokens, in nats.")
-TRAINING_KL = _gauge(
-    "training_kl", Unit.NUMBER, "Divergence of the updated policy from the one that was sampled, in nats."
-)
+TRAINING_KL = _gauge("training_kl", Unit.NUMBER, "Divergence of the updated from the sampling policy, in nats.")
 TRAINING_CLIPPED = _gauge("training_clipped_ratio", Unit.RATIO, "Share of tokens whose ratio was clipped.")
 TRAINING_RATE = _gauge("training_learning_rate", Unit.NUMBER, "The policy's learning rate.")
 TRAINING_SCORE = _gauge("training_score", Unit.REWARD, "Mean score of the trajectories that were trained on.")
@@ -325,6 +291,4 @@ TRAINING_MISMATCH = _gauge(
 )
 
 METRICS: tuple[Metric, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
-"""All of them, in the order above."""
-
-BY_NAME = {metric.name: metric for metric in METRICS}
+"""All metrics, in the order above."""

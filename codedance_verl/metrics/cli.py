@@ -17,7 +17,7 @@ Target = Annotated[
 
 
 def dashboards(temp_dir: TempDir = Path("/tmp/ray"), target: Target = None) -> None:
-    """Put dashboards and alerts into the set-up of Grafana and Prometheus that Ray made on this machine."""
+    """Puts dashboards and alerts into the set-up of Grafana and Prometheus that Ray made on this machine."""
     written = provision(metrics_folder(temp_dir), target or ())
     print(f"dashboards: {written.dashboards}")
     print(f"prometheus --config.file={written.prometheus} --web.listen-address=127.0.0.1:9090 --web.enable-lifecycle")

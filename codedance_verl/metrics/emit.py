@@ -1,23 +1,24 @@
-"""Telling metrics: to Ray, which gives them to Prometheus, and to a tally that goes to verl's trackers once a step.
+"""Emission of metrics: to Ray, which exposes them to Prometheus, and to a tally for verl's trackers once a step.
 
-Does nothing where Ray is not initialised. A value costs about 5 us; nothing is told token by token.
+Does nothing where Ray is not initialised. A value costs about 5 us; nothing is emitted token by token.
 
 Ray forgets a gauge that nobody has set since two of its reports (`_gauge_metric_ttl_s` of its
-`OpenTelemetryMetricRecorder`, 20 s by default), so a thread tells Ray the last value of every gauge again and again.
+`OpenTelemetryMetricRecorder`, 20 s by default), so a thread sets the last value of every gauge again and again.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from codedance_verl.metrics.catalogue import ROLLOUT_TRAJECTORIES, RUN, Kind, Metric
+from codedance_verl.runtime.watchdog import Watchdog
 
 RUN_VARIABLE = "CODEDANCE_RUN"
 """Environment variable with the name of the run, in every process of it."""
@@ -25,13 +26,13 @@ RUN_VARIABLE = "CODEDANCE_RUN"
 SWITCH_VARIABLE = "CODEDANCE_METRICS"
 """Environment variable; "0" switches all metrics off."""
 
-AGAIN_SECONDS = 5.0
-"""How often gauges are told again: twice a report of Ray's, which is due every ten seconds."""
+REFRESH_SECONDS = 5.0
+"""Interval at which gauges are set again: half that of Ray's reports."""
 
 
 @dataclass
 class Sample:
-    """What was told of one series since the last `drain`: sum and number of the values."""
+    """Sum and number of the values of one series since the last `drain`."""
 
     kind: Kind
     total: float = 0.0
@@ -52,56 +53,57 @@ Series = tuple[str, frozenset[tuple[str, str]]]
 
 
 class Recorder:
-    """Tells values of metrics. `is_on` says whether to; the labels are those of the metric, `run` is added.
+    """Emitter of metric values, for any thread. The labels are those of the metric; `run` is added.
 
-    Any thread may tell. Gauges are told again every `again_s` seconds for as long as metrics are on; a break of that
-    ends what was told before it.
+    Does nothing while `is_on` returns false. Gauges are set again every `refresh_s` seconds; once metrics have been
+    off, the values of before are not.
     """
 
-    def __init__(self, is_on: Callable[[], bool] = _ray_is_up, again_s: float = AGAIN_SECONDS) -> None:
+    def __init__(self, is_on: Callable[[], bool] = _ray_is_up, refresh_s: float = REFRESH_SECONDS) -> None:
         self._is_on = is_on
-        self._again_s = again_s
+        self._refresh_s = refresh_s
         self._wanted = os.environ.get(SWITCH_VARIABLE, "1") != "0"
         self._run = os.environ.get(RUN_VARIABLE, "none")
-        self._told: dict[str, Any] = {}
+        self._ray_metrics: dict[str, Any] = {}
         self._tally: dict[str, Sample] = {}
         self.forget()
 
     def add(self, metric: Metric, amount: float = 1.0, **labels: str) -> None:
-        """Have a counter grow by `amount`, 0 or more."""
+        """Adds `amount`, 0 or more, to a counter."""
         assert metric.kind is Kind.COUNTER
-        self._tell(metric, amount, labels)
+        self._emit(metric, amount, labels)
 
     def set_gauge(self, metric: Metric, value: float, **labels: str) -> None:
-        """Set a gauge."""
+        """Sets a gauge."""
         assert metric.kind is Kind.GAUGE
-        self._tell(metric, value, labels)
+        self._emit(metric, value, labels)
 
     def observe(self, metric: Metric, value: float, **labels: str) -> None:
-        """Add a value to a histogram."""
+        """Adds a value to a histogram."""
         assert metric.kind is Kind.HISTOGRAM
-        self._tell(metric, value, labels)
+        self._emit(metric, value, labels)
 
     def switch(self, on: bool) -> None:
-        """Switch metrics on or off in this process."""
+        """Switches metrics on or off in this process."""
         self._wanted = on
 
     def forget(self) -> None:
-        """Tell no gauge again that was told before. For the child of a fork: its parent's thread is not there."""
+        """Forgets all gauges. For the child of a fork, in which the thread of its parent does not run."""
         self._lock = threading.Lock()
         self._gauges: dict[Series, float] = {}
-        self._teller: threading.Thread | None = None
+        self._refresher: Watchdog | None = None
 
     def drain(self) -> dict[str, Sample]:
-        """What was told since the last call."""
+        """Returns the samples since the last call."""
         taken, self._tally = self._tally, {}
         return taken
 
-    def _tell(self, metric: Metric, value: float, labels: Mapping[str, str]) -> None:
-        if not self._tells:
+    def _emit(self, metric: Metric, value: float, labels: Mapping[str, str]) -> None:
+        if not self._is_active:
             return
         tags = {RUN: self._run, **labels}
-        target = self._told.get(metric.name) or self._made(metric)
+        # Ray's objects are made at the first value: before `ray.init` they could not be.
+        target = self._ray_metrics.get(metric.name) or self._made(metric)
         match metric.kind:
             case Kind.COUNTER:
                 _grow(target, value, tags)
@@ -109,36 +111,36 @@ class Recorder:
                 self._set(target, metric, value, tags)
             case Kind.HISTOGRAM:
                 target.observe(value, tags)
+        # Series of trackers have no labels: their values become parts of the name.
         name = "/".join([metric.tracker, *(labels[key] for key in metric.labels)])
         sample = self._tally.setdefault(name, Sample(metric.kind))
         sample.total += value
         sample.count += 1
 
     @property
-    def _tells(self) -> bool:
+    def _is_active(self) -> bool:
         return self._wanted and self._is_on()
 
     def _set(self, target: Any, metric: Metric, value: float, tags: dict[str, str]) -> None:
-        with self._lock:  # else the teller could put an older value over this one
+        with self._lock:  # else the thread could put an older value over this one
             target.set(value, tags)
             self._gauges[metric.name, frozenset(tags.items())] = value
-            if self._teller is None:
-                self._teller = threading.Thread(
-                    target=_tell_again, args=(weakref.ref(self), self._again_s), name="gauges", daemon=True
-                )
-                self._teller.start()
+            if self._refresher is None:
+                # a weak reference: the thread must not keep a recorder alive
+                refresh = functools.partial(_refresh, weakref.ref(self))
+                self._refresher = Watchdog(self._refresh_s, refresh, "gauges")
 
-    def _tell_gauges(self) -> bool:
-        """Tell Ray the last values once more. False: metrics are off, and these values are forgotten."""
+    def _refresh_gauges(self) -> bool:
+        """Sets the last values in Ray once more. Returns false where metrics are off; the values are dropped then."""
         with self._lock:
-            if not self._tells:
+            if not self._is_active:
                 self._gauges.clear()
-                self._teller = None
+                self._refresher = None
                 return False
             series = list(self._gauges)
         for name, tags in series:
-            with self._lock:  # for each alone: who has something to tell does not wait for all of them
-                self._told[name].set(self._gauges[name, tags], dict(tags))
+            with self._lock:  # for each alone: other threads do not wait for all of them
+                self._ray_metrics[name].set(self._gauges[name, tags], dict(tags))
         return True
 
     def _made(self, metric: Metric) -> Any:
@@ -154,15 +156,14 @@ class Recorder:
                 made = metrics.Gauge(metric.name, text, tag_keys=tags)
             case Kind.HISTOGRAM:
                 made = metrics.Histogram(metric.name, text, boundaries=list(metric.buckets), tag_keys=tags)
-        self._told[metric.name] = made
+        self._ray_metrics[metric.name] = made
         return made
 
 
 def _grow(counter: Any, amount: float, tags: dict[str, str]) -> None:
-    """Has a counter of Ray grow by `amount`, 0 or more.
+    """Adds `amount`, 0 or more, to a counter of Ray. Raises `RuntimeError` for a Ray without `_record`.
 
-    Ray 2.60's `Counter.inc` refuses 0, from which alone Prometheus sees the first growth of a series; its private
-    `_record` takes it. Raises `RuntimeError` where a Ray has none.
+    Private, as the public `Counter.inc` of Ray 2.60 refuses 0, without which Prometheus misses a series' first growth.
     """
     record = getattr(counter, "_record", None)
     if record is None:
@@ -170,18 +171,14 @@ def _grow(counter: Any, amount: float, tags: dict[str, str]) -> None:
     record(amount, tags)
 
 
-def _tell_again(recorder: weakref.ref[Recorder], again_s: float) -> None:
-    """The teller of a recorder. It ends when metrics are off or the recorder is gone; the next gauge starts another."""
-    while True:
-        time.sleep(again_s)
-        found = recorder()
-        if found is None or not found._tell_gauges():
-            return
-        del found
+def _refresh(recorder: weakref.ref[Recorder]) -> bool:
+    """Sets all gauges again; True, which ends the thread, once metrics are off or the recorder is gone."""
+    found = recorder()
+    return found is None or not found._refresh_gauges()
 
 
 def for_trackers(tallies: Iterable[Tally]) -> dict[str, float]:
-    """One number a series over all processes: the sum of a counter, the mean of gauges and histograms."""
+    """Returns one number a series over all processes: the sum of a counter, the mean of gauges and histograms."""
     merged: dict[str, Sample] = {}
     for tally in tallies:
         for name, sample in tally.items():
@@ -189,13 +186,14 @@ def for_trackers(tallies: Iterable[Tally]) -> dict[str, float]:
             whole.total += sample.total
             whole.count += sample.count
     return {
+        # Counters add up over processes; a gauge or histogram of each process is one opinion of the same thing.
         name: sample.total if sample.kind is Kind.COUNTER else sample.total / sample.count
         for name, sample in merged.items()
     }
 
 
 def finished_trajectories(numbers: Mapping[str, float]) -> float:
-    """How many trajectories of training ended in a step, by its numbers `for_trackers`."""
+    """Returns the number of training trajectories that ended in a step, by its numbers `for_trackers`."""
     return sum(value for name, value in numbers.items() if name.startswith(f"{ROLLOUT_TRAJECTORIES.tracker}/train/"))
 
 

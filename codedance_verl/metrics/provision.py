@@ -1,4 +1,4 @@
-"""Puts our dashboards and alerts where Ray has Grafana and Prometheus look: `<session>/metrics` of a cluster's head."""
+"""Provisioning of dashboards and alerts in Ray's folder for Grafana and Prometheus, `<session>/metrics` of the head."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from codedance_verl.errors import UserError
 from codedance_verl.metrics.alerts import rules
 from codedance_verl.metrics.dashboards import DASHBOARDS
 from codedance_verl.metrics.grafana import grafana
+from codedance_verl.runtime.atomic import write_atomically
 
 OUTPUT_ROOT_VARIABLE = "RAY_METRICS_OUTPUT_ROOT"
 """Ray's variable for another folder than `<session>/metrics`."""
@@ -28,7 +29,7 @@ TARGETS_FILE = "codedance_targets.json"
 
 @dataclass(frozen=True)
 class Provisioned:
-    """What was written: the folder of the dashboards, and the configurations to start Prometheus and Grafana with."""
+    """Paths that were written: the folder of the dashboards, the configurations of Prometheus and of Grafana."""
 
     dashboards: Path
     prometheus: Path
@@ -36,7 +37,7 @@ class Provisioned:
 
 
 def metrics_folder(temp_dir: Path) -> Path:
-    """Ray's folder for the set-ups of Grafana and Prometheus; `temp_dir` as in `ray start --temp-dir`.
+    """Returns Ray's folder for the set-ups of Grafana and Prometheus; `temp_dir` as in `ray start --temp-dir`.
 
     Raises:
         UserError: no cluster has been started with it on this machine.
@@ -50,7 +51,7 @@ def metrics_folder(temp_dir: Path) -> Path:
 
 
 def provision(folder: Path, targets: Sequence[str] = ()) -> Provisioned:
-    """Write dashboards, alert rules and a Prometheus configuration that has them; harmless when repeated.
+    """Writes dashboards, alert rules and a Prometheus configuration that has them; harmless when repeated.
 
     Args:
         folder: as of `metrics_folder`.
@@ -59,31 +60,25 @@ def provision(folder: Path, targets: Sequence[str] = ()) -> Provisioned:
     boards = Path(os.environ.get(DASHBOARDS_VARIABLE) or folder / "grafana" / "dashboards")
     boards.mkdir(parents=True, exist_ok=True)
     for dashboard in DASHBOARDS:
-        _write(boards / f"{dashboard.uid}.json", json.dumps(grafana(dashboard), indent=1) + "\n")
+        write_atomically(boards / f"{dashboard.uid}.json", json.dumps(grafana(dashboard), indent=1) + "\n")
     prometheus = folder / "prometheus"
     prometheus.mkdir(parents=True, exist_ok=True)
-    _write(prometheus / RULES_FILE, yaml.safe_dump(rules(), sort_keys=False, width=120))
+    write_atomically(prometheus / RULES_FILE, yaml.safe_dump(rules(), sort_keys=False, width=120))
     _write_configuration(prometheus, targets)
     return Provisioned(boards, prometheus / "prometheus.yml", folder / "grafana" / "grafana.ini")
 
 
 def _write_configuration(folder: Path, targets: Sequence[str]) -> None:
-    """Ray's configuration of Prometheus, with our rules; where Ray wrote none, one that scrapes the targets."""
+    """Adds our rules to Ray's configuration of Prometheus; where Ray wrote none, makes one that scrapes the targets."""
     path = folder / "prometheus.yml"
     config: dict[str, Any] = (yaml.safe_load(path.read_text()) if path.is_file() else None) or {
         "global": {"scrape_interval": "10s", "evaluation_interval": "10s"}
     }
     ours = str(folder / RULES_FILE)
+    # Ours once, also when this is repeated; those of others stay.
     config["rule_files"] = [item for item in config.get("rule_files") or [] if item != ours] + [ours]
     if targets:
         listed = folder / TARGETS_FILE
-        _write(listed, json.dumps([{"labels": {"job": "ray"}, "targets": list(targets)}]))
+        write_atomically(listed, json.dumps([{"labels": {"job": "ray"}, "targets": list(targets)}]))
         config["scrape_configs"] = [{"job_name": "ray", "file_sd_configs": [{"files": [str(listed)]}]}]
-    _write(path, yaml.safe_dump(config, sort_keys=False))
-
-
-def _write(path: Path, text: str) -> None:
-    """Replace the file at once: Grafana and Prometheus may read it at any moment."""
-    partial = path.with_suffix(path.suffix + ".partial")
-    partial.write_text(text)
-    partial.replace(path)
+    write_atomically(path, yaml.safe_dump(config, sort_keys=False))

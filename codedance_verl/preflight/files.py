@@ -1,19 +1,22 @@
-"""Checks what a run reads and where it writes: its folder, the model's files, every record of the data files."""
+"""Checks of the files of a run: its folder, the model's files, every record of the data files."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import hashlib
+import os
 import shutil
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig
 
 from codedance_verl.cluster.connection import check_paths
+from codedance_verl.config.hardware import joins
 from codedance_verl.data.checking import Checked, check_file, keep_good_rows, progress_line
 from codedance_verl.data.parquet import is_parquet
 from codedance_verl.data.rows import Keys, Kind
@@ -23,15 +26,18 @@ from codedance_verl.runtime.checkpoints import can_be_resumed, step_of
 from codedance_verl.sandbox.docker.sizing import ImageLoad
 
 MIN_FREE_BYTES = 1 << 30
+MAX_SOCKET_BYTES = 107
+"""Longest path of a Unix socket on Linux, without the closing zero (`sun_path` of unix(7))."""
+_SOCKET = "/session_2026-01-31_00-00-00_000000_{pid}/sockets/plasma_store"  # the longest of ray._private.node.Node
 WEIGHT_FILES = ("*.safetensors", "*.bin")
 
 
 def check_output_folder(folder: Path, min_free_bytes: int = MIN_FREE_BYTES) -> None:
-    """Raise `UserError` when `folder` cannot be written or its disk has less than `min_free_bytes` free."""
+    """Raises `UserError` when `folder` cannot be written or its disk has less than `min_free_bytes` free."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".write-probe-") as probe:  # each rank has its own
-            probe.write(b"\0" * 4096)
+            probe.write(b"\0" * 4096)  # a block: an empty file can be made on a full disk
             probe.flush()
     except OSError as error:
         raise UserError(
@@ -46,7 +52,7 @@ def check_output_folder(folder: Path, min_free_bytes: int = MIN_FREE_BYTES) -> N
 
 
 def check_run_folder(config: DictConfig, report: Report) -> None:
-    """The run's folder can be written and has room."""
+    """Checks that the run's folder can be written and has room."""
     folder = Path(config.run_dir)
     with report.collecting():
         check_output_folder(folder)
@@ -54,7 +60,7 @@ def check_run_folder(config: DictConfig, report: Report) -> None:
 
 
 def check_checkpoint_folder(config: DictConfig, report: Report) -> None:
-    """Checkpoints go where a resume looks for them."""
+    """Checks that checkpoints go to the folder that a resume reads."""
     given, needed = at(config, "trainer.default_local_dir"), Path(config.run_dir) / "checkpoints"
     if not isinstance(given, str) or Path(given).resolve() != needed.resolve():
         report.add_error(
@@ -63,7 +69,7 @@ def check_checkpoint_folder(config: DictConfig, report: Report) -> None:
 
 
 def check_start(config: DictConfig, report: Report) -> None:
-    """With `trainer.resume_mode=resume_path` a run begins from a whole checkpoint."""
+    """Checks that `trainer.resume_mode=resume_path` names a whole checkpoint."""
     if at(config, "trainer.resume_mode") != "resume_path":
         return
     given = at(config, "trainer.resume_from_path")
@@ -78,10 +84,10 @@ def check_start(config: DictConfig, report: Report) -> None:
 
 
 def check_cluster_paths(config: DictConfig, report: Report) -> None:
-    """On a cluster that the run joins, no path may be relative; names of Hugging Face's hub are none."""
+    """Checks that no path is relative on a cluster that the run joins; names of Hugging Face's hub are no paths."""
     inputs = dict[str, str]()
     for key in ("train_files", "val_files"):
-        with contextlib.suppress(UserError):  # told by `check_data`
+        with contextlib.suppress(UserError):  # `check_data` reports it
             paths = data_paths(config, key)
             inputs |= {f"data.{key}" + f"[{index}]" * (len(paths) > 1): str(path) for index, path in enumerate(paths)}
     model = at(config, "actor_rollout_ref.model.path")
@@ -91,10 +97,28 @@ def check_cluster_paths(config: DictConfig, report: Report) -> None:
         check_paths(str(config.run_dir), inputs, (at(config, "ray_kwargs.ray_init") or {}).get("address"))
 
 
-def find_model(config: DictConfig, report: Report, key: str) -> Path | None:
-    """The model's folder on this machine; None where it is not here, which is a finding only for a folder's name.
+def check_ray_folder(config: DictConfig, report: Report) -> None:
+    """Checks that the folder of the run's own cluster leaves room for Ray's sockets, whose paths Linux bounds."""
+    given = at(config, "ray_kwargs.ray_init") or {}
+    if joins(given.get("address")):
+        return
+    key, folder = "ray_kwargs.ray_init._temp_dir", given.get("_temp_dir")
+    if not folder:  # as `ray._common.utils.get_ray_temp_dir` chooses
+        key = next((name for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ), "")
+        folder = os.environ[key] + "/ray" if key else "/tmp/ray"
+    path = str(Path(str(folder)).absolute())
+    most = MAX_SOCKET_BYTES - len(_SOCKET.format(pid=os.getpid()))
+    if len(os.fsencode(path)) > most:  # the bound is in bytes, and a name may have more of them than characters
+        report.add_error(
+            f"{key}={folder}: {path} has {len(os.fsencode(path))} bytes, and Ray's sockets in it leave {most}; choose "
+            "a shorter folder, such as /tmp/ray"
+        )
 
-    A name of Hugging Face's hub is looked up in its cache; what is not there is fetched when the run starts.
+
+def find_model(config: DictConfig, report: Report, key: str) -> Path | None:
+    """Returns the model's folder on this machine; None where it is not here, an error only for the name of a folder.
+
+    A model of Hugging Face's hub is taken from its cache; the run fetches one that is not there.
     """
     name = at(config, key)
     if not name or not isinstance(name, str):
@@ -112,7 +136,7 @@ def find_model(config: DictConfig, report: Report, key: str) -> Path | None:
         return None
     if not any(path for pattern in WEIGHT_FILES for path in folder.glob(pattern)):
         report.add_row("model", "weights", f"none in {folder}")
-        if not report.dry:
+        if not report.dry:  # a dry run needs sizes alone, which config.json has
             report.add_error(
                 f"{key}={name}: no weights ({', '.join(WEIGHT_FILES)}) there; give a Hugging Face model folder"
             )
@@ -120,7 +144,7 @@ def find_model(config: DictConfig, report: Report, key: str) -> Path | None:
 
 
 def load_processor(folder: Path, report: Report, key: str) -> Any:
-    """The processor of a model's folder, tokenizer included; None, and a finding, where it cannot be loaded."""
+    """Returns the processor of a model's folder, tokenizer included; None, and an error, where it cannot be loaded."""
     from transformers import AutoProcessor
 
     auto: Any = AutoProcessor
@@ -133,7 +157,7 @@ def load_processor(folder: Path, report: Report, key: str) -> Any:
         return None
     if getattr(processor, "image_processor", None) is None or getattr(processor, "tokenizer", None) is None:
         report.add_error(
-            f"{key}={folder}: its processor is a {type(processor).__name__}, which takes no pictures; it must have a "
+            f"{key}={folder}: its processor is a {type(processor).__name__}, which takes no images; it must have a "
             "preprocessor_config.json or processor_config.json, and a tokenizer.json"
         )
         return None
@@ -144,7 +168,7 @@ def load_processor(folder: Path, report: Report, key: str) -> Any:
 
 
 def data_paths(config: DictConfig, key: str) -> list[Path]:
-    """The files at `data.<key>`, one or a list. Raises `UserError` where there is none."""
+    """Returns the files at `data.<key>`, one or a list. Raises `UserError` where there is none."""
     files = at(config, f"data.{key}")
     if isinstance(files, str) and files:
         return [Path(files).expanduser()]
@@ -153,17 +177,41 @@ def data_paths(config: DictConfig, key: str) -> list[Path]:
     raise UserError(f"data.{key}={files}: must be a parquet file or a list of them")
 
 
-def check_data(config: DictConfig, report: Report) -> ImageLoad | None:
-    """Read every record. With `skip_bad_records` the good ones are copied to `<run_dir>/data` and used from there.
+@dataclass(frozen=True)
+class OpenRecord:
+    """Row of a file at `data.<key>` whose answer may need a judge."""
 
-    Returns what the images of one question take at most; None where none is known.
+    key: str
+    path: Path
+    row: int
+    style: str
+    data_source: str
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """Facts of the data files.
+
+    Attributes:
+        load: the most that the images of one question take; None where no file could be read.
+        open_records: first record of each file, style and data source whose answer may need a judge.
     """
-    loads = list[ImageLoad]()
+
+    load: ImageLoad | None
+    open_records: tuple[OpenRecord, ...]
+
+
+def check_data(config: DictConfig, report: Report) -> DataFacts:
+    """Reads every record. With `skip_bad_records` the good ones are copied to `<run_dir>/data` and used from there."""
+    loads, open_records = list[ImageLoad](), list[OpenRecord]()
     for key in ("train_files", "val_files"):
         with report.collecting():
             if key == "train_files" and at(config, "trainer.val_only"):
                 continue  # they are those of validation
+            paths = data_paths(config, key)
             found = _check_files(config, key)
+            for path, checked in zip(paths, found, strict=True):
+                open_records += [OpenRecord(key, path, row, *kind) for kind, row in checked.open_records.items()]
             loads += [checked.load for checked in found if checked.load is not None]
             records = sum(checked.good for checked in found)
             report.add_row("data", key, f"{records} records")
@@ -172,17 +220,18 @@ def check_data(config: DictConfig, report: Report) -> ImageLoad | None:
                 report.add_error(
                     f"data.train_batch_size={batch}: must be at most {records}, the records of data.train_files"
                 )
-    return functools.reduce(ImageLoad.joined, loads) if loads else None
+    # largest of each measure over all files: a container must hold the worst question of any
+    return DataFacts(functools.reduce(ImageLoad.joined, loads) if loads else None, tuple(open_records))
 
 
 def data_keys(config: DictConfig) -> Keys:
-    """The names of columns that the configuration states."""
+    """Returns the names of columns that the configuration states."""
     prompt = at(config, "data.prompt_key") or at(config, "data.messages_key")
     return Keys(str(prompt or Keys.prompt), str(at(config, "data.image_key") or Keys.images))
 
 
 def _check_files(config: DictConfig, key: str) -> list[Checked]:
-    """What the files at this key hold. Names the key where one is missing or has none."""
+    """Returns the checked files at this key. Raises `UserError` with the key where one is missing or has no record."""
     paths, keys, found = data_paths(config, key), data_keys(config), list[Checked]()
     for path in paths:
         try:
@@ -198,6 +247,7 @@ def _check_files(config: DictConfig, key: str) -> list[Checked]:
             print(f"skipped: {line}", flush=True)
     if any(checked.bad_rows for checked in found):
         folder = Path(config.run_dir) / "data"
+        # all files of the key go to the copies, so that the list has them in its order
         copies = [folder / _copy_name(path, checked.bad_rows) for path, checked in zip(paths, found, strict=True)]
         for path, copy, checked in zip(paths, copies, found, strict=True):
             if not copy.exists():  # a resumed run keeps its copy, and with it its table
@@ -207,24 +257,25 @@ def _check_files(config: DictConfig, key: str) -> list[Checked]:
 
 
 def _copy_name(path: Path, bad_rows: tuple[int, ...]) -> str:
-    """Differs where the copy of the good rows would."""
+    """Returns a file name that differs where the copy of the good rows would."""
     stat = path.stat()
+    # size and time stand for the content, as reading it again would take as long as the check
     digest = hashlib.sha256(repr((str(path.absolute()), stat.st_size, stat.st_mtime_ns, bad_rows)).encode())
     return f"{path.stem}-{digest.hexdigest()[:12]}.parquet"
 
 
 def readable(paths: Sequence[Path]) -> list[Path]:
-    """Those that are there and are parquet files: `check_data` tells the others."""
+    """Returns the paths that are parquet files; `check_data` reports the others."""
     return [path for path in paths if is_parquet(path)]
 
 
 def _is_folder_name(name: str) -> bool:
-    """Names of the hub have one slash; anything else, and what is there, is a folder."""
+    """Returns True for anything but a name of the hub, which has one slash; an existing folder goes before that."""
     return name.startswith((".", "/", "~")) or name.count("/") != 1 or Path(name).is_dir()
 
 
 def _cached(name: str) -> Path | None:
-    """The folder of a hub's model in the cache of this machine."""
+    """Returns the folder of a hub's model in the cache of this machine."""
     from huggingface_hub import try_to_load_from_cache
 
     found = try_to_load_from_cache(name, "config.json")

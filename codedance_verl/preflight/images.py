@@ -1,4 +1,4 @@
-"""Checks the largest image of the data against what a sandbox container holds, and sizes the containers by it."""
+"""Check of the sandbox's sizes against the largest images of the data; sizes that are null are computed from them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 import psutil
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from codedance_verl.config.hardware import joins
 from codedance_verl.errors import UserError
-from codedance_verl.preflight.report import Report, ToldAlready, at
+from codedance_verl.preflight.report import AlreadyReported, Report, joins_cluster
 from codedance_verl.sandbox.config import MIB, SandboxConfig
 from codedance_verl.sandbox.docker.sizing import (
     ImageLoad,
@@ -27,10 +26,10 @@ SIZED = ("memory_mb", "scratch_mb", "session_file_mb")
 
 
 def check_images(config: DictConfig, report: Report, load: ImageLoad | None) -> None:
-    """Hold sizes that are given against the images of the data, and put numbers where there is null.
+    """Compares given sizes with the images of the data, and puts numbers where there is null.
 
-    Every session of a container is taken to hold the question with the largest images. `load` is None where no image
-    is known: the null stay, and the sandbox takes images of a megapixel.
+    Every session of a container is taken to hold the question with the largest images. `load` is None where no data
+    could be read: null stays, and the sandbox assumes images of a megapixel.
     """
     with report.collecting():
         given = _sandbox(config)
@@ -40,6 +39,7 @@ def check_images(config: DictConfig, report: Report, load: ImageLoad | None) -> 
         report.add_row("sandbox", "largest image", f"{width} x {height}; row {load.row} has the most pixels")
         for line in _faults(given, load):
             report.add_error(line)
+        # sizes have upper bounds themselves, and so have the sessions that computed sizes can hold
         fits, sessions = most_sessions_sized(given, load), given.sessions_per_container
         if fits < sessions:
             report.add_error(
@@ -47,26 +47,27 @@ def check_images(config: DictConfig, report: Report, load: ImageLoad | None) -> 
                 f"row {load.row}, as a container that holds more is larger than sandbox.memory_mb or scratch_mb may be"
             )
             return
-        _put_sizes(config, given, load)
+        _fill_sizes(config, given, load)
         if given.backend != "process":
-            _say_sizes(config, report, given, load)
+            _report_sizes(config, report, given, load)
 
 
 def _sandbox(config: DictConfig) -> SandboxConfig:
     try:
-        return SandboxConfig.from_mapping(OmegaConf.to_container(config.sandbox, resolve=True))  # type: ignore[arg-type]
+        return SandboxConfig.from_mapping(config.sandbox)
     except UserError:
-        raise ToldAlready("sandbox") from None
+        raise AlreadyReported("sandbox") from None
 
 
 def _faults(given: SandboxConfig, load: ImageLoad) -> Iterator[str]:
-    """A line for each size that is too small for the images; one that is null never is."""
+    """Yields a line for each size that is too small for the images; null never is."""
     yield from _session_faults(given, load)
     least, sessions = needed(given, load), given.sessions_per_container
     width, height = load.largest
     what = f"images as large as those of row {load.row}, the largest of them {width} x {height}"
     for name, number in asdict(least).items():
         value = getattr(given, name)
+        # the process backend has no containers: of these limits only that of a file applies to it
         if value is None or value >= number or (given.backend == "process" and name != "session_file_mb"):
             continue
         if name == "session_file_mb":
@@ -86,14 +87,14 @@ def _session_faults(given: SandboxConfig, load: ImageLoad) -> Iterator[str]:
         )
 
 
-def _put_sizes(config: DictConfig, given: SandboxConfig, load: ImageLoad) -> None:
-    """All processes of a run read the same numbers, whatever data they have at hand."""
+def _fill_sizes(config: DictConfig, given: SandboxConfig, load: ImageLoad) -> None:
+    """Writes the sizes into the configuration: every process of a run reads these, whatever data it has at hand."""
     filled = sized(given, load)
     for name in SIZED:
         config.sandbox[name] = getattr(filled, name)
 
 
-def _say_sizes(config: DictConfig, report: Report, given: SandboxConfig, load: ImageLoad) -> None:
+def _report_sizes(config: DictConfig, report: Report, given: SandboxConfig, load: ImageLoad) -> None:
     room, sessions = predicted(given, load), given.sessions_per_container
     memory_mb, scratch_mb = config.sandbox.memory_mb, config.sandbox.scratch_mb
     report.add_row(
@@ -102,10 +103,11 @@ def _say_sizes(config: DictConfig, report: Report, given: SandboxConfig, load: I
         f"{memory_mb:,} MiB at most, {scratch_mb:,} of them files; {sessions} sessions with images as large use "
         f"{room.memory_mb:,} and {room.scratch_mb:,}",
     )
-    containers = given.containers + 2 * given.spares  # the standby actor beside a node's has its own
+    containers = given.containers + 2 * given.standby_containers  # the standby actor beside a node's has its own
+    # limits, not use: a machine may have less as long as sessions do not fill their containers
     total_mb = containers * memory_mb
     line = f"{containers} containers, up to {total_mb:,} MiB"
-    if not joins((at(config, "ray_kwargs.ray_init") or {}).get("address")):
+    if not joins_cluster(config):
         machine_mb = psutil.virtual_memory().total // MIB
         line += f" of the {machine_mb:,} MiB of this machine"
         if total_mb > machine_mb:

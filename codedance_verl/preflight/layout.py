@@ -1,4 +1,4 @@
-"""How a run is spread over its devices, and whether batches divide over them (verl 0.9.1, `trainer/ppo/v1`).
+"""Layout of a run over its devices, and check that batches divide over them (verl 0.9.1, `trainer/ppo/v1`).
 
 A step trains `data.train_batch_size` questions with `rollout.n` rollouts each, in mini-batches, each of which every
 data-parallel rank cuts into micro-batches. verl counts mini-batches in questions and micro-batches in rollouts.
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from omegaconf import DictConfig
 
 from codedance_verl.preflight.model_shape import ModelShape
-from codedance_verl.preflight.report import Report, ToldAlready, apply_rules, at
+from codedance_verl.preflight.report import AlreadyReported, Report, apply_rules, at
 from codedance_verl.preflight.settings import ACTOR, ROLLOUT, number
 from codedance_verl.reward import advantage
 
@@ -22,7 +22,7 @@ _ULYSSES = "ulysses_sequence_parallel_size"
 
 @dataclass(frozen=True)
 class Layout:
-    """Devices and what they are divided into.
+    """Devices and their division.
 
     Attributes:
         nodes, per_node: of the group that trains.
@@ -30,10 +30,10 @@ class Layout:
         sequence_parallel: ranks that share one sequence (Ulysses).
         data_parallel: parts a batch is divided into, ranks / sequence_parallel.
         shards: devices one copy of weights, gradients and optimizer is spread over (FSDP).
-        separate: whether rollouts have devices of their own; else both take turns.
+        separate: True where rollouts have devices of their own; else both take turns.
         rollout_devices: devices that sample.
         tensor_parallel: devices of one vLLM engine.
-        rollouts: of one step.
+        rollouts: of one step, questions x rollouts of each.
     """
 
     nodes: int
@@ -49,7 +49,7 @@ class Layout:
 
     @classmethod
     def of(cls, config: DictConfig) -> Layout:
-        """Raises `ToldAlready` where a number it is made of is told elsewhere to be wrong."""
+        """Returns the layout of a configuration. Raises `AlreadyReported` where one of its numbers has an error."""
         nodes, per_node = number(config, "trainer.nnodes"), number(config, "trainer.n_gpus_per_node")
         ranks = nodes * per_node
         parallel, size = (
@@ -64,6 +64,7 @@ class Layout:
             ranks=ranks,
             sequence_parallel=parallel,
             data_parallel=max(ranks // parallel, 1),
+            # fsdp_size -1 is FSDP over all ranks; a smaller group keeps ranks / size copies (HSDP)
             shards=ranks if not 0 < size < ranks else size,
             separate=separate,
             rollout_devices=own if separate else ranks,
@@ -73,7 +74,7 @@ class Layout:
 
 
 def check_layout(config: DictConfig, report: Report) -> None:
-    """Check devices and batches against each other, and say how they are divided."""
+    """Checks devices and batches against each other, and reports their division."""
     apply_rules(RULES, config, report)
     with report.collecting():
         layout = Layout.of(config)
@@ -85,13 +86,13 @@ def check_layout(config: DictConfig, report: Report) -> None:
 
 
 def check_heads(config: DictConfig, report: Report, shape: ModelShape) -> None:
-    """Attention heads divide over the devices that share a sequence, or an engine, as verl and vLLM assert later."""
+    """Checks that attention heads divide over the devices of a sequence or an engine, as verl and vLLM assert later."""
     keys = [f"{ACTOR}.{_ULYSSES}", f"{ROLLOUT}.tensor_model_parallel_size"]
     keys += [f"actor_rollout_ref.ref.{_ULYSSES}"] if needs_reference(config) else []
     keys += [f"critic.{_ULYSSES}"] if needs_critic(config) else []
     for key in keys:
         size = at(config, key)
-        if report.told(key) or not isinstance(size, int) or size < 1 or _heads_divide(shape, size):
+        if report.has_error(key) or not isinstance(size, int) or size < 1 or _heads_divide(shape, size):
             continue
         possible = [str(number) for number in range(1, shape.heads + 1) if _heads_divide(shape, number)]
         report.add_error(
@@ -101,6 +102,7 @@ def check_heads(config: DictConfig, report: Report, shape: ModelShape) -> None:
 
 
 def _heads_divide(shape: ModelShape, size: int) -> bool:
+    # with fewer heads of keys and values than devices each is copied to size / kv_heads of them
     return shape.heads % size == 0 and (shape.kv_heads % size == 0 or size % shape.kv_heads == 0)
 
 
@@ -121,6 +123,7 @@ def _mini_batches(config: DictConfig) -> Iterator[str]:
 def _ranks(config: DictConfig) -> Iterator[str]:
     layout, n = Layout.of(config), number(config, f"{ROLLOUT}.n")
     mini = number(config, f"{ACTOR}.ppo_mini_batch_size")
+    # verl divides the rollouts of a mini-batch over the ranks, whatever their questions
     if mini * n % layout.data_parallel:
         yield (
             f"{ACTOR}.ppo_mini_batch_size={mini}: times {ROLLOUT}.n={n} must be a multiple of the "
@@ -148,8 +151,9 @@ def _micro_batches(config: DictConfig) -> Iterator[str]:
 def _dynamic_batches(config: DictConfig) -> Iterator[str]:
     if not at(config, f"{ACTOR}.use_dynamic_bsz"):
         return
-    longest = number(config, "data.max_prompt_length") + number(config, "data.max_response_length")
+    longest = longest_sequence(config)
     key = f"{ACTOR}.ppo_max_token_len_per_gpu"
+    # the ranks of a sequence share its tokens, so that their micro-batches together must hold the longest one
     room, parallel = number(config, key), number(config, f"{ACTOR}.ulysses_sequence_parallel_size")
     if room * parallel < longest:
         yield (
@@ -194,6 +198,7 @@ def _separate(config: DictConfig) -> Iterator[str]:
             yield f"{ROLLOUT}.{name}=0: must be at least 1 with trainer=separate_async"
     steps, key = number(config, "trainer.v1.separate_async.parameter_sync_step"), "data.train_batch_size"
     batch, mini = number(config, key), number(config, f"{ACTOR}.ppo_mini_batch_size")
+    # a step ends with the transfer of weights, after this many mini-batches
     if batch != steps * mini:
         yield (
             f"{key}={batch}: must be trainer.v1.separate_async.parameter_sync_step={steps} times "
@@ -205,13 +210,14 @@ def _groups(config: DictConfig) -> Iterator[str]:
     if at(config, "trainer.val_only") or at(config, "algorithm.adv_estimator") != advantage.NAME:
         return
     n = number(config, f"{ROLLOUT}.n")
-    if n < 2:
+    if n < 2:  # a group of one equals its own mean: every advantage would be 0
         yield f"{ROLLOUT}.n={n}: must be at least 2, as {advantage.NAME} compares the rollouts of a question"
 
 
 def _steps(config: DictConfig) -> Iterator[str]:
     if at(config, "trainer.val_only"):
         return
+    # conf/base.yaml sets a million epochs, so that the number of steps ends a run
     if number(config, "trainer.total_training_steps") is None and number(config, "trainer.total_epochs") >= 1_000_000:
         yield "trainer.total_training_steps=null: must be a whole number of at least 1, or set trainer.total_epochs"
 
@@ -228,7 +234,7 @@ def _critic(config: DictConfig) -> Iterator[str]:
             "${actor_rollout_ref.model.path}; algorithm=ppo sets it"
         )
     if at(config, "critic.use_dynamic_bsz"):
-        longest = number(config, "data.max_prompt_length") + number(config, "data.max_response_length")
+        longest = longest_sequence(config)
         room = at(config, "critic.ppo_max_token_len_per_gpu")
         if not isinstance(room, int) or room < longest:
             yield f"critic.ppo_max_token_len_per_gpu={room}: must be at least {longest}, the longest sequence"
@@ -240,12 +246,13 @@ def _critic(config: DictConfig) -> Iterator[str]:
 
 
 def _sandbox_places(config: DictConfig) -> Iterator[str]:
-    """Rollouts of a step are all begun at once; those beyond places and queue are refused."""
+    """Checks that sessions and queue of a node hold its rollouts: a step begins all at once, others are refused."""
     layout, sandbox = Layout.of(config), config.sandbox
     oversample = at(config, "sampling.oversample")
     values = (sandbox.containers, sandbox.sessions_per_container, sandbox.queue_length)
     if not all(isinstance(value, int) for value in values) or not isinstance(oversample, int | float):
-        raise ToldAlready("sandbox")
+        raise AlreadyReported("sandbox")
+    # `oversample` draws more rollouts than are trained on; a node takes its share of them, rounded up
     places, a_node = sandbox.containers * sandbox.sessions_per_container, int(layout.rollouts * oversample)
     a_node = -(-a_node // layout.nodes)
     if a_node > places + sandbox.queue_length:
@@ -255,14 +262,19 @@ def _sandbox_places(config: DictConfig) -> Iterator[str]:
         )
 
 
+def longest_sequence(config: DictConfig) -> int:
+    """Returns the most tokens of a rollout, prompt and response."""
+    return int(number(config, "data.max_prompt_length") + number(config, "data.max_response_length"))
+
+
 def needs_critic(config: DictConfig) -> bool:
-    """Whether verl trains a critic (`verl.trainer.ppo.utils.need_critic`)."""
+    """Returns True where verl trains a critic (`verl.trainer.ppo.utils.need_critic`)."""
     enabled = at(config, "critic.enable")
     return bool(enabled) if enabled is not None else at(config, "algorithm.adv_estimator") == "gae"
 
 
 def needs_reference(config: DictConfig) -> bool:
-    """Whether verl keeps a reference model (`verl.trainer.ppo.utils.need_reference_policy`)."""
+    """Returns True where verl keeps a reference model (`verl.trainer.ppo.utils.need_reference_policy`)."""
     return bool(at(config, "algorithm.use_kl_in_reward") or at(config, f"{ACTOR}.use_kl_loss"))
 
 

@@ -1,12 +1,13 @@
-"""Estimates the memory of one device: what training holds, what it needs on top, and what vLLM takes.
+"""Estimate of the memory of one device: states of training, what a pass needs on top, and the share of vLLM.
 
-An estimate, from the sizes of the model and the settings alone; activations are coarse. What is shown is what a device
-holds at once in each phase of a step:
+It rests on the sizes of the model and the settings alone; activations are coarse. Each phase of a step lists what a
+device holds at once, in bytes:
 
     states       weights, gradients and Adam's two moments, over the devices of FSDP; what is offloaded is in the
                  host's memory until it is used
     gathered     the block that FSDP computes with and the next one, and what belongs to no block
     activations  with gradient checkpointing the input of every block and the insides of one; without, all insides
+    images       the same as activations, of the vision tower
     logits       of the tokens of a micro-batch: themselves, their gradient, and one copy for softmax and entropy
     vLLM         its share of the device while it samples; what it keeps while it sleeps
 """
@@ -20,27 +21,34 @@ from codedance_verl.preflight.model_shape import ModelShape
 
 GIB = float(1 << 30)
 OVERHEAD = 1.5 * GIB
-"""Of a process on a device: the CUDA context, NCCL's buffers, fragments of the allocator."""
+"""Bytes of a process on a device: the CUDA context, NCCL's buffers, fragments of the allocator."""
 
 VLLM_OVERHEAD = 2.5 * GIB
-"""Of a vLLM engine beside weights and KV cache: activations of a prefill, CUDA graphs, pictures."""
+"""Bytes of a vLLM engine beside weights and KV cache: activations of a prefill, CUDA graphs, images."""
 
 VLLM_ASLEEP = 1.5 * GIB
+"""Bytes that an engine keeps while it sleeps: its CUDA context and graphs."""
+
 LOGIT_COPIES = 3
+"""Logits, their gradient, and one copy for softmax and entropy."""
+
 INSIDES_HIDDEN, INSIDES_FFN = 10, 4
 """Values a block keeps of a token for its backward pass, in units of its width and of its feed-forward width."""
+
+INSIDES_VISION = 20
+"""Values a block of the vision tower keeps of a patch, in units of its width, feed-forward included."""
 
 
 @dataclass(frozen=True)
 class EngineMemory:
-    """How a model that is trained, or only read, is held.
+    """Storage of a model that is trained or only read.
 
     Attributes:
-        weight_bytes: of a stored weight, 2 or 4; gradients and moments are as wide.
+        weight_bytes: of a stored weight, 2 or 4; gradients and each moment have the same dtype.
         compute_bytes: of a value in a forward pass, 2 or 4.
         micro_tokens: tokens of a micro-batch of a device.
         param_offload, optimizer_offload: weights with gradients, or moments, are in host memory while not in use.
-        always_offloaded: they always are and blocks are fetched one by one (FSDP2's offload policy; a reference model).
+        always_offloaded: all of them always are, blocks are fetched one by one (FSDP2's offload policy; a reference).
         lora_rank: adapters of this rank are trained in place of the weights; 0 for none.
     """
 
@@ -55,21 +63,21 @@ class EngineMemory:
 
 @dataclass(frozen=True)
 class MemorySettings:
-    """What the estimate depends on beside the model.
+    """Settings that the estimate depends on, beside the model.
 
     Attributes:
         shards: devices that share one copy of the states.
         sequence_parallel: devices that share one sequence.
         actor, critic, reference: None where there is none.
-        checkpointing: whether blocks are computed again in the backward pass.
-        fused_logits: whether logits are never made as a whole.
-        separate: whether vLLM has devices of its own.
-        device_bytes: memory of a device; None where it is not known.
+        checkpointing: blocks are computed again in the backward pass.
+        fused_logits: logits are never made as a whole.
+        separate: vLLM has devices of its own.
+        device_bytes: memory of a device; None where there is none to ask.
         vllm_share: of a device's memory, 0 to 1; vllm_bytes: of a weight or a cached value there.
-        vllm_sleeps: whether vLLM gives its memory back while training goes on.
+        vllm_sleeps: vLLM frees its memory while training uses the device.
         tensor_parallel: devices of an engine.
         kv_cache_bytes: of an engine, where it is set by itself (vLLM on a CPU).
-        sequence_tokens: longest sequence, prompt and response. picture_tokens: most tokens of pictures in it.
+        sequence_tokens: longest sequence, prompt and response. image_tokens: most tokens of images in it.
     """
 
     shards: int
@@ -87,12 +95,12 @@ class MemorySettings:
     tensor_parallel: int = 1
     kv_cache_bytes: float | None = None
     sequence_tokens: int = 0
-    picture_tokens: int = 0
+    image_tokens: int = 0
 
 
 @dataclass(frozen=True)
 class States:
-    """Bytes a device holds of a model, divided over the devices of FSDP."""
+    """Bytes of a model's states on one device, its share of FSDP's."""
 
     weights: float
     gradients: float
@@ -105,7 +113,7 @@ class States:
 
 @dataclass(frozen=True)
 class Phase:
-    """What a device holds at once, by kind, in bytes."""
+    """Phase of a step, with the bytes a device holds at once by kind."""
 
     name: str
     parts: Mapping[str, float] = field(default_factory=dict)
@@ -116,7 +124,7 @@ class Phase:
 
     @property
     def largest(self) -> str:
-        """The kind that takes most."""
+        """Returns the kind that takes most."""
         return max(self.parts, key=lambda name: self.parts[name])
 
 
@@ -127,7 +135,7 @@ class Estimate:
     Attributes:
         phases: in the order of a step.
         vllm_weights, kv_cache: bytes of an engine on one device; kv_cache below 0: not even the weights fit. None where
-            the memory of a device is not known.
+            the memory of a device is unknown.
         kv_tokens: tokens the KV cache of an engine holds.
         kept: bytes of training that stay on the device while vLLM samples.
         host: bytes in host memory for each training device.
@@ -144,7 +152,8 @@ class Estimate:
 
 
 def states(shape: ModelShape, engine: EngineMemory, shards: int) -> States:
-    """Weights, gradients and moments of one device."""
+    """Returns the weights, gradients and moments of one device."""
+    # with LoRA the frozen weights are stored beside the adapters, and only these have gradients and moments
     adapters = engine.lora_rank * shape.lora_parameters_per_rank
     trained = adapters or shape.parameters
     width = engine.weight_bytes / shards
@@ -152,53 +161,59 @@ def states(shape: ModelShape, engine: EngineMemory, shards: int) -> States:
 
 
 def gathered(shape: ModelShape, engine: EngineMemory, shards: int) -> float:
-    """Whole weights a device holds while it computes; none where nothing is divided."""
+    """Returns the bytes of whole weights a device holds while it computes; 0 where nothing is divided."""
     if shards == 1 and not engine.always_offloaded:
         return 0.0
+    # FSDP prefetches: the block that computes and the next one are whole at once
     return (shape.outer_parameters + 2 * shape.block_parameters) * float(engine.compute_bytes)
 
 
 def activations(shape: ModelShape, engine: EngineMemory, settings: MemorySettings) -> dict[str, float]:
-    """What a micro-batch leaves behind for its backward pass, by kind."""
+    """Returns the bytes that a micro-batch keeps for its backward pass, by kind."""
     tokens = engine.micro_tokens / settings.sequence_parallel
+    # values of a token in a block; with checkpointing every block keeps its input, and one block all of its insides
     insides = INSIDES_HIDDEN * shape.hidden + INSIDES_FFN * shape.intermediate
     blocks = shape.layers * shape.hidden + insides if settings.checkpointing else shape.layers * insides
-    patches = min(engine.micro_tokens, _pictures(engine, settings)) * shape.merge**2
-    of_patch = shape.vision_hidden * (shape.vision_layers if settings.checkpointing else shape.vision_layers * 20)
+    # the vision tower works on patches, merge x merge of them a token; every rank of a sequence is taken to run all
+    patches = min(engine.micro_tokens, _image_tokens(engine, settings)) * shape.merge**2
+    of_patch = shape.vision_hidden * shape.vision_layers * (1 if settings.checkpointing else INSIDES_VISION)
     return {
         "activations": tokens * blocks * engine.compute_bytes,
-        "pictures": float(patches * of_patch * engine.compute_bytes),
+        "images": float(patches * of_patch * engine.compute_bytes),
         "logits": logits(shape, engine, settings),
     }
 
 
 def logits(shape: ModelShape, engine: EngineMemory, settings: MemorySettings) -> float:
+    """Returns the bytes of logits [tokens of a micro-batch / sequence_parallel, vocabulary] and their copies."""
     if settings.fused_logits:
         return 0.0
     return engine.micro_tokens / settings.sequence_parallel * shape.vocabulary * engine.compute_bytes * LOGIT_COPIES
 
 
-def _pictures(engine: EngineMemory, settings: MemorySettings) -> int:
-    """Most tokens of pictures in a micro-batch."""
+def _image_tokens(engine: EngineMemory, settings: MemorySettings) -> int:
+    """Returns the most tokens of images in a micro-batch."""
+    # whole sequences that fit in, each with as many images as the environment allows
     sequences = max(engine.micro_tokens // max(settings.sequence_tokens, 1), 1)
-    return sequences * settings.picture_tokens
+    return sequences * settings.image_tokens
 
 
 def estimate(shape: ModelShape, settings: MemorySettings) -> Estimate:
-    """The estimate for a model and settings."""
+    """Returns the estimate for a model and settings."""
     trained = {"actor": settings.actor} | ({"critic": settings.critic} if settings.critic else {})
     held = {name: states(shape, engine, settings.shards) for name, engine in trained.items()}
-    # gradients are freed after an update
+    # without gradients, which are freed after an update
     kept = sum(_kept(held[name], engine) for name, engine in trained.items())
     vllm = _vllm_total(shape, settings)
     asleep = 0.0 if settings.separate else (VLLM_ASLEEP if settings.vllm_sleeps else vllm)
     if settings.kv_cache_bytes is not None and not settings.separate:
-        asleep = vllm
+        asleep = vllm  # on a CPU vLLM never sleeps
     phases = [] if settings.separate else [Phase("sampling", {"states": kept, "vLLM": vllm})]
+    # actor and critic take turns on the devices: while one is updated the other keeps what is not offloaded
     for name, engine in trained.items():
         others = sum(_kept(held[other], trained[other]) for other in trained if other != name)
         phases += _update(name, shape, settings, engine, held[name], others + asleep)
-    if settings.reference is not None:
+    if settings.reference is not None:  # a forward pass only: no activations are kept
         parts = {
             "states": kept,
             "gathered": gathered(shape, settings.reference, settings.shards),
@@ -208,6 +223,7 @@ def estimate(shape: ModelShape, settings: MemorySettings) -> Estimate:
         phases.append(Phase("reference log-probs", parts))
     weights = shape.parameters * settings.vllm_bytes / settings.tensor_parallel
     cache = _kv_cache(settings, weights)
+    # devices beyond the heads of keys and values hold copies of them
     per_token = shape.kv_bytes_per_token(settings.vllm_bytes) / min(settings.tensor_parallel, shape.kv_heads)
     return Estimate(
         phases=tuple(phases),
@@ -223,9 +239,11 @@ def estimate(shape: ModelShape, settings: MemorySettings) -> Estimate:
 def _update(
     name: str, shape: ModelShape, settings: MemorySettings, engine: EngineMemory, held: States, others: float
 ) -> list[Phase]:
-    """Forward and backward passes, then the optimizer's step."""
+    """Returns the phases of an update: forward and backward passes, then the optimizer's step."""
+    # FSDP2's offload policy steps the optimizer on the host: nothing of it ever lies on the device
     weights = 0.0 if engine.always_offloaded else held.weights + held.gradients
     moments = 0.0 if engine.always_offloaded else held.moments
+    # verl loads offloaded weights for the passes, and moments for the step alone
     passes = {
         "states": weights + (0.0 if engine.optimizer_offload else moments),
         "gathered": gathered(shape, engine, settings.shards),
@@ -239,19 +257,21 @@ def _update(
 
 
 def _kept(held: States, engine: EngineMemory) -> float:
-    """What stays on the device while something else goes on."""
+    """Returns the bytes that stay on the device while another model or vLLM uses it."""
     if engine.always_offloaded:
         return 0.0
     return (0.0 if engine.param_offload else held.weights) + (0.0 if engine.optimizer_offload else held.moments)
 
 
 def _vllm_total(shape: ModelShape, settings: MemorySettings) -> float:
+    """Returns the bytes of an engine on one device: with a GPU the share it is given, filled by the KV cache."""
     if settings.kv_cache_bytes is not None:
         return shape.parameters * settings.vllm_bytes / settings.tensor_parallel + settings.kv_cache_bytes + OVERHEAD
     return settings.vllm_share * (settings.device_bytes or 0.0)
 
 
 def _kv_cache(settings: MemorySettings, weights: float) -> float | None:
+    """Returns the bytes that weights and overhead leave of vLLM's share; below 0 where they exceed it."""
     if settings.kv_cache_bytes is not None:
         return settings.kv_cache_bytes
     if settings.device_bytes is None:
@@ -262,7 +282,7 @@ def _kv_cache(settings: MemorySettings, weights: float) -> float | None:
 def _host(
     shape: ModelShape, settings: MemorySettings, trained: Mapping[str, EngineMemory], held: Mapping[str, States]
 ) -> float:
-    """Host memory for each training device: what is offloaded, the reference model among it."""
+    """Returns the bytes of host memory for each training device: all that is offloaded, the reference included."""
     total = 0.0
     for name, engine in trained.items():
         if engine.always_offloaded:
@@ -276,9 +296,9 @@ def _host(
 
 
 def _checkpoint(shape: ModelShape, trained: Mapping[str, EngineMemory]) -> float:
-    """Weights and moments of what is trained, and the policy once more as a Hugging Face folder."""
+    """Returns the bytes of weights and moments of all trained models, and of the policy as a Hugging Face folder."""
     total = 0.0
     for engine in trained.values():
         whole = states(shape, engine, 1)
         total += whole.weights + whole.moments
-    return total + shape.parameters * 2
+    return total + shape.parameters * 2  # two bytes a weight

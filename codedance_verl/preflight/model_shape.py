@@ -1,4 +1,4 @@
-"""Sizes of a model from its `config.json` alone: it is built on torch's meta device, where weights take no memory."""
+"""Sizes of a model from its `config.json` alone, built on torch's meta device, where weights take no memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from codedance_verl.errors import UserError
 
 @dataclass(frozen=True)
 class ModelShape:
-    """What memory and lengths depend on. Parameters are counted once where they are shared (tied embeddings).
+    """Sizes of a model that memory and lengths depend on. Shared parameters (tied embeddings) are counted once.
 
     Attributes:
         name: the `model_type` of the configuration.
@@ -48,15 +48,15 @@ class ModelShape:
     merge: int
 
     def kv_bytes_per_token(self, bytes_per_value: int) -> int:
-        """Keys and values of one token over all layers."""
+        """Returns the bytes of keys and values of one token over all layers."""
         return 2 * self.layers * self.kv_heads * self.head_dim * bytes_per_value
 
 
 def read_shape(folder: Path, key: str) -> ModelShape:
-    """The shape of the model whose `config.json` is in this folder.
+    """Returns the shape of the model whose `config.json` is in this folder.
 
     Raises:
-        UserError: it is no configuration of a model that transformers knows; names the dotted key `key`.
+        UserError: transformers makes no model of it; names the dotted key `key`.
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
@@ -73,16 +73,18 @@ def read_shape(folder: Path, key: str) -> ModelShape:
 
 
 def shape_of(model: Any, config: Any) -> ModelShape:
-    """The shape of a model, weights or not."""
+    """Returns the shape of a model, with weights or on the meta device."""
     import torch
 
     text, vision = config.get_text_config(), getattr(config, "vision_config", None)
+    # the classes that FSDP wraps one by one, of language model and vision tower
     blocks = [
         sum(parameter.numel() for parameter in module.parameters())
         for module in model.modules()
         if type(module).__name__ in (model._no_split_modules or ())
     ]
     head = model.get_output_embeddings()
+    # LoRA of rank r adds r x (inputs + outputs) weights to a linear layer; the head gets none
     linear = [item for item in model.modules() if isinstance(item, torch.nn.Linear) and item is not head]
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return ModelShape(
@@ -99,6 +101,7 @@ def shape_of(model: Any, config: Any) -> ModelShape:
         vocabulary=text.vocab_size,
         heads=text.num_attention_heads,
         kv_heads=text.num_key_value_heads,
+        # Qwen3 states it; elsewhere it follows from the width
         head_dim=getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads,
         positions=text.max_position_embeddings,
         vision_layers=getattr(vision, "depth", 0),

@@ -1,7 +1,7 @@
-"""Check of the nodes of the Ray that a run has started or joined: they must have what verl will ask them for.
+"""Checks of the Ray nodes that a run has started or joined: they must have the resources that verl will request.
 
-What is short is told here, before anything of the run is started; verl would wait for it. A cluster that a run joins
-may still grow, within `placement_limit_s`. Resources that another job holds count as there: for these a run waits
+A shortage is an error here, before anything of the run is started; verl would wait for it. A cluster that a run joins
+may still grow, within `placement_limit_s`. Resources that another job holds count as available: for these a run waits
 later, within `placement_limit_s` again (`verl_compat.repairs.wait_for_devices`).
 """
 
@@ -14,34 +14,34 @@ from dataclasses import dataclass
 from omegaconf import DictConfig
 
 from codedance_verl.cluster.remote_call import answer, call_on
-from codedance_verl.config.hardware import joins
 from codedance_verl.errors import UserError
 from codedance_verl.preflight import attention
 from codedance_verl.preflight.layout import Layout
-from codedance_verl.preflight.report import at
+from codedance_verl.preflight.report import at, joins_cluster
 from codedance_verl.preflight.settings import ROLLOUT, number
 from codedance_verl.sandbox.placement import RayNode
 
 CPUS_A_GPU = 3
-"""Of verl's placement groups: `ResourcePoolManager.max_colocate_count`, a process each for actor, rollout, reward."""
+"""CPUs a GPU of verl's placement groups (`ResourcePoolManager.max_colocate_count`): actor, rollout, reward."""
 CPUS_A_GPU_APART = 2
-"""Of those of a vLLM engine on devices of its own: what `RolloutReplica.init_standalone` gives instead."""
+"""CPUs a GPU of a vLLM engine on devices of its own (`RolloutReplica.init_standalone`)."""
 CPUS_BESIDE = 2
-"""Of the cluster: one for the transfer queue's controller, one that must be free whenever an actor is placed."""
+"""CPUs of the cluster beside groups: the transfer queue's controller, and one free whenever an actor is placed."""
 BACKEND = "transfer_queue.backend.storage_backend"
 UNITS = "transfer_queue.backend.SimpleStorage.num_data_storage_units"
-ADDRESS, NUM_CPUS = "ray_kwargs.ray_init.address", "ray_kwargs.ray_init.num_cpus"
-LOOK_SECONDS = 5.0
+NUM_CPUS = "ray_kwargs.ray_init.num_cpus"
+POLL_SECONDS = 5.0
 ANSWER_SECONDS = 240.0
+"""Wait for a node's import of flash-attn, above `attention.IMPORT_SECONDS`."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """A placement group of verl that must be on one node.
+    """Placement group of verl that must be on one node.
 
     Attributes:
         gpus: its devices.
-        cpus_a_gpu: CPUs that verl asks for with each of them.
+        cpus_a_gpu: CPUs that verl requests with each of them.
         asked: the setting it comes from, as KEY=VALUE.
     """
 
@@ -69,29 +69,30 @@ def find_room(
     Raises:
         UserError: there is too little, or still is after that time.
     """
-    limit_s, started, told = config.placement_limit_s, clock(), False
+    limit_s, started, announced = config.placement_limit_s, clock(), False
     while True:
         try:
             return check_room(config, nodes())
         except UserError as error:
-            if not joins(at(config, ADDRESS)):
+            if not joins_cluster(config):  # a Ray of the run's own has all it will ever have
                 raise
             if limit_s is not None and clock() - started >= limit_s:
                 raise UserError(f"{error} (waited for placement_limit_s={limit_s:g})") from None
-            if not told:
+            if not announced:
                 bound = "without a limit" if limit_s is None else f"for up to placement_limit_s={limit_s:g} seconds"
                 print(f"waiting {bound} for the cluster to grow: {error}", flush=True)
-            told = True
-        sleep(LOOK_SECONDS)
+            announced = True
+        sleep(POLL_SECONDS)
 
 
 def check_room(config: DictConfig, nodes: Sequence[RayNode]) -> None:
-    """Holds what verl will ask for against all that the nodes have.
+    """Compares the resources that verl will request with all that the nodes have.
 
     Raises:
         UserError: a group of devices, or the storage units of a node, fit nowhere; names the key, what it takes, and
             what the nodes have.
     """
+    # largest groups first, each into the fullest node that holds it (best-fit decreasing bin packing)
     units, wanted = _units(config), sorted(groups(config), key=lambda group: (-group.gpus, -group.cpus))
     cure = _cure(config, sum(group.cpus for group in wanted) + units + CPUS_BESIDE)
     left = _beside_the_queue(nodes, units, cure)
@@ -102,7 +103,7 @@ def check_room(config: DictConfig, nodes: Sequence[RayNode]) -> None:
         best = min(fitting, key=lambda node: (left[node.node_id].gpus, left[node.node_id].cpus))
         left[best.node_id].take(group)
     if nodes and sum(room.cpus for room in left.values()) < CPUS_BESIDE:
-        asked = f"{UNITS}={units}" if joins(at(config, ADDRESS)) else f"{NUM_CPUS}={at(config, NUM_CPUS)}"
+        asked = f"{UNITS}={units}" if joins_cluster(config) else f"{NUM_CPUS}={at(config, NUM_CPUS)}"
         raise UserError(
             f"{asked}: the nodes have {sum(node.resources.get('CPU', 0) for node in nodes):g} CPUs for Ray, of which "
             f"devices take {sum(group.cpus for group in wanted)} and storage units ({UNITS}) {units}; {CPUS_BESIDE} "
@@ -111,7 +112,7 @@ def check_room(config: DictConfig, nodes: Sequence[RayNode]) -> None:
 
 
 def groups(config: DictConfig) -> Iterator[Group]:
-    """The placement groups that verl asks for: one a node of the actor, and those of vLLM engines that stand apart.
+    """Yields the placement groups of verl: one a node of the actor, and those of vLLM engines on their own devices.
 
     An engine has a group, or one on each node where its node of rollouts has fewer devices than it needs. verl lets Ray
     spread such a group (`PACK`), yet starts the engine on the node of its first device, with the numbers of them all
@@ -128,7 +129,7 @@ def groups(config: DictConfig) -> Iterator[Group]:
 
 @dataclass
 class _Left:
-    """What groups may still take of a node."""
+    """Resources of a node that no group has taken yet."""
 
     gpus: float
     cpus: float
@@ -141,12 +142,12 @@ class _Left:
 
 
 def _units(config: DictConfig) -> int:
-    """Storage units that take a CPU each: of the backend that is made of them alone."""
+    """Returns the number of storage units, a CPU each; only the backend `SimpleStorage` is made of them."""
     return int(at(config, UNITS) or 0) if at(config, BACKEND) in (None, "SimpleStorage") else 0
 
 
 def _beside_the_queue(nodes: Sequence[RayNode], units: int, cure: str) -> dict[str, _Left]:
-    """What is left of each node by id; storage units go in turn to the nodes with GPUs, in the order of their ids.
+    """Returns the rest of each node by id, less storage units: they go in turn to nodes with GPUs, ordered by id.
 
     Raises:
         UserError: a node has fewer CPUs than units; they are bound to it, and would wait for ever.
@@ -166,8 +167,8 @@ def _beside_the_queue(nodes: Sequence[RayNode], units: int, cure: str) -> dict[s
 
 
 def _cure(config: DictConfig, cpus: int) -> str:
-    """What gives the nodes more; `cpus` is what a Ray of the run's own, on one node, needs in all."""
-    if joins(at(config, ADDRESS)):
+    """Returns the cure of a shortage; `cpus` is the need of a Ray of the run's own, all on one node."""
+    if joins_cluster(config):
         return "start the nodes with more (`ray start --num-cpus`, a pod's resources), or ask for fewer devices"
     return f"set {NUM_CPUS}={cpus} or more, or ask for fewer devices"
 
@@ -187,13 +188,14 @@ def _line(group: Group, nodes: Sequence[RayNode], units: int, cure: str) -> str:
 
 
 def check_flash_attention(config: DictConfig, nodes: Sequence[RayNode]) -> None:
-    """Asks every node with GPUs whether it can import what the configuration asks for.
+    """Checks that every node with GPUs can import flash-attn where the configuration needs it.
 
     Raises:
         UserError: one cannot, or does not answer; names the node and the cure.
     """
     if at(config, "trainer.device") != "cuda" or not attention.asked_for(config):
         return
+    # all nodes import at the same time
     asked = [(node, call_on(node, attention.missing)) for node in nodes if node.resources.get("GPU", 0)]
     for node, reference in asked:
         if reason := answer(node, reference, ANSWER_SECONDS):

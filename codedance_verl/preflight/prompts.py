@@ -1,4 +1,4 @@
-"""Counts the tokens of every question as the rollout will make them, and holds lengths against each other."""
+"""Token counts of every question, as the rollout makes its prompt, and checks of lengths against each other."""
 
 from __future__ import annotations
 
@@ -12,58 +12,61 @@ from omegaconf import DictConfig
 from codedance_verl.data.rows import Kind
 from codedance_verl.data.schema import Prompt, read_prompts
 from codedance_verl.environment.config import EnvironmentConfig
+from codedance_verl.environment.loop import TURN_MARKS
 from codedance_verl.errors import UserError
 from codedance_verl.preflight.files import data_keys, data_paths, readable
 from codedance_verl.preflight.model_shape import ModelShape
-from codedance_verl.preflight.report import Report, Rule, ToldAlready, apply_rules, at
+from codedance_verl.preflight.report import AlreadyReported, Report, Rule, apply_rules, at
 from codedance_verl.preflight.settings import ROLLOUT, number
 from codedance_verl.rollout.prompt_tokens import PromptTokens
 
-TURN_TOKENS = 16
-"""As the rollout reserves for the marks of a feedback turn (`rollout.interaction.TURN_MARKS`)."""
-
 
 @dataclass(frozen=True)
-class Longest:
-    """Of a file: how many prompts there are, how many are too long, and the longest, with its tokens of pictures.
+class PromptLengths:
+    """Lengths of the prompts of a file.
 
-    `most_images` is of the prompt with the most images, `most_images_row` where it stands.
+    Attributes:
+        prompts: number of them.
+        too_long: number of those above the limit.
+        row, tokens, image_tokens: of the longest prompt; its tokens include those of images.
+        most_images, most_images_row: images of the prompt with the most of them, and its row.
     """
 
     prompts: int
     too_long: int
     row: int
     tokens: int
-    pictures: int
+    image_tokens: int
     most_images: int = 0
     most_images_row: int = 0
 
 
-def longest_prompt(prompts: Iterator[Prompt], tokens: PromptTokens, limit: int) -> Longest:
-    """Find the longest prompt and count those beyond the limit."""
-    total = too_long = longest = row = pictures = most = most_row = 0
+def longest_prompt(prompts: Iterator[Prompt], tokens: PromptTokens, limit: int) -> PromptLengths:
+    """Finds the longest prompt, and counts the prompts above the limit."""
+    total = too_long = longest = row = image_tokens = most = most_row = 0
     for prompt in prompts:
         total += 1
         if len(prompt.sizes) > most:
             most, most_row = len(prompt.sizes), prompt.row
+        # an upper bound costs no tokenizing, and clears most prompts of being the longest or too long
         if tokens.at_most(prompt) <= min(limit, longest):
             continue
         count = tokens.exactly(prompt)
         too_long += count > limit
         if count > longest:
-            longest, row, pictures = count, prompt.row, tokens.pictures(prompt)
-    return Longest(total, too_long, row, longest, pictures, most, most_row)
+            longest, row, image_tokens = count, prompt.row, tokens.images(prompt)
+    return PromptLengths(total, too_long, row, longest, image_tokens, most, most_row)
 
 
 def check_prompts(config: DictConfig, report: Report, processor: Any) -> None:
-    """Hold every question against `data.max_prompt_length` and `environment.max_images`."""
+    """Checks every question against `data.max_prompt_length` and `environment.max_images`."""
     with report.collecting():
         limit, environment = number(config, "data.max_prompt_length"), _environment(config)
         tokens = PromptTokens(
-            processor, environment.max_image_pixels, environment.format if environment.instructions else ""
+            processor, environment.max_image_pixels, environment.format if environment.add_system_prompt else ""
         )
-        side = int(environment.max_image_pixels**0.5)
-        report.add_row("tokens", "a picture of the largest view", tokens.picture(side, side))
+        side = int(environment.max_image_pixels**0.5)  # of a square image of as many pixels
+        report.add_row("tokens", "an image of the largest size", tokens.image(side, side))
         for key in ("train_files", "val_files"):
             with report.collecting():
                 for path in readable(data_paths(config, key)):
@@ -79,19 +82,20 @@ def _check_file(path: Path, key: str, tokens: PromptTokens, limit: int, config: 
     if found.most_images > (allowed := _environment(config).max_images):
         report.add_error(
             f"environment.max_images={allowed}: must be at least {found.most_images}, the images of row "
-            f"{found.most_images_row} of {path.name}: vLLM is told to take no more a prompt, and would refuse it"
+            f"{found.most_images_row} of {path.name}: vLLM is started with this limit, and would refuse the prompt"
         )
-    report.add_row("tokens", f"longest of {key}", f"{found.tokens} of {limit}, {found.pictures} of them pictures")
+    report.add_row("tokens", f"longest of {key}", f"{found.tokens} of {limit}, {found.image_tokens} of them of images")
     if found.too_long and not filtered:
         report.add_error(
             f"data.max_prompt_length={limit}: must be at least {found.tokens}: {found.too_long} of {found.prompts} "
-            f"questions of data.{key} are longer, the longest is row {found.row} of {path.name}, {found.pictures} of "
-            "its tokens are pictures; or lower environment.max_image_pixels, or set data.filter_overlong_prompts=true"
+            f"questions of data.{key} are longer, the longest is row {found.row} of {path.name}, "
+            f"{found.image_tokens} of its tokens are of images; or lower environment.max_image_pixels, or set "
+            "data.filter_overlong_prompts=true"
         )
 
 
 def check_lengths(config: DictConfig, report: Report, shape: ModelShape | None) -> None:
-    """Hold the lengths against each other, and against what the model can read."""
+    """Checks the lengths against each other, and against the positions of the model."""
     apply_rules(_rules(shape), config, report)
 
 
@@ -117,10 +121,11 @@ def _rules(shape: ModelShape | None) -> Sequence[Rule]:
 
     def feedback(config: DictConfig) -> Iterator[str]:
         response, environment = number(config, "data.max_response_length"), _environment(config)
-        if environment.answer_tokens + TURN_TOKENS >= response:
+        if environment.min_answer_tokens + TURN_MARKS >= response:
             yield (
-                f"environment.answer_tokens={environment.answer_tokens}: must be less than {response - TURN_TOKENS}, "
-                f"data.max_response_length={response} less the marks of a turn, or no feedback ever fits"
+                f"environment.min_answer_tokens={environment.min_answer_tokens}: must be less than "
+                f"{response - TURN_MARKS}, data.max_response_length={response} less the marks of a turn, or no "
+                "feedback ever fits"
             )
 
     return (context, feedback)
@@ -130,4 +135,4 @@ def _environment(config: DictConfig) -> EnvironmentConfig:
     try:
         return EnvironmentConfig.from_mapping(config.environment)
     except UserError:
-        raise ToldAlready("environment") from None
+        raise AlreadyReported("environment") from None

@@ -1,4 +1,4 @@
-"""What the checks found: facts for the table of a dry run, and one line for everything that is wrong."""
+"""Report of the checks: facts for the table of a dry run, and one line a fault."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import Any, TypeAlias
 
 from omegaconf import DictConfig, OmegaConf
 
+from codedance_verl.config.hardware import joins
 from codedance_verl.errors import UserError
 
 
 @dataclass(frozen=True)
 class Fact:
-    """A row of the table: what it is about, its name, and what was found."""
+    """Row of the table: its area, its name, and the fact."""
 
     area: str
     name: str
@@ -24,7 +25,13 @@ class Fact:
 
 @dataclass
 class Report:
-    """What the checks found, in their order. `dry`: nothing will follow, so nothing may be started."""
+    """Results of the checks, in their order. `dry`: no run follows, so nothing may be started.
+
+    Attributes:
+        facts: rows of the table.
+        findings: errors, a line each.
+        warnings: a line each.
+    """
 
     dry: bool = False
     facts: list[Fact] = field(default_factory=list)
@@ -32,33 +39,34 @@ class Report:
     warnings: list[str] = field(default_factory=list)
 
     def add_row(self, area: str, name: str, value: object) -> None:
-        """Add a row to the table."""
+        """Adds a row to the table."""
         self.facts.append(Fact(area, name, str(value)))
 
     def add_error(self, line: str) -> None:
-        """Add something that is wrong, once: the dotted key, the value seen, and what is allowed."""
+        """Adds an error, once: the dotted key, its value, and the values allowed."""
+        # two checks may rest on one value and find the same fault
         if line not in self.findings:
             self.findings.append(line)
 
     def warn(self, line: str) -> None:
-        """Add what works, but not as it may be meant: the dotted key, the value seen, and what follows from it."""
+        """Adds a warning about a value that works, but not as it may be meant: dotted key, value, consequence."""
         if line not in self.warnings:
             self.warnings.append(line)
 
-    def told(self, key: str) -> bool:
-        """Whether something was found about this key."""
+    def has_error(self, key: str) -> bool:
+        """Returns True where an error names this key."""
         return any(line.startswith((f"{key}=", f"{key}:")) for line in self.findings)
 
-    def told_below(self, node: str) -> bool:
-        """Whether something was found about a key of this node."""
-        return self.told(node) or any(line.startswith(f"{node}.") for line in self.findings)
+    def has_error_below(self, node: str) -> bool:
+        """Returns True where an error names this node or a key of it."""
+        return self.has_error(node) or any(line.startswith(f"{node}.") for line in self.findings)
 
     @contextlib.contextmanager
     def collecting(self) -> Iterator[None]:
-        """Turn a `UserError` into findings, and leave out what rests on a value that was told to be wrong already."""
+        """Turns a `UserError` into errors of the report, and leaves out a check whose value has an error already."""
         try:
             yield
-        except ToldAlready:
+        except AlreadyReported:
             pass
         except UserError as error:
             for line in str(error).splitlines():
@@ -66,25 +74,25 @@ class Report:
 
     @contextlib.contextmanager
     def resting(self) -> Iterator[None]:
-        """Leave out a check that a value of the wrong kind breaks, where something was found that may be the cause."""
+        """Leaves out a check that a value of the wrong type breaks, where an error may be the cause."""
         try:
             yield
         except (TypeError, AttributeError, ValueError):
-            if not self.findings:
+            if not self.findings:  # then the fault is in the check itself
                 raise
 
 
-class ToldAlready(Exception):
-    """A check rests on something that another check has told to be wrong."""
+class AlreadyReported(Exception):
+    """Signal of a check that rests on a value with an error: another check has reported it."""
 
 
 Check: TypeAlias = Callable[[DictConfig, Report], None]
 Rule: TypeAlias = Callable[[DictConfig], Iterator[str]]
-"""Yields a line for everything it finds wrong."""
+"""Yields a line a fault."""
 
 
 def apply_rules(rules: Sequence[Rule], config: DictConfig, report: Report) -> None:
-    """Collect what every rule finds; one that cannot be applied keeps none of the others from it."""
+    """Adds the errors of every rule; a rule that cannot be applied keeps no other one from it."""
     for rule in rules:
         with report.collecting():
             for line in rule(config):
@@ -92,18 +100,23 @@ def apply_rules(rules: Sequence[Rule], config: DictConfig, report: Report) -> No
 
 
 def at(config: DictConfig, key: str) -> Any:
-    """The value at a dotted key; None where there is none."""
+    """Returns the value at a dotted key; None where there is none."""
     return OmegaConf.select(config, key)
 
 
+def joins_cluster(config: DictConfig) -> bool:
+    """Returns True where the run joins a cluster, so that its devices and containers may be on other machines."""
+    return joins(at(config, "ray_kwargs.ray_init.address"))
+
+
 def print_warnings(report: Report) -> None:
-    """Print the warnings, a line each, to standard error."""
+    """Prints the warnings, a line each, to standard error."""
     for line in report.warnings:
         print(f"warning: {line}", file=sys.stderr)
 
 
 def print_report(report: Report, title: str) -> None:
-    """The table of facts; findings are told by the caller, one line each."""
+    """Prints the table of facts; the caller prints the errors, one line each."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -111,6 +124,7 @@ def print_report(report: Report, title: str) -> None:
     table = Table(title=title, title_justify="left")
     for heading in ("", "", "found"):
         table.add_column(heading, overflow="fold")
+    # rows of an area stand together, areas in the order of their first row; sorting is stable
     previous, areas = "", list(dict.fromkeys(fact.area for fact in report.facts))
     for fact in sorted(report.facts, key=lambda fact: areas.index(fact.area)):
         table.add_row(fact.area if fact.area != previous else "", fact.name, Text(fact.value))

@@ -1,10 +1,10 @@
-"""Checks of supervised fine-tuning: the same as those of reinforcement learning, as far as they concern it."""
+"""Checks of supervised fine-tuning: those of reinforcement learning, as far as they concern it."""
 
 from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from codedance_verl.config.checks import check_choice
+from codedance_verl.config.node import Value, one_of, real, whole
 from codedance_verl.data.checking import check_file, progress_line
 from codedance_verl.data.rows import Kind
 from codedance_verl.data.schema import read_prompts
@@ -25,37 +25,35 @@ from codedance_verl.preflight.memory import GIB, EngineMemory, MemorySettings, e
 from codedance_verl.preflight.model_shape import ModelShape
 from codedance_verl.preflight.prompts import longest_prompt
 from codedance_verl.preflight.report import Report, at
-from codedance_verl.preflight.settings import Range
+from codedance_verl.preflight.settings import check_table
 from codedance_verl.preflight.verl_names import check_optimizer, check_trackers
 from codedance_verl.preflight.verl_nodes import check_sft_nodes
 from codedance_verl.rollout.prompt_tokens import PromptTokens
 
-NUMBERS: dict[str, Range] = {
-    "seed": Range(0, 2**31 - 1),
-    "data.train_batch_size": Range(1, 1_000_000),
-    "data.micro_batch_size_per_gpu": Range(1, 1_000_000),
-    "data.max_length": Range(1, 10_000_000),
-    "data.max_image_pixels": Range(3_136, 100_000_000),
-    "data.num_workers": Range(0, 256),
-    "optim.lr": Range(0, 1, whole=False),
-    "optim.weight_decay": Range(0, 1, whole=False),
-    "optim.lr_warmup_steps": Range(-1, 10_000_000),
-    "optim.min_lr_ratio": Range(0, 1, whole=False),
-    "trainer.total_training_steps": Range(1, 10_000_000),
-    "trainer.nnodes": Range(1, 10_000),
-    "trainer.n_gpus_per_node": Range(1, 64),
-    "engine.fsdp_size": Range(-1, 100_000),
+VALUES: dict[str, Value] = {
+    "seed": whole(0, 2**31 - 1),
+    "data.train_batch_size": whole(1, 1_000_000),
+    "data.micro_batch_size_per_gpu": whole(1, 1_000_000),
+    "data.max_length": whole(1, 10_000_000),
+    "data.max_image_pixels": whole(3_136, 100_000_000),
+    "data.num_workers": whole(0, 256),
+    "optim.lr": real(0, 1),
+    "optim.weight_decay": real(0, 1),
+    "optim.lr_warmup_steps": whole(-1, 10_000_000),
+    "optim.min_lr_ratio": real(0, 1),
+    "trainer.total_training_steps": whole(1, 10_000_000),
+    "trainer.nnodes": whole(1, 10_000),
+    "trainer.n_gpus_per_node": whole(1, 64),
+    "engine.fsdp_size": whole(-1, 100_000),
+    "engine.strategy": one_of(("fsdp", "fsdp2")),
 }
+"""Values of verl's SFT tree that a run rests on."""
 
 
 def run_checks(config: DictConfig, dry: bool = False) -> Report:
-    """Check values, disk, model folder and every demonstration."""
+    """Checks values, disk, model folder and every demonstration."""
     report = Report(dry=dry)
-    for key, allowed in NUMBERS.items():
-        with report.collecting():
-            allowed.check(at(config, key), key)
-    with report.collecting():
-        check_choice(at(config, "engine.strategy"), ("fsdp", "fsdp2"), "engine.strategy")
+    check_table(VALUES, config, report)
     if isinstance(config.optim, DictConfig):
         for line in check_optimizer(config, "optim"):
             report.add_error(line)
@@ -81,7 +79,7 @@ def _check_whole(config: DictConfig, report: Report) -> None:
 
 
 def _check_intervals(config: DictConfig, report: Report) -> None:
-    """verl divides the number of every step by both."""
+    """Checks the intervals, by which verl divides the number of every step."""
     for key in ("trainer.save_freq", "trainer.test_freq"):
         value = at(config, key)
         whole = isinstance(value, int) and not isinstance(value, bool)
@@ -90,7 +88,7 @@ def _check_intervals(config: DictConfig, report: Report) -> None:
 
 
 def _check_kept(config: DictConfig, report: Report) -> None:
-    """verl removes the oldest checkpoint before it notes that the new one is whole."""
+    """Checks the number of checkpoints: verl removes the oldest before it notes that the new one is whole."""
     kept = config.trainer.max_ckpt_to_keep
     if kept is not None and (not isinstance(kept, int) or kept < 2):
         report.add_error(f"trainer.max_ckpt_to_keep={kept}: must be a whole number of 2 or more, or null to keep all")
@@ -120,11 +118,11 @@ def _check_data(config: DictConfig, report: Report) -> None:
             raise UserError("data.train_files: no value given; add data.train_files=... to the command")
         keys, usable = data_keys(config), 0
         for path in data_paths(config, "train_files"):
-            checked = check_file(path, needs=Kind.DEMONSTRATIONS, keys=keys, tell=progress_line(path.name))
+            checked = check_file(path, needs=Kind.DEMONSTRATIONS, keys=keys, progress=progress_line(path.name))
             usable += checked.good
         report.add_row("data", "train_files", f"{usable} demonstrations")
         for path in data_paths(config, "val_files") if config.data.val_files else ():
-            check_file(path, needs=Kind.DEMONSTRATIONS, keys=keys, tell=progress_line(path.name))
+            check_file(path, needs=Kind.DEMONSTRATIONS, keys=keys, progress=progress_line(path.name))
         batch = config.data.train_batch_size
         if isinstance(batch, int) and usable < batch:
             report.add_error(
@@ -146,7 +144,7 @@ def _check_model(config: DictConfig, report: Report) -> ModelShape | None:
 
 
 def _check_tokens(config: DictConfig, report: Report, processor: object) -> None:
-    """verl ends at the first demonstration that is longer than `data.max_length` (`data.truncation=error`)."""
+    """Checks lengths: verl ends at the first demonstration over `data.max_length` (`data.truncation=error`)."""
     limit, pixels = config.data.max_length, config.data.max_image_pixels
     if not isinstance(limit, int) or not isinstance(pixels, int) or not config.data.train_files:
         return
@@ -154,7 +152,9 @@ def _check_tokens(config: DictConfig, report: Report, processor: object) -> None
         tokens = PromptTokens(processor, max_pixels=pixels, answer_follows=False)
         for path in readable(data_paths(config, "train_files")):
             found = longest_prompt(read_prompts(path, Kind.DEMONSTRATIONS, data_keys(config)), tokens, limit)
-            report.add_row("tokens", "longest demonstration", f"{found.tokens} of {limit}, {found.pictures} pictures")
+            report.add_row(
+                "tokens", "longest demonstration", f"{found.tokens} of {limit}, {found.image_tokens} of images"
+            )
             if found.too_long and config.data.truncation == "error":
                 report.add_error(
                     f"data.max_length={limit}: must be at least {found.tokens}: {found.too_long} of {found.prompts} "
@@ -178,9 +178,9 @@ def _check_memory(config: DictConfig, report: Report, shape: ModelShape) -> None
             lora_rank=config.model.lora_rank,
         ),
         checkpointing=bool(config.model.enable_gradient_checkpointing),
-        separate=True,
+        separate=True,  # there is no vLLM beside it
         sequence_tokens=longest,
-        picture_tokens=longest,
+        image_tokens=longest,
     )
     found, device = estimate(shape, settings), device_bytes(config)
     for phase in found.phases:

@@ -1,6 +1,6 @@
-"""Checks how weights go from the actor to the rollout: the engine, its arguments, and the size of a bucket.
+"""Checks of the weight transfer from actor to rollout: the engine, its arguments, and the size of a bucket.
 
-verl 0.9.1 looks an engine up when its workers start, and finds a weight too large in the first transfer.
+verl 0.9.1 resolves an engine when its workers start, and finds a weight too large in the first transfer.
 """
 
 from __future__ import annotations
@@ -8,15 +8,16 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Iterator, Mapping
+from typing import Literal
 
 from omegaconf import DictConfig
 
-from codedance_verl.config.checks import check_known, check_whole
+from codedance_verl.config.node import Node, SettingsError, whole
 from codedance_verl.preflight.devices import BYTES_OF_A_VALUE
 from codedance_verl.preflight.layout import SEPARATE
 from codedance_verl.preflight.model_shape import ModelShape
 from codedance_verl.preflight.report import Report, apply_rules, at
-from codedance_verl.preflight.settings import ACTOR, ROLLOUT
+from codedance_verl.preflight.settings import ACTOR, ROLLOUT, check_table
 
 NODE = f"{ROLLOUT}.checkpoint_engine"
 BACKEND, MODULE = f"{NODE}.backend", f"{NODE}.custom_backend_module"
@@ -26,24 +27,22 @@ OF_VERL = ("delta_sharded", "hccl", "kimi_ckpt_engine", "mooncake", "nixl")
 """Engines of verl 0.9.1 whose packages are in no lock of this project; none of them was ever run with it."""
 
 _CURE = "ray_object_store works on every device, nccl between GPUs"
-_DTYPES = ("bfloat16", "float16", "float32")
-_MOST_MIB = 1_000_000
 
 
 def check_transfer(config: DictConfig, report: Report) -> None:
-    """Find an engine that would not be there, and arguments that it does not know."""
+    """Finds an engine that is not installed, and arguments that it does not have."""
     apply_rules((_engine, _arguments), config, report)
-    with report.collecting():
-        check_whole(at(config, BUCKET), 1, _MOST_MIB, BUCKET)
+    check_table({BUCKET: whole(1, 1_000_000)}, config, report)
 
 
 def check_bucket(config: DictConfig, report: Report, shape: ModelShape | None) -> None:
-    """On a CPU the bucket must hold the largest weight: verl 0.9.1 cuts none on its way through shared memory to vLLM.
+    """Checks that a bucket holds the largest weight on a CPU: verl 0.9.1 cuts none for shared memory.
 
     Between GPUs it passes a larger one on by its CUDA handle.
     """
-    if shape is None or at(config, "trainer.device") != "cpu" or report.told(BUCKET):
+    if shape is None or at(config, "trainer.device") != "cpu" or report.has_error(BUCKET):
         return
+    # bytes, rounded up to MiB
     largest = shape.largest_weight * _bytes_of_a_value(config)
     mib = -(-largest // 2**20)
     if at(config, BUCKET) < mib:
@@ -54,7 +53,7 @@ def check_bucket(config: DictConfig, report: Report, shape: ModelShape | None) -
 
 
 def _bytes_of_a_value(config: DictConfig) -> int:
-    """Of a weight as it reaches vLLM: only our engine casts, others take it as it is trained."""
+    """Returns the bytes of a value as it reaches vLLM: only our engine casts, others send the trained dtype."""
     trained = BYTES_OF_A_VALUE.get(str(at(config, f"{ACTOR}.fsdp_config.model_dtype") or "fp32"), 4)
     if at(config, "trainer.v1.trainer_mode") != SEPARATE or at(config, BACKEND) != OWN:
         return trained
@@ -77,7 +76,7 @@ def _engine(config: DictConfig) -> Iterator[str]:
 
 
 def _nccl(config: DictConfig) -> Iterator[str]:
-    """A dry run in the CPU environment takes it that the machines of the run have requirements/gpu.txt."""
+    """Checks the needs of nccl; a CPU build of torch (a dry run) is taken for machines with requirements/gpu.txt."""
     import torch
 
     if at(config, "trainer.device") != "cuda":
@@ -87,7 +86,7 @@ def _nccl(config: DictConfig) -> Iterator[str]:
 
 
 def _registered(config: DictConfig, backend: str) -> Iterator[str]:
-    """An engine of ours, or of a module that the user names."""
+    """Checks that our module, or the user's own, registers the engine."""
     from verl.checkpoint_engine import CheckpointEngineRegistry
 
     module = at(config, MODULE)
@@ -97,7 +96,7 @@ def _registered(config: DictConfig, backend: str) -> Iterator[str]:
         else:
             yield f"{BACKEND}={backend}: must be ray_object_store, nccl, or one that {MODULE} registers"
         return
-    try:
+    try:  # an engine registers itself when its module is imported
         importlib.import_module(str(module))
     except Exception as error:  # the user's own code, which may fail with any
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
@@ -108,17 +107,23 @@ def _registered(config: DictConfig, backend: str) -> Iterator[str]:
 
 
 def _arguments(config: DictConfig) -> Iterator[str]:
-    """Those of our engine; another one's go to it as they are."""
+    """Checks the arguments of our engine; another one's go to it as they are."""
     node = f"{NODE}.engine_kwargs.{OWN}"
     given = at(config, node)
     if at(config, BACKEND) != OWN or given is None:
         return
-    if not isinstance(given, Mapping | DictConfig):
-        yield f"{node}={given}: must be a mapping of verify and dtype"
-        return
-    if not isinstance(given.get("verify", True), bool):
-        yield f"{node}.verify={given.get('verify')}: must be true or false"
-    dtype = given.get("dtype")
-    if dtype not in (None, at(config, f"{ROLLOUT}.dtype"), *_DTYPES):  # the rollout's is checked by itself
-        yield f"{node}.dtype={dtype}: must be one of {', '.join(_DTYPES)}, or null to send weights as they are trained"
-    check_known(given, ("verify", "dtype"), node)
+    if isinstance(given, Mapping | DictConfig) and given.get("dtype") == at(config, f"{ROLLOUT}.dtype"):
+        given = {**given, "dtype": None}  # the rollout's is checked by itself
+    try:
+        TransferConfig.from_mapping(given, node)
+    except SettingsError as error:
+        yield from (fault.line for fault in error.faults)
+
+
+class TransferConfig(Node):
+    """Arguments of our engine (`OWN`)."""
+
+    verify: bool = True
+    """Compares hashes of what was sent and of what arrived."""
+    dtype: Literal["bfloat16", "float16", "float32"] | None = None
+    """Type that weights are sent as; null: as they are trained."""

@@ -1,6 +1,6 @@
-"""Names that verl looks up when it needs them, an hour into a run maybe: losses, KL estimators, optimizers, trackers.
+"""Checks of names that verl resolves late, an hour into a run maybe: losses, KL estimators, optimizers, trackers.
 
-They are held against verl's own registries and functions, so that what is told is what the installed verl knows.
+They are compared with verl's own registries and functions, so that messages list the names of the installed verl.
 """
 
 from __future__ import annotations
@@ -13,14 +13,13 @@ from typing import Any
 from hydra.utils import get_class
 from omegaconf import DictConfig, ListConfig
 
-from codedance_verl.config.checks import check_choice
-from codedance_verl.errors import UserError
+from codedance_verl.config.node import one_of
 from codedance_verl.preflight.layout import needs_critic
 from codedance_verl.preflight.report import Report, Rule, apply_rules, at
 from codedance_verl.preflight.settings import ACTOR, MODEL, ROLLOUT
 
 KL_ESTIMATORS = ("kl", "k1", "abs", "mse", "k2", "low_var_kl", "k3")
-"""What `verl.trainer.ppo.core_algos.kl_penalty` knows; with a + behind, the gradient is that of k2."""
+"""Names of `verl.trainer.ppo.core_algos.kl_penalty`; with a + behind, the gradient is that of k2."""
 
 CHECKPOINT_PARTS = ("model", "optimizer", "extra", "hf_model")
 
@@ -38,17 +37,17 @@ PACKAGES = {
 
 
 MANAGER = "codedance_verl.rollout.worker.CodeDanceAgentLoopManager"
-"""What starts our rollout workers."""
+"""Manager that starts our rollout workers."""
 
 
 def check_names(config: DictConfig, report: Report) -> None:
-    """Find every name that verl would not know."""
+    """Finds every name that verl does not have."""
     apply_rules(_RULES, config, report)
     check_trackers(config, report)
 
 
 def check_trackers(config: DictConfig, report: Report) -> None:
-    """Every name in `trainer.logger` is a tracker of verl's, whose package is installed."""
+    """Checks that every name in `trainer.logger` is a tracker of verl's whose package is installed."""
     from verl.utils.tracking import Tracking
 
     given = at(config, "trainer.logger")
@@ -58,7 +57,7 @@ def check_trackers(config: DictConfig, report: Report) -> None:
             f"trainer.logger={given}: must be a list of {', '.join(Tracking.supported_backend)}; [] for none"
         )
         return
-    for name in names:
+    for name in names:  # verl imports the package of a tracker when training starts
         if name not in Tracking.supported_backend:
             report.add_error(f"trainer.logger={name}: must be one of {', '.join(Tracking.supported_backend)}")
         elif name in PACKAGES and importlib.util.find_spec(PACKAGES[name][0]) is None:
@@ -67,7 +66,7 @@ def check_trackers(config: DictConfig, report: Report) -> None:
 
 
 def check_optimizer(config: DictConfig, node: str) -> Iterator[str]:
-    """The schedule is one of verl's, and the class of the optimizer is there."""
+    """Checks that the schedule is one of verl's, and that the class of the optimizer can be imported."""
     key = f"{node}.lr_scheduler_type"
     yield from _choice(config, key, ("constant", "cosine"))
     if at(config, f"{node}.warmup_style") is not None:
@@ -83,10 +82,8 @@ def check_optimizer(config: DictConfig, node: str) -> Iterator[str]:
 
 
 def _choice(config: DictConfig, key: str, allowed: Sequence[str]) -> Iterator[str]:
-    try:
-        check_choice(at(config, key), allowed, key)
-    except UserError as error:
-        yield str(error)
+    if fault := one_of(allowed).fault(at(config, key), key):
+        yield fault.line
 
 
 def _policy_loss(config: DictConfig) -> Iterator[str]:
@@ -125,13 +122,14 @@ def _correction(config: DictConfig) -> Iterator[str]:
         )
     if options is None:
         return
-    known = sorted(rollout_corr_helper.SUPPORTED_ROLLOUT_RS_OPTIONS)
+    allowed = sorted(rollout_corr_helper.SUPPORTED_ROLLOUT_RS_OPTIONS)
     given = [option.strip() for option in str(options).split(",") if option.strip()]
-    if not given or not set(given) <= set(known):
-        yield f"{node}.rollout_rs={options}: must be one or several of {', '.join(known)}"
+    if not given or not set(given) <= set(allowed):
+        yield f"{node}.rollout_rs={options}: must be one or several of {', '.join(allowed)}"
     elif bounds is None:
         yield f"{node}.rollout_rs_threshold=null: must be given with rollout_rs={options}, such as 0.5_2.0 or 2.0"
     else:
+        # verl parses the bounds when the first batch comes; its own parser says what is wrong with them
         yield from _refused(
             lambda: rollout_corr_helper._parse_rollout_rs_thresholds(list(dict.fromkeys(given)), bounds),
             f"{node}.rollout_rs_threshold={bounds}",
@@ -166,7 +164,8 @@ def _precision(config: DictConfig) -> Iterator[str]:
 
 
 def _checkpoints(config: DictConfig) -> Iterator[str]:
-    """Without a part of it no checkpoint is resumed; without `hf_model` no model is published."""
+    """Checks what is saved: without a part no checkpoint is resumed, without `hf_model` no model is published."""
+    # a critic is never published, so it needs no hf_model
     for node, needed in ((ACTOR, CHECKPOINT_PARTS), ("critic", CHECKPOINT_PARTS[:3])):
         for name in ("save_contents", "load_contents"):
             key = f"{node}.checkpoint.{name}"
@@ -190,8 +189,9 @@ def _profiler(config: DictConfig) -> Iterator[str]:
     nodes = (ACTOR, "actor_rollout_ref.ref", ROLLOUT, "critic")
     general = at(config, "global_profiler.tool")
     for key in ("global_profiler.tool", *(f"{node}.profiler.tool" for node in nodes)):
-        told_once = key != "global_profiler.tool" and at(config, key) == general
-        if at(config, key) is not None and not told_once:
+        # nodes take the general tool by interpolation: one error for all of them
+        repeated = key != "global_profiler.tool" and at(config, key) == general
+        if at(config, key) is not None and not repeated:
             yield from _choice(config, key, ("nsys", "npu", "torch", "torch_memory", "precision_debugger"))
 
 
@@ -201,19 +201,19 @@ def _attention(config: DictConfig) -> Iterator[str]:
     if isinstance(value, str) and "/" in value:  # a kernel of the hub
         return
     if value is not None:
-        known = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4", "flex_attention")
-        yield from _choice(config, key, known)
+        allowed = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4", "flex_attention")
+        yield from _choice(config, key, allowed)
 
 
 def _dynamic(config: DictConfig) -> Iterator[str]:
-    """verl's workers end where the two differ."""
+    """Checks that the two keys agree: verl's workers end where they differ."""
     key = f"{ROLLOUT}.log_prob_use_dynamic_bsz"
     if bool(at(config, key)) != bool(at(config, f"{ACTOR}.use_dynamic_bsz")):
         yield f"{key}={at(config, key)}: must be that of {ACTOR}.use_dynamic_bsz"
 
 
 def _manager(config: DictConfig) -> Iterator[str]:
-    """The manager of rollouts starts our workers, which score groups."""
+    """Checks that the manager of rollouts starts our workers, which score groups."""
     key = f"{ROLLOUT}.agent.agent_loop_manager_class"
     given = at(config, key)
     if given == MANAGER:

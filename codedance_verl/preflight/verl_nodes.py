@@ -1,7 +1,7 @@
-"""verl's own dataclasses, made of the configuration as a run makes them: what they refuse is a line before it starts.
+"""Checks by verl's own dataclasses, made of the configuration as a run makes them: their errors, before it starts.
 
 verl makes them with Hydra's `instantiate`, in processes of Ray, minutes into a run. Nothing checks the types of their
-fields there; a value of another type is used until something breaks, so it is refused here.
+fields there: a value of another type is used until something breaks. It is refused here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
-from codedance_verl.preflight.capabilities import Change, changes, composed_values
+from codedance_verl.preflight.capabilities import Change, changes, composed_values, shown, value_shown
 from codedance_verl.preflight.layout import SEPARATE, needs_critic, needs_reference
 from codedance_verl.preflight.report import Report, at
 from codedance_verl.preflight.settings import ACTOR, ROLLOUT
@@ -37,12 +37,12 @@ _RENAMED = {
 
 
 def check_fields(config: DictConfig, report: Report) -> None:
-    """Every changed value has the type of its field, and its field exists.
+    """Checks that every changed value has a field, and its type.
 
     Where no dataclass of verl's reads the value, it must be of the kind of the one that it replaces.
     """
     for change in changes(config):
-        if report.told(change.key):
+        if report.has_error(change.key):
             continue
         owner, field = _owner(config, change.key)
         if owner is None:
@@ -54,14 +54,14 @@ def check_fields(config: DictConfig, report: Report) -> None:
 
 
 def check_dataclasses(config: DictConfig, report: Report) -> None:
-    """Make the dataclasses that a run makes, but for the model, whose files are checked by themselves."""
+    """Makes the dataclasses that a run makes, but for the model, whose files are checked by themselves."""
     changed = changes(config)
     for node in _made(config):
-        if report.told_below(node):
+        if report.has_error_below(node):
             continue
         try:
             _make(config, node)
-        except InterpolationResolutionError as error:  # of a node elsewhere, which may have been told
+        except InterpolationResolutionError as error:  # of a node elsewhere, which may have an error
             if not report.findings:
                 report.add_error(_refusal(config, node, error, [change.key for change in changed]))
         except Exception as error:  # whatever a dataclass of verl's raises
@@ -69,7 +69,7 @@ def check_dataclasses(config: DictConfig, report: Report) -> None:
 
 
 def check_sft_nodes(config: DictConfig, report: Report) -> None:
-    """The same for the nodes that verl's SFT trainer makes dataclasses of (`SFTTrainer._build_config`)."""
+    """Checks the nodes that verl's SFT trainer makes dataclasses of (`SFTTrainer._build_config`)."""
     for node in _OF_SFT:
         values = at(config, node)
         if not isinstance(values, DictConfig):
@@ -80,15 +80,15 @@ def check_sft_nodes(config: DictConfig, report: Report) -> None:
         owner = get_class(str(values["_target_"]))
         follows = {
             "_target_",
-            *(["path"] if node == "model" else []),  # `find_model` has more to say of it
+            *(["path"] if node == "model" else []),  # `find_model` reports more about it
             *(["load_contents"] if values.get("load_contents") == values.get("save_contents") else []),
         }
         for name in (str(name) for name in values if name not in follows):
             change = Change(f"{node}.{name}", _resolved(config, f"{node}.{name}"), added=True)
-            if not report.told(change.key):
+            if not report.has_error(change.key):
                 for line in _field_faults(config, change, owner, name):
                     report.add_error(line)
-        if node != "model" and not report.told_below(node):  # the model's files are checked by themselves
+        if node != "model" and not report.has_error_below(node):  # the model's files are checked by themselves
             try:
                 _make(config, node)
             except Exception as error:  # whatever a dataclass of verl's raises
@@ -98,14 +98,8 @@ def check_sft_nodes(config: DictConfig, report: Report) -> None:
 _OF_SFT = ("model", "engine", "optim", "checkpoint", "profiler")
 
 
-def value_shown(value: object) -> str:
-    """A value as it is written on the command line."""
-    if value is None:
-        return "null"
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
 def _made(config: DictConfig) -> Iterator[str]:
+    """Yields the nodes that a run makes dataclasses of."""
     yield ROLLOUT
     yield f"{ROLLOUT}.checkpoint_engine"
     yield ACTOR
@@ -138,20 +132,22 @@ def _as_worker_makes_it(values: DictConfig, mini_batch: object) -> DictConfig:
 
 
 def _refusal(config: DictConfig, node: str, error: Exception, changed: Sequence[str]) -> str:
-    """The line for what verl raised, led by the changed key that it is about."""
+    """Returns the line of an exception of verl's, led by the changed key that it is about."""
+    # Hydra wraps what a dataclass raises
     cause = error.__cause__ if isinstance(error, HydraException) and error.__cause__ else error
     text = " ".join(str(cause).split()).split(" full_key:")[0] or type(cause).__name__
     below = [key for key in changed if key.startswith(f"{node}.")]
+    # verl names a field without its node: the one changed key of that name, or the only change, is meant
     named = [key for key in below if key.rpartition(".")[2] in text] or (below if len(below) == 1 else [])
     key = named[0] if named else node
-    shown = f"{key}={value_shown(at(config, key))}" if named else key
-    return f"{shown}: verl refuses it: {text}"
+    subject = f"{key}={value_shown(at(config, key))}" if named else key
+    return f"{subject}: verl refuses it: {text}"
 
 
 def _owner(config: DictConfig, key: str) -> tuple[type[Any] | None, str | None]:
-    """The dataclass that reads a key, and its field; the field is None where the key is below a field that is free."""
+    """Returns the dataclass that reads a key, and its field; None for a key below a field that takes any mapping."""
     names = key.split(".")
-    for length in range(len(names) - 1, 0, -1):
+    for length in range(len(names) - 1, 0, -1):  # the innermost node with a `_target_`
         target = at(config, ".".join([*names[:length], "_target_"]))
         if isinstance(target, str):
             return _below(get_class(target), names[length:])
@@ -159,11 +155,11 @@ def _owner(config: DictConfig, key: str) -> tuple[type[Any] | None, str | None]:
 
 
 def _below(owner: type[Any], names: list[str]) -> tuple[type[Any], str | None]:
-    """The dataclass of the last name, by way of fields that are dataclasses themselves."""
+    """Returns the dataclass of the last name, through fields that are dataclasses themselves."""
     if len(names) == 1:
         return owner, names[0]
     hint = typing.get_type_hints(owner).get(names[0])
-    for item in (hint, *typing.get_args(hint)):
+    for item in (hint, *typing.get_args(hint)):  # also the dataclass in `X | None`
         if isinstance(item, type) and dataclasses.is_dataclass(item):
             return _below(item, names[1:])
     return owner, None if names[0] in typing.get_type_hints(owner) else names[0]
@@ -171,18 +167,17 @@ def _below(owner: type[Any], names: list[str]) -> tuple[type[Any], str | None]:
 
 def _field_faults(config: DictConfig, change: Change, owner: type[Any], name: str) -> Iterator[str]:
     fields = [item.name for item in dataclasses.fields(owner)]
-    shown = f"{change.key}={value_shown(change.value)}"
     if name not in fields:
         if change.added:
             near = difflib.get_close_matches(name, fields, n=3)
             cure = f"did you mean {' or '.join(near)}?" if near else "`--cfg job` prints every key there is"
-            yield f"{shown}: unknown key: verl's {owner.__name__} has none of this name; {cure}"
+            yield f"{shown(change)}: unknown key: verl's {owner.__name__} has none of this name; {cure}"
         else:
             yield from _kind_faults(config, change)
         return
     wanted, value = typing.get_type_hints(owner)[name], _resolved(config, change.key)
     if not _fits(value, wanted) and not _fits_before(change, value):
-        yield f"{shown}: must be {_named(wanted)}"
+        yield f"{shown(change)}: must be {_named(wanted)}"
 
 
 def _kind_faults(config: DictConfig, change: Change) -> Iterator[str]:
@@ -203,7 +198,7 @@ def _kind_faults(config: DictConfig, change: Change) -> Iterator[str]:
 
 
 def _fits_before(change: Change, value: object) -> bool:
-    """Whether verl's own value is of this type too, whatever the field says."""
+    """Returns True where verl's own value has this type too, whatever its field declares."""
     before = _before(change.key)
     return before is not None and type(before) is type(value)
 
@@ -226,13 +221,14 @@ def _resolved(config: DictConfig, key: str) -> Any:
 
 
 def _fits(value: object, wanted: Any) -> bool:
-    """Whether a value of the configuration is of the type of a field."""
+    """Returns True where a value of the configuration has the type of a field."""
     origin, arguments = typing.get_origin(wanted), typing.get_args(wanted)
     if origin in (typing.Union, types.UnionType):
         return any(_fits(value, item) for item in arguments)
-    if wanted is bool:
+    if wanted is bool:  # before the numbers, as a bool is an int to Python
         return isinstance(value, bool)
     if wanted in (int, float):
+        # 2.0 passes for an int, as it is equal to one
         return _is_number(value) and (wanted is float or float(value) == int(value))  # type: ignore[arg-type,call-overload]
     if wanted is str:
         return isinstance(value, str)
@@ -252,7 +248,7 @@ def _is_number(value: object) -> bool:
 
 
 def _named(wanted: Any) -> str:
-    """A type of a field in words."""
+    """Returns the type of a field in words."""
     origin, arguments = typing.get_origin(wanted), typing.get_args(wanted)
     if origin in (typing.Union, types.UnionType):
         return " or ".join(_named(item) for item in arguments)

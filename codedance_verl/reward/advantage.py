@@ -1,4 +1,4 @@
-"""The advantage estimator `codedance_grpo`: group-relative sequence credit, plus credit for each turn on its tokens.
+"""Advantage estimator `codedance_grpo`: group-relative sequence credit, plus credit for each turn on its tokens.
 
 With s the score of a rollout, r_k the reward of its turn k, mean and std over the counted rollouts of its group:
 
@@ -17,24 +17,26 @@ A_k stands on every sampled token of turn k. Masked rollouts get zero and enter 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from codedance_verl.config.checks import check_choice
+from codedance_verl.config.node import one_of
 from codedance_verl.errors import UserError
 from codedance_verl.reward.config import RewardConfig, TurnCredit
-from codedance_verl.reward.encoding import DecodedRewards, decode_rewards
+from codedance_verl.reward.encoding import DecodedRewards, decode_rewards, encode_terms
+from codedance_verl.types import RewardTerms
 
 if TYPE_CHECKING:
     import torch
 
 NAME = "codedance_grpo"
 NEVER_FED = {"remax", "gdpo", "optimal_token_baseline", "tir_optimal_token_baseline"}
-"""Estimators that need fields that the V1 trainer of verl 0.9.1 does not hand over (`_compute_advantage`)."""
+"""Estimators that need fields which the V1 trainer of verl 0.9.1 does not hand over (`_compute_advantage`)."""
 CONFIG_KEY = "codedance"
-"""verl hands the estimator its `algorithm` node; the reward's constants stand below it, at `algorithm.codedance`."""
+"""Key of the reward's constants below verl's `algorithm` node, the only node that verl hands to an estimator."""
 
 GROUP_STD_EPSILON = 1e-6  # as in verl's GRPO
 NO_SPREAD = 1e-9  # a standard deviation below this is rounding, not signal
@@ -68,15 +70,61 @@ def token_advantages(
 
 
 def turn_advantages(decoded: DecodedRewards, groups: Groups, config: RewardConfig, *, divide_by_std: bool) -> Floats:
-    """A_k of every turn, [B, K]; what stands beyond a trajectory's last turn belongs to no token."""
-    counted = decoded.turn_count > 0
+    """A_k of every turn, float64 [B, K]; values beyond a trajectory's last turn belong to no token."""
     if config.turn_credit is TurnCredit.RETURNS:
         return _returns_in_group(decoded, groups, config, divide_by_std=divide_by_std)
-    sequence = group_relative(decoded.score, groups, counted, divide_by_std=divide_by_std, min_std=config.min_group_std)
+    sequence = sequence_advantages(decoded, groups, config, divide_by_std=divide_by_std)
     return sequence[:, None] + config.turn_weight * _turn_term(decoded, config)
 
 
+def sequence_advantages(
+    decoded: DecodedRewards, groups: Groups, config: RewardConfig, *, divide_by_std: bool
+) -> Floats:
+    """S of every trajectory, float64 [B]; 0 where masked."""
+    counted = decoded.turn_count > 0
+    return group_relative(decoded.score, groups, counted, divide_by_std=divide_by_std, min_std=config.min_group_std)
+
+
+@dataclass(frozen=True)
+class Advantage:
+    """Advantage of one rollout: `sequence` is S, `turns` the A_k of each turn.
+
+    `turns` is None where it rests on the whole batch (`turn_credit: batch_z`), `sequence` where there is none
+    (`turn_credit: returns`). A masked rollout has zeros.
+    """
+
+    sequence: float | None
+    turns: tuple[float, ...] | None
+
+
+def group_advantages(terms: Sequence[RewardTerms], config: RewardConfig, *, divide_by_std: bool) -> list[Advantage]:
+    """Advantages of a group by itself, before its batch is complete, in the order of `terms`.
+
+    Takes the path of training: encoding, decoding, `turn_advantages`. Advantages do not depend on the lengths of turns,
+    so turns of one token each stand for the real ones.
+    """
+    decoded = decode_rewards(*encode_terms(terms))
+    one_group = [0] * len(terms)
+    sequence = sequence_advantages(decoded, one_group, config, divide_by_std=divide_by_std)  # [B]
+    per_turn = turn_advantages(decoded, one_group, config, divide_by_std=divide_by_std)  # [B, K]
+    has_sequence = config.turn_credit is not TurnCredit.RETURNS
+    return [
+        Advantage(float(sequence[row]) if has_sequence else None, _known_turns(item, per_turn[row], config.turn_credit))
+        for row, item in enumerate(terms)
+    ]
+
+
+def _known_turns(terms: RewardTerms, per_turn: Floats, credit: TurnCredit) -> tuple[float, ...] | None:
+    """A_k of the rollout's turns out of a row of `turn_advantages`, [K]; None where the batch decides."""
+    if terms.masked:
+        return (0.0,) * len(terms.turns)  # none of its turns was encoded: K may be less
+    if credit is TurnCredit.BATCH_Z:
+        return None
+    return tuple(float(value) for value in per_turn[: len(terms.turns)])
+
+
 def _turn_term(decoded: DecodedRewards, config: RewardConfig) -> Floats:
+    """The turn-level term before its weight, float64 [B, K]; zeros without turn credit."""
     match config.turn_credit:
         case TurnCredit.BATCH_Z:
             return turn_z_scores(decoded.turn_reward, decoded.turn_count, config.turn_discount)
@@ -87,11 +135,14 @@ def _turn_term(decoded: DecodedRewards, config: RewardConfig) -> Floats:
 
 
 def _returns_in_group(decoded: DecodedRewards, groups: Groups, config: RewardConfig, *, divide_by_std: bool) -> Floats:
-    rewards = decoded.turn_reward.copy()
+    """(G_k - mean) / std over the turns of a group, float64 [B, K]."""
+    rewards = decoded.turn_reward.copy()  # [B, K]
     rows = np.flatnonzero(decoded.turn_count)
+    # r_K = s: the last turn, whose own reward is 0 by definition, ends with the score of the sequence
     rewards[rows, decoded.turn_count[rows] - 1] = decoded.score[rows]
     returns = discounted(rewards, config.turn_discount)
-    is_turn = np.arange(returns.shape[1]) < decoded.turn_count[:, None]
+    is_turn = np.arange(returns.shape[1]) < decoded.turn_count[:, None]  # [B, K], False for padding and masked rows
+    # every turn is an entry of its own, [B * K], under the group of its trajectory: long rollouts weigh more
     of_turn = np.repeat(np.asarray(groups).astype(str), returns.shape[1])
     normalised = group_relative(
         returns.ravel(), of_turn, is_turn.ravel(), divide_by_std=divide_by_std, min_std=config.min_group_std
@@ -100,8 +151,9 @@ def _returns_in_group(decoded: DecodedRewards, groups: Groups, config: RewardCon
 
 
 def discounted(rewards: Floats, discount: float) -> Floats:
-    """g_k = r_k + discount g_{k+1} along the last axis; [B, K]."""
+    """g_k = r_k + discount g_{k+1} along the last axis; float64 [B, K]."""
     returns = rewards.copy()
+    # backwards, as each return needs the next one; padding behind the last turn is 0 and adds nothing
     for k in range(returns.shape[1] - 2, -1, -1):
         returns[:, k] += discount * returns[:, k + 1]
     return returns
@@ -110,19 +162,21 @@ def discounted(rewards: Floats, discount: float) -> Floats:
 def group_relative(
     scores: Floats, groups: Groups, counted: npt.NDArray[np.bool_], *, divide_by_std: bool, min_std: float = 0.0
 ) -> Floats:
-    """Score minus the mean of the group's counted entries, over their sample standard deviation if asked; [B].
+    """Score minus the mean of the group's counted entries, over their sample standard deviation if asked; float64 [B].
 
     Zero for entries that are not counted, and for one that is alone in its group: it has nothing to be compared with.
     `min_std` is the least that is divided by: without it a group whose rollouts differ by one call alone would get
     advantages as large as one in which some are right and some are wrong.
     """
+    # member_of [B]: group number 0 to G - 1 of each entry; as text, for verl's uids come as an array of objects
     _, member_of = np.unique(np.asarray(groups).astype(str), return_inverse=True)
-    size = np.bincount(member_of, weights=counted)
-    total = np.bincount(member_of, weights=np.where(counted, scores, 0.0))
-    mean = (total / np.maximum(size, 1))[member_of]
+    size = np.bincount(member_of, weights=counted)  # [G]
+    total = np.bincount(member_of, weights=np.where(counted, scores, 0.0))  # [G]
+    mean = (total / np.maximum(size, 1))[member_of]  # [B]; an empty group has total 0, so mean 0
     centred = np.where(counted & (size[member_of] > 1), scores - mean, 0.0)
     if not divide_by_std:
         return centred
+    # N - 1 as torch.std in verl's GRPO; centred is 0 where an entry is not counted, so these add nothing
     variance = np.bincount(member_of, weights=centred**2) / np.maximum(size - 1, 1)
     std = np.sqrt(variance)[member_of]
     return np.where(std > NO_SPREAD, centred / (np.maximum(std, min_std) + GROUP_STD_EPSILON), 0.0)
@@ -134,6 +188,7 @@ def turn_z_scores(turn_reward: Floats, turn_count: npt.NDArray[np.int64], discou
     The population's mean and standard deviation are taken over the whole batch; without spread every z is 0.
     """
     returns = discounted(turn_reward, discount)
+    # [B, K]; the last turn answers instead of calling, and a masked row has a count of 0, so none of it is judged
     judged = np.arange(returns.shape[1]) < turn_count[:, None] - 1
     values = returns[judged]
     if values.size == 0 or values.std() < NO_SPREAD:
@@ -142,7 +197,7 @@ def turn_z_scores(turn_reward: Floats, turn_count: npt.NDArray[np.int64], discou
 
 
 def check_estimator(algorithm: Mapping[str, Any], preset: RewardConfig) -> None:
-    """Check verl's `algorithm` node against the reward preset before a run.
+    """Checks verl's `algorithm` node against the reward preset before a run.
 
     Every other estimator of verl adds token rewards up (`terms.turn_rewards_summed`), without a place for returns of
     the group.
@@ -158,7 +213,7 @@ def check_estimator(algorithm: Mapping[str, Any], preset: RewardConfig) -> None:
             f"{key}={name}: verl's V1 trainer does not hand over what it needs; {NAME}, grpo, rloo and others take "
             "rewards alone"
         )
-    check_choice(name, sorted({NAME, *ADV_ESTIMATOR_REGISTRY} - NEVER_FED), key)
+    one_of(sorted({NAME, *ADV_ESTIMATOR_REGISTRY} - NEVER_FED)).check(name, key)
     if algorithm["adv_estimator"] == NAME:
         check_algorithm(algorithm)
     elif preset.turn_credit is TurnCredit.RETURNS:
@@ -168,7 +223,7 @@ def check_estimator(algorithm: Mapping[str, Any], preset: RewardConfig) -> None:
 
 
 def check_algorithm(algorithm: Mapping[str, Any]) -> RewardConfig:
-    """The constants at `algorithm.codedance`, after checking that nothing in verl's node contradicts the estimator.
+    """Returns the constants at `algorithm.codedance`; nothing else in verl's node may contradict the estimator.
 
     Raises:
         UserError: names the dotted key and the cure.
@@ -186,7 +241,7 @@ def check_algorithm(algorithm: Mapping[str, Any]) -> RewardConfig:
         )
     if algorithm.get(CONFIG_KEY) is None:
         raise UserError(f"algorithm.{CONFIG_KEY}: no value given; add algorithm.{CONFIG_KEY}=${{reward_preset}}")
-    return RewardConfig.from_mapping(algorithm[CONFIG_KEY], node=f"algorithm.{CONFIG_KEY}")
+    return RewardConfig.from_mapping(algorithm[CONFIG_KEY], f"algorithm.{CONFIG_KEY}")
 
 
 def estimate(
@@ -196,13 +251,14 @@ def estimate(
     config: Any,
     **_: Any,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """`token_advantages` with the signature of verl's estimators.
+    """Adapter of `token_advantages` to the signature of verl's estimators.
 
-    `index` holds the group (`uid`) of each row; `config` is verl's `algorithm` node. Returns advantages and returns,
-    float32 [B, T], which are equal here.
+    `token_level_rewards` and `response_mask` are [B, T], `index` holds the group (`uid`) of each row, `config` is
+    verl's `algorithm` node. Returns advantages and returns, float32 [B, T], which are equal here.
     """
     import torch
 
+    # statistics in float64 on the CPU, where the driver has its tensors; the results go back as float32
     advantages = token_advantages(
         token_level_rewards.detach().cpu().float().numpy(),
         response_mask.detach().cpu().to(torch.int8).numpy(),
@@ -211,11 +267,11 @@ def estimate(
         divide_by_std=bool(config.get("norm_adv_by_std_in_grpo", True)),
     )
     tensor = torch.from_numpy(advantages).to(token_level_rewards.device)
-    return tensor, tensor.clone()
+    return tensor, tensor.clone()  # two tensors: a change in place of one leaves the other
 
 
 def register() -> None:
-    """Register the estimator with verl as `algorithm.adv_estimator=codedance_grpo`; safe to call again."""
+    """Registers the estimator with verl as `algorithm.adv_estimator=codedance_grpo`; safe to call again."""
     from verl.trainer.ppo.core_algos import register_adv_est
 
     register_adv_est(NAME)(estimate)

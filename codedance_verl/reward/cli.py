@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 import yaml
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from codedance_verl.errors import UserError
@@ -28,7 +28,7 @@ def _group() -> None:
 @reward_app.command("explain")
 def explain_command(
     file: Annotated[Path, typer.Argument(help="Rollouts, one JSON a line (docs/reward.md).")],
-    preset: Annotated[str, typer.Option(help=f"One of {', '.join(PRESETS)}.")] = RewardConfig.preset,
+    preset: Annotated[str, typer.Option(help=f"One of {', '.join(PRESETS)}.")] = "robust",
     constants: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a constant of the preset.")
     ] = None,
@@ -61,25 +61,25 @@ def _config(preset: str, constants: list[str]) -> RewardConfig:
 def _grading(settings: list[str]) -> GradingConfig:
     values = _constants(settings, "--grading", "custom=my_grader:grade")
     if "judge" in values:
-        raise UserError("--grading judge: no judge is asked here; what only one could settle is ungraded")
+        raise UserError("--grading judge: no judge is asked here; answers that only one could grade are ungraded")
     return GradingConfig.from_mapping(values)
 
 
 def _constants(items: list[str], option: str, example: str) -> dict[str, Any]:
-    return {key: value for item in items for key, value in _constant(item, option, example).items()}
+    merged: Any = OmegaConf.to_container(OmegaConf.merge({}, *(_constant(item, option, example) for item in items)))
+    return dict(merged)
 
 
-def _constant(item: str, option: str, example: str) -> dict[str, Any]:
-    """The constant that KEY=VALUE sets; the value is read as YAML."""
+def _constant(item: str, option: str, example: str) -> DictConfig:
+    """Returns the constant that KEY=VALUE sets, below the nodes that its key names; the value is read as YAML."""
     key, equals, _ = item.partition("=")
-    if not equals or not key.isidentifier():
+    if not equals or not all(part.isidentifier() for part in key.split(".")):
         raise UserError(f"{option} {item}: must be KEY=VALUE, such as {example}")
     try:
-        found: Any = OmegaConf.to_container(OmegaConf.from_dotlist([item]))
+        return OmegaConf.from_dotlist([item])
     except (OmegaConfBaseException, yaml.YAMLError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{option} {item}: the value of {key} cannot be read ({reason})") from None
-    return dict(found)
 
 
 def _draw(explained: list[Any], group: str | None, config: RewardConfig, path: Path) -> None:

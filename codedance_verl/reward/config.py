@@ -1,24 +1,24 @@
-"""Every constant of the reward, with its range (`conf/reward_preset/`). The presets themselves are in `presets.py`."""
+"""Constants of the reward: type, range, default and meaning of each (`conf/reward_preset/`)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any, ClassVar, Self, get_args
 
-from codedance_verl.config.checks import check_choice, check_known, check_number, check_whole
-from codedance_verl.errors import UserError
-from codedance_verl.isolated.function import parse_path
+from omegaconf import OmegaConf
+from pydantic import Field, field_validator, model_validator
+
+from codedance_verl.config.node import Allowed, KeyFault, Node
+from codedance_verl.isolated.function import FunctionPath
 from codedance_verl.reward.difficulty import DifficultyForm
+from codedance_verl.reward.tool_terms import AdaptiveTerm, Factor, ToolTerm
 from codedance_verl.types import FinishReason
-
-CONFIG_NODE = "reward_preset"
-"""Where the constants stand in the configuration; verl has a node `reward` of its own."""
 
 
 class GroupMean(StrEnum):
-    """What mu is the mean of, over the rollouts of a group that are not masked."""
+    """Quantity whose mean mu is, over the rollouts of a group that are not masked."""
 
     ACCURACY = "accuracy"
     SCORE = "score"  # accuracy and format with their weights, as in the published code
@@ -31,18 +31,8 @@ class FormatRule(StrEnum):
     TAGS = "tags"
 
 
-class ToolTerm(StrEnum):
-    """How tool use enters the sequence reward; formulas in `tool_terms.py`."""
-
-    NONE = "none"
-    SHARE = "share"
-    ADAPTIVE = "adaptive"
-    PER_CALL = "per_call"
-    GATED = "gated"
-
-
 class TurnCredit(StrEnum):
-    """How turn rewards enter the advantage of their tokens; formulas in `advantage.py`."""
+    """Way of turn rewards into the advantage of their tokens; formulas in `advantage.py`."""
 
     NONE = "none"
     BATCH_Z = "batch_z"
@@ -50,208 +40,191 @@ class TurnCredit(StrEnum):
     RETURNS = "returns"
 
 
-_RANGES: dict[str, tuple[float, float]] = {
-    "gamma": (0.01, 100.0),
-    "delta": (0.0, 1.0),
-    "accuracy_weight": (0.0, 10.0),
-    "format_weight": (0.0, 10.0),
-    "sequence_right": (0.0, 10.0),
-    "sequence_wrong": (0.0, 10.0),
-    "math_accuracy_weight": (0.0, 10.0),
-    "math_format_weight": (0.0, 10.0),
-    "math_sequence_right": (0.0, 10.0),
-    "math_sequence_wrong": (0.0, 10.0),
-    "easy_cost": (0.0, 10.0),
-    "bonus_half": (0.0, 100.0),
-    "cost_half": (0.0, 100.0),
-    "call_bonus": (0.0, 10.0),
-    "gate": (-10.0, 10.0),
-    "failed_turn": (-10.0, 0.0),
-    "invalid_turn": (-10.0, 0.0),
-    "idle_turn": (-10.0, 0.0),
-    "recovered_turn": (0.0, 10.0),
-    "turn_discount": (0.0, 1.0),
-    "turn_weight": (0.0, 10.0),
-    "turn_limit": (0.0, 100.0),
-    "min_group_std": (0.0, 10.0),
-    "custom_weight": (0.0, 10.0),
-    "custom_timeout_s": (0.1, 600.0),
-}
-_CHOICES: dict[str, type[StrEnum]] = {
-    "difficulty_form": DifficultyForm,
-    "group_mean": GroupMean,
-    "format_rule": FormatRule,
-    "tool_term": ToolTerm,
-    "turn_credit": TurnCredit,
-}
-_MAX_ANSWER_CHARS_RANGE = (1, 100_000)
-_NEVER_OPTIONAL = (FinishReason.ANSWER, FinishReason.INFRASTRUCTURE)
+OPTIONAL_MASKS = tuple(
+    finish for finish in FinishReason if finish not in (FinishReason.ANSWER, FinishReason.INFRASTRUCTURE)
+)
+"""Members of `mask_finishes`: an answer is always graded, a fault of the infrastructure always masked."""
+
+Penalty = Annotated[float, Field(ge=-10, le=0)]
 
 
-@dataclass(frozen=True)
-class RewardConfig:
-    """Constants of the reward; the defaults are the preset `robust`.
+class RewardConfig(Node):
+    """Constants of the reward; the defaults are those of the preset `robust`."""
 
-    Attributes:
-        preset: name of the preset these constants came from, for logs and reports.
-        difficulty_form: reading of d(mu), `sigmoid` or `tanh`.
-        gamma: steepness of d(mu), 0.01 to 100.
-        delta: offset of d(mu), 0 to 1.
-        group_mean: what mu is the mean of, `accuracy` or `score`.
-        mask_finishes: how a rollout ended that is kept out of loss and statistics: any of `length`, `time_limit`,
-            `turn_limit`, `no_action`. `infrastructure` and ungraded answers always are.
-        accuracy_weight: score of a right answer, 0 to 10.
-        format_weight: weight of the format term (0 or -1), 0 to 10. The paper gives none; 0.2 is the published code's.
-        format_rule: `strict` or `tags`.
-        max_answer_chars: an answer of this many characters or more is malformed, 1 to 100000.
-        math_sources: records whose `data_source` contains one of these texts, in any case, take the four `math_`
-            constants, 0 to 10 each.
-        tool_term: `none`, `share`, `adaptive`, `per_call` or `gated`.
-        sequence_right: factor c of the tool term where the answer is right, 0 to 10.
-        sequence_wrong: the same where it is wrong, 0 to 10 (`share`).
-        easy_cost: factor of what calls cost on easy groups, 0 to 10 (`adaptive`).
-        bonus_half: helpful calls at which half of the bonus is earned, 0 to 100; at 0 the first earns all (`adaptive`).
-        cost_half: calls at which half of the cost is due, 0 to 100; at 0 the first costs all (`adaptive`).
-        call_bonus: what a successful call earns, 0 to 10 (`per_call`, `gated`).
-        gate: calls earn nothing while accuracy and format add up to less, -10 to 10 (`gated`).
-        failed_turn: immediate reward r_k of a turn whose code failed, -10 to 0.
-        invalid_turn: the same of a call that could not be read, -10 to 0.
-        idle_turn: the same of code that does nothing or was run before, -10 to 0.
-        recovered_turn: the same of a helpful call right after one that failed, 0 to 10; no more than a failure costs.
-        turn_credit: `none`, `batch_z`, `fixed` or `returns`.
-        turn_discount: factor of the later turns in g_k = r_k + turn_discount g_{k+1}, 0 to 1.
-        turn_weight: weight of the turn-level term in the advantage, 0 to 10.
-        turn_limit: where turn rewards are added up with the score (PPO), the most they take off it, 0 to 100.
-        min_group_std: the least a group's scores are divided by, 0 to 10.
-        custom_term: a term of the user's own, `package.module:function`, added to the score; None for none. What
-            `robust` promises of the ranking holds without it.
-        custom_weight: weight of that term, which is -10 to 10, in the score, 0 to 10.
-        custom_timeout_s: run time of one call of the term, 0.1 to 600 seconds; a rollout without a value by then is
-            masked.
-    """
+    KEY: ClassVar[str] = "reward_preset"  # verl has a node `reward` of its own
 
     preset: str = "robust"
+    """Preset that these constants came from, for logs and reports."""
+
     difficulty_form: DifficultyForm = DifficultyForm.TANH
-    gamma: float = 4.0
-    delta: float = 0.2
+    """Reading of d(mu)."""
+    gamma: float = Field(4.0, ge=0.01, le=100)
+    """Steepness of d(mu)."""
+    delta: float = Field(0.2, ge=0, le=1)
+    """Offset of d(mu): with a larger one fewer groups count as hard."""
     group_mean: GroupMean = GroupMean.ACCURACY
-    mask_finishes: tuple[FinishReason, ...] = (FinishReason.LENGTH, FinishReason.TIME_LIMIT)
-    accuracy_weight: float = 1.0
-    format_weight: float = 0.2
+    """Quantity whose mean over the group mu is."""
+    mask_finishes: Annotated[
+        tuple[FinishReason, ...], Allowed(f"a list of texts, such as [a, b] or [], among {', '.join(OPTIONAL_MASKS)}")
+    ] = (FinishReason.LENGTH, FinishReason.TIME_LIMIT)
+    """Ends of a rollout that keep it out of loss and statistics, as `infrastructure` and ungraded answers always do."""
+
+    accuracy_weight: Factor = 1.0
+    """Score of a right answer."""
+    format_weight: Factor = 0.2
+    """Weight of the format term, 0 or -1. The paper gives none; 0.2 is the published code's."""
     format_rule: FormatRule = FormatRule.STRICT
-    max_answer_chars: int = 1_000
-    math_sources: tuple[str, ...] = ()
-    math_accuracy_weight: float = 1.0
-    math_format_weight: float = 0.2
-    math_sequence_right: float = 0.5
-    math_sequence_wrong: float = 0.0
-    tool_term: ToolTerm = ToolTerm.ADAPTIVE
-    sequence_right: float = 0.5
-    sequence_wrong: float = 0.0
-    easy_cost: float = 2.0
-    bonus_half: float = 0.25
-    cost_half: float = 4.0
-    call_bonus: float = 0.0
-    gate: float = 0.0
-    failed_turn: float = -0.5
-    invalid_turn: float = -0.5
-    idle_turn: float = -0.1
-    recovered_turn: float = 0.2
+    """Rule of a well-formed rollout."""
+    max_answer_chars: int = Field(1_000, ge=1, le=100_000)
+    """Length from which an answer is malformed, in characters."""
+
+    math_sources: Annotated[
+        tuple[Annotated[str, Field(min_length=1)], ...], Allowed("a list of texts, such as [a, b] or []")
+    ] = ()
+    """Texts of which a record's `data_source` contains one, in any case, where it takes the constants `math_`."""
+    math_accuracy_weight: Factor = 1.0
+    """`accuracy_weight` of these records."""
+    math_format_weight: Factor = 0.2
+    """`format_weight` of these records."""
+
+    tool_term: Annotated[ToolTerm, Field(discriminator="name")] = AdaptiveTerm()
+    """Term of tool use and its own constants (`tool_terms.py`)."""
+
+    failed_turn: Penalty = -0.5
+    """Immediate reward r_k of a turn whose code failed."""
+    invalid_turn: Penalty = -0.5
+    """Immediate reward of a call that could not be read."""
+    idle_turn: Penalty = -0.1
+    """Immediate reward of code that does nothing or was run before."""
+    recovered_turn: Factor = 0.2
+    """Immediate reward of a helpful call right after one that failed, no more than a failure costs."""
     turn_credit: TurnCredit = TurnCredit.FIXED
-    turn_discount: float = 0.0
-    turn_weight: float = 1.0
-    turn_limit: float = 0.3
-    min_group_std: float = 0.25
-    custom_term: str | None = None
-    custom_weight: float = 1.0
-    custom_timeout_s: float = 10.0
+    """Way of turn rewards into the advantage."""
+    turn_discount: float = Field(0.0, ge=0, le=1)
+    """Factor of the later turns in g_k = r_k + turn_discount g_{k+1}."""
+    turn_weight: Factor = 1.0
+    """Weight of the turn-level term in the advantage; 0 leaves plain group-relative advantages."""
+    max_turn_penalty: float = Field(0.3, ge=0, le=100)
+    """Most that turn rewards take off the score where both are added up (PPO)."""
+    min_group_std: Factor = 0.25
+    """Least that a group's scores are divided by: a difference of one call alone stays a small advantage."""
+
+    custom_term: FunctionPath | None = None
+    """Term of the user's own, added to the score. The ranking that `robust` promises holds without it."""
+    custom_weight: Factor = 1.0
+    """Weight of that term, which is -10 to 10, in the score."""
+    custom_timeout_s: float = Field(10.0, ge=0.1, le=600)
+    """Run time of one call of that term in seconds; a rollout without a value by then is masked."""
 
     @classmethod
-    def from_mapping(cls, values: Mapping[str, Any], node: str = CONFIG_NODE) -> RewardConfig:
-        """Build from the config node that stands at the dotted key `node`; absent keys take the preset's value.
+    def from_mapping(cls, values: Any, key: str | None = None) -> Self:
+        """Builds the constants from the node at the dotted key `key`; absent keys take the preset's value.
 
         Raises:
-            UserError: an unknown key or preset, a value out of range, or values that contradict each other; names the
-                dotted key and what is allowed.
+            SettingsError: has a line for every fault, with dotted key, value and what is allowed.
         """
-        from codedance_verl.reward.presets import PRESETS
+        from codedance_verl.reward.presets import preset_values
 
-        given = {str(key): value for key, value in values.items()}
-        check_known(given, [field.name for field in fields(cls)], node)
-        name = check_choice(given.get("preset", cls.preset), list(PRESETS), f"{node}.preset")
-        config = cls(**_checked({**asdict(PRESETS[name]), **given}, node))
-        _check_ranking(config, node)
-        return config
+        if OmegaConf.is_config(values):
+            values = OmegaConf.to_container(values, resolve=True)
+        if isinstance(values, Mapping):
+            values = _over_preset(preset_values(values.get("preset", "robust")), values)
+        return super().from_mapping(values, key)
+
+    @field_validator("preset", mode="before")
+    @classmethod
+    def _is_preset(cls, value: Any) -> Any:
+        from codedance_verl.reward.presets import preset_names
+
+        if value not in preset_names():
+            raise ValueError(f"must be one of {', '.join(preset_names())}")
+        return value
+
+    @field_validator("mask_finishes")
+    @classmethod
+    def _is_optional(cls, value: tuple[FinishReason, ...]) -> tuple[FinishReason, ...]:
+        for finish in value:
+            if finish not in OPTIONAL_MASKS:
+                raise KeyFault("", finish, f"must be among {', '.join(OPTIONAL_MASKS)}")
+        return value
+
+    @field_validator("tool_term", mode="before")
+    @classmethod
+    def _has_a_term(cls, value: Any) -> Any:
+        """Refuses an unknown term and constants of another one, with the way to choose a term in the message."""
+        terms: dict[str, type[Node]] = {term().name: term for term in get_args(ToolTerm)}
+        if not isinstance(value, Mapping):
+            if value in list(terms):
+                raise ValueError(f"is chosen together with its constants, as {cls.KEY}/tool_term={value}")
+            raise ValueError(f"must be one of {', '.join(terms)}, chosen as {cls.KEY}/tool_term=NAME")
+        name = value.get("name")
+        if name not in list(terms):  # a list: what is given may have no hash
+            raise KeyFault("name", name, f"must be one of {', '.join(terms)}")
+        others = {field for term in terms.values() for field in term.model_fields}
+        if idle := [key for key in value if key in others and key not in terms[name].model_fields]:
+            cure = f"{cls.KEY}/tool_term={name} chooses it with its own constants"
+            raise KeyFault("name", name, f"takes no {', '.join(idle)}; {cure}")
+        return value
+
+    @model_validator(mode="after")
+    def _failing_must_not_pay(self) -> Self:
+        mildest = -max(self.failed_turn, self.invalid_turn)
+        if self.recovered_turn > mildest:
+            raise KeyFault(
+                "recovered_turn",
+                self.recovered_turn,
+                f"must be at most {mildest:g}, what a failure costs (failed_turn, invalid_turn), or failing on purpose "
+                "would pay",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _right_must_outrank_wrong(self) -> Self:
+        """Holds a right answer above every wrong one of its group, which `adaptive` promises."""
+        if not isinstance(self.tool_term, AdaptiveTerm):
+            return self
+        # At worst a wrong answer is well-formed and makes no call, score 0, and a right one is malformed on a group
+        # that is nearly all right, d = -delta, with endless calls. PPO takes turn rewards off its score besides.
+        limit = 0.0 if self.turn_credit is TurnCredit.NONE else self.max_turn_penalty
+        taken = self.tool_term.easy_cost * self.delta + limit
+        for prefix in ("", "math_") if self.math_sources else ("",):
+            right, form = getattr(self, f"{prefix}accuracy_weight"), getattr(self, f"{prefix}format_weight")
+            if right <= form + taken:
+                raise KeyFault(
+                    f"{prefix}accuracy_weight",
+                    right,
+                    f"must be more than {form + taken:g}, that is {prefix}format_weight + easy_cost x delta + "
+                    "max_turn_penalty, or a wrong answer could outrank a right one",
+                )
+        return self
 
 
 @dataclass(frozen=True)
 class Weights:
-    """The constants that depend on where a record comes from."""
+    """Constants that depend on where a record comes from; a factor that the tool term does not have is 0."""
 
     accuracy: float
     format: float
-    sequence_right: float
-    sequence_wrong: float
+    tool_coef_correct: float
+    tool_coef_incorrect: float
 
 
 def weights_of(config: RewardConfig, data_source: str) -> Weights:
-    """The weights for a record of this source: those of mathematics, or the general ones."""
-    source = data_source.casefold()
-    if any(name.casefold() in source for name in config.math_sources):
-        return Weights(
-            config.math_accuracy_weight,
-            config.math_format_weight,
-            config.math_sequence_right,
-            config.math_sequence_wrong,
-        )
-    return Weights(config.accuracy_weight, config.format_weight, config.sequence_right, config.sequence_wrong)
-
-
-def _checked(values: dict[str, Any], node: str) -> dict[str, Any]:
-    for name, (low, high) in _RANGES.items():
-        values[name] = check_number(values[name], low, high, f"{node}.{name}")
-    for name, kind in _CHOICES.items():
-        values[name] = kind(check_choice(values[name], list(kind), f"{node}.{name}"))
-    values["max_answer_chars"] = check_whole(
-        values["max_answer_chars"], *_MAX_ANSWER_CHARS_RANGE, f"{node}.max_answer_chars"
+    """Returns the weights for a record of this source: those of mathematics, or the general ones."""
+    source, term = data_source.casefold(), config.tool_term
+    prefix = "math_" if any(name.casefold() in source for name in config.math_sources) else ""
+    return Weights(
+        getattr(config, f"{prefix}accuracy_weight"),
+        getattr(config, f"{prefix}format_weight"),
+        getattr(term, f"{prefix}tool_coef_correct", 0.0),
+        getattr(term, f"{prefix}tool_coef_incorrect", 0.0),
     )
-    if values["custom_term"] is not None:
-        values["custom_term"] = parse_path(values["custom_term"], f"{node}.custom_term")
-    values["math_sources"] = _texts(values["math_sources"], f"{node}.math_sources")
-    finishes = _texts(values["mask_finishes"], f"{node}.mask_finishes")
-    allowed = [finish for finish in FinishReason if finish not in _NEVER_OPTIONAL]
-    for finish in finishes:
-        if finish not in allowed:
-            raise UserError(f"{node}.mask_finishes={finish}: must be among {', '.join(allowed)}")
-    values["mask_finishes"] = tuple(FinishReason(finish) for finish in finishes)
-    return values
 
 
-def _check_ranking(config: RewardConfig, node: str) -> None:
-    """Failing on purpose must not pay; with `adaptive` a right answer must outrank every wrong one."""
-    mildest = -max(config.failed_turn, config.invalid_turn)
-    if config.recovered_turn > mildest:
-        raise UserError(
-            f"{node}.recovered_turn={config.recovered_turn}: must be at most {mildest:g}, what a failure costs "
-            "(failed_turn, invalid_turn), or failing on purpose would pay"
-        )
-    if config.tool_term is not ToolTerm.ADAPTIVE:
-        return
-    limit = 0.0 if config.turn_credit is TurnCredit.NONE else config.turn_limit  # what PPO adds up
-    taken = config.easy_cost * config.delta + limit
-    for prefix in ("", "math_") if config.math_sources else ("",):
-        right, form = getattr(config, f"{prefix}accuracy_weight"), getattr(config, f"{prefix}format_weight")
-        if right <= form + taken:
-            raise UserError(
-                f"{node}.{prefix}accuracy_weight={right}: must be more than {form + taken:g}, that is "
-                f"{prefix}format_weight + easy_cost x delta + turn_limit, or a wrong answer could outrank a right one"
-            )
-
-
-def _texts(value: Any, key: str) -> tuple[str, ...]:
-    items = () if value is None or isinstance(value, (str, bytes, int, float)) else tuple(value)
-    if (value is not None and not items and value not in ([], ())) or not all(
-        isinstance(item, str) and item for item in items
-    ):
-        raise UserError(f"{key}={value}: must be a list of texts, such as [a, b] or []")
-    return items
+def _over_preset(preset: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Values over those of a preset; another tool term than the preset's begins with its own defaults."""
+    merged = {**preset, **given}
+    term, below = merged.get("tool_term"), preset.get("tool_term")
+    if isinstance(term, Mapping) and below is not None and term.get("name", below["name"]) == below["name"]:
+        merged["tool_term"] = {**below, **term}
+    return merged

@@ -1,4 +1,4 @@
-"""A reward term of the user's own (`reward_preset.custom_term`): one number for each rollout, added to its score."""
+"""Reward term of the user's own (`reward_preset.custom_term`): one number for each rollout, added to its score."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ import asyncio
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from codedance_verl.isolated.function import Fault, IsolatedFunction
 from codedance_verl.isolated.plain import plain_extra_info
-from codedance_verl.reward.config import CONFIG_NODE, RewardConfig
+from codedance_verl.reward.config import RewardConfig
 from codedance_verl.reward.terms import CustomValue, is_masked
 from codedance_verl.types import Execution, Grade, Trajectory
 
 LIMIT = 10.0
-"""The most that a term may be, above and below zero; anything else is refused."""
+"""Largest value of a term, above and below zero; anything else is refused."""
 
 PARAMETERS = ("rollout", "grade")
 
@@ -24,40 +23,40 @@ logger = logging.getLogger(__name__)
 
 
 class CustomTerm:
-    """The term of one process, or none where the configuration names none. Use it from one event loop."""
+    """Term of one process, or none where the configuration names none. Use it from one event loop."""
 
     def __init__(self, config: RewardConfig) -> None:
         self._config = config
         self._function: IsolatedFunction[float] | None = None
         if config.custom_term is not None:
-            key, seconds = f"{CONFIG_NODE}.custom_term", config.custom_timeout_s
+            key, seconds = f"{RewardConfig.KEY}.custom_term", config.custom_timeout_s
             self._function = IsolatedFunction(key, config.custom_term, PARAMETERS, read_value, seconds=seconds)
 
     async def values(self, trajectories: Sequence[Trajectory], grades: Sequence[Grade]) -> list[CustomValue]:
-        """The term of every rollout, in their order; zero for those that are masked anyway, which are not looked at.
+        """Returns the term of every rollout, in their order; zero for those that are masked without it.
 
-        Nothing is raised for a rollout that gets none: it is logged here, and masked by `terms.score_group`.
+        Nothing is raised for a rollout that gets no value: it is logged here, and masked by `terms.score_group`.
         """
         pairs = zip(trajectories, grades, strict=True)
         return list(await asyncio.gather(*(self._value(trajectory, grade) for trajectory, grade in pairs)))
 
     @property
     def name(self) -> str:
-        """The dotted key and the path of the term; empty without one."""
+        """Dotted key and path of the term; empty without one."""
         return self._function.name if self._function is not None else ""
 
     @property
     def given_up(self) -> str:
-        """Why the term is not asked for any more, one line; empty while it is."""
+        """Reason why the term is not asked for any more, one line; empty while it is."""
         return self._function.given_up if self._function is not None else ""
 
     def check(self) -> None:
-        """Raise `UserError`, one line, where the term cannot be imported or called."""
+        """Raises `UserError`, one line, where the term cannot be imported or called."""
         if self._function is not None:
             self._function.check()
 
     def close(self) -> None:
-        """End its process."""
+        """Ends its process."""
         if self._function is not None:
             self._function.close()
 
@@ -65,15 +64,15 @@ class CustomTerm:
         if self._function is None or is_masked(trajectory, grade, self._config):
             return CustomValue()
         try:
-            return CustomValue(await self._function.call(rollout_view(trajectory), asdict(grade)))
+            return CustomValue(await self._function.call(rollout_view(trajectory), grade.to_json()))
         except Fault as fault:
-            if str(fault) != self._function.given_up:  # told once, as the reason for the end of the run
+            if str(fault) != self._function.given_up:  # that one is logged once, as the reason for the end of the run
                 logger.warning("record %s is masked: %s", trajectory.record_id, fault)
             return CustomValue(fault=str(fault))
 
 
 def rollout_view(trajectory: Trajectory) -> dict[str, Any]:
-    """A rollout as the term sees it: plain JSON, images as their number."""
+    """Returns a rollout as the term sees it: plain JSON, images as their number."""
     turns = [
         {
             "text": turn.text,
@@ -98,19 +97,15 @@ def rollout_view(trajectory: Trajectory) -> dict[str, Any]:
 
 
 def read_value(value: Any) -> float:
-    """The number that a term returned. Raises `ValueError` for anything but a finite one within the limit."""
+    """Checks what a term returned. Raises `ValueError` for anything but a finite number within the limit."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or abs(value) > LIMIT:
         raise ValueError(f"it returned {value!r:.100}; it must return a number from {-LIMIT:g} to {LIMIT:g}")
     return float(value)
 
 
 def _execution_view(execution: Execution) -> dict[str, Any]:
-    error = execution.error
-    return {
-        "status": execution.status.value,
-        "stdout": execution.stdout,
-        "error": {"kind": error.kind, "message": error.message} if error is not None else None,
-        "images": len(execution.images),
-        "duration_s": execution.duration_s,
-        "truncated": execution.truncated,
-    }
+    record = execution.as_record(()) | {"images": len(execution.images)}
+    del record["queue_s"]  # the load of the sandbox says nothing of the model
+    if execution.error is not None:
+        del record["error"]["traceback"]
+    return record

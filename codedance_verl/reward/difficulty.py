@@ -1,4 +1,4 @@
-"""How hard a question is for the model at this moment, from the accuracy of its group of rollouts."""
+"""Difficulty of a question for the model at this moment, from the accuracy of its group of rollouts."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from enum import StrEnum
 
 
 class DifficultyForm(StrEnum):
-    """The two readings of d(mu): `SIGMOID` of the paper, `TANH` of its earlier version and of the published code."""
+    """Readings of d(mu): `SIGMOID` of the paper, `TANH` of its earlier version and of the published code."""
 
     SIGMOID = "sigmoid"
     TANH = "tanh"
 
 
 _LARGEST_EXPONENT = 700.0
-"""A double holds exp of this; d(mu) has its limit long before."""
+"""Largest exponent whose exp a double holds; d(mu) has its limit long before."""
 
 
 def difficulty(mu: float, *, form: DifficultyForm, gamma: float, delta: float) -> float:
-    """d(mu), positive for hard groups, negative for easy ones.
+    """Returns d(mu), positive for hard groups, negative for easy ones.
 
     sigmoid: 1 / (1 + exp(-gamma (0.5 - mu))) - delta; tanh: (1 + tanh(gamma (0.5 - mu))) / 2 - delta.
 

@@ -1,4 +1,4 @@
-"""Carries a trajectory's rewards through verl as one number per response token, and reads them back.
+"""Encoding of a trajectory's rewards as one number per response token, for the way through verl, and its inverse.
 
 verl moves `rm_scores` [batch, response] and `response_mask` (1 on sampled tokens) to the advantage estimator, and
 nothing else of ours. So the last token of each assistant turn carries one value: r_k for turn k, and for the last turn,
@@ -20,7 +20,7 @@ from codedance_verl.types import RewardTerms
 
 
 def encode_rewards(spans: Sequence[tuple[int, int]], terms: RewardTerms, length: int) -> npt.NDArray[np.float32]:
-    """Rewards of one trajectory on its response tokens.
+    """Returns the rewards of one trajectory on its response tokens.
 
     Args:
         spans: half-open span of response tokens of each assistant turn, in order.
@@ -36,6 +36,7 @@ def encode_rewards(spans: Sequence[tuple[int, int]], terms: RewardTerms, length:
     if len(spans) != len(terms.turns):
         raise ValueError(f"{len(spans)} turns came with {len(terms.turns)} turn rewards")
     rewards = np.zeros(length, dtype=np.float32)
+    # a turn without a sampled token has no place for its reward, and no token that could learn from it
     written = [(span, reward) for span, reward in zip(spans, terms.turns, strict=True) if span[1] > span[0]]
     if terms.masked or not written:
         return rewards
@@ -44,14 +45,29 @@ def encode_rewards(spans: Sequence[tuple[int, int]], terms: RewardTerms, length:
         if start < free_from or end > length:
             raise ValueError(f"turn [{start}, {end}) must begin at {free_from} or later and end by {length}")
         rewards[end - 1] = reward
-        free_from = end + 1
-    rewards[written[-1][0][1] - 1] = terms.score
+        free_from = end + 1  # one token of feedback at least: without it two turns would be one run of the mask
+    rewards[written[-1][0][1] - 1] = terms.score  # in the place of the last r_k, which is 0 by definition
     return rewards
+
+
+def encode_terms(terms: Sequence[RewardTerms]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int8]]:
+    """Returns rewards and mask, [B, T], of trajectories as if each turn were one token with one of feedback behind it.
+
+    For what does not depend on the lengths of turns. T is twice the most turns.
+    """
+    length = 2 * max((len(item.turns) for item in terms), default=0)
+    rewards = np.zeros((len(terms), length), np.float32)
+    mask = np.zeros((len(terms), length), np.int8)
+    for row, item in enumerate(terms):
+        starts = range(0, 2 * len(item.turns), 2)
+        rewards[row] = encode_rewards([(start, start + 1) for start in starts], item, length)
+        mask[row, starts] = not item.masked
+    return rewards, mask
 
 
 @dataclass(frozen=True)
 class DecodedRewards:
-    """Rewards of a batch of B trajectories with up to K turns, R in all.
+    """Rewards of a batch of B trajectories over T response tokens, with up to K turns each and R in all.
 
     Attributes:
         score: float64 [B], the sequence score; 0 where masked.
@@ -71,29 +87,35 @@ class DecodedRewards:
     sampled: npt.NDArray[np.bool_]
 
     def on_tokens(self, per_turn: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
-        """Values of turns, [B, K], on the sampled tokens of each; float32 [B, T], 0 elsewhere."""
+        """Returns values of turns, [B, K], on the sampled tokens of each; float32 [B, T], 0 elsewhere."""
         tokens = np.zeros(self.sampled.shape, np.float32)
+        # boolean indexing runs row by row, left to right: the order in which `row`, `turn` and `length` list the turns
         tokens[self.sampled] = np.repeat(per_turn[self.row, self.turn].astype(np.float32), self.length)
         return tokens
 
 
 def decode_rewards(rewards: npt.NDArray[np.floating], mask: npt.NDArray[np.integer]) -> DecodedRewards:
-    """The inverse of `encode_rewards` for a batch: `rewards` and `mask` are [B, T], padded with zeros."""
+    """Returns the inverse of `encode_rewards` for a batch: `rewards` and `mask` are [B, T], padded with zeros."""
     rows, width = mask.shape
     sampled = mask != 0
-    # one row after the other, each behind a token that was not sampled, so that no turn reaches into the next row
+    # one row after the other, each behind a token that was not sampled, so that no turn reaches into the next row;
+    # bool [B * (T + 1) + 1], with a False at the end that closes a turn which fills the last row
     line = np.zeros((rows, width + 1), bool)
     line[:, 1:] = sampled
     line = np.append(line, False)
+    # first and last token of every turn, int64 [R], as places in `line`: there token t of row b is b (T + 1) + t + 1
     start = np.flatnonzero(line[1:] & ~line[:-1]) + 1
     end = np.flatnonzero(line[:-1] & ~line[1:])
     row = start // (width + 1)
-    turn_count = np.bincount(row, minlength=rows)
+    turn_count = np.bincount(row, minlength=rows)  # [B]
+    # number of a turn within its row: its number among all turns less the turns of the rows before
     turn = np.arange(len(row)) - (np.cumsum(turn_count) - turn_count)[row]
+    # [B, K], with K at least 1, so that a batch of masked rows has a column too
     values = np.zeros((rows, max(int(turn_count.max(initial=0)), 1)))
     values[row, turn] = rewards[row, end % (width + 1) - 1]
     unmasked = np.flatnonzero(turn_count)
     last = turn_count[unmasked] - 1
+    # the last value of a row is the score; as r_k of that turn stands 0
     score = np.zeros(rows)
     score[unmasked] = values[unmasked, last]
     values[unmasked, last] = 0.0

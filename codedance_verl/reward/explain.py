@@ -1,20 +1,18 @@
-"""Grades and scores rollouts from a file and says what each of them gets, term by term."""
+"""Grades and scores rollouts from a file, term by term."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from codedance_verl.grading import Grader, GradingConfig
-from codedance_verl.grading.judge.config import JudgeConfig
 from codedance_verl.reward.advantage import turn_advantages
 from codedance_verl.reward.config import RewardConfig
 from codedance_verl.reward.custom_term import CustomTerm
-from codedance_verl.reward.encoding import decode_rewards, encode_rewards
+from codedance_verl.reward.encoding import decode_rewards, encode_terms
 from codedance_verl.reward.rollout_lines import RolloutLine
 from codedance_verl.reward.terms import CustomValue, score_group
 from codedance_verl.types import Grade, RewardTerms
@@ -44,7 +42,7 @@ class Explained:
             "turn_advantage": list(self.turn_advantage),
             "masked": terms.masked,
             "verdict": self.grade.verdict.value,
-            "rung": self.grade.rung,
+            "rung": self.grade.rule,
             "evidence": self.grade.evidence,
             "custom_fault": terms.custom_fault,
         }
@@ -56,31 +54,37 @@ def explain(
     """Score the rollouts as one training batch; the result is in the order of the lines.
 
     A verdict that a line brings holds, but for `regrade`. Else answers are graded as in training with the settings
-    `grading` (default: those of `GradingConfig`), without a judge: what only one could settle is ungraded.
+    `grading` (default: those of `GradingConfig`), without a judge: answers that only a judge could grade are ungraded.
 
     Raises:
         UserError: a grader or a reward term of the user's own cannot be imported or called.
     """
     grades, custom = asyncio.run(_judged(lines, config, grading or GradingConfig(), regrade))
-    terms: list[RewardTerms | None] = [None] * len(lines)
-    members: dict[str, list[int]] = {}
+    scored: dict[int, RewardTerms] = {}
+    members = defaultdict[str, list[int]](list)
     for index, line in enumerate(lines):
-        members.setdefault(line.group, []).append(index)
+        members[line.group].append(index)
+    # Terms rest on the whole group: accuracy over its rollouts sets the difficulty.
     for group in members.values():
         trajectories = [lines[k].trajectory for k in group]
-        scored = score_group(trajectories, [grades[k] for k in group], config, [custom[k] for k in group])
-        for index, found in zip(group, scored, strict=True):
-            terms[index] = found
-    known = [found for found in terms if found is not None]
-    advantages = _turn_advantages(lines, known, config)
-    return [Explained(*item) for item in zip(lines, grades, known, advantages, strict=True)]
+        found = score_group(trajectories, [grades[k] for k in group], config, [custom[k] for k in group])
+        scored |= zip(group, found, strict=True)
+    terms = [scored[k] for k in range(len(lines))]
+    # The path of training: rewards go onto tokens and come back from them. [rollouts, turns]
+    decoded = decode_rewards(*encode_terms(terms))
+    per_turn = turn_advantages(decoded, [line.group for line in lines], config, divide_by_std=True)
+    advantages = [
+        tuple(0.0 if own.masked else float(value) for value in row[: len(own.turns)])
+        for own, row in zip(terms, per_turn, strict=True)
+    ]
+    return [Explained(*item) for item in zip(lines, grades, terms, advantages, strict=True)]
 
 
 async def _judged(
     lines: Sequence[RolloutLine], config: RewardConfig, grading: GradingConfig, regrade: bool
 ) -> tuple[list[Grade], list[CustomValue]]:
     """The grade of every line, and the user's own term of every line."""
-    grader, term = Grader(replace(grading, judge=JudgeConfig())), CustomTerm(config)
+    grader, term = Grader(grading.replace(judge={})), CustomTerm(config)
     try:
         grader.check_custom()
         term.check()
@@ -92,23 +96,3 @@ async def _judged(
     finally:
         term.close()
         await grader.close()
-
-
-def _turn_advantages(
-    lines: Sequence[RolloutLine], terms: Sequence[RewardTerms], config: RewardConfig
-) -> list[tuple[float, ...]]:
-    """What the estimator gives, for turns of one token each; zeros for a masked rollout."""
-    spans = [[(turn.token_start, turn.token_end) for turn in line.trajectory.turns] for line in lines]
-    length = max(span[-1][1] for span in spans)
-    rewards = np.zeros((len(lines), length), np.float32)
-    mask = np.zeros((len(lines), length), np.int64)
-    for row, (own, found) in enumerate(zip(spans, terms, strict=True)):
-        rewards[row] = encode_rewards(own, found, length)
-        mask[row, [start for start, _ in own]] = not found.masked
-    per_turn = turn_advantages(
-        decode_rewards(rewards, mask), [line.group for line in lines], config, divide_by_std=True
-    )
-    return [
-        tuple(0.0 if found.masked else float(value) for value in per_turn[row, : len(found.turns)])
-        for row, found in enumerate(terms)
-    ]

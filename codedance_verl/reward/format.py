@@ -1,4 +1,4 @@
-"""Is a trajectory well-formed? Structure alone; whether code ran or the answer is right does not matter here."""
+"""Form of a trajectory: its structure alone, whether or not code ran and the answer is right."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def format_reward(trajectory: Trajectory, max_answer_chars: int, rule: FormatRul
 
 
 def malformation(trajectory: Trajectory, max_answer_chars: int) -> str | None:
-    """What is wrong with the form of a trajectory, in a few words; None when it is well-formed.
+    """Returns the fault in the form of a trajectory, in a few words; None when it is well-formed.
 
     Well-formed: thoughts are opened and closed in pairs, every turn but the last is one call, the last is one
     answer of fewer than `max_answer_chars` characters, and the model wrote no feedback of its own. What a thought names
@@ -43,7 +43,7 @@ def malformation(trajectory: Trajectory, max_answer_chars: int) -> str | None:
 
 
 def tag_malformation(trajectory: Trajectory, max_answer_chars: int) -> str | None:
-    """What the published code finds wrong; None when nothing: it counts tags over the text of all turns."""
+    """Returns the fault that the published code finds; it counts tags over the text of all turns."""
     text = "\n".join(turn.text for turn in trajectory.turns)
     if text.count("<think>") != text.count("</think>"):
         return "think tags do not pair"

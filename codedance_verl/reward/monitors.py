@@ -1,4 +1,4 @@
-"""Watches tool use for signs of a collapse: rates over windows of rollouts, with warnings and an optional stop."""
+"""Collapse monitor of tool use: rates over windows of rollouts, with warnings and an optional stop."""
 
 from __future__ import annotations
 
@@ -7,66 +7,53 @@ import functools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Annotated, ClassVar
 
-from codedance_verl.config.checks import check_known, check_number, check_whole
+from pydantic import Field
+
+from codedance_verl.config.node import Node
 from codedance_verl.reward.tool_calls import UNREADABLE, CallKind, call_kinds, count
 from codedance_verl.types import FinishReason, Trajectory
 
 CUT_OFF = (FinishReason.LENGTH, FinishReason.TIME_LIMIT, FinishReason.TURN_LIMIT)
-_WINDOW = (8, 1_000_000)
-_COUNTS = {"stop_after": (1, 1_000), "max_masked_steps": (1, 1_000)}
 _NAMES_OF_RESULTS = ("answer", "result", "final", "ans", "output")
 
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int | None, Field(ge=1, le=1_000)]
 
-@dataclass(frozen=True)
-class MonitorConfig:
-    """Bounds of the rates (`conf/monitors.yaml`).
 
-    Attributes:
-        window: rollouts of a window, 8 to 1,000,000.
-        min_tool_rate, max_tool_rate: share of rollouts with a call, 0 to 1.
-        max_failed, max_invalid, max_idle, max_repeated: share of calls of that kind, 0 to 1.
-        max_answer_in_code: share of rollouts whose code has the answer written into it, 0 to 1.
-        max_cut_off: share of rollouts that ended at a limit, 0 to 1.
-        stop_after: windows in a row out of a bound after which the run ends, 1 to 1000; None only warns.
-        max_masked_steps: steps in a row without a rollout that counts after which the run ends, 1 to 1000; None skips
-            any number (`trainer/masked_steps.py`).
-    """
+class MonitorConfig(Node):
+    """Bounds of the rates (`conf/monitors.yaml`)."""
 
-    window: int = 256
-    min_tool_rate: float = 0.01
-    max_tool_rate: float = 1.0
-    max_failed: float = 0.5
-    max_invalid: float = 0.2
-    max_idle: float = 0.2
-    max_repeated: float = 0.2
-    max_answer_in_code: float = 0.3
-    max_cut_off: float = 0.3
-    stop_after: int | None = None
-    max_masked_steps: int | None = 5
+    KEY: ClassVar[str] = "monitors"
 
-    @classmethod
-    def from_mapping(cls, values: Mapping[str, Any]) -> MonitorConfig:
-        """Build from a config node.
-
-        Raises:
-            UserError: names the dotted key, the value seen and what is allowed.
-        """
-        check_known(values, [field.name for field in fields(cls)], "monitors")
-        for key, value in values.items():
-            if key == "window":
-                check_whole(value, *_WINDOW, "monitors.window")
-            elif key not in _COUNTS:
-                check_number(value, 0.0, 1.0, f"monitors.{key}")
-            elif value is not None:
-                check_whole(value, *_COUNTS[key], f"monitors.{key}")
-        return cls(**values)
+    window: int = Field(256, ge=8, le=1_000_000)
+    """Rollouts of a window."""
+    min_tool_rate: Share = 0.01
+    """Least share of rollouts with a call."""
+    max_tool_rate: Share = 1.0
+    """Largest share of rollouts with a call."""
+    max_failed: Share = 0.5
+    """Largest share of calls that failed."""
+    max_invalid: Share = 0.2
+    """Largest share of calls that could not be read."""
+    max_idle: Share = 0.2
+    """Largest share of calls that do nothing."""
+    max_repeated: Share = 0.2
+    """Largest share of calls whose code ran before in the same trajectory."""
+    max_answer_in_code: Share = 0.3
+    """Largest share of rollouts whose code has the answer written into it."""
+    max_cut_off: Share = 0.3
+    """Largest share of rollouts that ended at a limit."""
+    stop_after: Count = None
+    """Windows in a row out of a bound after which the run ends; None only warns."""
+    max_masked_steps: Count = 5
+    """Steps in a row without a rollout that counts after which the run ends; None skips any number."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A rate out of bounds: its name, its value, the bound, and for how many windows in a row."""
+    """Rate out of bounds: its name, its value, the bound, and the number of windows in a row."""
 
     name: str
     rate: float
@@ -104,7 +91,7 @@ class Rates:
 
 
 class CollapseMonitor:
-    """Counts rollouts; every full window is held against the bounds."""
+    """Counts of rollouts, of which every full window is compared with the bounds."""
 
     def __init__(self, config: MonitorConfig) -> None:
         self._config = config
@@ -114,10 +101,10 @@ class CollapseMonitor:
         """Of the last full window."""
 
     def add(self, trajectories: Sequence[Trajectory]) -> list[Finding]:
-        """Count rollouts, those that infrastructure ended left out; returns what a full window shows."""
+        """Counts rollouts, those that infrastructure ended left out; returns the findings of a full window."""
         for trajectory in trajectories:
             if trajectory.finish is not FinishReason.INFRASTRUCTURE:
-                self._counts.update(signs(trajectory))
+                self._counts.update(tool_use_counts(trajectory))
         if self._counts["rollouts"] < self._config.window:
             return []
         self.rates = rates_of(self._counts)
@@ -125,11 +112,11 @@ class CollapseMonitor:
         return self._findings(self.rates)
 
     def state(self) -> dict[str, dict[str, int]]:
-        """What was counted of the window under way, and the windows in a row out of bounds; for a checkpoint."""
+        """Returns the counts of the unfinished window, and the windows in a row out of bounds; for a checkpoint."""
         return {"counts": dict(self._counts), "in_a_row": dict(self._in_a_row)}
 
     def restore(self, state: Mapping[str, Mapping[str, int]]) -> None:
-        """Go on counting from a `state`."""
+        """Resumes from a `state`."""
         self._counts, self._in_a_row = Counter(state["counts"]), Counter(state["in_a_row"])
 
     @property
@@ -137,7 +124,7 @@ class CollapseMonitor:
         return self._config.stop_after
 
     def must_stop(self, findings: Sequence[Finding]) -> bool:
-        """Whether one of them has lasted for `stop_after` windows."""
+        """True where one of them has lasted for `stop_after` windows."""
         limit = self._config.stop_after
         return limit is not None and any(finding.windows >= limit for finding in findings)
 
@@ -148,15 +135,15 @@ class CollapseMonitor:
         for name, (low, high) in bounds.items():
             rate = getattr(rates, name)
             if low <= rate <= high:
-                self._in_a_row[name] = 0
+                self._in_a_row[name] = 0  # one window within its bounds is a recovery
             else:
                 self._in_a_row[name] += 1
                 found.append(Finding(name, rate, low if rate < low else high, self._in_a_row[name]))
         return found
 
 
-def signs(trajectory: Trajectory) -> dict[str, int]:
-    """What one rollout adds to the counts of its window."""
+def tool_use_counts(trajectory: Trajectory) -> dict[str, int]:
+    """Returns the summands of one rollout for the counts of its window."""
     kinds = call_kinds(trajectory)
     made = count(kinds)
     return {
@@ -170,16 +157,13 @@ def signs(trajectory: Trajectory) -> dict[str, int]:
 
 
 def rates_of(counts: Mapping[str, int]) -> Rates:
-    """The rates of summed `signs`."""
+    """Returns the rates of summed `tool_use_counts`."""
+    # at least 1: a window without a call has rates of 0, not of 0 / 0
     rollouts, calls = max(counts["rollouts"], 1), max(counts["calls"], 1)
     return Rates(
         tool_rate=counts["with_calls"] / rollouts,
-        failed=counts["failed"] / calls,
-        invalid=counts["invalid"] / calls,
-        idle=counts["idle"] / calls,
-        repeated=counts["repeated"] / calls,
-        answer_in_code=counts["answer_in_code"] / rollouts,
-        cut_off=counts["cut_off"] / rollouts,
+        **{name: counts[name] / calls for name in ("failed", "invalid", "idle", "repeated")},
+        **{name: counts[name] / rollouts for name in ("answer_in_code", "cut_off")},
     )
 
 
@@ -207,7 +191,7 @@ def shown_constants(code: str) -> frozenset[str]:
 
 
 def _constant(value: ast.expr) -> str | None:
-    """The text of a constant with its sign; None for anything else, and for a number too long to be written out."""
+    """Returns the text of a constant with its sign; None for anything else, and for a number too long to write out."""
     if not isinstance(value, ast.Constant | ast.UnaryOp):
         return None
     try:
@@ -217,6 +201,7 @@ def _constant(value: ast.expr) -> str | None:
 
 
 def _shown(node: ast.AST) -> Sequence[ast.expr]:
+    """Returns the expressions whose values a node prints, displays or names as the result."""
     match node:
         case ast.Call(func=ast.Name(id="print" | "display"), args=arguments):
             return arguments

@@ -1,81 +1,55 @@
-"""The presets by name; `conf/reward_preset/<name>.yaml` holds the same constants, `robust.yaml` what each means."""
+"""Presets of the reward by name, read from `conf/reward_preset/`: a file there is a preset."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
-from codedance_verl.reward.config import FormatRule, GroupMean, RewardConfig, ToolTerm, TurnCredit
-from codedance_verl.reward.difficulty import DifficultyForm
+import yaml
 
-ROBUST = RewardConfig()
-"""The idea of the paper without the holes of its arithmetic; the default."""
+from codedance_verl.config.files import shipped_folder
+from codedance_verl.reward.config import RewardConfig
 
-PAPER = RewardConfig(
-    preset="paper",
-    difficulty_form=DifficultyForm.SIGMOID,
-    mask_finishes=(),
-    tool_term=ToolTerm.SHARE,
-    sequence_right=1.5,
-    sequence_wrong=0.5,
-    math_sequence_right=1.5,
-    math_sequence_wrong=0.5,
-    easy_cost=0.0,
-    bonus_half=0.0,
-    cost_half=0.0,
-    failed_turn=-0.5,
-    invalid_turn=0.0,
-    idle_turn=0.0,
-    recovered_turn=0.0,
-    turn_credit=TurnCredit.BATCH_Z,
-    turn_discount=0.2,
-    turn_weight=0.2,
-    turn_limit=100.0,
-    min_group_std=0.0,
-)
-"""The formulas of arXiv 2512.17312."""
+_FIRST = ("robust", "paper", "release", "outcome", "per_call_bonus", "gated", "gtpo")
+"""Order in which messages and tables list them; those of a user follow."""
 
-RELEASE = replace(
-    PAPER,
-    preset="release",
-    difficulty_form=DifficultyForm.TANH,
-    group_mean=GroupMean.SCORE,
-    format_rule=FormatRule.TAGS,
-    math_sources=("math", "thinklite"),
-    math_accuracy_weight=1.2,
-    math_format_weight=0.4,
-    math_sequence_right=2.0,
-    math_sequence_wrong=1.0,
-)
-"""The arithmetic of the published code where it differs from the paper."""
 
-OUTCOME = replace(
-    PAPER,
-    preset="outcome",
-    tool_term=ToolTerm.NONE,
-    failed_turn=0.0,
-    turn_credit=TurnCredit.NONE,
-    turn_discount=0.0,
-    turn_weight=0.0,
-)
-"""Accuracy and format only: the ablation "RL, accuracy + format"."""
+@functools.cache
+def preset_names() -> tuple[str, ...]:
+    found = {path.stem for path in _folder().glob("*.yaml")}
+    return (*(name for name in _FIRST if name in found), *sorted(found - set(_FIRST)))
 
-PER_CALL_BONUS = replace(OUTCOME, preset="per_call_bonus", tool_term=ToolTerm.PER_CALL, call_bonus=0.1)
-"""The ablation "+ a bonus per successful call". The paper does not state its size."""
 
-GATED = replace(OUTCOME, preset="gated", tool_term=ToolTerm.GATED, call_bonus=0.1, failed_turn=-0.1, gate=1.0)
-"""Gated reward accumulation (G-RA, arXiv 2508.10548)."""
+def preset_values(name: object) -> Mapping[str, Any]:
+    """Returns the constants of a preset as its files have them; none for an unknown name."""
+    known = isinstance(name, str) and name in preset_names()
+    return _composed(_folder() / f"{name}.yaml") if known else {}
 
-GTPO = replace(
-    OUTCOME,
-    preset="gtpo",
-    failed_turn=-0.1,
-    invalid_turn=-0.1,
-    turn_credit=TurnCredit.RETURNS,
-    turn_discount=0.9,
-    turn_weight=1.0,
-)
-"""Turn-level returns (Group Turn Policy Optimization, arXiv 2511.14846)."""
 
-PRESETS: dict[str, RewardConfig] = {
-    preset.preset: preset for preset in (ROBUST, PAPER, RELEASE, OUTCOME, PER_CALL_BONUS, GATED, GTPO)
-}
+def _folder() -> Path:
+    return shipped_folder("conf") / RewardConfig.KEY
+
+
+@functools.cache
+def _composed(path: Path) -> dict[str, Any]:
+    """Values of a file over those of its defaults list.
+
+    A small part of what Hydra does: a worker and `codedance reward` need a preset without a configuration around it.
+    """
+    own: dict[str, Any] = yaml.safe_load(path.read_text())
+    below: dict[str, Any] = {}
+    for item in own.pop("defaults", []):
+        if isinstance(item, dict):  # a group and its option: "tool_term: share", "override tool_term: share"
+            ((group, option),) = item.items()
+            node = group.removeprefix("override ")
+            below[node] = _composed(path.parent / node / f"{option}.yaml")
+        elif item != "_self_":
+            below |= _composed(path.parent / f"{item}.yaml")
+    return below | own
+
+
+PRESETS: dict[str, RewardConfig] = {name: RewardConfig.from_mapping({"preset": name}) for name in preset_names()}
+"""Every preset. Those that come with the package have names of their own:"""
+ROBUST, PAPER, RELEASE, OUTCOME, PER_CALL_BONUS, GATED, GTPO = (PRESETS[name] for name in _FIRST)

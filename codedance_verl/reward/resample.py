@@ -1,4 +1,4 @@
-"""Resample on correct: draw more rollouts than are trained on, keep clean right ones and a fair sample of wrong ones.
+"""Resample on correct: more rollouts than are trained on, of which clean right and a fair sample of wrong ones stay.
 
 GRPO-RoC of rStar2-Agent (arXiv 2508.20722). Of 2G rollouts G are kept: half of the wrong ones, drawn evenly, and for
 the rest right ones, drawn with a probability inversely proportional to
@@ -24,7 +24,7 @@ NO_CALL = 0.5
 
 
 def penalty(trajectory: Trajectory) -> float:
-    """p_err + p_format of a rollout, 0 (clean) to 2."""
+    """Returns p_err + p_format of a rollout, 0 (clean) to 2."""
     kinds = call_kinds(trajectory)
     made = count(kinds)
     errors = count(kinds, CallKind.FAILED, CallKind.INVALID) / made if made else NO_CALL
@@ -41,7 +41,7 @@ def resample_on_correct(
     chance: random.Random,
     custom: Sequence[CustomValue] | None = None,
 ) -> list[int]:
-    """Indices of the `keep` rollouts to train on, in order.
+    """Returns the indices of the `keep` rollouts to train on, in order.
 
     Masked rollouts (`custom` as in `score_group`) stand in only where too few others were drawn. All are kept where no
     more than `keep` were drawn.
@@ -53,14 +53,15 @@ def resample_on_correct(
     candidates = len(right) + len(wrong)
     if candidates <= keep:
         return sorted([*right, *wrong, *masked[: keep - candidates]])
+    # the share of wrong ones stays that of the draw, so that mu of what is kept says how hard the question is
     wrong_kept = min(round(len(wrong) * keep / candidates), len(wrong))
-    wrong_kept = max(wrong_kept, keep - len(right))
+    wrong_kept = max(wrong_kept, keep - len(right))  # where right ones are short, wrong ones fill up
     weights = [1 / (penalty(trajectories[k]) + CLEAN) for k in right]
     return sorted([*chance.sample(wrong, wrong_kept), *_drawn(right, weights, keep - wrong_kept, chance)])
 
 
 def _drawn(items: Sequence[int], weights: Sequence[float], number: int, chance: random.Random) -> list[int]:
-    """Draw without replacement, each time in proportion to the weights of what is left."""
+    """Draws without replacement, each time in proportion to the weights of what is left."""
     left, left_weights, drawn = list(items), list(weights), []
     for _ in range(number):
         (place,) = chance.choices(range(len(left)), left_weights)

@@ -1,4 +1,4 @@
-"""The reward of a group of rollouts of one question, each term on its own.
+"""Reward of a group of rollouts of one question, each term on its own.
 
 score = accuracy_weight accuracy + format_weight format + tool term + custom_weight custom term; beside it the turn
 rewards r_k, which the advantage estimator reads. Constants and their presets: `config.py`, `presets.py`.
@@ -19,8 +19,10 @@ from codedance_verl.types import FinishReason, Grade, RewardTerms, Trajectory, V
 
 @dataclass(frozen=True)
 class CustomValue:
-    """What the user's own term (`custom_term.py`) gave to a rollout, -10 to 10 and without its weight; `fault` says why
-    it gave nothing."""
+    """Value of the user's own term (`custom_term.py`) for a rollout, -10 to 10 and without its weight.
+
+    `fault` is the reason for no value.
+    """
 
     value: float = 0.0
     fault: str = ""
@@ -28,7 +30,7 @@ class CustomValue:
 
 @dataclass(frozen=True)
 class _Judged:
-    """A rollout that counts: accuracy 0 or 1, format 0 or -1, both with their weights, and the user's own term."""
+    """Rollout that counts: accuracy 0 or 1, format 0 or -1, the weights of both, and the user's own term."""
 
     trajectory: Trajectory
     right: bool
@@ -47,7 +49,7 @@ def score_group(
     config: RewardConfig,
     custom: Sequence[CustomValue] | None = None,
 ) -> list[RewardTerms]:
-    """Score all rollouts of one question together; returns their terms in the same order.
+    """Scores all rollouts of one question together; returns their terms in the same order.
 
     The group's mean mu is taken over the rollouts that are not masked. A masked rollout (`is_masked`) gets zeros.
     `custom` holds the user's own term of each rollout, where there is one.
@@ -65,9 +67,8 @@ def score_group(
         for trajectory, grade, own in zip(trajectories, grades, custom, strict=True)
     ]
     counted = [item for item in judged if item is not None]
-    if not counted:
-        return [_masked_terms(trajectory, own) for trajectory, own in zip(trajectories, custom, strict=True)]
-    mu = sum(_value(item, config.group_mean) for item in counted) / len(counted)
+    values = [item.base if config.group_mean is GroupMean.SCORE else float(item.right) for item in counted]
+    mu = sum(values) / max(len(values), 1)  # of a group that is masked whole nothing reads it
     hardness = difficulty(mu, form=config.difficulty_form, gamma=config.gamma, delta=config.delta)
     return [
         _masked_terms(trajectory, own) if item is None else _terms(item, hardness, config)
@@ -76,8 +77,11 @@ def score_group(
 
 
 def is_masked(trajectory: Trajectory, grade: Grade, config: RewardConfig, custom: CustomValue | None = None) -> bool:
-    """True for a rollout that says nothing of the model: an infrastructure fault, an answer that was not graded, what
-    the preset counts as cut off (`mask_finishes`), and one to which the user's own term gave no value."""
+    """True for a rollout that says nothing of the model.
+
+    An infrastructure fault, an answer that was not graded, an end that the preset counts as cut off (`mask_finishes`),
+    and a rollout to which the user's own term gave no value.
+    """
     return (
         (custom is not None and bool(custom.fault))
         or trajectory.finish is FinishReason.INFRASTRUCTURE
@@ -87,7 +91,7 @@ def is_masked(trajectory: Trajectory, grade: Grade, config: RewardConfig, custom
 
 
 def turn_rewards(kinds: Sequence[CallKind | None], config: RewardConfig) -> tuple[float, ...]:
-    """Immediate reward r_k of each turn, from the kinds of their calls; the last turn's is always 0.
+    """Returns the immediate reward r_k of each turn, from the kinds of their calls; the last turn's is always 0.
 
     A helpful call right after one that went wrong earns `recovered_turn`. All are 0 where the preset credits no turns.
     """
@@ -96,31 +100,29 @@ def turn_rewards(kinds: Sequence[CallKind | None], config: RewardConfig) -> tupl
     rewards, wrong_before = [], False
     for kind in kinds:
         rewards.append(_turn_reward(kind, wrong_before, config))
-        if kind is not None:
+        if kind is not None:  # a turn without a call neither fails nor recovers
             wrong_before = kind.went_wrong
+    # the last turn has no place for r_k: its token carries the score (`encoding.py`)
     return (*rewards[:-1], 0.0) if rewards else ()
 
 
 def turn_rewards_summed(terms: RewardTerms, config: RewardConfig) -> RewardTerms:
-    """The same reward for estimators that add up token rewards (PPO with GAE, plain GRPO): turn rewards in units of the
-    score.
+    """Returns the same reward for estimators that add up token rewards (PPO with GAE, plain GRPO).
 
-    r_k becomes turn_weight r_k, all of a trajectory scaled down where they take more than `turn_limit` off the score.
-    So a failing call never raises the sum, and a right answer outranks a wrong one there too.
+    Turn rewards are in units of the score there: r_k becomes turn_weight r_k, all of a trajectory scaled down where
+    they take more than `max_turn_penalty` off the score. So a failing call never raises the sum, and a right answer
+    outranks a wrong one there too.
     """
     weighted = [config.turn_weight * reward for reward in terms.turns]
     total = sum(weighted)
-    scale = config.turn_limit / -total if total < -config.turn_limit else 1.0
+    # one factor for all turns: cutting some of them off would leave later failures without a cost
+    scale = config.max_turn_penalty / -total if total < -config.max_turn_penalty else 1.0
     return replace(terms, turns=tuple(scale * reward for reward in weighted))
 
 
 def _judge(trajectory: Trajectory, right: bool, custom: CustomValue, config: RewardConfig) -> _Judged:
     form = format_reward(trajectory, config.max_answer_chars, config.format_rule)
     return _Judged(trajectory, right, custom.value, form, weights_of(config, trajectory.data_source))
-
-
-def _value(item: _Judged, mean: GroupMean) -> float:
-    return item.base if mean is GroupMean.SCORE else float(item.right)
 
 
 def _terms(item: _Judged, hardness: float, config: RewardConfig) -> RewardTerms:

@@ -1,4 +1,4 @@
-"""What each call of a trajectory was worth, from its execution record and its code; stdout is never read."""
+"""Kinds of the calls of a trajectory, from their execution records and their code; stdout is never read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from codedance_verl.types import ExecutionStatus, Trajectory, Turn
 
 
 class CallKind(StrEnum):
-    """How a call ended, as far as the reward cares."""
+    """End of a call, as far as the reward cares."""
 
     INVALID = "invalid"  # it could not be read, nothing was run
     FAILED = "failed"  # an exception, a time-out, or the session was lost
@@ -31,7 +31,7 @@ class CallKind(StrEnum):
 
 
 def call_kinds(trajectory: Trajectory) -> tuple[CallKind | None, ...]:
-    """The kind of each turn's call, in order; None for a turn whose code was not run, and for one without a call."""
+    """Returns the kind of each turn's call, in order; None for a turn without one, or whose code was not run."""
     seen: _Seen = {}
     kinds = []
     for turn in trajectory.turns:
@@ -43,7 +43,7 @@ def call_kinds(trajectory: Trajectory) -> tuple[CallKind | None, ...]:
 
 
 def count(kinds: Sequence[CallKind | None], *wanted: CallKind) -> int:
-    """How many calls are of one of these kinds; of any kind if none is given."""
+    """Counts the calls of one of these kinds; of any kind if none is given."""
     return sum(kind is not None and (not wanted or kind in wanted) for kind in kinds)
 
 
@@ -66,6 +66,8 @@ def _kind(turn: Turn, seen: _Seen) -> CallKind | None:
     return CallKind.REPEATED if _ran_before(turn.code, seen) else CallKind.HELPFUL
 
 
+# A line that begins with a name and then `=`, `(` or `[`, or with a keyword that always does something: an effect for
+# certain, unless the line lies in a string or goes on from the line before, which `_MAY_HIDE_CODE` finds.
 _STATEMENT = re.compile(
     r"^(?!(?:if|while|not)\b)[^\W\d]\w*(?:\.\w+)*[ \t]*(?:=|\(|\[)|^(?:import|from|for|with)\b", re.MULTILINE
 )
@@ -75,10 +77,10 @@ _DOES_NOTHING = (
     *(ast.Constant, ast.UnaryOp, ast.unaryop, ast.JoinedStr, ast.FormattedValue),
     *(ast.Tuple, ast.List, ast.Set, ast.Dict, ast.expr_context),
 )
-"""Nodes of which nothing comes where no other node is among them."""
+"""Nodes without an effect where no other node is among them."""
 
 UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
-"""What Python's parser and `ast.dump` raise for code that is none, too deep, or has too long a number."""
+"""Errors of Python's parser and `ast.dump` for code that is none, too deep, or has too long a number."""
 
 
 @functools.lru_cache(maxsize=4096)
@@ -93,11 +95,13 @@ def does_something(code: str) -> bool:
         tree = ast.parse(code)
     except UNREADABLE:
         return True
+    # one node outside of the list is enough: a name that is looked up may fail, a call or an operator may do anything
     return not all(isinstance(node, _DOES_NOTHING) for node in ast.walk(tree))
 
 
 def _ran_before(code: str, seen: _Seen) -> bool:
     others = seen.get(_skeleton(code), [])
+    # equal trees have equal skeletons, so nothing is missed; equal skeletons may differ in meaning ("a b" and "ab")
     return code in others or any(_meaning(code) == _meaning(other) for other in others)
 
 
@@ -106,16 +110,16 @@ _LAYOUT = str.maketrans("", "", " \t\r\n\f();,'\"\\")
 
 
 def _skeleton(code: str) -> str:
-    """What the same code has in common however it is commented and laid out; other code may have it too.
+    """Returns the text that the same code has in common however it is commented and laid out; other code may share it.
 
-    It spares nearly all code the parser.
+    Only code with an equal skeleton needs the parser, which takes most of the time here.
     """
     return _COMMENT.sub("", code).translate(_LAYOUT)
 
 
 @functools.lru_cache(maxsize=4096)
 def _meaning(code: str) -> str:
-    """The syntax tree of the code as text; where this Python cannot parse it, the code without its comment lines."""
+    """Returns the syntax tree of the code as text; the code without comment lines where this Python cannot parse it."""
     try:
         return ast.dump(ast.parse(code))
     except UNREADABLE:
@@ -123,6 +127,6 @@ def _meaning(code: str) -> str:
 
 
 def _bare(code: str) -> str:
-    """The code without comment lines, blank lines and space at the ends of lines."""
+    """Returns the code without comment lines, blank lines and space at the ends of lines."""
     lines = (line.rstrip() for line in code.split("\n"))
     return "\n".join(line for line in lines if line and not line.lstrip().startswith("#"))

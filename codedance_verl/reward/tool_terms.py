@@ -1,16 +1,83 @@
-"""How tool use enters the sequence reward: one function for each `ToolTerm`.
+"""Tool terms of the sequence reward: for each one its parameters and its formula.
 
-All take what calls were made, whether the answer is right, the difficulty d of the group, the weights of the record's
-source and the constants; all return a number that is added to accuracy and format.
+A formula takes the parameters, what calls were made, whether the answer is right, the difficulty d of the group and the
+weights of the record's source; it returns a number that is added to accuracy and format. A new term is a node here, a
+member of `ToolTerm`, a formula in `_FORMULAS`, and a file `conf/reward_preset/tool_term/<name>.yaml`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from codedance_verl.reward.config import RewardConfig, ToolTerm, Weights
+from pydantic import Field
+
+from codedance_verl.config.node import Node
 from codedance_verl.reward.tool_calls import CallKind, count
+
+if TYPE_CHECKING:
+    from codedance_verl.reward.config import RewardConfig, Weights
+
+Factor = Annotated[float, Field(ge=0, le=10)]
+HalfSaturation = Annotated[float, Field(ge=0, le=100)]
+
+
+class NoTerm(Node):
+    """No tool term."""
+
+    name: Literal["none"] = "none"
+
+
+class ShareTerm(Node):
+    """Share of calls that succeeded, with the constants of the paper and of its published code."""
+
+    name: Literal["share"] = "share"
+    tool_coef_correct: Factor = 1.5
+    """Factor c where the answer is right."""
+    tool_coef_incorrect: Factor = 0.5
+    """Factor c where the answer is wrong."""
+    math_tool_coef_correct: Factor = 1.5
+    """`tool_coef_correct` of records of `math_sources`."""
+    math_tool_coef_incorrect: Factor = 0.5
+    """`tool_coef_incorrect` of records of `math_sources`."""
+
+
+class AdaptiveTerm(Node):
+    """Bonus of helpful calls on hard groups with a right answer, cost of every call on easy groups."""
+
+    name: Literal["adaptive"] = "adaptive"
+    tool_coef_correct: Factor = 0.5
+    """Factor c of the bonus."""
+    math_tool_coef_correct: Factor = 0.5
+    """`tool_coef_correct` of records of `math_sources`."""
+    easy_cost: Factor = 2.0
+    """Factor of the cost of calls on easy groups."""
+    bonus_half_saturation: HalfSaturation = 0.25
+    """Helpful calls at which half of the bonus is earned; at 0 the first earns all."""
+    cost_half_saturation: HalfSaturation = 4.0
+    """Calls at which half of the cost is due; at 0 the first costs all."""
+
+
+class PerCallTerm(Node):
+    """Bonus of every successful call. The paper does not state its size."""
+
+    name: Literal["per_call"] = "per_call"
+    call_bonus: Factor = 0.1
+    """Reward of a successful call."""
+
+
+class GatedTerm(Node):
+    """Immediate rewards of calls, where the outcome passes a gate (G-RA, arXiv 2508.10548)."""
+
+    name: Literal["gated"] = "gated"
+    call_bonus: Factor = 0.1
+    """Reward of a successful call; a failed one has `failed_turn`."""
+    min_base_reward: float = Field(1.0, ge=-10, le=10)
+    """Calls count where accuracy and format with their weights add up to at least this."""
+
+
+ToolTerm = NoTerm | ShareTerm | AdaptiveTerm | PerCallTerm | GatedTerm
 
 
 @dataclass(frozen=True)
@@ -25,9 +92,10 @@ class ToolTermInputs:
     config: RewardConfig
 
 
-def tool_term(situation: ToolTermInputs) -> float:
-    """The tool term of a rollout, in units of the score."""
-    return _TERMS[situation.config.tool_term](situation)
+def tool_term(inputs: ToolTermInputs) -> float:
+    """Returns the tool term of a rollout, in units of the score."""
+    term = inputs.config.tool_term
+    return _FORMULAS[type(term)](term, inputs)
 
 
 def success_rate(kinds: Sequence[CallKind | None]) -> float:
@@ -44,56 +112,60 @@ def bonus_share(kinds: Sequence[CallKind | None], half: float) -> float:
 
     Rises with every helpful call, by less each time, and falls with every other one.
     """
+    # s / n keeps spam from paying: a repeated or failed call lowers it; s / (s + half) bounds what more calls can earn
     helped, made = count(kinds, CallKind.HELPFUL), count(kinds)
     return helped / made * helped / (helped + half) if helped else 0.0
 
 
 def cost_share(made: int, half: float) -> float:
     """n / (n + half) of n calls, 0 to 1: rises with every call."""
-    return made / (made + half) if made else 0.0
+    return made / (made + half) if made else 0.0  # 0 / 0 without calls where half is 0
 
 
-def _none(_: ToolTermInputs) -> float:
+def _none(_: NoTerm, __: ToolTermInputs) -> float:
     return 0.0
 
 
-def _share(situation: ToolTermInputs) -> float:
+def _share(term: ShareTerm, inputs: ToolTermInputs) -> float:
     """R_seq = c d(mu) N_succ / N_total (CodeDance, sequence-level BAT); c depends on whether the answer is right."""
-    weights = situation.weights
-    factor = weights.sequence_right if situation.right else weights.sequence_wrong
-    return factor * situation.difficulty * success_rate(situation.kinds)
+    weights = inputs.weights  # c by the source of the record, from `term`
+    factor = weights.tool_coef_correct if inputs.right else weights.tool_coef_incorrect
+    return factor * inputs.difficulty * success_rate(inputs.kinds)
 
 
-def _adaptive(situation: ToolTermInputs) -> float:
-    """Where d > 0: c d (s / n) s / (s + bonus_half) with a right answer, else 0. Where d <= 0: easy_cost d n / (n +
-    cost_half), right or wrong: every call costs, whatever became of it."""
-    config = situation.config
-    if situation.difficulty <= 0:
-        return config.easy_cost * situation.difficulty * cost_share(count(situation.kinds), config.cost_half)
-    if not situation.right:
-        return 0.0
-    return situation.weights.sequence_right * situation.difficulty * bonus_share(situation.kinds, config.bonus_half)
+def _adaptive(term: AdaptiveTerm, inputs: ToolTermInputs) -> float:
+    """c d (s / n) s / (s + bonus_half_saturation) where d > 0 and the answer is right, 0 where it is wrong.
+
+    Where d <= 0: easy_cost d n / (n + cost_half_saturation), right or wrong: every call costs, whatever became of it.
+    """
+    if inputs.difficulty <= 0:
+        # failed calls too: else failing would be the cheap way to call where calls cost
+        return term.easy_cost * inputs.difficulty * cost_share(count(inputs.kinds), term.cost_half_saturation)
+    if not inputs.right:
+        return 0.0  # a bonus here would lift a wrong answer with a call above one without
+    return inputs.weights.tool_coef_correct * inputs.difficulty * bonus_share(inputs.kinds, term.bonus_half_saturation)
 
 
-def _per_call(situation: ToolTermInputs) -> float:
+def _per_call(term: PerCallTerm | GatedTerm, inputs: ToolTermInputs) -> float:
     """call_bonus N_succ, right or wrong: the paper's ablation, which pays for spam."""
-    return situation.config.call_bonus * count(situation.kinds, CallKind.HELPFUL, CallKind.REPEATED)
+    return term.call_bonus * count(inputs.kinds, CallKind.HELPFUL, CallKind.REPEATED)
 
 
-def _gated(situation: ToolTermInputs) -> float:
-    """Sum of the immediate rewards of all calls if accuracy and format reach the gate, else 0 (G-RA, arXiv 2508.10548):
-    call_bonus for one that succeeded, failed_turn for one that failed."""
-    config = situation.config
-    if situation.base < config.gate:
+def _gated(term: GatedTerm, inputs: ToolTermInputs) -> float:
+    """Sum of the immediate rewards of all calls if accuracy and format reach the gate, else 0.
+
+    call_bonus for a call that succeeded, failed_turn for one that failed.
+    """
+    if inputs.base < term.min_base_reward:
         return 0.0
-    failures = count(situation.kinds, CallKind.FAILED, CallKind.INVALID)
-    return _per_call(situation) + config.failed_turn * failures
+    failures = count(inputs.kinds, CallKind.FAILED, CallKind.INVALID)
+    return _per_call(term, inputs) + inputs.config.failed_turn * failures
 
 
-_TERMS: dict[ToolTerm, Callable[[ToolTermInputs], float]] = {
-    ToolTerm.NONE: _none,
-    ToolTerm.SHARE: _share,
-    ToolTerm.ADAPTIVE: _adaptive,
-    ToolTerm.PER_CALL: _per_call,
-    ToolTerm.GATED: _gated,
+_FORMULAS: dict[type[Node], Callable[[Any, ToolTermInputs], float]] = {
+    NoTerm: _none,
+    ShareTerm: _share,
+    AdaptiveTerm: _adaptive,
+    PerCallTerm: _per_call,
+    GatedTerm: _gated,
 }

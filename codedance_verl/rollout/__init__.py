@@ -1,1 +1,1 @@
-"""The multi-turn environment: prompts, parsing of what the model wrote, observations, and the verl agent loop."""
+"""Rollouts under verl: data sets, agent loop, workers, scores of groups."""

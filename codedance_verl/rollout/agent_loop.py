@@ -1,8 +1,8 @@
-"""The multi-turn environment as a verl agent loop.
+"""Multi-turn environment as a verl agent loop.
 
-Registered with verl as ``codedance`` (`verl.experimental.agent_loop`); what happens in a trajectory is in
-`interaction.py`. It ends with an `AgentLoopOutput` whose `extra_fields["trajectory"]` holds the typed record of what
-happened; nothing downstream reads decoded text for that.
+Registered with verl as ``codedance`` (`verl.experimental.agent_loop`); the rules of a trajectory are in
+`environment/loop.py`. It ends with a `RolloutOutput` whose `extra_fields["trajectory"]` holds the typed record of the
+trajectory; nothing downstream reads decoded text for that.
 """
 
 from __future__ import annotations
@@ -14,65 +14,72 @@ import time
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetrics, AgentLoopOutput, register
+from ray.exceptions import RayError
+from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetrics, register
 
 from codedance_verl.environment.config import EnvironmentConfig
+from codedance_verl.environment.generation import EngineError, seed_of
 from codedance_verl.environment.loop import Message, MultiTurnLoop, Rollout, question_images
 from codedance_verl.environment.resized_images import ResizedImage, SharedImages, load_resized
 from codedance_verl.environment.sandbox_client import SandboxClient
-from codedance_verl.environment.stall_watchdog import Progress, StallWatchdog
+from codedance_verl.environment.stall_watchdog import TrackedRollout, watchdog_of_process
 from codedance_verl.environment.system_prompt import with_instructions
 from codedance_verl.environment.time_limit import pauses_of_process
 from codedance_verl.formats import get_format
+from codedance_verl.rollout.output import RESIZED_IMAGES, RolloutOutput
 from codedance_verl.rollout.sampling_config import SamplingConfig
 from codedance_verl.sandbox.pool import SandboxPool
-from codedance_verl.types import FinishReason, Trajectory, record_name
+from codedance_verl.types import FinishReason, Trajectory, question_of, record_id_of
 
 logger = logging.getLogger(__name__)
 
 AGENT_NAME = "codedance"
-VIEWS = "views"
-"""Field of a record that holds the `SharedImages` of its group."""
+
+_slots_by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
 
-@functools.cache
-def watch_of(limit_s: float) -> StallWatchdog:
-    """The one watch of this process."""
-    return StallWatchdog(limit_s)
+def _slots(most: int) -> asyncio.Semaphore:
+    """Returns the slots for trajectories in flight on this process's event loop; a semaphore belongs to one loop."""
+    return _slots_by_loop.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(most))
 
 
-_places_by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
+class _EngineClient:
+    """Client of verl's vLLM servers whose errors of Ray are those of the environment, which is free of Ray."""
 
+    def __init__(self, client: Any) -> None:
+        self._client = client
 
-def _places(most: int) -> asyncio.Semaphore:
-    """The places for trajectories of this process's event loop."""
-    return _places_by_loop.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(most))
+    async def generate(self, **request: Any) -> Any:
+        try:
+            return await self._client.generate(**request)
+        except RayError as error:
+            raise EngineError(f"{type(error).__name__}: {error}") from error
 
 
 @register(AGENT_NAME)
 class CodeDanceAgentLoop(AgentLoopBase):  # type: ignore[misc]  # verl ships no types
-    """One trajectory of one record; verl builds an instance per trajectory (see `AgentLoopBase`)."""
+    """Agent loop of one trajectory of one record; verl builds an instance per trajectory (see `AgentLoopBase`)."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.environment = EnvironmentConfig.from_mapping(self.config.environment)
         self.format = get_format(self.environment.format)
-        self.interaction = MultiTurnLoop(
+        self.multi_turn = MultiTurnLoop(
             environment=self.environment,
-            server=self.server_manager,
+            server=_EngineClient(self.server_manager),
             tokenizer=self.tokenizer,
             processor=self.processor,
             append=self._append,
-            watch=watch_of(self.environment.stall_seconds),
+            watchdog=watchdog_of_process(self.environment.stall_limit_s),
             response_length=int(self.rollout_config.response_length),
             code_temperature=SamplingConfig.from_mapping(self.config.sampling).code_temperature,
             pauses=pauses_of_process(),
         )
 
-    async def run(self, sampling_params: dict[str, Any], **record: Any) -> AgentLoopOutput:
-        """Roll out one record.
+    async def run(self, sampling_params: dict[str, Any], **record: Any) -> RolloutOutput:
+        """Rolls out one record.
 
-        What fails outside of the model ends the trajectory as `infrastructure`, and no more than the trajectory.
+        A failure outside of the model ends the trajectory as `infrastructure`, and no other one.
 
         Args:
             sampling_params: vLLM sampling parameters of the trainer; a validation record's `extra_info.variant`
@@ -80,55 +87,57 @@ class CodeDanceAgentLoop(AgentLoopBase):  # type: ignore[misc]  # verl ships no 
             record: fields of the dataset row; `raw_prompt` (messages with images in place), `reward_model`,
                 `data_source` and `extra_info` are read.
         """
-        async with _places(self.environment.max_in_flight):
+        async with _slots(self.environment.max_in_flight):
             return await self._run(sampling_params, record)
 
-    async def _run(self, sampling_params: dict[str, Any], record: dict[str, Any]) -> AgentLoopOutput:
+    async def _run(self, sampling_params: dict[str, Any], record: dict[str, Any]) -> RolloutOutput:
         started = time.perf_counter()
-        with self.interaction.watch.trajectory(record_id_of(record)) as progress:
+        with self.multi_turn.watchdog.trajectory(record_id_of(record)) as progress:
             try:
                 rollout = await self._start(record, progress)
             except asyncio.CancelledError:
                 if progress.stalled:
                     raise RuntimeError(f"record {progress.record_id}: its prompt was not rendered in time") from None
                 raise
-            finish = await self.interaction.run(rollout, _variant_sampling(sampling_params, record))
+            finish = await self.multi_turn.run(rollout, _variant_sampling(sampling_params, record))
         if rollout.fault is not None:
             logger.warning("record %s: the rollout is masked: %s", progress.record_id, rollout.fault)
         rollout.timing.total_s = time.perf_counter() - started
         return self._output(rollout, finish, record)
 
-    async def _start(self, record: dict[str, Any], progress: Progress) -> Rollout:
-        """Render the prompt. A record that cannot be rendered is an error of the data and ends its group."""
+    async def _start(self, record: dict[str, Any], progress: TrackedRollout) -> Rollout:
+        """Renders the prompt. A record that cannot be rendered is an error of the data and ends its group."""
         messages = list(record["raw_prompt"])
-        if self.environment.instructions:
+        if self.environment.add_system_prompt:
             messages = with_instructions(messages, self.format)
-        shared: SharedImages = record.get(VIEWS) or SharedImages()
-        views = await shared.get(lambda: self._views(messages))
-        images = [view.image for view in views]
+        shared: SharedImages = record.get(RESIZED_IMAGES) or SharedImages()
+        resized = await shared.get(lambda: self._resized(messages))
+        images = [item.image for item in resized]
         prompt_ids = await self.ct_build_initial_tokens(messages, images=images)
         connect = functools.partial(SandboxPool.connect, self.config.sandbox)
         sandbox = SandboxClient(connect, question_images(messages), self.environment.sandbox_retries)
-        rollout = self.interaction.begin(messages, images, prompt_ids, sandbox, progress)
-        rollout.image_hashes = tuple(view.pixels_sha256 for view in views)
+        rollout = self.multi_turn.begin(messages, images, prompt_ids, sandbox, progress)
+        rollout.image_hashes = tuple(item.pixels_sha256 for item in resized)
         return rollout
 
-    async def _views(self, messages: list[Message]) -> list[ResizedImage]:
+    async def _resized(self, messages: list[Message]) -> list[ResizedImage]:
         return await asyncio.to_thread(load_resized, messages, self.environment.max_image_pixels)
 
     async def _append(self, before: list[Message], now: list[Message], ids: list[int]) -> list[int]:
         merged, _, _ = await self.ct_merge_context_msg(before, now, ids, [])
         return list(merged.token_ids)
 
-    def _output(self, rollout: Rollout, finish: FinishReason, record: dict[str, Any]) -> AgentLoopOutput:
+    def _output(self, rollout: Rollout, finish: FinishReason, record: dict[str, Any]) -> RolloutOutput:
         stream, timing = rollout.stream, rollout.timing
         versions = rollout.weight_versions or [_version_at_submission(record)]
         if not stream.mask:  # verl needs at least one response token; masked, it trains nothing
-            stream.append_context([self.interaction.end_of_turn_id])
+            stream.append_context([self.multi_turn.end_of_turn_id])
         trajectory = Trajectory(
             record_id=record_id_of(record),
             data_source=str(record.get("data_source", "")),
-            question=_question(record),
+            question=question_of(
+                record.get("extra_info"), ((one["role"], _text(one["content"])) for one in record["raw_prompt"])
+            ),
             ground_truth=str(record["reward_model"]["ground_truth"]),
             turns=tuple(rollout.turns),
             finish=finish,
@@ -137,17 +146,16 @@ class CodeDanceAgentLoop(AgentLoopBase):  # type: ignore[misc]  # verl ships no 
             style=str(record["reward_model"].get("style") or "rule"),
             extra_info=record.get("extra_info") or {},
         )
-        return AgentLoopOutput(
+        return RolloutOutput(
             prompt_ids=stream.ids[: stream.prompt_length],
             response_ids=stream.response_ids,
             response_mask=stream.mask,
             response_logprobs=stream.logprobs,
             multi_modal_data={"images": rollout.images} if rollout.images else {},
-            num_turns=len(rollout.turns) + len(rollout.observations) + 1,
+            num_turns=len(rollout.turns) + sum(turn.observation is not None for turn in rollout.turns) + 1,
             metrics=AgentLoopMetrics(generate_sequences=timing.generate_s, tool_calls=timing.execute_s),
             extra_fields={
                 "trajectory": trajectory,
-                "observations": tuple(rollout.observations),
                 "image_hashes": rollout.image_hashes,
                 "timing": timing,
                 "sandbox_retries": rollout.sandbox.retries,
@@ -157,6 +165,24 @@ class CodeDanceAgentLoop(AgentLoopBase):  # type: ignore[misc]  # verl ships no 
         )
 
 
+def seeded(
+    sampling_params: dict[str, Any], config: Any, info: dict[str, Any], record: dict[str, Any], index: int
+) -> dict[str, Any]:
+    """Returns the sampling parameters of a rollout, in a deterministic run with a seed from what the rollout is.
+
+    Args:
+        sampling_params: of the trainer.
+        config: of the run.
+        info: verl's `step` and `validate` of the rollout.
+        record: fields of its dataset row.
+        index: of the rollout in its group.
+    """
+    if not config.deterministic:
+        return sampling_params
+    seed = seed_of(config.seed, info["step"], info["validate"], record_id_of(record), index)
+    return {**sampling_params, "seed": seed}
+
+
 def _variant_sampling(sampling_params: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
     if (record.get("extra_info") or {}).get("variant") == "greedy":
         return {**sampling_params, "temperature": 0.0, "top_p": 1.0, "top_k": -1}
@@ -164,23 +190,15 @@ def _variant_sampling(sampling_params: dict[str, Any], record: dict[str, Any]) -
 
 
 def _version_at_submission(record: dict[str, Any]) -> int:
-    """The version of the weights when verl handed the record out: step N begins with what step N - 1 has left.
+    """Returns the version of the weights when verl handed the record out: step N begins with those of step N - 1.
 
-    Stands in where no request was answered, as verl makes arrays of integers of all versions of a batch.
+    It stands in where no request was answered, as verl makes arrays of integers of all versions of a batch.
     """
     return max(int(record.get("global_steps", 0)) - 1, 0)
 
 
-def record_id_of(record: dict[str, Any]) -> str:
-    """The name of a record: its own, else its place in its source."""
-    return record_name(record.get("data_source"), record.get("extra_info"))
-
-
-def _question(record: dict[str, Any]) -> str:
-    """The question as the record states it, else the text of the last prompt message."""
-    if question := (record.get("extra_info") or {}).get("question"):
-        return str(question)
-    content = record["raw_prompt"][-1]["content"]
+def _text(content: str | list[dict[str, Any]]) -> str:
+    """Returns the text of a message, whose content may be a list of parts."""
     if isinstance(content, str):
         return content
     return "".join(part.get("text", "") for part in content if part.get("type") == "text")

@@ -1,4 +1,4 @@
-"""Datasets of training for verl's loaders (`data.custom_cls`): canonical rows, read as they are asked for.
+"""Data sets of training for verl's loaders (`data.custom_cls`): canonical rows, read on demand.
 
 Only what the environment reads reaches verl: a column of a file that has the name of one of verl's own
 (`agent_name`, `session_id`, `trajectory`, ...) is never passed on.
@@ -16,7 +16,7 @@ from verl.utils.dataset.rl_dataset import RLHFDataset
 from verl.utils.tokenizer.chat_template import extract_system_prompt_and_generation
 
 from codedance_verl import images
-from codedance_verl.data.messages import Message
+from codedance_verl.data.fields import Message
 from codedance_verl.data.rows import Keys, Kind
 from codedance_verl.data.schema import Prompt
 from codedance_verl.data.table import RowTable, StoredImage, StoredRow, open_table
@@ -32,7 +32,7 @@ class QuestionDataset(RLHFDataset):  # type: ignore[misc]  # verl ships no types
     """
 
     def _download(self, use_origin_parquet: bool = False) -> None:
-        """Nothing is fetched or copied (`data.use_shm`): paths of images are relative to the folder of the file."""
+        """Leaves files where they are (`data.use_shm`): paths of images are relative to the folder of the file."""
 
     def _read_files_and_tokenize(self) -> None:
         table = open_table(
@@ -48,18 +48,20 @@ class QuestionDataset(RLHFDataset):  # type: ignore[misc]  # verl ships no types
     def _without_long_prompts(self, table: RowTable) -> RowTable:
         rendering = self.config.rendering
         tokens = PromptTokens(
-            self.processor, int(rendering.max_image_pixels), rendering.format if rendering.instructions else ""
+            self.processor, int(rendering.max_image_pixels), rendering.format if rendering.add_system_prompt else ""
         )
         return table.filter(lambda row: tokens.is_within(_prompt(row), self.max_prompt_length))
 
     def __getitem__(self, item: int) -> dict[str, Any]:
         row: StoredRow = self.dataframe[item]
-        extra = row.fields["extra_info"]
         return {
-            **row.fields,
+            "data_source": row.data_source,
+            "ability": row.ability,
+            "reward_model": {"style": row.style, "ground_truth": row.ground_truth},
+            "extra_info": row.extra_info,
             "raw_prompt": _with_references(row),
             "dummy_tensor": torch.tensor([0], dtype=torch.uint8),  # verl's batches hold at least one tensor
-            "index": extra["record_id"],
+            "index": row.extra_info["record_id"],
             "tools_kwargs": {},
             "interaction_kwargs": {},
         }
@@ -76,7 +78,7 @@ class DemonstrationDataset(MultiTurnSFTDataset):  # type: ignore[misc]
         super().__init__(parquet_files, tokenizer, config, *args, **kwargs)
 
     def _download(self) -> None:
-        """Nothing is fetched: the files are on this machine."""
+        """Fetches nothing: the files are on this machine."""
 
     def _read_files_and_process(self) -> None:
         table = open_table(
@@ -102,12 +104,12 @@ class DemonstrationDataset(MultiTurnSFTDataset):  # type: ignore[misc]
         row = example["row"]
         if self.processor is None:
             return [{"role": message.role, "content": message.content} for message in row.messages]
-        views = [resize_image(images.decode(image.read_bytes()), self.max_image_pixels) for image in row.images]
-        return _messages(row.messages, [{"image": view} for view in views])
+        resized = [resize_image(images.decode(image.read_bytes()), self.max_image_pixels) for image in row.sources]
+        return _messages(row.messages, [{"image": image} for image in resized])
 
 
 class _Frame:
-    """What verl's dataset takes for a pandas frame: `iloc[item].to_dict()`."""
+    """Stand-in for the pandas frame of verl's data set: `iloc[item].to_dict()`."""
 
     def __init__(self, table: RowTable) -> None:
         self._table = table
@@ -129,7 +131,7 @@ class _FrameRow:
 
 
 def _with_references(row: StoredRow) -> list[dict[str, Any]]:
-    return _messages(row.messages, [{"image": _reference(image)} for image in row.images])
+    return _messages(row.messages, [{"image": _reference(image)} for image in row.sources])
 
 
 def _reference(image: StoredImage | Path) -> StoredImage | str:
@@ -137,7 +139,7 @@ def _reference(image: StoredImage | Path) -> StoredImage | str:
 
 
 def _messages(messages: Sequence[Message], parts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Messages as chat templates take them, one of the image parts in the place of each placeholder, in order."""
+    """Returns messages as chat templates take them, one image part in the place of each placeholder, in order."""
     left = iter(parts)
     made = []
     for message in messages:
@@ -152,5 +154,5 @@ def _messages(messages: Sequence[Message], parts: Sequence[dict[str, Any]]) -> l
 
 
 def _prompt(row: StoredRow) -> Prompt:
-    sizes = tuple(images.shown_size(image.read_bytes()) for image in row.images)
+    sizes = tuple(images.shown_size(image.read_bytes()) for image in row.sources)
     return Prompt(0, row.messages, sizes)

@@ -1,42 +1,61 @@
-"""What a rollout worker tells of its groups and of its collapse monitor."""
+"""Metrics of rollout workers: by trajectory for verl's trackers, by group and by window of the collapse monitor."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
-from codedance_verl.environment.loop import Timing
 from codedance_verl.grading.grader import ERROR
+from codedance_verl.grading.judge.stats import JudgeStats
 from codedance_verl.metrics import catalogue, emit
 from codedance_verl.metrics.catalogue import Metric
-from codedance_verl.reward.monitors import Finding, Rates
-from codedance_verl.types import FinishReason, Grade, RewardTerms, Trajectory, Verdict
+from codedance_verl.reward.monitors import Finding, Rates, tool_use_counts
+from codedance_verl.types import ExecutionStatus, FinishReason, Grade, RewardTerms, Trajectory, Verdict
+
+if TYPE_CHECKING:
+    from codedance_verl.environment.loop import Timing
+
+FILTER_METRIC = "outcome"
+"""Metric that verl's group filter compares: groups in which it is the same for all are dropped."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Stand-in for the reward of a rollout that `sampling.keep` has left out; fields as in `RewardTerms`."""
+
+    masked: bool
+    custom_fault: str = ""
 
 
 @dataclass(frozen=True)
 class RolloutStats:
-    """One scored trajectory of a group; `sampled` and `context` are its tokens behind the prompt by origin.
-
-    `kept` is False where `sampling.keep` has left it out; its terms are then those it had among all that were drawn.
-    """
+    """Trajectory of a scored group; `sampled` and `context` are its tokens behind the prompt by origin."""
 
     trajectory: Trajectory
     grade: Grade
-    terms: RewardTerms
+    terms: RewardTerms | LeftOut
     timing: Timing
     retries: int
     sampled: int
     context: int
-    kept: bool = True
+
+    @classmethod
+    def of_output(cls, output: Any, grade: Grade, terms: RewardTerms | LeftOut) -> RolloutStats:
+        """Returns the stats of an agent loop's output."""
+        extra, mask = output.extra_fields, output.response_mask
+        sampled = int(sum(mask))
+        timing, retries = extra["timing"], extra["sandbox_retries"]
+        return cls(extra["trajectory"], grade, terms, timing, retries, sampled, len(mask) - sampled)
 
     @property
     def ungraded(self) -> bool:
-        """Whether an answer that could be graded was not."""
+        """Returns whether an answer that could be graded was not."""
         return self.grade.verdict is Verdict.UNGRADED and self.trajectory.finish is not FinishReason.INFRASTRUCTURE
 
 
 def record_group(group: Sequence[RolloutStats], split: str, grade_s: float) -> None:
-    """Tell of all that was drawn for a group, in one go; `grade_s` are the wall seconds of grading by trajectory."""
+    """Records all that was drawn for a group, in one go; `grade_s` are the wall seconds of grading by trajectory."""
     for member in group:
         trajectory = member.trajectory
         emit.add(catalogue.ROLLOUT_TRAJECTORIES, split=split, finish=str(trajectory.finish))
@@ -47,15 +66,16 @@ def record_group(group: Sequence[RolloutStats], split: str, grade_s: float) -> N
     emit.add(catalogue.ROLLOUT_TOKENS, sum(item.context for item in group), split=split, origin="feedback")
     for activity, seconds in _seconds(group, grade_s).items():
         emit.add(catalogue.ROLLOUT_SECONDS, seconds, split=split, activity=activity)
-    _tell_rewards([member for member in group if member.kept], split)
+    # of the reward only what is trained on: rollouts that were left out have no part in the group's accuracy
+    _record_rewards([member.terms for member in group if isinstance(member.terms, RewardTerms)], split)
 
 
 def record_window(rates: Rates, findings: Sequence[Finding]) -> None:
-    """Tell of a full window of the collapse monitor."""
+    """Records a full window of the collapse monitor."""
     lasting = {finding.name: finding.windows for finding in findings}
     for sign, rate in asdict(rates).items():
-        emit.set_gauge(catalogue.GUARD_RATE, rate, sign=sign)
-        emit.set_gauge(catalogue.GUARD_WINDOWS, lasting.get(sign, 0), sign=sign)
+        emit.set_gauge(catalogue.MONITOR_RATE, rate, sign=sign)
+        emit.set_gauge(catalogue.MONITOR_WINDOWS, lasting.get(sign, 0), sign=sign)
 
 
 def _sums(group: Sequence[RolloutStats]) -> dict[Metric, float]:
@@ -68,7 +88,7 @@ def _sums(group: Sequence[RolloutStats]) -> dict[Metric, float]:
         catalogue.ROLLOUT_RETRIES: sum(item.retries for item in group),
         catalogue.REWARD_CORRECT: sum(item.grade.correct for item in group),
         catalogue.REWARD_UNGRADED: sum(item.ungraded for item in group),
-        catalogue.REWARD_GRADING_ERRORS: sum(item.grade.rung == ERROR for item in group),
+        catalogue.REWARD_GRADING_ERRORS: sum(item.grade.rule == ERROR for item in group),
         catalogue.REWARD_TERM_ERRORS: sum(bool(item.terms.custom_fault) for item in group),
     }
 
@@ -83,17 +103,17 @@ def _seconds(group: Sequence[RolloutStats], grade_s: float) -> dict[str, float]:
     }
 
 
-def _tell_rewards(group: Sequence[RolloutStats], split: str) -> None:
-    counted = [item for item in group if not item.terms.masked]
+def _record_rewards(group: Sequence[RewardTerms], split: str) -> None:
+    counted = [terms for terms in group if not terms.masked]
     if not counted:
         emit.add(catalogue.REWARD_GROUPS, split=split, outcome="masked")
         return
-    accuracy = sum(item.grade.correct for item in counted) / len(counted)
+    accuracy = sum(terms.accuracy for terms in counted) / len(counted)
     outcome = {0.0: "all_wrong", 1.0: "all_right"}.get(accuracy, "mixed")
     emit.add(catalogue.REWARD_GROUPS, split=split, outcome=outcome)
     emit.observe(catalogue.REWARD_ACCURACY, accuracy, split=split)
-    emit.set_gauge(catalogue.REWARD_DIFFICULTY, counted[0].terms.difficulty, split=split)
-    for name, value in _mean_terms([item.terms for item in counted]).items():
+    emit.set_gauge(catalogue.REWARD_DIFFICULTY, counted[0].difficulty, split=split)
+    for name, value in _mean_terms(counted).items():
         emit.set_gauge(catalogue.REWARD_TERM, value, split=split, term=name)
 
 
@@ -107,3 +127,66 @@ def _mean_terms(terms: Sequence[RewardTerms]) -> dict[str, float]:
         "turns": sum(sum(item.turns) for item in terms),
     }
     return {name: value / len(terms) for name, value in sums.items()}
+
+
+def reward_extra_info(
+    trajectory: Trajectory,
+    grade: Grade,
+    terms: RewardTerms,
+    timing: Timing,
+    sandbox_retries: int,
+    outcome: float,
+    judged: JudgeStats,
+) -> dict[str, float]:
+    """Returns the numbers of one rollout; verl averages them over a validation set by data source.
+
+    `acc` is 1 for a right answer; `calls` counts executed cells, `calls_killed` those whose sandbox was lost;
+    `infrastructure` is 1 where something outside of the model ended the rollout; seconds are wall time. `outcome` is
+    from `group_outcomes`. `judged` is the judge's work since the last group, shared out evenly: sums over rollouts are
+    right, single values are not.
+    """
+    executions = trajectory.executions
+    seen = tool_use_counts(trajectory)
+    return {
+        "acc": float(grade.correct),
+        "format": terms.format,
+        "sequence_reward": terms.sequence,
+        "custom_reward": terms.custom,
+        "difficulty": terms.difficulty,
+        "score": terms.score,
+        "turns": float(len(trajectory.turns)),
+        "calls": float(len(executions)),
+        "calls_succeeded": float(sum(execution.succeeded for execution in executions)),
+        "calls_killed": float(sum(execution.status is ExecutionStatus.KILLED for execution in executions)),
+        "calls_invalid": float(seen["invalid"]),
+        "calls_idle": float(seen["idle"]),
+        "calls_repeated": float(seen["repeated"]),
+        "answer_in_code": float(seen["answer_in_code"]),
+        "masked": float(terms.masked),
+        FILTER_METRIC: outcome,
+        "ungraded": float(grade.verdict is Verdict.UNGRADED and trajectory.finish is not FinishReason.INFRASTRUCTURE),
+        "judge_asked": judged.asked,
+        "judge_cached": judged.cached,
+        "judge_requests": judged.requests,
+        "judge_failures": judged.failures,
+        "judge_tokens": judged.prompt_tokens + judged.completion_tokens,
+        "judge_cost": judged.cost,
+        "judge_wait_s": judged.wait_s,
+        "infrastructure": float(trajectory.finish is FinishReason.INFRASTRUCTURE),
+        "sandbox_retries": float(sandbox_retries),
+        "generate_s": timing.generate_s,
+        "execute_s": timing.execute_s,
+        "queue_s": timing.queue_s,
+        "observe_s": timing.observe_s,
+    }
+
+
+def group_outcomes(grades: Sequence[Grade], terms: Sequence[RewardTerms]) -> list[float]:
+    """Returns the accuracy of each rollout of a group, masked ones with that of the first that counts.
+
+    So they do not make a group look mixed, to verl's group filter, that is all right or all wrong where it counts. A
+    group of masked rollouts only is all the same, and dropped.
+    """
+    counted = [float(grade.correct) for grade, term in zip(grades, terms, strict=True) if not term.masked]
+    stand_in = counted[0] if counted else 0.0
+    return [stand_in if term.masked else float(grade.correct) for grade, term in zip(grades, terms, strict=True)]

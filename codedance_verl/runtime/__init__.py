@@ -1,1 +1,1 @@
-"""A run as a process on a machine: its folder, its limits, its progress."""
+"""Process of a run on its machine: folder, checkpoints, locks, limits, watchdogs, progress."""

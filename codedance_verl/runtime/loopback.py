@@ -1,4 +1,4 @@
-"""Which addresses and Host headers are this machine's own."""
+"""Tests of addresses and Host headers: those of this machine alone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ipaddress
 
 
 def is_loopback(address: str) -> bool:
-    """Whether only this machine can reach an address to listen on."""
+    """True when only this machine can reach an address that is listened on."""
     try:
         return ipaddress.ip_address(address).is_loopback
     except ValueError:
@@ -14,9 +14,6 @@ def is_loopback(address: str) -> bool:
 
 
 def names_loopback(host: str) -> bool:
-    """Whether a Host header is one of this machine's own: a page that had its name resolved to it has another one."""
+    """True when a Host header is this machine's own. A page whose name was made to resolve to it sends another one."""
     name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
-    try:
-        return ipaddress.ip_address(name.strip("[]")).is_loopback
-    except ValueError:
-        return name.lower() == "localhost"
+    return is_loopback(name.strip("[]").lower())

@@ -1,7 +1,7 @@
-"""Ends a run that would otherwise wait for ever, fill the disk, or go on in vain; and one that is told to end.
+"""Limits of a run: wall time, free space on its disk, and requests to stop.
 
-Wall time, free space and requests to stop (`request_stop`, from any process of the run) are watched from a thread.
-SIGTERM and Ctrl-C ask the trainer to save and end (`stops_on_signals`).
+A thread checks them (`guarded`); any process of the run may ask for its end (`request_stop`). SIGTERM and Ctrl-C ask
+the trainer to save and end (`stops_on_signals`).
 """
 
 from __future__ import annotations
@@ -18,23 +18,25 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from codedance_verl.errors import UserError
+from codedance_verl.runtime.watchdog import Watchdog
 
 CHECK_SECONDS = 2.0
 MIN_FREE_BYTES = 64 << 20
 STOP_FILE = "stop_requested"
 SAVE_FILE = "save_and_stop"
 STOPPED_EXIT_CODE = 75
-"""Of a run that was told to end and has saved: EX_TEMPFAIL of sysexits.h, "try again later"."""
+"""Exit code of a run that was stopped and has saved: EX_TEMPFAIL of sysexits.h, "try again later"."""
 
 _logger = logging.getLogger(__name__)
 
 
 class Stopped(Exception):
-    """The run was told to end, and has saved what it had. Its message is one line."""
+    """Raised when a run was asked to stop and has saved what it had. The message is one line."""
 
 
 def request_stop(folder: Path, reason: str) -> None:
-    """Have the run in this folder end with an error that gives this one-line reason; the first request counts."""
+    """Ends the run in this folder with an error that gives this one-line reason; the first request counts."""
+    # Written apart, then linked: the watchdog may read at any moment, and a link never replaces an earlier request.
     target, partial = folder / STOP_FILE, folder / f"{STOP_FILE}.{uuid.uuid4().hex}"
     try:
         partial.write_text(reason)
@@ -45,7 +47,7 @@ def request_stop(folder: Path, reason: str) -> None:
 
 
 def _link(path: Path, target: Path) -> None:
-    """Give the file a second name, or a copy where the file system has no hard links. Raises FileExistsError."""
+    """Gives the file a second name, or a copy where the file system has no hard links. Raises FileExistsError."""
     try:
         os.link(path, target)
     except FileExistsError:
@@ -56,17 +58,17 @@ def _link(path: Path, target: Path) -> None:
 
 
 def stop_is_wanted(folder: Path) -> bool:
-    """Whether the run in this folder was told to save and end, by a signal or by anybody who made the file."""
+    """True when the run in this folder is to save and end, after a signal or because somebody made the file."""
     try:
         return (folder / SAVE_FILE).exists()
-    except OSError as error:  # a file system that does not answer costs this look, not the run
-        _logger.warning("%s cannot be looked at: %s", folder, error)
+    except OSError as error:  # a file system that does not answer costs this check, not the run
+        _logger.warning("%s cannot be read: %s", folder, error)
         return False
 
 
 @contextlib.contextmanager
 def stops_on_signals(folder: Path) -> Iterator[None]:
-    """Inside the block the first SIGTERM or SIGINT asks the trainer to save and end, a second one ends the run at once.
+    """Makes the first SIGTERM or SIGINT inside the block ask the trainer to save and end, a second one end the run.
 
     Where the folder cannot be written the trainer cannot be asked, and the first signal ends the run. Works in the main
     thread, inside `guarded`, which bounds the trainer's time.
@@ -102,8 +104,7 @@ def guarded(
     check_seconds: float = CHECK_SECONDS,
     stop_grace_s: float | None = None,
 ) -> Iterator[None]:
-    """Raise `UserError` inside the block when it takes too long, the disk under `folder` runs full, or a process of the
-    run has asked for its end.
+    """Raises `UserError` inside the block when it takes too long, the disk runs full, or a process asks for its end.
 
     Works in the main thread only: the watching thread interrupts it with SIGUSR1, also out of a blocking `ray.get`.
     Inside the block that is a `KeyboardInterrupt`, the one exception of a signal handler at which Ray stops waiting.
@@ -112,34 +113,27 @@ def guarded(
         folder: the run's folder.
         time_limit_s: wall seconds, None for no limit.
         min_free_bytes: less free space than this ends the run.
-        check_seconds: time between two looks.
-        stop_grace_s: wall seconds that a run has to end by itself once it was told to, None for no limit.
+        check_seconds: time between two checks.
+        stop_grace_s: wall seconds that a run has to end by itself once it was asked to, None for no limit.
     """
     found: list[str] = []
-    done = threading.Event()
+    limits = _RunLimits(folder, time_limit_s, stop_grace_s, min_free_bytes)
 
     def interrupt(*_: object) -> None:
-        if not done.is_set():
+        if not watchdog.stopped:  # a signal that comes late must not end what follows the block
             raise KeyboardInterrupt(found[0])
 
-    def watch() -> None:
-        bounds = _Bounds(folder, time_limit_s, stop_grace_s, min_free_bytes)
-        while not done.wait(check_seconds):
-            try:
-                reason = bounds.exceeded()
-            except Exception as error:  # a disk that does not answer costs this look, not the next one
-                _logger.warning("%s cannot be looked at: %s", folder, error)
-                continue
-            if reason:
-                found.append(reason)
-                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
-                return
+    def poll() -> bool:
+        reason = limits.exceeded()
+        if reason and not watchdog.stopped:
+            found.append(reason)
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+        return bool(reason)
 
     for name in (STOP_FILE, SAVE_FILE):  # of an earlier start of the run
         (folder / name).unlink(missing_ok=True)
     previous = signal.signal(signal.SIGUSR1, interrupt)
-    watcher = threading.Thread(target=watch, name="run-guard", daemon=True)
-    watcher.start()
+    watchdog = Watchdog(check_seconds, poll, "run-limits")
     try:
         yield
     except KeyboardInterrupt:
@@ -147,13 +141,12 @@ def guarded(
             raise UserError(found[0]) from None
         raise
     finally:
-        done.set()
-        watcher.join()
+        watchdog.stop()
         signal.signal(signal.SIGUSR1, previous)
 
 
-class _Bounds:
-    """What a run may not exceed; its time begins with the object."""
+class _RunLimits:
+    """Limits of a run, whose time begins with the object."""
 
     def __init__(
         self, folder: Path, time_limit_s: float | None, stop_grace_s: float | None, min_free_bytes: int
@@ -161,10 +154,10 @@ class _Bounds:
         self._folder, self._min_free_bytes = folder, min_free_bytes
         self._time_limit_s, self._stop_grace_s = time_limit_s, stop_grace_s
         self._started = time.monotonic()
-        self._told_at: float | None = None
+        self._stop_asked_at: float | None = None
 
     def exceeded(self) -> str | None:
-        """Why the run must end now, in one line. Times come first, as they can be told without the disk.
+        """Returns why the run must end now, in one line. Times come first, since they need no disk.
 
         Raises:
             OSError: the disk does not answer.
@@ -178,16 +171,16 @@ class _Bounds:
                 f"time_limit_s={self._time_limit_s}: the run was stopped at its time limit; start it again with a "
                 "higher limit to resume from the last checkpoint"
             )
-        if self._stop_grace_s is not None and self._told_at is not None and now - self._told_at > self._stop_grace_s:
+        if self._stop_grace_s is not None and now - (self._stop_asked_at or now) > self._stop_grace_s:
             return (
-                f"stop_grace_s={self._stop_grace_s:g}: the run was told to end, and has not ended within that time; "
+                f"stop_grace_s={self._stop_grace_s:g}: the run was asked to end, and has not ended within that time; "
                 "the last checkpoint is kept"
             )
         return None
 
     def _asked_for(self) -> str | None:
-        if self._told_at is None and stop_is_wanted(self._folder):
-            self._told_at = time.monotonic()
+        if self._stop_asked_at is None and stop_is_wanted(self._folder):
+            self._stop_asked_at = time.monotonic()
         with contextlib.suppress(FileNotFoundError):
             return (self._folder / STOP_FILE).read_text()  # one that is empty is being written
         return None

@@ -1,4 +1,4 @@
-"""Decides what the interpreters run in."""
+"""Chooses what the interpreters run in."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from codedance_verl.sandbox.docker.reaper import Owner
 from codedance_verl.sandbox.process import ProcessLauncher
 
 
-def choose_launcher(config: SandboxConfig, may_start_engine: bool = True) -> Launcher:
-    """The launcher `config.backend` means; blocks while an engine is looked for, or started.
+def choose_launcher(config: SandboxConfig) -> Launcher:
+    """Returns the launcher that `config.backend` means; blocks while an engine is looked for, or started.
 
     `docker` raises `UserError` when no engine can be had; `auto` then falls back to `process` and says so.
     """
     if config.backend == "process":
         return ProcessLauncher(config)
     try:
-        engine.ensure_engine(may_start_engine).close()
+        engine.ensure_engine(may_start=True).close()
     except UserError as error:
         if config.backend == "docker":
             raise
         print(f"WARNING: sandbox.backend=auto found no container engine: {error}", file=sys.stderr, flush=True)
         return ProcessLauncher(config)
-    return DockerLauncher(config, Owner.current(), may_start_engine)
+    return DockerLauncher(config, Owner.current())

@@ -1,4 +1,4 @@
-"""`codedance sandbox …`: build the image, run cells, see and remove containers."""
+"""Command `codedance sandbox`: build the image, run cells, see and remove containers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import json
 import logging
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,9 +15,7 @@ import typer
 from docker import DockerClient
 from rich.console import Console
 
-from benchmarks.sandbox_bench import report
-from benchmarks.sandbox_bench.contender import PoolContender
-from benchmarks.sandbox_bench.loop import Plan, measure_levels, parse_levels
+from codedance_verl.config.files import checkout
 from codedance_verl.errors import UserError
 from codedance_verl.sandbox.config import BACKENDS, SandboxConfig
 from codedance_verl.sandbox.docker import engine, image, reaper
@@ -32,7 +29,7 @@ sandbox_app = typer.Typer(help="The interpreters in which model-written code run
 
 @sandbox_app.command()
 def build() -> None:
-    """Build the sandbox image unless it is up to date. Starts an engine where there is none and we may."""
+    """Builds the sandbox image unless it is up to date. Starts an engine where there is none and root may."""
     with _engine(may_start=True) as client:
         image.build_image(client, lambda line: print(line, flush=True))
 
@@ -42,7 +39,7 @@ def clean(
     everything: Annotated[bool, typer.Option("--all", help="also containers whose owner still runs")] = False,
     images: Annotated[bool, typer.Option("--images", help="also images of earlier states of sandbox_image/")] = False,
 ) -> None:
-    """Remove the containers and temporary folders that dead runs have left."""
+    """Removes the containers and temporary folders that dead runs have left."""
     with _engine() as client:
         for name in reaper.remove_orphans(client, everything):
             print(f"removed container {name}")
@@ -53,7 +50,7 @@ def clean(
 
 @sandbox_app.command()
 def ps() -> None:
-    """List the project's containers with their state and owner."""
+    """Lists the project's containers with their state and owner."""
     with _engine() as client:
         for container in reaper.list_containers(client):
             owner = reaper.owner_of(container)
@@ -72,18 +69,18 @@ def run(
     backend: Annotated[str, typer.Option(help=" | ".join(BACKENDS))] = "auto",
     output: Annotated[Path, typer.Option(help="folder for the images that come back")] = Path("sandbox_images"),
 ) -> None:
-    """Run files as cells of one session, and print what each shows; images are stored in a folder by their hash.
+    """Runs files as cells of one session, and prints what each shows; images are stored in a folder by their hash.
 
     Exits with 0 when every cell ran to its end, with 1 when one did not.
     """
     with _one_line_errors():
-        config = SandboxConfig(backend=backend, containers=1, cell_timeout_s=timeout_s)
+        config = SandboxConfig.from_mapping({"backend": backend, "containers": 1, "cell_timeout_s": timeout_s})
         cells = [_read(path) for path in files]
         images = [_read(path) for path in input_images or []]
         executions = asyncio.run(_run_cells(config, [cell.decode("utf-8", "replace") for cell in cells], images))
         for execution in executions:
             stored = _store_images(execution, output)
-            print(json.dumps(_record(execution, stored)) if as_json else _text(execution, stored), flush=True)
+            print(json.dumps(execution.as_record(stored)) if as_json else _text(execution, stored), flush=True)
     sys.exit(0 if all(execution.succeeded for execution in executions) else 1)
 
 
@@ -94,13 +91,13 @@ def selfcheck(
     backend: Annotated[str, typer.Option(help=" | ".join(BACKENDS))] = "auto",
     runtime: Annotated[str, typer.Option(help="OCI runtime by the engine's name for it, e.g. runsc")] = "",
 ) -> None:
-    """Check that the sandbox works here and, with --attacks, that it contains hostile code.
+    """Checks that the sandbox works here and, with --attacks, that it contains hostile code.
 
     Exits with 0 when all is as it should be, with 1 when something is not.
     """
     with _one_line_errors():
         pids = check.RUNTIME_PIDS if runtime else check.SMALL.pids
-        config = replace(check.SMALL, backend=backend, runtime=runtime, pids=pids)
+        config = check.SMALL.replace(backend=backend, runtime=runtime, pids=pids)
         console = Console(stderr=as_json)
         logging.getLogger("codedance_verl.sandbox").setLevel(logging.ERROR)  # what attacks cause is no news
         with console.status("starting the sandbox") as status:
@@ -120,11 +117,19 @@ def bench(
     backend: Annotated[str, typer.Option(help=" | ".join(BACKENDS))] = "docker",
     output: Annotated[Path | None, typer.Option("--json", help="file for all figures")] = None,
 ) -> None:
-    """Measure this machine's pool: opening, first call, a trivial cell, an image, a figure. Others: see benchmarks/."""
+    """Measures this machine's pool: opening, first call, a trivial cell, an image, a figure."""
     with _one_line_errors():
+        root = checkout()
+        if root is None:
+            raise UserError("the bench lies in benchmarks/, which the wheel leaves out; run it in a checkout")
+        sys.path.append(str(root))  # an editable install finds the packages of the wheel alone
+        from benchmarks.sandbox_bench import report
+        from benchmarks.sandbox_bench.contender import PoolContender
+        from benchmarks.sandbox_bench.loop import Plan, measure_levels, parse_levels
+
         counts = (1, 8) if quick else parse_levels(levels)
         plan = Plan(seconds=0.5 if quick else seconds)
-        config = SandboxConfig(backend=backend)
+        config = SandboxConfig.from_mapping({"backend": backend})
         contender = PoolContender(config)
         machine = report.machine_facts()
         found = asyncio.run(measure_levels(contender, counts, plan, lambda line: print(line, file=sys.stderr)))
@@ -143,25 +148,13 @@ async def _run_cells(config: SandboxConfig, cells: list[str], images: list[bytes
 
 def _store_images(execution: Execution, folder: Path) -> list[dict[str, Any]]:
     stored = []
-    for picture in execution.images:
+    for image_file in execution.images:
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{picture.sha256}.png"
-        path.write_bytes(picture.png)
-        stored.append({"sha256": picture.sha256, "width": picture.width, "height": picture.height, "path": str(path)})
+        path = folder / f"{image_file.sha256}.png"
+        path.write_bytes(image_file.png)
+        size = {"width": image_file.width, "height": image_file.height}
+        stored.append({"sha256": image_file.sha256, **size, "path": str(path)})
     return stored
-
-
-def _record(execution: Execution, stored: list[dict[str, Any]]) -> dict[str, Any]:
-    error = execution.error
-    return {
-        "status": execution.status.value,
-        "stdout": execution.stdout,
-        "error": error and {"kind": error.kind, "message": error.message, "traceback": error.traceback},
-        "images": stored,
-        "duration_s": round(execution.duration_s, 6),
-        "queue_s": round(execution.queue_s, 6),
-        "truncated": list(execution.truncated),
-    }
 
 
 def _text(execution: Execution, stored: list[dict[str, Any]]) -> str:

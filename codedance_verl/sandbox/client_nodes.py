@@ -1,4 +1,4 @@
-"""Nodes as a client sees them: handles of their actors, found when they are needed and kept.
+"""Nodes of a client: handles of their actors, found at the first use and kept.
 
 A rollout worker uses the actors of its own node, and a few others only where that one cannot serve. So what all workers
 of a cluster look up grows with their number, not with workers times nodes.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import logging
 import random
 import secrets
@@ -16,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from codedance_verl.errors import UserError
-from codedance_verl.sandbox.asking import result
+from codedance_verl.sandbox.actor_calls import result
 from codedance_verl.sandbox.config import SandboxConfig
 from codedance_verl.sandbox.directory import Directory
 from codedance_verl.sandbox.errors import NodeLost, SandboxError, UnknownSession
@@ -38,12 +37,13 @@ class Finder(Protocol):
         """Returns the actor of the name, started where there is none."""
 
     def is_alive(self, node_id: str) -> bool:
-        """Returns whether the cluster still counts the node in."""
+        """Returns true while the cluster counts the node as alive."""
 
 
 def standby_config(config: SandboxConfig) -> SandboxConfig | None:
     """Returns what the standby beside a node actor is started with; None where there is none."""
-    return dataclasses.replace(config, containers=config.spares, spares=0) if config.spares else None
+    standby = config.standby_containers
+    return config.replace(containers=standby, standby_containers=0) if standby else None
 
 
 class _ActorHandle:
@@ -92,7 +92,7 @@ class _ActorHandle:
 
 
 class RemoteNode:
-    """A client's view of one machine: its node actor, and a standby beside it with `config.spares` interpreters.
+    """A client's view of one machine: its node actor, and a standby beside it with interpreters of its own.
 
     When the node actor dies its sessions die with it; new ones go to the standby until a successor is ready.
     """
@@ -107,12 +107,12 @@ class RemoteNode:
 
     @property
     def gone(self) -> bool:
-        """Whether its machine has left the cluster for good."""
+        """True once its machine has left the cluster for good."""
         return self._main.gone
 
     @property
     def actors(self) -> list[Any]:
-        """The node actor, then the standby if there is one; those that are there now, started where none are."""
+        """The node actor, then the standby if there is one; started where there is none."""
         return [handle.latest() for handle in (self._main, self._standby) if handle is not None]
 
     async def open(self, images: Sequence[bytes] = (), session_id: str | None = None) -> str:
@@ -120,14 +120,17 @@ class RemoteNode:
         try:
             await self._open(images, session_id)
         except NodeLost:
+            # Once more: the first attempt found the actor dead and has started its successor, or the standby takes it.
             if self.gone:
                 raise
             await self._open(images, session_id)
         return session_id
 
     async def _open(self, images: Sequence[bytes], session_id: str) -> None:
+        # The standby serves only while the main actor starts: its own containers are few.
         use_standby = self._standby is not None and self._standby.is_up and not self._main.is_up
         handle = self._standby if self._standby is not None and use_standby else self._main
+        # Before the call, so that `close` reaches this actor also when `open` never returns.
         self._holders[session_id] = (handle, handle.actor)
         try:
             await self._call(session_id, "open", images, session_id)
@@ -146,7 +149,7 @@ class RemoteNode:
         self._holders.pop(session_id, None)
 
     async def _call(self, session_id: str, method: str, *arguments: Any) -> Any:
-        """Call the actor that holds the session; raises `NodeLost` when that has died, and starts its successor."""
+        """Calls the actor that holds the session; raises `NodeLost` when that has died, and starts its successor."""
         held = self._holders.get(session_id)
         if held is None:
             raise UnknownSession(f"no session {session_id}")
@@ -154,6 +157,7 @@ class RemoteNode:
         try:
             return await result(getattr(actor, method).remote(*arguments))
         except NodeLost:
+            # Many sessions notice the same death: the first one restarts the actor.
             if handle.actor is actor:
                 handle.restart()
             raise
@@ -187,6 +191,7 @@ class ClientNodes:
             found = unpublished()
             self._own_serves = own in found
             self._others = [node_id for node_id in found if node_id != own]
+        # Each process reads pages in an order of its own, so refused sessions spread over the cluster.
         random.shuffle(self._unread)
 
     def __iter__(self) -> Iterator[RemoteNode]:
@@ -194,9 +199,10 @@ class ClientNodes:
             yield self.node(self._own)
         while not (others := self._living()) and self._learn():
             pass
+        # By chance, since loads of other nodes are not known here.
         for node_id in random.sample(others, min(OTHERS_ASKED, len(others))):
             yield self.node(node_id)
-        self._learn()  # whoever comes here was refused by all of them
+        self._learn()  # a caller that comes this far was refused by all of them
 
     def node(self, node_id: str) -> RemoteNode:
         """Returns the node of this id; the same object at every call, as it knows which sessions it holds."""

@@ -1,4 +1,4 @@
-"""Directory of the nodes that serve a job, written once by who starts them, in pages of a few nodes.
+"""Directory of the nodes that serve a job, written once by the process that starts them, in pages of a few nodes.
 
 A client reads whether its own node serves, and one page where it needs others: what it reads does not grow with the
 cluster. Ray's list of named actors has every actor of every job, and would go to each client whole.
@@ -10,8 +10,10 @@ import json
 from collections.abc import Sequence
 from typing import Protocol
 
+from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_put
+
 PAGE_NODES = 16
-"""Nodes of a page at most: what a client that needs another node chooses among."""
+"""Most nodes of a page: a client that needs another node chooses among them."""
 
 _SPACE = "codedance-sandbox"
 
@@ -30,26 +32,20 @@ class RayStore:
     """Ray's own key-value store, in its head's memory.
 
     Its functions are private in Ray 2.60, which has no public store; an actor would be one more process to start and to
-    lose. Raises `ImportError` where a Ray has none.
+    lose. A Ray that has none cannot import this module.
     """
 
     def get(self, key: str) -> bytes | None:
         """Returns the value of a key; None without one."""
-        from ray.experimental.internal_kv import _internal_kv_get
-
         value: bytes | None = _internal_kv_get(key, namespace=_SPACE)
         return value
 
     def put(self, key: str, value: bytes) -> None:
         """Sets the value of a key."""
-        from ray.experimental.internal_kv import _internal_kv_put
-
         _internal_kv_put(key, value, namespace=_SPACE)
 
     def delete_below(self, prefix: str) -> None:
         """Removes every key that begins with the prefix."""
-        from ray.experimental.internal_kv import _internal_kv_del
-
         _internal_kv_del(prefix, del_by_prefix=True, namespace=_SPACE)
 
 
@@ -62,8 +58,9 @@ class Directory:
 
     def publish(self, node_ids: Sequence[str]) -> None:
         """Writes the directory; the number of its pages comes last, so that a reader finds it whole or not at all."""
-        pages = -(-len(node_ids) // PAGE_NODES)
+        pages = -(-len(node_ids) // PAGE_NODES)  # rounded up
         for page in range(pages):
+            # Every `pages`-th id, so that pages differ by one at most.
             self._store.put(self._key(f"page/{page}"), json.dumps(node_ids[page::pages]).encode())
         for node_id in node_ids:
             self._store.put(self._key(f"node/{node_id}"), b"1")
@@ -78,7 +75,7 @@ class Directory:
         return list(json.loads(self._store.get(self._key(f"page/{number}")) or b"[]"))
 
     def has(self, node_id: str) -> bool:
-        """Returns whether a node is in the directory."""
+        """Returns true for a node of the directory."""
         return self._store.get(self._key(f"node/{node_id}")) is not None
 
     def all(self) -> list[str]:

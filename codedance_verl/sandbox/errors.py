@@ -1,10 +1,10 @@
-"""What can go wrong between a caller and the pool, as types a caller can tell apart; never the model's doing."""
+"""Errors between a caller and the pool, one type for each reaction of a caller. None is caused by the model's code."""
 
 from __future__ import annotations
 
 
 class SandboxError(Exception):
-    """Base of all of them: the cell was not run, or nothing is known of it."""
+    """Base of these errors: the cell was not run, or its result is lost."""
 
 
 class SandboxBusy(SandboxError):

@@ -16,6 +16,7 @@ from codedance_verl.types import Execution, ExecutionError, ExecutionStatus, Ren
 
 _CUT_MARK_CHARS = 64
 _ERROR_CHARS = 16_000
+# Only these words reach the model's prompt: anything else there would be text of the cell's choice.
 _CUT = re.compile(
     r"stdout|images(?:: \d{1,9} dropped)?|image_size(?:: \d{1,9} x \d{1,9} to \d{1,9} x \d{1,9})?", re.ASCII
 )
@@ -28,9 +29,10 @@ class ReplyError(Exception):
 
 
 def execution_of(reply: Message, call: int, config: SandboxConfig) -> Execution:
-    """Check a `result` message and build the record; times are left to the caller. Raises `ReplyError`."""
+    """Checks a `result` message and builds the record; times are left to the caller. Raises `ReplyError`."""
     if reply.get("op") != "result" or reply.get("call") != call:
         raise ReplyError("not the result of this call")
+    # The bound holds for what arrives; what a terminal makes of it is shorter.
     stdout = as_seen(_text(reply.get("stdout"), config.max_stdout_bytes + _CUT_MARK_CHARS))
     images = reply.get("images")
     if not isinstance(images, list) or len(images) > config.max_images:
@@ -50,12 +52,12 @@ def execution_of(reply: Message, call: int, config: SandboxConfig) -> Execution:
 
 
 def rejected(reason: str) -> Execution:
-    """A cell that was not run because of what it is, with the reason for the model."""
+    """Returns the record of a cell that was not run because of its content, with the reason for the model."""
     return Execution(ExecutionStatus.REJECTED, error=ExecutionError("Rejected", reason, f"Rejected: {reason}"))
 
 
 def lost(status: ExecutionStatus) -> Execution:
-    """A cell whose interpreter went down with it."""
+    """Returns the record of a cell whose interpreter was lost with it."""
     return Execution(status, error=ExecutionError("InterpreterLost", LOST, LOST))
 
 
@@ -66,28 +68,29 @@ def _text(value: Any, limit: int) -> str:
 
 
 def _cuts(value: Any) -> tuple[str, ...]:
-    """What was cut, in the words of `Execution.truncated`; anything else that a reply says of it is left out."""
-    said = [cut for cut in value if isinstance(cut, str)] if isinstance(value, list) else []
-    return tuple(dict.fromkeys(cut for cut in said if _CUT.fullmatch(cut)))[:_MOST_CUTS]
+    """Returns the entries of `Execution.truncated` that a reply has; anything else it has there is left out."""
+    texts = [cut for cut in value if isinstance(cut, str)] if isinstance(value, list) else []
+    return tuple(dict.fromkeys(cut for cut in texts if _CUT.fullmatch(cut)))[:_MOST_CUTS]
 
 
 def _error(value: Any) -> ExecutionError:
     if not isinstance(value, dict):
         raise ReplyError("error")
-    texts = (_text(value.get(key), _ERROR_CHARS) for key in ("kind", "message", "traceback"))
+    parts = (_text(value.get(key), _ERROR_CHARS) for key in ("kind", "message", "traceback"))
     # line by line: an error may not move up into the lines of others, the supervisor's note among them
-    kind, message, traceback = ("\n".join(map(as_seen, re.split(r"\r?\n", text))) for text in texts)
+    kind, message, traceback = ("\n".join(map(as_seen, re.split(r"\r?\n", text))) for text in parts)
     return ExecutionError(kind, message, traceback)
 
 
 def _image(value: Any, max_pixels: int) -> RenderedImage:
-    """Decode in full, so that whoever gets the record can rely on it; hash and size are taken here, not believed."""
+    """Decodes an image in full, so that readers can rely on it; hash and size are computed, not believed."""
     png = value.get("png") if isinstance(value, dict) else None
     if not isinstance(png, bytes):
         raise ReplyError("image")
     try:
         with Image.open(io.BytesIO(png), formats=("PNG",)) as image:
             width, height = image.size
+            # Before decoding, which a small file with a large header could make expensive.
             if width * height > max_pixels:
                 raise ReplyError("image size")
             image.load()

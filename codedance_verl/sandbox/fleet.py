@@ -1,7 +1,7 @@
-"""The interpreters of one node: starts them, replaces those that die or have grown old, and hands out places in them.
+"""Interpreters of one node: their start, the replacement of those that die or have grown old, and places in them.
 
-Behind the `containers` that serve, `spares` are kept started and empty. One of them takes over at once when a serving
-interpreter is lost or retired, while its successor is started.
+Behind the `containers` that serve, standby ones are kept started and empty. One of them takes over at once when a
+serving interpreter is lost or retired, while its successor is started.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ STOP_SECONDS = 20.0
 _BACKLOG = 1024
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 2.0
 _PRIVATE = 0o600
-_MISSED_CHECKS_TO_GIVE_UP = 2
-_FAILURES_TO_GIVE_UP = 3
+_MISSED_CHECKS_TO_GIVE_UP = 2  # one may be missed under load
+_FAILURES_TO_GIVE_UP = 3  # starts for each container that may fail before `start` does
 _logger = logging.getLogger(__name__)
 
 
 class Fleet:
-    """`config.containers` interpreters that serve and `config.spares` behind them, all in one event loop."""
+    """Interpreters of a node, those that serve and the standby ones behind them, all in one event loop."""
 
     def __init__(self, config: SandboxConfig, launcher: Launcher) -> None:
         self._config = config
@@ -48,7 +48,7 @@ class Fleet:
         self._trusted_uids: set[int] = set()
         self._server: asyncio.Server | None = None
         self._directory = Path()
-        self._settled = asyncio.Event()  # the first interpreter is ready, or too many have failed to start
+        self._start_decided = asyncio.Event()  # the first interpreter is ready, or too many have failed to start
         self._failures_to_start = 0
         self._stopped = False
         self.last_failure = ""
@@ -56,26 +56,27 @@ class Fleet:
         self.recycled = 0
 
     async def start(self) -> None:
-        """Start all interpreters, wait for the first that can serve. Raises `UserError` or `SandboxUnavailable`."""
+        """Starts all interpreters, waits for the first that can serve. Raises `UserError` or `SandboxUnavailable`."""
         await asyncio.to_thread(reaper.remove_dead_directories)
         await asyncio.to_thread(self._launcher.prepare)
         self._directory = reaper.owned_directory()
+        # The container's root is another user here: it must pass this directory to reach the socket.
         if self._launcher.socket_mode != _PRIVATE:
             self._directory.chmod(0o755)
         socket_path = self._directory / SOCKET_NAME
         self._server = await asyncio.start_unix_server(self._accept, socket_path, backlog=_BACKLOG)
         socket_path.chmod(self._launcher.socket_mode)
-        for _ in range(self._config.containers + self._config.spares):
+        for _ in range(self._config.containers + self._config.standby_containers):
             self._spawn(self._keep_one())
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._settled.wait(), self._config.start_timeout_s)
+            await asyncio.wait_for(self._start_decided.wait(), self._config.start_timeout_s)
         if not self.load:
             reason = self.last_failure or f"no interpreter was ready in {self._config.start_timeout_s:g} s"
             await self.stop()
             raise SandboxUnavailable(f"no sandbox came up: {reason}")
 
     async def stop(self) -> None:
-        """End all interpreters and remove what they ran in."""
+        """Ends all interpreters and removes what they ran in."""
         self._stopped = True
         names = list(self._members)
         for member in list(self._members.values()):
@@ -87,6 +88,7 @@ class Fleet:
             task.cancel()
         if self._server is not None:
             self._server.close()
+        # All at once and bounded: an engine that hangs must not hold up the end of a run.
         removals = (asyncio.to_thread(self._launcher.remove, name) for name in names)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(asyncio.gather(*removals, return_exceptions=True), STOP_SECONDS)
@@ -102,18 +104,18 @@ class Fleet:
         }
 
     @property
-    def spares(self) -> int:
-        """Interpreters that are ready to take over."""
+    def standby_containers(self) -> int:
+        """Number of interpreters that are ready to take over."""
         return sum(member.can_serve and not member.serving for member in self._members.values())
 
     @property
     def waiting(self) -> int:
-        """Callers who wait for a place."""
+        """Number of callers that wait for a place."""
         return len(self._waiting)
 
     @property
     def memory_bytes(self) -> int:
-        """What the interpreters themselves hold, without their sessions."""
+        """Memory of the interpreters themselves, without their sessions."""
         return sum(member.memory_bytes for member in self._members.values())
 
     def count_orphans(self) -> int:
@@ -121,15 +123,14 @@ class Fleet:
         return self._launcher.count_orphans()
 
     async def acquire(self, timeout_s: float, avoid: Collection[str] = ()) -> Interpreter:
-        """Take a place in the least occupied interpreter; first come, first served.
-
-        Those named by `avoid` come last.
+        """Takes a place in the least occupied interpreter; first come, first served. Those named by `avoid` come last.
 
         Raises `SandboxBusy` when none became free in time or too many wait already, `SandboxUnavailable` when no
         interpreter is up at all.
         """
         if self._stopped:
             raise SandboxUnavailable("the sandbox has been shut down")
+        # Callers that wait already come first.
         free = None if self._waiting else self._least_occupied(avoid)
         if free is not None:
             free.occupy()
@@ -148,13 +149,13 @@ class Fleet:
             if waiting in self._waiting:
                 self._waiting.remove(waiting)
             if waiting.cancelled() or not waiting.done():
-                self._hand_out()
+                self._hand_out()  # those behind this caller may be served now
 
     def release(self, interpreter: Interpreter) -> None:
-        """Give a place back."""
+        """Gives a place back."""
         interpreter.vacate()
         self._retire_if_old(interpreter)
-        self._balance()  # a spare that stepped in, and was in use when the lost one came back, can step back now
+        self._balance()  # a standby that stepped in, and was in use when the lost one came back, can step back now
 
     def _least_occupied(self, avoid: Collection[str] = ()) -> Interpreter | None:
         free = [member for member in self._members.values() if member.has_place]
@@ -168,18 +169,19 @@ class Fleet:
                 waiting.set_result(free)
 
     def _balance(self) -> None:
-        """Have as many interpreters serve as should: spares step in, and step back when the lost one is up again."""
+        """Makes `containers` interpreters serve: standby ones step in, and back when the lost one is up again."""
         able = [member for member in self._members.values() if member.can_serve]
         serving = [member for member in able if member.serving]
         missing = self._config.containers - len(serving)
-        for spare in [member for member in able if not member.serving][: max(missing, 0)]:
-            spare.serving = True
+        for standby in [member for member in able if not member.serving][: max(missing, 0)]:
+            standby.serving = True
+        # Only empty ones step back: a session cannot be moved.
         for empty in [member for member in serving if member.occupied == 0][: max(-missing, 0)]:
             empty.serving = False
         self._hand_out()
 
     async def _keep_one(self) -> None:
-        """Keep one interpreter alive; failures to start are repeated at growing intervals."""
+        """Keeps one interpreter alive; failures to start are repeated at growing intervals."""
         pause = _FIRST_PAUSE
         while not self._stopped:
             name = f"codedance-{os.getpid()}-{secrets.token_hex(4)}"
@@ -191,6 +193,7 @@ class Fleet:
                 pause = _FIRST_PAUSE
                 await self._watch(member)
                 if member.retired.is_set():
+                    # The successor starts while the old one still serves its sessions.
                     self._spawn(self._see_off(member))
                     continue
                 self._note_failure(f"{name} has died")
@@ -198,14 +201,14 @@ class Fleet:
                 self._note_failure(str(error) or type(error).__name__)
                 self._failures_to_start += 1
                 if self._failures_to_start >= _FAILURES_TO_GIVE_UP * self._config.containers:
-                    self._settled.set()
+                    self._start_decided.set()
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
             self.restarts += 1
             self._spawn(self._remove(member))
 
     async def _watch(self, member: Interpreter) -> None:
-        """Return when the interpreter is dead or retired; one that gives no sign of life is given up."""
+        """Returns when the interpreter is dead or retired; one that gives no sign of life is given up."""
         missed = 0
         while not await _any_of((member.dead, member.retired), self._config.health_interval_s):
             try:
@@ -219,7 +222,7 @@ class Fleet:
             self._retire_if_old(member)
 
     def _retire_if_old(self, member: Interpreter) -> None:
-        """Give an interpreter no more sessions once it has had its share of them, or its own memory has grown."""
+        """Retires an interpreter that has had its share of sessions, or whose own memory has grown."""
         if member.retired.is_set() or member.dead.is_set():
             return
         sessions, growth_mb = self._config.recycle_sessions, self._config.recycle_growth_mb
@@ -229,7 +232,7 @@ class Fleet:
             self._balance()
 
     async def _see_off(self, member: Interpreter) -> None:
-        """Let a retired interpreter serve the sessions it has, then remove it."""
+        """Removes a retired interpreter once its last session has ended."""
         self.recycled += 1
         await _any_of((member.dead, member.vacant))
         await self._remove(member)
@@ -241,7 +244,7 @@ class Fleet:
         await asyncio.to_thread(self._launcher.remove, member.name)
 
     async def _until_ready(self, member: Interpreter) -> None:
-        """Wait for the zygote. Raises `SandboxUnavailable` when the interpreter dies before, or takes too long."""
+        """Waits for the zygote. Raises `SandboxUnavailable` when the interpreter dies before, or takes too long."""
         timeout_s = self._config.start_timeout_s
         await _any_of((member.ready, member.dead), timeout_s)
         if member.ready.is_set():
@@ -260,7 +263,7 @@ class Fleet:
         assert task is not None
         self._connections.add(task)
         peer = Peer(reader, writer)
-        if self._trusted_uids and peer.uid not in self._trusted_uids:  # a session: it may not hold a connection even
+        if self._trusted_uids and peer.uid not in self._trusted_uids:  # a session: it may not even hold a connection
             peer.close()
             self._connections.discard(task)
             return
@@ -276,12 +279,14 @@ class Fleet:
             self._connections.discard(task)
 
     async def _welcome(self, peer: Peer, hello: Message) -> None:
-        """Check who connects and serve the connection for as long as it lasts, or hand it to who waits for it."""
+        """Checks the peer, then serves its connection until it ends; a session's goes to the caller who opens it."""
         member = self._members.get(str(hello.get("name")))
         if hello.get("op") != "hello" or hello.get("version") != wire.VERSION or member is None:
             raise ValueError(f"no interpreter of this node, or not of protocol version {wire.VERSION}")
+        # In a thread, since this may ask the engine.
         if peer.uid != await asyncio.to_thread(self._launcher.root_uid, member.name):
             raise ValueError(f"uid {peer.uid} is not the interpreter's")
+        # All containers have the same root, so later connections can be judged before a byte is read.
         self._trusted_uids.add(peer.uid)
         match hello.get("role"):
             case "init":
@@ -296,7 +301,7 @@ class Fleet:
 
     def _zygote_is_ready(self) -> None:
         self._balance()
-        self._settled.set()
+        self._start_decided.set()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -305,7 +310,7 @@ class Fleet:
 
 
 async def _any_of(events: Sequence[asyncio.Event], timeout_s: float | None = None) -> bool:
-    """Wait until one of the events is set; False when none is after `timeout_s`."""
+    """Waits until one of the events is set; False when none is after `timeout_s`."""
     waits = [asyncio.create_task(event.wait()) for event in events]
     try:
         await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)

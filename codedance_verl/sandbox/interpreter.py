@@ -1,4 +1,4 @@
-"""The host's handle on one interpreter: its two control connections and the sessions it serves."""
+"""Host's handle on one interpreter: its two control connections and the sessions it serves."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from codedance_verl.sandbox.wire import MAX_FRAME_BYTES, Message, Peer
 
 KILL_CONFIRM_SECONDS = 3.0
 MAX_INPUT_BYTES = MAX_FRAME_BYTES - 4096
-"""Of the encoded images of one session together: they go over in one frame."""
+"""Most bytes of the encoded images of one session together: they travel in one frame."""
 _FIRST_UID, _UID_BLOCK, _UID_BLOCKS = 1 << 20, 1 << 20, 2000
-_NARROW_FIRST_UID = 10_000
-_PONG: Message = {"op": "pong"}
+_NARROW_FIRST_UID = 10_000  # above the system's users
+_PONG: Message = {"op": "pong"}  # in place of an answer from a process that has gone
 
 
 @dataclass
-class Place:
-    """A session as an interpreter serves it: the connection, the user id, and the leader of its process group."""
+class SessionHandle:
+    """Handle on a session: its connection, its user id, and the leader of its process group."""
 
     key: str
     uid: int
@@ -34,9 +34,9 @@ class Place:
 
 @dataclass
 class Interpreter:
-    """One container init with its zygote.
+    """A container init with its zygote.
 
-    `ready` is set while sessions can be opened, `dead` once and for all. A spare is not `serving` yet; one that is
+    `ready` is set while sessions can be opened, `dead` once and for all. A standby is not `serving` yet; one that is
     `retired` keeps the sessions it has and gets no more. `opened` counts the sessions it ever had. `memory_bytes` is
     what container init and zygote hold themselves, as of the last `check`, and `first_memory_bytes` as of the first.
     """
@@ -71,22 +71,23 @@ class Interpreter:
         return self.serving and self.can_serve and self.occupied < self.capacity
 
     def occupy(self) -> None:
-        """Take one of its places."""
+        """Takes one of its places."""
         self.occupied += 1
         self.opened += 1
         self.vacant.clear()
 
     def vacate(self) -> None:
-        """Give one of its places back."""
+        """Gives one of its places back."""
         self.occupied -= 1
         if self.occupied == 0:
             self.vacant.set()
 
     async def serve_init(self, peer: Peer, hello: Message) -> None:
-        """Keep the connection of the container init until it ends; the interpreter is dead then."""
+        """Keeps the connection of the container init until it ends; the interpreter is dead then."""
         if self._init is not None or self.dead.is_set():
             return
         self._init = peer
+        # The span is of the container's user namespace, which the host cannot know before.
         self._uids = _uid_sequence(_number(hello.get("uid_span")))
         while (message := await peer.receive()) is not None:
             if message.get("op") == "killed":
@@ -97,7 +98,7 @@ class Interpreter:
         self.abandon()
 
     async def serve_zygote(self, peer: Peer, ready: Callable[[], None]) -> None:
-        """Keep the zygote's connection until it ends; the container init starts another one, which connects anew."""
+        """Keeps the zygote's connection until it ends; the container init then starts another, which connects again."""
         if self._zygote is not None:
             return
         self._zygote = peer
@@ -114,15 +115,15 @@ class Interpreter:
             self._fail(key, "the zygote has died")
 
     def admit(self, key: str, peer: Peer) -> bool:
-        """Hand the connection of a session to whoever opens it; False when nobody waits for it."""
+        """Hands the connection of a session to the caller who opens it; False when none waits for it."""
         waiting = self._expected.pop(key, None)
         if waiting is None or waiting.done():
             return False
         waiting.set_result(peer)
         return True
 
-    async def open(self, key: str, config: SandboxConfig, images: Sequence[bytes]) -> Place:
-        """Fork a session and load its images.
+    async def open(self, key: str, config: SandboxConfig, images: Sequence[bytes]) -> SessionHandle:
+        """Forks a session and loads its images.
 
         Raises `SandboxInputError`, `SandboxUnavailable` (`SandboxFull` for one) or `TimeoutError`.
         """
@@ -130,17 +131,18 @@ class Interpreter:
             raise SandboxUnavailable(f"{self.name} has no zygote")
         if (size := sum(map(len, images))) > MAX_INPUT_BYTES:
             raise SandboxInputError(f"the input images have {size} bytes together, at most {MAX_INPUT_BYTES} are taken")
-        place = Place(key, next(self._uids))
+        handle = SessionHandle(key, next(self._uids))
         try:
             async with asyncio.timeout(config.open_timeout_s):
-                return await self._open(place, config, images)
+                return await self._open(handle, config, images)
         except BaseException:
             self._expected.pop(key, None)
-            await asyncio.shield(self.kill(place))
+            # It may have been forked meanwhile; a caller that is cancelled must not leave it behind.
+            await asyncio.shield(self.kill(handle))
             raise
 
     async def check(self, timeout_s: float) -> None:
-        """Ask init and zygote for a sign of life. Raises `TimeoutError` when either does not answer in time."""
+        """Asks init and zygote for a sign of life. Raises `TimeoutError` when either does not answer in time."""
         asked = {"init": self._init, "zygote": self._zygote}
         pongs = []
         for who, peer in asked.items():
@@ -154,6 +156,7 @@ class Interpreter:
         finally:
             self._pongs.clear()
         held = [int(answer.get("memory_bytes", 0)) for answer in answers]
+        # Of both or of none: one alone would look as if the interpreter had shrunk.
         if len(held) == 2 and all(held):
             self.memory_bytes = sum(held)
             self.first_memory_bytes = self.first_memory_bytes or self.memory_bytes
@@ -163,22 +166,23 @@ class Interpreter:
         if waiting is not None and not waiting.done():
             waiting.set_result(message)
 
-    async def _open(self, place: Place, config: SandboxConfig, images: Sequence[bytes]) -> Place:
+    async def _open(self, handle: SessionHandle, config: SandboxConfig, images: Sequence[bytes]) -> SessionHandle:
         assert self._zygote is not None
         waiting: asyncio.Future[Peer] = asyncio.get_running_loop().create_future()
-        self._expected[place.key] = waiting
-        request = {"op": "open", "session": place.key, "uid": place.uid}
+        # Registered before the request: the session's connection may be there first.
+        self._expected[handle.key] = waiting
+        request = {"op": "open", "session": handle.key, "uid": handle.uid}
         self._zygote.send(request | {"limits": config.session_limits(), "on_error": config.on_error})
         try:
-            place.peer = await waiting
+            handle.peer = await waiting
         except _Refused as refused:
             raise sizing.full(self.name, refused.lacks, config) from None
-        place.peer.send({"op": "input", "images": list(images)})
-        reply = await place.peer.receive()
+        handle.peer.send({"op": "input", "images": list(images)})
+        reply = await handle.peer.receive()
         if reply is not None and reply.get("op") == "ready":
-            place.leader = int(reply.get("leader", 0))
-            place.peer.only_when_asked = True  # from here on it may run anybody's code
-            return place
+            handle.leader = int(reply.get("leader", 0))
+            handle.peer.only_when_asked = True  # from here on it may run anybody's code
+            return handle
         if reply is not None and (lacks := lacking(reply)):
             raise sizing.full(self.name, lacks, config)
         reason = "it ended at once" if reply is None else str(reply.get("reason"))[:300]
@@ -186,21 +190,22 @@ class Interpreter:
             raise SandboxInputError(f"the session cannot use its input image: {reason}")
         raise SandboxUnavailable(f"a session on {self.name} did not start: {reason}")
 
-    async def kill(self, place: Place) -> None:
-        """Kill all processes of a session and wait, bounded, until they are gone."""
-        if place.peer is not None:
-            place.peer.close()
+    async def kill(self, handle: SessionHandle) -> None:
+        """Kills all processes of a session and waits, bounded, until they are gone."""
+        if handle.peer is not None:
+            handle.peer.close()
         if self._init is None or self.dead.is_set():
             return
         waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._killing[place.key] = waiting
-        self._init.send({"op": "kill", "session": place.key, "uid": place.uid, "leader": place.leader})
+        self._killing[handle.key] = waiting
+        # Closing ends the supervisor. The kill is for what ignores that, and frees the uid for another session.
+        self._init.send({"op": "kill", "session": handle.key, "uid": handle.uid, "leader": handle.leader})
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(waiting, KILL_CONFIRM_SECONDS)
-        self._killing.pop(place.key, None)
+        self._killing.pop(handle.key, None)
 
     def abandon(self) -> None:
-        """Close everything: the interpreter is given up, or has gone."""
+        """Closes everything: the interpreter is given up, or has gone."""
         self.ready.clear()
         self.dead.set()
         for peer in (self._init, self._zygote):
@@ -233,7 +238,7 @@ class _Refused(Exception):
 
 
 def lacking(message: Message) -> str:
-    """What a container says that it lacks (`sizing.LACKS`); empty for nothing, and for anything else it says."""
+    """Returns what a container says that it lacks, if it is one of `sizing.LACKS`; else an empty string."""
     lacks = message.get("lacks")
     return lacks if isinstance(lacks, str) and lacks in sizing.LACKS else ""
 
@@ -243,12 +248,12 @@ def _number(value: object) -> int:
 
 
 def _uid_sequence(span: int) -> Iterator[int]:
-    """User ids for the sessions of one interpreter, where `span` is the largest it may give away plus one.
+    """Returns user ids for the sessions of one interpreter; `span` is the largest it may give away plus one.
 
-    Each comes with the next one, which the supervisor of the session takes.
+    They come in steps of two: the id behind each is that of its supervisor and of the process that kills it.
 
-    A random block of its own where there is room, because the kernel counts processes by user id over all containers;
-    where there is none, at least a random place to begin. In steps of two: the next id is for who kills the session.
+    The kernel counts processes by user id over all containers. So each interpreter takes a random block of its own
+    where there is room, else at least a random place to begin.
     """
     if span >= _FIRST_UID + _UID_BLOCK * _UID_BLOCKS:
         return itertools.count(_FIRST_UID + _UID_BLOCK * random.SystemRandom().randrange(_UID_BLOCKS), 2)

@@ -1,4 +1,4 @@
-"""The sessions of one machine: opened in its interpreters, run under deadlines kept here, closed when forgotten."""
+"""Sessions of one machine: opened in its interpreters, run under deadlines kept here, closed when forgotten."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from codedance_verl.sandbox.errors import (
 )
 from codedance_verl.sandbox.execution import ReplyError, execution_of, lost, rejected
 from codedance_verl.sandbox.fleet import Fleet
-from codedance_verl.sandbox.interpreter import Interpreter, Place, lacking
+from codedance_verl.sandbox.interpreter import Interpreter, SessionHandle, lacking
 from codedance_verl.sandbox.wire import Message
 from codedance_verl.types import Execution, ExecutionStatus
 
 _logger = logging.getLogger(__name__)
 _OPEN_ATTEMPTS = 3
 _LONGEST_LEASE_CHECK = 30.0
-_DRAIN_CHECK = 0.05
+_DRAIN_CHECK = 0.05  # seconds between looks at the open sessions
 _LONG_TEXT_CHARS = 8_192
-"""Of stdout: a longer one is read in a thread, since the loop serves other sessions meanwhile."""
+"""Length of stdout from which a reply is checked in a thread, since the loop serves other sessions meanwhile."""
 
 
 @dataclass
@@ -42,13 +42,13 @@ class _Session:
     """A caller's session.
 
     `where` is None before it is open, and after its interpreter was lost until the next cell. `variables_lost`: its
-    variables are gone and the model, which must hear of that before its next cell, has not been informed. `full_in`
+    variables are gone and its next cell must report that instead of being run. `full_in`
     names interpreters that had no room for it.
     """
 
     session_id: str
     images: Sequence[bytes]
-    where: tuple[Interpreter, Place] | None = None
+    where: tuple[Interpreter, SessionHandle] | None = None
     calls: int = 0
     variables_lost: bool = False
     full_in: set[str] = field(default_factory=set)
@@ -60,7 +60,7 @@ class _Session:
 
 
 class SandboxNode:
-    """Owns the interpreters of this machine. Create it and use it in one event loop, `start` before anything else.
+    """Owner of the interpreters of this machine. Create it and use it in one event loop, `start` before anything else.
 
     Calls of one session run one after another, sessions are independent of one another. Every method is bounded in
     time. `launcher` overrides what `config.backend` would choose.
@@ -73,6 +73,7 @@ class SandboxNode:
         self._draining = False
         self._sessions: dict[str, _Session] = {}
         self._slots = asyncio.Semaphore(config.cell_slots)
+        # As many as cells: opening forks and decodes, which wants a core too.
         self._opens = asyncio.Semaphore(config.cell_slots)
         self._tasks: set[asyncio.Task[None]] = set()
         self._counts = {"opened": 0, "cells": 0, "refused": 0, "leases_expired": 0} | {
@@ -80,7 +81,7 @@ class SandboxNode:
         }
 
     async def start(self) -> None:
-        """Bring up the interpreters. Raises `UserError` when the set-up lacks something, or `SandboxUnavailable`."""
+        """Starts the interpreters. Raises `UserError` when the set-up lacks something, or `SandboxUnavailable`."""
         launcher = self._launcher
         if launcher is None:
             launcher = await asyncio.to_thread(choose_launcher, self.config)
@@ -90,7 +91,7 @@ class SandboxNode:
         self._spawn(self._end_stale_leases())
 
     async def drain(self, timeout_s: float) -> int:
-        """Open no more sessions and wait until the open ones are closed. Returns how many are left in the end."""
+        """Opens no more sessions and waits until the open ones are closed. Returns the number of those left."""
         self._draining = True
         deadline = time.monotonic() + timeout_s
         while self._sessions and time.monotonic() < deadline:
@@ -98,7 +99,7 @@ class SandboxNode:
         return len(self._sessions)
 
     async def shutdown(self) -> None:
-        """End all sessions and interpreters and remove their containers; harmless when called twice."""
+        """Ends all sessions and interpreters and removes their containers; harmless when called twice."""
         for session in list(self._sessions.values()):
             session.closed = True
         self._sessions.clear()
@@ -108,14 +109,14 @@ class SandboxNode:
             await self._fleet.stop()
 
     def stats(self) -> dict[str, Any]:
-        """Counts since the start, by status too, and how many sessions each interpreter serves at present."""
+        """Returns counts since the start, by status too, and the number of sessions of each interpreter."""
         fleet = self._fleet
         return {
             **self._counts,
             "sessions": len(self._sessions),
             "capacity": self.config.containers * self.config.sessions_per_container,
             "interpreters": fleet.load if fleet else {},
-            "spares": fleet.spares if fleet else 0,
+            "standby_containers": fleet.standby_containers if fleet else 0,
             "waiting": fleet.waiting if fleet else 0,
             "restarts": fleet.restarts if fleet else 0,
             "recycled": fleet.recycled if fleet else 0,
@@ -124,11 +125,11 @@ class SandboxNode:
         }
 
     def count_orphans(self) -> int:
-        """Containers on this machine whose owner is dead; blocks, and raises what the engine's client does."""
+        """Returns the number of containers whose owner is dead; blocks, and raises what the engine's client does."""
         return 0 if self._fleet is None else self._fleet.count_orphans()
 
     async def open(self, images: Sequence[bytes] = (), session_id: str | None = None) -> str:
-        """Open a session and return its id; `images` are encoded files for `input_images`.
+        """Opens a session and returns its id; `images` are encoded files for `input_images`.
 
         A caller who names the id itself can `close` it even when this call did not return to it. Raises `SandboxBusy`,
         `SandboxInputError` or `SandboxUnavailable`; `SandboxFull` for one.
@@ -155,11 +156,11 @@ class SandboxNode:
         return session.session_id
 
     async def run(self, session_id: str, code: str, timeout_s: float | None = None) -> Execution:
-        """Run one cell; `timeout_s` is its own run time, `config.cell_timeout_s` by default.
+        """Runs one cell; `timeout_s` is its own run time, `config.cell_timeout_s` by default.
 
         What the code does never raises. Raises `SandboxBusy` or `SandboxUnavailable` when the cell could not be run;
         `SandboxFull` leaves the session as it was, and the same cell may be tried again. Raises
-        `SandboxInputError` when the session's picture breaks off, `UnknownSession` when the session was closed.
+        `SandboxInputError` when the session's image breaks off, `UnknownSession` when the session was closed.
         """
         session = self._sessions.get(session_id)
         if session is None:
@@ -175,7 +176,7 @@ class SandboxNode:
         return execution
 
     async def close(self, session_id: str) -> None:
-        """End a session and all its processes; they are gone shortly after. Unknown ids are ignored."""
+        """Ends a session and all its processes; they are gone shortly after. Unknown ids are ignored."""
         session = self._sessions.pop(session_id, None)
         if session is None:
             return
@@ -185,7 +186,7 @@ class SandboxNode:
         self._drop(session)
 
     async def _place(self, session: _Session) -> None:
-        """Find an interpreter with a free place and open the session there; tries again when one dies under it.
+        """Finds an interpreter with a free place and opens the session there; tries again when one dies under it.
 
         A death is no failed attempt: a restart of the engine takes all interpreters, one after the other.
         """
@@ -203,14 +204,15 @@ class SandboxNode:
             try:
                 async with self._opens:  # a zygote opens one after another: waiting for it is no part of the opening
                     session.queue_s += time.monotonic() - asked
-                    place = await interpreter.open(secrets.token_hex(8), config, session.images)
-                session.where = (interpreter, place)
+                    handle = await interpreter.open(secrets.token_hex(8), config, session.images)
+                session.where = (interpreter, handle)
                 return
             except (SandboxUnavailable, TimeoutError) as error:
                 self._fleet.release(interpreter)
                 failed += not interpreter.dead.is_set()
                 if isinstance(error, SandboxFull):
                     session.full_in.add(interpreter.name)
+                # Deaths are bounded by the deadline alone.
                 if failed == _OPEN_ATTEMPTS or time.monotonic() > deadline:
                     if isinstance(error, SandboxFull):
                         raise
@@ -221,11 +223,13 @@ class SandboxNode:
                 raise
 
     async def _run(self, session: _Session, code: str, timeout_s: float) -> Execution:
+        # Lone surrogates count as they would be encoded: the bound is on what is sent.
         size = len(code.encode("utf-8", "surrogatepass"))
         if size > self.config.max_code_bytes:
             return rejected(f"the code has {size} bytes, at most {self.config.max_code_bytes} are allowed")
         if session.where is not None and _is_gone(session.where):
             self._drop(session)
+            # Before its first cell a session has no variables to lose, and is opened elsewhere unnoticed.
             session.variables_lost = session.calls > 0
         if session.variables_lost:
             session.variables_lost = False
@@ -242,7 +246,7 @@ class SandboxNode:
 
     @contextlib.asynccontextmanager
     async def _slot(self, session: _Session) -> AsyncIterator[None]:
-        """Hold one of the node's slots for running cells; the wait for it counts as queue time."""
+        """Holds one of the node's slots for running cells; the wait for it counts as queue time."""
         asked = time.monotonic()
         try:
             await asyncio.wait_for(self._slots.acquire(), self.config.queue_timeout_s)
@@ -256,15 +260,16 @@ class SandboxNode:
             self._slots.release()
 
     async def _run_cell(self, session: _Session, code: str, timeout_s: float) -> Execution:
-        """Send the cell and wait for its result, at most `timeout_s` plus the grace for killing it."""
+        """Sends the cell and waits for its result, at most `timeout_s` plus the grace for killing it."""
         if session.where is None:
             raise UnknownSession(f"session {session.session_id} was closed before its cell was run")
-        interpreter, place = session.where
-        peer = place.peer
+        interpreter, handle = session.where
+        peer = handle.peer
         assert peer is not None
         session.calls += 1
         call = session.calls
         cancelled = False
+        # A lone surrogate is no UTF-8, which is all that a frame can carry; as `?` it fails as Python, not as a frame.
         text = code.encode("utf-8", "replace").decode("utf-8")
         try:
             peer.send({"op": "run", "call": call, "code": text})
@@ -272,6 +277,7 @@ class SandboxNode:
                 reply = await peer.receive(timeout_s)
             except TimeoutError:
                 cancelled = True
+                # The supervisor interrupts the cell, then kills it: its last lines come back within the grace.
                 peer.send({"op": "cancel", "call": call})
                 reply = await peer.receive(self.config.kill_grace_s)
             if reply is None and cancelled:
@@ -305,7 +311,7 @@ class SandboxNode:
             raise
 
     def _leave_full(self, session: _Session) -> None:
-        """Have a session that has run no cell go elsewhere at its next call; one with variables stays with them."""
+        """Moves a session that has run no cell elsewhere at its next call; one with variables stays with them."""
         session.calls -= 1  # the call is answered, and nothing was run
         if session.calls == 0 and session.where is not None:
             session.full_in.add(session.where[0].name)
@@ -317,14 +323,14 @@ class SandboxNode:
         return execution_of(reply, call, self.config)
 
     def _drop(self, session: _Session) -> None:
-        """Kill what the session has running, in the background, and give its place back when that is done."""
+        """Kills what the session has running, in the background, and gives its place back when that is done."""
         if session.where is not None:
             where, session.where = session.where, None
             self._spawn(self._retire(*where))
 
-    async def _retire(self, interpreter: Interpreter, place: Place) -> None:
+    async def _retire(self, interpreter: Interpreter, handle: SessionHandle) -> None:
         try:
-            await interpreter.kill(place)
+            await interpreter.kill(handle)
         finally:
             if self._fleet is not None:
                 self._fleet.release(interpreter)
@@ -335,6 +341,7 @@ class SandboxNode:
             await asyncio.sleep(min(ttl_s / 4, _LONGEST_LEASE_CHECK))
             now = time.monotonic()
             for session in list(self._sessions.values()):
+                # A cell that runs, or waits for a slot, holds the lock and counts as use.
                 if now - session.used_at > ttl_s and not session.lock.locked() and session.opening is None:
                     self._counts["leases_expired"] += 1
                     await self.close(session.session_id)
@@ -345,6 +352,6 @@ class SandboxNode:
         task.add_done_callback(self._tasks.discard)
 
 
-def _is_gone(where: tuple[Interpreter, Place]) -> bool:
-    interpreter, place = where
-    return interpreter.dead.is_set() or place.peer is None or place.peer.closed
+def _is_gone(where: tuple[Interpreter, SessionHandle]) -> bool:
+    interpreter, handle = where
+    return interpreter.dead.is_set() or handle.peer is None or handle.peer.closed

@@ -1,4 +1,4 @@
-"""Metrics of all node actors, asked for by one process of a run."""
+"""Metrics of all node actors, collected by one process of a run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from codedance_verl.metrics.emit import Tally
-from codedance_verl.sandbox.asking import answered
+from codedance_verl.sandbox.actor_calls import answered
 from codedance_verl.sandbox.errors import NodeLost
 
 _logger = logging.getLogger(__name__)
@@ -17,7 +17,7 @@ class NodeMetrics:
     """Asks every node actor and standby what it has counted since it was last asked.
 
     `names` returns the names of the actors, and is asked until it has some; `find` returns the handle of a name, or
-    None. An actor that does not answer in time is asked no more until it has; then its answer belongs to that step.
+    None. An actor that does not answer in time is not asked again until it has; its answer belongs to that step.
     """
 
     def __init__(
@@ -47,6 +47,7 @@ class NodeMetrics:
 
     def take(self, timeout_s: float) -> list[Tally]:
         """Returns the answers that are there within `timeout_s`, and those that had been late."""
+        # Late ones first and without waiting: they have had a step's time.
         found = {**self._answers(self._late, 0.0), **self._answers(self._due, timeout_s)}
         asked = {**self._late, **self._due}
         self._late = {name: call for name, call in asked.items() if name not in found}
@@ -58,5 +59,5 @@ class NodeMetrics:
             elif isinstance(answer, NodeLost):
                 del self._actors[name]  # its successor, if there is one, has the name
             else:
-                _logger.warning("sandbox: a node does not tell its metrics: %s", answer)
+                _logger.warning("sandbox: a node does not report its metrics: %s", answer)
         return tallies

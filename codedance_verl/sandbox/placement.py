@@ -15,7 +15,6 @@ from codedance_verl.errors import UserError
 from codedance_verl.sandbox.config import SandboxConfig
 
 NAMESPACE = "codedance"
-_PREFIX = "sandbox"
 
 
 @dataclass(frozen=True)
@@ -28,19 +27,14 @@ class RayNode:
 
 
 def living_nodes() -> list[RayNode]:
-    """The nodes of the cluster that are alive, the head among them."""
+    """Returns the nodes of the cluster that are alive, the head among them."""
     return [
         RayNode(node["NodeID"], node["NodeManagerAddress"], node["Resources"]) for node in ray.nodes() if node["Alive"]
     ]
 
 
-def is_alive(node_id: str) -> bool:
-    """Whether the cluster still counts this node in; it takes seconds to notice that a machine has gone."""
-    return any(node.node_id == node_id for node in living_nodes())
-
-
 def sandbox_nodes(config: SandboxConfig, nodes: Iterable[RayNode] | None = None) -> list[RayNode]:
-    """The living nodes that may run interpreters.
+    """Returns the living nodes that may run interpreters.
 
     Raises:
         UserError: none has the resource that `sandbox.node_resource` names.
@@ -54,8 +48,3 @@ def sandbox_nodes(config: SandboxConfig, nodes: Iterable[RayNode] | None = None)
             f"with `ray start --resources='{{\"{wanted}\": 1}}'`, or leave it empty for interpreters on every node"
         )
     return found
-
-
-def actor_name(job_id: str, settings_hash: str, node_id: str) -> str:
-    """The name under which all processes of a job find the actor of a node and configuration."""
-    return f"{_PREFIX}-{job_id}-{settings_hash}-{node_id}"

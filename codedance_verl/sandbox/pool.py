@@ -1,4 +1,4 @@
-"""What rollouts use: sessions in the interpreters of this Ray cluster, or of this process.
+"""Pool of sessions in the interpreters of this Ray cluster, or of this process.
 
     pool = SandboxPool.connect(config)                  # in any process of a Ray job
     async with pool.session(image_png) as session:
@@ -20,37 +20,17 @@ from typing import Any, Protocol
 
 from codedance_verl.errors import UserError
 from codedance_verl.sandbox.config import SandboxConfig
-from codedance_verl.sandbox.errors import (
-    NodeLost,
-    SandboxBusy,
-    SandboxError,
-    SandboxFull,
-    SandboxInputError,
-    SandboxUnavailable,
-    UnknownSession,
-)
+from codedance_verl.sandbox.errors import NodeLost, SandboxBusy, SandboxError, SandboxUnavailable
 from codedance_verl.sandbox.execution import lost
 from codedance_verl.sandbox.node import SandboxNode
 from codedance_verl.types import Execution, ExecutionStatus
-
-__all__ = [
-    "SandboxBusy",
-    "SandboxError",
-    "SandboxFull",
-    "SandboxInputError",
-    "SandboxPool",
-    "SandboxSession",
-    "SandboxUnavailable",
-    "UnknownSession",
-    "get_or_start_pool",
-]
 
 CLOSE_SECONDS = 10.0
 _logger = logging.getLogger(__name__)
 
 
 class Node(Protocol):
-    """A machine's interpreters as seen by a client; `SandboxNode` itself is one."""
+    """Interpreters of a machine as seen by a client; `SandboxNode` itself is one."""
 
     async def open(self, images: Sequence[bytes] = (), session_id: str | None = None) -> str: ...
 
@@ -70,38 +50,40 @@ class SandboxSession:
         self.session_id = ""
 
     async def run(self, code: str, timeout_s: float | None = None) -> Execution:
-        """Run one cell. What the code does never raises; raises `SandboxError` when it could not be run at all.
+        """Runs one cell. What the code does never raises; raises `SandboxError` when it could not be run at all.
 
         `timeout_s` is the cell's own run time, `sandbox.cell_timeout_s` by default. After a failed cell the variables
-        are what they were before it; after `killed` they are gone, and the next cell starts anew.
+        are what they were before it; after `killed` they are gone, and the next cell starts without any.
         """
         node = self._node or await self.open()
         try:
             return await node.run(self.session_id, code, timeout_s)
         except NodeLost:
             self._node = None
+            # Variables died with the node: this result says so, and the next cell opens a session elsewhere.
             return lost(ExecutionStatus.KILLED)
 
     async def open(self) -> Node:
-        """Open the session on the first node that can serve, under a new id."""
+        """Opens the session on the first node that can serve, under a new id."""
         self.session_id = secrets.token_hex(8)
         self._node = await self._pool.open_on_any(self.session_id, self._images, self._cleanup)
         return self._node
 
 
 class SandboxPool:
-    """Opens sessions on the nodes it was given, the first by preference; each session goes through them from there."""
+    """Opener of sessions on the nodes it was given: it asks them in their order until one can serve."""
 
     def __init__(self, nodes: Iterable[Node]) -> None:
         self._nodes = nodes
 
     @classmethod
     def connect(cls, config: SandboxConfig | Mapping[str, Any]) -> SandboxPool:
-        """The pool of the Ray job this process belongs to; a node actor is started if none runs yet.
+        """Returns the pool of the Ray job this process belongs to; a node actor is started if none runs yet.
 
         Cheap, does not wait, and the same pool for the same configuration: call it wherever a session is needed.
         Raises `UserError` for a bad configuration, or when Ray is not initialised.
         """
+        # Imported here, since a local pool runs without Ray.
         from codedance_verl.sandbox import ray_node
 
         return cls(ray_node.client_nodes(_checked(config)))
@@ -109,17 +91,18 @@ class SandboxPool:
     @classmethod
     @contextlib.asynccontextmanager
     async def local(cls, config: SandboxConfig | Mapping[str, Any]) -> AsyncIterator[SandboxPool]:
-        """A pool of this process alone, without Ray; its interpreters end with the block."""
+        """Starts a pool of this process alone, without Ray; its interpreters end with the block."""
         node = SandboxNode(_checked(config))
         await node.start()
         try:
             yield cls([node])
         finally:
+            # Containers are removed also when the caller is cancelled.
             await asyncio.shield(node.shutdown())
 
     @contextlib.asynccontextmanager
     async def session(self, *images: bytes) -> AsyncIterator[SandboxSession]:
-        """A session for one trajectory; `images` are encoded files, offered as `input_images` and as files.
+        """Opens a session for one trajectory; `images` are encoded files, offered as `input_images` and as files.
 
         Raises `SandboxBusy` when every place stays taken for `sandbox.queue_timeout_s`, `SandboxInputError` when the
         images are none, `SandboxUnavailable` when no interpreter serves, `SandboxFull` when none has room. The images
@@ -132,7 +115,7 @@ class SandboxPool:
             yield session
 
     async def open_on_any(self, session_id: str, images: Sequence[bytes], cleanup: contextlib.AsyncExitStack) -> Node:
-        """Open a session on the first node that can serve; `cleanup` gets what closes it."""
+        """Opens a session on the first node that can serve; `cleanup` gets what closes it."""
         refusal: SandboxError | None = None
         for node in self._nodes:
             if refusal is not None:
@@ -148,14 +131,14 @@ class SandboxPool:
 
 
 class RayPool(SandboxPool):
-    """The pool as its starter holds it: `shutdown` ends it."""
+    """Pool as its starter holds it: `shutdown` ends it."""
 
     def __init__(self, nodes: Sequence[Any]) -> None:
         super().__init__(nodes)
         self._actors = nodes
 
     def shutdown(self, drain_s: float = 0.0) -> None:
-        """End all sessions and interpreters on all nodes; blocks until they are gone, at most half a minute.
+        """Ends all sessions and interpreters on all nodes; blocks until they are gone, at most half a minute.
 
         With `drain_s` no more sessions are opened and the open ones get that long, in seconds, to end by themselves.
         """
@@ -164,14 +147,14 @@ class RayPool(SandboxPool):
         ray_node.shut_down(self._actors, drain_s)
 
     def stats(self) -> list[dict[str, Any]]:
-        """`SandboxNode.stats` of every node."""
+        """Returns `SandboxNode.stats` of every node."""
         from codedance_verl.sandbox import ray_node
 
         return ray_node.stats(self._actors)
 
 
 def get_or_start_pool(config: SandboxConfig | Mapping[str, Any]) -> RayPool:
-    """Start the interpreters on the Ray nodes that may run them, or find them running; blocks until they can serve.
+    """Starts the interpreters on the Ray nodes that may run them, or finds them running; blocks until they can serve.
 
     To be called once where the job starts (it owns the actors), after `ray.init`. Nodes without what it takes are left
     out unless `sandbox.node_resource` names them. Raises `UserError` when a named node, or every one, lacks what
@@ -184,6 +167,7 @@ def get_or_start_pool(config: SandboxConfig | Mapping[str, Any]) -> RayPool:
 
 async def _close(node: Node, session_id: str) -> None:
     try:
+        # Shielded: a rollout that is cancelled, or a close that takes too long, is still carried out.
         await asyncio.wait_for(asyncio.shield(node.close(session_id)), CLOSE_SECONDS)
     except (TimeoutError, SandboxError) as error:
         _logger.warning("sandbox: session %s may stay open until its lease ends: %s", session_id, error)

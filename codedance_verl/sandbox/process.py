@@ -1,4 +1,4 @@
-"""Interpreters as plain processes of the host: for development where no container engine can be had.
+"""Interpreters as plain processes of the host, for development without a container engine.
 
 This is NO security boundary: the code sees the host's network and every file its user may read. What is left are
 rlimits, an emptied environment, a private directory, the deadline, and, when the owner is root and the Python
@@ -17,7 +17,7 @@ from pathlib import Path
 from codedance_verl.sandbox.config import SandboxConfig
 from codedance_verl.sandbox.docker import reaper
 from codedance_verl.sandbox.docker.image import image_folder
-from codedance_verl.sandbox.docker.launcher import SOCKET_NAME
+from codedance_verl.sandbox.docker.launcher import interpreter_arguments
 from codedance_verl.sandbox.errors import SandboxUnavailable
 
 NOTICE = (
@@ -29,7 +29,7 @@ _STOP_SECONDS = 5.0
 
 
 class ProcessLauncher:
-    """Runs every interpreter as a subprocess. `own_uids` None means: where it is possible."""
+    """Launcher of interpreters as subprocesses. `own_uids` None means: where it is possible."""
 
     def __init__(self, config: SandboxConfig, own_uids: bool | None = None) -> None:
         self._config = config
@@ -41,18 +41,20 @@ class ProcessLauncher:
     def prepare(self) -> None:
         print(f"WARNING: {NOTICE}", file=sys.stderr, flush=True)
         self._base = reaper.owned_directory()
-        self._base.chmod(0o711)
+        self._base.chmod(0o711)  # sessions under uids of their own pass through, and cannot list it
 
     def launch(self, name: str, socket_directory: Path) -> None:
         root = self._base / name
         root.mkdir()
+        # Sessions make folders in it and cannot list those of others; sticky, so they cannot remove them either.
         root.chmod(0o1733 if self.own_uids else 0o700)
         matplotlib_cache = self._base / "matplotlib"
         matplotlib_cache.mkdir(exist_ok=True)
+        # -I: no PYTHONPATH, no user site, no current folder on `sys.path`.
         command = [sys.executable, "-I", "-c", _BOOT.format(folder=str(image_folder()))]
-        command += ["--socket", str(socket_directory / SOCKET_NAME), "--name", name, "--root", str(root)]
-        command += ["--preload", self._config.preload]
+        command += interpreter_arguments(name, socket_directory, root, self._config.preload)
         command += ["--own-uids"] if self.own_uids else []
+        # Nothing of the owner's environment, which may hold keys.
         environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "MPLCONFIGDIR": str(matplotlib_cache)}
         try:
             with self._log(name).open("wb") as log:
@@ -69,7 +71,7 @@ class ProcessLauncher:
             raise SandboxUnavailable(f"interpreter process does not start: {error}") from None
 
     def remove(self, name: str) -> None:
-        """The init process ends by itself, and all its sessions with it, once the node has closed its connection."""
+        """Waits for the init process, which ends with all its sessions once the node has closed its connection."""
         process = self._running.pop(name, None)
         if process is not None:
             try:
@@ -100,8 +102,9 @@ class ProcessLauncher:
 
 
 def can_change_uids() -> bool:
-    """True when sessions can drop to a uid of their own and still read the Python installation."""
+    """Returns true when sessions can drop to a uid of their own and still read the Python installation."""
     if os.geteuid() != 0:
         return False
+    # Every folder on the way must let other users read and pass (r-x).
     needed = {Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve(), image_folder()}
     return all(folder.stat().st_mode & 0o005 == 0o005 for path in needed for folder in (path, *path.parents))

@@ -1,13 +1,12 @@
-"""The Ray side: one actor per Ray node owns that node's interpreters, and any process of the job can reach it.
+"""Ray actors of the sandbox: one per Ray node owns that node's interpreters, and any process of the job can reach it.
 
-`placement.py` says which nodes these are, `directory.py` tells the clients, `client_nodes.py` is what they hold.
+`placement.py` chooses the nodes, `directory.py` lists them for clients, `client_nodes.py` has the clients' handles.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import functools
 import hashlib
 import json
@@ -22,7 +21,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from codedance_verl.errors import UserError
 from codedance_verl.metrics import emit
-from codedance_verl.sandbox.asking import wait
+from codedance_verl.sandbox.actor_calls import wait
 from codedance_verl.sandbox.client_nodes import ClientNodes, RemoteNode, standby_config
 from codedance_verl.sandbox.config import SandboxConfig
 from codedance_verl.sandbox.directory import Directory, RayStore
@@ -30,8 +29,8 @@ from codedance_verl.sandbox.docker import reaper
 from codedance_verl.sandbox.errors import SandboxError
 from codedance_verl.sandbox.node import SandboxNode
 from codedance_verl.sandbox.node_metrics import NodeMetrics
-from codedance_verl.sandbox.placement import NAMESPACE, RayNode, actor_name, is_alive, sandbox_nodes
-from codedance_verl.sandbox.telemetry import NodeTelemetry, tell_call
+from codedance_verl.sandbox.placement import NAMESPACE, living_nodes, sandbox_nodes
+from codedance_verl.sandbox.telemetry import NodeTelemetry, record_call
 from codedance_verl.types import Execution
 
 SHUTDOWN_SECONDS = 30.0
@@ -49,10 +48,10 @@ class SandboxNodeActor:
         self._is_standby = standby
         self._node: SandboxNode | None = None
         self._starting = asyncio.Lock()
-        self._telling: asyncio.Task[None] | None = None
+        self._telemetry: asyncio.Task[None] | None = None
 
     async def ready(self) -> None:
-        """Return when sessions can be opened; raises what `SandboxNode.start` does. A failed start may be repeated."""
+        """Returns when sessions can be opened; raises what `SandboxNode.start` does. A failed start may be repeated."""
         await self._started()
 
     async def open(self, images: Sequence[bytes] = (), session_id: str | None = None) -> str:
@@ -60,7 +59,7 @@ class SandboxNodeActor:
 
     async def run(self, session_id: str, code: str, timeout_s: float | None = None) -> Execution:
         execution = await (await self._started()).run(session_id, code, timeout_s)
-        tell_call(execution)
+        record_call(execution)
         return execution
 
     async def close(self, session_id: str) -> None:
@@ -73,12 +72,12 @@ class SandboxNodeActor:
         return {"node_id": ray.get_runtime_context().get_node_id(), **(await self._started()).stats()}
 
     async def take_metrics(self) -> dict[str, emit.Sample]:
-        """What was told since the last call, for verl's trackers."""
+        """Returns the metrics since the last call, for verl's trackers."""
         return emit.drain()
 
     async def shutdown(self, drain_s: float = 0.0) -> None:
-        if self._telling is not None:
-            self._telling.cancel()
+        if self._telemetry is not None:
+            self._telemetry.cancel()
         async with self._starting:
             if self._node is not None:
                 await self._node.drain(drain_s)
@@ -90,7 +89,7 @@ class SandboxNodeActor:
                 node = SandboxNode(self._config)
                 await node.start()
                 self._node = node
-                self._telling = asyncio.create_task(NodeTelemetry(node, self._is_standby).forever())
+                self._telemetry = asyncio.create_task(NodeTelemetry(node, self._is_standby).forever())
         return self._node
 
 
@@ -102,20 +101,22 @@ class RayFinder:
         return find_actor(_actor_name(config, node_id))
 
     def get_or_start(self, config: SandboxConfig, node_id: str, standby: bool) -> Any:
-        """Returns the named actor of this job, a node and a configuration; who asks first starts it and owns it."""
+        """Returns the named actor of a node and a configuration; the first process to ask starts and owns it."""
         actor_class = ray.remote(SandboxNodeActor)
         return actor_class.options(
             name=_actor_name(config, node_id),
             namespace=NAMESPACE,
             get_if_exists=True,
+            # It waits for interpreters, whose load Ray does not schedule.
             num_cpus=0,
+            # Calls wait in the node's queue, which is bounded and says why it refuses; Ray's would be silent.
             max_concurrency=_CONCURRENT_CALLS,
             scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False),
         ).remote(config, standby)
 
     def is_alive(self, node_id: str) -> bool:
-        """Returns whether the cluster still counts the node in."""
-        return is_alive(node_id)
+        """Returns true while the cluster counts the node as alive; it takes seconds to notice that one has gone."""
+        return any(node.node_id == node_id for node in living_nodes())
 
 
 def client_nodes(config: SandboxConfig) -> ClientNodes:
@@ -133,7 +134,7 @@ def _client_nodes(config: SandboxConfig, _job_id: str, own: str) -> ClientNodes:
 
 
 def _own_or_all(config: SandboxConfig, own: str) -> list[str]:
-    """Ids of the nodes to use where nobody has started any: this process's own, or all that may run interpreters."""
+    """Returns the nodes to use where nobody has started any: this process's own, or all that may run interpreters."""
     may = [node.node_id for node in sandbox_nodes(config)]
     return [own] if own in may else may
 
@@ -143,7 +144,7 @@ def _directory(config: SandboxConfig) -> Directory:
 
 
 def node_metrics(config: SandboxConfig) -> NodeMetrics:
-    """Returns what asks all node actors of this job; one process of a run needs one."""
+    """Returns a collector of the metrics of all node actors of this job; one process of a run needs one."""
     kinds = [kind for kind in (config, standby_config(config)) if kind is not None]
 
     def names() -> list[str]:
@@ -153,7 +154,7 @@ def node_metrics(config: SandboxConfig) -> NodeMetrics:
 
 
 def start_everywhere(config: SandboxConfig) -> list[RemoteNode]:
-    """Start, or find, the actors of the nodes that may run interpreters, and wait until they can serve.
+    """Starts, or finds, the actors of the nodes that may run interpreters, and waits until they can serve.
 
     Where `sandbox.node_resource` names no nodes, those that lack what it takes are left out, with a warning.
 
@@ -170,10 +171,11 @@ def start_everywhere(config: SandboxConfig) -> list[RemoteNode]:
     up, failures = [], []
     for (node, remote), ready in zip(started, starts, strict=True):
         try:
+            # One deadline for all nodes, which start side by side.
             wait(ready, max(deadline - time.monotonic(), 0.0))
             up.append(remote)
         except (SandboxError, UserError) as error:
-            failures.append(_of_node(error, node) if len(started) > 1 else error)
+            failures.append(type(error)(f"node {node.address}: {error}") if len(started) > 1 else error)
             _kill(remote.actors)
     if failures and (config.node_resource or not up):
         shut_down(up)
@@ -184,17 +186,13 @@ def start_everywhere(config: SandboxConfig) -> list[RemoteNode]:
     return up
 
 
-def _of_node(error: SandboxError | UserError, node: RayNode) -> SandboxError | UserError:
-    return type(error)(f"node {node.address}: {error}")
-
-
 def stats(nodes: Sequence[RemoteNode]) -> list[dict[str, Any]]:
-    """`SandboxNode.stats` of the node actors; their standbys are left out."""
+    """Returns `SandboxNode.stats` of the node actors; their standbys are left out."""
     return list(wait([node.actors[0].stats.remote() for node in nodes], SHUTDOWN_SECONDS))
 
 
 def shut_down(nodes: Sequence[RemoteNode], drain_s: float = 0.0) -> None:
-    """Wait up to `drain_s` for open sessions to end, then shut the nodes down and end their actors.
+    """Waits up to `drain_s` for open sessions to end, then shuts the nodes down and ends their actors.
 
     What actors that were killed left on this machine is removed too; on others their next start does that.
     """
@@ -210,6 +208,7 @@ def shut_down(nodes: Sequence[RemoteNode], drain_s: float = 0.0) -> None:
     _kill(actors)
     for config in {node.config for node in nodes}:
         _directory(config).remove()
+    # A pool that is started again publishes another directory.
     _client_nodes.cache_clear()
     reaper.remove_dead_directories()
 
@@ -228,10 +227,8 @@ def _kill(actors: Sequence[Any]) -> None:
             ray.kill(actor)
 
 
-def _settings_hash(config: SandboxConfig) -> str:
-    settings = json.dumps(dataclasses.asdict(config), sort_keys=True)
-    return hashlib.sha256(settings.encode()).hexdigest()[:8]
-
-
 def _actor_name(config: SandboxConfig, node_id: str) -> str:
-    return actor_name(ray.get_runtime_context().get_job_id(), _settings_hash(config), node_id)
+    """Returns the name under which all processes of a job find the actor of a node and configuration."""
+    # Of the settings too: processes with others get actors of their own.
+    settings = hashlib.sha256(json.dumps(config.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()[:8]
+    return f"sandbox-{ray.get_runtime_context().get_job_id()}-{settings}-{node_id}"

@@ -1,4 +1,4 @@
-"""What a node actor tells of its interpreters: each call as it ends, everything else every few seconds."""
+"""Metrics of a node actor: each call as it ends, everything else every few seconds."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _GROWING = {
 _logger = logging.getLogger(__name__)
 
 
-def tell_call(execution: Execution) -> None:
-    """Tell of a cell that was run."""
+def record_call(execution: Execution) -> None:
+    """Emits the metrics of a cell that was run."""
     status = str(execution.status)
     emit.add(catalogue.SANDBOX_CALLS, status=status)
     emit.observe(catalogue.SANDBOX_CALL_SECONDS, execution.duration_s, status=status)
@@ -34,46 +34,46 @@ def tell_call(execution: Execution) -> None:
 
 
 class NodeTelemetry:
-    """Tells of a node; of its counts what was added since the last time.
+    """Emitter of a node's metrics; of its counts, the growth since the last time.
 
-    `standby`: it steps in where the node of the same machine dies. That one tells what can be used, and of the machine.
+    `standby`: the node stands in for the main one of the same machine, which alone reports capacity and orphans.
     """
 
     def __init__(self, node: SandboxNode, standby: bool = False) -> None:
         self._node = node
         self._standby = standby
-        self._told: dict[str, int] = dict.fromkeys(_GROWING, 0)
-        self._looked_for_orphans = float("-inf")
+        self._recorded: dict[str, int] = dict.fromkeys(_GROWING, 0)
+        self._orphans_counted_at = float("-inf")
 
     async def forever(self) -> None:
-        """Tell every few seconds until cancelled."""
+        """Emits every few seconds until cancelled."""
         for status in ExecutionStatus:
-            emit.add(catalogue.SANDBOX_CALLS, 0, status=str(status))
+            emit.add(catalogue.SANDBOX_CALLS, 0, status=str(status))  # a rate needs the series before its first growth
         while True:
-            self.tell(self._node.stats())
-            if not self._standby and time.monotonic() - self._looked_for_orphans > ORPHANS_SECONDS:
-                self._looked_for_orphans = time.monotonic()
-                await self._tell_orphans()
+            self.record(self._node.stats())
+            if not self._standby and time.monotonic() - self._orphans_counted_at > ORPHANS_SECONDS:
+                self._orphans_counted_at = time.monotonic()
+                await self._record_orphans()
             await asyncio.sleep(SAMPLE_SECONDS)
 
-    def tell(self, stats: Mapping[str, Any]) -> None:
-        """Tell what `SandboxNode.stats` says."""
-        emit.set_gauge(
-            catalogue.SANDBOX_SESSIONS, max(stats["sessions"] - stats["waiting"], 0)
-        )  # who waits is among them
+    def record(self, stats: Mapping[str, Any]) -> None:
+        """Emits what `SandboxNode.stats` returned."""
+        placed = max(stats["sessions"] - stats["waiting"], 0)  # callers that wait are among the sessions
+        emit.set_gauge(catalogue.SANDBOX_SESSIONS, placed)
         emit.set_gauge(catalogue.SANDBOX_WAITING, stats["waiting"])
         emit.set_gauge(catalogue.SANDBOX_MEMORY, stats["memory_bytes"])
         if self._standby:
-            emit.set_gauge(catalogue.SANDBOX_INTERPRETERS, len(stats["interpreters"]) + stats["spares"], role="spare")
+            started = len(stats["interpreters"]) + stats["standby_containers"]
+            emit.set_gauge(catalogue.SANDBOX_INTERPRETERS, started, role="standby")
         else:
             emit.set_gauge(catalogue.SANDBOX_CAPACITY, stats["capacity"])
             emit.set_gauge(catalogue.SANDBOX_INTERPRETERS, len(stats["interpreters"]), role="serving")
-            emit.set_gauge(catalogue.SANDBOX_INTERPRETERS, stats["spares"], role="spare")
+            emit.set_gauge(catalogue.SANDBOX_INTERPRETERS, stats["standby_containers"], role="standby")
         for name, metric in _GROWING.items():
-            emit.add(metric, stats[name] - self._told[name])
-            self._told[name] = stats[name]
+            emit.add(metric, stats[name] - self._recorded[name])
+            self._recorded[name] = stats[name]
 
-    async def _tell_orphans(self) -> None:
+    async def _record_orphans(self) -> None:
         try:
             emit.set_gauge(catalogue.SANDBOX_ORPHANS, await asyncio.to_thread(self._node.count_orphans))
         except Exception as error:  # an engine that does not answer is noticed by those who need it

@@ -1,4 +1,4 @@
-"""Printed text as a person at a terminal would see it in the end: progress bars collapsed, escape sequences gone."""
+"""Printed text as a terminal shows it in the end: progress bars collapsed, escape sequences gone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _STEP = re.compile(
 
 
 def as_seen(text: str) -> str:
-    """`text` after a terminal has shown it; time grows with its length only. A text without control is returned as is.
+    """Returns `text` as a terminal shows it in the end; one without control characters as it is. Time is linear.
 
     Carriage return, backspace and "cursor up" lead back to what stands there, which is written over; "erase line"
     erases; all other sequences and control characters but tab and newline leave nothing.
@@ -23,6 +23,7 @@ def as_seen(text: str) -> str:
     if not _CONTROL.search(text):
         return text
     screen = _Screen()
+    # Every alternative takes at least one character and none is tried twice, so time is linear.
     for step in _STEP.finditer(text.replace("\r\n", "\n")):
         if move := step["move"]:
             screen.move(move)
@@ -34,7 +35,7 @@ def as_seen(text: str) -> str:
 
 
 class _Screen:
-    """Rows of characters, the place where the next is written, and which rows anything led back to."""
+    """Rows of characters, the place where the next is written, and the rows that anything led back to."""
 
     def __init__(self) -> None:
         self._rows: list[list[str]] = [[]]
@@ -53,18 +54,20 @@ class _Screen:
 
     def write(self, text: str) -> None:
         cells = self._rows[self._row]
+        # Overwrites what is there and appends beyond its end.
         cells[self._column : self._column + len(text)] = text
         self._column += len(text)
 
     def control(self, final: str | None, parameters: str | None) -> None:
         self._changed.add(self._row)
         if final == "A":
+            # Six digits or more are no number of lines but a way to spend time.
             count = int(parameters) if parameters and parameters.isdecimal() and len(parameters) < 6 else 1
             self._row = max(0, self._row - count)
         elif final == "K" and parameters in ("", "0", "2"):
             del self._rows[self._row][0 if parameters == "2" else self._column :]
 
     def text(self) -> str:
-        """All rows; one that was written over loses the blanks at its end, by which programs wipe out old text."""
+        """Returns all rows; one that was written over loses the blanks at its end, which wiped out old text."""
         rows = ("".join(row) for row in self._rows)
         return "\n".join(row.rstrip(" ") if at in self._changed else row for at, row in enumerate(rows))

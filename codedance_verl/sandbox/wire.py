@@ -1,7 +1,8 @@
 """Host side of the wire format: 4-byte big-endian length, then one msgpack map with string keys.
 
 What arrives here was written by a container and is not trusted: lengths are checked before anything is read, and a
-frame that is malformed ends the connection. The interpreter has its own reader (`sandbox_image/codedance_interpreter`).
+frame that is malformed ends the connection. The interpreter has its own reader (`codedance_interpreter.wire`), which
+also encodes for both sides.
 """
 
 from __future__ import annotations
@@ -16,37 +17,33 @@ from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
 
-VERSION = 1
-MAX_FRAME_BYTES = 64 * 1024 * 1024
-MAX_HELLO_BYTES = 4096
-_HEADER_BYTES = 4
-_INBOX_FRAMES = 4
+from sandbox_image.codedance_interpreter.wire import (
+    HEADER_BYTES,
+    MAX_FRAME_BYTES,
+    VERSION,
+    Message,
+    WireError,
+    body_length,
+    encode,
+)
+
+__all__ = ["MAX_FRAME_BYTES", "VERSION", "Message", "Peer", "WireError", "decode", "encode", "read_message"]
+
+MAX_HELLO_BYTES = 4096  # a peer is not known before it: it gets no more memory than this
+_INBOX_FRAMES = 4  # few, as each may have 64 MiB
 _MAX_ENTRIES = 256
 _MAX_CONTAINERS = 1000
 
-Message = dict[str, Any]
-
-
-class WireError(Exception):
-    """The other side sent something that is no frame."""
-
-
-def encode(message: Mapping[str, Any]) -> bytes:
-    """Frame one message. Raises `WireError` when it is longer than `MAX_FRAME_BYTES`."""
-    body: bytes = msgpack.packb(dict(message), use_bin_type=True)
-    if len(body) > MAX_FRAME_BYTES:
-        raise WireError(f"frame of {len(body)} bytes, at most {MAX_FRAME_BYTES} allowed")
-    return struct.pack(">I", len(body)) + body
-
 
 def decode(body: bytes) -> Message:
-    """Turn the body of a frame back into a message; raises `WireError` on anything but a map with string keys.
+    """Turns the body of a frame back into a message; raises `WireError` on anything but a map with string keys.
 
     Lists and maps are bounded in length and number: as Python objects they take up to 64 times their size in a frame.
     """
     count = itertools.count(1)
 
     def counted(container: Any) -> Any:
+        # Nested empty lists cost a byte each in a frame and 56 bytes or more in memory.
         if next(count) > _MAX_CONTAINERS:
             raise WireError("too many lists and maps")
         return container
@@ -70,15 +67,12 @@ def decode(body: bytes) -> Message:
 
 
 async def read_message(reader: asyncio.StreamReader, limit: int = MAX_FRAME_BYTES) -> Message:
-    """Next message. Raises `EOFError` when the stream ends, also amid a frame, and `WireError` on malformed input."""
-    return await _read_body(reader, await _read_exactly(reader, _HEADER_BYTES), limit)
+    """Returns the next message. Raises `EOFError` at the end of the stream, also amid a frame, else `WireError`."""
+    return await _read_body(reader, await _read_exactly(reader, HEADER_BYTES), limit)
 
 
 async def _read_body(reader: asyncio.StreamReader, header: bytes, limit: int) -> Message:
-    length: int = struct.unpack(">I", header)[0]
-    if length > limit:
-        raise WireError(f"frame of {length} bytes announced, at most {limit} allowed")
-    return decode(await _read_exactly(reader, length))
+    return decode(await _read_exactly(reader, body_length(header, limit)))
 
 
 async def _read_exactly(reader: asyncio.StreamReader, count: int) -> bytes:
@@ -89,7 +83,7 @@ async def _read_exactly(reader: asyncio.StreamReader, count: int) -> bytes:
 
 
 class Peer:
-    """One connection from an interpreter. Messages wait in a short inbox; when it is full the sender is held up.
+    """Connection from an interpreter. Messages wait in a short inbox; when it is full the sender is held up.
 
     With `only_when_asked` every call of `receive` entitles the other side to one message. One that it sends unasked
     ends the connection before it is read: so nothing piles up here, and no answer can be there before its question.
@@ -113,22 +107,22 @@ class Peer:
         return int(struct.unpack("3i", credentials)[1])
 
     async def hello(self, timeout_s: float) -> Message:
-        """First message of the connection, small and due at once; reading in the background starts after it."""
+        """Returns the first message, small and due at once; reading in the background starts after it."""
         message = await asyncio.wait_for(read_message(self._reader, MAX_HELLO_BYTES), timeout_s)
         self._pump = asyncio.create_task(self._read())
         return message
 
     def send(self, message: Mapping[str, Any]) -> None:
-        """Queue a message for sending; a peer that has gone is noticed by `receive`, not here."""
+        """Queues a message for sending; a peer that has gone is noticed by `receive`, not here."""
         if not self.closed:
             self._writer.write(encode(message))
 
     async def receive(self, timeout_s: float | None = None) -> Message | None:
-        """Next message, or None once the connection has ended. Raises `TimeoutError` after `timeout_s`."""
+        """Returns the next message, or None once the connection has ended. Raises `TimeoutError` after `timeout_s`."""
         self._asked = True
         message = await asyncio.wait_for(self._inbox.get(), timeout_s)
         if message is None:
-            self._inbox.put_nowait(None)  # the end stays visible to whoever asks again
+            self._inbox.put_nowait(None)  # the end stays visible to a caller that asks again
         return message
 
     def close(self) -> None:
@@ -143,7 +137,8 @@ class Peer:
     async def _read(self) -> None:
         try:
             while True:
-                header = await _read_exactly(self._reader, _HEADER_BYTES)
+                header = await _read_exactly(self._reader, HEADER_BYTES)
+                # Checked at the header: an unasked frame is not even read.
                 if self.only_when_asked and not self._asked:
                     raise WireError("a message that nobody asked for")
                 self._asked = False

@@ -1,3 +1,3 @@
-"""A trained model behind a chat: the loop, formats and sandbox of training, asked by people and programs."""
+"""Serving of a trained model as chat, with the loop, formats and sandbox of training."""
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ def serve(
     model: Annotated[str, typer.Option(help=_MODEL_HELP)],
     overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help=_OVERRIDES_HELP)] = None,
 ) -> None:
-    """Serve a trained model as OpenAI's chat completions, with the sandbox behind it. Ends with Ctrl-C."""
+    """Serves a trained model as OpenAI's chat completions, with the sandbox behind it. Ends with Ctrl-C."""
     settings = _prepare(model, overrides or ())
     api_key = settings.serving.api_key(os.environ)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -42,22 +42,22 @@ def serve(
 
 
 def chat(
-    image: Annotated[Path, typer.Argument(help="picture that the question is about")],
+    image: Annotated[Path, typer.Argument(help="image that the question is about")],
     question: Annotated[str, typer.Argument()],
     model: Annotated[str, typer.Option(help=_MODEL_HELP)],
     overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help=_OVERRIDES_HELP)] = None,
-    output: Annotated[Path, typer.Option(help="folder for the pictures that code shows")] = Path("chat_images"),
+    output: Annotated[Path, typer.Option(help="folder for the images that code shows")] = Path("chat_images"),
     temperature: Annotated[float | None, typer.Option(help="0 to 2; serving.temperature by default")] = None,
 ) -> None:
-    """Ask a trained model about a picture and watch it think, run code and answer. A terminal can ask on."""
+    """Asks a trained model about an image and prints its thoughts, code and answer. A terminal can ask further."""
     body = _body(image, question, temperature)
     _check_output(output)
-    settings = _prepare(model, overrides or (), containers=1, spares=0)
+    settings = _prepare(model, overrides or (), containers=1, standby_containers=0)
     asyncio.run(_chat(settings, body, output))
 
 
 async def _serve(settings: Settings, api_key: str | None) -> None:
-    from codedance_verl.serving.server import listening, until_told
+    from codedance_verl.serving.server import listening, until_signalled
     from codedance_verl.serving.service import Service
 
     async with Service.started(settings) as service:
@@ -65,7 +65,7 @@ async def _serve(settings: Settings, api_key: str | None) -> None:
             async with listening(service, api_key) as url:
                 key = f", key in {settings.serving.api_key_env}" if api_key else ", no key"
                 print(f"serving {settings.name} at {url}{key}; settings of training: {_origin(settings)}", flush=True)
-                await until_told()
+                await until_signalled()
         except OSError as error:
             where = f"serving.host={settings.serving.host} serving.port={settings.serving.port}"
             raise UserError(f"{where}: cannot be listened on ({error.strerror or error})") from None
@@ -80,36 +80,40 @@ async def _chat(settings: Settings, body: dict[str, Any], output: Path) -> None:
     async with contextlib.AsyncExitStack() as resources:
         with Console(stderr=True).status("starting vLLM and the sandbox"):
             service = await resources.enter_async_context(Service.started(settings))
-        narrator = ConsoleRenderer(console, output)
+        renderer = ConsoleRenderer(console, output)
         while True:
-            outcome = await _ask(service, body, narrator)
-            narrator.answered(outcome)
+            outcome = await _answer(service, body, renderer)
+            renderer.answered(outcome)
             if not (question := await _next_question(console)):
                 return
+            # of a turn the client keeps question and answer alone, as any client of the server does
             body["messages"] += [
                 {"role": "assistant", "content": content(outcome)},
                 {"role": "user", "content": question},
             ]
 
 
-async def _ask(service: Service, body: dict[str, Any], narrator: StreamListener) -> Outcome:
-    """Put the question as a client of the server would."""
+async def _answer(service: Service, body: dict[str, Any], listener: StreamListener) -> Outcome:
+    """Sends a request as a client of the server would."""
     from codedance_verl.serving.errors import RequestError
     from codedance_verl.serving.requests import read_request
 
     try:
-        ask = await asyncio.to_thread(read_request, json.dumps(body).encode(), service.special_tokens, service.bounds)
-        return await service.answer(ask, narrator)
+        request = await asyncio.to_thread(
+            read_request, json.dumps(body).encode(), service.special_tokens, service.bounds
+        )
+        return await service.answer(request, listener)
     except RequestError as error:
         raise UserError(error.message) from None
 
 
 async def _next_question(console: Console) -> str:
-    """A line from the terminal; empty at its end, or where there is none. The sandbox is looked after meanwhile."""
+    """Returns a line from the terminal; empty at its end, or where there is none."""
     if not sys.stdin.isatty():
         return ""
-    console.print("[bold]ask on[/] (an empty line ends): ", end="")
+    console.print("[bold]next question[/] (an empty line ends): ", end="")
     loop, ready = asyncio.get_running_loop(), asyncio.Event()
+    # a blocking read would stop the event loop, which keeps the sandbox's containers alive
     loop.add_reader(sys.stdin, ready.set)
     try:
         await ready.wait()
@@ -123,6 +127,7 @@ def _body(image: Path, question: str, temperature: float | None) -> dict[str, An
         data = base64.b64encode(image.read_bytes()).decode()
     except OSError as error:
         raise UserError(f"{image}: cannot be read ({error.strerror})") from None
+    # the server goes by the content, so a wrong name does no harm
     kind = mimetypes.guess_type(image.name)[0] or "image/png"
     parts = [
         {"type": "image_url", "image_url": {"url": f"data:{kind};base64,{data}"}},
@@ -132,7 +137,7 @@ def _body(image: Path, question: str, temperature: float | None) -> dict[str, An
 
 
 def _check_output(folder: Path) -> None:
-    """Raise `UserError` where no picture could be stored, minutes before the first one comes and makes the folder."""
+    """Raises `UserError` where no image can be stored, minutes before the first one comes and makes the folder."""
     there = next(path for path in (folder, *folder.parents) if path.exists())
     try:
         tempfile.TemporaryFile(dir=there).close()
@@ -141,20 +146,20 @@ def _check_output(folder: Path) -> None:
 
 
 def _prepare(model: str, overrides: Sequence[str], **sandbox: Any) -> Settings:
-    """Settings of the model, with the environment set that vLLM needs; to be called before it is imported."""
+    """Loads the settings of the model and sets the environment variables of vLLM; call it before vLLM is imported."""
     from codedance_verl.serving.settings import load
 
     _end_by_signals()
     settings = load(model, overrides, **sandbox)
     for key, value in settings.env_vars.items():
-        os.environ.setdefault(key, value)
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # of warnings it has many that mean nothing here
+        os.environ.setdefault(key, value)  # what the user has set wins
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # most of its warnings mean nothing here
     return settings
 
 
 def _end_by_signals() -> None:
-    """Have SIGTERM end a command as Ctrl-C does, which ends vLLM's processes and the sandbox with it."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has it ignored by what runs in its background
+    """Has SIGTERM end a command as Ctrl-C does, which ends vLLM's processes and the sandbox with it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs with it ignored
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
 
 

@@ -1,9 +1,8 @@
-"""A trajectory in the terminal: what the model thinks, its code, what that prints and shows, the answer."""
+"""Trajectory in the terminal: thoughts of the model, code with its output and images, the answer."""
 
 from __future__ import annotations
 
 import io
-import re
 from pathlib import Path
 
 from PIL import Image
@@ -16,26 +15,16 @@ from rich.syntax import Syntax
 from rich.text import Text
 
 from codedance_verl.formats import ParsedTurn
+from codedance_verl.runtime.text import visible
 from codedance_verl.serving.replies import content
 from codedance_verl.serving.service import Outcome, StreamListener
 from codedance_verl.types import Execution, RenderedImage, Turn
 
 PREVIEW_COLUMNS, PREVIEW_ROWS = 40, 16
 
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-
-
-def printable(text: str) -> str:
-    """The text with control characters other than tab and newline replaced.
-
-    A terminal obeys them: an escape sequence can write the clipboard or change what stands on the screen. rich takes
-    out a few of them only.
-    """
-    return _CONTROLS.sub("\ufffd", text)
-
 
 class ConsoleRenderer(StreamListener):
-    """Prints a trajectory turn by turn. Pictures that code shows are stored in `folder`, numbered as they come."""
+    """Prints a trajectory turn by turn. Images that code shows are stored in `folder`, numbered as they come."""
 
     def __init__(self, console: Console, folder: Path) -> None:
         self._console = console
@@ -46,12 +35,13 @@ class ConsoleRenderer(StreamListener):
     def turn_sampled(self, turn: Turn, parsed: ParsedTurn) -> None:
         self._turns += 1
         self._console.print(Rule(Text(f"turn {self._turns}"), align="left", style="dim"))
-        asks = parsed.code is not None or parsed.answer is not None
-        thought = turn.text[: parsed.start] if asks else turn.text
+        acts = parsed.code is not None or parsed.answer is not None
+        thought = turn.text[: parsed.start] if acts else turn.text
         if thought.strip():
-            self._console.print(Text(printable(thought.strip()), style="italic"))
+            # the model wrote it: control characters must not reach the terminal, nor brackets rich's markup
+            self._console.print(Text(visible(thought.strip()), style="italic"))
         if parsed.code is not None:
-            code = Syntax(printable(parsed.code), "python", word_wrap=True)
+            code = Syntax(visible(parsed.code), "python", word_wrap=True)
             self._console.print(Panel(code, title="code", title_align="left"))
 
     def code_ran(self, turn: Turn) -> None:
@@ -63,18 +53,18 @@ class ConsoleRenderer(StreamListener):
             title += f", cut: {', '.join(execution.truncated)}"
         style = "green" if execution.succeeded else "red"
         if text := _output(execution):
-            self._console.print(Panel(Text(printable(text)), title=title, title_align="left", border_style=style))
+            self._console.print(Panel(Text(visible(text)), title=title, title_align="left", border_style=style))
         else:
             self._console.print(Text(f"[{title}]", style=style))
         for image in execution.images:
-            self._console.print(f"picture {image.width} x {image.height}: {self._store(image)}", soft_wrap=True)
+            self._console.print(f"image {image.width} x {image.height}: {self._store(image)}", soft_wrap=True)
             if self._console.is_terminal:
                 self._console.print(preview(image.png))
 
     def answered(self, outcome: Outcome) -> None:
-        """The answer, or why there is none."""
+        """Prints the answer, or the reason why there is none."""
         text = content(outcome) or f"(no answer: {outcome.finish})"
-        self._console.print(Panel(Text(printable(text)), title="answer", title_align="left", border_style="bold"))
+        self._console.print(Panel(Text(visible(text)), title="answer", title_align="left", border_style="bold"))
 
     def _store(self, image: RenderedImage) -> Path:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -85,13 +75,14 @@ class ConsoleRenderer(StreamListener):
 
 
 def preview(png: bytes) -> RenderableType:
-    """A picture in coloured half blocks, two pixels to a character."""
-    picture = Image.open(io.BytesIO(png)).convert("RGB")
-    picture.thumbnail((PREVIEW_COLUMNS, 2 * PREVIEW_ROWS))
+    """Returns an image in coloured half blocks, two pixels to a character."""
+    image = Image.open(io.BytesIO(png)).convert("RGB")
+    image.thumbnail((PREVIEW_COLUMNS, 2 * PREVIEW_ROWS))
     lines: list[Segment] = []
-    for y in range(0, picture.height - 1, 2):
-        for x in range(picture.width):
-            upper, lower = (f"rgb{picture.getpixel((x, y + row))}".replace(" ", "") for row in (0, 1))
+    for y in range(0, image.height - 1, 2):
+        for x in range(image.width):
+            upper, lower = (f"rgb{image.getpixel((x, y + row))}".replace(" ", "") for row in (0, 1))
+            # the upper half block is drawn in the foreground colour, the lower half is background
             lines.append(Segment("▀", Style.parse(f"{upper} on {lower}")))
         lines.append(Segment.line())
     return Segments(lines)

@@ -1,4 +1,4 @@
-"""vLLM in the care of this process: asked with tokens and pictures, as in training, and heard while it writes."""
+"""vLLM as a child of this process: sampling from tokens and images, as in training, with text streamed as it comes."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from codedance_verl.errors import UserError
 from codedance_verl.serving.config import EngineConfig
 
 NEVER = -100.0
-"""Bias on the logit of a token that is not to be sampled; vLLM takes no lower one."""
+"""Bias on the logit of a token that must not be sampled; vLLM allows no lower one."""
 
 START_SECONDS = 1800.0
 END_SECONDS = 5.0
-"""How long what a broken start leaves behind may take to end by itself."""
+"""Time for processes of a broken start to end by themselves."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Tokens:
         tokenizer: of the model.
         processor: of the model.
         model_type: of its Hugging Face configuration.
-        never_sampled: tokens that training never samples either: picture placeholders and rows without a token.
+        never_sampled: tokens that training never samples either: image placeholders and embedding rows without a token.
         max_model_len: tokens of prompt and trajectory together.
     """
 
@@ -48,10 +48,10 @@ class Tokens:
 
 
 def load_tokens(model: str, max_model_len: int) -> Tokens:
-    """Tokenizer and processor as verl's rollout loads them.
+    """Loads tokenizer and processor as verl's rollout does.
 
     Raises:
-        UserError: they cannot be loaded, or the model takes no pictures.
+        UserError: they cannot be loaded, or the model takes no images.
     """
     from transformers import AutoConfig
     from verl.utils import hf_processor, hf_tokenizer
@@ -64,7 +64,7 @@ def load_tokens(model: str, max_model_len: int) -> Tokens:
     except (OSError, ValueError) as error:
         raise UserError(f"{model}: cannot be loaded: {' '.join(str(error).split())[:300]}") from error
     if processor is None:
-        raise UserError(f"{model}: has no processor for pictures; give a vision-language model")
+        raise UserError(f"{model}: has no processor for images; give a vision-language model")
     text = config.get_text_config()
     never = tuple(never_sampled(tokenizer, processor, int(text.vocab_size)))
     positions = int(getattr(text, "max_position_embeddings", max_model_len))
@@ -72,7 +72,7 @@ def load_tokens(model: str, max_model_len: int) -> Tokens:
 
 
 class Engine:
-    """vLLM and what it needs to be asked with token ids; get one from `started`."""
+    """vLLM with the tokenizer of its model; get one from `started`."""
 
     def __init__(self, client: Any, tokens: Tokens) -> None:
         self._client = client
@@ -84,12 +84,13 @@ class Engine:
     async def started(
         cls, model: str, config: EngineConfig, tokens: Tokens, max_images: int, seed: int = 0
     ) -> AsyncIterator[Engine]:
-        """vLLM with this model loaded; it ends with the block.
+        """Starts vLLM with this model; it ends with the block.
 
-        Raises `UserError` when it does not come up; its own log says more.
+        Raises `UserError` when it does not start; its own log has the details.
         """
         from codedance_verl.verl_compat.vllm_cpu import answer_to_the_name_vllm
 
+        # before the import below, which reads its own version by this name
         answer_to_the_name_vllm()
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
@@ -103,6 +104,7 @@ class Engine:
             max_num_seqs=config.max_num_seqs,
             distributed_executor_backend=config.distributed_executor_backend,
             max_model_len=tokens.max_model_len,
+            # memory for encoded images is planned by the most of them a prompt can have
             limit_mm_per_prompt={"image": max_images, "video": 0},
             seed=seed,
             disable_log_stats=True,
@@ -118,7 +120,7 @@ class Engine:
             client.shutdown()
 
     async def check(self) -> None:
-        """Raise when vLLM is gone."""
+        """Raises an error of vLLM's when its processes are gone."""
         await self._client.check_health()
 
     async def sample(
@@ -128,9 +130,10 @@ class Engine:
         images: list[Any] | None,
         on_text: Callable[[str, list[int]], None],
     ) -> Any:
-        """Sample one turn, with the result of verl's server client. `on_text` gets text and tokens as they come.
+        """Samples one turn; `on_text` gets text and tokens as they come. Cancelled, it aborts its request.
 
-        Cancelled, it takes its request out of the batch.
+        Returns:
+            The fields of the result of verl's server client, which the loop reads.
         """
         from verl.workers.rollout.utils import qwen2_5_vl_dedup_image_tokens
         from vllm import SamplingParams, TokensPrompt
@@ -142,6 +145,7 @@ class Engine:
             logit_bias=self._bias or None,
             output_kind=RequestOutputKind.DELTA,
         )
+        # a run of placeholder tokens becomes one, which vLLM expands again by the size of the image
         prompt = TokensPrompt(
             prompt_token_ids=qwen2_5_vl_dedup_image_tokens(prompt_ids, self.tokens.processor),
             **({"multi_modal_data": {"image": images}} if images else {}),
@@ -156,15 +160,16 @@ class Engine:
         return SimpleNamespace(
             token_ids=token_ids,
             log_probs=None,
+            # no reason: the stream broke off
             stop_reason="aborted" if reason in (None, "abort") else "completed",
             extra_fields={},
         )
 
 
 async def _start(make: Callable[[], Any]) -> Any:
-    """The client that `make` returns. Past START_SECONDS, or cancelled, it ends with the processes that `make` started.
+    """Returns the client that `make` returns. Past START_SECONDS, or cancelled, it ends the processes of `make`.
 
-    It runs in a daemon thread: asyncio and Python would wait for that of an executor before they end, be it for ever.
+    `make` runs in a daemon thread: asyncio and Python join the threads of an executor before they end, for ever maybe.
     """
     future = Future[Any]()
     thread = threading.Thread(target=_fulfil, args=(future, make), name="vLLM's start", daemon=True)
@@ -173,9 +178,9 @@ async def _start(make: Callable[[], Any]) -> Any:
         async with asyncio.timeout(START_SECONDS) as limit:
             return await asyncio.wrap_future(future)
     except BaseException:
-        for _ in range(10):
+        for _ in range(10):  # `make` may be about to start another process when the first ones are ended
             _end_processes()
-            thread.join(END_SECONDS / 10)  # gives up once its processes are gone, if it does not start them only now
+            thread.join(END_SECONDS / 10)  # `make` raises once its processes are gone
             if not thread.is_alive():
                 break
         if limit.expired():
@@ -186,7 +191,7 @@ async def _start(make: Callable[[], Any]) -> Any:
 
 
 def _fulfil(future: Future[Any], make: Callable[[], Any]) -> None:
-    """Give the future what `make` returns or raises; a client that nobody waits for any more is shut down."""
+    """Sets the future to the result or exception of `make`; shuts a client down whose future was cancelled."""
     try:
         client = make()
     except Exception as error:
@@ -200,8 +205,9 @@ def _fulfil(future: Future[Any], make: Callable[[], Any]) -> None:
 
 
 def _end_processes() -> None:
-    """End vLLM's processes, the only ones of `multiprocessing` here, and theirs: by SIGTERM, then by SIGKILL."""
+    """Ends vLLM's processes and their children: by SIGTERM, then by SIGKILL."""
     left: list[psutil.Process] = []
+    # nothing else in this process starts children by `multiprocessing`
     for child in multiprocessing.active_children():
         with contextlib.suppress(psutil.Error):
             process = psutil.Process(child.pid)
@@ -215,9 +221,12 @@ def _end_processes() -> None:
 
 @dataclass(frozen=True)
 class EngineClient:
-    """The engine as one trajectory asks it: with the `generate` of verl's server client, heard by `on_text`.
+    """Client of the engine for one trajectory, with the `generate` of verl's server client.
 
-    What follows one of the `special` tokens is not heard: the loop may cut it.
+    Attributes:
+        engine: that samples.
+        on_text: gets text as it comes, up to the first special token: the loop may cut what follows it.
+        special: ids of special tokens.
     """
 
     engine: Engine
@@ -229,17 +238,17 @@ class EngineClient:
     ) -> Any:
         sure = True
 
-        def hear(text: str, token_ids: list[int]) -> None:
+        def receive(text: str, token_ids: list[int]) -> None:
             nonlocal sure
             sure = sure and self.special.isdisjoint(token_ids)
             if sure and text:
                 self.on_text(text)
 
-        return await self.engine.sample(prompt_ids, sampling_params, image_data, hear)
+        return await self.engine.sample(prompt_ids, sampling_params, image_data, receive)
 
 
 class Renderer:
-    """Messages to tokens by verl's continuous-token builder, as in training; one for each trajectory."""
+    """Renders messages to tokens by verl's continuous-token builder, as in training; one for each trajectory."""
 
     def __init__(self, tokens: Tokens) -> None:
         from verl.utils.tokenizer.continuous_token_wiring import create_continuous_token_builder
@@ -249,15 +258,15 @@ class Renderer:
             tokens.tokenizer, hf_model_type=tokens.model_type, processor=tokens.processor
         )
 
-    async def pictures(self, messages: list[dict[str, Any]]) -> list[Image.Image]:
-        """The images of the messages, whole and decoded, as training decodes them."""
+    async def images(self, messages: list[dict[str, Any]]) -> list[Image.Image]:
+        """Returns the images of the messages, decoded as in training and not resized."""
         return await asyncio.to_thread(lambda: list(decoded_images(messages)))
 
     async def prompt(self, messages: list[dict[str, Any]], images: list[Any]) -> list[int]:
-        """Tokens of the messages, placeholders of the pictures in place, up to where the model goes on."""
+        """Returns the tokens of the messages with placeholders of the images, up to the start of the model's turn."""
         return list(await asyncio.to_thread(self._builder.build_initial_tokens, messages, images=images))
 
     async def append(self, before: list[Any], now: list[Any], ids: list[int]) -> list[int]:
-        """Tokens of a conversation that has grown (`MultiTurnLoop.append`)."""
+        """Returns the tokens of a conversation that has grown (`MultiTurnLoop.append`)."""
         merged = await asyncio.to_thread(self._builder.merge_context_tokens, before, now, ids)
         return list(merged.token_ids)

@@ -1,4 +1,4 @@
-"""`codedance export`: a checkpoint as a Hugging Face folder of its own, with the rules it was trained under."""
+"""`codedance export`: a checkpoint as a Hugging Face folder of its own, with the settings of its training."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from codedance_verl.errors import UserError
+from codedance_verl.runtime.atomic import replacing
 from codedance_verl.runtime.checkpoints import any_sealed, is_whole, step_of
 from codedance_verl.runtime.run_folder import last_step
 from codedance_verl.serving.settings import SETTINGS_FILE, settings_document
@@ -23,13 +24,13 @@ def export(
     out: Annotated[Path, typer.Argument(help="folder to make")],
     step: Annotated[int | None, typer.Option(help="step of the checkpoint; the last whole one by default")] = None,
 ) -> None:
-    """Make a checkpoint of a run a Hugging Face folder that transformers, vLLM and `codedance serve` load."""
+    """Writes a checkpoint of a run as a Hugging Face folder that transformers, vLLM and `codedance serve` load."""
     export_checkpoint(run, out, step)
     print(f"exported: {out}")
 
 
 def export_checkpoint(run: Path, out: Path, step: int | None = None) -> None:
-    """Copy the checkpoint's Hugging Face folder, or merge its shards where it holds no weights, and add the settings.
+    """Copies a checkpoint's Hugging Face folder, or merges its shards where that has no weights, and adds settings.
 
     `out` never holds half a model.
 
@@ -39,27 +40,23 @@ def export_checkpoint(run: Path, out: Path, step: int | None = None) -> None:
     checkpoint = find_checkpoint(run, step)
     if out.exists():
         raise UserError(f"{out}: is there already; choose another folder or remove it")
-    partial = out.with_name(f"{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
     try:
-        if any((checkpoint / "huggingface").glob("*.safetensors")):
-            shutil.copytree(checkpoint / "huggingface", partial)
-        else:
-            _merge(checkpoint, partial)
-        if (run / "config.yaml").is_file() and (document := settings_document(run / "config.yaml")):
-            (partial / SETTINGS_FILE).write_text(document)
+        with replacing(out) as partial:
+            if any((checkpoint / "huggingface").glob("*.safetensors")):
+                shutil.copytree(checkpoint / "huggingface", partial)
+            else:
+                _merge(checkpoint, partial)
+            if (run / "config.yaml").is_file() and (document := settings_document(run / "config.yaml")):
+                (partial / SETTINGS_FILE).write_text(document)
     except OSError as error:
         raise UserError(f"{out}: cannot be written ({error.strerror or error}); free some space") from error
-    partial.rename(out)
 
 
 def find_checkpoint(run: Path, step: int | None) -> Path:
-    """The folder with shards and `huggingface/` of a step, after RL that of the actor; the last whole one by default.
-
-    Where any checkpoint was sealed, one that is not whole is being written, or was when its run was killed: it is none.
+    """Returns the folder with shards and `huggingface/` of a step, after RL the actor's; the last whole one by default.
 
     Raises:
-        UserError: names the steps that there are.
+        UserError: no such step; names those there are.
     """
     checkpoints = run / "checkpoints"
     if not checkpoints.is_dir():
@@ -67,6 +64,7 @@ def find_checkpoint(run: Path, step: int | None) -> Path:
     folders: dict[int, Path] = {}
     sealed = any_sealed(checkpoints)
     for path in checkpoints.glob("global_step_*"):
+        # a run that seals its checkpoints was writing this one, or was killed while it did
         if sealed and not is_whole(path):
             continue
         folder = path / "actor" if (path / "actor").is_dir() else path
@@ -75,20 +73,21 @@ def find_checkpoint(run: Path, step: int | None) -> Path:
     last = max(folders, default=0) if sealed else last_step(run)
     chosen = last if step is None else step
     if chosen not in folders:
-        known = ", ".join(map(str, sorted(folders))) or "none"
-        raise UserError(f"{run}: no {'whole ' * sealed}checkpoint of step {chosen}; there are: {known}")
+        steps = ", ".join(map(str, sorted(folders))) or "none"
+        raise UserError(f"{run}: no {'whole ' * sealed}checkpoint of step {chosen}; there are: {steps}")
     return folders[chosen]
 
 
 def _merge(checkpoint: Path, out: Path) -> None:
-    """verl's own merger, as a process of its own: it takes the memory of the whole model."""
+    """Merges shards by verl's own merger, in a process of its own: it takes the memory of the whole model."""
     command = [sys.executable, "-m", "verl.model_merger", "merge", "--backend", "fsdp", "--local_dir", str(checkpoint)]
     done = subprocess.run(
         [*command, "--target_dir", str(out)], capture_output=True, text=True, timeout=MERGE_SECONDS, check=False
     )
     if done.returncode:
-        told = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
-        raise UserError(f"{checkpoint}: its shards cannot be merged: {told[:300]}")
+        reason = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
+        raise UserError(f"{checkpoint}: its shards cannot be merged: {reason[:300]}")
+    # the merger writes adapters beside a base model that lacks them, without an error
     if (out / "lora_adapter").is_dir():
         shutil.rmtree(out)
         raise UserError(

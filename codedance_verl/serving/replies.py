@@ -1,7 +1,7 @@
-"""A trajectory as OpenAI's chat completions have it, whole or in chunks.
+"""Replies to chat completions in OpenAI's format, whole or in chunks, made of a trajectory.
 
-The answer is the `content`. What led to it, turns and feedback as the model wrote and read them, is the
-`reasoning_content`; pictures that code displayed are `images`, and `codedance` has the trajectory as data.
+The answer is the `content`. Turns and feedback before it, as the model wrote and read them, are the
+`reasoning_content`; images that code displayed are `images`, and `codedance` has the trajectory as data.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from codedance_verl.types import Execution, FinishReason, RenderedImage, Turn
 
 @dataclass(frozen=True)
 class Reasoning:
-    """More of what the model wrote on its way to the answer, or of the feedback it read."""
+    """Next part of the text before the answer: of a turn, or of feedback."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class ToolExecuted:
-    """A turn's code ran, or was refused."""
+    """Event of a turn whose code has run, or was refused."""
 
     turn: Turn
 
@@ -38,21 +38,22 @@ Piece = Reasoning | ToolExecuted | Outcome
 
 
 class Transcript(StreamListener):
-    """Puts what happens into a queue, the answer left out: it is known to be one when its turn is complete."""
+    """Listener that puts events into a queue, but for the answer, which ends the trajectory with the `Outcome`."""
 
     def __init__(self, queue: asyncio.Queue[Piece | None]) -> None:
         self._queue = queue
-        self._turn = ""  # of the turn under way, what came
-        self._told = 0  # and how many characters of it were passed on
+        self._turn = ""  # text of the turn in progress
+        self._sent = 0  # characters of it that are in the queue
 
     def text_sampled(self, text: str) -> None:
         self._turn += text
-        self._tell(self._turn, _before_answer(self._turn))
+        self._send(self._turn, _before_answer(self._turn))
 
     def turn_sampled(self, turn: Turn, parsed: ParsedTurn) -> None:
-        if turn.text.startswith(self._turn[: self._told]):
-            self._tell(turn.text, parsed.start if parsed.answer is not None else len(turn.text))
-        self._turn, self._told = "", 0
+        # the loop may have cut the turn at its end; what was sent of it cannot be taken back
+        if turn.text.startswith(self._turn[: self._sent]):
+            self._send(turn.text, parsed.start if parsed.answer is not None else len(turn.text))
+        self._turn, self._sent = "", 0
 
     def code_ran(self, turn: Turn) -> None:
         self._queue.put_nowait(ToolExecuted(turn))
@@ -60,27 +61,28 @@ class Transcript(StreamListener):
     def feedback_given(self, text: str) -> None:
         self._queue.put_nowait(Reasoning(f"\n{text}\n"))
 
-    def _tell(self, text: str, end: int) -> None:
-        if end > self._told:
-            self._queue.put_nowait(Reasoning(text[self._told : end]))
-            self._told = end
+    def _send(self, text: str, end: int) -> None:
+        if end > self._sent:
+            self._queue.put_nowait(Reasoning(text[self._sent : end]))
+            self._sent = end
 
 
 def _before_answer(text: str) -> int:
-    """Characters before an answer that begins, or may be about to."""
+    """Returns the number of characters before the tag of an answer, or before a beginning of the tag at the end."""
     if (start := text.find(ANSWER_START)) >= 0:
         return start
     longest = next((n for n in range(len(ANSWER_START) - 1, 0, -1) if text.endswith(ANSWER_START[:n])), 0)
     return len(text) - longest
 
 
-async def pieces(service: Service, ask: ChatRequest) -> AsyncGenerator[Piece, None]:
-    """A trajectory as it happens, at last its outcome. Whoever stops listening ends it, sandbox session included.
+async def pieces(service: Service, request: ChatRequest) -> AsyncGenerator[Piece, None]:
+    """Yields the events of a trajectory, at last its outcome; closing the generator ends trajectory and session.
 
     Raises `RequestError` as `Service.answer` does.
     """
     queue: asyncio.Queue[Piece | None] = asyncio.Queue()
-    task = asyncio.create_task(service.answer(ask, Transcript(queue)))
+    task = asyncio.create_task(service.answer(request, Transcript(queue)))
+    # the end mark also comes where the trajectory fails; awaiting the task raises its error
     task.add_done_callback(lambda _: queue.put_nowait(None))
     try:
         while (piece := await queue.get()) is not None:
@@ -92,16 +94,16 @@ async def pieces(service: Service, ask: ChatRequest) -> AsyncGenerator[Piece, No
 
 
 class Reply:
-    """One reply: its id and what its parts look like."""
+    """Builder of one reply: its id, and the JSON of its parts."""
 
-    def __init__(self, model: str, ask: ChatRequest) -> None:
-        self._ask = ask
+    def __init__(self, model: str, request: ChatRequest) -> None:
+        self._request = request
         self._head = {"id": f"chatcmpl-{uuid4().hex}", "created": int(time.time()), "model": model}
         self._images = 0
         self._turns = 0
 
     async def whole(self, parts: AsyncIterator[Piece]) -> dict[str, Any]:
-        """The body of a reply that is not streamed."""
+        """Returns the body of a reply that is not streamed."""
         reasoning: list[str] = []
         async for piece in parts:
             if isinstance(piece, Reasoning):
@@ -120,27 +122,28 @@ class Reply:
         return {**self._head, "object": "chat.completion", "choices": [choice], "usage": usage(outcome)}
 
     def first(self) -> dict[str, Any]:
-        """The chunk that opens a stream."""
+        """Returns the chunk that opens a stream."""
         return self._chunk({"role": "assistant", "content": ""})
 
     def chunks(self, piece: Piece) -> list[dict[str, Any]]:
-        """What a piece adds to a stream."""
+        """Returns the chunks of an event."""
         if isinstance(piece, Reasoning):
             return [self._chunk({"reasoning_content": piece.text})]
         if isinstance(piece, ToolExecuted):
-            return [self._ran(piece.turn)]
+            return [self._executed(piece.turn)]
         last = self._chunk({}, finish_reason(piece))
         last["choices"][0]["delta"] = {"codedance": self._summary(piece)}
+        # a client may stop at the finish_reason, so that the answer goes before it
         ending = [self._chunk({"content": content(piece)}), last]
-        if self._ask.with_usage:
+        if self._request.with_usage:
             ending.append({**self._head, "object": "chat.completion.chunk", "choices": [], "usage": usage(piece)})
         return ending
 
-    def _ran(self, turn: Turn) -> dict[str, Any]:
+    def _executed(self, turn: Turn) -> dict[str, Any]:
         images = turn.execution.images if turn.execution else ()
         parts = [_image_part(image, self._images + index) for index, image in enumerate(images)]
         delta: dict[str, Any] = {"codedance": {"turns": [_turn(turn, self._turns, self._images)]}}
-        self._turns += 1
+        self._turns += 1  # indices count over all chunks of a stream
         self._images += len(images)
         return self._chunk({**delta, "images": parts} if parts else delta)
 
@@ -149,10 +152,10 @@ class Reply:
         return {**self._head, "object": "chat.completion.chunk", "choices": [choice]}
 
     def _all_turns(self, outcome: Outcome) -> list[dict[str, Any]]:
-        told = iter(outcome.observations)
         turns, images = [], 0
         for index, turn in enumerate(outcome.turns):
-            turns.append(_turn(turn, index, images) | {"observation": next(told, None) if turn.execution else None})
+            observation = turn.observation.text if turn.observation is not None else None
+            turns.append(_turn(turn, index, images) | {"observation": observation})
             images += len(turn.execution.images) if turn.execution else 0
         return turns
 
@@ -162,48 +165,44 @@ class Reply:
             "answer": outcome.answer,
             "timing": {name: round(seconds, 4) for name, seconds in asdict(outcome.timing).items()},
         }
-        if self._ask.with_token_ids:
+        if self._request.with_token_ids:
             summary["prompt_token_ids"] = list(outcome.prompt_ids)
             summary["turn_token_ids"] = [list(ids) for ids in outcome.turn_ids]
         return summary
 
 
 def content(outcome: Outcome) -> str:
-    """The answer; where there is none, the last turn if it ended the trajectory by asking for nothing."""
+    """Returns the answer; without one the last turn, if it had no call either, else an empty text."""
     if outcome.answer is not None:
         return outcome.answer
     return outcome.turns[-1].text.strip() if outcome.finish is FinishReason.NO_ACTION else ""
 
 
 def finish_reason(outcome: Outcome) -> str:
-    """`stop` where the model came to an end of its own, `length` where a limit ended it."""
+    """Returns `stop` where the model ended the trajectory, `length` where a limit did."""
     return "stop" if outcome.finish in (FinishReason.ANSWER, FinishReason.NO_ACTION) else "length"
 
 
 def usage(outcome: Outcome) -> dict[str, int]:
-    """Tokens of the prompt and of what the model wrote; feedback is in neither."""
+    """Returns the tokens of prompt and turns; feedback is in neither."""
     prompt, written = len(outcome.prompt_ids), sum(map(len, outcome.turn_ids))
     return {"prompt_tokens": prompt, "completion_tokens": written, "total_tokens": prompt + written}
 
 
 def _turn(turn: Turn, index: int, first_image: int) -> dict[str, Any]:
     execution = turn.execution
+    # images are referred to by their index in the reply, which has their bytes once
     done = None if execution is None else _execution(execution, first_image)
     return {"index": index, "text": turn.text, "code": turn.code, "execution": done}
 
 
 def _execution(execution: Execution, first_image: int) -> dict[str, Any]:
-    return {
-        "status": str(execution.status),
-        "stdout": execution.stdout,
-        "error": asdict(execution.error) if execution.error is not None else None,
-        "images": [
+    return execution.as_record(
+        [
             {"index": first_image + index, "sha256": image.sha256, "width": image.width, "height": image.height}
             for index, image in enumerate(execution.images)
-        ],
-        "duration_s": round(execution.duration_s, 6),
-        "truncated": list(execution.truncated),
-    }
+        ]
+    )
 
 
 def _image_part(image: RenderedImage, index: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Images of a request: `data:` URLs as clients write them, decoded by the rule that training decodes by."""
+"""Images of a request: `data:` URLs as clients write them, decoded as training decodes its images."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from codedance_verl import images
 from codedance_verl.serving.errors import RequestError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
-"""Of images, by the names that Pillow has for them."""
+"""Formats of images, by Pillow's names."""
 
 _HEAD_CHARS = 200
+"""Characters that `_HEAD` is matched against: a URL without a comma must not have it scan megabytes."""
+
 _HEAD = re.compile(r"\s*data:[^,;]*(?:;[^,;]*)*?;\s*base64\s*,", re.IGNORECASE)
 _SPACE = b" \t\r\n\f\v"
 _URLSAFE = bytes.maketrans(b"-_", b"+/")
@@ -37,7 +39,7 @@ _OTHERS: tuple[tuple[re.Pattern[bytes], str], ...] = (
     (re.compile(rb"\s*<(?:!doctype|html)", re.IGNORECASE), "HTML"),
     (re.compile(rb"data:", re.IGNORECASE), "a data: URL once more"),
 )
-"""What files that are none of `FORMATS` begin with."""
+"""First bytes of files in other formats, with a name for the message."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,21 @@ class Bounds:
     """Bounds of what a request may hold: images, pixels of each, and pixels of all together."""
 
     max_images: int
-    max_picture_pixels: int
+    max_image_pixels: int
     max_request_pixels: int
 
 
 def read_image(url: Any, bounds: Bounds, param: str, before: int = 0) -> tuple[bytes, Image.Image]:
-    """File and image (RGB, upright, on white) of a `data:` URL; `before`: pixels of the request's images before it.
+    """Decodes the image of a `data:` URL.
+
+    Args:
+        url: as the request has it, of any type.
+        bounds: of the request.
+        param: place of the URL in the request, for messages.
+        before: pixels of the request's images before it.
+
+    Returns:
+        File and image (RGB, upright, on white).
 
     Raises:
         RequestError: it is another URL, no image, broken, or too large by itself or together with those before it.
@@ -65,7 +76,7 @@ def read_image(url: Any, bounds: Bounds, param: str, before: int = 0) -> tuple[b
     data = _bytes(url[head.end() :], param)
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
-            _check_size(opened, bounds, param, before)
+            _check_size(opened, bounds, param, before)  # of the header: nothing is decoded yet
         return data, images.decode(data, FORMATS)
     except RequestError:
         raise
@@ -78,11 +89,12 @@ def read_image(url: Any, bounds: Bounds, param: str, before: int = 0) -> tuple[b
 
 
 def _bytes(payload: str, param: str) -> bytes:
-    """What base64 says, wrapped in lines, with the alphabet of URLs, percent signs or without padding too."""
+    """Decodes base64, also wrapped in lines, in the alphabet of URLs, percent-encoded, or without padding."""
     try:
         text = payload.encode("ascii")
         text = unquote_to_bytes(text) if b"%" in text else text
         text = text.translate(_URLSAFE, _SPACE).rstrip(b"=")
+        # -len % 4 restores the padding, whatever part of it was left out
         return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
     except (UnicodeEncodeError, binascii.Error):
         raise RequestError(
@@ -93,20 +105,20 @@ def _bytes(payload: str, param: str) -> bytes:
 
 
 def _kind(data: bytes) -> str:
-    """What a file is that is no image of ours, in a few words."""
+    """Returns the kind of a file in another format, in words."""
     if not data:
         return "it is empty"
-    known = next((name for pattern, name in _OTHERS if pattern.match(data)), None)
-    return "it is no image" if known is None else f"it is {known}"
+    kind = next((name for pattern, name in _OTHERS if pattern.match(data)), None)
+    return "it is no image" if kind is None else f"it is {kind}"
 
 
-def _check_size(picture: Image.Image, bounds: Bounds, param: str, before: int) -> None:
-    """Raise `RequestError` for an image, not decoded yet, that would take too much memory."""
-    pixels = picture.width * picture.height
-    if pixels > bounds.max_picture_pixels:
+def _check_size(image: Image.Image, bounds: Bounds, param: str, before: int) -> None:
+    """Raises `RequestError` for an image, not decoded yet, that would take too much memory."""
+    pixels = image.width * image.height
+    if pixels > bounds.max_image_pixels:
         raise RequestError(
-            f"the image has {picture.width} x {picture.height} pixels, at most {bounds.max_picture_pixels} "
-            "are allowed (serving.max_picture_pixels)",
+            f"the image has {image.width} x {image.height} pixels, at most {bounds.max_image_pixels} "
+            "are allowed (serving.max_image_pixels)",
             param=param,
             code="image_too_large",
         )

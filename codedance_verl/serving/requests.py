@@ -1,4 +1,4 @@
-"""What a client asks: the body of an OpenAI chat completion, read into the messages of training.
+"""Requests of clients: the body of an OpenAI chat completion, read into the messages of training.
 
 Images come within the request. Nothing is ever fetched, from the network or from this machine's files.
 """
@@ -32,24 +32,24 @@ _NEUTRAL: Mapping[str, Sequence[Any]] = {
     "audio": (),
     "prediction": (),
 }
-"""What would change the reply and is not offered, with the values that change nothing."""
+"""Fields of the API that are not supported, with the values that change nothing and are allowed."""
 
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """A question as the loop of training takes it.
+    """Request in the form that the loop of training takes.
 
     Attributes:
         messages: roles `system`, `user`, `assistant`; an image is a part with its file (`bytes`) and itself (`image`).
         images: files of the images that code gets as `input_images`: those of the last message that has any, in order.
-        model: as the client named it.
+        model: name that the client gave.
         temperature: 0 to 2; None for the server's own.
         top_p: above 0, to 1.
         seed: of the sampling; None for any.
         max_tokens: of the trajectory; None for as many as the server allows.
-        stream: whether the reply comes in parts.
-        with_usage: whether a stream ends with counts of tokens.
-        with_token_ids: whether the reply has the tokens of prompt and turns.
+        stream: the reply comes in parts.
+        with_usage: a stream ends with counts of tokens.
+        with_token_ids: the reply has the tokens of prompt and turns.
     """
 
     messages: tuple[dict[str, Any], ...]
@@ -65,20 +65,20 @@ class ChatRequest:
 
 
 def read_request(body: bytes, special_tokens: Sequence[str], bounds: Bounds) -> ChatRequest:
-    """Read a request; decodes its images, so it is to be called in a thread.
+    """Reads a request and decodes its images; call it in a thread.
 
-    `special_tokens` are broken up where a text has them: only the chat template may write those.
+    `special_tokens` are broken up where a text has them: only the chat template may write them.
 
     Raises:
         RequestError: with status 400.
     """
     try:
         asked = json.loads(body)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError):  # the latter for a body of nested brackets
         raise RequestError("the body is no valid JSON") from None
     if not isinstance(asked, dict):
         raise RequestError("the body must be a JSON object")
-    _refuse_what_is_not_offered(asked)
+    _refuse_unsupported(asked)
     messages, images = _Messages(special_tokens, bounds).read(asked.get("messages"))
     options = asked.get("stream_options")
     return ChatRequest(
@@ -88,6 +88,7 @@ def read_request(body: bytes, special_tokens: Sequence[str], bounds: Bounds) -> 
         temperature=_number(asked, "temperature", 0.0, 2.0),
         top_p=_number(asked, "top_p", 1e-6, 1.0) or 1.0,
         seed=_whole(asked, "seed", -(2**63), 2**63 - 1),
+        # the newer name of OpenAI's API first
         max_tokens=_whole(asked, "max_completion_tokens", 1, 2**31) or _whole(asked, "max_tokens", 1, 2**31),
         stream=_flag(asked, "stream"),
         with_usage=isinstance(options, dict) and _flag(options, "include_usage"),
@@ -96,7 +97,7 @@ def read_request(body: bytes, special_tokens: Sequence[str], bounds: Bounds) -> 
 
 
 class _Messages:
-    """Reads the messages of one request."""
+    """Reader of the messages of one request, which counts its images and their pixels."""
 
     def __init__(self, special_tokens: Sequence[str], bounds: Bounds) -> None:
         self._special = re.compile("|".join(map(re.escape, special_tokens))) if special_tokens else None
@@ -105,7 +106,7 @@ class _Messages:
         self._pixels = 0
 
     def read(self, given: Any) -> tuple[list[dict[str, Any]], list[bytes]]:
-        """The messages, and the images of the last one that has any."""
+        """Returns the messages, and the images of the last one that has any."""
         if not isinstance(given, list) or not given:
             raise RequestError("messages must be a list with at least one message", param="messages")
         messages: list[dict[str, Any]] = []
@@ -129,10 +130,11 @@ class _Messages:
 
     def _message(self, message: Mapping[str, Any], param: str) -> tuple[dict[str, Any], list[bytes]]:
         role, content = message.get("role"), message.get("content")
-        if role in ("system", "developer"):
+        if role in ("system", "developer"):  # OpenAI's newer name of the system role
             return {"role": "system", "content": self._joined(content, param)}, []
         if role == "assistant":
             text = self._joined(content or "", param)
+            # clients keep the `content` alone: the model must read its own answers in their tags, as in training
             return {"role": "assistant", "content": text if ANSWER_END in text else render_answer(text)}, []
         if role != "user":
             raise RequestError(
@@ -156,12 +158,12 @@ class _Messages:
             raise RequestError(f"more than {self._bounds.max_images} images", param=param, code="too_many_images")
         given = part.get("image_url")
         url = given.get("url") if isinstance(given, dict) else given
-        data, picture = read_image(url, self._bounds, param, self._pixels)
-        self._pixels += picture.width * picture.height
-        return {"type": "image", "bytes": data, "image": picture}
+        data, image = read_image(url, self._bounds, param, self._pixels)
+        self._pixels += image.width * image.height
+        return {"type": "image", "bytes": data, "image": image}
 
     def _joined(self, content: Any, param: str) -> str:
-        """A text, or the text of its parts."""
+        """Returns a text, or the joined text of parts."""
         if isinstance(content, str):
             return self._plain(content)
         if isinstance(content, list) and all(
@@ -172,14 +174,15 @@ class _Messages:
         raise RequestError(f"{param}.content must be text", param=f"{param}.content")
 
     def _plain(self, text: str) -> str:
-        """The text with special tokens broken up, as in feedback, and without half characters."""
+        """Returns a text with special tokens broken up, as in feedback, and without lone surrogates."""
         text = text.encode("utf-8", "replace").decode()
         if self._special is None:
             return text
+        # a space behind the first character: the text stays readable, and the tokenizer finds no special token
         return self._special.sub(lambda found: f"{found.group()[0]} {found.group()[1:]}", text)
 
 
-def _refuse_what_is_not_offered(asked: Mapping[str, Any]) -> None:
+def _refuse_unsupported(asked: Mapping[str, Any]) -> None:
     for key, neutral in _NEUTRAL.items():
         value = asked.get(key)
         if value is not None and value not in neutral:

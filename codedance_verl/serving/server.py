@@ -1,6 +1,6 @@
-"""The HTTP side: OpenAI's chat completions over a `Service`, on loopback unless told otherwise.
+"""HTTP server of OpenAI's chat completions over a `Service`, on loopback by default.
 
-A client that goes away cancels its request: aiohttp cancels the handler, which ends the trajectory.
+A client that disconnects cancels its request: aiohttp cancels the handler, which ends the trajectory.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ from codedance_verl.serving.service import Service
 logger = logging.getLogger(__name__)
 
 SHUTDOWN_SECONDS = 10.0
-"""How long requests may go on once the server was told to end."""
+"""Time for requests in flight to end once the server is stopped."""
 
 DECODERS = 4
-"""Requests whose pictures are decoded at the same time; the next one waits."""
+"""Requests whose images are decoded at the same time; the next one waits."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Server:
-    """Handlers and what they count."""
+    """Handlers of the routes, with counts of requests."""
 
     def __init__(self, service: Service, api_key: str | None) -> None:
         self._service = service
         self._api_key = api_key
         self._started = int(time.time())
-        self._under_way = 0
+        self._in_flight = 0
         self._answered = 0
         # Threads of their own rather than a semaphore: they stay busy with a request whose client has left.
         self._decoders = ThreadPoolExecutor(DECODERS, "decoder")
 
     def application(self) -> web.Application:
-        """The routes, with errors as OpenAI has them."""
+        """Returns the routes, with errors in OpenAI's format."""
         serving = self._service.settings.serving
         application = web.Application(
             client_max_size=serving.max_request_mb << 20, middlewares=[self._errors, self._admission]
@@ -68,7 +68,7 @@ class Server:
             refusal = RequestError(f"the request is larger than {largest} MiB", status=413, code="request_too_large")
         except web.HTTPException as raised:
             refusal = RequestError(f"{request.method} {request.path}: {raised.reason}", status=raised.status)
-        except ConnectionError:
+        except ConnectionError:  # the client has left: there is nobody to reply to
             raise
         except Exception as raised:
             refusal = _refusal(raised)
@@ -76,12 +76,16 @@ class Server:
 
     @web.middleware
     async def _admission(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Who may ask: those with the key, and without one those of this machine, but not through a browser's page."""
+        """Admits clients with the key; without a key those of this machine, but no page of a browser.
+
+        A page of another site can reach loopback by a name of its own (DNS rebinding): the host it sends is that name.
+        """
         if self._api_key is None:
             if not names_loopback(request.host):
                 raise RequestError(f"unknown host {request.host}", status=403, code="unknown_host")
-        elif request.path != "/health":
+        elif request.path != "/health":  # a probe has no key, and learns nothing of the model
             given = request.headers.get("Authorization", "").removeprefix("Bearer ")
+            # in constant time: an early mismatch must not show in the time of the reply
             if not hmac.compare_digest(given.encode(errors="surrogateescape"), self._api_key.encode()):
                 raise RequestError("the API key is missing or wrong", status=401, code="invalid_api_key")
         return await handler(request)
@@ -92,7 +96,7 @@ class Server:
         except Exception as error:
             raise RequestError(f"vLLM is gone ({type(error).__name__})", status=503, code="engine_dead") from None
         return web.json_response(
-            {"status": "ok", "requests_under_way": self._under_way, "requests_answered": self._answered}
+            {"status": "ok", "requests_in_flight": self._in_flight, "requests_answered": self._answered}
         )
 
     def _description(self) -> dict[str, Any]:
@@ -112,20 +116,23 @@ class Server:
         return web.json_response(self._description())
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
-        if request.content_type != "application/json":  # what a browser sends to other sites without asking first
+        if (
+            request.content_type != "application/json"
+        ):  # a browser sends other types to other sites without a preflight request
             raise RequestError("the request must be application/json", status=415)
-        if self._under_way >= self._service.settings.serving.max_requests:
+        # before the body is read: a refused request must cost no memory
+        if self._in_flight >= self._service.settings.serving.max_requests:
             raise RequestError("too many requests at once; ask again later", status=429, code="rate_limit_exceeded")
-        self._under_way += 1
+        self._in_flight += 1
         started, end = time.perf_counter(), "failed"
         try:
             body = await request.read()
             service = self._service
-            ask = await asyncio.get_running_loop().run_in_executor(
+            chat = await asyncio.get_running_loop().run_in_executor(
                 self._decoders, read_request, body, service.special_tokens, service.bounds
             )
-            self._check_model(ask.model)
-            response = await (self._stream(request, ask) if ask.stream else self._whole(ask))
+            self._check_model(chat.model)
+            response = await (self._stream(request, chat) if chat.stream else self._whole(chat))
             self._answered += 1
             end = "answered"
             return response
@@ -136,21 +143,21 @@ class Server:
             end = "left by its client"
             raise
         finally:
-            self._under_way -= 1
+            self._in_flight -= 1
             logger.info("request of %s %s after %.1f s", request.remote, end, time.perf_counter() - started)
 
-    async def _whole(self, ask: ChatRequest) -> web.Response:
-        async with contextlib.aclosing(pieces(self._service, ask)) as parts:
-            return web.json_response(await Reply(self._service.settings.name, ask).whole(parts))
+    async def _whole(self, chat: ChatRequest) -> web.Response:
+        async with contextlib.aclosing(pieces(self._service, chat)) as parts:
+            return web.json_response(await Reply(self._service.settings.name, chat).whole(parts))
 
-    async def _stream(self, request: web.Request, ask: ChatRequest) -> web.StreamResponse:
-        """Server-sent events; an error that comes after the first one is an event too."""
-        reply = Reply(self._service.settings.name, ask)
+    async def _stream(self, request: web.Request, chat: ChatRequest) -> web.StreamResponse:
+        """Sends server-sent events; an error that comes after the first one is an event too."""
+        reply = Reply(self._service.settings.name, chat)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
-        async with contextlib.aclosing(pieces(self._service, ask)) as parts:
+        async with contextlib.aclosing(pieces(self._service, chat)) as parts:
             try:
                 async for piece in parts:
-                    if not response.prepared:  # so that a question which does not fit is refused with its status
+                    if not response.prepared:  # only now: a request that does not fit is refused with its own status
                         await response.prepare(request)
                         await _send(response, reply.first())
                     for chunk in reply.chunks(piece):
@@ -164,7 +171,7 @@ class Server:
         return response
 
     def _check_model(self, name: str | None) -> None:
-        """Raise `RequestError` for another model than ours; a client that names none means ours."""
+        """Raises `RequestError` for another model than ours; a client that names none means ours."""
         ours = self._service.settings.name
         if name is not None and name != ours:
             raise RequestError(
@@ -173,7 +180,7 @@ class Server:
 
 
 def _refusal(error: Exception) -> RequestError:
-    """What the client is told; an error of ours is logged in full and told in a word."""
+    """Returns the error for the client; an error of the server itself is logged, and its text kept from the client."""
     if isinstance(error, RequestError):
         return error
     logger.error("an error of the server", exc_info=error)
@@ -186,7 +193,7 @@ async def _send(response: web.StreamResponse, event: dict[str, Any]) -> None:
 
 @contextlib.asynccontextmanager
 async def listening(service: Service, api_key: str | None) -> AsyncIterator[str]:
-    """Serve for as long as the block lasts; yields the base URL for clients.
+    """Serves for as long as the block lasts; yields the base URL for clients.
 
     Raises:
         OSError: the address cannot be listened on.
@@ -203,16 +210,17 @@ async def listening(service: Service, api_key: str | None) -> AsyncIterator[str]
         site = web.TCPSite(runner, serving.host, serving.port, reuse_address=True)
         await site.start()
         port = runner.addresses[0][1]
+        # an address that means all of them is none to connect to
         host = "127.0.0.1" if serving.host in ("0.0.0.0", "::") else serving.host
         yield f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
     finally:
         await runner.cleanup()
 
 
-async def until_told() -> None:
-    """Wait for Ctrl-C or SIGTERM."""
-    told = asyncio.Event()
+async def until_signalled() -> None:
+    """Waits for Ctrl-C or SIGTERM."""
+    ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, told.set)
-    await told.wait()
+        loop.add_signal_handler(number, ended.set)
+    await ended.wait()

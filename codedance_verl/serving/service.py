@@ -1,4 +1,4 @@
-"""Answers one question: the loop of training over vLLM and the sandbox of this process."""
+"""Service that answers requests: the loop of training over vLLM and the sandbox of this process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from codedance_verl.environment.loop import Listener, MultiTurnLoop, Rollout, Timing, resized_images_of
 from codedance_verl.environment.sandbox_client import SandboxClient
-from codedance_verl.environment.stall_watchdog import Progress, StallWatchdog
+from codedance_verl.environment.stall_watchdog import StallWatchdog, TrackedRollout
 from codedance_verl.environment.system_prompt import with_instructions
 from codedance_verl.formats import get_format
 from codedance_verl.sandbox.pool import SandboxPool
@@ -29,28 +29,26 @@ logger = logging.getLogger(__name__)
 
 
 class StreamListener(Listener):
-    """A listener that also hears a turn while it is written."""
+    """Listener that also gets the text of a turn while it is sampled."""
 
     def text_sampled(self, text: str) -> None:
-        """More of the turn, as far as it is sure to stay."""
+        """Gets the next text of the turn, as far as the loop will not cut it."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a trajectory ended.
+    """Outcome of a trajectory.
 
     Attributes:
-        turns: of the model, with what their code did.
-        observations: the feedback turns as the model got them, one for each execution that still fitted.
-        finish: why it ended, never `INFRASTRUCTURE`.
-        answer: what stands between the answer tags of the last turn, if any.
+        turns: of the model, with executions and the feedback that still fitted.
+        finish: reason of its end, never `INFRASTRUCTURE`.
+        answer: text between the answer tags of the last turn, if any.
         prompt_ids: tokens of the prompt.
         turn_ids: tokens of each turn.
         timing: wall seconds by activity.
     """
 
     turns: tuple[Turn, ...]
-    observations: tuple[str, ...]
     finish: FinishReason
     answer: str | None
     prompt_ids: tuple[int, ...]
@@ -59,20 +57,21 @@ class Outcome:
 
 
 class Service:
-    """Everything that answers need; get one from `started`."""
+    """Service over one model; get one from `started`."""
 
     def __init__(self, settings: Settings, engine: Engine, pool: SandboxPool) -> None:
         self.settings = settings
         self.engine = engine
         self._pool = pool
-        self._watch = StallWatchdog(settings.environment.stall_seconds)
+        self._watch = StallWatchdog(settings.environment.stall_limit_s)
 
     @classmethod
     @contextlib.asynccontextmanager
     async def started(cls, settings: Settings) -> AsyncIterator[Service]:
-        """vLLM and interpreters that end with the block. Raises `UserError` where one of them does not start."""
+        """Starts vLLM and interpreters, which end with the block. Raises `UserError` where one does not start."""
         serving, environment = settings.serving, settings.environment
         tokens = await asyncio.to_thread(load_tokens, settings.model, serving.max_model_len)
+        # they end in reverse order: no trajectory is left to send calls when the interpreters end
         async with (
             SandboxPool.local(settings.sandbox) as pool,
             Engine.started(settings.model, serving.engine, tokens, environment.max_images) as engine,
@@ -81,7 +80,7 @@ class Service:
 
     @functools.cached_property
     def special_tokens(self) -> tuple[str, ...]:
-        """Texts that only the chat template may turn into tokens."""
+        """Special tokens as text, which only the chat template may write."""
         return tuple(self.engine.tokens.tokenizer.convert_ids_to_tokens(sorted(self._special_ids)))
 
     @functools.cached_property
@@ -91,75 +90,79 @@ class Service:
 
     @property
     def bounds(self) -> Bounds:
-        """Bounds of the pictures in a request."""
+        """Bounds of the images in a request."""
         serving = self.settings.serving
-        return Bounds(self.settings.environment.max_images, serving.max_picture_pixels, serving.max_request_pixels)
+        return Bounds(self.settings.environment.max_images, serving.max_image_pixels, serving.max_request_pixels)
 
-    async def answer(self, ask: ChatRequest, audience: StreamListener | None = None) -> Outcome:
-        """Interact until the model answers or a limit is met. Cancelled, it leaves neither request nor session behind.
+    async def answer(self, request: ChatRequest, listener: StreamListener | None = None) -> Outcome:
+        """Runs the loop until the model answers or a limit is met. Cancelled, it ends vLLM's request and the session.
 
         Raises:
-            RequestError: the question does not fit into the model, or something outside of the model failed (503).
+            RequestError: the prompt does not fit into the model, or something outside of the model failed (503).
         """
         name = uuid4().hex[:12]
         started = time.perf_counter()
         with self._watch.trajectory(name) as progress:
             try:
-                interaction, rollout = await self._begin(ask, audience or StreamListener(), progress)
+                loop, rollout = await self._begin(request, listener or StreamListener(), progress)
             except asyncio.CancelledError:
-                if progress.stalled:
+                if progress.stalled:  # by the watchdog, not by a client that left
                     raise _failed(name, "its prompt was not rendered in time") from None
                 raise
-            finish = await interaction.run(rollout, self._sampling(ask))
+            finish = await loop.run(rollout, self._sampling(request))
         rollout.timing.total_s = time.perf_counter() - started
         if finish is FinishReason.INFRASTRUCTURE:
             raise _failed(name, rollout.fault or "its session or its vLLM request was ended")
         return _outcome(rollout, finish)
 
     async def _begin(
-        self, ask: ChatRequest, audience: StreamListener, progress: Progress
+        self, request: ChatRequest, listener: StreamListener, progress: TrackedRollout
     ) -> tuple[MultiTurnLoop, Rollout]:
         environment, tokens = self.settings.environment, self.engine.tokens
-        messages = list(ask.messages)
-        if environment.instructions:
+        messages = list(request.messages)
+        if environment.add_system_prompt:
             messages = with_instructions(messages, get_format(environment.format))
         renderer = Renderer(tokens)
-        pictures = await renderer.pictures(messages)
-        views = await asyncio.to_thread(resized_images_of, pictures, environment)
-        prompt_ids = await renderer.prompt(messages, views)
-        interaction = MultiTurnLoop(
+        images = await renderer.images(messages)
+        # the model reads resized images; the sandbox gets the files as they came (`request.images`)
+        resized = await asyncio.to_thread(resized_images_of, images, environment)
+        prompt_ids = await renderer.prompt(messages, resized)
+        loop = MultiTurnLoop(
             environment=environment,
-            server=EngineClient(self.engine, audience.text_sampled, self._special_ids),
+            server=EngineClient(self.engine, listener.text_sampled, self._special_ids),
             tokenizer=tokens.tokenizer,
             processor=tokens.processor,
             append=renderer.append,
-            watch=self._watch,
-            response_length=self._room(len(prompt_ids), ask.max_tokens),
+            watchdog=self._watch,
+            response_length=self._room(len(prompt_ids), request.max_tokens),
             code_temperature=self.settings.serving.code_temperature,
-            listener=audience,
+            listener=listener,
         )
-        sandbox = SandboxClient(lambda: self._pool, lambda: ask.images, environment.sandbox_retries)
-        return interaction, interaction.begin(messages, views, prompt_ids, sandbox, progress)
+        sandbox = SandboxClient(lambda: self._pool, lambda: request.images, environment.sandbox_retries)
+        return loop, loop.begin(messages, resized, prompt_ids, sandbox, progress)
 
     def _room(self, prompt: int, wanted: int | None) -> int:
-        """Tokens that may follow a prompt of that many."""
+        """Returns the tokens that may follow a prompt of `prompt` tokens; `wanted` is the client's own limit."""
         serving, longest = self.settings.serving, self.engine.tokens.max_model_len
         left = longest - prompt
-        if left < self.settings.environment.answer_tokens:
+        # fewer tokens leave no room for an answer
+        if left < self.settings.environment.min_answer_tokens:
             raise RequestError(
-                f"the prompt has {prompt} tokens, pictures included, of at most {longest} together with the reply",
+                f"the prompt has {prompt} tokens, images included, of at most {longest} together with the reply",
                 param="messages",
                 code="context_length_exceeded",
             )
         return min(left, serving.response_tokens, wanted or serving.response_tokens)
 
-    def _sampling(self, ask: ChatRequest) -> dict[str, Any]:
-        temperature = self.settings.serving.temperature if ask.temperature is None else ask.temperature
-        params: dict[str, Any] = {"temperature": temperature, "top_p": ask.top_p, "top_k": -1}
-        return params if ask.seed is None else {**params, "seed": ask.seed}
+    def _sampling(self, request: ChatRequest) -> dict[str, Any]:
+        temperature = self.settings.serving.temperature if request.temperature is None else request.temperature
+        # top_k -1 is all tokens, as in training
+        params: dict[str, Any] = {"temperature": temperature, "top_p": request.top_p, "top_k": -1}
+        return params if request.seed is None else {**params, "seed": request.seed}
 
 
 def _failed(name: str, reason: str) -> RequestError:
+    # the reason may have paths and texts of the machine: the log gets it, the client a number to ask about
     logger.error("request %s failed: %s", name, reason)
     message = f"something outside of the model failed (request {name} in the server's log); ask again"
     return RequestError(message, status=503, code="infrastructure")
@@ -170,7 +173,6 @@ def _outcome(rollout: Rollout, finish: FinishReason) -> Outcome:
     response = stream.response_ids
     return Outcome(
         turns=tuple(rollout.turns),
-        observations=tuple(rollout.observations),
         finish=finish,
         answer=rollout.answer,
         prompt_ids=tuple(stream.ids[: stream.prompt_length]),

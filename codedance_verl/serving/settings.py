@@ -1,15 +1,16 @@
-"""Which model is meant, and under which settings it was trained."""
+"""Model that is served, and the settings it was trained under."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from codedance_verl.config.compose import compose_config
+from codedance_verl.config.renamed import renamed
 from codedance_verl.environment.config import EnvironmentConfig
 from codedance_verl.errors import UserError
 from codedance_verl.sandbox.config import SandboxConfig
@@ -28,7 +29,7 @@ _OF_THE_SANDBOX = (
     "max_image_pixels",
     "session_memory_mb",
 )
-"""What code of a trajectory can notice; how many containers there are, and where, is the server's own affair."""
+"""Keys that code of a trajectory can notice; number and place of containers are the server's own affair."""
 
 _OF_SERVING = {
     "data.max_response_length": "serving.response_tokens",
@@ -39,7 +40,7 @@ _OF_SERVING = {
 
 @dataclass(frozen=True)
 class Settings:
-    """What is served, under which rules.
+    """Model, its name, and the rules it is served under.
 
     Attributes:
         model: Hugging Face folder, or a name on the Hub.
@@ -58,7 +59,7 @@ class Settings:
 
 
 def load(model: str, overrides: Sequence[str] = (), **defaults: Any) -> Settings:
-    """The settings of a model under the configuration `serve`.
+    """Loads the settings of a model under the configuration `serve`.
 
     Args:
         model: a run's folder, a Hugging Face folder, or a name on the Hub.
@@ -90,7 +91,7 @@ def load(model: str, overrides: Sequence[str] = (), **defaults: Any) -> Settings
 
 
 def find_model(given: str) -> tuple[str, Path | None]:
-    """The Hugging Face folder of a run, a folder or a name, and the file with the settings of its training, if any.
+    """Finds the Hugging Face folder of a run, a folder or a name, and the file with the settings of its training.
 
     Raises:
         UserError: the folder is there, or looks like one, and holds no model.
@@ -113,7 +114,8 @@ def inherited(origin: Path) -> dict[str, Any]:
     except Exception as error:
         raise UserError(f"{origin}: no YAML ({' '.join(str(error).split())[:200]})") from None
     assert isinstance(trained, DictConfig)
-    values = {f"environment.{key}": value for key, value in _plain(trained, "environment").items()}
+    # a run of an earlier version has keys by their old names
+    values = {renamed(f"environment.{key}"): value for key, value in _plain(trained, "environment").items()}
     sandbox = _plain(trained, "sandbox")
     values |= {f"sandbox.{key}": sandbox[key] for key in _OF_THE_SANDBOX if key in sandbox}
     if not values:
@@ -123,7 +125,7 @@ def inherited(origin: Path) -> dict[str, Any]:
 
 
 def settings_document(origin: Path) -> str:
-    """What `inherited` reads of a run's configuration, as YAML that can travel with its model; empty for SFT."""
+    """Part of a run's configuration that `inherited` reads, as YAML that can travel with its model; empty for SFT."""
     trained = OmegaConf.load(origin)
     assert isinstance(trained, DictConfig)
     if not _plain(trained, "environment"):
@@ -141,7 +143,7 @@ def settings_document(origin: Path) -> str:
 
 
 def _configurations_of_runs(folder: Path) -> list[Path]:
-    """Where the configuration of a run lies whose published model, or in whose checkpoint, this folder is."""
+    """Configuration files of the run whose published model, or part of whose checkpoint, this folder may be."""
     published = [folder.parent] if folder.name == "model" else []
     checkpoint = [parent.parent for parent in folder.parents if parent.name == "checkpoints"]
     return [run / "config.yaml" for run in (*published, *checkpoint)]
@@ -153,7 +155,7 @@ def _name(given: str, folder: str) -> str:
 
 
 def _isolated(sandbox: SandboxConfig, serving: ServingConfig) -> SandboxConfig:
-    """Where other machines may ask, only containers will do."""
+    """Settings of the sandbox, which must be containers where other machines may send requests."""
     if serving.on_loopback:
         return sandbox
     if sandbox.backend == "process":
@@ -161,7 +163,7 @@ def _isolated(sandbox: SandboxConfig, serving: ServingConfig) -> SandboxConfig:
             f"sandbox.backend=process: no security boundary, and serving.host={serving.host} lets other machines run "
             "code; use sandbox.backend=docker or serving.host=127.0.0.1"
         )
-    return replace(sandbox, backend="docker")
+    return sandbox.replace(backend="docker")
 
 
 def _plain(config: DictConfig, node: str) -> dict[str, Any]:

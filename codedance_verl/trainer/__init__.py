@@ -1,1 +1,1 @@
-"""What long runs need around verl's trainers: checkpoints that survive a kill, stops that save, a watch over steps."""
+"""Extensions of verl's trainers for long runs: checkpoints that survive a kill, stops that save, limits on steps."""

@@ -1,6 +1,6 @@
-"""`deterministic: true`: two runs of a configuration on a machine draw the same rollouts and end with the same weights.
+"""Determinism: with `deterministic: true` two runs on one machine draw the same rollouts and end with the same weights.
 
-What else differs from run to run: vLLM draws the tokens of all requests from one generator, in the order they happen to
+Without it they differ, because vLLM draws the tokens of all requests from one generator, in the order they happen to
 be served in, and its sums depend on what else is in the batch; rollouts reach the trainer in the order they end in;
 torch has algorithms whose sums depend on how threads get along.
 """
@@ -13,7 +13,7 @@ from codedance_verl.errors import UserError
 
 
 def check(config: DictConfig) -> None:
-    """Raise `UserError` where a deterministic run's mode or group filter leaves to chance what is trained on."""
+    """Raises `UserError` where a deterministic run's mode or group filter leaves to chance what is trained on."""
     if config.deterministic is not True:
         return
     mode = config.trainer.v1.trainer_mode
@@ -30,16 +30,17 @@ def check(config: DictConfig) -> None:
 
 
 def limit_threads(config: DictConfig) -> None:
-    """Put a deterministic run's number of threads into its environment variables; call before these are set."""
+    """Puts a deterministic run's number of threads into its environment variables; call before these are set."""
     if config.deterministic is True and isinstance(config.env_vars, DictConfig):
         with open_dict(config):
+            # with several threads a sum depends on how its terms are split among them
             config.env_vars.OMP_NUM_THREADS = "1"
 
 
-def settle(config: DictConfig) -> None:
-    """Put the rest of what `deterministic` asks for into a configuration that is checked.
+def apply_determinism(config: DictConfig) -> None:
+    """Puts the rest of what `deterministic` asks for into a configuration that was checked.
 
-    Before, the checks would take these values for the user's own: a model that the run lacks has none to change.
+    Earlier the checks would take these values for the user's own, and refuse settings of a model that the run lacks.
 
     Raises:
         UserError: see `check`.

@@ -1,18 +1,18 @@
-"""Notices that a rollout worker has died: verl waits for the rollouts it had been given without end."""
+"""Health check of the rollout workers: verl waits without end for the rollouts of one that has died."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-import ray
 from ray.exceptions import RayActorError
 
 from codedance_verl.errors import UserError
+from codedance_verl.runtime.remote_answers import answers_within
 
 
 class RolloutWorkerDied(UserError):
-    """A rollout worker's process has ended, and with it rollouts that the step waits for."""
+    """Raised when a rollout worker's process has ended, and with it rollouts that the step waits for."""
 
 
 class WorkerHealthCheck:
@@ -22,28 +22,23 @@ class WorkerHealthCheck:
     """
 
     def __init__(self) -> None:
-        self._asked: dict[int, Any] = {}
+        self._calls: dict[int, Any] = {}
 
     def poll(self, workers: Sequence[Any]) -> None:
-        """Look at the answers there are; does not wait.
+        """Reads the answers there are; does not wait.
 
         Raises:
             RolloutWorkerDied: a worker is dead.
         """
+        for index, answer in answers_within(self._calls, 0.0).items():
+            if isinstance(answer, RayActorError):
+                why = str(answer).strip().splitlines()[0]
+                raise RolloutWorkerDied(
+                    f"rollout worker {index} has died ({why}); start the run again to resume from the last checkpoint"
+                )
+            if isinstance(answer, Exception):
+                raise answer
+            del self._calls[index]
         for index, worker in enumerate(workers):
-            asked = self._asked.get(index)
-            if asked is not None:
-                if not ray.wait([asked], timeout=0)[0]:
-                    continue
-                _read(asked, index)
-            self._asked[index] = worker.__ray_ready__.remote()
-
-
-def _read(answer: Any, index: int) -> None:
-    try:
-        ray.get(answer)
-    except RayActorError as error:
-        why = str(error).strip().splitlines()[0]
-        raise RolloutWorkerDied(
-            f"rollout worker {index} has died ({why}); start the run again to resume from the last checkpoint"
-        ) from None
+            if index not in self._calls:
+                self._calls[index] = worker.__ray_ready__.remote()

@@ -1,4 +1,4 @@
-"""Steps of which no rollout counts: they are skipped, and too many in a row end the run.
+"""Masked steps: a step of which no rollout counts is skipped, and too many in a row end the run.
 
 A judge or a sandbox that is down for a step masks all of its rollouts, and a defect of the data may fail all of its
 groups. verl 0.9.1 ends in a traceback there. A step that is skipped changes neither weights nor optimizer nor schedule;
@@ -16,12 +16,15 @@ from transfer_queue import KVBatchMeta
 
 from codedance_verl.metrics import catalogue, emit
 
-LOOKED_AT = 64
-"""Rollouts whose masks are fetched at once; nearly always one of the first counts."""
+FETCHED_MASKS = 64
+"""Rollouts whose masks are fetched at once: nearly always one of the first counts."""
 
 
 class NothingCounts(Exception):
-    """Leaves a part of verl's step before it trains. `batch`: its rollouts, all of them masked; `failed`: groups."""
+    """Raised to leave a part of verl's step before it trains.
+
+    `batch` has its rollouts, all masked; `failed` is the number of its failed groups.
+    """
 
     def __init__(self, batch: KVBatchMeta, failed: int = 0) -> None:
         super().__init__(batch, failed)
@@ -29,7 +32,7 @@ class NothingCounts(Exception):
 
 
 class MaskedSteps:
-    """Goes before a subclass of verl's `PPOTrainer` in the order of inheritance."""
+    """Mixin that goes before a subclass of verl's `PPOTrainer` in the order of inheritance."""
 
     config: Any
     global_steps: int
@@ -45,7 +48,7 @@ class MaskedSteps:
 
     @property
     def too_many_masked(self) -> str | None:
-        """Why the run must end, in one line."""
+        """Returns why the run must end, in one line; None while it need not."""
         most = self.config.monitors.max_masked_steps
         if most is None or self.masked_in_a_row < most:
             return None
@@ -55,7 +58,7 @@ class MaskedSteps:
         )
 
     def step(self, metrics: dict[str, Any], timing_raw: dict[str, float]) -> Any:
-        """One step of verl's; it may train in several parts."""
+        """Runs a step of verl's, which may train in several parts."""
         self._trained_parts = 0
         batch = super().step(metrics, timing_raw)  # type: ignore[misc]
         if self._trained_parts:
@@ -65,7 +68,7 @@ class MaskedSteps:
         return _stand_in(self.global_steps)
 
     def _step_once(self, metrics: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """A part of a step, which is skipped where nothing counts: an empty batch stands for it."""
+        """Runs a part of a step. Where nothing counts it is skipped, and an empty batch stands for it."""
         try:
             batch = super()._step_once(metrics, *args, **kwargs)  # type: ignore[misc]
         except NothingCounts as found:
@@ -84,13 +87,13 @@ class MaskedSteps:
             self.actor_rollout_wg.save_model_to_cpu(0)
 
     def _balance_batch(self, batch: Any, *args: Any, **kwargs: Any) -> Any:
-        """verl's first work on a batch; padding is added in it."""
+        """Leaves the step before verl's first work on a batch, which adds padding."""
         if not _counts(batch):
             raise NothingCounts(batch)
         return super()._balance_batch(batch, *args, **kwargs)  # type: ignore[misc]
 
     def _build_replay_buffer(self) -> Any:
-        """verl's buffer; where it chooses failed groups alone, of which nothing is there, they are dropped."""
+        """Makes verl's buffer drop a choice of failed groups alone, which have no rollouts."""
         buffer = super()._build_replay_buffer()  # type: ignore[misc]
         select = buffer._select_prompt_uids
 
@@ -109,7 +112,7 @@ class MaskedSteps:
     def _compute_metrics(
         self, batch: Any, metrics: dict[str, Any], timing_raw: dict[str, float], global_steps: int, epoch: int
     ) -> None:
-        """verl's metrics; of a step that was skipped its times alone."""
+        """Computes verl's metrics; of a step that was skipped its times alone."""
         if self._trained_parts:
             super()._compute_metrics(batch, metrics, timing_raw, global_steps=global_steps, epoch=epoch)  # type: ignore[misc]
         else:
@@ -118,7 +121,7 @@ class MaskedSteps:
         emit.add(catalogue.TRAINING_MASKED, float(not self._trained_parts))
 
     def _log_rollout_data(self, batch: Any, *args: Any, **kwargs: Any) -> None:
-        """verl's copy of the rollouts (`trainer.rollout_data_dir`)."""
+        """Writes verl's copy of the rollouts (`trainer.rollout_data_dir`), unless the step was skipped."""
         if self._trained_parts:
             super()._log_rollout_data(batch, *args, **kwargs)  # type: ignore[misc]
 
@@ -128,28 +131,29 @@ def _nothing() -> KVBatchMeta:
 
 
 def _stand_in(step: int) -> KVBatchMeta:
-    """A row without data: verl's loop clears the rows of a step from the queue, which refuses an empty list."""
+    """Returns a row without data: verl's loop clears a step's rows from the queue, which refuses an empty list."""
     return tq.kv_put(key=f"skipped-{step}_0_0", partition_id="train", tag={"is_padding": True})
 
 
 def _rollouts_of(groups: Sequence[str], rollouts: Mapping[str, Any]) -> list[str]:
-    """The keys `<group>_<rollout>_<output>` of these groups."""
+    """Returns the keys `<group>_<rollout>_<output>` of these groups."""
     chosen = set(groups)
     return [key for key in rollouts if key.split("_")[0] in chosen]
 
 
 def _counts(batch: KVBatchMeta) -> bool:
-    """Whether a rollout of a batch has a token that is trained on."""
-    for start in range(0, len(batch.keys), LOOKED_AT):
-        keys = batch.keys[start : start + LOOKED_AT]
+    """True when a rollout of a batch has a token that is trained on."""
+    for start in range(0, len(batch.keys), FETCHED_MASKS):
+        keys = batch.keys[start : start + FETCHED_MASKS]
         masks = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=["response_mask"])
+        # nested tensor: one 0/1 mask of shape (response tokens,) a rollout, each of its own length
         if any(bool(mask.any()) for mask in masks["response_mask"].unbind()):
             return True
     return False
 
 
 def _why(found: NothingCounts) -> str:
-    """What became of the rollouts, in a line."""
+    """Returns a line on why no rollout counts."""
     if found.failed:
         return f"its {found.failed} groups have failed; the rollout workers' log has the errors"
     batch = found.batch

@@ -1,4 +1,4 @@
-"""verl's task runner with our trainers: in every mode checkpoints survive a kill, and a run can be told to stop."""
+"""verl's task runner with fault-tolerant trainers in every mode."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ _VerlRunner: Any = TaskRunnerV1.__ray_metadata__.modified_class  # the class und
 
 
 class TaskRunner(_VerlRunner):  # type: ignore[misc]
-    """Runs the training (see `verl.trainer.main_ppo.run_ppo`, which takes it as `task_runner_class`)."""
+    """Ray task that runs the training; `verl.trainer.main_ppo.run_ppo` takes it as `task_runner_class`."""
 
     def run(self, config: DictConfig) -> None:
-        """Train to the end.
+        """Trains to the end.
 
         Raises:
             Stopped: a stop was asked for; what was trained until then is saved.
         """
         light_actors.start_light()
         repairs.wait_for_devices()
+        # verl's registry is how it finds a trainer by its mode: ours, a subclass, takes the place of its own
         mode = config.trainer.v1.trainer_mode
         TRAINER_REGISTRY[mode] = fault_tolerant(get_trainer_cls(mode))
         super().run(config)

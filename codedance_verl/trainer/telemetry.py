@@ -1,4 +1,4 @@
-"""What the trainer tells at the end of a step: verl's metrics under our names, and how long the run will take."""
+"""Metrics of the trainer at the end of a step: verl's under our names, and the remaining time of the run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SAME: dict[str, Metric] = {
     "response_length/mean": catalogue.TRAINING_RESPONSE,
     "training/rollout_probs_diff_mean": catalogue.TRAINING_MISMATCH,
 }
-"""verl's name of a metric, and ours."""
+"""Our metric for a metric of verl's."""
 
 PHASES = {
     "timing_s/gen": "rollout",
@@ -40,7 +40,7 @@ PHASES = {
     "timing_s/save_checkpoint": "checkpoint",
     "timing_s/testing": "validation",
 }
-"""verl's timer of a phase, and its name in `codedance_training_phase_seconds`."""
+"""Label `phase` in `codedance_training_phase_seconds` for a timer of verl's."""
 
 STALENESS = {
     "training/off_policy/trajectory_staleness/mean": "mean",
@@ -49,24 +49,24 @@ STALENESS = {
 
 
 class StepTelemetry:
-    """Tells of the steps of one run."""
+    """Recorder of the steps of one run."""
 
     def __init__(self) -> None:
         self._pace = Pace()
         self._phases: set[str] = set()
 
     def begin(self, validating: bool = False) -> None:
-        """A step begins, or a validation, whose time says nothing of a step's."""
+        """Records that a step begins, or a validation, whose time says nothing of a step's."""
         emit.set_gauge(catalogue.TRAINING_STARTED, time.time())
         emit.set_gauge(catalogue.TRAINING_VALIDATING, float(validating))
 
     def rest(self) -> None:
-        """Nothing is under way: an alert compares with the time, and nothing is more than no number."""
+        """Records that nothing is in progress: NaN, as an alert compares this gauge with the time."""
         emit.set_gauge(catalogue.TRAINING_STARTED, math.nan)
         emit.set_gauge(catalogue.TRAINING_VALIDATING, 0.0)
 
     def end(self, step: int, planned: int, values: Mapping[str, Any], trajectories: float) -> None:
-        """A step of `planned` has ended with these metrics of verl's; `trajectories` were rolled out meanwhile."""
+        """Records the end of a step out of `planned`, with verl's metrics of it and the number of its trajectories."""
         numbers = {name: float(value) for name, value in values.items() if _is_number(value)}
         emit.set_gauge(catalogue.TRAINING_STEP, step)
         emit.set_gauge(catalogue.TRAINING_STEPS, planned)
@@ -74,7 +74,7 @@ class StepTelemetry:
             if name in numbers:
                 emit.set_gauge(metric, numbers[name])
         self._phases |= PHASES.keys() & numbers.keys()
-        for name in self._phases:  # 0 for one that this step did without: else the time of an earlier step would stay
+        for name in self._phases:  # 0 for a phase that this step did without: else a gauge keeps an earlier step's time
             emit.set_gauge(catalogue.TRAINING_PHASE, numbers.get(name, 0.0), phase=PHASES[name])
         for name, statistic in STALENESS.items():
             if name in numbers:

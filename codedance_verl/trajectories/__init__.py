@@ -1,1 +1,1 @@
-"""What a run wrote of its rollouts: which are kept, how much disk they take, and how to find one among many."""
+"""Rollouts on disk: the record of one, its writer and readers, the disk they take, and an index to find one."""

@@ -1,64 +1,42 @@
-"""Which rollouts are written, and how much disk they may take (`conf/trajectories.yaml`)."""
+"""Sampling and disk use of the trajectory log (`conf/trajectories.yaml`)."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from typing import ClassVar
 
-from codedance_verl.config.checks import check_known, check_number, check_whole
-from codedance_verl.errors import UserError
+from pydantic import Field
 
-_SHARE = (0.0, 1.0)
-_STEPS = (1, 1_000_000)
-_GIB = (0.01, 1_000_000.0)
+from codedance_verl.config.node import Node
 
 
-@dataclass(frozen=True)
-class TrajectoriesConfig:
-    """Attributes:
-    train_share: share of the groups of training that are written, 0 to 1; a group is written whole or not at all.
-    every_steps: write training groups of every so many-th step alone, 1 to 1,000,000.
-    keep_faults: write every training group with a rollout that ended as `infrastructure`, whatever is drawn.
-    max_gib: disk of the folder, 0.01 to 1,000,000 GiB; None for no limit. Over it the files of the oldest training
-        steps go first, then pictures that no line names; what validation wrote stays.
-    """
+class TrajectoriesConfig(Node):
+    """Share of the rollouts that is written, and limit of the disk they take."""
 
-    train_share: float = 1.0
-    every_steps: int = 1
+    KEY: ClassVar[str] = "trajectories"
+
+    train_share: float = Field(1.0, ge=0, le=1)
+    """Share of the groups of training that are written; a group is written whole or not at all."""
+    every_steps: int = Field(1, ge=1, le=1_000_000)
+    """Steps from one whose training groups are written to the next such."""
     keep_faults: bool = True
-    max_gib: float | None = 100.0
-
-    @classmethod
-    def from_mapping(cls, values: Mapping[str, Any]) -> TrajectoriesConfig:
-        """Build from a config node.
-
-        Raises:
-            UserError: names the dotted key, the value seen and what is allowed.
-        """
-        check_known(values, [field.name for field in fields(cls)], "trajectories")
-        config = cls(**{str(key): value for key, value in values.items()})
-        check_number(config.train_share, *_SHARE, "trajectories.train_share")
-        check_whole(config.every_steps, *_STEPS, "trajectories.every_steps")
-        if not isinstance(config.keep_faults, bool):
-            raise UserError(f"trajectories.keep_faults={config.keep_faults}: must be true or false")
-        if config.max_gib is not None:
-            check_number(config.max_gib, *_GIB, "trajectories.max_gib")
-        return config
+    """Writes every training group with a rollout that ended as `infrastructure`, whatever is drawn."""
+    max_gib: float | None = Field(100.0, ge=0.01, le=1_000_000)
+    """Disk of the folder in GiB, null for no limit. Over it the files of the oldest training steps go first, then
+    images that no line names; what validation wrote stays."""
 
     @property
     def max_bytes(self) -> int | None:
         return None if self.max_gib is None else int(self.max_gib * 2**30)
 
     def keeps(self, *, step: int, split: str, group: str, faulty: bool) -> bool:
-        """Whether a group is written. Every worker decides alike; validation is always written: figures rest on it."""
+        """True where a group is written: every worker decides alike, and validation is always written."""
         if split != "train" or (faulty and self.keep_faults):
             return True
         return step % self.every_steps == 0 and _chance(step, group) < self.train_share
 
 
 def _chance(step: int, group: str) -> float:
-    """A number in [0, 1) that a group has for good."""
+    """Number in [0, 1) that a group has in every worker: drawing by a seed would depend on the order of groups."""
     drawn = hashlib.sha256(f"{step}/{group}".encode()).digest()[:8]
     return int.from_bytes(drawn, "big") / 2**64

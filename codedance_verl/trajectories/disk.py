@@ -1,8 +1,7 @@
-"""Keeps a folder of trajectories within its share of the disk, whoever else writes to it."""
+"""Retention: keeps a folder of trajectories within its share of the disk, also while other processes write to it."""
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import math
 import os
@@ -10,11 +9,12 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from codedance_verl.trajectories.runs import STEP_FILE
+from codedance_verl.runtime.locks import Locked, exclusive_lock
+from codedance_verl.trajectories.runs import log_files
 
 logger = logging.getLogger(__name__)
 
@@ -22,11 +22,11 @@ FREE_TO = 0.9
 """Share of the limit that is left in use once something had to go, so that not every rollout deletes a file."""
 
 YOUNG_SECONDS = 60.0
-"""A picture used within this time stays: the line that names it may still be on its way. It is written milliseconds
+"""An image used within this time stays: the line that names it may not be written yet. It is written milliseconds
 after; the rest is for clocks that differ."""
 
 _UNNAMED = -1
-"""In place of a step, for pictures that no line names."""
+"""In place of a step, for images that no line names."""
 
 _NAMED = re.compile(rb"images/([0-9a-f]{64})\.png")
 _BLOCK = 1 << 20
@@ -37,7 +37,7 @@ _OVERLAP = 128  # longer than what is looked for
 class Usage:
     """Bytes of the folder, and what was deleted to come to that.
 
-    `settled` is false where another process is at it, or where pictures are still too young to go.
+    `settled` is false where another process is at it, or where images are still too young to go.
     """
 
     used: int
@@ -47,9 +47,9 @@ class Usage:
 
 
 def enforce(folder: Path, max_bytes: int, *, young_s: float = YOUNG_SECONDS) -> Usage:
-    """Delete the oldest training steps, then pictures that no line names, until `FREE_TO` of the limit is in use.
+    """Delete the oldest training steps, then images that no line names, until `FREE_TO` of the limit is in use.
 
-    The newest training step stays. Pictures that are too young to go are left to a later call, and no further step is
+    The newest training step stays. Images that are too young to go are left to a later call, and no further step is
     deleted in their place. Does nothing while another process is at it.
 
     Raises:
@@ -58,24 +58,32 @@ def enforce(folder: Path, max_bytes: int, *, young_s: float = YOUNG_SECONDS) -> 
     used = _used(folder)
     if used <= max_bytes:
         return Usage(used)
-    with _alone(folder) as alone:
-        if not alone:
-            return Usage(used, settled=False)
-        young_since = time.time() - young_s  # before lines are read: what is named while they are stays
-        last_named = _last_named(folder)
-        deleted = _steps_to_go(folder, last_named, used - int(max_bytes * FREE_TO))
-        for step in deleted:
-            _delete_step(folder, step)
-        images, waiting = _sweep(folder, last_named, deleted[-1] if deleted else _UNNAMED, young_since)
-        used = _used(folder)
+    try:
+        with exclusive_lock(folder / ".disk.lock", f"{folder}: locked by another process") as alone:
+            return _freed(folder, used, max_bytes, young_s) if alone else Usage(used, settled=False)
+    except Locked:
+        return Usage(used, settled=False)
+
+
+def _freed(folder: Path, used: int, max_bytes: int, young_s: float) -> Usage:
+    # Taken before lines are read: an image that is named during the reading counts as young, and stays.
+    young_since = time.time() - young_s
+    last_named = _last_named(folder)
+    deleted = _steps_to_go(folder, last_named, used - int(max_bytes * FREE_TO))
+    for path, step in _train_files(folder):
+        if step in deleted:
+            path.unlink(missing_ok=True)
+    images, waiting = _sweep(folder, last_named, deleted[-1] if deleted else _UNNAMED, young_since)
+    used = _used(folder)
     if deleted:
         logger.warning(
-            "trajectories.max_gib: deleted those of training steps %d to %d and %d pictures; %.2f GiB are in use",
+            "trajectories.max_gib: deleted those of training steps %d to %d and %d images; %.2f GiB are in use",
             deleted[0],
             deleted[-1],
             images,
             used / 2**30,
         )
+    # Not settled only where young images alone keep the folder over its limit: a later call will free them.
     settled = used <= max_bytes or used - waiting > max_bytes
     return Usage(used, settled, tuple(deleted), images)
 
@@ -91,27 +99,20 @@ def _files(folder: Path) -> Iterator[tuple[Path, int, float]]:
             path = Path(parent, name)
             try:
                 status = path.stat()
-            except FileNotFoundError:
+            except FileNotFoundError:  # another process deleted it
                 continue
             yield path, status.st_size, status.st_mtime
 
 
-def _train_files(folder: Path) -> Iterator[tuple[Path, int]]:
+def _train_files(folder: Path) -> list[tuple[Path, int]]:
     """Files of training and the step of each."""
-    for path in (folder / "train").glob("*.jsonl"):
-        if found := STEP_FILE.fullmatch(path.name):
-            yield path, int(found.group(1))
-
-
-def _delete_step(folder: Path, step: int) -> None:
-    for path, its_step in _train_files(folder):
-        if its_step == step:
-            path.unlink(missing_ok=True)
+    return [(file.path, file.step) for file in log_files((folder / "train").glob("*.jsonl"), "train")]
 
 
 def _last_named(folder: Path) -> dict[str, float]:
-    """Pictures by hash, each with the last step of training that names it; infinite for those of other files."""
+    """Images by hash, each with the last step of training that names it; infinite for those of other files."""
     last: dict[str, float] = {}
+    # Lines of validation stay, so their images must: infinity is after every step.
     steps: dict[Path, float] = dict(_train_files(folder))
     for path in folder.glob("*/*.jsonl"):
         step = steps.get(path, math.inf)
@@ -120,15 +121,16 @@ def _last_named(folder: Path) -> dict[str, float]:
 
 
 def _steps_to_go(folder: Path, last_named: Mapping[str, float], excess: int) -> list[int]:
-    """The oldest steps whose lines, with the pictures that no later step names, come to `excess` bytes."""
+    """The oldest steps whose lines, with the images that no later step names, come to `excess` bytes."""
     frees = Counter[float]()
     for path, step in _train_files(folder):
         frees[step] += path.stat().st_size
     steps = sorted(int(step) for step in frees)
     for path, size, _ in _files(folder / "images"):
         frees[last_named.get(path.stem, _UNNAMED)] += size
+    # Images that no line names go in any case, so they count as freed from the start.
     chosen, freed = list[int](), frees[_UNNAMED]
-    for step in steps[:-1]:
+    for step in steps[:-1]:  # the newest step is still being written
         if freed >= excess:
             break
         chosen.append(step)
@@ -137,7 +139,7 @@ def _steps_to_go(folder: Path, last_named: Mapping[str, float], excess: int) -> 
 
 
 def _sweep(folder: Path, last_named: Mapping[str, float], up_to: int, young_since: float) -> tuple[int, int]:
-    """Delete pictures that no step after `up_to` names; how many, and the bytes of those too young to go."""
+    """Delete images that no step after `up_to` names; how many, and the bytes of those too young to go."""
     count = waiting = 0
     for path, size, used_at in list(_files(folder / "images")):
         if last_named.get(path.stem, _UNNAMED) > up_to:
@@ -153,22 +155,9 @@ def _sweep(folder: Path, last_named: Mapping[str, float], up_to: int, young_sinc
 def _names_in(path: Path) -> set[str]:
     named: set[str] = set()
     rest = b""
-    try:
-        with path.open("rb") as stream:
-            while block := stream.read(_BLOCK):
-                named |= {found.decode() for found in _NAMED.findall(rest + block)}
-                rest = block[-_OVERLAP:]
-    except FileNotFoundError:
-        pass
+    with suppress(FileNotFoundError), path.open("rb") as stream:
+        while block := stream.read(_BLOCK):
+            # A name may lie across two blocks: each is searched with the end of the one before.
+            named |= {found.decode() for found in _NAMED.findall(rest + block)}
+            rest = block[-_OVERLAP:]
     return named
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[bool]:
-    with (folder / ".disk.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield False
-            return
-        yield True

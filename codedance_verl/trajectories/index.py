@@ -1,6 +1,6 @@
-"""An index over trajectories in SQLite: a row each, and where its line lies. Built as files grow, the newest first.
+"""Index over trajectories in SQLite: a row each, and the place of its line. Built as files grow, the newest first.
 
-The index is a cache: it can be deleted at any time, and is made anew where it does not fit what is there.
+The index is a cache: it can be deleted at any time, and is rebuilt where it does not fit the files.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from codedance_verl.trajectories.lines import read_line
 from codedance_verl.trajectories.query import Query
 from codedance_verl.trajectories.reading import read_new
 from codedance_verl.trajectories.runs import find_runs
-from codedance_verl.trajectories.summary import COLUMNS, Summary
+from codedance_verl.trajectories.schema import TrajectoryRecord
+from codedance_verl.trajectories.summary import COLUMNS, QUOTED_COLUMNS, Summary
 from codedance_verl.trajectories.tables import Tables
 
-_NEWEST_FIRST = "ORDER BY step DESC, split, batch, sample, id"
+_NEWEST_FIRST = 'ORDER BY step DESC, split, "group", sample, id'
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class RunFigures:
 
 
 def cache_folder() -> Path:
-    """Where indices lie unless told otherwise: `$XDG_CACHE_HOME/codedance`, else `~/.cache/codedance`."""
+    """Default folder of indices: `$XDG_CACHE_HOME/codedance`, else `~/.cache/codedance`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "codedance"
 
 
@@ -83,6 +84,7 @@ class Index:
         """
         find_runs(root)
         self._root = root.resolve()
+        # One index for each folder, whatever characters its path has.
         name = hashlib.sha256(str(self._root).encode("utf-8", "surrogateescape")).hexdigest()[:24]
         self._choices: dict[tuple[int, str], tuple[int, list[str]]] = {}  # with the newest row when they were looked up
         try:
@@ -147,13 +149,14 @@ class Index:
         where, values = query.where()
         where, values = f"run = ? AND {where}", (run, *values)
         (total,) = self._db.execute(f"SELECT count(*) FROM trajectories WHERE {where}", values).fetchone()
+        # Past the end SQLite would walk over all rows to return none.
         if offset >= total or not limit:
             return Found((), int(total))
         rows = self._rows(f"WHERE {where} {_NEWEST_FIRST} LIMIT ? OFFSET ?", (*values, limit, offset))
         return Found(tuple(rows), int(total))
 
     def newer(self, run: int, query: Query, after: int, limit: int) -> list[Row]:
-        """What a query finds among rows that were added after the one numbered `after`."""
+        """Rows that a query finds among those added after the one numbered `after`."""
         where, values = query.where()
         return self._rows(
             f"WHERE run = ? AND id > ? AND {where} ORDER BY id DESC LIMIT ?", (run, after, *values, limit)
@@ -167,15 +170,16 @@ class Index:
         """The rows before and behind one in the order of a list."""
         where, values = query.where()
         own = row.summary
-        place = (-own.step, own.split, own.batch, own.sample, row.id)
+        # The step is negated so that one comparison of tuples follows the order of the list, newest first.
+        place = (-own.step, own.split, own.group, own.sample, row.id)
         found: list[int | None] = []
         for sign, order in (
-            ("<", "step, split DESC, batch DESC, sample DESC, id DESC"),
-            (">", "step DESC, split, batch, sample, id"),
+            ("<", 'step, split DESC, "group" DESC, sample DESC, id DESC'),
+            (">", 'step DESC, split, "group", sample, id'),
         ):
             next_one = self._db.execute(
                 f"SELECT id FROM trajectories WHERE run = ? AND {where} AND "
-                f"(-step, split, batch, sample, id) {sign} (?, ?, ?, ?, ?) ORDER BY {order} LIMIT 1",
+                f'(-step, split, "group", sample, id) {sign} (?, ?, ?, ?, ?) ORDER BY {order} LIMIT 1',
                 (row.run, *values, *place),
             ).fetchone()
             found.append(None if next_one is None else int(next_one[0]))
@@ -184,8 +188,10 @@ class Index:
     def group(self, row: Row, limit: int) -> Found:
         """The first rollouts of a row's group by sample, its own among them, and how many there are in all."""
         own = row.summary
-        where, values = "run = ? AND step = ? AND split = ? AND batch = ?", (row.run, own.step, own.split, own.batch)
+        where = 'run = ? AND step = ? AND split = ? AND "group" = ?'
+        values = (row.run, own.step, own.split, own.group)
         (total,) = self._db.execute(f"SELECT count(*) FROM trajectories WHERE {where}", values).fetchone()
+        # The own row comes first here, so that a limit never cuts it off; the page sorts by sample again.
         rows = self._rows(f"WHERE {where} ORDER BY id != ?, sample, id LIMIT ?", (*values, row.id, limit))
         return Found(tuple(sorted(rows, key=lambda member: (member.summary.sample, member.id))), int(total))
 
@@ -203,8 +209,9 @@ class Index:
         return found[0] if found else None
 
     def values_of(self, run: int, column: str) -> list[str]:
-        """What stands in a column of a run, for the choices of a filter."""
-        assert column in COLUMNS
+        """Distinct values of a column of a run, for the choices of a filter."""
+        assert column in COLUMNS  # it becomes part of the SQL text
+        # DISTINCT reads the whole run: its result holds until a row is added.
         newest = self.newest_id()
         seen_at, seen = self._choices.get((run, column), (-1, []))
         if seen_at == newest:
@@ -216,7 +223,7 @@ class Index:
         self._choices[run, column] = (newest, values)
         return values
 
-    def record(self, number: int) -> dict[str, Any] | None:
+    def record(self, number: int) -> TrajectoryRecord | None:
         """The whole line of a row; None where it is gone."""
         found = self.place(number)
         return None if found is None else read_line(*found)
@@ -230,5 +237,5 @@ class Index:
         return None if found is None else (Path(found[0]), found[1], found[2])
 
     def _rows(self, rest: str, values: tuple[Any, ...]) -> list[Row]:
-        found = self._db.execute(f"SELECT id, run, {', '.join(COLUMNS)} FROM trajectories {rest}", values)
+        found = self._db.execute(f"SELECT id, run, {QUOTED_COLUMNS} FROM trajectories {rest}", values)
         return [Row(number, run, Summary(*columns)) for number, run, *columns in found]

@@ -1,21 +1,21 @@
-"""Reads lines of trajectories while they are being written: whole lines alone, whatever is in them.
+"""Lines of trajectories while they are being written: whole lines alone, whatever is in them.
 
-Two kinds are understood: those of `rollout/trajectory_log.py`, older ones with fewer fields included, and those that
-verl writes to `trainer.rollout_data_dir` and `trainer.validation_data_dir` (`<step>.jsonl` with `input`, `output`,
-`gts`, `score`, `step` and `uid`). Nothing in a line is trusted: a field of the wrong type counts as absent.
+Two kinds are understood: those of `trajectories/schema.py`, older ones with fewer fields included, and those that verl
+writes to `trainer.rollout_data_dir` and `trainer.validation_data_dir` (`<step>.jsonl` with `input`, `output`, `gts`,
+`score`, `step` and `uid`). Nothing in a line is trusted: a field of the wrong type counts as absent.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-MAX_LINE_BYTES = 256 << 20
-"""A longer line is skipped and counted as broken."""
+from codedance_verl.errors import UserError
+from codedance_verl.trajectories import schema
+from codedance_verl.trajectories.schema import MalformedRecord, TrajectoryRecord, repaired
 
 
 @dataclass(frozen=True)
@@ -24,18 +24,19 @@ class Line:
 
     offset: int
     length: int
-    record: dict[str, Any] | None
+    record: TrajectoryRecord | None
 
 
 def whole_lines(path: Path, offset: int = 0) -> Iterator[Line]:
     """Lines from `offset` on that end in a newline; a half one at the end is left for the next time. Blank ones are
-    passed over, so the end of the last line is where to go on."""
+    passed over, so the end of the last line is where to continue."""
+    limit = schema.MAX_LINE_BYTES
     with path.open("rb") as stream:
         stream.seek(offset)
         while True:
-            line = stream.readline(MAX_LINE_BYTES)
+            line = stream.readline(limit)
             length = len(line)
-            broken = length == MAX_LINE_BYTES and not line.endswith(b"\n")
+            broken = length == limit and not line.endswith(b"\n")
             while broken and (rest := stream.readline(1 << 20)):
                 length += len(rest)
                 line = rest
@@ -47,77 +48,64 @@ def whole_lines(path: Path, offset: int = 0) -> Iterator[Line]:
             offset += length
 
 
-def read_line(path: Path, offset: int, length: int) -> dict[str, Any] | None:
+def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Lines of a file by number from 1, the last one also where it lacks its newline.
+
+    Raises:
+        UserError: a line is longer than any rollout; names file and line.
+        OSError: the file cannot be read.
+    """
+    limit = schema.MAX_LINE_BYTES
+    with path.open("rb") as stream:
+        for number, line in enumerate(iter(lambda: stream.readline(limit + 1), b""), start=1):
+            if len(line) > limit:
+                raise UserError(f"{path}:{number}: longer than {limit >> 20} MiB; this is not a rollout")
+            yield number, line
+
+
+def read_line(path: Path, offset: int, length: int) -> TrajectoryRecord | None:
     """The record at a place that `whole_lines` gave; None where it is not there any more."""
     try:
         with path.open("rb") as stream:
             stream.seek(offset)
-            return decode(stream.read(min(length, MAX_LINE_BYTES)))
+            return decode(stream.read(min(length, schema.MAX_LINE_BYTES)))
     except OSError:
         return None
 
 
-def decode(line: bytes) -> dict[str, Any] | None:
-    """A line as a record of `rollout/trajectory_log.py`; bytes that are no UTF-8 become replacement characters."""
+def decode(line: bytes) -> TrajectoryRecord | None:
+    """A line of ours or of verl as a record, mended where it is damaged; None where it is no JSON or something else.
+
+    Bytes that are no UTF-8 become replacement characters.
+    """
     try:
-        record = json.loads(line.decode("utf-8", "replace"), strict=False)
+        return schema.decode(line)
+    except MalformedRecord:
+        pass
+    try:
+        value = json.loads(line.decode("utf-8", "replace"), strict=False)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(record, dict):
+    if not isinstance(value, dict):
         return None
-    if "turns" not in record and "output" in record:
-        return _of_verl(record)
-    return record if "turns" in record or "question" in record else None
+    if "turns" not in value and "output" in value:
+        return repaired(_of_verl(value))
+    return repaired(value) if "turns" in value or "question" in value else None
 
 
-def _of_verl(record: Mapping[str, Any]) -> dict[str, Any]:
+def _of_verl(value: Mapping[str, Any]) -> dict[str, Any]:
     """verl's line in our fields. `uid` is `<group>_<rollout>_<output>`."""
-    uid = text(record.get("uid"))
+    uid = str(value.get("uid", ""))
     parts = uid.rsplit("_", 2)
     split_up = len(parts) == 3 and parts[1].isdigit()
-    score = number(record.get("score"))
     return {
-        "step": record.get("step"),
+        "step": value.get("step"),
         "group": parts[0] if split_up else uid,
         "sample": int(parts[1]) if split_up else 0,
-        "record_id": text(record.get("index")) or text(record.get("input")),
-        "question": text(record.get("input")),
-        "ground_truth": text(record.get("gts")),
-        "kind": text(record.get("data_source")),
-        "turns": [{"text": text(record.get("output"))}],
-        "reward": {"score": score, "accuracy": number(record.get("acc", record.get("accuracy")))},
-        "written_by": "verl",
+        "record_id": value.get("index") or value.get("input"),
+        "question": value.get("input"),
+        "ground_truth": value.get("gts"),
+        "kind": value.get("data_source"),
+        "turns": [{"text": value.get("output")}],
+        "reward": {"score": value.get("score"), "accuracy": value.get("acc", value.get("accuracy"))},
     }
-
-
-def text(value: object) -> str:
-    """A text, a number as one, and nothing for anything else; never with half a surrogate pair."""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        return ""
-    return str(value).encode("utf-8", "replace").decode()
-
-
-def number(value: object) -> float | None:
-    """A finite number, or None."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        found = float(value)
-    except OverflowError:
-        return None
-    return found if math.isfinite(found) else None
-
-
-def whole(value: object) -> int:
-    """A whole number that a database can hold, else 0."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**62 else 0
-
-
-def mapping(value: object) -> Mapping[str, Any]:
-    """A mapping, else an empty one."""
-    return value if isinstance(value, Mapping) else {}
-
-
-def items(value: object) -> list[Any]:
-    """A list, else an empty one."""
-    return value if isinstance(value, list) else []

@@ -1,4 +1,4 @@
-"""What a list of trajectories is filtered by; read from the fields of a form or a link."""
+"""Filters of a list of trajectories, read from the fields of a form or a link."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from urllib.parse import urlencode
 
 from codedance_verl.errors import UserError
 
-_EQUAL = {"split": "split", "kind": "kind", "finish": "finish", "batch": "batch", "record": "record"}
-_LEAST = {"min_turns": "turns", "min_calls": "calls", "min_images": "images", "min_score": "score"}
-_MOST = {"max_turns": "turns", "max_calls": "calls", "max_score": "score"}
-_OUTCOMES = {
-    "correct": "correct = 1",
-    "wrong": "correct = 0",
-    "ungraded": "correct IS NULL",
-    "masked": "masked = 1",
-}
+_EQUAL = {name: f'"{name}" = ?' for name in ("split", "step", "kind", "finish", "group", "record")}
+_LEAST = {f"min_{name}": f"{name} >= ?" for name in ("turns", "calls", "images", "score")}
+_MOST = {f"max_{name}": f"{name} <= ?" for name in ("turns", "calls", "score")}
+_CONDITIONS = _EQUAL | _LEAST | _MOST | {"status": "instr(statuses, ',' || ? || ',') > 0"}
+"""SQL of each filter of one value; `statuses` is a list in one text, with a comma on both sides of each."""
+_OUTCOMES = {"correct": "correct = 1", "wrong": "correct = 0", "ungraded": "correct IS NULL", "masked": "masked = 1"}
 _TOOLS = {"used": "calls > 0", "unused": "calls = 0", "failed": "failed > 0"}
 _WHOLE = ("step", "min_turns", "max_turns", "min_calls", "max_calls", "min_images")
 _NUMBERS = ("min_score", "max_score")
 
+RENAMED = {"batch": "group"}
+"""Filters of earlier versions, by their names of today."""
+
 
 @dataclass(frozen=True)
 class Query:
-    """None or empty: whatever it is.
+    """Filters of a list; one that is None or empty lets everything through.
 
     `outcome` is `correct`, `wrong`, `ungraded` or `masked`; `tools` is `used`, `unused` or `failed`; `status` one that
     a call of the trajectory came back with; `text` stands in question, answer or name of the record.
@@ -45,17 +45,20 @@ class Query:
     min_images: int | None = None
     min_score: float | None = None
     max_score: float | None = None
-    batch: str = ""
+    group: str = ""
     record: str = ""
     text: str = ""
 
     @classmethod
     def from_fields(cls, values: Mapping[str, str]) -> Query:
-        """Of the fields of a form; others are left alone.
+        """Filters from the fields of a form; other fields are ignored.
 
         Raises:
             UserError: names the field, the value seen and what is allowed.
         """
+        for name, new_name in RENAMED.items():
+            if name in values:
+                raise UserError(f"{name}: is called {new_name} now")
         given: dict[str, Any] = {}
         for field in fields(cls):
             value = values.get(field.name, "").strip()[:300]
@@ -65,19 +68,8 @@ class Query:
 
     def where(self) -> tuple[str, tuple[Any, ...]]:
         """An SQL condition and its values."""
-        found: list[tuple[str, Any]] = []
-        found += [(f"{column} = ?", getattr(self, name)) for name, column in _EQUAL.items() if getattr(self, name)]
-        found += [
-            (f"{column} >= ?", value) for name, column in _LEAST.items() if (value := getattr(self, name)) is not None
-        ]
-        found += [
-            (f"{column} <= ?", value) for name, column in _MOST.items() if (value := getattr(self, name)) is not None
-        ]
-        if self.step is not None:
-            found.append(("step = ?", self.step))
-        if self.status:
-            found.append(("instr(statuses, ?) > 0", f",{self.status},"))
-        conditions, values = [condition for condition, _ in found], [value for _, value in found]
+        given = [name for name in _CONDITIONS if getattr(self, name) not in ("", None)]
+        conditions, values = [_CONDITIONS[name] for name in given], [getattr(self, name) for name in given]
         conditions += [table[chosen] for table, chosen in ((_OUTCOMES, self.outcome), (_TOOLS, self.tools)) if chosen]
         if self.text:
             conditions.append("(question LIKE ? ESCAPE '\\' OR answer LIKE ? ESCAPE '\\' OR record LIKE ? ESCAPE '\\')")
@@ -91,6 +83,7 @@ class Query:
 
 
 def _like(text: str) -> str:
+    # `%` and `_` stand for any characters in LIKE; a user means them as they are.
     for special in ("\\", "%", "_"):
         text = text.replace(special, f"\\{special}")
     return f"%{text}%"
@@ -109,4 +102,4 @@ def _read(name: str, value: str) -> Any:
     allowed = {"outcome": _OUTCOMES, "tools": _TOOLS, "split": ("train", "val")}.get(name)
     if allowed is not None and value not in allowed:
         raise UserError(f"{name}={value}: must be one of {', '.join(allowed)}")
-    return value.encode("utf-8", "replace").decode()
+    return value.encode("utf-8", "replace").decode()  # SQLite takes no half of a surrogate pair

@@ -1,4 +1,4 @@
-"""Reads files of trajectories into the tables of an index: what was written since, the newest step first.
+"""Reader of trajectory files into the tables of an index: what was written since, the newest step first.
 
 Where a run was resumed, a step lies in files of both tries. Of one record and sample in a step the rollout in the file
 that was written last stays, which is what `codedance_verl.evaluation.training` counts: files of a step are read in the
@@ -12,24 +12,22 @@ import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from pathlib import Path
 
 from codedance_verl.trajectories.lines import Line, whole_lines
 from codedance_verl.trajectories.runs import LogFile, Run, find_runs
-from codedance_verl.trajectories.summary import COLUMNS, MAX_NAME, Summary
+from codedance_verl.trajectories.summary import COLUMNS, MAX_NAME, QUOTED_COLUMNS, Summary
 from codedance_verl.trajectories.tables import Tables
 
 BATCH = 500
 """Rows written at once."""
 
 EDGE_BYTES = 512
-"""Of the beginning and of the end of what was read of a file; they tell whether it only grew."""
+"""Of the beginning and of the end of what was read of a file; they show whether it only grew."""
 
 _INSERT = (
-    f"INSERT INTO trajectories (run, file, at, length, {', '.join(COLUMNS)}) "
-    f"VALUES ({', '.join('?' * (4 + len(COLUMNS)))})"
+    f"INSERT INTO trajectories (run, file, at, length, {QUOTED_COLUMNS}) VALUES ({', '.join('?' * (4 + len(COLUMNS)))})"
 )
 _OF_ITS_STEP = "(SELECT run, split, step FROM files WHERE id = ?)"
 
@@ -43,13 +41,8 @@ class _File:
     status: os.stat_result
 
 
-@dataclass(frozen=True)
-class _Entry:
-    """A line by its place in a file, without what it holds; no summary where it is broken."""
-
-    offset: int
-    length: int
-    summary: Summary | None
+_Entry = tuple[int, int, Summary | None]
+"""A line without what it holds: offset and bytes in its file, and its summary unless it is broken."""
 
 
 def read_new(tables: Tables, root: Path) -> Iterator[int]:
@@ -57,6 +50,7 @@ def read_new(tables: Tables, root: Path) -> Iterator[int]:
     runs = {run.name: run for run in find_runs(root)}
     ids = _match_runs(tables, runs)
     files = [file for name, run in runs.items() for file in _files(run, ids[name])]
+    # Newest steps first, as pages show them; within a step by time, since later tries replace earlier ones.
     files.sort(key=lambda file: (-file.log.step, file.status.st_mtime_ns, file.log.path.name))
     _forget_changed(tables, {str(file.log.path): file for file in files})
     for file in files:
@@ -68,9 +62,8 @@ def _match_runs(tables: Tables, runs: dict[str, Run]) -> dict[str, int]:
         known = {name: (number, folder) for number, name, folder in db.execute("SELECT id, name, folder FROM runs")}
         for name, (number, folder) in known.items():
             if name not in runs or str(runs[name].folder) != folder:
-                db.execute("DELETE FROM trajectories WHERE run = ?", (number,))
-                db.execute("DELETE FROM files WHERE run = ?", (number,))
-                db.execute("DELETE FROM runs WHERE id = ?", (number,))
+                for table, column in (("trajectories", "run"), ("files", "run"), ("runs", "id")):
+                    db.execute(f"DELETE FROM {table} WHERE {column} = ?", (number,))
         added = [(name, str(run.folder)) for name, run in runs.items()]
         db.executemany("INSERT OR IGNORE INTO runs (name, folder) VALUES (?, ?)", added)
         return dict(db.execute("SELECT name, id FROM runs"))
@@ -80,12 +73,12 @@ def _files(run: Run, number: int) -> Iterator[_File]:
     for log in run.files():
         try:
             yield _File(log, number, log.path.stat())
-        except FileNotFoundError:
+        except FileNotFoundError:  # retention deleted the step in between
             continue
 
 
 def _forget_changed(tables: Tables, present: dict[str, _File]) -> None:
-    """Forget files that are gone or were written anew."""
+    """Forget files that are gone or were rewritten."""
     known = tables.db.execute("SELECT id, path, inode, changed, read_to, edges FROM files").fetchall()
     for number, path, *was in known:
         if path not in present or not _only_grew(present[path], *was):
@@ -95,6 +88,7 @@ def _forget_changed(tables: Tables, present: dict[str, _File]) -> None:
 def _only_grew(file: _File, inode: int, changed: int, read_to: int, edges: bytes) -> bool:
     if file.status.st_ino != inode or file.status.st_size < read_to:
         return False
+    # One that was rewritten in place may be larger too: the hash of both ends of what was read shows it.
     return file.status.st_mtime_ns == changed or _edges(file.log.path, read_to) == edges
 
 
@@ -123,7 +117,7 @@ def _read(tables: Tables, file: _File) -> Iterator[int]:
     if file.status.st_size <= read_to and file.status.st_mtime_ns == changed:
         return
     tables.db.execute("UPDATE files SET changed = ? WHERE id = ?", (file.status.st_mtime_ns, number))
-    entries = map(partial(_entry, file.log), whole_lines(file.log.path, read_to))  # one decoded line at a time
+    entries = (_entry(file.log, line) for line in whole_lines(file.log.path, read_to))  # one decoded line at a time
     while batch := list(islice(entries, BATCH)):
         yield _insert(tables, file, number, batch)
 
@@ -144,17 +138,15 @@ def _known(tables: Tables, file: _File) -> tuple[int, int, int]:
 
 def _entry(log: LogFile, line: Line) -> _Entry:
     summary = None if line.record is None else Summary.of(line.record, step=log.step, split=log.split)
-    return _Entry(line.offset, line.length, summary)
+    return line.offset, line.length, summary
 
 
 def _insert(tables: Tables, file: _File, number: int, batch: Sequence[_Entry]) -> int:
-    summaries = [entry.summary for entry in batch if entry.summary is not None]
-    rows = [
-        (file.run, number, entry.offset, entry.length, *entry.summary.values())
-        for entry in batch
-        if entry.summary is not None
-    ]
-    read_to = batch[-1].offset + batch[-1].length
+    summaries = [summary for _, _, summary in batch if summary is not None]
+    rows = [(file.run, number, *place, *summary.values()) for *place, summary in batch if summary is not None]
+    # Rows and the position read to are stored in one transaction: a crash repeats no line and skips none.
+    offset, length, _ = batch[-1]
+    read_to = offset + length
     edges = _edges(file.log.path, read_to)
     with tables.transaction() as db:
         _delete_earlier_tries(db, file.run, number, summaries)
@@ -167,6 +159,7 @@ def _insert(tables: Tables, file: _File, number: int, batch: Sequence[_Entry]) -
 
 
 def _delete_earlier_tries(db: sqlite3.Connection, run: int, number: int, summaries: Sequence[Summary]) -> None:
+    # Most steps have files of one try alone; the deletes below are worth their time only where there are several.
     others = db.execute(
         f"SELECT 1 FROM files WHERE id != ? AND (run, split, step) = {_OF_ITS_STEP} LIMIT 1", (number, number)
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,20 +35,17 @@ class Run:
     folder: Path
 
     def files(self) -> list[LogFile]:
-        """What there is now, the newest step first."""
-        found = [
-            LogFile(path, split, int(match.group(1)))
-            for split in ("train", "val")
-            for path in _listed(self.folder / split)
-            if (match := STEP_FILE.fullmatch(path.name))
-        ]
-        split = "val" if "val" in self.folder.name else "train"
-        found += [
-            LogFile(path, split, int(match.group(1)))
-            for path in _listed(self.folder)
-            if (match := _OF_VERL.fullmatch(path.name))
-        ]
+        """Files there are now, the newest step first."""
+        found = [file for split in ("train", "val") for file in log_files(_listed(self.folder / split), split)]
+        # verl writes one folder for each split and no split into the lines: only the name of the folder says it.
+        found += log_files(_listed(self.folder), "val" if "val" in self.folder.name else "train", _OF_VERL)
         return sorted(found, key=lambda file: (-file.step, file.path.name))
+
+
+def log_files(paths: Iterable[Path], split: str, name: re.Pattern[str] = STEP_FILE) -> list[LogFile]:
+    """Those of a folder's files that hold trajectories; the first group of `name` is their step."""
+    matches = ((path, name.fullmatch(path.name)) for path in paths)
+    return [LogFile(path, split, int(match.group(1))) for path, match in matches if match]
 
 
 def find_runs(root: Path) -> list[Run]:
@@ -91,7 +89,7 @@ def _begins_as_verls(path: Path) -> bool:
     """A folder of metrics has files of the same name."""
     try:
         with path.open("rb") as stream:
-            begin = stream.read(1 << 20)
+            begin = stream.read(1 << 20)  # `output` comes after a prompt, which may be long
     except OSError:
         return False
     return begin.startswith(b'{"input"') and b'"output"' in begin

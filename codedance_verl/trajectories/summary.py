@@ -1,12 +1,13 @@
-"""What the index holds of a trajectory: the columns that lists, filters and figures are made of."""
+"""Summary of a trajectory in the index: the columns that lists, filters and figures are made of."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import astuple, dataclass, fields
+import math
+from dataclasses import dataclass, fields
 from typing import Any
 
-from codedance_verl.trajectories.lines import items, mapping, number, text, whole
+from codedance_verl.trajectories.schema import NO_STEP, TrajectoryRecord
+from codedance_verl.types import Verdict
 
 MAX_TEXT = 300
 """Characters of question and answer that a list shows and the search looks at."""
@@ -20,7 +21,7 @@ class Summary:
 
     step: int
     split: str
-    batch: str
+    group: str
     sample: int
     record: str
     kind: str
@@ -38,49 +39,53 @@ class Summary:
     answer: str
 
     @classmethod
-    def of(cls, record: Mapping[str, Any], *, step: int, split: str) -> Summary:
-        """Of a line; `step` and `split` are those of its file and hold where the line has none."""
-        turns = [mapping(turn) for turn in items(record.get("turns"))]
-        executions = [mapping(turn["execution"]) for turn in turns if isinstance(turn.get("execution"), Mapping)]
-        statuses = [_short(execution.get("status")) or "unknown" for execution in executions]
-        reward = mapping(record.get("reward"))
+    def of(cls, record: TrajectoryRecord, *, step: int, split: str) -> Summary:
+        """Summary of a record; `step` and `split` are those of its file, and `step` holds where the line has none."""
+        executions = record.executions
+        statuses = {_short(execution.status) or "unknown" for execution in executions}
         return cls(
-            step=whole(record["step"]) if isinstance(record.get("step"), int) else step,
+            step=step if record.step == NO_STEP else record.step,
             split=split,
-            batch=_short(record.get("group")),
-            sample=whole(record.get("sample")),
-            record=_short(record.get("record_id")),
-            kind=_short(record.get("kind")) or _short(record.get("data_source")),
+            group=_short(record.group),
+            sample=record.sample,
+            record=_short(record.record_id),
+            kind=_short(record.kind or record.data_source),
             correct=_correct(record),
-            score=number(reward.get("score")),
-            finish=_short(record.get("finish")),
-            turns=len(turns),
+            score=finite(record.reward.score),
+            finish=_short(record.finish),
+            turns=len(record.turns),
             calls=len(executions),
-            failed=sum(status not in ("ok", "no_output") for status in statuses),
-            images=sum(len(items(execution.get("images"))) for execution in executions),
-            masked=int(reward.get("masked") is True),
-            seconds=number(mapping(record.get("timing")).get("total_s")),
-            statuses=f",{','.join(sorted(set(statuses)))}," if statuses else "",
-            question=text(record.get("question"))[:MAX_TEXT],
-            answer=text(record.get("answer"))[:MAX_TEXT],
+            failed=sum(not execution.succeeded for execution in executions),
+            images=sum(len(execution.images) for execution in executions),
+            masked=int(record.reward.masked),
+            seconds=finite(record.timing.total_s),
+            # Commas on both ends: a filter looks for `,status,` within.
+            statuses=f",{','.join(sorted(statuses))}," if statuses else "",
+            question=record.question[:MAX_TEXT],
+            answer=(record.answer or "")[:MAX_TEXT],
         )
 
     def values(self) -> tuple[Any, ...]:
-        return astuple(self)
+        return tuple(getattr(self, name) for name in COLUMNS)
 
 
 COLUMNS = tuple(field.name for field in fields(Summary))
+QUOTED_COLUMNS = ", ".join(f'"{name}"' for name in COLUMNS)
+"""As SQL has them: `group` is a word of its own there."""
 
 
-def _short(value: object) -> str:
-    return text(value)[:MAX_NAME]
+def finite(value: float | None) -> float | None:
+    """None for a number that a damaged line lacks."""
+    return None if value is None or math.isnan(value) else value
 
 
-def _correct(record: Mapping[str, Any]) -> int | None:
-    verdict = mapping(record.get("grade")).get("verdict")
-    if verdict in ("correct", "wrong"):
-        return int(verdict == "correct")
-    if "grade" in record:
-        return None
-    accuracy = number(mapping(record.get("reward")).get("accuracy"))
-    return None if accuracy is None else int(accuracy > 0.5)
+def _short(value: str) -> str:
+    return str(value)[:MAX_NAME]
+
+
+def _correct(record: TrajectoryRecord) -> int | None:
+    if record.grade.verdict in (Verdict.CORRECT, Verdict.WRONG):
+        return int(record.grade.verdict == Verdict.CORRECT)
+    accuracy = finite(record.reward.accuracy)
+    # verl's lines have no verdict, but an accuracy.
+    return None if record.grade.verdict or accuracy is None else int(accuracy > 0.5)

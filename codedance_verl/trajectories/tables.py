@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import sqlite3
 import threading
 import time
@@ -10,18 +9,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from codedance_verl.errors import UserError
-from codedance_verl.trajectories.summary import COLUMNS
+from codedance_verl.runtime.locks import Locked, exclusive_lock
+from codedance_verl.trajectories.summary import QUOTED_COLUMNS
 
-VERSION = 2
-"""Of the tables; an index of another version is made anew."""
+VERSION = 3
+"""Of the tables; an index of another version is rebuilt."""
 
 WAIT_SECONDS = 600.0
 """For another process that writes to the index."""
 
 _POLL_SECONDS = 0.1
 
-# AUTOINCREMENT: a number stands in addresses and tells what is new, so it is never given twice.
+# AUTOINCREMENT: a number stands in addresses and marks what is new, so it is never given twice.
 _TABLES = f"""
 CREATE TABLE runs (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT UNIQUE, folder TEXT);
 CREATE TABLE files (
@@ -29,9 +28,9 @@ CREATE TABLE files (
     inode INTEGER, changed INTEGER, read_to INTEGER, edges BLOB, broken INTEGER
 );
 CREATE TABLE trajectories (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, run INTEGER, file INTEGER, at INTEGER, length INTEGER, {", ".join(COLUMNS)}
+    id INTEGER PRIMARY KEY AUTOINCREMENT, run INTEGER, file INTEGER, at INTEGER, length INTEGER, {QUOTED_COLUMNS}
 );
-CREATE INDEX by_step ON trajectories (run, step DESC, split, batch, sample);
+CREATE INDEX by_step ON trajectories (run, step DESC, split, "group", sample);
 CREATE INDEX by_record ON trajectories (record, run, step, sample);
 CREATE INDEX by_file ON trajectories (file);
 PRAGMA user_version = {VERSION};
@@ -42,32 +41,34 @@ class Tables:
     """The file at `path`. Methods may be called from several threads."""
 
     def __init__(self, path: Path) -> None:
-        """Open or make it; one that is broken or of another version is made anew.
+        """Open or make it; one that is broken or of another version is rebuilt.
 
         Raises:
             OSError, sqlite3.OperationalError: it cannot be written.
             UserError: another process opens it for too long.
         """
         self._path = path
+        self._busy = (
+            f"{path}: another process has been at this index for {WAIT_SECONDS:.0f} s; end it, or choose another "
+            "folder with --cache"
+        )
         self._local = threading.local()
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         # a lock of its own: nobody waits here for files to be read, nor has a file open that is being made anew
-        with path.with_suffix(".opening").open("w") as lock:
-            for _ in self._taking(lock.fileno()):
-                pass
+        with exclusive_lock(path.with_suffix(".opening"), self._busy, WAIT_SECONDS, _POLL_SECONDS):
             if not self._fits():
-                self._make_anew()
+                self._rebuild()
 
     @property
     def db(self) -> sqlite3.Connection:
         """The connection of the calling thread."""
-        if getattr(self._local, "connection", None) is None:
+        # Connections of sqlite3 belong to the thread that opened them.
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
             connection = sqlite3.connect(self._path, timeout=30.0, isolation_level=None)
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = OFF")  # a cache: what a crash loses is read again
             self._local.connection = connection
-        connection = self._local.connection
-        assert isinstance(connection, sqlite3.Connection)
         return connection
 
     def close(self) -> None:
@@ -89,27 +90,20 @@ class Tables:
         self.db.execute("COMMIT")
 
     def alone(self, work: Iterator[int]) -> Iterator[int]:
-        """What `work` yields while no other process or thread is at it; 0 now and then until it is its turn.
+        """Yields what `work` does while no other process or thread is at it, and 0 now and then until it is its turn.
 
         Raises:
             UserError: its turn does not come.
         """
-        with self._path.with_suffix(".writing").open("w") as lock:
-            yield from self._taking(lock.fileno())
-            yield from work
-
-    def _taking(self, lock: int) -> Iterator[int]:
         deadline = time.monotonic() + WAIT_SECONDS
-        while True:
+        while True:  # polled here, not by the lock: the caller gets to run between two tries
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
+                with exclusive_lock(self._path.with_suffix(".writing"), self._busy):
+                    yield from work
+                    return
+            except Locked:
                 if time.monotonic() > deadline:
-                    raise UserError(
-                        f"{self._path}: another process has been at this index for {WAIT_SECONDS:.0f} s; end it, "
-                        "or choose another folder with --cache"
-                    ) from None
+                    raise
             time.sleep(_POLL_SECONDS)
             yield 0
 
@@ -122,7 +116,8 @@ class Tables:
             self.close()
         return fits
 
-    def _make_anew(self) -> None:
+    def _rebuild(self) -> None:
+        # The log and the shared memory of WAL mode belong to the old file.
         for suffix in ("", "-wal", "-shm"):
             Path(f"{self._path}{suffix}").unlink(missing_ok=True)
         self.db.executescript(_TABLES)

@@ -1,5 +1,4 @@
-"""verl on a machine without an accelerator, and weight transfer that needs none.
+"""Extensions of verl: machines without an accelerator, and a weight transfer that needs none.
 
-Everything goes through verl's own registries; what upstream gets wrong is mended in `repairs` and `vllm_cpu`,
-one function per defect.
+All of it goes through verl's own registries; `repairs` and `vllm_cpu` repair defects of upstream, one function each.
 """

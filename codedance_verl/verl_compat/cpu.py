@@ -1,4 +1,4 @@
-"""The CPU as a verl platform: `PlatformRegistry` name ``cpu``.
+"""CPU as a verl platform: `PlatformRegistry` name ``cpu``.
 
 verl takes it by itself where no accelerator is found, or when `VERL_PLATFORM=cpu` says so. Worker groups ask Ray for
 "GPU"s as on any other machine; without an accelerator these are logical (`ray.init(num_gpus=...)`).
@@ -16,7 +16,7 @@ from verl.plugin.platform.platform_base import PlatformBase
 
 
 class _CPUDeviceModule(types.ModuleType):
-    """Stands where `torch.cuda` would: no-ops and zeros below, `torch.cpu` for everything else."""
+    """Stand-in for `torch.cuda`: no-ops and zeros below, `torch.cpu` for all else."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(torch.cpu, name)
@@ -52,6 +52,7 @@ def _make_device_module() -> _CPUDeviceModule:
     zero = ["memory_allocated", "memory_reserved", "max_memory_allocated", "max_memory_reserved", "current_device"]
     namespace: dict[str, Any] = dict.fromkeys(nothing, _nothing) | dict.fromkeys(zero, _zero)
     namespace |= {
+        # free and total bytes; a total of 0 would fail where a share is computed
         "mem_get_info": lambda *args, **kwargs: (0, 1),
         "get_rng_state": _rng_state,
         "set_rng_state": _set_rng_state,
@@ -86,7 +87,7 @@ class PlatformCPU(PlatformBase):  # type: ignore[misc]  # verl ships no types
         return True
 
     def current_device(self) -> str:
-        """verl hands this to `.to(device=...)`, where an index would mean an accelerator."""
+        """Returns the name, which verl hands to `.to(device=...)`: there an index would mean an accelerator."""
         return "cpu"
 
     def device_count(self) -> int:
@@ -130,13 +131,13 @@ class PlatformCPU(PlatformBase):  # type: ignore[misc]  # verl ships no types
         pass
 
     def ray_resource_name(self) -> str:
-        return "GPU"
+        return "GPU"  # logical ones: verl's placement groups request them by this name on every machine
 
     def ray_noset_envvars(self) -> list[str]:
         return ["RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES"]
 
     def is_ipc_supported(self) -> bool:
-        """False sends colocated weights to vLLM through shared memory instead of CUDA IPC handles."""
+        """Returns False: colocated weights go to vLLM through shared memory instead of CUDA IPC handles."""
         return False
 
     def cudart(self) -> Any:

@@ -1,4 +1,4 @@
-"""Ray actors that import no more than they run.
+"""Ray actors that import only the modules they run.
 
 Ray loads the class of an actor wherever a handle of it arrives, and a class that is pickled by name imports its module.
 verl 0.9.1 so imports all of vLLM into the load balancer and into each rollout worker, which only call the server.
@@ -14,7 +14,7 @@ from codedance_verl.verl_compat.repairs import require_verl_version
 
 
 def start_light() -> None:
-    """Has verl's trainer start its load balancer and its vLLM servers so; for the process that starts them.
+    """Has verl's trainer start load balancer and vLLM servers this way; call it in the process that starts them.
 
     Raises:
         RuntimeError: verl is another version than the one this was written for, or lacks what it replaces.
@@ -49,7 +49,7 @@ def serve_behind_light_handles() -> None:
 
 
 def imported_where_made(cls: type) -> type:
-    """A class with the methods of `cls` that imports `cls` when it is made, and is itself pickled by value.
+    """Returns a class with the methods of `cls` that imports `cls` when it is made, and is itself pickled by value.
 
     Methods are coroutine functions where those of `cls` are, as Ray decides by that how an actor runs. Properties and
     attributes stay with the inner object: a handle reaches methods alone.
@@ -67,7 +67,7 @@ def imported_where_made(cls: type) -> type:
         if not (found.startswith("__") and found.endswith("__"))
     }
     made = type(name, (), {"__init__": __init__, "__doc__": cls.__doc__, **methods})
-    made.__module__ = __name__  # where it is not to be found, which is what has it pickled by value
+    made.__module__ = __name__  # it is not found there, so that cloudpickle takes it by value
     return made
 
 

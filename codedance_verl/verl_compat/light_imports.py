@@ -1,4 +1,4 @@
-"""Imports that a training process pays for and never uses. One function per library; each says for which version it is.
+"""Removal of imports that a training process never uses, one function a library, each for a stated version.
 
 They act from verl's plugin on, so in every process that imports verl, and leave sandbox sessions alone.
 """
@@ -25,7 +25,7 @@ def skip_scikit_learn() -> None:
     import transformers.utils.import_utils as found
 
     for name in ("is_sklearn_available", "is_scipy_available"):
-        for module in (found, names):
+        for module in (found, names):  # defined in the first, imported by name into the second
             if not hasattr(module, name):
                 raise RuntimeError(
                     f"{module.__name__} has no {name}: skip_scikit_learn is for transformers 5.5 to 5.10, "

@@ -1,4 +1,4 @@
-"""verl's vLLM replica with servers whose handles are light; a module of its own, as it imports vLLM."""
+"""Replica of verl's for vLLM whose servers have light handles; a module of its own, as it imports vLLM."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from codedance_verl.verl_compat.light_actors import imported_where_made
 
 
 class LightHandleReplica(vLLMReplica):  # type: ignore[misc]
-    """Starts the same servers; whoever holds a handle of one imports nothing for it (see `light_actors`)."""
+    """Replica that starts the same servers; a handle of one imports nothing where it arrives (see `light_actors`)."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

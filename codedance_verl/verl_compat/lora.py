@@ -22,7 +22,7 @@ _ADAPTER = "default"
 
 
 def merged_weights(module: Any) -> Iterator[tuple[str, torch.Tensor]]:
-    """The weights under the model's own names and in its precision, one whole tensor at a time.
+    """Yields the weights under the model's own names and in its precision, one whole tensor at a time.
 
     Every rank must take them all, as each is gathered from all ranks.
 
@@ -35,13 +35,15 @@ def merged_weights(module: Any) -> Iterator[tuple[str, torch.Tensor]]:
         weight = _whole(state[source])
         if source.endswith(_BASE):
             layer = source.removesuffix(_BASE)
+            # LoRA: W + scaling * B A, with A [rank, inputs] and B [outputs, rank]
             down, up = (_whole(state[f"{layer}.lora_{side}.{_ADAPTER}.weight"]) for side in "AB")
+            # the product in the adapters' precision, rounded once to that of the weight
             weight = weight + scaling[layer] * (up @ down).to(weight.dtype)
         yield name, weight
 
 
 def _scaling(module: Any) -> dict[str, float]:
-    """By layer, how much its adapter counts."""
+    """Returns the factor of each layer's adapter, alpha / rank as a rule, by the name of the layer."""
     found = {name: layer for name, layer in module.named_modules() if isinstance(layer, LoraLayer)}
     for name, layer in found.items():
         plain = isinstance(layer, Linear) and not layer.fan_in_fan_out and not layer.lora_magnitude_vector
@@ -51,6 +53,7 @@ def _scaling(module: Any) -> dict[str, float]:
 
 
 def _whole(parameter: torch.Tensor) -> torch.Tensor:
-    """A copy: on one rank a gathered tensor is the model's own storage, which training goes on to change."""
+    """Returns a copy of the whole tensor, gathered from all ranks where it is sharded."""
     whole = parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
+    # on one rank a gathered tensor is the model's own storage, which training continues to change
     return whole.detach().clone()

@@ -1,4 +1,4 @@
-"""Where the actor leaves the weights of an update for the rollout workers: a Ray actor that holds references only.
+"""Mailbox between the actor and the rollout workers for the weights of an update: a Ray actor with references only.
 
 It imports nothing heavy: its process is up at once.
 """
@@ -10,20 +10,20 @@ from dataclasses import dataclass
 from typing import Any
 
 IN_FLIGHT = 2
-"""Buckets that may wait for a receiver; a slow one must not have the whole model pile up in the object store."""
+"""Buckets that may wait for a receiver: without a bound a slow one would fill the object store with the model."""
 
 
 @dataclass(frozen=True)
 class EndOfWeights:
-    """What follows the last bucket: the sender's `weight_stream.Chain` over all of them."""
+    """End mark behind the last bucket, with the sender's `weight_stream.Chain` over all of them."""
 
     fingerprint: str
 
 
 class Mailbox:
-    """Holds references to the buckets of one weight update until every receiver has taken each of them.
+    """References to the buckets of one weight update, each until every receiver has taken it.
 
-    In the end every receiver says whether it has got what was sent.
+    At the end every receiver confirms that the weights it got are those sent, or that they differ.
     """
 
     def __init__(self, receivers: int) -> None:
@@ -37,17 +37,21 @@ class Mailbox:
         self._equal: list[bool] = []
 
     async def begin(self) -> None:
-        """Forget the update before; nobody takes part in that any more."""
+        """Drops the previous update, in which nobody takes part any more."""
         async with self._changed:
             self._start()
 
     async def put(self, item: list[Any], timeout_s: float) -> None:
-        """`item` is a one-element list with an ObjectRef (wrapped, so that Ray does not resolve it) or the end mark.
+        """Adds an item, and waits for room while `IN_FLIGHT` items have not been taken by all receivers.
 
-        Waits while `IN_FLIGHT` items have not been taken by all; raises `TimeoutError` after `timeout_s`. Once a
-        receiver said that it got something else, nobody takes any more: the item is dropped.
+        `item` is a list of one ObjectRef (wrapped, so that Ray does not resolve it) or the end mark. Once a receiver
+        has reported a difference nobody takes any more, and the item is dropped.
+
+        Raises:
+            TimeoutError: no room after `timeout_s`.
         """
         async with self._changed:
+            # a difference also ends the wait: the sender learns of it from `confirmed`
             room = self._changed.wait_for(lambda: self._waiting() < IN_FLIGHT or not all(self._equal))
             await asyncio.wait_for(room, timeout_s)
             if not all(self._equal):
@@ -60,7 +64,7 @@ class Mailbox:
         return sum(taken < self._receivers for taken in self._taken)
 
     async def get(self, index: int, timeout_s: float) -> list[Any]:
-        """The item of this index, once it is there; raises `TimeoutError` after `timeout_s`."""
+        """Returns the item of this index, once it is there; raises `TimeoutError` after `timeout_s`."""
         async with self._changed:
             await asyncio.wait_for(self._changed.wait_for(lambda: index < len(self._items)), timeout_s)
             item = self._items[index]
@@ -71,14 +75,14 @@ class Mailbox:
             return item  # type: ignore[no-any-return]
 
     async def confirm(self, equal: bool) -> None:
-        """A receiver says whether it got what was sent."""
+        """Notes the result of a receiver: True where it got the weights that were sent."""
         async with self._changed:
             self._equal.append(equal)
             self._changed.notify_all()
 
     async def confirmed(self, timeout_s: float) -> list[bool]:
-        """What the receivers said, once all of them have, or one of them that it differs."""
+        """Returns the results, once all receivers have confirmed or one has reported a difference."""
         async with self._changed:
-            said = self._changed.wait_for(lambda: len(self._equal) == self._receivers or not all(self._equal))
-            await asyncio.wait_for(said, timeout_s)
+            complete = self._changed.wait_for(lambda: len(self._equal) == self._receivers or not all(self._equal))
+            await asyncio.wait_for(complete, timeout_s)
             return self._equal

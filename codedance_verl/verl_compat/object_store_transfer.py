@@ -2,8 +2,8 @@
 
 Registered with verl's `CheckpointEngineRegistry` as ``ray_object_store``. It needs no GPU, crosses nodes (Ray moves
 the objects), and a slow receiver holds the sender back (`mailbox.IN_FLIGHT` buckets). On GPU clusters verl's `nccl`
-engine is the faster choice. What goes over is what `weight_stream` makes of the weights. Both sides hash every bucket;
-a difference ends the update with an error on both, before anything of that bucket reaches the model.
+engine is faster. Weights travel as the buckets of `weight_stream`. Both sides hash every bucket; a difference ends
+the update with an error on both, before anything of that bucket reaches the model.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from codedance_verl.verl_compat.weight_stream import Bucket, Chain, Unpacker, We
 
 BACKEND = "ray_object_store"
 TRANSFER_TIMEOUT_S = 600.0
-"""How long one side waits for the other, bucket by bucket."""
+"""Longest wait of one side for the other, for each bucket."""
 
 
 @functools.lru_cache(maxsize=8)
 def _mailbox(receivers: int, _job_id: str, node_id: str) -> Any:
-    """The mailbox of this process's updates: one for all, as starting an actor takes longer than a small update.
+    """Returns the mailbox of this process's updates: one for all, as an actor starts slower than a small update takes.
 
-    On the node of this process, so that the loss of another node cannot take it away. A job has the same number in
-    every cluster that it is the first one of; a node's name is never used again.
+    It is on the node of this process, so that the loss of another node cannot end it. The cache key has the node's id
+    beside the job's: the first job of every cluster has the same id, a node's id is never used twice.
     """
     here = NodeAffinitySchedulingStrategy(node_id, soft=False)
     return ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=here).remote(receivers)
@@ -42,7 +42,7 @@ def _mailbox(receivers: int, _job_id: str, node_id: str) -> Any:
 
 @CheckpointEngineRegistry.register(BACKEND)
 class ObjectStoreTransfer(CheckpointEngine):  # type: ignore[misc]  # verl ships no types
-    """verl checkpoint engine (see `verl.checkpoint_engine.base.CheckpointEngine`).
+    """Checkpoint engine of verl's (see `verl.checkpoint_engine.base.CheckpointEngine`).
 
     Args:
         bucket_size: bytes per bucket, from `rollout.checkpoint_engine.update_weights_bucket_megabytes`.
@@ -89,7 +89,7 @@ class ObjectStoreTransfer(CheckpointEngine):  # type: ignore[misc]  # verl ships
     async def send_weights(
         self, weights: Iterator[tuple[str, torch.Tensor]], global_steps: int | None = None
     ) -> dict[str, float]:
-        """Send all weights. Returns metrics of the transfer; raises `WeightsDiffer` when a receiver got others."""
+        """Sends all weights. Returns metrics of the transfer; raises `WeightsDiffer` when a receiver got others."""
         if not self._sends:
             # Materialising a sharded tensor is a collective operation, so every rank walks the generator to its end.
             collections.deque(weights, maxlen=0)
@@ -99,6 +99,7 @@ class ObjectStoreTransfer(CheckpointEngine):  # type: ignore[misc]  # verl ships
         for bucket in pack(weights, self._bucket_size, self._dtype, pinned=pinned, check=self._verify):
             chain.add(bucket)
             sent_bytes += sum(piece.length for piece in bucket.pieces)
+            # `ray.put` copies: the next bucket overwrites the bytes of this one
             await self._mailbox.put.remote([ray.put(bucket)], TRANSFER_TIMEOUT_S)
         await self._mailbox.put.remote([EndOfWeights(chain.hexdigest())], TRANSFER_TIMEOUT_S)
         if not self._verify:
@@ -109,7 +110,7 @@ class ObjectStoreTransfer(CheckpointEngine):  # type: ignore[misc]  # verl ships
         return {"weight_transfer/mib": sent_bytes / 2**20, "weight_transfer/bit_equal": float(len(equal))}
 
     async def receive_weights(self, global_steps: int | None = None) -> AsyncIterator[tuple[str, torch.Tensor]]:
-        """Yield the weights on this process's device; raises `WeightsDiffer` where they are not those sent.
+        """Yields the weights on this process's device; raises `WeightsDiffer` where they are not those sent.
 
         On a GPU they must lie there: verl 0.9.1 hands a tensor above its bucket to vLLM by its CUDA handle.
         """
@@ -127,7 +128,7 @@ class ObjectStoreTransfer(CheckpointEngine):  # type: ignore[misc]  # verl ships
             await self._mailbox.confirm.remote(True)
 
     async def _buckets(self) -> AsyncIterator[Bucket]:
-        """The buckets in their order, each equal to what was sent."""
+        """Yields the buckets in their order, each checked against the hash of the one sent."""
         chain, index = Chain(), 0
         while True:
             (item,) = await self._mailbox.get.remote(index, TRANSFER_TIMEOUT_S)
@@ -138,13 +139,13 @@ class ObjectStoreTransfer(CheckpointEngine):  # type: ignore[misc]  # verl ships
                 raise WeightsDiffer(f"bucket {index} received is not the one sent")
             chain.add(bucket)
             yield bucket
-            del bucket, item
+            del bucket, item  # a reference would keep the bucket in the object store
             index += 1
         if chain.hexdigest() != item.fingerprint:
             raise WeightsDiffer(f"the {index} buckets received are not those sent")
 
 
 def _device() -> torch.device:
-    """The device of this process, on which verl's vLLM worker beside it keeps its weights."""
+    """Returns the device of this process, on which verl's vLLM worker beside it has its weights."""
     name = get_device_name()
     return torch.device(name) if name == "cpu" else torch.device(name, get_device_id())

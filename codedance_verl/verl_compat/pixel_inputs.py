@@ -14,7 +14,7 @@ FIELD = "multi_modal_inputs"
 
 
 def with_pixel_values(micro_batch: TensorDict) -> TensorDict:
-    """The batch with `pixels.VALUES` in each row that has packed ones; the batch itself is left as it is."""
+    """Returns the batch with `pixel_bytes.VALUES` in each row that has packed ones; the batch itself is unchanged."""
     queued = micro_batch.get(FIELD, None)
     rows = [row.data if isinstance(row, NonTensorData) else row for row in (() if queued is None else queued)]
     if not any(row and BYTES in row for row in rows):  # of a text, of SFT, or of a processor of another kind
@@ -25,8 +25,8 @@ def with_pixel_values(micro_batch: TensorDict) -> TensorDict:
 
 
 class UnpacksPixels:
-    """Mixed into verl's FSDP engines, before them."""
+    """Mixin for verl's FSDP engines, to be named before them among the bases."""
 
     def prepare_model_inputs(self, micro_batch: TensorDict) -> Any:
-        """verl's, on pixel values as the processor made them."""
+        """Calls verl's method on pixel values as the processor made them."""
         return super().prepare_model_inputs(micro_batch=with_pixel_values(micro_batch))  # type: ignore[misc]

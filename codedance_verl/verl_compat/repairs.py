@@ -1,4 +1,4 @@
-"""Repairs of verl 0.9.1 and torch. One function per defect; each names what it mends, and where, and applies once."""
+"""Repairs of verl 0.9.1 and torch. One function per defect; each names the defect and its place, and applies once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ VERL_VERSION = "0.9.1"
 
 
 def require_verl_version() -> None:
-    """Raise when verl is another version than the one these repairs were written for.
+    """Raises when verl is another version than the one these repairs were written for.
 
     Raises:
         RuntimeError: names both versions.
@@ -24,7 +24,7 @@ def require_verl_version() -> None:
     found = importlib.metadata.version("verl")
     if found != VERL_VERSION:
         raise RuntimeError(
-            f"codedance_verl.verl_compat mends verl {VERL_VERSION}, but verl {found} is installed: "
+            f"codedance_verl.verl_compat repairs verl {VERL_VERSION}, but verl {found} is installed: "
             f"install verl=={VERL_VERSION}, or check each function of codedance_verl/verl_compat/repairs.py against it"
         )
 
@@ -34,8 +34,8 @@ def _require_source(function: Callable[..., Any], defect: str, question: str, re
 
     Args:
         function: verl's own.
-        defect: the part of its source that is mended.
-        question: what to check where it is another one.
+        defect: part of its source that the repair replaces.
+        question: check to make where the source differs.
         repair: of this module.
 
     Raises:
@@ -49,7 +49,7 @@ def _require_source(function: Callable[..., Any], defect: str, question: str, re
 
 
 def name_each_process_group_backend_once() -> None:
-    """verl asks torch for "cpu:gloo,<device>:<backend>", which names the CPU twice here and is refused."""
+    """Repairs verl's "cpu:gloo,<device>:<backend>", which names the CPU twice on a CPU; torch refuses that."""
     original = dist.init_process_group
 
     @functools.wraps(original)
@@ -62,7 +62,7 @@ def name_each_process_group_backend_once() -> None:
 
 
 def offload_without_pinned_memory() -> None:
-    """verl's FSDP2 reference model offloads with pinned memory, which only an accelerator has."""
+    """Repairs the offload of verl's FSDP2 reference model to pinned memory, which only an accelerator has."""
     original = CPUOffloadPolicy.__init__
 
     def without_pinning(self: CPUOffloadPolicy, pin_memory: bool = False) -> None:
@@ -72,15 +72,15 @@ def offload_without_pinned_memory() -> None:
 
 
 DEVICE_CHECK = "if total_available_gpus < total_required_gpus:\n            raise ValueError("
-"""The defect of verl 0.9.1 that `wait_for_devices` mends, as its source has it."""
+"""Source of the defect of verl 0.9.1 that `wait_for_devices` repairs."""
 
 
 def wait_for_devices() -> None:
     """Has verl wait for devices that another job holds.
 
-    Its `ResourcePoolManager` raises where fewer GPUs are free than it will ask for, just before it asks Ray for them
-    and would wait. That wait is bounded and explained (`placement_limit_s`, `cluster/placement_groups.py`), and what
-    the nodes lack altogether is told before (`preflight/nodes.py`).
+    Its `ResourcePoolManager` raises where fewer GPUs are free than it will request, just before it requests them from
+    Ray and would wait. That wait is bounded and explained (`placement_limit_s`, `cluster/placement_groups.py`), and
+    a lack of the nodes themselves is an error before (`preflight/nodes.py`).
 
     Raises:
         RuntimeError: verl's function is another one than the one this was written for.
@@ -101,7 +101,7 @@ def wait_for_devices() -> None:
 
 
 def repair_model(model_type: str) -> None:
-    """Mends what verl does with a model of this type, as its `config.json` names it."""
+    """Repairs verl's functions for a model of this type, as its `config.json` names it."""
     if model_type in ("qwen2_vl", "qwen2_5_vl"):
         embed_text_alone()
 
@@ -110,15 +110,15 @@ TEXT_BRANCH = (
     "image_embeds = model.visual(pixel_values, grid_thw=image_grid_thw)\n"
     "        inputs_embeds = inputs_embeds + 0.0 * image_embeds.mean()"
 )
-"""The defect of verl 0.9.1 that `embed_text_alone` mends, as its source has it."""
+"""Source of the defect of verl 0.9.1 that `embed_text_alone` repairs."""
 
 
 def embed_text_alone() -> None:
-    """Mends Qwen2-VL and Qwen2.5-VL on micro-batches without a picture, on every device, with transformers 5.
+    """Repairs Qwen2-VL and Qwen2.5-VL on micro-batches without an image, on every device, with transformers 5.
 
-    verl runs the vision tower on an empty picture there, so that every rank has gradients of the same parameters, and
-    takes the mean of what transformers 5 returns as an object. It is struck by a micro-batch of padding rows, which
-    fill up a batch that a failed group has left incomplete.
+    verl runs the vision tower on an empty image there, so that every rank has gradients of the same parameters, and
+    takes the mean of its result, an object in transformers 5. A micro-batch of padding rows meets the defect: such
+    rows fill up a batch that a failed group has left incomplete.
 
     Raises:
         RuntimeError: verl's function is another one than the one this was written for.
@@ -128,7 +128,7 @@ def embed_text_alone() -> None:
     original = qwen2_vl._get_input_embeds
     if getattr(original, "embeds_text_alone", False):
         return
-    question = "whether its branch without pictures unpacks what the vision tower returns"
+    question = "whether its branch without images unpacks what the vision tower returns"
     _require_source(original, TEXT_BRANCH, question, embed_text_alone)
 
     @functools.wraps(original)
@@ -144,6 +144,7 @@ def embed_text_alone() -> None:
         if pixel_values is not None or pixel_values_videos is not None:
             return original(model, input_ids, attention_mask, pixel_values, pixel_values_videos, *grids, **more)
         embedded = model.get_input_embeddings()(input_ids)
+        # times 0: no value changes, and backward passes reach the vision tower with gradients of 0
         embedded = embedded + 0.0 * _features_of_nothing(model, embedded).mean()
         return embedded, None if attention_mask is None else attention_mask.to(embedded.device)
 
@@ -152,12 +153,13 @@ def embed_text_alone() -> None:
 
 
 def _features_of_nothing(model: Any, like: torch.Tensor) -> torch.Tensor:
-    """Features [4, hidden] of a picture of 16 patches, all zeros; of the dtype and on the device of `like`."""
+    """Returns the features [4, hidden] of an image of 16 patches, all zeros; dtype and device are those of `like`."""
     from verl.utils.transformers_compat import unpack_visual_output
 
     vision = model.config.vision_config
     patch = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
     patches = torch.zeros((16, patch), dtype=like.dtype, device=like.device)
+    # frames, rows and columns of patches; 2 x 2 of them are merged into a feature
     grid = torch.tensor([[1, 4, 4]], device=like.device)
     features: torch.Tensor = unpack_visual_output(model.visual(patches, grid_thw=grid))[0]
     return features

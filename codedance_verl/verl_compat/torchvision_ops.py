@@ -18,7 +18,7 @@ SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 
 
 class DeclareOperators:
-    """A meta-path finder that declares the operators when torchvision is about to be imported, and finds nothing."""
+    """Meta-path finder that declares the operators when torchvision is about to be imported, and finds nothing."""
 
     library: object = None
 
@@ -36,7 +36,7 @@ class DeclareOperators:
 
 
 def install() -> None:
-    """Put the finder first on the meta path; importing this module does it."""
+    """Puts the finder first on the meta path; importing this module does it."""
     sys.meta_path.insert(0, DeclareOperators)
 
 

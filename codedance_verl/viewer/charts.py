@@ -1,4 +1,7 @@
-"""Small curves over steps as SVG paths, drawn without a script."""
+"""Small curves over steps as SVG paths, drawn without a script.
+
+matplotlib's SVG is no choice here: it has `style` attributes, which the pages' Content-Security-Policy forbids.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +32,7 @@ def spark(name: str, points: Sequence[tuple[int, float | None]]) -> Spark | None
         return None
     values = [value for _, value in known]
     low, high, left, right = min(values), max(values), known[0][0], known[-1][0]
+    # Pixels per step and per unit of value; y grows downwards in SVG.
     across = (WIDTH - 2 * PAD) / max(right - left, 1)
     up = (HEIGHT - 2 * PAD) / (high - low) if high > low else 0.0
     places = [

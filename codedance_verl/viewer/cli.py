@@ -32,7 +32,7 @@ def view(
     where: Annotated[list[str] | None, typer.Option(help="for --export, e.g. outcome=wrong; can be repeated")] = None,
     most: Annotated[int, typer.Option(min=1, max=10_000, help="for --export: trajectories in the file")] = 200,
 ) -> None:
-    """Show what the model did, in a browser, also while the run goes on. Ends with Ctrl-C."""
+    """Show what the model did, in a browser, also during the run. Ends with Ctrl-C."""
     from codedance_verl.trajectories.index import Index, cache_folder
 
     index = Index(run, cache or cache_folder())
@@ -45,7 +45,7 @@ def view(
 
 
 def _export(index: Index, target: Path, where: list[str], most: int) -> None:
-    from codedance_verl.trajectories.query import Query
+    from codedance_verl.trajectories.query import RENAMED, Query
     from codedance_verl.viewer.export import of_query
 
     index.update_fully()
@@ -54,6 +54,8 @@ def _export(index: Index, target: Path, where: list[str], most: int) -> None:
     for name, equals, _ in pairs:
         if not equals:
             raise UserError(f"--where {name}: must be FIELD=VALUE; fields are {known}")
+        if name in RENAMED:
+            raise UserError(f"--where {name}: is called {RENAMED[name]} now")
         if name not in Query.__dataclass_fields__:
             raise UserError(f"--where {name}: unknown field; known are {known}")
     query = Query.from_fields({name: value for name, _, value in pairs})
@@ -74,12 +76,12 @@ def _export(index: Index, target: Path, where: list[str], most: int) -> None:
 async def _serve(index: Index, token: str | None, host: str, port: int, run: Path) -> None:
     from codedance_verl.viewer.server import listening
 
-    told = asyncio.Event()
+    ended = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, told.set)
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
     try:
         async with listening(index, token, host, port) as address:
             print(f"{run}: open {address}", flush=True)
-            await told.wait()
+            await ended.wait()
     except OSError as error:
         raise UserError(f"--host {host} --port {port}: cannot be listened on ({error.strerror or error})") from None

@@ -1,4 +1,4 @@
-"""The pages as HTML: what each asks of the index, and Jinja2 with everything escaped."""
+"""Pages as HTML: what each asks of the index, and Jinja2 with everything escaped."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 
 from codedance_verl.trajectories.index import Index, Row, StepFigures
-from codedance_verl.trajectories.lines import items, mapping, text
 from codedance_verl.trajectories.query import Query
+from codedance_verl.trajectories.schema import ImageRef, TrajectoryRecord, TurnRecord
 from codedance_verl.viewer.charts import Spark, spark
-from codedance_verl.viewer.trajectory_view import Bounds, Picture, TrajectoryView, said, tell
+from codedance_verl.viewer.text import templates
+from codedance_verl.viewer.trajectory_view import Bounds, TrajectoryView, trajectory_view, transcript
 
 DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 PAGE_ROWS = 100
@@ -36,14 +37,14 @@ class Missing(Exception):
 
 @dataclass(frozen=True)
 class GroupView:
-    """A trajectory on a page: its row and its story, and how the page refers to its pictures and whole texts."""
+    """A trajectory on a page: its row and its view, and how the page refers to its images and whole texts."""
 
     row: Row
-    story: TrajectoryView
+    view: TrajectoryView
 
-    def image(self, picture: Picture) -> str:
-        """Address of a picture."""
-        return f"/runs/{self.row.run}/images/{picture.sha256}.png"
+    def image(self, image: ImageRef) -> str:
+        """Address of an image."""
+        return f"/runs/{self.row.run}/images/{image.sha256}.png"
 
     def raw(self, part: str) -> str | None:
         """Address of a whole text; None where a page has none."""
@@ -52,16 +53,7 @@ class GroupView:
 
 @cache
 def _templates() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(_FOLDER / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["figure"] = figure
-    environment.filters["percent"] = percent
-    return environment
+    return templates(_FOLDER / "templates", figure=figure, percent=percent)
 
 
 def figure(value: float | None, digits: int = 2) -> str:
@@ -69,6 +61,7 @@ def figure(value: float | None, digits: int = 2) -> str:
     if value is None:
         return DASH
     shown = f"{value:.{digits}f}"
+    # What rounds to zero has no sign; elsewhere the hyphen becomes a minus sign.
     return (shown if float(shown) else shown.lstrip("-")).replace("-", MINUS)
 
 
@@ -110,17 +103,15 @@ def curves(steps: Sequence[StepFigures]) -> list[Spark]:
     """Accuracy, score, tool rate and turns of training over the steps; of validation where that is all there is."""
     train = [step for step in steps if step.split == "train"] or list(steps)
     drawn = [
-        spark("accuracy", [(step.step, step.accuracy) for step in train]),
-        spark("score", [(step.step, step.score) for step in train]),
-        spark("tool rate", [(step.step, step.tool_rate) for step in train]),
-        spark("turns", [(step.step, step.turns) for step in train]),
+        spark(name.replace("_", " "), [(step.step, getattr(step, name)) for step in train])
+        for name in ("accuracy", "score", "tool_rate", "turns")
     ]
     return [curve for curve in drawn if curve is not None]
 
 
 def list_page(index: Index, run: int, query: Query, page: int, *, indexing: bool) -> str:
     """A page of the trajectories that a query finds."""
-    newest = index.newest_id()
+    newest = index.newest_id()  # before the rows: one added in between is fetched twice rather than never
     found = index.find(run, query, limit=PAGE_ROWS, offset=(page - 1) * PAGE_ROWS)
     return render(
         "list.html",
@@ -138,7 +129,7 @@ def list_page(index: Index, run: int, query: Query, page: int, *, indexing: bool
 
 
 def new_rows(index: Index, run: int, query: Query, after: int | None) -> dict[str, Any]:
-    """What was added to a list since, as rows of its table; none with None, while old steps are still being read."""
+    """Rows added to a list since `after`; none with None, while old steps are still being read."""
     newest = index.newest_id()
     rows = [] if after is None else index.newer(run, query, after, PAGE_ROWS)
     total = index.find(run, query, limit=0).total
@@ -150,12 +141,12 @@ def trajectory_page(index: Index, number: int, query: Query, *, all_images: bool
     """One trajectory, with its neighbours in the list it was opened from."""
     bounds = Bounds(images=ALL_IMAGES if all_images else Bounds.images, first_turn=first_turn)
     row = _row(index, number)
-    told = GroupView(row, tell(_record(index, number), bounds))
+    entry = GroupView(row, trajectory_view(_record(index, number), bounds))
     before, behind = index.neighbours(row, query)
     return render(
         "trajectory.html",
         run=_run(index, row.run),
-        told=told,
+        entry=entry,
         query=query,
         before=before,
         behind=behind,
@@ -170,20 +161,22 @@ def group_page(index: Index, number: int) -> str:
     """The rollouts of a group side by side."""
     row = _row(index, number)
     group = index.group(row, GROUP_COLUMNS)
-    told = [
-        GroupView(member, tell(record, _GROUP_BOUNDS)) for member in group.rows if (record := index.record(member.id))
+    entries = [
+        GroupView(member, trajectory_view(record, _GROUP_BOUNDS))
+        for member in group.rows
+        if (record := index.record(member.id))
     ]
-    if not told:
+    if not entries:
         raise Missing(f"the lines of the group of trajectory {number} are gone")
-    return render("group.html", run=_run(index, row.run), told=told, total=group.total, own=number)
+    return render("group.html", run=_run(index, row.run), entries=entries, total=group.total, own=number)
 
 
 def diff_page(index: Index, number: int, other: int) -> str:
     """Two trajectories beside each other, and the lines in which they differ."""
     rows = [_row(index, one) for one in (number, other)]
     records = [_record(index, one) for one in (number, other)]
-    sides = [GroupView(row, tell(record, _GROUP_BOUNDS)) for row, record in zip(rows, records, strict=True)]
-    texts = [said(record, DIFF_CHARS) for record in records]
+    sides = [GroupView(row, trajectory_view(record, _GROUP_BOUNDS)) for row, record in zip(rows, records, strict=True)]
+    texts = [transcript(record, DIFF_CHARS) for record in records]
     left, right = (whole.splitlines() for whole, _ in texts)
     return render(
         "diff.html",
@@ -211,19 +204,25 @@ def raw_part(index: Index, number: int, part: str) -> str:
     """
     record = _record(index, number)
     if part in ("question", "ground_truth", "answer"):
-        return text(record.get(part))
+        return getattr(record, part) or ""
     which, _, name = part.partition(".")
-    turns = items(record.get("turns"))
-    if which.isascii() and which.isdigit() and 0 < int(which) <= len(turns):
-        turn = mapping(turns[int(which) - 1])
-        execution = mapping(turn.get("execution"))
-        if name in ("text", "code", "observation"):
-            return text(turn.get(name))
-        if name == "stdout":
-            return text(execution.get("stdout"))
-        if name == "traceback":
-            return text(mapping(execution.get("error")).get("traceback"))
+    if which.isascii() and which.isdigit() and 0 < int(which) <= len(record.turns):
+        texts = _texts(record.turns[int(which) - 1])
+        if name in texts:
+            return texts[name] or ""
     raise Missing(f"trajectory {number} has no {part}")
+
+
+def _texts(turn: TurnRecord) -> Mapping[str, str | None]:
+    execution = turn.execution
+    error = execution.error if execution is not None else None
+    return {
+        "text": turn.text,
+        "code": turn.code,
+        "observation": turn.observation,
+        "stdout": execution.stdout if execution is not None else None,
+        "traceback": error.traceback if error is not None else None,
+    }
 
 
 def _run(index: Index, run: int) -> Mapping[str, Any]:
@@ -236,11 +235,11 @@ def _run(index: Index, run: int) -> Mapping[str, Any]:
 def _row(index: Index, number: int) -> Row:
     row = index.row(number)
     if row is None:
-        raise Missing(f"there is no trajectory {number}; the index may have been made anew")
+        raise Missing(f"there is no trajectory {number}; the index may have been rebuilt")
     return row
 
 
-def _record(index: Index, number: int) -> dict[str, Any]:
+def _record(index: Index, number: int) -> TrajectoryRecord:
     record = index.record(number)
     if record is None:
         raise Missing(f"the line of trajectory {number} is gone; the run may have deleted old steps")

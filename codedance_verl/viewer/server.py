@@ -102,6 +102,7 @@ class Viewer:
         try:
             while (added := await self._ask(lambda: next(batches, None))) is not None:
                 if added:
+                    # Wakes all that wait for this event; later ones wait for the next.
                     self._changed.set()
                     self._changed = asyncio.Event()
         finally:
@@ -141,6 +142,7 @@ class Viewer:
 
     async def _rows(self, request: web.Request) -> web.Response:
         run, query, after = _number(request, "run"), Query.from_fields(request.query), _field(request, "after", 0)
+        # Rows that were on the disk at the start are no news, although the index found them later.
         fresh = None if self._first_read is None else max(after, self._first_read)
         return web.json_response(await self._ask(lambda: pages.new_rows(self._index, run, query, fresh)))
 
@@ -175,6 +177,7 @@ class Viewer:
         response = web.StreamResponse(headers={"Content-Type": "text/plain; charset=utf-8"})
         response.content_length = length
         await response.prepare(request)
+        # In blocks: a line may be as long as `MAX_LINE_BYTES`.
         for start in range(0, length, 1 << 20):
             block = await self._ask(lambda at=start: _block(path, offset + at, min(1 << 20, length - at)))  # type: ignore[misc]
             await response.write(block)
@@ -185,10 +188,11 @@ class Viewer:
         run, sha256 = _number(request, "run"), request.match_info["sha256"]
         folder = await self._ask(lambda: self._index.run_folder(run))
         if folder is None or not _IMAGE.fullmatch(sha256):
-            raise Missing("there is no such picture")
+            raise Missing("there is no such image")
         path = folder / "images" / f"{sha256}.png"
         if not await self._ask(path.is_file):
-            raise Missing(f"picture {sha256} is gone")
+            raise Missing(f"image {sha256} is gone")
+        # Named by its hash, an image never changes.
         headers = {"Content-Type": "image/png", "Cache-Control": "private, max-age=86400, immutable"}
         return web.FileResponse(path, headers=headers)
 
@@ -211,7 +215,7 @@ class Viewer:
         self._listeners += 1
         try:
             while True:
-                changed = self._changed
+                changed = self._changed  # taken before the number is asked for, so that no row falls between
                 newest = await self._ask(self._index.newest_id)
                 await response.write(f"data: {json.dumps({'newest': newest})}\n\n".encode())
                 while not changed.is_set():

@@ -1,24 +1,27 @@
-"""Makes what a model or its code wrote fit for a page: bounded, and nothing in it unseen.
+"""Texts of a model or its code made fit for a page: bounded, and nothing in them unseen.
 
 Escaping is left to Jinja2, which does it everywhere; the only markup made here is that of Pygments.
 """
 
 from __future__ import annotations
 
-import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
+
+from codedance_verl.runtime.text import visible
 
 SHOWN_CHARS = 6_000
 """Of one text on a page; the whole of it is behind a link, as plain text."""
 
 SHOWN_CODE_CHARS = 20_000
 
-_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
 _PYTHON = PythonLexer(stripnl=False)
 _PLAIN_CLASSES = HtmlFormatter(nowrap=True)
 
@@ -35,6 +38,19 @@ class Shown:
         return bool(self.head)
 
 
+def templates(folder: Path, **filters: Callable[..., str]) -> Environment:
+    """The templates of a folder, with everything escaped and these filters."""
+    environment = Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= filters
+    return environment
+
+
 def shown(value: str, limit: int = SHOWN_CHARS) -> Shown:
     """Head and tail of a text, so that both together have no more than `limit` characters."""
     if len(value) <= limit:
@@ -42,11 +58,6 @@ def shown(value: str, limit: int = SHOWN_CHARS) -> Shown:
     head = limit * 3 // 4
     tail = limit - head
     return Shown(visible(value[:head]), visible(value[-tail:]), len(value) - limit)
-
-
-def visible(value: str) -> str:
-    """Control, direction and zero-width characters as their code points, half surrogate pairs too."""
-    return _UNSEEN.sub(lambda found: f"⟨U+{ord(found.group()):04X}⟩", value.replace("\r\n", "\n"))
 
 
 def python(code: str, limit: int = SHOWN_CODE_CHARS) -> Markup:

@@ -1,17 +1,17 @@
-"""One trajectory as a page tells it: turns with what came back, bounded pictures, reward and advantage of each."""
+"""View of one trajectory on a page: turns with what came back, bounded images, reward and advantage of each."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from markupsafe import Markup
 
 from codedance_verl.formats import DEFAULT_FORMAT, FORMATS, TurnFormat
-from codedance_verl.trajectories.lines import items, mapping, number, text
-from codedance_verl.viewer.text import SHOWN_CHARS, SHOWN_CODE_CHARS, Shown, python, shown, visible
+from codedance_verl.runtime.text import visible
+from codedance_verl.trajectories.schema import ExecutionRecord, ImageRef, TrajectoryRecord, TurnRecord
+from codedance_verl.trajectories.summary import finite
+from codedance_verl.viewer.text import SHOWN_CHARS, SHOWN_CODE_CHARS, Shown, python, shown
 
 SHOWN_IMAGES = 12
 """Images of one turn on a page; the others are behind a link."""
@@ -24,30 +24,21 @@ SHOWN_TURNS = 50
 PARSED_CHARS = 1_000_000
 """A longer text of a turn is shown whole, its code a second time: no model writes one."""
 
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+_MAX_SIDE = 100_000
 _TERMS = ("accuracy", "format", "difficulty", "sequence", "custom", "score")
 _SECONDS = ("generate_s", "execute_s", "queue_s", "observe_s", "grade_s", "total_s")
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture by the SHA-256 of its PNG; sizes in pixels."""
-
-    sha256: str
-    width: int
-    height: int
-
-
-@dataclass(frozen=True)
 class Call:
-    """What came back from the code of a turn."""
+    """Result of the code of a turn."""
 
     status: str
     stdout: Shown
     error_kind: str
     error_message: Shown
     traceback: Shown
-    images: tuple[Picture, ...]
+    images: tuple[ImageRef, ...]
     more_images: int
     seconds: float | None
     waited: float | None
@@ -59,7 +50,7 @@ class Call:
 
 
 @dataclass(frozen=True)
-class TurnStory:
+class TurnView:
     """One turn: the text around its code, the code, and the call."""
 
     number: int
@@ -86,14 +77,14 @@ class TrajectoryView:
     truth: Shown
     answer: Shown
     verdict: str
-    rung: str
+    rule: str
     style: str
     evidence: Shown
     finish: str
     masked: bool
-    images: tuple[Picture, ...]
+    images: tuple[ImageRef, ...]
     more_images: int
-    turns: tuple[TurnStory, ...]
+    turns: tuple[TurnView, ...]
     more_turns: int
     terms: tuple[tuple[str, float], ...]
     seconds: tuple[tuple[str, float], ...]
@@ -102,7 +93,7 @@ class TrajectoryView:
 
 @dataclass(frozen=True)
 class Bounds:
-    """How much of a trajectory is shown: characters of a text and of code, pictures of a turn, turns and the first."""
+    """Limits of what a page shows: characters of a text and of code, images of a turn, turns, and the first turn."""
 
     chars: int = SHOWN_CHARS
     code: int = SHOWN_CODE_CHARS
@@ -111,44 +102,44 @@ class Bounds:
     first_turn: int = 0
 
 
-def tell(record: Mapping[str, Any], bounds: Bounds | None = None) -> TrajectoryView:
-    """A line of the log as a story; what is missing or of another type is left out."""
+def trajectory_view(record: TrajectoryRecord, bounds: Bounds | None = None) -> TrajectoryView:
+    """The view of a record; what is blank in a damaged one is left out."""
     bounds = bounds or Bounds()
-    reward, grade, advantage = (mapping(record.get(name)) for name in ("reward", "grade", "advantage"))
-    turns = items(record.get("turns"))
-    rewards, advantages = items(reward.get("turns")), items(advantage.get("turns"))
+    reward, grade = record.reward, record.grade
+    advantages = (record.advantage.turns if record.advantage is not None else None) or ()
     first = max(0, bounds.first_turn)
-    written = FORMATS.get(text(record.get("format")), FORMATS[DEFAULT_FORMAT])
-    told = tuple(
-        _turn(index, mapping(turns[index]), _at(rewards, index), _at(advantages, index), bounds, written)
-        for index in range(first, min(len(turns), first + bounds.turns))
+    written = FORMATS.get(record.format, FORMATS[DEFAULT_FORMAT])
+    turns = tuple(
+        _turn(index, record.turns[index], _at(reward.turns, index), _at(advantages, index), bounds, written)
+        for index in range(first, min(len(record.turns), first + bounds.turns))
     )
-    images, more_images = _pictures(record.get("input_images"), QUESTION_IMAGES)
+    images, more_images = _pictures(record.input_images, QUESTION_IMAGES)
     return TrajectoryView(
-        record=_word(record.get("record_id")),
-        kind=_word(record.get("kind")) or _word(record.get("data_source")),
-        question=shown(text(record.get("question")), bounds.chars),
-        truth=shown(text(record.get("ground_truth")), bounds.chars),
-        answer=shown(text(record.get("answer")), bounds.chars),
-        verdict=_word(grade.get("verdict")) or "not graded",
-        rung=_word(grade.get("rung")),
-        style=_word(record.get("style")),
-        evidence=shown(text(grade.get("evidence")), bounds.chars),
-        finish=_word(record.get("finish")),
-        masked=reward.get("masked") is True,
+        record=_word(record.record_id),
+        kind=_word(record.kind or record.data_source),
+        question=shown(record.question, bounds.chars),
+        truth=shown(record.ground_truth, bounds.chars),
+        answer=shown(record.answer or "", bounds.chars),
+        verdict=_word(grade.verdict) or "not graded",
+        rule=_word(grade.rule),
+        style=_word(record.style),
+        evidence=shown(grade.evidence, bounds.chars),
+        finish=_word(record.finish),
+        masked=reward.masked,
         images=images,
         more_images=more_images,
-        turns=told,
-        more_turns=max(0, len(turns) - first - len(told)),
+        turns=turns,
+        more_turns=max(0, len(record.turns) - first - len(turns)),
         terms=_numbers(reward, _TERMS),
-        seconds=_numbers(mapping(record.get("timing")), _SECONDS),
-        sequence_advantage=number(advantage.get("sequence")),
+        seconds=_numbers(record.timing, _SECONDS),
+        sequence_advantage=finite(record.advantage.sequence) if record.advantage is not None else None,
     )
 
 
-def said(record: Mapping[str, Any], limit: int) -> tuple[str, bool]:
+def transcript(record: TrajectoryRecord, limit: int) -> tuple[str, bool]:
     """The first `limit` characters of what all turns wrote and got, for a comparison, and whether there are more."""
     whole = ""
+    # Stops at the limit: a line may hold hundreds of megabytes.
     for part in _parts(record):
         whole += f"{part}\n"
         if len(whole) > limit:
@@ -156,70 +147,65 @@ def said(record: Mapping[str, Any], limit: int) -> tuple[str, bool]:
     return visible(whole), False
 
 
-def _parts(record: Mapping[str, Any]) -> Iterator[str]:
-    for index, turn in enumerate(map(mapping, items(record.get("turns")))):
-        yield f"turn {index + 1}\n{text(turn.get('text'))}"
-        if stdout := text(mapping(turn.get("execution")).get("stdout")):
-            yield f"stdout\n{stdout}"
+def _parts(record: TrajectoryRecord) -> Iterator[str]:
+    for number, turn in enumerate(record.turns, start=1):
+        yield f"turn {number}\n{turn.text}"
+        if turn.execution is not None and turn.execution.stdout:
+            yield f"stdout\n{turn.execution.stdout}"
 
 
 def _turn(
-    index: int, turn: Mapping[str, Any], reward: Any, advantage: Any, bounds: Bounds, written: TurnFormat
-) -> TurnStory:
-    whole, code = text(turn.get("text")), text(turn.get("code"))
-    execution = turn.get("execution")
-    tokens = turn.get("tokens")
-    return TurnStory(
+    index: int, turn: TurnRecord, reward: float | None, advantage: float | None, bounds: Bounds, written: TurnFormat
+) -> TurnView:
+    whole, code = turn.text, turn.code or ""
+    return TurnView(
         number=index + 1,
         prose=shown(written.beside_calls(whole) if code and len(whole) <= PARSED_CHARS else whole, bounds.chars),
         code=python(code, bounds.code) if code else None,
         code_left_out=max(0, len(code) - bounds.code),
-        call=_call(execution, bounds) if isinstance(execution, Mapping) else None,
-        observation=shown(text(turn.get("observation")), bounds.chars),
-        tokens=tokens if isinstance(tokens, int) else None,
-        reward=number(reward),
-        advantage=number(advantage),
+        call=_call(turn.execution, bounds) if turn.execution is not None else None,
+        observation=shown(turn.observation or "", bounds.chars),
+        tokens=turn.tokens,
+        reward=reward,
+        advantage=advantage,
     )
 
 
-def _call(execution: Mapping[str, Any], bounds: Bounds) -> Call:
-    error = mapping(execution.get("error"))
-    images, more = _pictures(execution.get("images"), bounds.images)
+def _call(execution: ExecutionRecord, bounds: Bounds) -> Call:
+    error = execution.error
+    images, more = _pictures(execution.images, bounds.images)
     return Call(
-        status=_word(execution.get("status")) or "unknown",
-        stdout=shown(text(execution.get("stdout")), bounds.chars),
-        error_kind=_word(error.get("kind")),
-        error_message=shown(text(error.get("message")), bounds.chars),
-        traceback=shown(text(error.get("traceback")), bounds.chars),
+        status=_word(execution.status) or "unknown",
+        stdout=shown(execution.stdout, bounds.chars),
+        error_kind=_word(error.kind if error else ""),
+        error_message=shown(error.message if error else "", bounds.chars),
+        traceback=shown(error.traceback if error else "", bounds.chars),
         images=images,
         more_images=more,
-        seconds=number(execution.get("duration_s")),
-        waited=number(execution.get("queue_s")),
-        cut=tuple(_word(item) for item in items(execution.get("truncated"))[:10]),
+        seconds=finite(execution.duration_s),
+        waited=finite(execution.queue_s),
+        cut=tuple(_word(item) for item in execution.truncated[:10]),
     )
 
 
-def _pictures(value: object, limit: int) -> tuple[tuple[Picture, ...], int]:
-    """The first pictures and the number of others; the log is not trusted with paths, only with hashes."""
-    found = [mapping(item) for item in items(value)]
-    known = [item for item in found if _SHA256.fullmatch(text(item.get("sha256")))]
-    shown_ones = tuple(
-        Picture(text(item["sha256"]), _side(item.get("width")), _side(item.get("height"))) for item in known[:limit]
+def _pictures(images: Sequence[ImageRef], limit: int) -> tuple[tuple[ImageRef, ...], int]:
+    """The first images and the number of others, those without a hash left out."""
+    found = [image for image in images if image.sha256]
+    # A page reserves room by these sides: a damaged line must not make it endless.
+    bounded = tuple(
+        ImageRef(image.sha256, min(max(image.width, 1), _MAX_SIDE), min(max(image.height, 1), _MAX_SIDE))
+        for image in found[:limit]
     )
-    return shown_ones, max(0, len(known) - limit)
+    return bounded, max(0, len(found) - limit)
 
 
-def _side(value: object) -> int:
-    return min(max(value, 1), 100_000) if isinstance(value, int) and not isinstance(value, bool) else 1
+def _numbers(values: object, names: tuple[str, ...]) -> tuple[tuple[str, float], ...]:
+    return tuple((name, found) for name in names if (found := finite(getattr(values, name))) is not None)
 
 
-def _numbers(values: Mapping[str, Any], names: tuple[str, ...]) -> tuple[tuple[str, float], ...]:
-    return tuple((name, found) for name in names if (found := number(values.get(name))) is not None)
+def _at(values: Sequence[float | None], index: int) -> float | None:
+    return finite(values[index]) if index < len(values) else None
 
 
-def _at(values: list[Any], index: int) -> Any:
-    return values[index] if index < len(values) else None
-
-
-def _word(value: object) -> str:
-    return visible(text(value)[:200])
+def _word(value: str) -> str:
+    return visible(str(value)[:200])

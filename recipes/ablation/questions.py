@@ -1,6 +1,6 @@
 """The questions of the comparison: the demo's test file without what is not sampled at temperature 1.
 
-Greedy answers and blank pictures would double the time of every evaluation, and no column of the table shows them.
+Greedy answers and blank images would double the time of every evaluation, and no column of the table shows them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a run has measured, as a small file: `python -m recipes.ablation.results` writes it when the run has ended.
+"""Result of a run, as a small file: `python -m recipes.ablation.results` writes it when the run has ended.
 
 A comparison takes hours. These files outlive the folders of its runs, can be moved to another machine, where the
 comparison goes on, and are all that table and plot are drawn from.
@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from codedance_verl.errors import UserError
 from codedance_verl.evaluation.outcomes import EvaluationRun, Outcome, Question, read_evaluation
+from codedance_verl.runtime.atomic import replacing
 from codedance_verl.types import FinishReason, Verdict
 from recipes.ablation.variants import run_name
 from recipes.cpu_demo.markers import fingerprint
@@ -27,7 +28,7 @@ _KEY = b"codedance"
 
 @dataclass(frozen=True)
 class Origin:
-    """What runs have to share to be compared.
+    """Settings that runs have to share to be compared.
 
     Attributes:
         steps: RL steps.
@@ -49,12 +50,12 @@ class Result:
 
 
 def result_file(folder: Path, variant: str, seed: int) -> Path:
-    """Where the result of one run is."""
+    """Path of the result of one run."""
     return folder / f"{run_name(variant, seed)}.parquet"
 
 
 def write_result(result: Result, path: Path) -> None:
-    """Write a parquet file with a row a rollout, whole or not at all."""
+    """Writes a parquet file with a row a rollout, whole or not at all."""
     table = pa.Table.from_pylist([asdict(outcome) for outcome in result.evaluation.outcomes])
     facts = {
         "origin": asdict(result.origin),
@@ -62,9 +63,8 @@ def write_result(result: Result, path: Path) -> None:
         "cut_off": result.evaluation.cut_off,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    pq.write_table(table.replace_schema_metadata({_KEY: json.dumps(facts).encode()}), partial)
-    partial.replace(path)
+    with replacing(path) as partial:
+        pq.write_table(table.replace_schema_metadata({_KEY: json.dumps(facts).encode()}), partial)
 
 
 def read_result(path: Path) -> Result:

@@ -17,7 +17,7 @@ from recipes.ablation.results import result_file
 from recipes.ablation.variants import VARIANTS, Variant, chosen, names_of, run_name
 from recipes.cpu_demo.console import Console
 from recipes.cpu_demo.environment import BACKENDS, choose_backend, remove_orphan_containers
-from recipes.cpu_demo.run import alone, guarded, make_folder, prepare
+from recipes.cpu_demo.run import demo_lock, guarded, make_folder, prepare
 from recipes.cpu_demo.runner import MIN_FREE_BYTES, Runner, check_free_space, explained_disk_errors
 from recipes.cpu_demo.stages import REPOSITORY, Layout, Stage, parse_seeds, rl_stage, rl_steps
 from recipes.cpu_demo.stages import plan as demo_plan
@@ -27,7 +27,7 @@ DEFAULT_OUT = REPOSITORY / "outputs" / "ablation"
 
 @dataclass(frozen=True)
 class Plan:
-    """What is compared and where it goes.
+    """Comparison: what is compared, and where it goes.
 
     Attributes:
         out: folder of the runs, the table and the plot.
@@ -47,7 +47,7 @@ class Plan:
 
     @property
     def layout(self) -> Layout:
-        """Where data and SFT model are."""
+        """Paths of data and SFT model."""
         return Layout(self.demo or self.out)
 
     @property
@@ -104,7 +104,7 @@ def _ablation(options: argparse.Namespace, console: Console) -> int:
         raise UserError(f"--steps {options.steps}: must be 1 or more")
     with explained_disk_errors(out):
         make_folder(out)
-        with alone(out):
+        with demo_lock(out):
             check_free_space(out, MIN_FREE_BYTES)
             backend = choose_backend(options.sandbox)
             prepare(out, backend, 0.0, console)

@@ -65,7 +65,7 @@ def read_rows(results: dict[str, list[Result]], variants: Sequence[Variant], see
 
 
 def origin_text(results: dict[str, list[Result]]) -> str:
-    """In a sentence, what every run began with and did."""
+    """Sentence on what every run began with and did."""
     origins = [result.origin for found in results.values() for result in found]
     models = len({origin.model for origin in origins})
     return f"{origins[0].steps} steps each, from {'the same SFT model' if models == 1 else f'{models} SFT models'}."
@@ -155,7 +155,7 @@ def _draw_figure(panel: Any, figure: Figure, place: int, colour: str) -> None:
 
 
 def write(rows: Sequence[Row], seeds: Sequence[int], origin: str, out: Path) -> None:
-    """Write `ablation.json`, `ablation.md` and `ablation.png` into the folder, which is made if need be."""
+    """Writes `ablation.json`, `ablation.md` and `ablation.png` into the folder, which is made if need be."""
     out.mkdir(parents=True, exist_ok=True)
     found = {"seeds": list(seeds), "origin": origin, "rows": [asdict(row) for row in rows], "verdict": verdict(rows)}
     (out / "ablation.json").write_text(json.dumps(found, indent=2) + "\n")

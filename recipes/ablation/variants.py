@@ -1,4 +1,4 @@
-"""What is compared: one name and its keys of the configuration each."""
+"""Variants that are compared: one name and its keys of the configuration each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the demo prints: one line per stage, live on a terminal, now and then into a file."""
+"""Output of the demo: one line per stage, live on a terminal, now and then into a file."""
 
 from __future__ import annotations
 

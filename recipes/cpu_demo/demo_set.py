@@ -9,20 +9,16 @@ from pathlib import Path
 
 from PIL import Image
 
-from codedance_verl.data.execution import blank_like, render_png
-from codedance_verl.data.schema import (
-    SFT_SCHEMA,
-    Message,
-    Record,
-    write_records,
-    write_rows,
-)
+from codedance_verl.data.fields import Message
+from codedance_verl.data.parquet import write_rows
+from codedance_verl.data.schema import SFT_SCHEMA, Record, write_records
 from codedance_verl.types import IMAGE_PLACEHOLDER
 from recipes.cpu_demo.demo_sizes import DEMO_KINDS as DEMO_KINDS
 from recipes.cpu_demo.demo_sizes import DemoSizes as DemoSizes
 from recipes.cpu_demo.demonstrations import DEMO_MIXTURE, Mixture, demonstrate
 from recipes.cpu_demo.tasks import generate_task
 from recipes.cpu_demo.tasks.base import DEFAULT_SIZE, Split, Task, task_rng
+from recipes.cpu_demo.trusted_execution import blank_like, render_png
 
 _RL_OFFSET = 1_000_000
 """RL questions start at this task index, so that none of them was demonstrated."""
@@ -30,7 +26,7 @@ _RL_OFFSET = 1_000_000
 
 @dataclass(frozen=True)
 class DemoFiles:
-    """Where the files are, and how many demonstrations of each style there are."""
+    """Paths of the files, and the number of demonstrations of each style."""
 
     sft: Path
     rl_train: Path
@@ -47,10 +43,10 @@ def make_demo_data(
     size: int = DEFAULT_SIZE,
     mixture: Mapping[str, Mixture] = DEMO_MIXTURE,
 ) -> DemoFiles:
-    """Write `sft.parquet`, `rl_train.parquet`, `rl_val.parquet` and `test.parquet`; the same seed, the same bytes.
+    """Writes `sft.parquet`, `rl_train.parquet`, `rl_val.parquet` and `test.parquet`; the same seed, the same bytes.
 
     Every test question stands there twice, with variant "sampled" and "greedy", and the first `sizes.blank` a third
-    time with variant "blank", the picture replaced by a plain grey one of the same size.
+    time with variant "blank", the image replaced by a plain grey one of the same size.
     """
     sizes = sizes or DemoSizes()
     out = Path(out_dir)
@@ -86,7 +82,7 @@ def make_record(
     variant: str | None = None,
     image: Image.Image | None = None,
 ) -> Record:
-    """A task as an RL record. `image` stands in for the task's own picture where given."""
+    """A task as an RL record. `image` stands in for the task's own image where given."""
     return Record(
         data_source=f"codedance_demo/{task.kind}",
         prompt=(Message("user", IMAGE_PLACEHOLDER + task.question),),

@@ -10,7 +10,7 @@ DEMO_KINDS = ("count_photo", "count_digits", "extremes", "look", "look_large", "
 
 @dataclass(frozen=True)
 class DemoSizes:
-    """How many demonstrations and questions to make. Test questions count once, whatever their variants."""
+    """Numbers of demonstrations and questions. Test questions count once, whatever their variants."""
 
     sft: int = 4_500
     rl_train: int = 1_920

@@ -14,21 +14,21 @@ from typing import Any
 
 import numpy as np
 
-from codedance_verl.data.execution import render_png, run_program
-from codedance_verl.data.schema import Message
+from codedance_verl.data.fields import Message
 from codedance_verl.environment.observations import observation_text
 from codedance_verl.formats import get_format, render_answer, render_think
 from codedance_verl.types import IMAGE_PLACEHOLDER, Execution
 from recipes.cpu_demo.tasks.base import Task, choose
+from recipes.cpu_demo.trusted_execution import render_png, run_program
 
 
 class Style(StrEnum):
-    """How a demonstration goes about its question."""
+    """Style of a demonstration."""
 
     RIGHT = "right"  # hard question, code that answers it
     FLAWED = "flawed"  # hard question, code that runs and mostly misleads
     GUESS = "guess"  # hard question, answered at once without looking
-    DIRECT = "direct"  # easy question, answered from the picture
+    DIRECT = "direct"  # easy question, answered from the image
     NEEDLESS = "needless"  # easy question, with a call that was not needed
 
 
@@ -66,7 +66,7 @@ _WITHOUT_CODE = ("I can see this.", "This is easy to see.")
 
 @dataclass(frozen=True)
 class Demonstration:
-    """A conversation with its pictures (PNG bytes, one per `<image>`, in order)."""
+    """A conversation with its images (PNG bytes, one per `<image>`, in order)."""
 
     messages: tuple[Message, ...]
     images: tuple[bytes, ...]
@@ -86,6 +86,7 @@ class Demonstration:
 
 
 def draw_style(rng: np.random.Generator, task: Task, mixture: Mixture) -> Style:
+    # both are drawn whatever the style: the draws that follow do not depend on the mixture
     first, second = rng.random(2)
     if task.difficulty == "easy":
         return Style.NEEDLESS if first < mixture.p_needless else Style.DIRECT
@@ -99,12 +100,12 @@ def demonstrate(rng: np.random.Generator, task: Task, mixture: Mapping[str, Mixt
     of_kind = mixture.get(task.kind, Mixture())
     style = draw_style(rng, task, of_kind)
     question = Message("user", IMAGE_PLACEHOLDER + task.question)
-    picture = render_png(task.image).png
+    image = render_png(task.image).png
     if style is Style.DIRECT or style is Style.GUESS:
         answer = task.answer if style is Style.DIRECT else choose(rng, task.guesses)
         return Demonstration(
             (question, _answer_turn(rng, _WITHOUT_CODE, answer)),
-            (picture,),
+            (image,),
             style,
             answer,
         )
@@ -122,7 +123,7 @@ def demonstrate(rng: np.random.Generator, task: Task, mixture: Mapping[str, Mixt
     answer = shown_answer or _answer_after(rng, task, executions[-1], flawed)
     turns.append(_answer_turn(rng, _AFTER_PRINT if task.answer_is_printed else _AFTER_LOOK, answer))
     shown = tuple(image.png for execution in executions for image in execution.images)
-    return Demonstration(tuple(turns), (picture, *shown), style, answer)
+    return Demonstration(tuple(turns), (image, *shown), style, answer)
 
 
 def _answer_turn(rng: np.random.Generator, thoughts: tuple[str, ...], answer: str) -> Message:

@@ -20,7 +20,7 @@ BACKENDS = ("auto", "docker", "process")
 
 @dataclass(frozen=True)
 class Environment:
-    """What the report says about the machine.
+    """Facts about the machine for the report.
 
     Attributes:
         backend: where model code runs, "docker" or "process".
@@ -35,14 +35,14 @@ class Environment:
 
 @dataclass(frozen=True)
 class Backend:
-    """Where model code runs, and why not in containers if it does not."""
+    """Backend for model code, and why it is not containers if it is not."""
 
     name: str
     missing: str | None = None
 
 
 def choose_backend(asked: str) -> Backend:
-    """ "docker" where an engine answers or can be started, else "process" if "auto" was asked for.
+    """Returns "docker" where an engine answers or can be started, else "process" if "auto" was asked for.
 
     Raises:
         UserError: Docker was asked for and no engine answers or can be started.
@@ -61,7 +61,7 @@ def choose_backend(asked: str) -> Backend:
 
 
 def remove_orphan_containers(backend: Backend) -> None:
-    """Remove what dead processes left in the Docker engine; nothing where there is no engine any more."""
+    """Removes what dead processes left in the Docker engine; nothing where there is no engine any more."""
     if backend.name != "docker":
         return
     from docker.errors import DockerException
@@ -94,7 +94,7 @@ def write_environment(out: Path, environment: Environment) -> None:
 
 
 def read_environment(out: Path) -> Environment:
-    """What the driver wrote. Raises UserError where it is missing or broken."""
+    """Reads what the driver wrote. Raises UserError where it is missing or broken."""
     try:
         value = json.loads((out / FILE).read_text(encoding="utf-8"))
         return Environment(str(value["backend"]), tuple(map(str, value["notes"])), float(value["setup_s"]))

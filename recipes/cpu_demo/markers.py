@@ -1,4 +1,4 @@
-"""What is kept between runs of the demo: a marker per finished stage, a note per try, fingerprints of the inputs."""
+"""State kept between runs of the demo: a marker per finished stage, a note per try, fingerprints of the inputs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from codedance_verl.runtime.atomic import write_atomically
 
 _CHUNK_BYTES = 1 << 20
 
@@ -45,7 +47,7 @@ class StageRecords:
         self.folder = out / "stages"
 
     def marker(self, name: str) -> Marker | None:
-        """None where the stage has not finished, or its marker cannot be read."""
+        """Marker of a finished stage; None where there is none, or it cannot be read."""
         value = _read(self.folder / f"{name}.json")
         try:
             return Marker(str(value["name"]), float(value["wall_s"]), str(value["inputs"])) if value else None
@@ -60,7 +62,7 @@ class StageRecords:
             return None
 
     def note(self, name: str, attempt: Attempt) -> None:
-        """Remember a running try; its marker of an earlier run goes."""
+        """Remembers a running try; its marker of an earlier run goes."""
         (self.folder / f"{name}.json").unlink(missing_ok=True)
         self._write(f"{name}.attempt.json", asdict(attempt))
 
@@ -70,9 +72,7 @@ class StageRecords:
 
     def _write(self, file: str, value: dict[str, Any]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        partial = self.folder / f".{file}.partial"
-        partial.write_text(json.dumps(value) + "\n", encoding="utf-8")
-        partial.replace(self.folder / file)
+        write_atomically(self.folder / file, json.dumps(value) + "\n")
 
 
 def fingerprint(command: Sequence[str], inputs: Sequence[Path]) -> str:

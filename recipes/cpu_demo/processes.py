@@ -34,6 +34,7 @@ class ProcessTree:
                 stderr=subprocess.STDOUT,
                 cwd=folder,
                 env=dict(environment),
+                # a group of its own: it can be ended whole, and Ctrl-C in the terminal reaches the driver alone
                 start_new_session=True,
                 preexec_fn=_end_with_parent(),
             )
@@ -49,11 +50,11 @@ class ProcessTree:
             return None
 
     def look(self) -> None:
-        """Remember the descendants there are now; those that are orphaned later are found again."""
+        """Remembers the descendants there are now; those that are orphaned later are found again."""
         self._seen = {process for process in self._seen if _alive(process)} | descendants(self.pid)
 
     def end(self, grace_s: float = GRACE_S) -> None:
-        """Ask everything to stop, then kill what is left. Returns within `grace_s` + KILL_S."""
+        """Asks everything to stop, then kills what is left. Returns within `grace_s` + KILL_S."""
         self.look()
         end_processes(group_members(self.pid) | self._seen, grace_s)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -61,10 +62,11 @@ class ProcessTree:
 
 
 def end_leftover(pid: int, started: float, grace_s: float = GRACE_S) -> bool:
-    """End the command of a driver that was killed; `started` tells it from a later process of the same number.
+    """Ends the command of a driver that was killed; `started` tells it from a later process of the same number.
 
     Members of its process group are ended even if the command itself is gone. True if there was anything to end.
     """
+    # a second of slack: creation times are rounded to ticks of the clock
     members = {process for process in group_members(pid) if process.create_time() >= started - 1}
     if (created := _created(pid)) is not None and abs(created - started) < 1:
         members |= descendants(pid)
@@ -92,6 +94,7 @@ def descendants(pid: int) -> set[psutil.Process]:
 
 def end_processes(processes: Iterable[psutil.Process], grace_s: float) -> None:
     """SIGTERM, then SIGKILL to those that are left after `grace_s`."""
+    # the engine is left: other programs of this machine may use it
     alive = [process for process in processes if _alive(process) and not _is_engine(process)]
     _send(alive, signal.SIGTERM)
     _, alive = _wait(alive, grace_s)

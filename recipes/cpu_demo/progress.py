@@ -1,4 +1,4 @@
-"""How far a stage is, read from the files it writes rather than from its log."""
+"""Progress of a stage, read from the files it writes rather than from its log."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from codedance_verl.errors import UserError
 from codedance_verl.evaluation.outcomes import outcome_of, read_questions
 from codedance_verl.evaluation.report import CurvePoint
 from codedance_verl.evaluation.training import StepMetrics, curve_point, read_metrics
-from codedance_verl.evaluation.trajectories import TrajectoryReader
+from codedance_verl.trajectories.reader import TrajectoryReader
 
 RECENT_STEPS = 5
 
 
 @dataclass(frozen=True)
 class Progress:
-    """A few words for the progress line, and what is left where that can be told.
+    """A few words for the progress line, and what is left where that can be estimated.
 
-    `remaining_s` are seconds; `done` is the share of the work done by all tries, for work that goes on evenly.
+    `remaining_s` are seconds; `done` is the share of the work done by all tries, for work that advances evenly.
     """
 
     text: str
@@ -27,7 +27,7 @@ class Progress:
     done: float | None = None
 
     def seconds_left(self, elapsed_s: float) -> float | None:
-        """Seconds to go after `elapsed_s` over all tries; None where it cannot be told."""
+        """Seconds to go after `elapsed_s` over all tries; None where there is no estimate."""
         if self.remaining_s is not None:
             return self.remaining_s
         return elapsed_s * (1 - self.done) / self.done if self.done else None
@@ -65,7 +65,7 @@ def evaluation_progress(run: Path, test_file: Path) -> ProgressSource:
 
 
 def in_turn(last: ProgressSource, first: ProgressSource) -> ProgressSource:
-    """What `last` says as soon as it says anything, until then what `first` says."""
+    """Progress by `last` as soon as there is any, until then by `first`."""
     return lambda: last() or first()
 
 

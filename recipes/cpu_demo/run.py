@@ -1,6 +1,6 @@
 """The CPU demo, whole: `python -m recipes.cpu_demo.run` (what `make demo` calls).
 
-Sandbox image, data, a tiny model, SFT, its evaluation, RL and evaluation per seed, a report. Run again, it goes on
+Sandbox image, data, a tiny model, SFT, its evaluation, RL and evaluation per seed, a report. Run again, it resumes
 where it was. Exit codes: 0 done, 1 a stage failed, 2 something the user can mend, 128 + n ended by signal n, and with
 `--strict` 3 if the figures miss a criterion.
 """
@@ -18,7 +18,7 @@ from types import FrameType
 
 from codedance_verl.errors import UserError
 from codedance_verl.evaluation.report import Report, read_report
-from codedance_verl.runtime import run_folder
+from codedance_verl.runtime.locks import RUN_LOCK, run_lock
 from codedance_verl.runtime.progress import clock
 from recipes.cpu_demo.console import Console
 from recipes.cpu_demo.environment import (
@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def guarded(work: Callable[[], int], console: Console) -> int:
-    """Run `work` and say in one line what ended it; returns the exit code. Signals end its stage first."""
+    """Runs `work` and says in one line what ended it; returns the exit code. Signals end its stage first."""
     _raise_on_signals()
     try:
         return work()
@@ -71,7 +71,7 @@ def guarded(work: Callable[[], int], console: Console) -> int:
         _error(error)
         return EXIT_USER
     except Interrupted as interrupt:
-        console.line(f"interrupted by {signal.Signals(interrupt.number).name}; run it again to go on from here")
+        console.line(f"interrupted by {signal.Signals(interrupt.number).name}; run it again to resume from here")
         return 128 + interrupt.number
 
 
@@ -80,7 +80,7 @@ def _demo(options: argparse.Namespace, console: Console) -> int:
     seeds = parse_seeds(options.seeds)
     with explained_disk_errors(out):
         make_folder(out)
-        with alone(out):
+        with demo_lock(out):
             if options.fresh:
                 _clear(out)
             check_free_space(out, MIN_FREE_BYTES)
@@ -107,7 +107,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def make_folder(out: Path) -> None:
-    """Make the output folder. Raises UserError where that cannot be."""
+    """Makes the output folder. Raises UserError where that cannot be."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError, PermissionError) as error:
@@ -115,8 +115,8 @@ def make_folder(out: Path) -> None:
 
 
 def _clear(out: Path) -> None:
-    """Empty the folder of an earlier demo; the lock stays. Raises UserError for a folder that is none."""
-    entries = [entry for entry in out.iterdir() if entry.name != run_folder.LOCK]
+    """Empties the folder of an earlier demo; the lock stays. Raises UserError for a folder that is none."""
+    entries = [entry for entry in out.iterdir() if entry.name != RUN_LOCK]
     if entries and not (out / "stages").is_dir():
         raise UserError(f"--fresh: {out} holds other things than a demo; choose an empty folder with --out")
     for entry in entries:
@@ -124,7 +124,7 @@ def _clear(out: Path) -> None:
 
 
 def prepare(out: Path, backend: Backend, setup_s: float, console: Console) -> None:
-    """Say and keep what is known of the machine; the longest set-up counts, a repeated one takes no time."""
+    """Prints and stores the facts about the machine; the longest set-up counts, a repeated one takes no time."""
     with suppress(UserError):  # the first run has none
         setup_s = max(setup_s, read_environment(out).setup_s)
     environment = describe(backend, out, setup_s)
@@ -183,9 +183,9 @@ def _raise_on_signals() -> None:
         signal.signal(number, interrupt)
 
 
-def alone(out: Path) -> AbstractContextManager[None]:
-    """Keep a second demo out of the folder. Raises UserError when there is one."""
-    return run_folder.alone(out, f"another demo runs in {out}; wait for it, or choose another folder with --out")
+def demo_lock(out: Path) -> AbstractContextManager[None]:
+    """Keeps a second demo out of the folder. Raises UserError when there is one."""
+    return run_lock(out, f"another demo runs in {out}; wait for it, or choose another folder with --out")
 
 
 if __name__ == "__main__":

@@ -40,8 +40,8 @@ class StageFailed(Exception):
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a stage stands in the plan: its number from 1, how many there are, and seconds expected after it."""
+class StagePosition:
+    """Position of a stage in the plan: its number from 1, how many there are, and seconds expected after it."""
 
     number: int
     total: int
@@ -68,7 +68,7 @@ class Runner:
         self._working_folder = working_folder
 
     def run(self, stages: Sequence[Stage]) -> None:
-        """Run what is not done.
+        """Runs what is not done.
 
         Raises:
             StageFailed: a command failed, took too long, or did not write what it should.
@@ -77,7 +77,7 @@ class Runner:
         with explained_disk_errors(self._out):
             for number, stage in enumerate(stages, start=1):
                 later = sum(self._expected(item) for item in stages[number:])
-                self._run_stage(stage, Place(number, len(stages), later))
+                self._run_stage(stage, StagePosition(number, len(stages), later))
 
     def wall_seconds(self, stage: Stage) -> float | None:
         marker = self._records.marker(stage.name)
@@ -87,8 +87,8 @@ class Runner:
         """Seconds a later stage will take; nothing if it is done. Its inputs may yet change, so this is a guess."""
         return 0.0 if self._records.marker(stage.name) and not stage.always else stage.expected_s
 
-    def _run_stage(self, stage: Stage, place: Place) -> None:
-        head = f"[{place.number}/{place.total}] {stage.title}"
+    def _run_stage(self, stage: Stage, position: StagePosition) -> None:
+        head = f"[{position.number}/{position.total}] {stage.title}"
         inputs = fingerprint(stage.command, stage.inputs)
         marker = self._records.marker(stage.name)
         if marker and marker.inputs == inputs and not stage.always and all(path.exists() for path in stage.outputs):
@@ -98,35 +98,37 @@ class Runner:
         attempt = self._prepare(stage, inputs)
         resumed = f" (resumes after {clock(attempt.wall_s)})" if attempt.wall_s else ""
         self._console.line(f"{head} ...{resumed}")
-        wall_s = self._execute(stage, attempt, head, place)
+        wall_s = self._execute(stage, attempt, head, position)
         missing = [path for path in stage.outputs if not path.exists()]
         if missing:
             raise self._failure(stage, wall_s, f"its command succeeded but did not write {missing[0]}")
         if stage.always and marker and marker.inputs == inputs:  # this time it only had to look
             wall_s = max(wall_s, marker.wall_s)
         self._records.finish(Marker(stage.name, wall_s, inputs))
-        self._console.line(f"{head}: {clock(wall_s)}, about {clock(place.expected_after_s)} to go")
+        self._console.line(f"{head}: {clock(wall_s)}, about {clock(position.expected_after_s)} to go")
 
     def _prepare(self, stage: Stage, inputs: str) -> Attempt:
-        """End what a killed driver left running, and clear what a try cannot build on."""
+        """Ends what a killed driver left running, and clears what a try cannot build on."""
         earlier = self._records.attempt(stage.name)
         if earlier and _end_leftover(earlier, self._grace_s):
             self._console.line(f"      ended what an interrupted run had left running of {stage.name}")
         if earlier and earlier.inputs == inputs and stage.resumable:
             return replace(earlier, pid=None, started=None)
+        # half of an earlier try would pass for outputs of this one
         if stage.folder is not None and stage.folder.exists():
             shutil.rmtree(stage.folder)
         # the seconds of tries that are thrown away count all the same: they were spent
         return Attempt(inputs, earlier.wall_s if earlier and earlier.inputs == inputs else 0.0)
 
-    def _execute(self, stage: Stage, attempt: Attempt, head: str, place: Place) -> float:
-        """Run the command to its end; returns the stage's wall seconds over all tries."""
+    def _execute(self, stage: Stage, attempt: Attempt, head: str, position: StagePosition) -> float:
+        """Runs the command to its end; returns the stage's wall seconds over all tries."""
         log = self._start_log(stage)
         began = time.monotonic()
+        # before the command is started: a driver that is killed leaves a note of what to end
         self._records.note(stage.name, attempt)
         tree = ProcessTree(stage.command, log, {**os.environ, "PYTHONUNBUFFERED": "1"}, self._working_folder)
         try:
-            code = self._watch(stage, tree, attempt, began, head, place)
+            code = self._watch(stage, tree, attempt, began, head, position)
         finally:
             tree.end(self._grace_s)
             wall_s = attempt.wall_s + time.monotonic() - began
@@ -138,9 +140,9 @@ class Runner:
         return wall_s
 
     def _watch(
-        self, stage: Stage, tree: ProcessTree, attempt: Attempt, began: float, head: str, place: Place
+        self, stage: Stage, tree: ProcessTree, attempt: Attempt, began: float, head: str, position: StagePosition
     ) -> int | None:
-        """Wait for the command, with progress; its exit code, or None at its time limit."""
+        """Waits for the command, with progress; its exit code, or None at its time limit."""
         next_look = began
         while True:
             code = tree.wait(_POLL_S)
@@ -154,13 +156,13 @@ class Runner:
                 tree.look()
                 wall_s = attempt.wall_s + now - began
                 self._records.note(stage.name, Attempt(attempt.inputs, wall_s, tree.pid, tree.started))
-                self._console.update(self._progress_line(stage, wall_s, head, place))
+                self._console.update(self._progress_line(stage, wall_s, head, position))
 
-    def _progress_line(self, stage: Stage, elapsed_s: float, head: str, place: Place) -> str:
+    def _progress_line(self, stage: Stage, elapsed_s: float, head: str, position: StagePosition) -> str:
         """`elapsed_s` over all tries."""
         found = stage.progress() if stage.progress else None
         left = found.seconds_left(elapsed_s) if found else None
-        to_go = (max(0.0, stage.expected_s - elapsed_s) if left is None else left) + place.expected_after_s
+        to_go = (max(0.0, stage.expected_s - elapsed_s) if left is None else left) + position.expected_after_s
         text = f" {found.text}," if found else ""
         return f"{head}:{text} {clock(elapsed_s)} so far, about {clock(to_go)} to go"
 
@@ -188,7 +190,7 @@ class Runner:
 
 
 def check_free_space(folder: Path, needed_bytes: int) -> None:
-    """Raise `UserError` when the disk of `folder` has less than `needed_bytes` free."""
+    """Raises `UserError` when the disk of `folder` has less than `needed_bytes` free."""
     free = shutil.disk_usage(folder).free
     if free < needed_bytes:
         raise UserError(
@@ -200,13 +202,13 @@ def check_free_space(folder: Path, needed_bytes: int) -> None:
 def disk_full_message(folder: Path) -> str:
     return (
         f"the disk of {folder} is full ({shutil.disk_usage(folder).free / 2**20:.0f} MiB free); "
-        "free some space and run the demo again, it goes on where it was"
+        "free some space and run the demo again, it resumes where it was"
     )
 
 
 @contextmanager
 def explained_disk_errors(folder: Path) -> Iterator[None]:
-    """Turn a full disk into a `UserError`."""
+    """Turns a full disk into a `UserError`."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What the demo runs, in order: every command line of it is in this file."""
+"""Stages of the demo, in order: every command line of it is in this file."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ def build_tiny_model(
     seed: int = 0,
     shape: TinyShape | None = None,
 ) -> Path:
-    """Make tokenizer, processor and randomly initialised float32 weights from the text of the demonstrations.
+    """Makes tokenizer, processor and randomly initialised float32 weights from the text of the demonstrations.
 
     Writes a Hugging Face folder that AutoProcessor and AutoModelForImageTextToText load; returns it.
     """
@@ -154,6 +154,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int = 1_024) -> PreTrained
         special_tokens=[],
         show_progress=False,
     )
+    # markup is left out of the training, so that no merge is spent on letters of tags
     tokenizer.train_from_iterator(_without_markup(texts), trainer)
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS])
     tokenizer.add_tokens([AddedToken(token, special=False, normalized=False) for token in MARKUP_TOKENS])
@@ -167,7 +168,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int = 1_024) -> PreTrained
 
 
 def initialise(model: torch.nn.Module, shape: TinyShape, seed: int) -> None:
-    """Draw every matrix with standard deviation 1/sqrt(fan in), and what feeds a residual sum / sqrt(2 layers) less.
+    """Draws every matrix with standard deviation 1/sqrt(fan in), and what feeds a residual sum / sqrt(2 layers) less.
 
     With the library's flat 0.02 a model this narrow starts with signals so faint that it learns no copying in minutes.
     """
@@ -175,8 +176,10 @@ def initialise(model: torch.nn.Module, shape: TinyShape, seed: int) -> None:
     for name, parameter in model.named_parameters():
         if parameter.dim() < 2:
             continue
+        # [out, ...]: what is behind the first axis feeds one output, for a linear layer as for the patch convolution
         fan_in = parameter[0].numel()
         scale = 1 / math.sqrt(fan_in)
+        # each layer adds two of these to the residual stream: without the factor its variance would grow with the depth
         if name.endswith(("o_proj.weight", "attn.proj.weight", "down_proj.weight")):
             scale /= math.sqrt(2 * (shape.vision_layers if "visual" in name else shape.layers))
         with torch.no_grad():
@@ -208,6 +211,7 @@ def model_config(tokenizer: PreTrainedTokenizerFast, shape: TinyShape) -> Qwen2_
     head_dim = shape.hidden // shape.heads
     quarter = head_dim // 8
     text = {
+        # rows of the embedding: more than there are tokens, a multiple of 64
         "vocab_size": max(math.ceil(len(tokenizer) / 64) * 64, shape.vocabulary),
         "hidden_size": shape.hidden,
         "intermediate_size": shape.ffn,
@@ -218,6 +222,7 @@ def model_config(tokenizer: PreTrainedTokenizerFast, shape: TinyShape) -> Qwen2_
         "max_window_layers": shape.layers,
         "rope_parameters": {
             "rope_type": "default",
+            # pairs of rotary dimensions for time, height and width; together half of a head's
             "mrope_section": [quarter, *[(head_dim // 2 - quarter) // 2] * 2],
             "rope_theta": 10_000.0,
         },
@@ -235,6 +240,7 @@ def model_config(tokenizer: PreTrainedTokenizerFast, shape: TinyShape) -> Qwen2_
         "patch_size": 14,
         "spatial_merge_size": 2,
         "temporal_patch_size": 2,
+        # pixels: one window holds the whole of an image
         "window_size": shape.image_side,
         "fullatt_block_indexes": [shape.vision_layers - 1],
     }
@@ -259,6 +265,7 @@ def set_generation_defaults(model: PreTrainedModel, tokenizer: PreTrainedTokeniz
 
 def make_processor(tokenizer: PreTrainedTokenizerFast, shape: TinyShape) -> Qwen2_5_VLProcessor:
     """The processor of text and images; larger images are scaled to `shape.image_side` squared."""
+    # a merged patch is 28 x 28 pixels: four of them at least
     images = Qwen2VLImageProcessor(min_pixels=28 * 28 * 4, max_pixels=shape.image_side**2)
     return Qwen2_5_VLProcessor(  # type: ignore[no-untyped-call]
         image_processor=images,

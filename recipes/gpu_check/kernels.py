@@ -37,8 +37,10 @@ def flash_attention_error(device: str = "cuda") -> float:
 
     generator = torch.Generator(device).manual_seed(0)
     total = sum(LENGTHS)
+    # [tokens of all sequences, heads, dim]: the packed form, without padding
     q, k, v = (torch.randn(total, HEADS, HEAD_DIM, generator=generator, device=device) for _ in range(3))
     q, k, v = (tensor.bfloat16() for tensor in (q, k, v))
+    # cumulative lengths: sequence i is rows ends[i] to ends[i + 1]
     ends = torch.tensor([0, *torch.tensor(LENGTHS).cumsum(0).tolist()], dtype=torch.int32, device=device)
     longest = max(LENGTHS)
     packed = flash_attn_varlen_func(q, k, v, ends, ends, longest, longest, causal=True)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import gc
-import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoModelForImageTextToText
 
+from codedance_verl.runtime.atomic import replacing
 from recipes.cpu_demo.tiny_vlm import (
     TinyShape,
     initialise,
@@ -65,18 +65,16 @@ def make_model(folder: Path, size: str, demonstrations: Path, weights: bool = Tr
     shape, tokenizer = SIZES[size], train_tokenizer(texts_of(demonstrations))
     config = model_config(tokenizer, shape)
     config.architectures = ["Qwen2_5_VLForConditionalGeneration"]
-    partial = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # of a making that was cut short
-    partial.mkdir(parents=True)
-    make_processor(tokenizer, shape).save_pretrained(partial)
-    if weights:
-        _save_weights(partial, config, shape, tokenizer, seed)
-        gc.collect()
-        torch.cuda.empty_cache()
-    else:
-        config.save_pretrained(partial)
-    shutil.rmtree(folder, ignore_errors=True)
-    return partial.rename(folder)
+    with replacing(folder) as partial:
+        partial.mkdir(parents=True)
+        make_processor(tokenizer, shape).save_pretrained(partial)
+        if weights:
+            _save_weights(partial, config, shape, tokenizer, seed)
+            gc.collect()
+            torch.cuda.empty_cache()
+        else:
+            config.save_pretrained(partial)
+    return folder
 
 
 def _save_weights(folder: Path, config: Any, shape: TinyShape, tokenizer: Any, seed: int) -> None:

@@ -97,7 +97,7 @@ def command(run: Run, inputs: Inputs, sandbox: str, limit_s: float) -> list[str]
 
 
 def figures(steps: Sequence[Mapping[str, float]], estimate_gib: float | None) -> dict[str, float | None]:
-    """What the report says of a run, from its metrics by step; None where the run did not tell it.
+    """Figures of a run for the report, from its metrics by step; None where the run has not logged one.
 
     Tokens a second are those of the last step, without what the first one compiles. The sandbox's share is that of its
     calls and the wait for them in the time of all trajectories; random weights make hardly any call.
@@ -122,7 +122,7 @@ def figures(steps: Sequence[Mapping[str, float]], estimate_gib: float | None) ->
 
 
 def faults(run: Run, found: Mapping[str, float | None]) -> list[str]:
-    """What is wrong with a run's figures, a line each; after the first update they also show that weights went over."""
+    """Faults in a run's figures, a line each; after the first update they also show that weights went over."""
     wrong = []
     if (found["steps"] or 0) < STEPS:
         wrong.append(f"{found['steps']:g} of {STEPS} steps were done")
@@ -133,5 +133,5 @@ def faults(run: Run, found: Mapping[str, float | None]) -> list[str]:
         wrong.append(f"vLLM and the trainer are {divergence} nats a token apart, not {MAX_DIVERGENCE} or less")
     equal = found["weights_bit_equal"]
     if "trainer=separate_async" in run.overrides and (equal is None or equal < 1):
-        wrong.append("the rollout's weights were not told to be bit-equal to the trainer's")
+        wrong.append("the rollout's weights were not reported as bit-equal to the trainer's")
     return wrong

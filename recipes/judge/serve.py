@@ -1,6 +1,6 @@
 """Serves a judge: `python -m recipes.judge.serve --model Qwen/Qwen2.5-72B-Instruct`. Ends with Ctrl-C.
 
-It becomes vLLM's OpenAI-compatible server, on loopback unless told otherwise, with what a CPU needs where there is no
+It becomes vLLM's OpenAI-compatible server, on loopback by default, with what a CPU needs where there is no
 GPU. What stands behind `--` goes to vLLM as it is.
 """
 
@@ -35,7 +35,7 @@ CPU_ARGUMENTS = (
 
 @dataclass(frozen=True)
 class Options:
-    """What to serve, and where. `gpus`: how many one replica is spread over."""
+    """Model to serve, and its address. `gpus`: how many one replica is spread over."""
 
     model: str
     name: str = "judge"
@@ -48,7 +48,7 @@ class Options:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Replace this process by the server; returns only where that is refused."""
+    """Replaces this process by the server; returns only where that is refused."""
     try:
         options = parse(sys.argv[1:] if arguments is None else arguments)
         environment = server_environment(options, os.environ)
@@ -100,7 +100,7 @@ def server_environment(options: Options, environment: Mapping[str, str]) -> dict
 
 
 def base_url(options: Options) -> str:
-    """What goes into `grading.judge.endpoints`."""
+    """Entry for `grading.judge.endpoints`."""
     host = "127.0.0.1" if options.host in ("0.0.0.0", "::") else options.host
     return f"http://{f'[{host}]' if ':' in host else host}:{options.port}/v1"
 

@@ -1,6 +1,6 @@
 """Fonts by the names that models use, and glyphs for the scripts that those fonts lack.
 
-A font that is not there is stood in for by one of the same metrics (Arial by Arimo, Times by STIX) or the same kind.
+A missing font is replaced by one of the same metrics (Arial by Arimo, Times by STIX) or of the same kind.
 What the chosen font cannot draw comes from the fonts of `FOLDER`: in matplotlib glyph by glyph, in PIL, which draws a
 text with one font, with the first that has all of it. Where `FOLDER` is missing (no sandbox image) names still resolve
 to the fonts that come with matplotlib.
@@ -32,7 +32,7 @@ _FACES = {
     "Noto Sans CJK TC": ("NotoSansCJK-Regular.otf",) * 4,
     "Noto Sans Devanagari": ("NotoSansDevanagari-Regular.ttf",) * 4,
 }
-"""Family: its files, plain, bold, italic and both."""
+"""Files of each family: plain, bold, italic and both."""
 
 _STANDS_FOR = {
     "Arimo": """
@@ -77,7 +77,7 @@ _SUFFIXES = (
     *(("regular", 0), ("medium", 0), ("light", 0), ("thin", 0), ("roman", 0), ("book", 0), ("psmt", 0), ("mt", 0)),
     *(("ps", 0), ("l", 0), ("r", 0), ("m", 0), ("vf", 0), ("variablefontwght", 0), ("variable", 0), ("2", 0)),
 )
-"""Ends of a font's file name, and the style each means (an index into `_FACES`)."""
+"""Endings of a font's file name, each with the style it means (an index into a value of `_FACES`)."""
 
 
 def _key(name: str) -> str:
@@ -91,29 +91,25 @@ _STEMS = {_key(Path(file).stem): file for files in _FACES.values() for file in f
 
 
 def family(name: str) -> str:
-    """The family that is drawn with where `name` is asked for; `name` itself if nothing is known of it."""
+    """Returns the family that stands for `name`; `name` itself if there is none."""
     return _FAMILIES.get(_key(name), name)
 
 
 def file(name: str) -> str | None:
-    """The file that stands for a font's file name or path, such as `arialbd.ttf`; None where nothing does."""
+    """Returns the file that stands for a font's file name or path, such as `arialbd.ttf`; None where nothing does."""
+    # Paths of Windows, too.
     stem = re.split(r"[/\\]", name)[-1]
     key, style = _key(re.sub(r"\.(?:ttf|otf|ttc|pfb|dfont|woff2?)$", "", stem, flags=re.IGNORECASE)), 0
-    for _round in range(3):
+    for _round in range(3):  # each takes one ending off: names have up to two
         if key in _STEMS and (path := _path(_STEMS[key])):
             return path
         if key in _FAMILIES:
-            return _existing(_FAMILIES[key], style)
+            return _path(_FACES[_FAMILIES[key]][style]) or _path(_FACES["DejaVu Sans"][style])
         suffix, meant = next(((end, meant) for end, meant in _SUFFIXES if key.endswith(end)), ("", 0))
         if not suffix:
             return None
         key, style = key.removesuffix(suffix), style or meant
     return None
-
-
-def _existing(known: str, style: int) -> str | None:
-    path = _path(_FACES[known][style])
-    return path or _path(_FACES["DejaVu Sans"][style])
 
 
 @lru_cache(256)
@@ -128,19 +124,19 @@ def _path(name: str) -> str | None:
 
 @lru_cache(1)
 def fallbacks() -> tuple[str, ...]:
-    """Files that are asked, in this order, for a glyph that the chosen font lacks."""
+    """Returns the files to search, in this order, for a glyph that the chosen font lacks."""
     names = ("DejaVuSans.ttf", *(f"NotoSans{script}" for script in SCRIPTS))
     return tuple(path for path in map(_path, names) if path is not None)
 
 
 def install() -> None:
-    """Give matplotlib and PIL the names and glyphs of this module. Call once, when they are imported."""
+    """Gives matplotlib and PIL the names and glyphs of this module. Call once, when they are imported."""
     _install_in_matplotlib()
     _install_in_pil()
 
 
 def _install_in_matplotlib() -> None:
-    """Names are resolved where families are looked up, and `fallbacks` are added to every list of fonts.
+    """Resolves names where families are looked up, and adds `fallbacks` to every list of fonts.
 
     Works on methods of the font manager that are no public interface: those of matplotlib 3.8 to 3.11.
     """
@@ -158,14 +154,15 @@ def _install_in_matplotlib() -> None:
         if path is not None and not Path(path).exists() and (found := file(str(path))):
             return path_type(found, 0) if path_type else found
         families = prop.get_family()
-        known = [family(name) for name in families]
-        if known != families:
-            prop = prop.copy()
-            prop.set_family(known)
+        resolved = [family(name) for name in families]
+        if resolved != families:
+            prop = prop.copy()  # it may be shared by other texts of the figure
+            prop.set_family(resolved)
         return find(self, prop, *args, **kwargs)
 
     def find_fonts_by_props(self: Any, prop: Any, fontext: str = "ttf", *args: Any, **kwargs: Any) -> Any:
         paths = list(find_all(self, prop, fontext, *args, **kwargs))
+        # PDF and PostScript fonts (AFM) have no fallbacks here.
         if fontext != "ttf":
             return paths
         more = [path for path in fallbacks() if path not in map(str, paths)]
@@ -177,12 +174,13 @@ def _install_in_matplotlib() -> None:
     manager.findfont = findfont
     manager._find_fonts_by_props = find_fonts_by_props
     manager._expand_aliases = staticmethod(expand_aliases)
+    # The module's function is a bound method, taken when it was imported.
     font_manager.findfont = font_manager.fontManager.findfont
     _install_in_mathtext()
 
 
 def _install_in_mathtext() -> None:
-    """Other scripts beside formulas: a text with a formula is drawn by mathtext, which knows one font only."""
+    """Adds other scripts beside formulas: mathtext, which draws a text with a formula, has one font only."""
     from matplotlib._mathtext import UnicodeFonts
     from matplotlib.font_manager import get_font
 
@@ -192,6 +190,7 @@ def _install_in_mathtext() -> None:
         if len(sym) == 1 and ord(sym) >= _FIRST_OTHER_SCRIPT:
             for path in fallbacks():
                 font = get_font(path)
+                # 0 is the glyph of characters that a font lacks.
                 if font.get_char_index(ord(sym)):
                     return font, ord(sym), False
         return get_glyph(self, fontname, font_class, sym, *args)
@@ -222,9 +221,10 @@ _SOME = "DejaVuSans.ttf, arial.ttf, times.ttf, cour.ttf, simhei.ttf and their li
 
 
 def _with_glyphs(method: Any) -> Any:
-    """`method` of a PIL font, called on another font of the same size where the font lacks glyphs of the text."""
+    """Wraps a method of a PIL font: it is called on another font of the same size where this one lacks glyphs."""
 
     def call(self: Any, text: Any, *args: Any, **kwargs: Any) -> Any:
+        # Every font has ASCII: most texts cost nothing.
         if isinstance(text, str) and not text.isascii():
             self = _font_for(text, self)
         return method(self, text, *args, **kwargs)
@@ -233,13 +233,14 @@ def _with_glyphs(method: Any) -> Any:
 
 
 def _font_for(text: str, font: Any) -> Any:
-    """`font`, or the fallback that has the most characters of `text` where `font` lacks some."""
+    """Returns `font`, or the fallback that has the most characters of `text` where `font` lacks some."""
     from PIL import ImageFont
 
     wanted = {ord(character) for character in text if not character.isspace()}
     best, fewest = font, len(wanted - _characters(_source(font)))
     for path in fallbacks() if fewest else ():
         missing = len(wanted - _characters(path))
+        # Strictly: at a tie the chosen font stays.
         if missing < fewest:
             best, fewest = path, missing
     return best if best is font else _opened(best, font.size, ImageFont.FreeTypeFont)
@@ -252,7 +253,7 @@ def _opened(path: str, size: float, kind: Any) -> Any:
 
 @lru_cache(32)
 def _characters(source: str | bytes) -> frozenset[int]:
-    """Code points that a font, a file or its content, has glyphs for; all that exist where it cannot be read."""
+    """Returns the code points that a font, a file or its content, has glyphs for; all where it cannot be read."""
     from matplotlib.ft2font import FT2Font
 
     try:
@@ -262,6 +263,6 @@ def _characters(source: str | bytes) -> frozenset[int]:
 
 
 def _source(font: Any) -> str | bytes:
-    """The file of a PIL font, or its content where it has none: PIL's own font is one of those."""
+    """Returns the file of a PIL font, or its content where it has none: PIL's own font is one of those."""
     path: str | bytes | None = getattr(font, "font_bytes", None)  # of a file that was given open
     return path if path is not None else os.fsdecode(font.path)

@@ -1,9 +1,9 @@
 """Forks that run none of Python's fork handlers.
 
-Those run Python in the child at once, and each page that the interpreter touches there is a page to be copied:
-several hundred, before the child has done anything. The processes that fork here have one thread and hold no lock, so
-there is nothing that the handlers would have to set right; what they drop (files that libraries keep open), `settle`
-drops before the first fork.
+Those run Python in the child at once, and each page that the interpreter touches there is a page to be copied: several
+hundred, before the child has done anything. The processes that fork here have one thread and hold no lock, so there is
+nothing that the handlers would have to set right; what they drop (files that libraries keep open), `after_fork` drops
+before the first fork.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ _run_handlers_in_child = ctypes.pythonapi.PyOS_AfterFork_Child
 _byte = ctypes.create_string_buffer(1)
 
 
-def settle() -> None:
-    """Run the handlers here, once: they do no harm in a process with one thread."""
+def after_fork() -> None:
+    """Runs the handlers here, once: they do no harm in a process with one thread."""
     _run_handlers_in_child()
 
 
 def fork() -> int:
-    """Like `os.fork`, without its handlers. Raises `OSError` when there can be no further process."""
+    """Forks like `os.fork`, without its handlers. Raises `OSError` when there can be no further process."""
     pid = int(_c_fork())
     if pid < 0:
         number = ctypes.get_errno()
@@ -33,9 +33,9 @@ def fork() -> int:
 
 
 def sleep_until_woken(descriptor: int) -> None:
-    """Sleep in C until there is a byte to read, then run the handlers that the fork left out; end at its end."""
+    """Sleeps in C until there is a byte to read, then runs the handlers that the fork left out; ends at its end."""
     if _c_read(descriptor, _byte, 1) != 1:
         _c_exit(0)
     seeds = random.getstate()
     _run_handlers_in_child()
-    random.setstate(seeds)  # the handlers reseed `random`; a seed set before goes on
+    random.setstate(seeds)  # the handlers reseed `random`; a seed set before stays

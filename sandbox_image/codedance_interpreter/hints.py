@@ -1,9 +1,9 @@
-"""What is not in the sandbox, as a sentence for the error in which a cell meets it."""
+"""Hints on what the sandbox lacks, for the error in which a cell meets it."""
 
 from __future__ import annotations
 
 import sys
-from types import TracebackType
+import traceback
 
 LIBRARIES = (
     *("numpy", "PIL (Pillow)", "cv2 (OpenCV)", "matplotlib", "scipy", "sympy", "pandas", "skimage (scikit-image)"),
@@ -14,35 +14,20 @@ OWN_FOLDER = "/scratch/matplotlib"
 NO_WINDOWS = "there is no screen here: images and figures that are shown come back by themselves"
 
 _WINDOW_MODULES = (
-    "tkinter",
-    "_tkinter",
-    "turtle",
-    "curses",
-    "_curses",
-    "PyQt5",
-    "PyQt6",
-    "PySide6",
-    "wx",
-    "pygame",
-    "gi",
+    *("tkinter", "_tkinter", "turtle", "curses", "_curses"),
+    *("PyQt5", "PyQt6", "PySide6", "wx", "pygame", "gi"),
 )
 _NETWORK_ERRORS = ("gaierror", "herror", "URLError", "HTTPError", "ConnectionError", "RemoteDisconnected")
 _NETWORK_FILES = ("/socket.py", "/urllib/request.py", "/http/client.py", "/ssl.py", "/asyncio/base_events.py")
 _WINDOW_WORDS = ("The function is not implemented", "highgui", "Rebuild the library with", "libtk", "DISPLAY")
 _TEX_WORDS = (
-    "tex.cache",
-    "latex could not be found",
-    "dvipng",
-    "dvisvgm",
-    "kpsewhich",
-    "'latex'",
-    "xelatex",
-    "pdflatex",
+    *("tex.cache", "latex could not be found", "dvipng", "dvisvgm", "kpsewhich"),
+    *("'latex'", "xelatex", "pdflatex"),
 )
 
 
 def explained(raised: BaseException, message: str) -> str:
-    """`message` of an error with its hint; the hint alone where the message names a folder of the interpreter's."""
+    """Returns the `message` of an error with its hint; the hint alone where it names a folder of the interpreter's."""
     text = hint(raised, message)
     if not text:
         return message
@@ -50,9 +35,9 @@ def explained(raised: BaseException, message: str) -> str:
 
 
 def hint(raised: BaseException, text: str) -> str:
-    """A sentence on what an error with the message `text` has to do with the sandbox; empty if nothing is known."""
+    """Returns a sentence on how an error with the message `text` comes of the sandbox; empty if it does not."""
     if "there is no" in text:
-        return ""  # it says so itself
+        return ""  # the message is a hint already
     if isinstance(raised, ModuleNotFoundError):
         return _on_module(raised)
     if any(word in text for word in _TEX_WORDS):
@@ -78,16 +63,11 @@ def _on_module(raised: ModuleNotFoundError) -> str:
 
 
 def _on_system(raised: OSError) -> str:
-    file = _innermost_file(raised.__traceback__)
+    frames = [frame for frame, _line in traceback.walk_tb(raised.__traceback__)]
+    file = frames[-1].f_code.co_filename if frames else ""
     kinds = {kind.__name__ for kind in type(raised).__mro__}
     if kinds & set(_NETWORK_ERRORS) or file.endswith(_NETWORK_FILES):
         return "There is no network here: work with the images and files of the working directory."
     if isinstance(raised, FileNotFoundError) and file.endswith("/subprocess.py"):
         return "There is no such program here."
     return ""
-
-
-def _innermost_file(trace: TracebackType | None) -> str:
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return trace.tb_frame.f_code.co_filename if trace is not None else ""

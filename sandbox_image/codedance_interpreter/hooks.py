@@ -1,4 +1,4 @@
-"""Routes what libraries do with a screen, fonts and processes to what the sandbox has, before sessions fork."""
+"""Hooks that route what libraries do with screens, fonts and processes to what the sandbox has."""
 
 from __future__ import annotations
 
@@ -9,10 +9,20 @@ from typing import Any
 from . import display, fonts, hints, magics, shims, warning_text
 
 _BACKENDS = ("agg", "pdf", "svg", "ps", "pgf", "cairo", "template")
+_WINDOW_FUNCTIONS: dict[str, object] = {
+    **dict.fromkeys(("namedWindow", "resizeWindow", "moveWindow", "destroyAllWindows", "destroyWindow")),
+    **dict.fromkeys(("setWindowTitle", "setWindowProperty", "setMouseCallback", "createTrackbar")),
+    **dict.fromkeys(("setTrackbarPos", "setTrackbarMin", "setTrackbarMax")),
+    **dict.fromkeys(("waitKey", "waitKeyEx", "pollKey"), -1),  # where no key was pressed
+    **dict.fromkeys(("startWindowThread", "getTrackbarPos"), 0),
+    "getWindowProperty": -1.0,
+    "getWindowImageRect": (-1, -1, -1, -1),
+}
+"""Functions of OpenCV for windows, each with what it returns here."""
 
 
 def install() -> dict[str, Any]:
-    """Install all of them, once, after PIL, matplotlib and OpenCV are imported. Returns names for cells to have."""
+    """Installs all hooks, once, after PIL, matplotlib and OpenCV are imported. Returns names for cells to have."""
     notebook = magics.install()
     shims.install(notebook)
     _install_in_pil()
@@ -21,7 +31,7 @@ def install() -> dict[str, Any]:
     fonts.install()
     warning_text.install()
     _fork_instead_of_spawn()
-    sys.breakpointhook = _nothing
+    sys.breakpointhook = lambda *_a, **_k: None
     return {"get_ipython": shims.get_ipython}
 
 
@@ -33,7 +43,7 @@ def _install_in_pil() -> None:
 
 
 def _show_titled(image: Any, *_args: Any, **_options: Any) -> bool:
-    """`ImageShow.show`"""
+    """Replacement of `ImageShow.show`."""
     display.show(image)
     return True
 
@@ -63,16 +73,17 @@ def _install_in_matplotlib() -> None:
 
 
 class _Window:
-    """The window of a figure, as far as code maximizes, moves or names it: no effect."""
+    """Window of a figure, for code that maximizes, moves or names it: no effect."""
 
     def __getattr__(self, name: str) -> Any:
+        # Special methods are looked up by copying and pickling, which must not find a function.
         if name.startswith("__"):
             raise AttributeError(name)
         return lambda *_a, **_k: None
 
 
 def _is_here(backend: Any) -> bool:
-    """Whether matplotlib can draw with it; one for windows or notebooks is left out, with a word about it."""
+    """Returns true for a backend that can draw here; for one with windows, prints that it is ignored."""
     if not isinstance(backend, str) or backend.lower() in _BACKENDS or backend.startswith("module://"):
         return not (isinstance(backend, str) and "inline" in backend)
     if "inline" not in backend.lower():
@@ -81,13 +92,14 @@ def _is_here(backend: Any) -> bool:
 
 
 class _OncePerText(logging.Filter):
-    """Lets every message through once: matplotlib says the same for every text it draws."""
+    """Filter that lets every message through once: matplotlib says the same for every text it draws."""
 
     def __init__(self) -> None:
         super().__init__()
         self._seen: set[str] = set()
 
     def filter(self, record: logging.LogRecord) -> bool:
+        # Bounded: a cell could draw any number of texts.
         if record.levelno < logging.WARNING or len(self._seen) > 200:
             return record.levelno >= logging.ERROR
         text = record.getMessage()
@@ -101,25 +113,12 @@ def _install_in_opencv() -> None:
 
     cv2.imshow = _show_bgr
     cv2.setNumThreads = lambda nthreads: None  # its thread pool would not survive the fork to the next cell
-    for name in ("waitKey", "waitKeyEx", "pollKey"):
-        setattr(cv2, name, lambda *_a, **_k: -1)
-    for name in ("namedWindow", "resizeWindow", "moveWindow", "destroyAllWindows", "destroyWindow", "setWindowTitle"):
-        setattr(cv2, name, _nothing)
-    for name in ("setWindowProperty", "createTrackbar", "setTrackbarPos", "setTrackbarMin", "setTrackbarMax"):
-        setattr(cv2, name, _nothing)
-    cv2.setMouseCallback = _nothing
-    cv2.startWindowThread = lambda: 0
-    cv2.getTrackbarPos = lambda *_a, **_k: 0
-    cv2.getWindowProperty = lambda *_a, **_k: -1.0
-    cv2.getWindowImageRect = lambda *_a, **_k: (-1, -1, -1, -1)
-
-
-def _nothing(*_args: Any, **_options: Any) -> None:
-    """No effect: there are no windows."""
+    for name, result in _WINDOW_FUNCTIONS.items():
+        setattr(cv2, name, lambda *_a, _result=result, **_k: _result)
 
 
 def _show_bgr(winname: Any, mat: Any) -> None:
-    """`cv2.imshow`: floats are taken as 0..1, 16 bits as 0..65535, channels as B, G, R(, A), any size is shown."""
+    """Replacement of `cv2.imshow`: floats are taken as 0..1, 16 bits as 0..65535, channels as B, G, R(, A)."""
     import cv2
     import numpy
 
@@ -137,17 +136,18 @@ def _show_bgr(winname: Any, mat: Any) -> None:
     elif array.dtype in (numpy.uint16, numpy.int32):
         array = numpy.clip(array // 256, 0, 255)
     array = numpy.ascontiguousarray(numpy.clip(array, 0, 255).astype(numpy.uint8))
+    # OpenCV has B, G, R; PIL and the model have R, G, B.
     swap = {3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}.get(array.shape[2] if array.ndim == 3 else 1)
     display.show_image(display.image_of(array if swap is None else cv2.cvtColor(array, swap)))
 
 
 def _fork_instead_of_spawn() -> None:
-    """`spawn` and `forkserver` start processes by fork, as Linux does by default.
+    """Makes `spawn` and `forkserver` start processes by fork, as Linux does by default.
 
     A spawned process imports the module `__main__` from its file, and cells have none: its workers would fail and be
     started again without end.
     """
     import multiprocessing.context as contexts
 
-    known = contexts._concrete_contexts  # type: ignore[attr-defined]
-    known["spawn"] = known["forkserver"] = known["fork"]
+    methods = contexts._concrete_contexts  # type: ignore[attr-defined]
+    methods["spawn"] = methods["forkserver"] = methods["fork"]

@@ -1,4 +1,4 @@
-"""What one session may use. The host sends these numbers when it opens a session; the child applies them to itself."""
+"""Limits of one session. The host sends them when it opens a session; the child applies them to itself."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Limits:
 
     @classmethod
     def from_message(cls, message: dict[str, Any]) -> Limits:
-        """Read the map of an `open` request; raises `KeyError` or `ValueError` when a bound is missing or senseless."""
+        """Reads the map of an `open` request; raises `KeyError` or `ValueError` for a missing or senseless one."""
         values = {field.name: int(message[field.name]) for field in fields(cls)}
         if min(values.values()) < 1:
             raise ValueError("every limit must be at least 1")
@@ -35,21 +35,22 @@ class Limits:
 
 
 def mapped_bytes() -> int:
-    """Address space of this process, in bytes."""
+    """Returns the address space of this process, in bytes."""
     return _pages(0)
 
 
 def resident_bytes() -> int:
-    """Memory of this process that is in use, shared pages included, in bytes."""
+    """Returns the memory of this process that is in use, shared pages included, in bytes."""
     return _pages(1)
 
 
 def _pages(column: int) -> int:
+    """Returns a column of `statm` (proc(5)), which counts pages, in bytes."""
     return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[column]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def apply(limits: Limits, mapped_bytes: int, per_uid: bool) -> None:
-    """Set the rlimits of this process and all its children; hard limits, so nothing can raise them again.
+    """Sets the rlimits of this process and all its children; hard limits, so nothing can raise them again.
 
     `mapped_bytes` is the address space that the session begins with. The process count is kernel-wide per uid, so it is
     set only where the session has a uid of its own (`per_uid`).

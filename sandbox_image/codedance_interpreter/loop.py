@@ -1,4 +1,4 @@
-"""The event loop of cells that await something at their top level; tasks go on in the next such cell."""
+"""Event loop of cells that await something at their top level; tasks are continued in the next such cell."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _owner = 0
 
 
 def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Run it to its end. A process that was forked since the last call gets a loop of its own."""
+    """Runs a coroutine to its end. A process that was forked since the last call gets a loop of its own."""
     global _loop, _owner
     import asyncio
 

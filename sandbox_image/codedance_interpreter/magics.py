@@ -1,4 +1,4 @@
-"""What notebook magics do in a cell: run what they time, do nothing and say so, or say what is not there."""
+"""Notebook magics of cells: some run what they time, some do nothing and say so, some raise an error."""
 
 from __future__ import annotations
 
@@ -26,13 +26,14 @@ _FILES = ("ls", "ll", "cd", "pwd", "cat", "cp", "mv", "rm", "mkdir", "rmdir", "l
 
 
 class NoShell(Exception):
-    """A cell asked for a shell command, an installation, or a magic that is not there."""
+    """Cell that asks for a shell command, an installation, or a magic that is not there."""
 
 
 class Notebook:
-    """`__notebook__`, which the Python made of a magic calls (`source.py`)."""
+    """Object `__notebook__`, which the Python made of a magic calls (`source.py`)."""
 
     def __init__(self) -> None:
+        # A stack, since a timed line may call one that is timed.
         self._started: list[float] = []
         self._cell: tuple[str, float] | None = None
 
@@ -40,15 +41,16 @@ class Notebook:
         raise NoShell(f"`!{_short(command)}` was not run: {_why_not(command.split(' ', 1)[0], command)}")
 
     def magic(self, name: str, argument: str) -> None:
-        """A line magic: no effect and a word about it, or an error."""
+        """Runs a line magic: no effect but a line about it, or an error."""
         name = name.lstrip("%")
+        # A line that had no effect is printed about, so that the model does not rely on it.
         if name in _HARMLESS:
             print(f"(%{_short(f'{name} {argument}'.strip())} is ignored: {_HARMLESS[name]}.)")
         else:
             self._refuse(f"%{name}", argument)
 
     def cell_magic(self, name: str, argument: str) -> None:
-        """A cell magic whose cell is no Python."""
+        """Runs a cell magic whose cell is no Python."""
         if name in _NOT_SHOWN:
             print(f"(%%{name} is ignored: there is no browser here.)")
         else:
@@ -64,7 +66,7 @@ class Notebook:
         self._cell = (name, perf_counter())
 
     def end_cell(self) -> None:
-        """The cell has ended: what `%%time` owes."""
+        """Prints what `%%time` owes at the end of a cell."""
         if self._cell is not None:
             name, started = self._cell
             self._cell = None
@@ -72,7 +74,7 @@ class Notebook:
                 _say_time(name, perf_counter() - started)
 
     def write_file(self, argument: str, text: str) -> None:
-        """`%%writefile [-a] NAME`"""
+        """Runs `%%writefile [-a] NAME`."""
         name = argument.removeprefix("-a ").strip().strip("'\"")
         with Path(name).open("a" if argument.startswith("-a ") else "w", encoding="utf-8") as file:
             file.write(text)
@@ -82,6 +84,7 @@ class Notebook:
         self.start()
         value = run()
         self.stop(name)
+        # As in IPython, where `%timeit` gives no value.
         return value if name == "time" else None
 
     def start(self) -> None:
@@ -95,7 +98,7 @@ class Notebook:
 
 
 def install() -> Notebook:
-    """Put `__notebook__` where every cell finds it."""
+    """Puts `__notebook__` where every cell finds it."""
     notebook = Notebook()
     builtins.__notebook__ = notebook  # type: ignore[attr-defined]
     return notebook

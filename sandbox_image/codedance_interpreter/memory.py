@@ -1,4 +1,4 @@
-"""Makes forks of this process cheap: fewer mappings, and its memory behind a memory file (`sandbox_image/rebase.c`).
+"""Cheap forks of this process: fewer mappings, and its memory behind a memory file (`sandbox_image/rebase.c`).
 
 A fork copies the list of mappings, of which each loaded library has four or five, and the page tables of those that
 hold private pages. Without the compiled helper, which only the image has, nothing happens and forks cost several times
@@ -41,19 +41,19 @@ class _Region(ctypes.Structure):
 
 
 def rebase() -> None:
-    """Put every private, written-to mapping of this process but its stack behind a file, and join what can be joined.
+    """Puts every private, written-to mapping of this process but its stack behind a file, and joins what can be joined.
 
     To be called once, with no other thread running, after the libraries are loaded and before sessions are forked.
     """
     if HELPER.exists():
-        gc.collect()
+        gc.collect()  # pages of dead objects need not be moved
         _move(private_mappings(_mappings()))
         for start, end in constants_beside_code(_mappings()):
             _c.mprotect(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _READ | _EXECUTE)
 
 
 def _move(mappings: list[Mapping]) -> None:
-    """Put them behind one sealed memory file, all of them writable: so relocated constants and data become one."""
+    """Puts mappings behind one sealed memory file, all writable: so relocated constants and data become one."""
     helper = ctypes.CDLL(str(HELPER))
     helper.rebase.argtypes = [ctypes.c_int, ctypes.POINTER(_Region), ctypes.c_long, ctypes.c_long]
     helper.rebase.restype = ctypes.c_long
@@ -68,18 +68,19 @@ def _move(mappings: list[Mapping]) -> None:
 
 
 def private_mappings(mappings: Iterable[Mapping]) -> list[Mapping]:
-    """Those that hold private pages and no code."""
+    """Returns the mappings that hold private pages and no code."""
     return [
         mapping
         for mapping in mappings
         if mapping.private
         and mapping.permissions in ("rw-p", "r--p")
+        # Not the stack in use, nor the kernel's own ([vvar], [vdso]).
         and (mapping.name == "[heap]" or not mapping.name.startswith("["))
     ]
 
 
 def constants_beside_code(mappings: Iterable[Mapping]) -> list[tuple[int, int]]:
-    """(start, end) of the read-only parts of libraries that lie next to their code, in the file as in memory.
+    """Returns (start, end) of the read-only parts of libraries that lie next to their code, in file and memory.
 
     With the same permissions the kernel makes one mapping of them. Constants that could be executed are no risk to a
     process that executes whatever it is given.
@@ -92,9 +93,10 @@ def constants_beside_code(mappings: Iterable[Mapping]) -> list[tuple[int, int]]:
 
 
 def _parts_of_files(mappings: Iterable[Mapping]) -> list[list[Mapping]]:
-    """Runs of mappings that cannot be written to and go on where the one before them ends, in the same file."""
+    """Returns runs of read-only mappings that each begin where the last one ends, in memory and in the file."""
     parts: list[list[Mapping]] = []
     for mapping in mappings:
+        # Entries of smaps are in the order of addresses.
         last = parts[-1][-1] if parts else None
         if mapping.private or mapping.permissions not in ("r--p", "r-xp"):
             continue
@@ -115,12 +117,13 @@ def _mappings() -> list[Mapping]:
 
 
 def parse(smaps: Iterable[str]) -> list[Mapping]:
-    """The mappings in the text of a `smaps`."""
+    """Returns the mappings in the text of a `smaps`."""
     mappings: list[Mapping] = []
     for line in smaps:
         if found := _MAPPING.fullmatch(line):
             start, end, permissions, offset, file, name = found.groups()
             mappings.append(Mapping(int(start, 16), int(end, 16), permissions, int(offset, 16), file, name))
+        # Anonymous pages are private copies: of these a fork copies page tables.
         elif line.startswith("Anonymous:") and int(line.split()[1]):
             mappings[-1] = replace(mappings[-1], private=True)
     return mappings

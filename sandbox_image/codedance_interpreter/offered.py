@@ -1,4 +1,4 @@
-"""The question's images as files: each is written before the first cell that may read it.
+"""Files of the question's images, each written before the first cell that may read it.
 
 Files lie in the memory of the container, a photograph's PNG with up to 3 bytes a pixel, and most cells use the decoded
 images alone. A cell that names a file gets that one. A cell that lists folders gets all of them, and so does one that
@@ -34,7 +34,7 @@ _LISTS = frozenset(
         *("exec", "eval", "__import__", "importlib", "runpy", "ctypes"),
     )
 )
-"""Names that reach files which nobody named, other programs and code in strings among them."""
+"""Names that reach files which no code names, other programs and code in strings among them."""
 
 _READS = frozenset(
     (
@@ -70,11 +70,11 @@ class OfferedFiles:
     Attributes:
         images: encoded, as the host sent them.
         directory: where the files go, absolute.
-        most_bytes: what the largest of the files may take.
+        most_bytes: bound of the largest of the files, in bytes.
         pending: names of files that are not there yet, each with the number of its image.
-        any_named: whether a cell has named one.
-        any_derived: whether a cell has made names of others since then.
-        any_computed: whether a cell has read a file whose name it computes; a function that does may be called later.
+        any_named: a cell has named one.
+        any_derived: a cell has made names of others since then.
+        any_computed: a cell has read a file whose name it computes; a function that does may be called later.
     """
 
     images: Sequence[bytes] = ()
@@ -87,13 +87,13 @@ class OfferedFiles:
 
     @classmethod
     def of(cls, images: Sequence[bytes], directory: Path, most_bytes: int) -> OfferedFiles:
-        """`input_image.png` and `.jpg` for the first image, and `input_image_0.png`, ... for each."""
+        """Returns `input_image.png` and `.jpg` for the first image, and `input_image_0.png`, ... for each."""
         first = {"input_image.png": 0, "input_image.jpg": 0} if images else {}
         each = {f"input_image_{index}.png": index for index in range(len(images))}
         return cls(images, directory, most_bytes, first | each)
 
     def provide(self, code: str) -> None:
-        """Write the files that a cell may read. One that is there already stays as it is.
+        """Writes the files that a cell may read. One that is there already stays as it is.
 
         A file that finds no room is left for later where the session itself uses the room up, or where the cell is not
         known to read it.
@@ -103,32 +103,39 @@ class OfferedFiles:
         """
         if not self.pending:
             return
-        found = _Reach.of(code, self.pending)
+        found = _FileUse.of(code, self.pending)
         everything = self._wants_everything(found)
         writer = _Writer(self.images, self.directory)
         for name in [name for name in self.pending if everything or name in found.named]:
             try:
                 done = writer.write(name, self.pending[name])
             except NoRoom:
+                # Silence would make a cell fail for want of a file that it was promised.
                 if (name in found.named or found.computes) and not fills_it(self.directory):
                     raise
                 return
             if done:
                 del self.pending[name]
 
-    def _wants_everything(self, found: _Reach) -> bool:
+    def _wants_everything(self, found: _FileUse) -> bool:
         self.any_computed = self.any_computed or found.computes
         named_before, self.any_named = self.any_named, self.any_named or bool(found.named)
         self.any_derived = self.any_derived or (self.any_named and found.derives)
+        # A computed name may be of any file, unless a name was given from which it is made.
         unknown = found.computes and not (named_before or found.named)
+        # A function that computes names may be called by a later cell, which then derives one.
         return found.lists or unknown or (self.any_computed and self.any_derived)
 
 
 @dataclass(frozen=True)
-class _Reach:
-    """What a cell may read: files it `named`; whether it `lists` folders, or `computes` names of files it reads.
+class _FileUse:
+    """Files that a cell may read.
 
-    `derives`: whether it makes names of other names.
+    Attributes:
+        named: those it names.
+        lists: it lists folders, so all.
+        computes: it reads files whose names it computes.
+        derives: it makes names of other names.
     """
 
     named: tuple[str, ...] = ()
@@ -137,8 +144,8 @@ class _Reach:
     derives: bool = False
 
     @classmethod
-    def of(cls, code: str, names: dict[str, int]) -> _Reach:
-        """Nothing for a cell that is no Python: it does not run."""
+    def of(cls, code: str, names: dict[str, int]) -> _FileUse:
+        """Analyses a cell; one that is no Python reads nothing, as it does not run."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the cell is parsed again when it runs, and warns then
             try:
@@ -156,13 +163,14 @@ class _Reach:
 
 
 def _with_code_in_strings(tree: ast.Module) -> tuple[list[ast.AST], bool]:
-    """The nodes of a cell and of the code in its strings; whether a string that is no code has words that reach files.
+    """Returns the nodes of a cell and of code in its strings, and true where a string that is no code may reach files.
 
     Such code is a module that the cell writes. Part of one, a line that is written by itself, does not parse.
     """
     nodes = list(ast.walk(tree))
     reaches = False
     for text in list(_strings(nodes)):
+        # One line is a message or a name far more often than a module.
         if "\n" not in text:
             continue
         try:
@@ -182,7 +190,7 @@ def _strings(nodes: list[ast.AST]) -> Iterator[str]:
 
 
 def _is_part_of_name(text: str, names: dict[str, int]) -> bool:
-    """Whether a string is the beginning of a file's name, or a pattern for one."""
+    """Returns true for the beginning of a file's name, or a pattern for one."""
     last = text.rpartition("/")[2]
     if len(last) < _SHORTEST_PIECE or last in names:
         return False
@@ -192,40 +200,37 @@ def _is_part_of_name(text: str, names: dict[str, int]) -> bool:
 
 
 def _mentioned(nodes: list[ast.AST]) -> set[str]:
-    """Last parts of the dotted names among these nodes."""
+    """Returns the last parts of the dotted names among these nodes."""
     return {name for node in nodes for name in _names(node)}
 
 
 def _given_elsewhere(nodes: list[ast.AST]) -> set[str]:
-    """As `_mentioned`, without calls whose first argument is plain text, or a file in memory."""
-    settled = {
-        id(node.func) for node in nodes if isinstance(node, ast.Call) and node.args and _is_settled(node.args[0])
+    """Returns `_mentioned` without calls whose first argument is plain text, or a file in memory."""
+    literal = {
+        id(node.func) for node in nodes if isinstance(node, ast.Call) and node.args and _is_literal(node.args[0])
     }
-    return _mentioned([node for node in nodes if id(node) not in settled])
+    return _mentioned([node for node in nodes if id(node) not in literal])
 
 
-def _is_settled(argument: ast.expr) -> bool:
+def _is_literal(argument: ast.expr) -> bool:
     if isinstance(argument, ast.Call):
         return bool(_IN_MEMORY & set(_names(argument.func)))
     return isinstance(argument, ast.Constant) and isinstance(argument.value, str | bytes)
 
 
 def _names(node: ast.AST) -> Iterator[str]:
-    if isinstance(node, ast.Name):
-        yield node.id
-    elif isinstance(node, ast.Attribute):
-        yield node.attr
-    elif isinstance(node, ast.keyword):
-        yield node.arg or ""
-    elif isinstance(node, ast.Import):  # what uses the module names it again, but for one with another name
-        yield from (part for alias in node.names if alias.asname for part in alias.name.split("."))
-    elif isinstance(node, ast.ImportFrom):
-        yield from (part for alias in node.names for part in alias.name.split("."))
-        yield from (node.module or "").split(".")
+    match node:
+        case ast.Name(id=name) | ast.Attribute(attr=name) | ast.keyword(arg=str(name)):
+            yield name
+        case ast.Import():  # what uses the module names it again, but for one with another name
+            yield from (part for alias in node.names if alias.asname for part in alias.name.split("."))
+        case ast.ImportFrom():
+            yield from (part for alias in node.names for part in alias.name.split("."))
+            yield from (node.module or "").split(".")
 
 
 class _Writer:
-    """Writes files of `images` to `directory`; decodes an image once for files that follow one another."""
+    """Writer of files of `images` to `directory`; decodes an image once for files that follow one another."""
 
     def __init__(self, images: Sequence[bytes], directory: Path) -> None:
         self._images, self._directory = images, directory
@@ -235,7 +240,7 @@ class _Writer:
         self._png: Path | None = None
 
     def write(self, name: str, number: int) -> bool:
-        """Write one, unless it is there; False where it may work out later.
+        """Writes one, unless it exists; false where it may succeed later.
 
         A file larger than a file here, or a side of a JPEG, may be is left out for good. Raises `NoRoom`.
         """
@@ -247,6 +252,7 @@ class _Writer:
         try:
             with partial.open("wb") as file:
                 put(file)
+            # Whole or not at all.
             partial.rename(path)
         except OSError as error:
             with contextlib.suppress(OSError):
@@ -259,7 +265,7 @@ class _Writer:
         return True
 
     def _putter(self, number: int, form: str) -> Callable[[Any], object]:
-        """What writes an image to an open file: the given bytes where they show the same pixels in that format."""
+        """Returns a writer of an image to an open file: of its bytes as given where those are of that format."""
         if number != self._number:
             self._decode(number)
         if form == self._form:
@@ -287,7 +293,7 @@ def _copy(path: Path, file: Any) -> None:
 
 
 def _jpeg(image: Any) -> bytes:
-    """In memory: an encoder that writes to a file itself hides why it could not."""
+    """Encodes in memory: an encoder that writes to a file itself hides why it could not."""
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=JPEG_QUALITY)
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""Captures what a cell writes to stdout and stderr: Python, C libraries and subprocesses alike, in order.
+"""Capture of what a cell writes to stdout and stderr: Python, C libraries and subprocesses alike, in order.
 
 File descriptors 1 and 2 of the runner are an anonymous memory file which the supervisor of the session holds open too.
 So the text survives a crash or a kill of the runner, and no pump thread is needed.
@@ -16,14 +16,14 @@ CAPTURE_BYTES = 4 * 1024 * 1024
 
 
 def open_capture() -> int:
-    """A new, empty memory file (descriptor). It is emptied before each cell, so all writing is at its end."""
+    """Opens a new memory file (descriptor). It is emptied before each cell, so all writing is at its end."""
     capture = os.memfd_create("stdout")
     fcntl.fcntl(capture, fcntl.F_SETFL, os.O_APPEND)
     return capture
 
 
 class _BoundedWriter(io.RawIOBase):
-    """Writes to a descriptor until `CAPTURE_BYTES` are through, then swallows the rest: a flood costs no memory."""
+    """Writer to a descriptor until `CAPTURE_BYTES` are through; it swallows the rest: a flood costs no memory."""
 
     def __init__(self, descriptor: int) -> None:
         super().__init__()
@@ -46,19 +46,20 @@ class _BoundedWriter(io.RawIOBase):
 
 
 def redirect(capture: int) -> None:
-    """Point descriptors 1 and 2 and `sys.stdout`/`sys.stderr` of this process at `capture`."""
+    """Points descriptors 1 and 2 and `sys.stdout`/`sys.stderr` of this process at `capture`."""
     os.dup2(capture, 1)
     os.dup2(capture, 2)
+    # Python's own writing is bounded here; that of C code and subprocesses by the limit on file sizes.
     raw: io.RawIOBase = _BoundedWriter(1)
-    out = io.TextIOWrapper(
-        io.BufferedWriter(raw, 8192), encoding="utf-8", errors="backslashreplace", line_buffering=True
-    )
+    buffered = io.BufferedWriter(raw, 8192)
+    out = io.TextIOWrapper(buffered, encoding="utf-8", errors="backslashreplace", line_buffering=True)
+    # One stream for both, so that their lines keep their order.
     sys.stdout = sys.__stdout__ = out  # type: ignore[misc]
     sys.stderr = sys.__stderr__ = out  # type: ignore[misc]
 
 
 def collect(capture: int, limit: int) -> tuple[str, bool]:
-    """Text written so far, and whether it was cut: beyond `limit` bytes the head (3/4) and the tail (1/4) are kept."""
+    """Returns the text so far, and true where it was cut: beyond `limit` bytes head (3/4) and tail (1/4) are kept."""
     size = os.fstat(capture).st_size
     if size <= limit:
         return os.pread(capture, limit, 0).decode("utf-8", "replace"), False

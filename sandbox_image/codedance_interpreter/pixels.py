@@ -1,4 +1,4 @@
-"""The one rule by which any image becomes the 8-bit RGB pixels that the model and its code both see.
+"""Conversion of any image to the 8-bit RGB pixels that the model and its code both see.
 
 The interpreter applies it to the images of the question and to what cells display; the host applies the same function
 to what the model sees (`codedance_verl.images`), so that a crop by code is a crop of what the model saw.
@@ -19,7 +19,7 @@ _TURNS = ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTA
 
 
 def as_rgb(image: Any) -> Any:
-    """A PIL image as RGB: upright by its EXIF orientation, on white where transparent, deep pixels scaled to 8 bits.
+    """Converts a PIL image to RGB: upright by its EXIF orientation, on white where transparent, deep pixels in 8 bits.
 
     Returns `image` itself where nothing is to be done. 16-bit and float pixels are stretched over 0..255 where they do
     not fit there; floats from 0 to 1 are taken as fractions of white.
@@ -27,6 +27,7 @@ def as_rgb(image: Any) -> Any:
     from PIL import Image
 
     image = _upright(image)
+    # "I;16" has variants by byte order; all of these have more than 8 bits a channel.
     if image.mode in _DEEP_MODES or image.mode.startswith("I;"):
         return _scaled(image).convert("RGB")
     if image.mode in _WITH_ALPHA or "transparency" in image.info:
@@ -38,7 +39,7 @@ def as_rgb(image: Any) -> Any:
 
 
 def orientation(image: Any) -> int:
-    """EXIF orientation, 1 (upright) to 8; 1 where there is none or its data are broken."""
+    """Returns the EXIF orientation, 1 (upright) to 8; 1 where there is none or its data are broken."""
     if image.format == "PNG" and not image.info.keys() & set(_METADATA):
         return 1  # Pillow would decode the whole image to find none
     try:
@@ -49,9 +50,9 @@ def orientation(image: Any) -> int:
 
 
 def _upright(image: Any) -> Any:
-    """The image turned by its orientation, which is then gone from its metadata: turning it again changes nothing.
+    """Turns an image by its orientation, which is then gone from its metadata: turning it again changes nothing.
 
-    `ImageOps.exif_transpose` would also write the metadata anew, which fails in many ways where they are broken.
+    `ImageOps.exif_transpose` would also rewrite the metadata, which fails in many ways where they are broken.
     """
     from PIL import Image
 
@@ -65,7 +66,7 @@ def _upright(image: Any) -> Any:
 
 
 def _scaled(image: Any) -> Any:
-    """An image of more than 8 bits a pixel, mapped onto 0..255 when it does not fit there."""
+    """Maps an image of more than 8 bits a pixel onto 0..255 when it does not fit there."""
     import numpy
     from PIL import Image
 

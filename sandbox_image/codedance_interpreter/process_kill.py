@@ -1,4 +1,4 @@
-"""Killing everything that belongs to a session, double-forked daemons included.
+"""Killing of everything that belongs to a session, double-forked daemons included.
 
 In a container a session owns a uid, so one `kill(-1)` made under that uid strikes all of its processes at once and
 nothing else, however they were forked. Without uids of their own (`process` backend) processes are found by descent,
@@ -17,28 +17,29 @@ from pathlib import Path
 from typing import Protocol
 
 LOWEST_UID = 1_000
-_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 1, 4, 36
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 1, 4, 36  # of <linux/prctl.h>
 _WNOHANG = os.WNOHANG
-_ROUNDS = 20
+_ROUNDS = 20  # a program that forks faster than it is killed outruns them (no boundary here)
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def die_with_parent() -> None:
+    """Has the kernel kill this process when its parent ends."""
     _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
 
 
 def adopt_orphans() -> None:
-    """Make this process the parent of descendants whose own parent has died."""
+    """Makes this process the parent of descendants whose own parent has died."""
     _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def forbid_inspection() -> None:
-    """No ptrace and no /proc/PID/mem of this process, not even by others of its own uid."""
+    """Forbids ptrace and /proc/PID/mem of this process, also to others of its own uid."""
     _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def reap() -> list[tuple[int, int]]:
-    """Collect every child that has ended, as (pid, wait status); never blocks."""
+    """Collects every child that has ended, as (pid, wait status); never blocks."""
     ended: list[tuple[int, int]] = []
     with contextlib.suppress(ChildProcessError):
         while True:
@@ -50,27 +51,27 @@ def reap() -> list[tuple[int, int]]:
 
 
 class ProcessKiller(Protocol):
-    """How a process of a session gets at the others."""
+    """Way in which a process of a session kills the others."""
 
     def kill_others(self) -> None:
-        """Kill every process of the session but the caller and the supervisor."""
+        """Kills every process of the session but the caller and the supervisor."""
 
 
 class KillByUid:
-    """Runner and cells alone under a uid: the kernel's `kill(-1)` is exactly them, in one step."""
+    """Killer by uid, where runner and cells are alone under one: the kernel's `kill(-1)` strikes just them, at once."""
 
     def __init__(self, uid: int) -> None:
         self._uid = uid
 
     def kill_others(self) -> None:
         if self._uid < LOWEST_UID or getuid() != self._uid:
-            return  # under any other uid the same call would strike strangers
+            return  # under any other uid the same call would strike other sessions, or the host
         with contextlib.suppress(ProcessLookupError):
             kill(-1, signal.SIGKILL)
 
 
 class KillTree:
-    """Without uids of their own: whatever descends from the supervisor, which adopts orphans."""
+    """Killer by descent, without uids: it strikes all that descends from the supervisor, which adopts orphans."""
 
     def __init__(self, supervisor: int) -> None:
         self._supervisor = supervisor
@@ -80,17 +81,17 @@ class KillTree:
 
 
 def kill_session(leader: int) -> None:
-    """Kill the processes of the POSIX session `leader`, and all that descend from them."""
+    """Kills the processes of the POSIX session `leader`, and all that descend from them."""
     _kill_all(lambda: {pid for member in _session_members(leader) for pid in (member, *descendants(member))})
 
 
 def kill_descendants() -> None:
-    """Kill everything that descends from the caller."""
+    """Kills everything that descends from the caller."""
     _kill_all(lambda: descendants(getpid()))
 
 
 def descendants(pid: int) -> set[int]:
-    """Children of `pid`, their children, and so on, as /proc shows them now."""
+    """Returns the children of `pid`, their children, and so on, as /proc shows them now."""
     found: set[int] = set()
     pending = [pid]
     while pending:
@@ -102,7 +103,7 @@ def descendants(pid: int) -> set[int]:
 
 
 def _kill_all(find: Callable[[], set[int]]) -> None:
-    """Kill what `find` returns until it returns nothing new: orphans come to light when their parents have died."""
+    """Kills what `find` returns until it returns nothing new: orphans appear when their parents have died."""
     struck: set[int] = set()
     for _ in range(_ROUNDS):
         victims = find() - struck
@@ -117,6 +118,7 @@ def _kill_all(find: Callable[[], set[int]]) -> None:
 def _children(pid: int) -> list[int]:
     found: list[int] = []
     with contextlib.suppress(OSError, ValueError):
+        # A child belongs to the thread that forked it.
         for task in Path(f"/proc/{pid}/task").iterdir():
             found += map(int, (task / "children").read_text(encoding="ascii").split())
     return found
@@ -128,6 +130,7 @@ def _session_members(leader: int) -> list[int]:
         if entry.name.isdigit():
             with contextlib.suppress(OSError, ValueError):
                 stat = (entry / "stat").read_text(encoding="ascii", errors="replace")
+                # Behind the command, which may itself hold spaces and brackets.
                 state, _parent, _group, session = stat.rpartition(")")[2].split()[:4]
                 if state != "Z" and int(session) == leader:
                     members.append(int(entry.name))

@@ -1,4 +1,4 @@
-"""Lack of room: the failures that are the container's and say nothing about what was asked of it."""
+"""Lack of room: failures that are the container's and not the fault of image or code."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 FILES, MEMORY, SESSION_MEMORY, PROCESSES = "files", "memory", "session_memory", "processes"
 _OFFERED = re.compile(r"\.?input_image(?:_\d+)?\.(?:png|jpg)")
 _BLOCK_BYTES = 512
-"""Of `st_blocks`."""
+"""Unit of `st_blocks` (stat(2)), whatever the file system's block size."""
 
 _BY_ERRNO = {errno.ENOSPC: FILES, errno.EDQUOT: FILES, errno.ENOMEM: MEMORY, errno.EAGAIN: PROCESSES}
 
 
 class NoRoom(Exception):
-    """What was to be done does not fit; `lacks` is one of the four words above."""
+    """Lack of room for an operation; `lacks` is one of the four words above."""
 
     def __init__(self, lacks: str) -> None:
         super().__init__(lacks)
@@ -25,21 +25,22 @@ class NoRoom(Exception):
 
 
 def lacking(error: BaseException) -> str:
-    """What the container is short of, by an error; empty where it is short of nothing."""
+    """Returns what the container is short of, by an error; empty where it is short of nothing."""
     if isinstance(error, NoRoom):
         return error.lacks
+    # The address space of the session ended (RLIMIT_AS), not the memory of the container.
     if isinstance(error, MemoryError):
         return SESSION_MEMORY
     return _BY_ERRNO.get(error.errno or 0, "") if isinstance(error, OSError) else ""
 
 
 def lacking_by_end(status: int) -> str:
-    """The same by the `waitpid` status of a process that decoded an image: the kernel kills where memory runs out."""
+    """Returns the same by the `waitpid` status of a decoding process: the kernel kills it where memory runs out."""
     return MEMORY if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL else ""
 
 
 def fills_it(directory: str | os.PathLike[str]) -> bool:
-    """Whether a session, by the files in its directory, holds most of what is used of the container's file space.
+    """Returns true where a session's own files are most of what is used of the container's file space.
 
     The files of its images do not count: they are there for its cells to read.
     """
@@ -54,11 +55,13 @@ def fills_it(directory: str | os.PathLike[str]) -> bool:
                 own += Path(folder, name).lstat().st_blocks * _BLOCK_BYTES
             except OSError:  # it has just gone
                 continue
+    # A session that fills the space itself gets the error of its own code, and is not excused.
     return own * 2 > used
 
 
 def is_used_up(directory: str | os.PathLike[str], file_bytes: int) -> bool:
-    """Whether a file of at most `file_bytes` may find no room in a session's directory, and not by its own doing."""
+    """Returns true where `file_bytes` may find no room in a session's directory, and not by its own doing."""
     space = os.statvfs(directory)
+    # Blocks or inodes: either can run out.
     is_short = space.f_bavail * space.f_frsize < file_bytes or space.f_favail == 0
     return is_short and not fills_it(directory)

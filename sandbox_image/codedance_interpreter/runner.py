@@ -1,4 +1,4 @@
-"""Runs the cells of a session, and leaves a checkpoint before each: a sleeping copy of the process as it was.
+"""Runner of a session: runs its cells, and leaves a checkpoint before each, a sleeping copy of the process.
 
 A cell that succeeds makes its checkpoint obsolete; the runner kills it, with whatever else the cell left running, and
 forks the next one. When a cell fails, crashes or is stopped, the supervisor wakes the checkpoint instead: that kills
@@ -31,7 +31,7 @@ FORK_PAUSES = (0.01, 0.03, 0.1, 0.3)
 
 
 def serve(session: Session, links: Links) -> NoReturn:
-    """Run cells until the supervisor closes the channel. Continues in a checkpoint whenever one is woken."""
+    """Runs cells until the supervisor closes the channel. Continues in a checkpoint whenever one is woken."""
     obsolete = 0
     while True:
         while (checkpoint := _leave_checkpoint(session, links)) == 0:
@@ -40,20 +40,22 @@ def serve(session: Session, links: Links) -> NoReturn:
             request = wire.receive(links.channel)
             _collect(obsolete)
             error = _run(session, links, request)
+            # The supervisor wakes the checkpoint, which has the variables as they were.
             if error is not None and not session.keep_on_error:
                 _exit(0)
             wire.receive(links.channel)  # the word that the cell counts: until then its checkpoint is needed
         except (EOFError, OSError, wire.WireError, KeyboardInterrupt):  # the session, or this runner, is given up
             _exit(0)
         if _has_threads():
-            _go_on_in_a_fork(links.channel)
+            _continue_in_fork(links.channel)
+        # The obsolete checkpoint and whatever the cell left running.
         session.killer.kill_others()
         obsolete = checkpoint
         reap()
 
 
 def _leave_checkpoint(session: Session, links: Links) -> int:
-    """Fork a checkpoint. Returns its pid at once in the runner, and 0, much later, in a checkpoint that was woken."""
+    """Forks a checkpoint. Returns its pid at once in the runner, and 0, much later, in a checkpoint that was woken."""
     wake = links.wake.fileno()
     pid = _fork()
     if pid > 0:
@@ -70,14 +72,14 @@ def _leave_checkpoint(session: Session, links: Links) -> int:
 
 
 def _collect(obsolete: int) -> None:
-    """Wait for the end of the last checkpoint, so that a cell which waits for its own children does not meet it."""
+    """Waits for the end of the last checkpoint, so that a cell which waits for its own children does not meet it."""
     if obsolete:
         with contextlib.suppress(ChildProcessError):  # it has been collected
             waitpid(obsolete, 0)
 
 
 def _fork() -> int:
-    """Fork, and wait while the processes of a cell that was killed still count."""
+    """Forks, and waits while the processes of a cell that was killed still count."""
     for pause_s in FORK_PAUSES:
         with contextlib.suppress(BlockingIOError):
             return forks.fork()
@@ -86,7 +88,7 @@ def _fork() -> int:
 
 
 def _run(session: Session, links: Links, request: Message) -> Message | None:
-    """Run one cell and tell the supervisor how it ended; returns the error, if any.
+    """Runs one cell and sends the supervisor its end; returns the error, if any.
 
     A cell whose image files find no room is not run, and does not count.
     """
@@ -102,8 +104,9 @@ def _run(session: Session, links: Links, request: Message) -> Message | None:
     session.cells += 1
     shown = display.Display(session.limits, lambda message: wire.send(links.channel, mark | message))
     display.activate(shown)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # how a cell is told to stop
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # the supervisor's request to stop
     error = run_cell(str(request["code"]), session.cells, session.namespace, shown)
+    # Before the end is reported: the supervisor reads the output then.
     _flush(sys.stdout)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     wire.send(links.channel, mark | {"done": {"error": error, "truncated": shown.truncated}})
@@ -114,8 +117,9 @@ def _has_threads() -> bool:
     return len(listdir("/proc/self/task")) > 1  # noqa: PTH208  a cell can have replaced what pathlib uses
 
 
-def _go_on_in_a_fork(channel: socket.socket) -> None:
-    """Threads that a cell left running end with the cell: a fork has none. The fork kills the process it came from."""
+def _continue_in_fork(channel: socket.socket) -> None:
+    """Ends threads that a cell left running: a fork has none. The fork kills the process it came from."""
+    # The fork handlers reseed `random`; a seed that a cell has set must hold.
     seeds = random.getstate()
     if fork() != 0:
         while True:

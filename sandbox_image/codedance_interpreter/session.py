@@ -1,4 +1,4 @@
-"""What makes a session, and how it comes into being: two processes that part ways at once.
+"""State and start of a session, which is two processes.
 
 The *supervisor* (`supervisor.py`) holds the connection to the host and nothing else. The *runner* (`runner.py`) holds
 the variables and runs the cells. They talk over a socket pair; the runner's output goes to a memory file both hold.
@@ -24,7 +24,7 @@ from .process_kill import ProcessKiller
 
 @dataclass(frozen=True)
 class Links:
-    """One side's ends of what supervisor and runner share.
+    """Ends of one side of what supervisor and runner share.
 
     `channel` carries cells one way, images and ends of cells the other; `wake` is only for calling a checkpoint;
     `capture` is the descriptor of the memory file that collects stdout and stderr.
@@ -35,14 +35,14 @@ class Links:
     capture: int
 
     def close(self) -> None:
-        """Close the two sockets; the memory file is the same one on both sides."""
+        """Closes the two sockets; the memory file is the same one on both sides."""
         self.channel.close()
         self.wake.close()
 
 
 @dataclass
 class Session:
-    """The runner's state, as it is copied by fork."""
+    """State of the runner, as it is copied by fork."""
 
     killer: ProcessKiller
     limits: Limits
@@ -54,37 +54,40 @@ class Session:
 
 
 def make_links() -> tuple[Links, Links]:
-    """The supervisor's ends and the runner's."""
+    """Makes the supervisor's ends and the runner's."""
+    # Two pairs, so that a runner that floods its channel cannot hold up the call of its checkpoint.
     channels, wakes = socket.socketpair(), socket.socketpair()
     capture = output.open_capture()
     return Links(channels[0], wakes[0], capture), Links(channels[1], wakes[1], capture)
 
 
 def new_namespace(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Globals of a fresh session, as those of a module `__main__` so that classes defined in cells can be pickled.
+    """Returns the globals of a fresh session: those of a module `__main__`, so that classes of cells can be pickled.
 
     `given` are the names that are there from the start.
     """
     module = types.ModuleType("__main__")
     module.__dict__.update(given)
+    # `pickle` finds a class by its module's name.
     sys.modules["__main__"] = module
     return module.__dict__
 
 
 def check_input_images(images: Sequence[bytes]) -> None:
-    """Find out whether each file is an image, as far as that goes without decoding it. Raises `ValueError` if not."""
+    """Checks that each file is an image, as far as that goes without decoding it. Raises `ValueError` if not."""
     for data in images:
         from PIL import Image
 
         try:
             with Image.open(io.BytesIO(data)) as image:
+                # Reads headers and checksums; pixels are decoded after the host has its answer.
                 image.verify()
         except (OSError, SyntaxError) as error:
-            raise ValueError(f"{len(data)} bytes that are no picture: {error}") from None
+            raise ValueError(f"{len(data)} bytes that are no image: {error}") from None
 
 
 def load_input_images(session: Session, images: Sequence[bytes]) -> None:
-    """Offer the question's images to code.
+    """Offers the question's images to code.
 
     `input_images` is the list of them (PIL, RGB) and `input_image` the first. As files there are `input_image_0.png`,
     `input_image_1.png`, ... and, of the first, `input_image.png` and `input_image.jpg`, for cells that read them.
@@ -101,8 +104,9 @@ def load_input_images(session: Session, images: Sequence[bytes]) -> None:
 
 
 def _most_bytes(size: tuple[int, int], encoded_bytes: int) -> int:
-    """Of the file of an image: the one that was sent, or a PNG that does not pack, with room for its frames."""
+    """Returns a bound of the bytes of an image's file: as it was sent, or a PNG that does not shrink."""
     width, height = size
+    # Rows have a filter byte each; 1 % and 64 KiB are more than zlib and PNG put around stored data.
     return int(1.01 * max((3 * width + 1) * height, encoded_bytes)) + (1 << 16)
 
 
@@ -112,4 +116,5 @@ def _decoded(data: bytes) -> Any:
     with Image.open(io.BytesIO(data)) as opened:
         opened.load()
         rgb = as_rgb(opened)
+        # The opened one is closed with its file.
         return rgb.copy() if rgb is opened else rgb

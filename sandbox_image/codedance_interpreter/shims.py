@@ -1,4 +1,4 @@
-"""Modules that notebook users import and that are not installed: made on the first import, out of what is here.
+"""Stand-ins for modules of notebooks that are not installed, made at the first import.
 
 `IPython` and `IPython.display` show through `display.py`; `google.colab.patches` has `cv2_imshow`; `nest_asyncio` has
 an `apply` without effect; `tqdm.notebook` is plain `tqdm`. A finder makes them, so a session that imports none pays
@@ -21,15 +21,18 @@ from typing import Any
 from . import display, magics
 
 _NO_NETWORK = "there is no network here; show a file or bytes: Image(filename=...), Image(data=...)"
+_SHOWN_AS_TEXT = ("Markdown", "Latex", "Math", "Pretty", "Code", "JSON", "TextDisplayObject")
+_UNSHOWN = ("Audio", "Video", "IFrame", "Javascript", "SVG", "YouTubeVideo", "FileLink", "FileLinks", "ProgressBar")
 _TAG = re.compile(r"<(?:style|script)\b.*?</(?:style|script)>|<[^<>]*>", re.DOTALL | re.IGNORECASE)
 
 
 class Shell:
-    """What `get_ipython()` returns."""
+    """Object that `get_ipython()` returns."""
 
     config: Mapping[str, Any] = {}
     events = SimpleNamespace(register=lambda *_a, **_k: None, unregister=lambda *_a, **_k: None)
     kernel = None
+    ast_node_interactivity = "last_expr"  # set by users, without effect
 
     def __init__(self, notebook: magics.Notebook) -> None:
         self._notebook = notebook
@@ -57,7 +60,7 @@ class Shell:
     getoutput = system
 
     def enable_gui(self, *_a: Any) -> None:
-        """No effect: there are no windows."""
+        """Does nothing: there are no windows."""
 
     enable_matplotlib = enable_pylab = enable_gui
 
@@ -78,11 +81,12 @@ class Rich:
 
 
 class HTML(Rich):
-    """HTML, shown as the text a reader would see."""
+    """HTML of `IPython.display`, shown as the text a reader would see."""
 
     def codedance_show(self, shown: display.Display) -> None:
         import html
 
+        # Cells of a table apart by a space, its rows and paragraphs by a line.
         text = re.sub(r"</(?:td|th)>", " ", re.sub(r"<br\s*/?>|</(?:p|div|tr|h\d|li)>", "\n", str(self.data)))
         print(html.unescape(_TAG.sub("", text)).strip())
 
@@ -107,14 +111,14 @@ class Image(Rich):
 
 
 class Unshown(Rich):
-    """What only a browser can show."""
+    """Object that only a browser can show."""
 
     def __init__(self, *_a: Any, **_k: Any) -> None:
         self.data = f"({type(self).__name__} is not shown: there is no browser here.)"
 
 
 class Handle:
-    """What `display(..., display_id=True)` returns; an update is shown as a new output."""
+    """Handle that `display(..., display_id=True)` returns; an update is shown as a new output."""
 
     display_id = "display"
 
@@ -130,48 +134,25 @@ def _show(*values: Any, **options: Any) -> Handle | None:
 
 
 def _nothing(*_a: Any, **_k: Any) -> None:
-    """No effect."""
+    """Does nothing."""
 
 
 def _ipython() -> dict[str, Any]:
-    return {
-        "get_ipython": lambda: shell,
-        "display": _module("IPython.display"),
-        "version_info": (9, 0, 0, ""),
-        "__version__": "9.0.0",
-        "InteractiveShell": Shell,
-    }
+    version = {"version_info": (9, 0, 0, ""), "__version__": "9.0.0"}
+    shown = importlib.import_module("IPython.display")
+    return {"get_ipython": get_ipython, "display": shown, "InteractiveShell": Shell, **version}
 
 
 def _ipython_display() -> dict[str, Any]:
-    text = {
-        name: type(name, (Rich,), {})
-        for name in ("Markdown", "Latex", "Math", "Pretty", "Code", "JSON", "TextDisplayObject")
-    }
-    unshown = {
-        name: type(name, (Unshown,), {})
-        for name in ("Audio", "Video", "IFrame", "Javascript", "SVG", "YouTubeVideo", "FileLink", "FileLinks")
-    }
-    unshown["ProgressBar"] = type("ProgressBar", (Unshown,), {})
-    shows = {f"display_{kind}": _show for kind in ("png", "jpeg", "html", "markdown", "pretty", "latex", "svg", "json")}
+    classes = {"Image": Image, "HTML": HTML, "DisplayHandle": Handle, "DisplayObject": Rich}
     return {
-        **text,
-        **unshown,
-        **shows,
-        "display": _show,
-        "update_display": _show,
-        "clear_output": _nothing,
-        "set_matplotlib_formats": _nothing,
-        "Image": Image,
-        "HTML": HTML,
-        "DisplayHandle": Handle,
-        "DisplayObject": Rich,
+        **{name: type(name, (Rich,), {}) for name in _SHOWN_AS_TEXT},
+        **{name: type(name, (Unshown,), {}) for name in _UNSHOWN},
+        **{f"display_{kind}": _show for kind in ("png", "jpeg", "html", "markdown", "pretty", "latex", "svg", "json")},
+        **dict.fromkeys(("display", "update_display"), _show),
+        **dict.fromkeys(("clear_output", "set_matplotlib_formats"), _nothing),
+        **classes,
     }
-
-
-def _interactive_shell() -> dict[str, Any]:
-    Shell.ast_node_interactivity = "last_expr"  # type: ignore[attr-defined]  # set by users, without effect
-    return {"InteractiveShell": Shell}
 
 
 def _tqdm_notebook() -> dict[str, Any]:
@@ -191,8 +172,8 @@ _MAKERS: dict[str, Callable[[], dict[str, Any]]] = {
     "IPython.display": _ipython_display,
     "IPython.core": dict,
     "IPython.core.display": _ipython_display,
-    "IPython.core.interactiveshell": _interactive_shell,
-    "IPython.core.getipython": lambda: {"get_ipython": lambda: shell},
+    "IPython.core.interactiveshell": lambda: {"InteractiveShell": Shell},
+    "IPython.core.getipython": lambda: {"get_ipython": get_ipython},
     "google": dict,
     "google.colab": dict,
     "google.colab.patches": _colab_patches,
@@ -208,30 +189,28 @@ shell: Shell
 
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds the modules named in `_MAKERS` before any that is installed, and makes them."""
+    """Finder and loader of the modules named in `_MAKERS`, before any that is installed."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         if fullname not in _MAKERS:
             return None
+        # As a package, so that names below it are looked up at all.
         return importlib.util.spec_from_loader(fullname, self, is_package=True)
 
     def exec_module(self, module: ModuleType) -> None:
         vars(module).update(_MAKERS[module.__name__]())
 
 
-def _module(name: str) -> ModuleType:
-    return importlib.import_module(name)
-
-
 def install(notebook: magics.Notebook) -> None:
-    """Make the modules importable. Call once."""
+    """Makes the modules importable. Call once."""
     global shell
     shell = Shell(notebook)
+    # Before any installed module, whatever is found on the path.
     sys.meta_path.insert(0, _Finder())
 
 
 def get_ipython() -> Shell:
-    """The `get_ipython` of cells."""
+    """Returns the shell: the `get_ipython` of cells."""
     return shell

@@ -1,4 +1,4 @@
-"""Cell text as models write it -> Python: notebook magics, indented cells, characters that are no Python.
+"""Repair of cell text as models write it: notebook magics, indented cells, characters that are no Python.
 
 A cell that parses is taken as it is. Where it does not, the parser names the line; if a habit of notebook users stands
 there it is put into Python, and the cell is parsed again. Line numbers never change. What a magic does when it runs is
@@ -13,7 +13,7 @@ import re
 from . import magics
 
 MOST_REPAIRS = 200
-"""Each costs a parse of the whole cell."""
+"""Most repairs of a cell: each costs a parse of the whole of it."""
 
 _BYTE_ORDER_MARK = "\ufeff"
 _CELL_MAGIC = re.compile(r"%%(\w+)[ \t]*(.*)")
@@ -25,7 +25,7 @@ _TIMED = ("time", "timeit", "prun", "memit")
 
 
 def parse(code: str, filename: str) -> tuple[ast.Module, str]:
-    """The module a cell means, and the text it was made of. Raises `SyntaxError` with the line in the cell."""
+    """Returns the module a cell means, and the text it was made of. Raises `SyntaxError` with the line in the cell."""
     text = code.lstrip(_BYTE_ORDER_MARK).replace("\0", "")
     for _repair in range(MOST_REPAIRS):
         try:
@@ -39,15 +39,16 @@ def parse(code: str, filename: str) -> tuple[ast.Module, str]:
 
 
 def is_silenced(text: str, last: ast.expr) -> bool:
-    """Whether a semicolon follows the trailing expression `last`; comments and brackets may stand between."""
+    """Returns true where a semicolon follows the trailing expression; comments and brackets may stand between."""
     lines = _lines(text)
     line, column = (last.end_lineno or 1) - 1, last.end_col_offset or 0
+    # Offsets of the syntax tree count bytes of UTF-8, not characters.
     rest = [lines[line].encode("utf-8", "surrogatepass")[column:].decode("utf-8", "replace"), *lines[line + 1 :]]
     return any(";" in part.split("#", 1)[0] for part in rest)
 
 
 def _repaired(text: str, error: SyntaxError) -> str | None:
-    """`text` with the fault that the parser met put right, or None where it is not one of those known here."""
+    """Repairs the fault that the parser met; None where it is none of those repaired here."""
     lines = _lines(text)
     first = next((at for at, line in enumerate(lines) if line.strip() and not line.lstrip().startswith("#")), None)
     if first is None:
@@ -57,21 +58,24 @@ def _repaired(text: str, error: SyntaxError) -> str | None:
     if (found := _NO_PYTHON.search(error.msg or "")) and (clean := _without(text, chr(int(found[1], 16)))) is not None:
         return clean
     at = (error.lineno or 0) - 1
+    # The parser names the first line that is no Python: one magic is put right at a time.
     if 0 <= at < len(lines) and (line := _line_magic(lines[at])) is not None and not _in_brackets(lines[:at]):
         return "\n".join([*lines[:at], line, *lines[at + 1 :]])
     if isinstance(error, IndentationError) and lines[first][0] in " \t":
-        return _dedented(lines, lines[first])
+        # The indentation of the first line goes off every line that has it, as in notebooks.
+        indent = lines[first][: len(lines[first]) - len(lines[first].lstrip())]
+        return "\n".join(line.removeprefix(indent) for line in lines)
     return None
 
 
 def _lines(text: str) -> list[str]:
-    """The lines as the parser counts them: `splitlines` takes seven more characters for ends of lines."""
+    """Splits lines as the parser counts them: `splitlines` takes seven more characters for ends of lines."""
     lines = re.split(r"\r\n|\r|\n", text)
     return lines[:-1] if lines[-1] == "" else lines
 
 
 def _in_brackets(before: list[str]) -> bool:
-    """Whether the line after these continues one of them, so that a `%` at its start divides."""
+    """Returns true where the next line continues one of these, so that a `%` at its start divides."""
     try:
         ast.parse("\n".join(before))
     except SyntaxError as error:
@@ -79,14 +83,8 @@ def _in_brackets(before: list[str]) -> bool:
     return False
 
 
-def _dedented(lines: list[str], first: str) -> str:
-    """The indentation of the first line is taken off every line that has it, as notebooks do."""
-    indent = first[: len(first) - len(first.lstrip())]
-    return "\n".join(line.removeprefix(indent) for line in lines)
-
-
 def _without(text: str, character: str) -> str | None:
-    """`text` without a character that cannot be seen; one that looks like a space becomes one."""
+    """Returns `text` without a character that cannot be seen; one that looks like a space becomes one."""
     import unicodedata
 
     category = unicodedata.category(character)
@@ -96,7 +94,7 @@ def _without(text: str, character: str) -> str | None:
 
 
 def _cell_magic(lines: list[str], at: int, name: str, rest: str) -> str:
-    """`%%name` is the first line that is no comment: what follows is run, written to a file, or no Python at all."""
+    """Turns a cell below `%%name` into Python: it is run, written to a file, or passed over."""
     before, body = [""] * at, lines[at + 1 :]
     if name in magics.RUNS_ITS_BODY:
         return "\n".join([*before, f"__notebook__.begin_cell({name!r})", *body])
@@ -107,7 +105,7 @@ def _cell_magic(lines: list[str], at: int, name: str, rest: str) -> str:
 
 
 def _line_magic(line: str) -> str | None:
-    """`line` in Python if it is a magic, a shell command or a question for help, perhaps assigned to a name."""
+    """Returns `line` in Python if it is a magic, a shell command or a question for help, perhaps assigned to a name."""
     if found := _LINE_MAGIC.fullmatch(line):
         indent, target, sigil, rest = found.groups()
         if sigil.startswith("!"):
@@ -122,17 +120,18 @@ def _line_magic(line: str) -> str | None:
 
 
 def _timed(target: str, name: str, code: str) -> str:
-    """`code`, one line of Python, between two looks at the clock."""
+    """Returns `code`, one line of Python, with its time taken."""
     if "#" in code:
         code = _without_comment(code)
     if _parses(code, "eval"):
         return f"{target}__notebook__.timed({name!r}, lambda: ({code}))"
+    # A statement has no value: its time is taken by calls around it.
     around = f"__notebook__.start(); {code}; __notebook__.stop({name!r})"
     return around if _parses(around, "exec") else code or "pass"
 
 
 def _without_comment(code: str) -> str:
-    """`code` without a comment at its end, which would take what is put behind it along."""
+    """Returns `code` without a comment at its end, which would hide what is put behind it."""
     try:
         plain = "; ".join(map(ast.unparse, ast.parse(code).body))
     except SyntaxError:
@@ -145,4 +144,5 @@ def _parses(code: str, mode: str) -> bool:
         tree = ast.parse(code, mode=mode)
     except SyntaxError:
         return False
+    # A lambda cannot hold an `await`, and a walrus in it would set no name of the cell.
     return mode == "exec" or not any(isinstance(node, (ast.Await, ast.NamedExpr)) for node in ast.walk(tree))

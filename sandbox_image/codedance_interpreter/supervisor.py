@@ -1,4 +1,4 @@
-"""The supervisor of a session: takes cells from the host to the runner and results back, and never runs a cell itself.
+"""Supervisor of a session: takes cells from the host to the runner and results back, and never runs a cell itself.
 
 Only the supervisor writes to the host, so a runner that is killed half-way cannot garble that stream, and what a cell
 still sends late arrives nowhere. In a container it runs under a user id of its own, out of the runner's reach.
@@ -22,10 +22,10 @@ from .process_kill import reap
 from .session import Links
 from .wire import Message
 
-MAX_CELL_BYTES = wire.MAX_FRAME_BYTES // 2
+MAX_CELL_BYTES = wire.MAX_FRAME_BYTES // 2  # images of a cell; its text needs room in the same frame
 INTERRUPT_SECONDS = 0.1
 WAKE_SECONDS = 5.0
-"""For the checkpoint's answer; it takes seconds where many processes want the cores. A tampered one never answers."""
+"""Wait for the checkpoint's answer: it takes seconds on busy cores, and a tampered checkpoint never answers."""
 
 SEND_SECONDS = 5.0
 _SIGNAL_NAMES: dict[int, str] = {
@@ -36,14 +36,13 @@ _SIGNAL_NAMES: dict[int, str] = {
 
 @dataclass
 class _Cell:
-    """What has come of the cell that runs. Its messages bear its `mark`, which no earlier cell can know.
+    """State of the running cell. Its messages bear its `mark`, which no earlier cell can have.
 
     `lacks` is what the container was short of before the cell could run (`room.py`), by the runner's word.
     """
 
     call: int
     mark: bytes = field(default_factory=lambda: os.urandom(16))
-    started: float = field(default_factory=monotonic)
     images: list[Message] = field(default_factory=list)
     image_bytes: int = 0
     cancelled: bool = False
@@ -56,9 +55,9 @@ class _Cell:
 
 
 class Supervisor:
-    """Serves the host's connection `host` with the runner `pid` at the other end of `links`.
+    """Link of the host's connection `host` and the runner `pid` at the other end of `links`.
 
-    `file_bytes` is what the largest file of the session's images may take.
+    `file_bytes` bounds the largest file of the session's images.
     """
 
     def __init__(
@@ -80,19 +79,19 @@ class Supervisor:
         self._frames = wire.FrameBuffer(MAX_CELL_BYTES)
         self._runner = pid
         self._ended: dict[int, int] = {}
-        self._child_ended = _socket_of_ended_children()
+        self._child_ended = socket_of_ended_children()
         links.channel.settimeout(SEND_SECONDS)
         links.wake.settimeout(WAKE_SECONDS)
 
     def serve(self) -> NoReturn:
-        """See cells through until the host closes the connection or the session cannot be saved."""
+        """Serves cells until the host closes the connection or the session cannot be saved."""
         while True:
             cell = self._next_cell()
             self._supervise(cell)
             self._conclude(cell)
 
     def _next_cell(self) -> _Cell:
-        """Wait for a cell and hand it to the runner; one that has died meanwhile is replaced by its checkpoint."""
+        """Waits for a cell and hands it to the runner; one that has died meanwhile is replaced by its checkpoint."""
         nothing = _Cell(0)
         while True:
             ready = _readable(self._host, self._links.channel, self._child_ended)
@@ -103,6 +102,7 @@ class Supervisor:
                 if self._runner_has_ended():
                     self._wake_checkpoint()
             elif (request := self._request())["op"] == "run":
+                # The capture is opened to append, so a writer of an earlier cell leaves no gap.
                 os.ftruncate(self._links.capture, 0)
                 self._ended.clear()
                 cell = _Cell(int(request["call"]))
@@ -111,7 +111,7 @@ class Supervisor:
                 return cell
 
     def _supervise(self, cell: _Cell) -> None:
-        """Collect what the runner sends until its last word, its death, or, once it was interrupted, its time is up."""
+        """Collects what the runner sends until its last message, its death, or the time after its interruption."""
         kill_at = None
         while not cell.is_over and (kill_at is None or monotonic() < kill_at):
             ready = _readable(self._links.channel, self._child_ended, self._host, until=kill_at)
@@ -124,35 +124,37 @@ class Supervisor:
                 request = self._request()
                 if request["op"] == "cancel" and request["call"] == cell.call and not cell.cancelled:
                     cell.cancelled = True
+                    # Time for the traceback of KeyboardInterrupt; a cell that catches it is killed all the same.
                     kill_at = monotonic() + INTERRUPT_SECONDS
                     with contextlib.suppress(ProcessLookupError, PermissionError):
                         os.kill(self._runner, signal.SIGINT)
 
     def _take(self, cell: _Cell) -> bool:
-        """Take what the runner sent; False when that was no proper message."""
+        """Takes what the runner sent; false when that was no proper message."""
         try:
             chunk = self._links.channel.recv(1 << 18)
             for message in self._frames.feed(chunk):
                 if "runner" in message:
                     self._change_runner(int(message["runner"]))
                 else:
-                    _hear(cell, message, self._limits.images)
+                    _note_message(cell, message, self._limits.images)
         except (OSError, wire.WireError, KeyError, TypeError, ValueError, RecursionError):
             return False
         return bool(chunk)
 
     def _conclude(self, cell: _Cell) -> None:
-        """Report the cell, after it was undone if it has to be."""
+        """Reports the cell, after it was undone if it has to be."""
         if cell.lacks and self._is_short_of(cell.lacks):
             self._send({"op": "no_room", "lacks": cell.lacks})
-            self._let_go_on()
+            self._confirm_state()
             return
         error = cell.done["error"] if cell.done is not None else None
         if cell.done is not None and not cell.cancelled and (error is None or self._keep_on_error):
             _add_note(error, "(What this cell had done before the error was kept.)")
             self._report(cell, "done" if error is None else "error", error)
-            self._let_go_on()
+            self._confirm_state()
             return
+        # Waking the checkpoint changes the runner, and the cause of death is the old one's.
         failed = self._runner
         names = self._wake_checkpoint()
         if cell.cancelled:
@@ -166,14 +168,14 @@ class Supervisor:
         self._report(cell, outcome, error)
 
     def _is_short_of(self, lacks: str) -> bool:
-        """Whether the container is. Code that could make it seem so would choose which of its cells count."""
+        """Returns true where the container is. Code that could fake that would choose which of its cells count."""
         try:
             return lacks == room.FILES and room.is_used_up(self._directory, self._file_bytes)
         except OSError:  # the directory has gone
             return False
 
-    def _let_go_on(self) -> None:
-        """Tell the runner that its state counts: it can do without the checkpoint."""
+    def _confirm_state(self) -> None:
+        """Informs the runner that its state counts: it no longer needs the checkpoint."""
         with contextlib.suppress(OSError):
             wire.send(self._links.channel, {"counts": True})
 
@@ -189,12 +191,11 @@ class Supervisor:
                 "error": error,
                 "images": cell.images,
                 "truncated": (["stdout"] if cut else []) + [kind for kind in cuts if kind != "stdout"],
-                "seconds": monotonic() - cell.started,
             }
         )
 
     def _wake_checkpoint(self) -> list[str]:
-        """Have the checkpoint end the runner and take its place. Returns the names it has in its variables."""
+        """Makes the checkpoint end the runner and take its place. Returns the names of its variables."""
         try:
             while _readable(self._links.wake, until=0.0):  # the runner has no business there
                 if not self._links.wake.recv(1 << 16):
@@ -216,7 +217,7 @@ class Supervisor:
         self._runner = pid
 
     def _runner_has_ended(self) -> bool:
-        """Collect the children that have ended: the runner, a checkpoint, or what a cell left."""
+        """Collects the children that have ended: the runner, a checkpoint, or what a cell left."""
         with contextlib.suppress(BlockingIOError):
             self._child_ended.recv(4096)
         self._ended.update(reap())
@@ -235,7 +236,7 @@ class Supervisor:
             self._leave()
 
     def _leave(self) -> NoReturn:
-        """The host has closed the connection, or the session is lost: the closed channel ends the others."""
+        """Ends the session, whose host has gone or which is lost: the closed channel ends the other processes."""
         with contextlib.suppress(OSError):
             self._links.channel.close()
             self._links.wake.close()
@@ -244,8 +245,9 @@ class Supervisor:
         os._exit(0)
 
 
-def _hear(cell: _Cell, message: Message, most_images: int) -> None:
-    """Note what the runner says of the cell. Raises what the lookups and conversions of a wrong message raise."""
+def _note_message(cell: _Cell, message: Message, most_images: int) -> None:
+    """Notes what the runner sends about the cell. Raises what the lookups and conversions of a wrong message raise."""
+    # From something an earlier cell has left behind.
     if message["cell"] != cell.mark:
         return
     if "lacks" in message:
@@ -256,12 +258,13 @@ def _hear(cell: _Cell, message: Message, most_images: int) -> None:
         image = message["image"]
         cell.image_bytes += len(image["png"])
         if len(cell.images) < most_images and cell.image_bytes < MAX_CELL_BYTES:
-            cell.images.append({key: image[key] for key in ("png", "sha256", "width", "height")})
+            cell.images.append({"png": image["png"]})
 
 
 def _checked_end(done: Any) -> Message:
     error = done["error"]
     if error is not None:
+        # The runner is not trusted: types and lengths are made here.
         error = {key: str(error[key])[:8_000] for key in ("kind", "message", "traceback")}
     return {"error": error, "truncated": [str(part)[:100] for part in done["truncated"][:16]]}
 
@@ -281,7 +284,7 @@ def _note(kind: str, message: str) -> Message:
 
 
 def _timeout_error(interrupted: Message | None) -> Message:
-    """A timeout, with the lines the cell was at when it said so before it was killed."""
+    """Returns a timeout, with the lines at which an interrupted cell was before it was killed."""
     lines = interrupted["traceback"].splitlines() if interrupted is not None else []
     where = lines[:-1] if lines and lines[-1] == "KeyboardInterrupt" else []
     return {"kind": "Timeout", "message": "", "traceback": "\n".join(where)}
@@ -292,18 +295,19 @@ def _add_note(error: Message | None, note: str) -> None:
         error["traceback"] = f"{error['traceback']}\n{note}".strip()
 
 
-def _socket_of_ended_children() -> socket.socket:
-    """A socket that becomes readable whenever a child has ended."""
+def socket_of_ended_children() -> socket.socket:
+    """Returns a socket that becomes readable whenever a child has ended."""
     mine, its = socket.socketpair()
     mine.setblocking(False)
     its.setblocking(False)
     signal.set_wakeup_fd(its.detach(), warn_on_full_buffer=False)
+    # A handler must exist, else there is no wake-up; the work is done where the socket is read.
     signal.signal(signal.SIGCHLD, lambda *_: None)
     return mine
 
 
 def _readable(*sockets: socket.socket, until: float | None = None) -> list[socket.socket]:
-    """Those that can be read, or have ended; none when `until`, a time of `monotonic`, comes first."""
+    """Returns the sockets that can be read, or have ended; none when `until`, a time of `monotonic`, comes first."""
     poll = select.poll()
     for item in sockets:
         poll.register(item.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)

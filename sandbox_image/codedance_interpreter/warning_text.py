@@ -1,4 +1,4 @@
-"""How warnings read in a cell's output: with the cell and the line that caused them, never with a path of the image.
+"""Format of warnings in a cell's output: with the cell and the line that caused them, never with a path of the image.
 
 Those about glyphs that no font has are collected and become one line at the end of the cell.
 """
@@ -21,14 +21,14 @@ _cell = ""
 
 
 def begin_cell(filename: str) -> None:
-    """The cell named `filename` begins: warnings without a place of their own are its."""
+    """Begins a cell: warnings without a place of their own belong to it."""
     global _cell
     _cell = filename
     _missing.clear()
 
 
 def end_cell() -> None:
-    """Say in one line which characters could not be drawn."""
+    """Prints in one line which characters could not be drawn."""
     if _missing:
         more = " ..." if len(_missing) > _MOST_GLYPHS else ""
         print(f"(No font here has a glyph for: {' '.join(list(_missing)[:_MOST_GLYPHS])}{more})")
@@ -36,7 +36,7 @@ def end_cell() -> None:
 
 
 def install() -> None:
-    """Make `warnings` write as this module does, and keep the interpreter's own frames out of tracebacks."""
+    """Makes `warnings` write as this module does, and keeps the interpreter's own frames out of tracebacks."""
     warnings.showwarning = _show
     warnings.formatwarning = _format
     _hide_own_frames()
@@ -61,6 +61,7 @@ def _show(
 def _format(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
+    # Warnings of libraries name their own line: that of the cell which called them says more.
     if not filename.startswith("<cell"):
         filename, lineno = _place()
     where = f"{filename}:{lineno}: " if lineno else f"{filename}: "
@@ -69,7 +70,7 @@ def _format(
 
 
 def _place() -> tuple[str, int]:
-    """Cell and line that are being executed; line 0 when the cell's code has ended, as when an object is collected."""
+    """Returns the running cell and line; line 0 when its code has ended, as when an object is collected."""
     frame: Any = sys._getframe()
     while frame is not None:
         if frame.f_code.co_filename.startswith("<cell"):
@@ -79,7 +80,8 @@ def _place() -> tuple[str, int]:
 
 
 def _hide_own_frames() -> None:
-    """Leave the frames of this program out of what the module `traceback` prints for a cell (Python 3.11 to 3.13)."""
+    """Leaves the frames of this program out of what the module `traceback` prints for a cell (Python 3.11 to 3.13)."""
+    # No public way: this is where `traceback` gets its frames from.
     summary: Any = traceback.StackSummary
     original = summary._extract_from_extended_frame_gen.__func__
 

@@ -1,7 +1,8 @@
 """Frames between interpreter and host: a 4-byte big-endian length, then one msgpack map with string keys.
 
 Both directions are bounded by `MAX_FRAME_BYTES`; anything else on the stream is a `WireError`, after which the
-connection cannot be used any more. The host has its own reader of the same format (`codedance_verl.sandbox.wire`).
+connection cannot be used any more. The host encodes with this module, and has a reader of its own
+(`codedance_verl.sandbox.wire`).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class WireError(Exception):
 
 
 def encode(message: Mapping[str, Any]) -> bytes:
-    """Frame one message. Raises `WireError` when it is longer than `MAX_FRAME_BYTES`."""
+    """Frames one message. Raises `WireError` when it is longer than `MAX_FRAME_BYTES`."""
     body: bytes = msgpack.packb(dict(message), use_bin_type=True)
     if len(body) > MAX_FRAME_BYTES:
         raise WireError(f"frame of {len(body)} bytes, at most {MAX_FRAME_BYTES} allowed")
@@ -33,7 +34,7 @@ def encode(message: Mapping[str, Any]) -> bytes:
 
 
 def decode(body: bytes) -> Message:
-    """Turn the body of a frame back into a message."""
+    """Turns the body of a frame back into a message."""
     try:
         message = msgpack.unpackb(body, raw=False, strict_map_key=True)
     except Exception as error:  # msgpack raises a dozen unrelated types on malformed input
@@ -44,7 +45,7 @@ def decode(body: bytes) -> Message:
 
 
 def body_length(header: bytes, limit: int = MAX_FRAME_BYTES) -> int:
-    """Length announced by a frame's header, checked against `limit` before anything is allocated."""
+    """Returns the length announced by a frame's header, checked against `limit` before anything is allocated."""
     length: int = struct.unpack(">I", header)[0]
     if length > limit:
         raise WireError(f"frame of {length} bytes announced, at most {limit} allowed")
@@ -56,13 +57,14 @@ def send(peer: socket.socket, message: Mapping[str, Any]) -> None:
 
 
 def receive(peer: socket.socket) -> Message:
-    """Block until one whole frame has come. Raises `EOFError` when the peer has gone."""
+    """Blocks until one whole frame has come. Raises `EOFError` when the peer has gone."""
     header = _receive_exactly(peer, HEADER_BYTES)
     return decode(_receive_exactly(peer, body_length(header)))
 
 
 def _receive_exactly(peer: socket.socket, count: int) -> bytes:
     data = bytearray()
+    # In pieces: a length that was announced is not allocated before the bytes come.
     while len(data) < count:
         chunk = peer.recv(min(count - len(data), 1 << 20))
         if not chunk:
@@ -72,18 +74,19 @@ def _receive_exactly(peer: socket.socket, count: int) -> bytes:
 
 
 class FrameBuffer:
-    """Collects bytes of an untrusted stream as they come and hands out whole frames; never blocks."""
+    """Buffer of an untrusted stream, which hands out whole frames and never blocks."""
 
     def __init__(self, limit: int = MAX_FRAME_BYTES) -> None:
         self._limit = limit
         self._data = bytearray()
 
     def feed(self, chunk: bytes) -> list[Message]:
-        """Add `chunk`; return the messages it completed. Raises `WireError` on malformed input."""
+        """Adds `chunk`; returns the messages it completed. Raises `WireError` on malformed input."""
         self._data += chunk
         messages: list[Message] = []
         while len(self._data) >= HEADER_BYTES:
             end = HEADER_BYTES + body_length(bytes(self._data[:HEADER_BYTES]), self._limit)
+            # The rest of the frame has not come yet.
             if len(self._data) < end:
                 break
             messages.append(decode(bytes(self._data[HEADER_BYTES:end])))

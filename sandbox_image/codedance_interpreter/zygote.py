@@ -1,4 +1,4 @@
-"""Holds the scientific libraries in memory and forks sessions: a session starts warm at the price of a fork."""
+"""Zygote: has the scientific libraries in memory and forks sessions, which start warm at the price of a fork."""
 
 from __future__ import annotations
 
@@ -33,9 +33,10 @@ _given_names: dict[str, object] = {"display": display.show}
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where this interpreter runs: the host's socket, the name the host knows it by, and how sessions are kept apart.
+class InterpreterOptions:
+    """Options of an interpreter, as its command line has them.
 
+    `socket_path` is the host's socket and `name` the name by which the host addresses this interpreter.
     `own_uids` is true in a container, where PID 1 is root and every session gets a uid. `root` holds the sessions'
     working directories. `preload` names the set of libraries imported before sessions are forked: each costs every cell
     a little, since a fork copies what they have mapped, and spares the session that uses it the import.
@@ -48,67 +49,64 @@ class Place:
     preload: str
 
 
-def connect(place: Place, hello: Message) -> socket.socket:
-    """Open a connection outward to the host and introduce it."""
+def connect(options: InterpreterOptions, hello: Message) -> socket.socket:
+    """Opens a connection outward to the host and introduces it."""
     peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     peer.settimeout(CONNECT_SECONDS)
-    peer.connect(place.socket_path)
+    peer.connect(options.socket_path)
     peer.settimeout(None)
-    wire.send(peer, {"op": "hello", "version": wire.VERSION, "name": place.name, **hello})
+    wire.send(peer, {"op": "hello", "version": wire.VERSION, "name": options.name, **hello})
     return peer
 
 
-def run(place: Place) -> NoReturn:
-    """Import the libraries, report to the host, and fork a session for every `open` request until the host leaves."""
-    _bring_font_cache(place)
-    loaded = _preload(PRELOADS[place.preload])
+def run(options: InterpreterOptions) -> NoReturn:
+    """Imports the libraries, reports to the host, forks a session for every `open` request until the host leaves."""
+    _bring_font_cache(options)
+    _preload(PRELOADS[options.preload])
     sys.argv[:] = sys.orig_argv[:] = [""]  # of the init process; cells see a program without arguments
     sys.dont_write_bytecode = True
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # sessions are nobody's to wait for
     mapped_bytes = limits.mapped_bytes()
-    control = connect(place, {"role": "zygote", "pid": os.getpid(), "modules": loaded})
+    control = connect(options, {"role": "zygote"})
     while True:
         try:
             request = wire.receive(control)
         except (EOFError, OSError, wire.WireError):
             os._exit(0)
         if request["op"] == "open":
-            _open(place, control, request, mapped_bytes)
+            _open(options, control, request, mapped_bytes)
         elif request["op"] == "ping":
             wire.send(control, {"op": "pong", "memory_bytes": limits.resident_bytes()})
 
 
-def _bring_font_cache(place: Place) -> None:
-    """Matplotlib reads its list of fonts, seconds of work to make, only from a folder it may write to."""
+def _bring_font_cache(options: InterpreterOptions) -> None:
+    """Copies the font cache: matplotlib reads it, seconds of work to make, only from a folder it may write to."""
     ready_made = Path(os.environ.get("MPLCONFIGDIR", ""))
     if ready_made.name and ready_made.is_dir() and not os.access(ready_made, os.W_OK):
-        folder = Path(place.root) / "matplotlib"
+        folder = Path(options.root) / "matplotlib"
         shutil.copytree(ready_made, folder, dirs_exist_ok=True)
         os.environ["MPLCONFIGDIR"] = str(folder)
 
 
-def _preload(names: tuple[str, ...]) -> list[str]:
-    """Import what cells are likely to use and warm what is slow at first use; returns the modules that are there."""
+def _preload(names: tuple[str, ...]) -> None:
+    """Imports what cells are likely to use and warms what is slow at first use."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"  # a thread pool would not survive the fork, and sessions share few cores
     os.environ["MPLBACKEND"] = "Agg"
-    loaded = []
     for name in names:
         try:
             importlib.import_module(name)
-            loaded.append(name)
         except ImportError:
             if name in LIGHT:
                 raise
     from . import hooks  # here, since the init process has no use for it
 
     _warm_up()
-    forks.settle()
+    forks.after_fork()
     _given_names.update(hooks.install())
     gc.collect()
     gc.freeze()  # objects that no collection touches stay shared between all forks
     memory.rebase()
-    return loaded
 
 
 def _warm_up() -> None:
@@ -116,8 +114,10 @@ def _warm_up() -> None:
     from matplotlib import pyplot
     from PIL import Image
 
+    # Its thread pool would not survive a fork.
     cv2.setNumThreads(0)
     Image.init()
+    # The first figure loads fonts and renderers, which all sessions then share.
     figure, axes = pyplot.subplots()
     axes.plot([0, 1])
     axes.set_title("a")
@@ -125,35 +125,37 @@ def _warm_up() -> None:
     pyplot.close("all")
 
 
-def _open(place: Place, control: socket.socket, request: Message, mapped_bytes: int) -> None:
-    """Fork one session, which opens a connection of its own; what fails before is answered with `refused`."""
+def _open(options: InterpreterOptions, control: socket.socket, request: Message, mapped_bytes: int) -> None:
+    """Forks one session, which opens a connection of its own; what fails before is answered with `refused`."""
     connected = False
     try:
-        peer = connect(place, {"role": "session", "session": request["session"]})
+        peer = connect(options, {"role": "session", "session": request["session"]})
         connected = True
         if forks.fork() == 0:
-            _become_session(place, peer, request, mapped_bytes)
+            _become_session(options, peer, request, mapped_bytes)
         peer.close()
     except OSError as error:
         lacks = room.lacking(error) if connected else ""  # the host's socket has its own reasons
         wire.send(control, {"op": "refused", "session": request["session"], "reason": str(error), "lacks": lacks})
 
 
-def _become_session(place: Place, peer: socket.socket, request: Message, mapped_bytes: int) -> NoReturn:
-    """In the forked child: give up what is the zygote's, fork the runner, and be its supervisor."""
+def _become_session(options: InterpreterOptions, peer: socket.socket, request: Message, mapped_bytes: int) -> NoReturn:
+    """Turns the forked child into a session: gives up what is the zygote's, forks the runner, supervises it."""
     try:
+        # The zygote's connection above all: a session with it could open sessions.
         _detach(kept=peer.fileno())
-        bounds = _bind(place, request, mapped_bytes)
+        bounds = _bind(options, request, mapped_bytes)
         own, runners = session.make_links()
         pid = forks.fork()
         if pid == 0:
             own.close()
-            _become_runner(place, peer, request, bounds, runners)
+            _become_runner(options, peer, request, bounds, runners)
         runners.close()
-        if place.own_uids:
+        if options.own_uids:
             _take_uid(real=int(request["uid"]) + 1, effective=int(request["uid"]))
+        # After the change of uid, which resets it (prctl(2), PR_SET_DUMPABLE).
         process_kill.forbid_inspection()
-        directory = _directory(place, request)
+        directory = _directory(options, request)
         answer = _answer(own, pid)
         wire.send(peer, answer | {"leader": os.getpid()})
         if answer["op"] == "ready":
@@ -167,9 +169,9 @@ def _become_session(place: Place, peer: socket.socket, request: Message, mapped_
 
 
 def _await_input_images(host: socket.socket, links: session.Links, runner_pid: int) -> int:
-    """Wait for the runner to have decoded its images; a failure is the answer to the host's first request.
+    """Waits until the runner has decoded its images; a failure is the answer to the host's first request.
 
-    Returns what the largest of their files may take, in bytes: the runner's word, before it has run any cell.
+    Returns a bound of their largest file, in bytes: the runner's word, before it has run any cell.
     """
     answer = _answer(links, runner_pid)
     if answer["op"] != "loaded":
@@ -180,7 +182,7 @@ def _await_input_images(host: socket.socket, links: session.Links, runner_pid: i
 
 
 def _answer(links: session.Links, runner_pid: int) -> Message:
-    """What the runner says next; for one that has died before, why."""
+    """Returns the runner's next message; for one that has died before, the reason."""
     try:
         return wire.receive(links.channel)
     except (EOFError, ConnectionError):
@@ -190,20 +192,21 @@ def _answer(links: session.Links, runner_pid: int) -> Message:
 
 
 def _become_runner(
-    place: Place, host: socket.socket, request: Message, bounds: limits.Limits, links: session.Links
+    options: InterpreterOptions, host: socket.socket, request: Message, bounds: limits.Limits, links: session.Links
 ) -> NoReturn:
-    """In the second child: settle in a private directory under a uid of its own, load the image, serve cells."""
+    """Turns the second child into a runner: in a private directory, under its uid, it loads images and runs cells."""
     try:
         killer: process_kill.ProcessKiller = process_kill.KillTree(os.getppid())
-        if place.own_uids:
+        if options.own_uids:
             uid = int(request["uid"])
             _take_uid(uid, uid)
             killer = process_kill.KillByUid(uid)
         process_kill.forbid_inspection()
-        directory = _directory(place, request)
+        directory = _directory(options, request)
         directory.mkdir(0o700)
         os.chdir(directory)
         _clear_environment(str(directory))
+        # Forked processes would all draw the same numbers.
         _new_seeds()
         sys.meta_path.append(own_modules.WorkingDirectoryFinder())
         namespace = session.new_namespace(_given_names)
@@ -211,6 +214,7 @@ def _become_runner(
         images = wire.receive(host)["images"]
         host.close()
         session.check_input_images(images)
+        # The caller goes on while images are decoded.
         wire.send(links.channel, {"op": "ready"})
         session.load_input_images(state, images)
         wire.send(links.channel, {"op": "loaded", "file_bytes": state.files.most_bytes})
@@ -228,23 +232,23 @@ def _report_unusable(peer: socket.socket, error: BaseException) -> None:
         wire.send(peer, {"op": "unusable", "reason": reason, "lacks": room.lacking(error)})
 
 
-def _bind(place: Place, request: Message, mapped_bytes: int) -> limits.Limits:
-    """Apply what holds for supervisor and runner alike."""
+def _bind(options: InterpreterOptions, request: Message, mapped_bytes: int) -> limits.Limits:
+    """Applies what holds for supervisor and runner alike."""
     os.setsid()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     process_kill.adopt_orphans()
     bounds = limits.Limits.from_message(request["limits"])
-    limits.apply(bounds, mapped_bytes, per_uid=place.own_uids)
+    limits.apply(bounds, mapped_bytes, per_uid=options.own_uids)
     os.umask(0o077)
     return bounds
 
 
-def _directory(place: Place, request: Message) -> Path:
-    return Path(place.root) / str(request["session"])
+def _directory(options: InterpreterOptions, request: Message) -> Path:
+    return Path(options.root) / str(request["session"])
 
 
 def _take_uid(real: int, effective: int) -> None:
-    """Become a session's user for good. Whoever is to be out of the reach of `effective` has another `real` uid."""
+    """Becomes a session's user for good. A process that `effective` may not kill has another `real` uid."""
     if effective < process_kill.LOWEST_UID:
         raise ValueError(f"uid {effective} is not one a session may have")
     os.setgroups([])
@@ -264,7 +268,7 @@ def _clear_environment(directory: str) -> None:
 
 
 def _detach(kept: int) -> None:
-    """Close every descriptor inherited from the zygote but `kept`; standard streams lead nowhere."""
+    """Closes every descriptor inherited from the zygote but `kept`; standard streams lead nowhere."""
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)

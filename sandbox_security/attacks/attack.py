@@ -1,4 +1,4 @@
-"""What an attack is, what is observed of it, and when it counts as contained."""
+"""Attack: its cells, the observation of it, and the conditions under which it counts as contained."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BREACH = "BREACH"
 
 
 class Needs(StrEnum):
-    """What contains an attack. Where a backend does not offer it, the attack is skipped, and listed as skipped."""
+    """Defence that contains an attack. Where a backend lacks it, the attack is skipped, and listed as skipped."""
 
     NOTHING = "any backend"
     OWN_UIDS = "a user id per session"
@@ -22,7 +22,7 @@ class Needs(StrEnum):
 
 
 class Fate(StrEnum):
-    """What becomes of the attacker's own session. Other sessions must come to no harm in any case.
+    """Fate of the attacker's own session. Other sessions must come to no harm in any case.
 
     KEPT: its variables are what they were before, unless the attack ended with `killed` or `timeout`, which may cost
     them. SPOILED: the attack changed the interpreter it runs in, and its further results are worth nothing.
@@ -34,7 +34,7 @@ class Fate(StrEnum):
 
 @dataclass(frozen=True)
 class Evidence:
-    """What was observed: one execution per cell, the wall seconds of the last, and what the cells printed in all.
+    """Observation: one execution per cell, the wall seconds of the last, and what the cells printed in all.
 
     `host_growth_mb` is by how much the peak memory of the calling process has grown meanwhile.
     """
@@ -64,10 +64,10 @@ def nothing_more(_evidence: Evidence) -> str:
 class Attack:
     """Cells to be run in a session of their own, and what must come of it.
 
-    `statuses`: how the last cell may end. `refusals`: if it ends with `error`, the classes of exception that tell a
+    `statuses`: how the last cell may end. `refusals`: if it ends with `error`, the classes of exception that show a
     refusal; any other is a defect of the attack itself, which then proves nothing. `check` looks at anything else.
     `alone`: not to be run beside others, because it uses up what they need. `shared_fate`: what it uses up is
-    bounded for the container only, so that other sessions there may be lost, as long as they are told and replaced.
+    bounded for the container only, so that other sessions there may be lost, as long as they are replaced.
     `timeout_s`: limit of each cell. `pause_s`: time between two cells. `setting_up_may_end`: whether cells before the
     last need not succeed.
     """
@@ -102,5 +102,5 @@ def cell(code: str) -> str:
 
 
 def said(evidence: Evidence, words: str) -> str:
-    """Check that the attack got as far as it meant to: without it the attack would prove nothing."""
+    """Checks that the attack got as far as it meant to: without it the attack would prove nothing."""
     return "" if words in evidence.printed else f"the attack did not get as far as {words!r}"

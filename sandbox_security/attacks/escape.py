@@ -1,4 +1,4 @@
-"""Out of the container, or deeper into the kernel than a Python program needs to get."""
+"""Attacks that break out of the container, or deeper into the kernel than a Python program needs."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ def _denied(name: str, code: str) -> Attack:
 ATTACKS = (
     _denied("trace a process", "forbidden('ptrace', 0, 0, 0, 0)"),
     _denied("read and write the memory of a process", "all_forbidden('process_vm_readv', 'process_vm_writev')"),
+    # CLONE_NEWUSER: in a user namespace of its own a process would hold every capability
     _denied("leave for a namespace of its own", "forbidden('unshare', 0x10000000)"),
     _denied(
+        # all CLONE_NEW flags but that of time, and SIGCHLD: a filter must look into the flags of clone too
         "fork into namespaces of its own",
         """
         try:
@@ -29,6 +31,7 @@ ATTACKS = (
         """,
     ),
     _denied(
+        # clone3 takes its flags by pointer, which no seccomp filter can follow: the call must not exist at all
         "hide the flags of a fork in memory",
         """
         try:
@@ -48,15 +51,19 @@ ATTACKS = (
     _denied("load a program into the kernel", "all_forbidden('bpf')"),
     _denied("count what other programs do", "all_forbidden('perf_event_open')"),
     _denied("use the kernel's keyrings", "all_forbidden('add_key', 'request_key', 'keyctl')"),
+    # a fault handler that waits holds the kernel in the middle of a copy, which makes its races easy to win
     _denied("handle page faults itself", "forbidden('userfaultfd', 1)"),
     _denied(
+        # the kernel runs what is submitted there without asking the filter of the thread
         "pass calls by the filter through io_uring",
         "all_forbidden('io_uring_setup', 'io_uring_enter', 'io_uring_register')",
     ),
+    # a handle names a file of the whole file system, outside of the root of the container too
     _denied("open files by handle", "all_forbidden('name_to_handle_at', 'open_by_handle_at')"),
     _denied("watch what others do with files", "all_forbidden('inotify_init1', 'fanotify_init')"),
     _denied("load a kernel module", "all_forbidden('init_module', 'finit_module', 'delete_module')"),
     _denied("start another kernel", "all_forbidden('kexec_load', 'kexec_file_load', 'reboot')"),
+    # ADDR_NO_RANDOMIZE
     _denied("weaken address randomisation", "forbidden('personality', 0x0040000)"),
     _denied("reach hardware ports", "all_forbidden('iopl', 'ioperm', 'modify_ldt')"),
     _denied("set the clock", "all_forbidden('clock_settime', 'settimeofday', 'adjtimex')"),
@@ -73,6 +80,7 @@ ATTACKS = (
         " 'landlock_create_ruleset')",
     ),
     Attack(
+        # int 0x80 enters by the 32-bit table, whose numbers mean other calls to a filter for x86_64
         "call the kernel as a 32-bit program",
         GROUP,
         (
@@ -92,6 +100,7 @@ ATTACKS = (
         CRASH | DENIED,
     ),
     Attack(
+        # bit 30 marks an x32 call: the same entry, other numbers
         "call the kernel by its x32 numbers",
         GROUP,
         (
@@ -105,6 +114,7 @@ ATTACKS = (
         CRASH | DENIED,
     ),
     _denied(
+        # TIOCSTI types into the terminal that the container was started from; 0x541C is TIOCLINUX
         "type into a terminal",
         """
         import fcntl, termios
@@ -131,6 +141,7 @@ ATTACKS = (
         """,
     ),
     Attack(
+        # a program with file capabilities would gain them at exec, unless no_new_privs is set
         "hold a capability, or gain one by running a program",
         GROUP,
         (
@@ -149,6 +160,7 @@ ATTACKS = (
         OK,
     ),
     _denied(
+        # PR_SET_DUMPABLE: the files below /proc/PID of a process that is not dumpable belong to root
         "become inspectable, to rewrite the supervisor of its session from the next cell",
         "forbidden('prctl', 4, 1, 0, 0, 0)",
     ),

@@ -1,4 +1,4 @@
-"""At files of the host, and at those of the container that sessions must not change."""
+"""Attacks on files of the host, and on those of the container that sessions must not change."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ def _fails(name: str, code: str, refusals: frozenset[str] = DENIED | NO_SUCH | R
 ATTACKS = (
     _fails("read a file of the host by its path", "unreadable(HOST['secret_file'])"),
     _fails(
+        # /proc/PID/root is the root of that process, whatever this one's is
         "read a file of the host through another process",
         "unreadable('/proc/1/root' + HOST['secret_file'], '/proc/1/cwd' + HOST['secret_file'],"
         " f\"/proc/{os.getppid()}/root\" + HOST['secret_file'])",
@@ -47,6 +48,7 @@ ATTACKS = (
         "change the container's accounts", "unwritable('/etc/passwd', '/etc/shadow', '/etc/ld.so.preload', '/etc/new')"
     ),
     _fails(
+        # these files are run in every later session
         "change the interpreter",
         "import msgpack, codedance_interpreter.session as program\n"
         "unwritable(program.__file__, msgpack.__file__, os.path.dirname(program.__file__) + '/new.py')",
@@ -54,6 +56,7 @@ ATTACKS = (
     _fails("write beside the host's socket", "unwritable('/run/codedance/new', '/run/new')"),
     _fails("take the place of the host's socket", "os.unlink('/run/codedance/host.sock'); breach('removed')"),
     Attack(
+        # os.access asks the kernel with the real uid; opening a file is the proof
         "find a place to write outside the scratch space",
         GROUP,
         (
@@ -73,6 +76,7 @@ ATTACKS = (
     ),
     _fails("read the kernel's memory", "unreadable('/proc/kcore', '/dev/mem', '/dev/kmem')"),
     _fails(
+        # the mounts of a container name the devices below its file systems
         "read the disks of the host",
         """
         devices = {line.split()[0] for line in open('/proc/mounts') if line.startswith('/dev/')}

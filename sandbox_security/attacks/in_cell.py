@@ -1,4 +1,4 @@
-"""What every attack finds in its session: the text of this file is run there as the first cell. Nothing imports it.
+"""Helpers of every attack: the text of this file is run in its session as the first cell. Nothing imports it.
 
 `syscall` makes a system call without any library in between; `forbidden` is for those that must not even reach the
 kernel: there only the refusal of the filter counts, not that of the code behind it.
@@ -108,7 +108,7 @@ def breach(what: object) -> None:
 
 
 def syscall(name: str, *arguments: Any) -> int:
-    """Make the call and return what it does; raises `OSError` when it fails."""
+    """Makes the call and returns what it does; raises `OSError` when it fails."""
     number = NUMBERS[name][platform.machine() == "aarch64"]
     if number is None:
         raise PermissionError(f"{name} does not exist on this machine")
@@ -121,7 +121,7 @@ def syscall(name: str, *arguments: Any) -> int:
 
 
 def forbidden(name: str, *arguments: Any) -> None:
-    """Make a call that the filter must refuse: raises `PermissionError` when it does, else tells a breach."""
+    """Makes a call that the filter must refuse: raises `PermissionError` when it does, else reports a breach."""
     try:
         breach(f"{name} returned {syscall(name, *arguments)}")
     except OSError as error:
@@ -131,7 +131,7 @@ def forbidden(name: str, *arguments: Any) -> None:
 
 
 def no_socket(family: int, kind: int = socket.SOCK_STREAM, protocol: int = 0) -> None:
-    """Try to make a socket of a family that must not exist here."""
+    """Tries to make a socket of a family that must not exist here."""
     try:
         socket.socket(family, kind, protocol)
         breach(f"a socket of family {family}")
@@ -142,7 +142,7 @@ def no_socket(family: int, kind: int = socket.SOCK_STREAM, protocol: int = 0) ->
 
 
 def until(condition: Callable[[], bool], seconds: float = 8.0) -> None:
-    """Wait for what another process or thread is about to do."""
+    """Waits for what another process or thread is about to do."""
     ended = time.monotonic() + seconds
     while not condition() and time.monotonic() < ended:
         time.sleep(0.01)
@@ -158,7 +158,7 @@ def sockets() -> Iterator[socket.socket]:
 
 
 def supervisor_channel() -> socket.socket:
-    """The connection over which the runner of this cell tells the supervisor of the session how it went."""
+    """The connection over which the runner of this cell reports its end to the supervisor of the session."""
     return _pair_ends()[0]
 
 
@@ -172,7 +172,7 @@ def _pair_ends() -> list[socket.socket]:
 
 
 def mark() -> bytes:
-    """What the reports of this cell, and of no other, bear."""
+    """Mark that the reports of this cell, and of no other, bear."""
     caller = sys._getframe()
     while caller.f_back is not None:
         caller = caller.f_back
@@ -198,7 +198,7 @@ def host_connection() -> socket.socket | None:
 
 
 def when_idle(act: Callable[[], object], after_s: float = 0.3) -> None:
-    """Call `act` in this process some time after the cell has ended."""
+    """Calls `act` in this process some time after the cell has ended."""
     signal.signal(signal.SIGALRM, lambda *_: act())
     signal.setitimer(signal.ITIMER_REAL, after_s)
 
@@ -212,7 +212,7 @@ def frame(message: object) -> bytes:
 
 
 def all_forbidden(*names: str) -> None:
-    """Make several calls that the filter must refuse, with arguments that change nothing where it does not."""
+    """Makes several calls that the filter must refuse, with arguments that change nothing where it does not."""
     for name in names:
         try:
             forbidden(name, 0, 0, 0, 0, 0, 0)
@@ -222,7 +222,7 @@ def all_forbidden(*names: str) -> None:
 
 
 def unreadable(*paths: str) -> None:
-    """Try to read files that must be closed or not there; raises what the last of them raised."""
+    """Tries to read files that must be closed or not there; raises what the last of them raised."""
     refusal: OSError | None = None
     for path in paths:
         try:
@@ -235,7 +235,7 @@ def unreadable(*paths: str) -> None:
 
 
 def unwritable(*paths: str) -> None:
-    """Try to write files that must be closed; raises what the last of them raised."""
+    """Tries to write files that must be closed; raises what the last of them raised."""
     refusal: OSError | None = None
     for path in paths:
         try:

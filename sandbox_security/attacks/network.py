@@ -1,4 +1,4 @@
-"""To the network, or to any socket but the interpreter's own."""
+"""Attacks that reach for the network, or for any socket but the interpreter's own."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ ATTACKS = (
     _denied("packets on the wire (packet)", "no_socket(17, socket.SOCK_RAW)"),
     _denied("the kernel's ciphers (alg)", "no_socket(38, socket.SOCK_SEQPACKET)"),
     _denied(
+        # 1 is AF_UNIX, which the interpreter itself is connected by
         "any other family of sockets",
         """
         for family in [item for item in range(64) if item != 1]:
@@ -34,6 +35,7 @@ ATTACKS = (
         """,
     ),
     _denied(
+        # the kernel reads the family as 32 bits, a filter as 64: one that compares all of them lets this pass
         "a family hidden in the upper half of a register",
         """
         number = {'x86_64': 41, 'aarch64': 198}[platform.machine()]
@@ -45,6 +47,7 @@ ATTACKS = (
         """,
     ),
     Attack(
+        # metadata of a cloud's machine, the internet, an engine's API on the bridge of Docker
         "fetch a page",
         GROUP,
         (
@@ -66,6 +69,7 @@ ATTACKS = (
         "look up a name", GROUP, (cell("breach(socket.getaddrinfo('example.com', 80))"),), ERROR, NO_ADDRESS | DENIED
     ),
     _denied(
+        # an abstract name belongs to the network namespace, which sessions share; a path needs a writable folder
         "offer a server to other sessions",
         """
         for address in ('\\0meeting-place', 'meeting-place'):

@@ -1,4 +1,4 @@
-"""At the session next to it in the same container, whose secret, processes and files are known by their place."""
+"""Attacks on the next session in the same container, whose secret, processes and files the attacker can name."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ def _denied(name: str, code: str, needs: Needs = Needs.OWN_UIDS) -> Attack:
 ATTACKS = (
     _denied("kill it", "os.kill(NEIGHBOUR['pid'], 9); breach('killed')"),
     _denied("stop it", "os.kill(NEIGHBOUR['pid'], signal.SIGSTOP); breach('stopped')"),
+    # kill(-1) reaches every process of the uid: with uids of their own that is the session itself
     Attack("kill all it may", GROUP, (cell("os.kill(-1, 9)\nimport time; time.sleep(1)"),), KILLED | ERROR | OK),
     _denied("list its folder", "breach(os.listdir(NEIGHBOUR['folder']))"),
     _denied("read its file", "unreadable(NEIGHBOUR['folder'] + '/secret.txt')"),
@@ -35,6 +36,7 @@ ATTACKS = (
         Needs.CONTAINER,
     ),
     _denied(
+        # sessions share the zygote's pages by a memfd; the name in map_files is the range without leading zeros
         "write to the memory that all sessions were forked from",
         """
         shared = next(line.split()[0] for line in open('/proc/self/maps') if 'memfd:zygote' in line)
@@ -74,6 +76,7 @@ ATTACKS = (
     ),
     _denied("have it killed first when memory runs out", "unwritable(f\"/proc/{NEIGHBOUR['pid']}/oom_score_adj\")"),
     Attack(
+        # sessions are forked from one process: what one writes must be its own copy
         "poison the libraries both share",
         GROUP,
         (

@@ -1,4 +1,4 @@
-"""Against the connections: between the runner of a session and its supervisor, and to the host."""
+"""Attacks on the connections: between the runner of a session and its supervisor, and to the host."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _noise(name: str, code: str) -> Attack:
     return Attack(name, GROUP, (cell(code),), ERROR, DEATHS, needs=Needs.NOTHING)
 
 
-def _forged_picture(name: str, code: str, alone: bool = False) -> Attack:
+def _forged_image(name: str, code: str, alone: bool = False) -> Attack:
     """An image that the host must not believe. It ends the session."""
     statuses = KILLED
     return Attack(
@@ -54,25 +54,27 @@ def _flood(name: str, data: str) -> Attack:
 
 
 ATTACKS = (
-    _noise("tell the supervisor noise", "supervisor_channel().sendall(os.urandom(1000))\nos._exit(0)"),
-    _noise("tell it of a frame of 4 GiB", "supervisor_channel().sendall(b'\\xff\\xff\\xff\\xff')\nos._exit(0)"),
-    _noise("tell it half a frame", "supervisor_channel().sendall(success(mark())[:-2])\nos._exit(0)"),
+    _noise("send the supervisor noise", "supervisor_channel().sendall(os.urandom(1000))\nos._exit(0)"),
+    # a frame begins with its length, four bytes, the first the highest
+    _noise("announce a frame of 4 GiB", "supervisor_channel().sendall(b'\\xff\\xff\\xff\\xff')\nos._exit(0)"),
+    _noise("send it half a frame", "supervisor_channel().sendall(success(mark())[:-2])\nos._exit(0)"),
     _noise(
-        "tell it nonsense in a frame", "supervisor_channel().sendall(frame({'cell': mark(), 'done': 5}))\nos._exit(0)"
+        "send it nonsense in a frame", "supervisor_channel().sendall(frame({'cell': mark(), 'done': 5}))\nos._exit(0)"
     ),
     _noise(
-        "show it an image without a picture",
+        "show it an image without pixels",
         "supervisor_channel().sendall(frame({'cell': mark(), 'image': {}}))\nos._exit(0)",
     ),
     _noise(
-        "tell it that the container is full, which is not so",
+        "report that the container is full, which is not so",
         "supervisor_channel().sendall(frame({'cell': mark(), 'lacks': 'files'}))\nwhile True: pass",
     ),
     _noise(
-        "tell it that memory has run out",
+        "report that memory has run out",
         "supervisor_channel().sendall(frame({'cell': mark(), 'lacks': 'memory'}))\nwhile True: pass",
     ),
-    _noise("tell it a map nested without end", "supervisor_channel().sendall(frame(b'\\x91' * 5000))\nos._exit(0)"),
+    # 0x91 is an array of one: 5,000 levels are more than a decoder that recurses can take
+    _noise("send it a map nested without end", "supervisor_channel().sendall(frame(b'\\x91' * 5000))\nos._exit(0)"),
     _flood(
         "flood the supervisor with images",
         "frame({'cell': mark(), 'image': {'png': bytes(8 << 20), 'sha256': '', 'width': 1, 'height': 1}})",
@@ -80,30 +82,33 @@ ATTACKS = (
     _flood("flood the supervisor with noise", "bytes(1 << 20)"),
     _flood("flood the supervisor with reports of no cell", "frame({'cell': b'', 'done': {}}) * 10_000"),
     _flood(
+        # 16 MiB on the wire: an array of as many empty ones, each a Python list once decoded
         "send the supervisor a frame that is huge once decoded",
         "frame(b'\\x81\\xa1a\\xdd\\x01\\x00\\x00\\x00' + b'\\x90' * 16777216)",
     ),
     _flood(
+        # the same in two levels, each of them within a bound on the length of an array
         "send the supervisor many small maps",
         "frame(b'\\x81\\xa1a\\xdc\\x00\\xff' + (b'\\xdc\\x00\\xff' + b'\\x90' * 255) * 255)",
     ),
-    _forged_picture(
-        "show a forged picture that is none",
+    _forged_image(
+        "show a forged image that is none",
         """
-        picture = {'png': b'junk', 'sha256': 'f' * 64, 'width': 9, 'height': 9}
-        supervisor_channel().sendall(frame({'cell': mark(), 'image': picture}))
+        image = {'png': b'junk', 'sha256': 'f' * 64, 'width': 9, 'height': 9}
+        supervisor_channel().sendall(frame({'cell': mark(), 'image': image}))
         """,
     ),
-    _forged_picture(
-        "show a forged picture of 4 thousand million pixels",
+    _forged_image(
+        # 16 kB that claim 65,535 x 65,535 pixels: the size must be looked at before anything is decoded
+        "show a forged image of 4 thousand million pixels",
         """
         import zlib
         def chunk(kind, data):
             return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
         bomb = b'\\x89PNG\\r\\n\\x1a\\n' + chunk(b'IHDR', struct.pack('>IIBBBBB', 65535, 65535, 8, 2, 0, 0, 0))
         bomb += chunk(b'IDAT', zlib.compress(bytes(1 << 24))) + chunk(b'IEND', b'')
-        picture = {'png': bomb, 'sha256': '', 'width': 1, 'height': 1}
-        supervisor_channel().sendall(frame({'cell': mark(), 'image': picture}))
+        image = {'png': bomb, 'sha256': '', 'width': 1, 'height': 1}
+        supervisor_channel().sendall(frame({'cell': mark(), 'image': image}))
         """,
         alone=True,
     ),
@@ -182,6 +187,7 @@ ATTACKS = (
         pause_s=0.6,
     ),
     Attack(
+        # a report bears the mark of its cell, which no process knows before the cell has begun
         "report every later cell from a daemon",
         GROUP,
         (

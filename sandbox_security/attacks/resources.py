@@ -1,4 +1,4 @@
-"""Using up what sessions share, or keeping it when the session has ended."""
+"""Attacks that use up what sessions share, or keep it when the session has ended."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _denied(name: str, code: str) -> Attack:
 
 
 def _bounded(images: int, characters: int, growth_mb: float = 200.0) -> Check:
-    """What came back is small, whatever was shown."""
+    """Checks that the answer is small, whatever was shown."""
 
     def check(evidence: Evidence) -> str:
         if len(evidence.last.images) > images:
@@ -43,6 +43,7 @@ def _bounded(images: int, characters: int, growth_mb: float = 200.0) -> Check:
 ATTACKS = (
     Attack("allocate a terabyte", GROUP, ("x = bytearray(1 << 40)",), ERROR, MEMORY, needs=Needs.NOTHING),
     Attack(
+        # bytes that are not zero: pages that were never written cost no memory
         "allocate bit by bit",
         GROUP,
         ("x = []\nwhile True: x.append(bytearray(b'x' * (1 << 20)))",),
@@ -52,6 +53,7 @@ ATTACKS = (
         alone=True,
     ),
     Attack(
+        # each is within its own limit; what counts is the limit of the container
         "allocate in many processes",
         GROUP,
         (
@@ -68,6 +70,7 @@ ATTACKS = (
         timeout_s=2.0,
     ),
     Attack(
+        # with a score of 0 a process looks to the kernel like one of the interpreter's own
         "allocate in many processes, out of the sight of the kernel's choice of a victim",
         GROUP,
         (
@@ -84,6 +87,7 @@ ATTACKS = (
         timeout_s=4.0,
     ),
     Attack(
+        # memory of a memfd is in no address space: the limit of a process does not count it
         "hide memory in memory files",
         GROUP,
         (
@@ -106,6 +110,7 @@ ATTACKS = (
         timeout_s=3.0,
     ),
     Attack(
+        # kernel memory: no process that could be killed for it holds it
         "hide memory in the buffers of sockets and pipes",
         GROUP,
         (
@@ -138,6 +143,7 @@ ATTACKS = (
         alone=True,
     ),
     Attack(
+        # a tmpfs has a limit of inodes beside that of bytes
         "use up the names in the scratch space",
         GROUP,
         ("os.mkdir('many')\nfor n in range(200_000): open(f'many/{n}', 'w').close()",),
@@ -179,6 +185,7 @@ ATTACKS = (
         timeout_s=1.0,
     ),
     Attack(
+        # setsid leaves the group and the session of processes that a kill by either would find
         "fork without end from daemons",
         GROUP,
         (
@@ -240,6 +247,7 @@ ATTACKS = (
         """,
     ),
     _denied("leave a message queue behind", "open('/dev/mqueue/left', 'w'); breach('a queue')"),
+    # fs.aio-max-nr is one number for the machine; sync waits for every disk of it
     _denied("use up what all containers share", "all_forbidden('io_setup', 'mlockall', 'sync')"),
     Attack(
         "print without end",
@@ -252,6 +260,7 @@ ATTACKS = (
         timeout_s=1.0,
     ),
     Attack(
+        # descriptor 1 itself: sys.stdout and its bound are not asked
         "print without end past Python",
         GROUP,
         ("while True: os.write(1, b'x' * 10_000)",),

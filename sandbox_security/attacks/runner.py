@@ -33,7 +33,7 @@ SECRET_PREFIX = "codedance-secret-"
 SECRET_VARIABLE = "CODEDANCE_SELFCHECK_SECRET"
 
 _HELPERS = (Path(__file__).parent / "in_cell.py").read_text(encoding="utf-8")
-_SETTLE = cell("""
+_PREPARE = cell("""
     import os
     secret = {secret!r}
     open('secret.txt', 'w').write(secret)
@@ -66,7 +66,7 @@ _FREE_SPACE = "import os; print([(os.statvfs(top).f_bfree, os.statvfs(top).f_ffr
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one attack. `problem` is empty when it was contained; `skipped` says why it was not run."""
+    """Outcome of one attack. `problem` is empty when it was contained; `skipped` says why it was not run."""
 
     attack: Attack
     problem: str = ""
@@ -80,7 +80,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class HostSecrets:
-    """What the host hides: the value of an environment variable, and of a file that everyone may read."""
+    """Secrets of the host: the value of an environment variable, and of a file that everyone may read."""
 
     token: str
     file: Path
@@ -88,7 +88,7 @@ class HostSecrets:
 
 @contextlib.contextmanager
 def host_secrets() -> Iterator[HostSecrets]:
-    """Plant secrets on the host. To be entered before the node is started, whose containers might inherit them."""
+    """Plants secrets on the host. To be entered before the node is started, whose containers might inherit them."""
     token = SECRET_PREFIX + secrets.token_hex(8)
     with tempfile.TemporaryDirectory(prefix="codedance-secret-") as folder:
         Path(folder).chmod(0o755)
@@ -114,37 +114,37 @@ class Neighbour:
         self.facts: dict[str, object] = {}
         self.session: SandboxSession
 
-    async def settle(self) -> None:
-        """Open a new session, with a secret in a variable and in files."""
+    async def open_session(self) -> None:
+        """Opens a new session, with a secret in a variable and in files."""
         async with self._lock:
-            await self._settle()
+            await self._open()
 
-    async def _settle(self) -> None:
+    async def _open(self) -> None:
         await self.leave()
         self.secret = SECRET_PREFIX + secrets.token_hex(8)
         self.session = await self._stack.enter_async_context(self._pool.session())
-        told = await self.session.run(_SETTLE.format(secret=self.secret, container=self._in_container))
-        if not told.succeeded:
-            raise SandboxError(f"the neighbour does not come up: {told}")
-        self.facts = ast.literal_eval(told.stdout)
+        answer = await self.session.run(_PREPARE.format(secret=self.secret, container=self._in_container))
+        if not answer.succeeded:
+            raise SandboxError(f"the neighbour does not come up: {answer}")
+        self.facts = ast.literal_eval(answer.stdout)
 
     async def stand_still(self) -> None:
-        """Learn the process it is: that is another one after each of its cells."""
+        """Learns the process it is: that is another one after each of its cells."""
         self.facts["pid"] = int(await self.ask("import os; print(os.getpid())"))
 
     async def leave(self) -> None:
         await self._stack.aclose()
 
     async def problem(self) -> str:
-        """What is wrong with it; nothing when it answers with its variables, files and libraries intact."""
+        """Checks it; returns the problem, nothing when it answers with its variables, files and libraries intact."""
         async with self._lock:
             try:
-                told = await self.session.run(_STILL_THERE, timeout_s=RECOVERY_SECONDS)
+                answer = await self.session.run(_STILL_THERE, timeout_s=RECOVERY_SECONDS)
             except SandboxError as error:
                 return f"the neighbour cannot be reached: {error}"
-        if told.stdout == f"here {self.secret}\n" and len(told.images) == 1:
+        if answer.stdout == f"here {self.secret}\n" and len(answer.images) == 1:
             return ""
-        return f"the neighbour was harmed: {_summary(told)}"
+        return f"the neighbour was harmed: {_summary(answer)}"
 
     async def ask(self, code: str) -> str:
         async with self._lock:
@@ -164,7 +164,7 @@ class AttackRunner:
         self._replacing = asyncio.Lock()
 
     async def __aenter__(self) -> AttackRunner:
-        await self._neighbour.settle()
+        await self._neighbour.open_session()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -173,7 +173,7 @@ class AttackRunner:
     async def run_all(
         self, attacks: Sequence[Attack], progress: Callable[[Outcome], None] = lambda _: None
     ) -> list[Outcome]:
-        """Run them, first those that may run beside others; the outcomes come in the order of `attacks`."""
+        """Runs them, first those that may run beside others; the outcomes come in the order of `attacks`."""
         places = asyncio.Semaphore(AT_ONCE)
 
         async def run(attack: Attack) -> Outcome:
@@ -182,13 +182,14 @@ class AttackRunner:
             progress(outcome)
             return outcome
 
+        # attacks on shared limits would make others fail for want of memory or processes: they come last, one by one
         outcomes = await asyncio.gather(*(run(attack) for attack in attacks if not attack.alone))
         outcomes += [await run(attack) for attack in attacks if attack.alone]
         by_attack = {id(outcome.attack): outcome for outcome in outcomes}
         return [by_attack[id(attack)] for attack in attacks]
 
     async def run(self, attack: Attack) -> Outcome:
-        """Run one attack and judge it; never raises for what the attack does."""
+        """Runs one attack and judges it; never raises for what the attack does."""
         started = time.monotonic()
         try:
             problem = await self._problem(attack)
@@ -197,14 +198,15 @@ class AttackRunner:
         return Outcome(attack, problem, time.monotonic() - started)
 
     async def _problem(self, attack: Attack) -> str:
+        # beside others it would be theirs that is missing
         space = await self._free_space() if attack.alone else ""
         if attack.alone:
             await self._neighbour.stand_still()
         async with self._pool.session() as session:
-            told = await session.run(self._briefing())
-            uid = told.stdout.strip()
+            answer = await session.run(self._briefing())
+            uid = answer.stdout.strip()
             if not uid.isdigit():
-                return f"the attack could not be prepared: {_summary(told)}"
+                return f"the attack could not be prepared: {_summary(answer)}"
             evidence = await self._carry_out(attack, session)
             problem = self._judge(attack, evidence) or await self._aftermath(attack, evidence, session)
         harm = await self._harm(attack)
@@ -223,12 +225,14 @@ class AttackRunner:
                 await asyncio.sleep(attack.pause_s)
             started = time.monotonic()
             executions.append(await session.run(code, timeout_s=attack.timeout_s))
+        # ru_maxrss is the peak of this process, in KiB on Linux: it only grows
         growth_mb = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak_kb) / 1024
         return Evidence(tuple(executions), time.monotonic() - started, growth_mb)
 
     def _judge(self, attack: Attack, evidence: Evidence) -> str:
         last = evidence.last
         for secret in (self._neighbour.secret, self._hidden.token):
+            # first, and whatever else happened: an attack may fail and have its secret all the same
             if any(secret in text for execution in evidence.executions for text in _texts(execution)):
                 return "a secret came out"
         if not evidence.executions[0].succeeded and len(evidence.executions) > 1:
@@ -254,6 +258,7 @@ class AttackRunner:
             return f"the next call took {seconds:.1f} s"
         if attack.fate is Fate.SPOILED:
             return ""
+        # a session that was killed or stopped may have lost its variables, but must not show forged ones
         lost_state = evidence.last.status in (ExecutionStatus.KILLED, ExecutionStatus.TIMEOUT)
         expected = {"kept 4\n", "None 4\n"} if lost_state else {"kept 4\n"}
         if after.stdout in expected or (attack.shared_fate and after.status is ExecutionStatus.KILLED):
@@ -261,7 +266,7 @@ class AttackRunner:
         return f"the next call of the session is not clean: {_summary(after)}"
 
     async def _harm(self, attack: Attack) -> str:
-        """What the attack did to the neighbour; one that is lost is replaced by another, for the attacks to come."""
+        """Harm done to the neighbour; one that is lost is replaced by another, for the attacks to come."""
         problem = await self._neighbour.problem()
         if problem and not await self._replaced_neighbour():
             return f"{problem}; and no other session came up"
@@ -272,13 +277,14 @@ class AttackRunner:
         async with self._replacing:
             while await self._neighbour.problem() and time.monotonic() < deadline:
                 with contextlib.suppress(SandboxError):
-                    await self._neighbour.settle()
+                    await self._neighbour.open_session()
             return not await self._neighbour.problem()
 
     async def _leftovers(self, uid: str) -> str:
         if not self._own_uids:
             return ""
-        found = await _settled(lambda: self._neighbour.ask(_PROCESSES_OF.format(uid=uid)), lambda told: told == "[]")
+        # processes die after the session is closed; a zombie is only waiting to be reaped
+        found = await _until(lambda: self._neighbour.ask(_PROCESSES_OF.format(uid=uid)), lambda answer: answer == "[]")
         return "" if found == "[]" else f"processes outlived their session: {found}"
 
     async def _free_space(self) -> str:
@@ -287,11 +293,11 @@ class AttackRunner:
     async def _lost_space(self, before: str) -> str:
         if not before:
             return ""
-        now = await _settled(self._free_space, lambda told: _at_least(told, before))
+        now = await _until(self._free_space, lambda answer: _at_least(answer, before))
         return "" if _at_least(now, before) else f"file space is not free again: {before} before, {now} after"
 
 
-async def _settled(ask: Callable[[], Awaitable[str]], good: Callable[[str], bool]) -> str:
+async def _until(ask: Callable[[], Awaitable[str]], good: Callable[[str], bool]) -> str:
     """The answer once it is good, or the last one when it does not become so in time."""
     deadline = time.monotonic() + LEFTOVER_SECONDS
     while not good(answer := await ask()) and time.monotonic() < deadline:
@@ -300,7 +306,8 @@ async def _settled(ask: Callable[[], Awaitable[str]], good: Callable[[str], bool
 
 
 def _at_least(free: str, before: str) -> bool:
-    """Whether no number of blocks or files in `free` is less than in `before`."""
+    """Compares free blocks and files with those before: true where none has become fewer."""
+    # (blocks, files) of each file system
     pairs = zip(ast.literal_eval(free), ast.literal_eval(before), strict=True)
     return all(now >= then for after, earlier in pairs for now, then in zip(after, earlier, strict=True))
 

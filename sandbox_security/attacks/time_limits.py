@@ -1,4 +1,4 @@
-"""Running longer than allowed, or on after the end."""
+"""Attacks that run longer than allowed, or on after the end."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ def _stopped(name: str, code: str) -> Attack:
 ATTACKS = (
     _stopped("loop", "while True: pass"),
     _stopped(
+        # an exception raised in it, as by a signal handler, is not enough
         "catch every exception",
         """
         while True:
@@ -44,8 +45,10 @@ ATTACKS = (
         """,
     ),
     _stopped("sleep in C", "ctypes.CDLL(None).sleep(1000)"),
+    # one operation in C: Python handles signals between bytecodes, so no handler ever runs
     _stopped("hold the interpreter's lock", "x = 7 ** (10 ** 9)"),
     _stopped("match a regular expression that never ends", "import re; re.match(r'(a+)+$', 'a' * 64 + 'b')"),
+    # the value of the last line is shown after the code has ended; that is part of the cell's time
     _stopped("be shown for ever", "class Slow:\n    def __repr__(self):\n        while True: pass\nSlow()"),
     _stopped(
         "be drawn for ever",
@@ -76,6 +79,7 @@ ATTACKS = (
         needs=Needs.OWN_UIDS,
     ),
     _stopped(
+        # the host measures, not the session
         "stop its own clocks",
         """
         import time
@@ -84,6 +88,7 @@ ATTACKS = (
         """,
     ),
     Attack(
+        # forked twice, so that it is no child of the runner, and in a session of its own
         "work on in a daemon",
         GROUP,
         (
@@ -137,8 +142,8 @@ ATTACKS = (
             cell("""
             for number in set(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP}:
                 signal.signal(number, signal.SIG_IGN)
-            import codedance_interpreter.reach as reach
-            reach.kill = lambda *_: None
+            import codedance_interpreter.process_kill as process_kill
+            process_kill.kill = lambda *_: None
             if os.fork() == 0:
                 os.setsid()
                 while True: pass
@@ -149,6 +154,7 @@ ATTACKS = (
         needs=Needs.OWN_UIDS,
     ),
     Attack(
+        # kill(-1) under a shared uid reaches the killer too, if it is under that uid
         "strike at what comes to kill it",
         GROUP,
         (
@@ -167,12 +173,13 @@ ATTACKS = (
         needs=Needs.CONTAINER,
     ),
     Attack(
+        # what is made between the kill and the clean-up would stay behind
         "make files while it is killed",
         GROUP,
         (
             cell("""
-            import codedance_interpreter.reach as reach
-            reach.kill = lambda *_: None
+            import codedance_interpreter.process_kill as process_kill
+            process_kill.kill = lambda *_: None
             if os.fork() == 0:
                 os.setsid()
                 while True:
@@ -195,7 +202,7 @@ ATTACKS = (
         needs=Needs.NOTHING,
     ),
     Attack(
-        "say that it is done, and go on",
+        "report that it is done, and continue",
         GROUP,
         ("supervisor_channel().sendall(success(mark()))\nwhile True: pass", "1"),
         TIMEOUT | KILLED,

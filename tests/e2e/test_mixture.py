@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from codedance_verl.data.schema import SFT_SCHEMA, write_rows
+from codedance_verl.data.parquet import write_rows
+from codedance_verl.data.schema import SFT_SCHEMA
 from recipes.cpu_demo.tiny_vlm import build_tiny_model
 from tests.e2e.conftest import REPOSITORY, run_main
 from tests.e2e.runs import rollout_files, rollouts_in

@@ -38,8 +38,8 @@ SETTINGS = (
     "hardware=cpu",
     "sandbox.backend=docker",
     "sandbox.containers=1",
-    "sandbox.spares=0",
-    "environment.instructions=false",  # its SFT data has none
+    "sandbox.standby_containers=0",
+    "environment.add_system_prompt=false",  # its SFT data has none
     "environment.max_turns=3",
     "serving.max_model_len=2048",
     "serving.response_tokens=352",
@@ -187,7 +187,7 @@ def test_clients_that_leave_leave_nothing_behind(served: Served) -> None:
     while True:
         with urllib.request.urlopen(health, timeout=10) as reply:
             state = json.load(reply)
-        if state["requests_under_way"] == 0:
+        if state["requests_in_flight"] == 0:
             break
         assert time.monotonic() < deadline, state
         time.sleep(0.2)

@@ -49,7 +49,7 @@ class Finding(AssertionError):
 
 @dataclass
 class Tally:
-    """What happened to the frames so far.
+    """Counts of the frames so far by their fate.
 
     `outcomes` counts how each stream ended on the host's side; `slowest_s` is the most processor time one frame took.
     """
@@ -208,10 +208,10 @@ def _check_bounds(execution: Execution) -> None:
 
 
 def _hear_as_supervisor(message: Message) -> None:
-    """What the supervisor of a session does with a message of the runner."""
+    """Passes a message of the runner to the supervisor's check."""
     cell = inner_supervisor._Cell(call=1)
     with contextlib.suppress(*_SUPERVISOR_EXPECTS):
-        inner_supervisor._hear(cell, message | {"cell": cell.mark}, CONFIG.max_images)
+        inner_supervisor._note_message(cell, message | {"cell": cell.mark}, CONFIG.max_images)
     error = cell.done["error"] if cell.done is not None else None
     if error is not None and not all(type(text) is str and len(text) <= 8_000 for text in error.values()):
         raise Finding(f"an error out of bounds was believed: {error!r:.500}")

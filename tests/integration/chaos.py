@@ -74,7 +74,7 @@ class Strike:
     told: dict[str, int] = field(default_factory=dict)
 
     def hits(self, session: Session) -> bool:
-        """Whether the session was open in what was struck; one that did not know its container yet may have been."""
+        """True where the session was in what was struck; one whose container is not recorded yet may have been."""
         if self.fault == "zygote" or session.opened > self.until or (session.closed or self.at) < self.at:
             return False
         return self.fault != "container" or session.container in ("", self.container)
@@ -82,7 +82,7 @@ class Strike:
 
 @dataclass
 class Record:
-    """What happened in the whole run. `overrun_s`: longest time a call took beyond its own limit and its queueing."""
+    """Record of the whole run. `overrun_s`: longest time a call took beyond its own limit and its queueing."""
 
     sessions: list[Session] = field(default_factory=list)
     strikes: list[Strike] = field(default_factory=list)
@@ -157,7 +157,7 @@ class Client:
     async def _call(
         self, run: Callable[..., Awaitable[Execution]], code: str, limit_s: float = CELL_SECONDS, *expected: str
     ) -> Execution:
-        """Run a cell and see that it comes back in time; raises `_Ended` when it does not end as it must."""
+        """Runs a cell and checks that it comes back in time; raises `_Ended` when it does not end as it must."""
         started = time.monotonic()
         queue_s = 0.0
         try:
@@ -266,7 +266,7 @@ class Striker:
             await asyncio.sleep(0.02)
 
     async def _until_complete(self, strike: Strike, lost: set[str]) -> None:
-        """Wait until as many interpreters serve as before, without those that were lost."""
+        """Waits until as many interpreters serve as before, without those that were lost."""
         await asyncio.sleep(0.1)  # a fault takes a moment to be noticed
         while time.monotonic() < strike.at + SETTLE_SECONDS:
             if len(set(await self.interpreters()) - lost) >= self._config.containers:
@@ -319,7 +319,7 @@ def _runs(pid: int) -> bool:
 
 
 async def chaos(given: argparse.Namespace, pool: RayPool, config: SandboxConfig) -> dict[str, Any]:
-    """Run the trajectories and the faults, and report."""
+    """Runs the trajectories and the faults, and reports."""
     record = Record()
     client, striker = Client(pool, record, given.seed), Striker(pool, config, record, given.seed)
     started = time.monotonic()

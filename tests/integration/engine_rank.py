@@ -13,10 +13,12 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import torch
 from omegaconf import DictConfig
 from PIL import Image
+from verl.trainer.ppo.v1 import agent_loop_tq
 from verl.utils.config import omega_conf_to_dataclass
 from verl.utils.tensordict_utils import assign_non_tensor, list_of_dict_to_tensordict
 from verl.workers.config import HFModelConfig, TrainingWorkerConfig
@@ -32,6 +34,7 @@ TRAINING = [
     "hardware=cpu",
     "recipe=cpu_demo",
     "run_dir=none",
+    "environment.save_trajectories=false",
     *FILLED,
     f"actor_rollout_ref.actor.ppo_mini_batch_size={ROLLOUTS}",
     "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=2",
@@ -75,14 +78,10 @@ def rollout(worker: Any, index: int, chance: random.Random) -> dict[str, Any]:
     }
 
 
-def share_of(rank: int, world: int, model_config: HFModelConfig) -> Any:
+def share_of(rank: int, world: int, config: DictConfig) -> Any:
     """This rank's part of the batch, which is the same however many ranks there are."""
-    worker: Any = object.__new__(CodeDanceAgentLoopWorker)
-    worker.processor, worker.tokenizer, worker.mm_processor_kwargs = (
-        model_config.processor,
-        model_config.tokenizer,
-        {},
-    )
+    with mock.patch.object(agent_loop_tq.tq, "init"):  # nothing is queued
+        worker: Any = CodeDanceAgentLoopWorker(config, None)
     chance = random.Random(0)
     rollouts = [rollout(worker, index, chance) for index in range(ROLLOUTS)]
     size = ROLLOUTS // world
@@ -130,7 +129,7 @@ def main(model: Path, out: Path) -> None:
     plain = composed(model)
     actor = actor_of(plain)
     rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
-    batch = share_of(rank, world, actor.model_config)
+    batch = share_of(rank, world, plain)
     found: dict[str, Any] = {"actor": trained(actor, batch)}
     ppo = composed(model, "algorithm=ppo").critic
     critic = make(ppo, omega_conf_to_dataclass(ppo.model), "value_model", value_loss)

@@ -15,7 +15,7 @@ from transformers import Qwen2VLImageProcessor
 from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 
 from benchmarks import pixel_queue
-from codedance_verl.rollout.packing import GroupImages
+from codedance_verl.rollout.output import GroupImages
 from codedance_verl.verl_compat.pixel_bytes import layout_of
 from codedance_verl.verl_compat.pixel_inputs import FIELD, with_pixel_values
 

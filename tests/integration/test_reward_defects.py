@@ -52,7 +52,7 @@ async def roll_out(pool: SandboxPool, texts: tuple[str, ...], finish: FinishReas
 
 @pytest.fixture(scope="module")
 def play() -> Iterator[Play]:
-    config = SandboxConfig(backend="process", containers=1, spares=0, cell_timeout_s=1.5)
+    config = SandboxConfig(backend="process", containers=1, standby_containers=0, cell_timeout_s=1.5)
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()
         pool = runner.run(_entered(stack, config))

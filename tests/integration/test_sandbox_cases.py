@@ -48,7 +48,7 @@ def _photograph() -> bytes:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def pool(sandbox_image: str) -> AsyncIterator[SandboxPool]:
-    node = SandboxNode(SandboxConfig(backend="docker", containers=1, spares=0, cell_timeout_s=CELL_SECONDS))
+    node = SandboxNode(SandboxConfig(backend="docker", containers=1, standby_containers=0, cell_timeout_s=CELL_SECONDS))
     await node.start()
     yield SandboxPool([node])
     await node.shutdown()

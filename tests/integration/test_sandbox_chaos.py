@@ -76,7 +76,7 @@ def driver(*arguments: str) -> Iterator[Driver]:
 
 
 def assert_in_order(report: dict[str, Any]) -> None:
-    """What holds under every fault. Prints the figures first."""
+    """Asserts what holds under every fault. Prints the figures first."""
     for strike in report["strikes"]:
         print({name: strike[name] for name in ("fault", "service_s", "capacity_s", "told")})
     print({name: report[name] for name in ("seconds", "sessions", "struck", "statuses", "overrun_s")})

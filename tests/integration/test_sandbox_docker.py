@@ -1,4 +1,4 @@
-"""What only containers give: isolation, and recovery from the loss of any part."""
+"""Properties of containers alone: isolation, and recovery from the loss of any part."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from PIL import Image
 from codedance_verl.sandbox.config import SandboxConfig
 from codedance_verl.sandbox.docker import reaper
 from codedance_verl.sandbox.docker.sizing import ImageLoad, sized
-from codedance_verl.sandbox.errors import SandboxFull
+from codedance_verl.sandbox.errors import SandboxFull, UnknownSession
 from codedance_verl.sandbox.node import SandboxNode
-from codedance_verl.sandbox.pool import SandboxPool, SandboxSession, UnknownSession
+from codedance_verl.sandbox.pool import SandboxPool, SandboxSession
 from codedance_verl.types import ExecutionStatus
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ async def session(node: SandboxNode) -> AsyncIterator[SandboxSession]:
 
 
 async def until(condition: object, seconds: float) -> None:
-    """Wait until `condition()` holds; fails when it does not within `seconds`."""
+    """Waits until `condition()` holds; fails when it does not within `seconds`."""
     assert callable(condition)
     deadline = time.monotonic() + seconds
     while not condition():
@@ -263,7 +263,7 @@ async def test_the_loss_of_a_zygote_costs_no_session(node: SandboxNode, docker_e
 async def test_forgotten_sessions_end_with_their_lease(node: SandboxNode, monkeypatch: pytest.MonkeyPatch) -> None:
     forgotten = await node.open()
     node._sessions[forgotten].used_at -= CONFIG.lease_ttl_s + 1
-    monkeypatch.setattr(node, "config", replace(CONFIG, lease_ttl_s=1.0))
+    monkeypatch.setattr(node, "config", CONFIG.replace(lease_ttl_s=1.0))
     node._spawn(node._end_stale_leases())
     await until(lambda: node.stats()["sessions"] == 0, 5)
     monkeypatch.undo()
@@ -296,7 +296,7 @@ def grainy(width: int, height: int) -> bytes:
 
 
 async def run_once_there_is_room(session: SandboxSession, code: str) -> str:
-    """As rollouts do: what a full container refuses is asked for again."""
+    """Asks again for what a full container refuses, as rollouts do."""
     deadline = time.monotonic() + GONE_SECONDS
     while True:
         try:
@@ -310,7 +310,9 @@ async def test_sessions_share_the_file_space_that_was_computed_for_their_images(
     """Every one of them reads its file; sessions that did not fit were told that their image was at fault."""
     data = grainy(2250, 1500)
     load = ImageLoad(2250 * 1500, 2250 * 1500, len(data), (2250, 1500))
-    small = SandboxConfig(backend="docker", containers=1, spares=0, sessions_per_container=30, queue_timeout_s=300.0)
+    small = SandboxConfig(
+        backend="docker", containers=1, standby_containers=0, sessions_per_container=30, queue_timeout_s=300.0
+    )
     node = SandboxNode(sized(small, load))
     await node.start()
     try:
@@ -328,7 +330,7 @@ async def test_file_space_that_is_used_up_is_no_fault_of_the_image_and_serves_ag
 ) -> None:
     data = grainy(1600, 1200)
     reads = "import cv2\ncv2.imread('input_image.png').shape"
-    node = SandboxNode(replace(CONFIG, containers=1, spares=0, scratch_mb=16, memory_mb=1024))
+    node = SandboxNode(CONFIG.replace(containers=1, standby_containers=0, scratch_mb=16, memory_mb=1024))
     await node.start()
     try:
         pool = SandboxPool([node])
@@ -348,7 +350,7 @@ async def test_file_space_that_is_used_up_is_no_fault_of_the_image_and_serves_ag
 async def test_a_session_that_finds_no_file_space_goes_to_a_container_that_has_some(sandbox_image: str) -> None:
     fills = "with open('mine', 'wb', buffering=0) as file:\n    while file.write(bytes(1 << 20)): pass"
     data = grainy(1600, 1200)
-    node = SandboxNode(replace(CONFIG, spares=0, scratch_mb=16, memory_mb=1024))
+    node = SandboxNode(CONFIG.replace(standby_containers=0, scratch_mb=16, memory_mb=1024))
     await node.start()
     try:
         await until(lambda: len(node.stats()["interpreters"]) == 2, 60)

@@ -67,7 +67,9 @@ async def test_broken_frames_are_refused_or_read(frames: int) -> None:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def node() -> AsyncIterator[SandboxNode]:
     """One interpreter of the process backend; as root its sessions have uids of their own."""
-    config = SandboxConfig(backend="process", containers=1, spares=0, sessions_per_container=8, kill_grace_s=0.3)
+    config = SandboxConfig(
+        backend="process", containers=1, standby_containers=0, sessions_per_container=8, kill_grace_s=0.3
+    )
     node = SandboxNode(config, ProcessLauncher(config, own_uids=os.geteuid() == 0))
     await node.start()
     yield node

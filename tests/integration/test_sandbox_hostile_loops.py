@@ -58,7 +58,7 @@ async def run(session: SandboxSession, code: str, timeout_s: float = ANSWER_SECO
 
 
 async def fault_of(session: SandboxSession, number: int, code: str, durations: list[float]) -> str:
-    """Run a hostile cell between two decent ones; what was wrong, or an empty string."""
+    """Runs a hostile cell between two decent ones; returns what was wrong, or an empty string."""
     await run(session, f"kept = {number}")
     hostile = await run(session, code, LIMIT_SECONDS)
     durations.append(hostile.duration_s)

@@ -25,7 +25,8 @@ GONE_SECONDS = 20.0
 DRIVER = """
 import asyncio, json, sys, time
 import ray
-from codedance_verl.sandbox.pool import SandboxInputError, SandboxPool, get_or_start_pool
+from codedance_verl.sandbox.errors import SandboxInputError
+from codedance_verl.sandbox.pool import SandboxPool, get_or_start_pool
 
 CONFIG = {"backend": "docker", "containers": 1, "cell_timeout_s": 20.0}
 
@@ -102,7 +103,7 @@ def test_workers_share_the_pool_and_it_ends_with_the_driver(sandbox_image: str, 
 
 
 def _result_of(driver: subprocess.Popen[str]) -> dict[str, list]:  # type: ignore[type-arg]
-    """What the driver printed after the mark; its stderr when it ended before."""
+    """Returns what the driver printed after the mark; its stderr when it ended before."""
     assert driver.stdout is not None
     deadline = time.monotonic() + START_SECONDS
     for line in driver.stdout:
@@ -118,7 +119,7 @@ from pathlib import Path
 import ray
 from codedance_verl.sandbox.pool import SandboxPool, get_or_start_pool
 
-CONFIG = {"backend": "docker", "containers": 1, "spares": 1}
+CONFIG = {"backend": "docker", "containers": 1, "standby_containers": 1}
 
 class Worker:
     async def lose_a_session(self, main_actor):

@@ -1,4 +1,4 @@
-"""How a node goes on serving: spares, recycling, signs of life, a bounded queue, draining, and what errors leave."""
+"""Continuity of a node: standby interpreters, recycling, signs of life, queue bounds, draining, state after errors."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 @contextlib.asynccontextmanager
 async def started(**settings: Any) -> AsyncIterator[SandboxNode]:
-    values = {"containers": 1, "spares": 0, "sessions_per_container": 8, "cell_timeout_s": 30.0} | settings
+    values = {"containers": 1, "standby_containers": 0, "sessions_per_container": 8, "cell_timeout_s": 30.0} | settings
     node = SandboxNode(SandboxConfig(**values))
     await node.start()
     try:
@@ -69,28 +69,28 @@ def the_init_of(name: str) -> psutil.Process:
     return init
 
 
-async def test_a_spare_that_was_in_use_when_the_lost_one_came_back_steps_back_once_it_is_empty() -> None:
+async def test_a_standby_that_was_in_use_when_the_lost_one_came_back_steps_back_once_it_is_empty() -> None:
     """Else sessions would be spread over more interpreters than were asked for."""
-    async with started(backend="process", spares=1) as node:
-        await until(lambda: node.stats()["spares"] == 1)
+    async with started(backend="process", standby_containers=1) as node:
+        await until(lambda: node.stats()["standby_containers"] == 1)
         fleet = node._fleet
         assert fleet is not None
-        (spare,) = (member for member in fleet._members.values() if not member.serving)
-        spare.serving = True
-        spare.occupy()
+        (standby,) = (member for member in fleet._members.values() if not member.serving)
+        standby.serving = True
+        standby.occupy()
         fleet._balance()  # it cannot step back yet; the other one, empty, does
         (other,) = (member for member in fleet._members.values() if not member.serving)
         other.serving = True
         other.occupy()
         assert len(fleet.load) == 2
         fleet.release(other)
-        assert list(fleet.load) == [spare.name]
-        fleet.release(spare)
+        assert list(fleet.load) == [standby.name]
+        fleet.release(standby)
 
 
-async def test_a_spare_takes_over_and_is_replaced(backend: str) -> None:
-    async with started(backend=backend, spares=1) as node:
-        await until(lambda: node.stats()["spares"] == 1)
+async def test_a_standby_takes_over_and_is_replaced(backend: str) -> None:
+    async with started(backend=backend, standby_containers=1) as node:
+        await until(lambda: node.stats()["standby_containers"] == 1)
         pool = SandboxPool([node])
         (lost,) = node.stats()["interpreters"]
         async with pool.session() as struck:
@@ -102,13 +102,13 @@ async def test_a_spare_takes_over_and_is_replaced(backend: str) -> None:
                 assert (await fresh.run("6 * 7")).stdout == "42\n"
             assert (await struck.run("x")).status is ExecutionStatus.KILLED
             assert (await struck.run("'x' in globals()")).stdout == "False\n"
-        await until(lambda: node.stats()["spares"] == 1)
+        await until(lambda: node.stats()["standby_containers"] == 1)
         assert node.stats()["restarts"] == 1
 
 
 async def test_an_interpreter_retires_after_its_share_of_sessions(backend: str) -> None:
-    async with started(backend=backend, spares=1, recycle_sessions=2) as node:
-        await until(lambda: node.stats()["spares"] == 1)
+    async with started(backend=backend, standby_containers=1, recycle_sessions=2) as node:
+        await until(lambda: node.stats()["standby_containers"] == 1)
         pool = SandboxPool([node])
         (old,) = node.stats()["interpreters"]
         async with pool.session() as first:
@@ -191,7 +191,7 @@ async def test_a_timeout_tells_where_the_cell_was(backend: str) -> None:
         assert (await session.run("'a' in globals()")).stdout == "False\n"
 
 
-async def test_a_picture_that_breaks_off_is_named_at_the_first_call_and_costs_nobody_else(backend: str) -> None:
+async def test_an_image_that_breaks_off_is_named_at_the_first_call_and_costs_nobody_else(backend: str) -> None:
     whole = io.BytesIO()
     Image.effect_noise((300, 200), 90).save(whole, "JPEG")
     broken = whole.getvalue()[: len(whole.getvalue()) // 2]

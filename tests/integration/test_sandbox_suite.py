@@ -1,4 +1,4 @@
-"""What every backend of the sandbox must do, run against the real ones."""
+"""Suite of every backend of the sandbox, run against the real ones."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from PIL import Image
 
 from codedance_verl.images import decode, pixels_sha256
 from codedance_verl.sandbox.config import SandboxConfig
+from codedance_verl.sandbox.errors import SandboxBusy, SandboxInputError, UnknownSession
 from codedance_verl.sandbox.node import SandboxNode
-from codedance_verl.sandbox.pool import SandboxBusy, SandboxInputError, SandboxPool, SandboxSession, UnknownSession
+from codedance_verl.sandbox.pool import SandboxPool, SandboxSession
 from codedance_verl.sandbox.process import ProcessLauncher
 from codedance_verl.types import ExecutionStatus
 
@@ -319,7 +320,7 @@ async def test_a_full_node_refuses_in_time_and_recovers(node: SandboxNode, monke
 
 async def test_a_picture_that_cannot_be_decoded_is_told_and_costs_no_place(node: SandboxNode) -> None:
     for _ in range(5):
-        with pytest.raises(SandboxInputError, match="no picture"):
+        with pytest.raises(SandboxInputError, match="no image"):
             await node.open([b"junk"])
     assert await _emptied(node, within_s=2.0)
 
@@ -369,7 +370,7 @@ async def test_a_session_that_kills_its_checkpoint_is_told_that_its_variables_ar
 
 
 async def _emptied(node: SandboxNode, within_s: float = 10.0) -> bool:
-    """Whether all places of the node are given back in time."""
+    """Returns true where all places of the node are given back in time."""
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         if sum(node.stats()["interpreters"].values()) == 0:
@@ -379,7 +380,7 @@ async def _emptied(node: SandboxNode, within_s: float = 10.0) -> bool:
 
 
 async def test_a_checkpoint_that_gets_no_turn_for_a_while_is_waited_for(session: SandboxSession) -> None:
-    """As on a machine that has far more to do than it can."""
+    """Imitates a machine that has far more to do than it can."""
     await session.run("kept = 7")
     failed = await session.run(
         "import os, signal, time\n"

@@ -24,7 +24,7 @@ from codedance_verl.sandbox.config import SandboxConfig
 from codedance_verl.sandbox.pool import SandboxPool, get_or_start_pool
 from codedance_verl.sandbox.ray_node import node_metrics
 
-CONFIG = {"backend": "process", "containers": 1, "spares": 0}
+CONFIG = {"backend": "process", "containers": 1, "standby_containers": 0}
 
 async def use():
     pool = SandboxPool.connect(CONFIG)

@@ -49,7 +49,7 @@ async def run(session: SandboxSession, code: str) -> Execution:
 
 
 async def seen(session: SandboxSession, trace: Trace) -> str:
-    """What `trace.look` shows; the kind of its exception when it fails."""
+    """Returns what `trace.look` shows; the kind of its exception when it fails."""
     execution = await run(session, trace.look)
     return execution.stdout if execution.error is None else f"{execution.error.kind}: {execution.error.message}"
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from benchmarks.sample_run import write_group, write_run
-from codedance_verl.rollout.trajectory_log import TrajectoryLog
+from codedance_verl.trajectories.writer import TrajectoryLog
 from tests.browser import SECONDS, browser_or_skip, clean_page, open_run, press, until, viewer
 from tests.unit.viewer.hostile import write_hostile_run
 

@@ -1,4 +1,4 @@
-"""Run by test_prometheus.py: tells all metrics in a real Ray until the file `<folder>/end` is there.
+"""Program of test_prometheus.py: emits all metrics in a real Ray until the file `<folder>/end` exists.
 
 All is well at first; from the file `<folder>/fault` on everything is wrong that an alert watches for. A gauge is told
 once, and once more with the fault; counters and histograms over and over. The address of the metrics is written to
@@ -24,7 +24,7 @@ from codedance_verl.environment.loop import Timing
 from codedance_verl.metrics import catalogue, emit
 from codedance_verl.reward.monitors import Finding, Rates
 from codedance_verl.rollout.telemetry import RolloutStats, record_group, record_window
-from codedance_verl.sandbox.telemetry import NodeTelemetry, tell_call
+from codedance_verl.sandbox.telemetry import NodeTelemetry, record_call
 from codedance_verl.trainer.telemetry import PHASES, SAME, STALENESS, StepTelemetry
 from codedance_verl.types import Execution, ExecutionStatus, FinishReason, Grade, RewardTerms, Trajectory, Turn, Verdict
 
@@ -49,7 +49,13 @@ class Node:
 
 def stats(count: int, fault: bool) -> dict[str, Any]:
     growing = dict.fromkeys(("opened", "refused", "leases_expired", "restarts", "recycled"), count)
-    sizes = {"sessions": 11 if fault else 2, "capacity": 8, "waiting": 3 * fault, "memory_bytes": 1 << 20, "spares": 1}
+    sizes = {
+        "sessions": 11 if fault else 2,
+        "capacity": 8,
+        "waiting": 3 * fault,
+        "memory_bytes": 1 << 20,
+        "standby_containers": 1,
+    }
     return {**growing, **sizes, "interpreters": {"a": 2}}
 
 
@@ -73,15 +79,15 @@ def tell_judge() -> None:
 
 
 def tell(telemetry: NodeTelemetry, steps: StepTelemetry, count: int, fault: bool) -> None:
-    """Tell all metrics, gauges too."""
-    telemetry.tell(stats(count, fault))
+    """Emits all metrics, gauges too."""
+    telemetry.record(stats(count, fault))
     emit.set_gauge(catalogue.SANDBOX_ORPHANS, 2.0 * fault)
-    emit.set_gauge(catalogue.ROLLOUT_UNDER_WAY, 4.0)
+    emit.set_gauge(catalogue.ROLLOUTS_IN_FLIGHT, 4.0)
     emit.add(catalogue.TRAINING_MASKED, float(fault))
     # the first sample of a series is no growth of it: a status is there before its first fault
     statuses = [ExecutionStatus.OK] * 60 + [ExecutionStatus.KILLED] * (60 if fault else count % 2)
     for status in statuses:
-        tell_call(Execution(status, duration_s=0.3, queue_s=0.01))
+        record_call(Execution(status, duration_s=0.3, queue_s=0.01))
     for split in ("train", "val"):
         record_group([member(True), member(False)], split, 0.1)
         emit.add(catalogue.ROLLOUT_UNWRITTEN, fault, split=split)

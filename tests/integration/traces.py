@@ -1,4 +1,4 @@
-"""What one trajectory may change, and how another one would notice: cells in pairs, by name.
+"""Traces that one trajectory may leave and another would notice: cells in pairs, by name.
 
 The cell above the line changes something; the one below it shows the change to the session that made it, and must show
 every other session the value that it shows where nothing was changed. `(varies)`: sessions see different values by

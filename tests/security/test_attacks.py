@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,7 +25,7 @@ from sandbox_security.selfcheck import Report
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow]
 
-CONFIG = replace(selfcheck.SMALL, backend="docker")
+CONFIG = selfcheck.SMALL.replace(backend="docker")
 NAMES = [f"{attack.group}: {attack.name}" for attack in ALL]
 CLOSED_BY_THE_PROFILE = {
     "trace a process",
@@ -93,7 +92,7 @@ async def test_without_a_container_the_selfcheck_finds_that_files_of_the_host_ar
 
 @pytest.mark.docker
 async def test_a_runtime_the_engine_does_not_know_is_told_with_what_to_do(sandbox_image: str) -> None:
-    launcher = DockerLauncher(replace(CONFIG, runtime="nosuch"), reaper.Owner.current())
+    launcher = DockerLauncher(CONFIG.replace(runtime="nosuch"), reaper.Owner.current())
     with pytest.raises(UserError, match=r"sandbox\.runtime='nosuch': the engine knows .*runc.*leave sandbox\.runtime"):
         launcher.prepare()
     launcher.close()

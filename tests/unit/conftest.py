@@ -10,8 +10,8 @@ from codedance_verl.metrics.emit import Recorder
 
 @pytest.fixture
 def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
-    """Gets what the code under test tells of its metrics, in place of Ray's."""
+    """Receives the metrics of the code under test, in place of Ray."""
     found = Recorder(lambda: True)
-    for name in ("add", "put", "observe", "take"):
+    for name in ("add", "set_gauge", "observe", "drain"):
         monkeypatch.setattr(emit, name, getattr(found, name))
     return found

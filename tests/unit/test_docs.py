@@ -23,6 +23,7 @@ DOCUMENTS = [
     *sorted((REPOSITORY / "docs").glob("*.md")),
     *sorted((REPOSITORY / "recipes").glob("*/README.md")),
 ]
+BENCHMARKS = REPOSITORY / "benchmarks" / "README.md"
 
 
 def _commands(document: Path) -> Iterator[list[str]]:
@@ -106,8 +107,29 @@ def test_links_and_pictures_lead_somewhere(document: Path) -> None:
             assert (document.parent / target).exists(), target
 
 
+def _anchors(document: Path) -> set[str]:
+    """Anchors of a document's headings, as GitHub makes them."""
+    text = re.sub(r"```.*?```", "", document.read_text(), flags=re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", [*DOCUMENTS, BENCHMARKS], ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_links_to_headings_lead_to_one(document: Path) -> None:
+    for target, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", document.read_text()):
+        assert anchor in _anchors(document.parent / target if target else document), f"{target}#{anchor}"
+
+
+def test_headings_that_the_code_names_exist() -> None:
+    code = "".join(path.read_text() for path in (REPOSITORY / "codedance_verl").rglob("*.py"))
+    named = re.findall(r"(docs/\w+\.md)#([\w-]+)", code)
+    assert named
+    for target, anchor in named:
+        assert anchor in _anchors(REPOSITORY / target), f"{target}#{anchor}"
+
+
 def test_the_file_tree_of_the_readme_names_what_is_there() -> None:
-    (tree,) = re.findall(r"## What is where\n\n```\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
+    (tree,) = re.findall(r"## Repository layout\n\n```\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
     for line in tree.splitlines():
         folder = REPOSITORY / "codedance_verl" if line.startswith("  ") else REPOSITORY
         names = re.findall(r"\S+", line) if line.count(".py") > 1 else [line.split()[0]]

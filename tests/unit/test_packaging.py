@@ -337,6 +337,15 @@ def test_a_user_error_is_one_line_and_exit_code_2(
     assert capsys.readouterr().err == "error: the disk is full; free some space\n"
 
 
+def test_the_bench_is_found_from_any_folder(tmp_path: Path) -> None:
+    """An editable install has no `benchmarks` on its path."""
+    code = "from codedance_verl.cli import main; main(['sandbox', 'bench', '--levels', 'some'])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ") and "some" in line
+
+
 def test_a_command_imports_only_what_it_needs() -> None:
     code = (
         "import sys; from codedance_verl.cli import build_app; build_app(['doctor']); "

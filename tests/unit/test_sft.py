@@ -6,7 +6,8 @@ import pytest
 
 from codedance_verl.config.compose import compose_config
 from codedance_verl.errors import UserError
-from codedance_verl.runtime.run_folder import publish_model, run_lock
+from codedance_verl.runtime.locks import run_lock
+from codedance_verl.runtime.run_folder import publish_model
 from codedance_verl.sft import check, main
 from recipes.cpu_demo.demo_set import DemoSizes, make_demo_data
 from tests.unit.preflight.folders import make_model
@@ -130,5 +131,5 @@ def test_two_runs_do_not_share_a_folder(
 ) -> None:
     with run_lock(tmp_path):
         assert main([f"{key}={value}" for key, value in {**inputs, "run_dir": str(tmp_path)}.items()]) == 2
-    assert capsys.readouterr().err.startswith(f"error: run_dir={tmp_path}: another run goes on there; ")
+    assert capsys.readouterr().err.startswith(f"error: run_dir={tmp_path}: another run is in progress there; ")
     assert not (tmp_path / "config.yaml").exists()

@@ -10,9 +10,9 @@ from ray.exceptions import RayTaskError
 from codedance_verl import preflight, train
 from codedance_verl.config.compose import compose_config
 from codedance_verl.errors import UserError
-from codedance_verl.runtime.run_folder import run_lock
+from codedance_verl.runtime.locks import run_lock
 from codedance_verl.runtime.run_limits import SAVE_FILE
-from codedance_verl.train import _begins_after, _settle_validation
+from codedance_verl.train import _begins_after, _schedule_validation
 
 ARGUMENTS = ["recipe=cpu_demo", "run_dir=/nonexistent", "data.train_files=a", "data.val_files=b"]
 
@@ -30,7 +30,7 @@ ARGUMENTS = ["recipe=cpu_demo", "run_dir=/nonexistent", "data.train_files=a", "d
 )
 def test_a_run_that_resumes_validates_what_it_owes(step: int, overrides: list[str], validates_first: bool) -> None:
     config = compose_config("train", [*ARGUMENTS, "trainer.total_training_steps=4", *overrides])
-    _settle_validation(config, step)
+    _schedule_validation(config, step)
     assert config.trainer.val_before_train is validates_first
 
 
@@ -114,5 +114,5 @@ def test_a_second_start_leaves_what_the_first_one_was_told(
     (tmp_path / SAVE_FILE).touch()
     with run_lock(tmp_path):
         assert train.main("train", [*ARGUMENTS, "hardware=cpu", f"run_dir={tmp_path}"]) == 2
-    assert capsys.readouterr().err.startswith(f"error: run_dir={tmp_path}: another run goes on there; ")
+    assert capsys.readouterr().err.startswith(f"error: run_dir={tmp_path}: another run is in progress there; ")
     assert (tmp_path / SAVE_FILE).exists()

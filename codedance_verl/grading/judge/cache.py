@@ -1,4 +1,4 @@
-"""Verdicts by the hash of what was judged, in memory and, for a run that resumes, in its folder."""
+"""Cache of verdicts by the hash of what was judged, in memory and, for a run that resumes, in its folder."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def cache_key(model: str, question: Question) -> str:
 
 
 class VerdictCache:
-    """The verdicts used last, at most `entries`. With a folder, every new one is appended to a file of this process.
+    """Verdicts used last, at most `entries`. With a folder, every new one is appended to a file of this process.
 
     Files of other processes in the folder are read once, at the start. A file that cannot be read or written costs
-    requests, never a verdict: it is told and left alone.
+    requests, never a verdict: it is logged and left alone.
     """
 
     def __init__(self, entries: int, folder: Path | None = None) -> None:
@@ -41,13 +41,13 @@ class VerdictCache:
         return len(self._known)
 
     def get(self, key: str) -> Judgement | None:
-        """The verdict, if it is known."""
+        """Verdict, if it is cached."""
         if key in self._known:
             self._known.move_to_end(key)
         return self._known.get(key)
 
     def put(self, key: str, judgement: Judgement) -> None:
-        """Remember a verdict."""
+        """Remembers a verdict."""
         self._remember(key, judgement)
         if self._file is None or not self._entries:
             return

@@ -1,4 +1,8 @@
-"""Puts a question to one of several OpenAI-compatible servers until there is a verdict, within bounds of time."""
+"""Client of the judge: retries a question over several OpenAI-compatible servers, within bounds of time.
+
+The transport is aiohttp, which every rollout worker has loaded: the `openai` package would add 639 modules and 0.6 s to
+the start, and a bound on the size of a reply, one on its whole time, and no redirects would still be written here.
+"""
 
 from __future__ import annotations
 
@@ -7,35 +11,35 @@ import email.utils
 import json
 import logging
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 
 from codedance_verl.grading.judge.config import JudgeConfig
 from codedance_verl.grading.judge.endpoints import Endpoint, EndpointPool
-from codedance_verl.grading.judge.prompt import VERDICT_SCHEMA, Prompt, Question, make_prompt
+from codedance_verl.grading.judge.prompt import VERDICT_SCHEMA, JudgePrompt, Question, make_prompt
 from codedance_verl.grading.judge.stats import JudgeStats
 from codedance_verl.grading.judge.verdict import Judgement, NoVerdict, read_verdict
 from codedance_verl.metrics import catalogue, emit
 
 logger = logging.getLogger(__name__)
 
+# Bytes. A longer reply fails, so that a server cannot fill the memory of a worker.
 MAX_REPLY_BYTES = 1 << 20
-"""A longer reply is no reply."""
 
-MAX_TOKENS_TOLD = 1_000_000_000
-"""A reply that says it took more is no reply."""
+# A reply that reports more fails: sums of counts stay finite.
+MAX_TOKENS_REPORTED = 1_000_000_000
 
+# Replies that are no verdict before the question is given up: at temperature 0 the next is rarely different.
 UNREADABLE_REPLIES = 2
-"""How often a reply may come that is no verdict: at temperature 0 a further one is hardly another."""
 
+# Statuses by which servers refuse `response_format`: the request is then sent without it.
 _SCHEMA_REFUSED = (400, 404, 415, 422, 501)
 _FAULT_OF_REQUEST = (400, 413, 422)  # such as a text longer than the model takes
 
 
 class _Failed(Exception):
-    """The endpoint gave no usable reply; `retry_after_s` is what it asked for, if it did."""
+    """Failure of an endpoint to give a usable reply; `retry_after_s` is the pause that it asked for, if it did."""
 
     def __init__(self, reason: str, retry_after_s: float | None = None) -> None:
         super().__init__(reason)
@@ -43,17 +47,15 @@ class _Failed(Exception):
 
 
 class _Refused(Exception):
-    """The endpoint answered that the request itself is at fault."""
+    """Refusal of a request by the endpoint, which finds the request at fault."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
         self.status = status
 
 
-@dataclass(frozen=True)
-class _Reply:
-    text: object
-    cut: bool
+# Text of a reply, and whether it was cut at `max_tokens`.
+_Reply = tuple[object, bool]
 
 
 class JudgeClient:
@@ -68,7 +70,7 @@ class JudgeClient:
         self._session: aiohttp.ClientSession | None = None
 
     async def ask(self, question: Question) -> Judgement:
-        """The judge's verdict.
+        """Verdict of the judge.
 
         Raises:
             NoVerdict: none within `total_timeout_s` (queueing included) or `attempts`; says what came last.
@@ -81,7 +83,7 @@ class JudgeClient:
             raise NoVerdict(f"no verdict within {self._config.total_timeout_s:g} s: {trouble[-1]}") from None
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Closes the connections."""
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -92,7 +94,7 @@ class JudgeClient:
             endpoint = await self.pool.take()
             prompt = make_prompt(question)
             try:
-                reply = await self._reply(endpoint, prompt)
+                text, cut = await self._reply(endpoint, prompt)
             except _Failed as failure:
                 self._note(trouble, endpoint, failure)
                 self.pool.failed(endpoint, failure.retry_after_s)
@@ -112,7 +114,9 @@ class JudgeClient:
                 raise
             self.pool.succeeded(endpoint)
             try:
-                return _judgement(reply, prompt)
+                if cut:
+                    raise NoVerdict("the judge's reply was cut at max_tokens")
+                return read_verdict(text, prompt.case)
             except NoVerdict as fault:
                 self._note(trouble, endpoint, fault)
                 unreadable += 1
@@ -126,8 +130,8 @@ class JudgeClient:
         trouble.append(str(error))
         logger.info("judge %s: %s", endpoint.url, error)
 
-    async def _reply(self, endpoint: Endpoint, prompt: Prompt) -> _Reply:
-        """Send the request, with a schema for the reply where the server takes one."""
+    async def _reply(self, endpoint: Endpoint, prompt: JudgePrompt) -> _Reply:
+        """Sends the request, with a schema for the reply where the server takes one."""
         with_schema = endpoint.takes_schema
         try:
             return await self._send(endpoint, prompt, with_schema)
@@ -138,18 +142,14 @@ class JudgeClient:
         endpoint.takes_schema = False  # without one it works
         return reply
 
-    async def _send(self, endpoint: Endpoint, prompt: Prompt, with_schema: bool) -> _Reply:
+    async def _send(self, endpoint: Endpoint, prompt: JudgePrompt, with_schema: bool) -> _Reply:
         self.stats.requests += 1
         emit.add(catalogue.JUDGE_REQUESTS)
+        url, body = f"{endpoint.url}/chat/completions", self._body(prompt, with_schema)
         timeout = aiohttp.ClientTimeout(total=self._config.request_timeout_s)
+        request = self._opened().post(url, json=body, headers=self._headers, timeout=timeout, allow_redirects=False)
         try:
-            async with self._opened().post(
-                f"{endpoint.url}/chat/completions",
-                json=self._body(prompt, with_schema),
-                headers=self._headers,
-                timeout=timeout,
-                allow_redirects=False,
-            ) as response:
+            async with request as response:
                 data = await _bounded(response)
                 if response.status != 200:
                     raise _fault(response.status, response.headers.get("Retry-After"), data)
@@ -160,7 +160,7 @@ class JudgeClient:
         return self._read(data)
 
     def _read(self, data: bytes) -> _Reply:
-        """The reply's text; its tokens are counted, whatever it says."""
+        """Text of the reply; its tokens are counted, whatever it says."""
         try:
             body = json.loads(data)
             choice = body["choices"][0]
@@ -176,9 +176,9 @@ class JudgeClient:
         emit.add(catalogue.JUDGE_TOKENS, asked, direction="read")
         emit.add(catalogue.JUDGE_TOKENS, written, direction="written")
         emit.add(catalogue.JUDGE_COST, cost)
-        return _Reply(text, cut)
+        return text, cut
 
-    def _body(self, prompt: Prompt, with_schema: bool) -> dict[str, Any]:
+    def _body(self, prompt: JudgePrompt, with_schema: bool) -> dict[str, Any]:
         body: dict[str, Any] = {
             "model": self._config.model,
             "messages": list(prompt.messages),
@@ -198,22 +198,16 @@ class JudgeClient:
         return self._session
 
 
-def _tokens(told: Any) -> int:
-    """A count of tokens as a reply tells it, 0 where it does not."""
-    count = int(told or 0)
-    if not 0 <= count <= MAX_TOKENS_TOLD:
+def _tokens(reported: Any) -> int:
+    """Count of tokens that a reply reports, 0 without one."""
+    count = int(reported or 0)
+    if not 0 <= count <= MAX_TOKENS_REPORTED:
         raise ValueError(f"{count} tokens")
     return count
 
 
-def _judgement(reply: _Reply, prompt: Prompt) -> Judgement:
-    if reply.cut:
-        raise NoVerdict("the judge's reply was cut at max_tokens")
-    return read_verdict(reply.text, prompt.case)
-
-
 async def _bounded(response: aiohttp.ClientResponse) -> bytes:
-    data = bytearray()
+    data = bytearray()  # as it arrives: Content-Length may be missing or wrong
     async for chunk in response.content.iter_any():
         data += chunk
         if len(data) > MAX_REPLY_BYTES:
@@ -229,7 +223,7 @@ def _fault(status: int, retry_after: str | None, data: bytes) -> Exception:
 
 
 def _seconds(retry_after: str | None) -> float | None:
-    """The header's value, seconds or a date, as seconds from now; None where there is none or it makes no sense."""
+    """Value of the header, seconds or a date, as seconds from now; None without a usable one."""
     if not retry_after:
         return None
     try:

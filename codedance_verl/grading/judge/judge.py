@@ -1,4 +1,4 @@
-"""The last rung: a verdict on an open answer from the cache, from a request under way, or from the judge itself."""
+"""Judge: a verdict on an open answer from the cache, from a request in flight, or from a server."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from codedance_verl.grading.judge.verdict import Judgement, NoVerdict
 from codedance_verl.metrics import catalogue, emit
 from codedance_verl.types import Grade, Verdict
 
-RUNG = "judge"
+RULE = "judge"
 
 
 class Judge:
@@ -26,10 +26,10 @@ class Judge:
         self.client = JudgeClient(config, self.stats)
         self._model = config.model
         self._cache = VerdictCache(config.cache_entries, cache_folder)
-        self._under_way: dict[str, asyncio.Task[Judgement]] = {}
+        self._in_flight: dict[str, asyncio.Task[Judgement]] = {}
 
     async def grade(self, question: Question) -> Grade:
-        """Correct or wrong as the judge says; `UNGRADED`, with the reason, where there is no verdict."""
+        """Verdict of the judge; `UNGRADED`, with the reason, where there is none."""
         started = time.perf_counter()
         self.stats.asked += 1
         try:
@@ -37,16 +37,16 @@ class Judge:
         except NoVerdict as reason:
             self.stats.no_verdict += 1
             emit.add(catalogue.JUDGE_ANSWERS, source="none")
-            return Grade(Verdict.UNGRADED, RUNG, str(reason))
+            return Grade(Verdict.UNGRADED, RULE, str(reason))
         finally:
             waited_s = time.perf_counter() - started
             self.stats.wait_s += waited_s
             emit.observe(catalogue.JUDGE_SECONDS, waited_s)
-        return Grade(Verdict.CORRECT if judgement.correct else Verdict.WRONG, RUNG, judgement.reason)
+        return Grade.of(judgement.correct, RULE, judgement.reason)
 
     async def close(self) -> None:
-        """Give up what is under way and close the connections."""
-        for task in self._under_way.values():
+        """Cancels requests in flight and closes the connections."""
+        for task in self._in_flight.values():
             task.cancel()
         await self.client.close()
 
@@ -56,14 +56,12 @@ class Judge:
             self.stats.cached += 1
             emit.add(catalogue.JUDGE_ANSWERS, source="cache")
             return known
-        task = self._under_way.get(key)
-        is_first = task is None
-        if task is None:
-            task = asyncio.create_task(self._ask(key, question))
-            self._under_way[key] = task
+        if is_first := key not in self._in_flight:
+            self._in_flight[key] = asyncio.create_task(self._ask(key, question))
         else:
             self.stats.cached += 1
-        judgement = await asyncio.shield(task)  # one who gives up waiting does not take it from the others
+        # one who gives up waiting does not take it from the others
+        judgement = await asyncio.shield(self._in_flight[key])
         emit.add(catalogue.JUDGE_ANSWERS, source="server" if is_first else "cache")
         return judgement
 
@@ -71,6 +69,6 @@ class Judge:
         try:
             judgement = await self.client.ask(question)
         finally:
-            del self._under_way[key]
+            del self._in_flight[key]
         self._cache.put(key, judgement)
         return judgement

@@ -1,4 +1,4 @@
-"""Whether a judge's servers answer, asked before a run starts."""
+"""Probe of the judge's servers before a run starts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_LIST_BYTES = 1 << 20
 
 
 def unreachable(config: JudgeConfig) -> list[str]:
-    """One line for each endpoint that does not answer or does not serve the model, with what is wrong.
+    """Lines, one for each endpoint that does not answer or does not serve the model, with what is wrong.
 
     Raises:
         UserError: the key cannot be sent.
@@ -23,7 +23,7 @@ def unreachable(config: JudgeConfig) -> list[str]:
 
 
 def _fault(url: str, config: JudgeConfig) -> str:
-    """What is wrong with an endpoint; empty where it lists the model, or lists none."""
+    """Fault of an endpoint; empty where it lists the model, or lists none."""
     request = urllib.request.Request(f"{url}/models", headers=config.headers())
     try:
         with urllib.request.urlopen(request, timeout=PROBE_SECONDS) as response:

@@ -1,8 +1,8 @@
-"""What the judge is told. The answer is data: a JSON string between fences that it cannot know, and cannot close.
+"""Prompt of the judge. The answer is data: a JSON string between fences that it cannot know, and cannot close.
 
 Every character that has a meaning to a chat template or to the eye (angle brackets, control and direction characters)
 is written as an escape, so no text of the model under training becomes markup of the judge's prompt. The judge must
-repeat the case number, drawn anew for each request: a verdict that is only copied from the answer does not know it.
+repeat the case number, drawn for each request: a verdict copied out of the answer cannot have it.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Any
 
+# Part of the cache's keys: verdicts under another wording are others.
 PROMPT_VERSION = 1
-"""Part of the cache's keys: verdicts under another wording are others."""
 
 MAX_QUESTION_CHARS = 4_000
 MAX_TRUTH_CHARS = 2_000
@@ -45,7 +45,7 @@ VERDICT_SCHEMA: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Question:
-    """What is to be judged."""
+    """Question, reference and answer to be judged."""
 
     question: str
     ground_truth: str
@@ -53,15 +53,15 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Prompt:
-    """The messages of one request, and the case number that a verdict must repeat."""
+class JudgePrompt:
+    """Messages of one request, and the case number that a verdict must repeat."""
 
     messages: tuple[dict[str, str], ...]
     case: str
 
 
-def make_prompt(question: Question) -> Prompt:
-    """Put the question to the judge, with a fence and a case number drawn for this request."""
+def make_prompt(question: Question) -> JudgePrompt:
+    """Messages for the judge, with a fence and a case number drawn for this request."""
     fence, case = f"=== {secrets.token_hex(8)} ===", secrets.token_hex(4)
     data = {
         "question": question.question[:MAX_QUESTION_CHARS],
@@ -70,7 +70,7 @@ def make_prompt(question: Question) -> Prompt:
     }
     user = f"{fence}\n{quote(data)}\n{fence}"
     system = SYSTEM.format(fence=fence, case=case)
-    return Prompt(({"role": "system", "content": system}, {"role": "user", "content": user}), case)
+    return JudgePrompt(({"role": "system", "content": system}, {"role": "user", "content": user}), case)
 
 
 def quote(data: dict[str, str]) -> str:
@@ -79,12 +79,11 @@ def quote(data: dict[str, str]) -> str:
 
 
 def _is_risky(char: str) -> bool:
+    # C: control, format and private-use characters; Z: separators that are no plain blank
     return char in "<>&|[]`" or (not char.isascii() and unicodedata.category(char)[0] in "CZ")
 
 
 def _escape(char: str) -> str:
-    code = ord(char)
-    if code < 0x10000:
-        return f"\\u{code:04x}"
-    high, low = divmod(code - 0x10000, 0x400)
-    return f"\\u{0xD800 + high:04x}\\u{0xDC00 + low:04x}"
+    # JSON escapes are UTF-16: beyond the basic plane two of them
+    units = char.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[start : start + 4]}" for start in range(0, len(units), 4))

@@ -1,8 +1,8 @@
-"""What the judge was asked and what that took."""
+"""Statistics of the judge: answers, requests, tokens, cost, waits."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 
 @dataclass
@@ -10,7 +10,7 @@ class JudgeStats:
     """Counts since they were last taken.
 
     Attributes:
-        asked: answers that were put to the judge, the cached ones included.
+        asked: answers for the judge, the cached ones included.
         cached: of them, those that were judged before or at the same time.
         no_verdict: of them, those that stayed without a verdict.
         requests: requests that were sent.
@@ -35,8 +35,8 @@ class JudgeStats:
         return JudgeStats(**{item.name: getattr(self, item.name) / parts for item in fields(self)})
 
     def take(self) -> JudgeStats:
-        """The counts until now; counting begins anew."""
-        taken = JudgeStats(**{item.name: getattr(self, item.name) for item in fields(self)})
+        """Counts so far; counting starts again from 0."""
+        taken = replace(self)
         for item in fields(self):
             setattr(self, item.name, item.default)
         return taken

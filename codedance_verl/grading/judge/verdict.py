@@ -14,25 +14,25 @@ MAX_REASON_CHARS = 300
 
 
 class NoVerdict(Exception):
-    """There is no verdict; says why in a few words."""
+    """Reason, in a few words, why there is no verdict."""
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """The judge's verdict and its reason in a sentence."""
+    """Verdict of the judge and its reason in a sentence."""
 
     correct: bool
     reason: str
 
 
 def read_verdict(text: object, case: str) -> Judgement:
-    """Read a reply that must be one JSON object with the right case number; a code fence around it is allowed.
+    """Reads a reply that must be one JSON object with the right case number; a code fence around it is allowed.
 
     Raises:
         NoVerdict: anything else.
     """
     if not isinstance(text, str) or not text.strip():
-        raise NoVerdict("the judge said nothing")
+        raise NoVerdict("the reply of the judge is empty")
     bare = text.strip()
     if fenced := _FENCE.fullmatch(bare):
         bare = fenced.group(1).strip()
@@ -40,11 +40,8 @@ def read_verdict(text: object, case: str) -> Judgement:
         found = json.loads(bare, object_pairs_hook=_without_repetition)
     except (ValueError, RecursionError):
         raise NoVerdict("the judge's reply is not one JSON object") from None
-    if (
-        not isinstance(found, dict)
-        or set(found) != _FIELDS
-        or not all(isinstance(value, str) for value in found.values())
-    ):
+    fields = found if isinstance(found, dict) else {}
+    if set(fields) != _FIELDS or not all(isinstance(value, str) for value in fields.values()):
         raise NoVerdict("the judge's reply has other fields than asked for")
     if found["case"] != case:
         raise NoVerdict("the judge's reply is to another case")

@@ -6,17 +6,18 @@ logs show it as it is, and it survives JSON, Parquet and YAML.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 
+# Most right answers of one record, which bounds the time of a comparison.
 MAX_ALTERNATIVES = 64
-"""Most right answers of one record, which bounds the time of a comparison."""
 
 _OPENING, _CLOSING = "<any_of>", "</any_of>"
 
 
 def encode_alternatives(texts: Sequence[str]) -> str:
-    """One ground truth of which each of the texts is a right answer; repetitions are left out, one text stays as it is.
+    """Ground truth of which each of the texts is a right answer; repetitions are left out, one text stays as it is.
 
     Raises:
         ValueError: there is no text, one is blank, or more than `MAX_ALTERNATIVES` of them differ.
@@ -32,19 +33,17 @@ def encode_alternatives(texts: Sequence[str]) -> str:
 
 
 def alternatives_of(ground_truth: str) -> tuple[str, ...]:
-    """The right answers that a ground truth stands for: itself alone, where it is not of `encode_alternatives`."""
-    bare = ground_truth.strip()
-    if not (bare.startswith(_OPENING) and bare.endswith(_CLOSING)):
-        return (ground_truth,)
-    try:
-        texts = json.loads(bare[len(_OPENING) : -len(_CLOSING)])
-    except (ValueError, RecursionError):
-        return (ground_truth,)
+    """Right answers that a ground truth stands for: itself alone, where it is not of `encode_alternatives`."""
+    bare, texts = ground_truth.strip(), None
+    if bare.startswith(_OPENING) and bare.endswith(_CLOSING):
+        # a truth that only looks like one stays itself: nothing of a data file may end a run here
+        with contextlib.suppress(ValueError, RecursionError):
+            texts = json.loads(bare[len(_OPENING) : -len(_CLOSING)])
     if not isinstance(texts, list) or not 0 < len(texts) <= MAX_ALTERNATIVES:
         return (ground_truth,)
     return tuple(texts) if all(isinstance(text, str) and text.strip() for text in texts) else (ground_truth,)
 
 
 def show_alternatives(ground_truth: str) -> str:
-    """The ground truth in words for a reader, "red, or: crimson"; an ordinary one as it is."""
+    """Ground truth in words for a reader, "red, or: crimson"; an ordinary one as it is."""
     return ", or: ".join(alternatives_of(ground_truth))

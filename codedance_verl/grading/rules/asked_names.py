@@ -1,28 +1,29 @@
-"""Names in front of a value ("AC = 5", "∠ABC is 35°"): whether they are what the question asks for."""
+"""Names in front of a value ("AC = 5", "∠ABC is 35°"), held against what the question asks for."""
 
 from __future__ import annotations
 
 import re
 from functools import lru_cache
 
+# A longer beginning is no name.
 MAX_LEAD = 60
-"""A longer beginning is no name."""
 
 _VERB = r"(?:=|\N{ALMOST EQUAL TO}|:|\bis\s+equal\s+to\b|\bequals\b|\bis\b|\bare\b|\bwas\b)"
 _NAMED = re.compile(
     rf"(?P<lead>[^=:\N{{ALMOST EQUAL TO}}]{{1,{MAX_LEAD}}}?)\s*{_VERB}\s*(?=[^\s=])", re.IGNORECASE | re.DOTALL
 )
 _ANGLE = re.compile(r"\b[mM]?\s?(?:\N{ANGLE}|\\angle(?![A-Za-z])|\N{MEASURED ANGLE})\s*|\bm(?=\s*\N{ANGLE})")
-_GENERIC_WORDS = """
-    the of value measure number total answer result it this that there its a an angle
-"""
+# words that announce a value and name nothing
+_GENERIC_WORDS = "the of value measure number total answer result it this that there its a an angle"
 _GENERIC = frozenset(_GENERIC_WORDS.split())
 _OF_NAMES = frozenset(["length", "size", "side", "segment", "degree"])
+# what is worked out of several values: one of those values is no answer to it
 _DERIVED = re.compile(
     r"\b(?:what\s+(?:is|was)|what's|find|calculate|compute|determine)\s+the\s+"
     r"(difference|sum|ratio|average|mean|median|product|quotient|range)\b",
     re.IGNORECASE,
 )
+# what is asked for: up to four capitals (a point, a side, an angle) or one letter
 _TARGET = re.compile(
     r"\b(?:find|determine|calculate|compute|evaluate|what\s+is|what's|value\s+of|length\s+of|measure\s+of|size\s+of|"
     r"solve\s+for|get)\s+(?:the\s+)?(?:(?:value|length|measure|size)\s+of\s+)?(?:the\s+)?"
@@ -31,13 +32,14 @@ _TARGET = re.compile(
 
 
 def strip_name(text: str, question: str) -> str | None:
-    """The value behind a name that repeats the question; None where the question asks for another name.
+    """Value behind a name that repeats the question; None where the question asks for another name.
 
     The text itself where nothing, or something else, stands in front of a value.
     """
     found = _NAMED.match(text)
     if found is None or not question:
         return text
+    # "2x + 3 = 7" has no name in front, unless the question has that very expression
     if re.search(r"[-+*/^<>]", found.group("lead")) and _squeezed(found.group("lead")) not in _squeezed(question):
         return text
     lead = _ANGLE.sub(" angle ", found.group("lead"))
@@ -60,8 +62,9 @@ def strip_name(text: str, question: str) -> str | None:
 
 @lru_cache(maxsize=256)
 def asked_names(question: str) -> frozenset[str]:
-    """The names of points, sides, angles and variables whose value a question asks for."""
+    """Names of points, sides, angles and variables whose value a question asks for."""
     plain = " ".join(_ANGLE.sub(" angle ", question[:4_000]).replace("$", " ").split())
+    # capitals of verbs are no names
     plain = re.sub(
         r"\b(Find|Determine|Calculate|Compute|Evaluate|What|Solve|Get)\b", lambda word: word[0].lower(), plain
     )
@@ -77,5 +80,5 @@ def _squeezed(text: str) -> str:
 
 
 def _as_one(name: str) -> str:
-    """One spelling of the two of a side or an angle: "CA" is AC, "CBA" is ABC."""
+    """Alphabetic spelling of a side or an angle, which both ends may begin: "CA" is AC, "CBA" is ABC."""
     return min(name, name[::-1])

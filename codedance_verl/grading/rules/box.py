@@ -6,6 +6,7 @@ Boxes are (x1, y1, x2, y2), two corners, in whatever units both sides share. Rea
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from typing import Any
@@ -16,21 +17,23 @@ from codedance_verl.grading.rules.normalise import ascii_digits
 from codedance_verl.grading.rules.pairing import most_pairs
 from codedance_verl.types import Grade, Verdict
 
-RUNG = "box"
+RULE = "box"
 
 Box = tuple[float, float, float, float]
 
+# The first bounds the time of a comparison, the second keeps areas finite. Units are those of both sides.
 MAX_BOXES = 100
 MAX_COORDINATE = 1e7
 
 _KEYS = ("bbox_2d", "bbox", "box")
 _MARKS = re.compile(r"<\|?/?(?:box|box_start|box_end)\|?>")
 _FENCE = re.compile(r"```(?:json)?\s*(.*?)\s*```", re.DOTALL)
+# two points, as Qwen-VL writes a box
 _CORNERS = re.compile(r"\(\s*(-?[\d.]+)\s*,\s*(-?[\d.]+)\s*\)\s*,\s*\(\s*(-?[\d.]+)\s*,\s*(-?[\d.]+)\s*\)")
 
 
 def parse_boxes(text: str) -> tuple[Box, ...] | None:
-    """Read one box or several; None for anything else, also for a box without an area."""
+    """Reads one box or several; None for anything else, also for a box without an area."""
     plain = _MARKS.sub("", ascii_digits(unwrap(text))).strip()
     if found := _FENCE.fullmatch(plain):
         plain = found.group(1)
@@ -38,10 +41,8 @@ def parse_boxes(text: str) -> tuple[Box, ...] | None:
     if plain.startswith("(") and plain.endswith(")"):
         plain = f"[{plain[1:-1]}]"
     for candidate in (plain, f"[{plain}]"):
-        try:
+        with contextlib.suppress(ValueError, RecursionError):
             return _boxes(json.loads(candidate))
-        except (ValueError, RecursionError):
-            continue
     return None
 
 
@@ -49,7 +50,7 @@ def iou(left: Box, right: Box) -> float:
     """Intersection over union of two boxes, 0 to 1."""
     width = min(left[2], right[2]) - max(left[0], right[0])
     height = min(left[3], right[3]) - max(left[1], right[1])
-    if width <= 0 or height <= 0:
+    if width <= 0 or height <= 0:  # both negative would give a positive area
         return 0.0
     shared = width * height
     return shared / (_area(left) + _area(right) - shared)
@@ -68,16 +69,15 @@ def compare_boxes(answer: str, ground_truth: str, context: Context = STRICT) -> 
         return None
     given = parse_boxes(answer)
     if given is None or len(given) != len(truth):
-        return Grade(Verdict.WRONG, RUNG, f"{0 if given is None else len(given)} boxes against {len(truth)}")
+        return Grade(Verdict.WRONG, RULE, f"{0 if given is None else len(given)} boxes against {len(truth)}")
     overlaps = [[iou(box, other) for box in given] for other in truth]
-    paired = most_pairs([[place for place, shared in enumerate(row) if shared >= context.box_iou] for row in overlaps])
-    verdict = Verdict.CORRECT if paired == len(truth) else Verdict.WRONG
+    paired = most_pairs([[shared >= context.box_iou for shared in row] for row in overlaps])
     evidence = f"{paired} of {len(truth)} have an IoU of {context.box_iou:g}, the best is {max(map(max, overlaps)):.3f}"
-    return Grade(verdict, RUNG, evidence)
+    return Grade.of(paired == len(truth), RULE, evidence)
 
 
 def _boxes(value: Any) -> tuple[Box, ...]:
-    """Boxes in what JSON holds; raises ValueError where there is anything else."""
+    """Boxes of a JSON value. Raises ValueError for anything else."""
     if isinstance(value, dict):
         return _boxes(next((value[key] for key in _KEYS if key in value), None))
     if not isinstance(value, list) or not value:

@@ -1,4 +1,4 @@
-"""Matcher: how many. Whole numbers, no tolerance; chosen by a record's style `count`."""
+"""Matcher: counts. Whole numbers, no tolerance; chosen by a record's style `count`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from fractions import Fraction
 
 from codedance_verl.grading.context import STRICT, Context
 from codedance_verl.grading.rules.number import Quantity, parse_quantity, same_names, says_nothing
-from codedance_verl.types import Grade, Verdict
+from codedance_verl.types import Grade
 
-RUNG = "count"
+RULE = "count"
 
 
 def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade | None:
@@ -23,14 +23,9 @@ def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade 
     if given is None and says_nothing(answer, truth, context.question):
         given = Quantity(Fraction(0))
     named = " ".join((context.question, *truth.words))
-    same = (
-        given is not None
-        and _is_count(given)
-        and given.value == truth.value
-        and same_names(given.words, truth.words, named)
-    )
-    evidence = f"{given.value if given else 'no single number'} against {truth.value}"[:200]
-    return Grade(Verdict.CORRECT if same else Verdict.WRONG, RUNG, evidence)
+    same = given is not None and _is_count(given) and given.value == truth.value
+    same = same and given is not None and same_names(given.words, truth.words, named)
+    return Grade.of(same, RULE, f"{given.value if given else 'no single number'} against {truth.value}"[:200])
 
 
 def _is_count(quantity: Quantity) -> bool:

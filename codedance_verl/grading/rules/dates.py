@@ -11,39 +11,27 @@ from dataclasses import dataclass
 
 from codedance_verl.grading.context import STRICT, Context
 from codedance_verl.grading.rules.latex import to_plain
-from codedance_verl.grading.rules.normalise import ascii_digits, strip_wrapping
-from codedance_verl.types import Grade, Verdict
+from codedance_verl.grading.rules.normalise import ascii_digits, bare_text
+from codedance_verl.types import Grade
 
-RUNG = "date"
+RULE = "date"
 
+# A longer text is no date; the bound keeps the patterns below cheap.
 MAX_CHARS = 60
-"""A longer text is no date."""
 
 _MONTHS = (
     *("january", "february", "march", "april", "may", "june"),
     *("july", "august", "september", "october", "november", "december"),
 )
 _DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-_MONTH_OF = {name: place for place, name in enumerate(_MONTHS, 1)} | {
-    **{name[:3]: place for place, name in enumerate(_MONTHS, 1)},
-    "sept": 9,
-}
-_DAY_OF = {name: place for place, name in enumerate(_DAYS)} | {
-    **{name[:3]: place for place, name in enumerate(_DAYS)},
-    "tues": 1,
-    "thur": 3,
-    "thurs": 3,
-}
+_MONTH_OF = {spelling: place for place, name in enumerate(_MONTHS, 1) for spelling in (name, name[:3])} | {"sept": 9}
+_DAY_OF = {spelling: place for place, name in enumerate(_DAYS) for spelling in (name, name[:3])}
+_DAY_OF |= {"tues": 1, "thur": 3, "thurs": 3}
 _QUARTERS = {"first": 1, "1st": 1, "second": 2, "2nd": 2, "third": 3, "3rd": 3, "fourth": 4, "4th": 4}
-_DECADES = {
-    "thirties": 30,
-    "forties": 40,
-    "fifties": 50,
-    "sixties": 60,
-    "seventies": 70,
-    "eighties": 80,
-    "nineties": 90,
-}
+# from the thirties on: "the twenties" may be those of this century
+_DECADE_NAMES = ("thirties", "forties", "fifties", "sixties", "seventies", "eighties", "nineties")
+_DECADES = dict(zip(_DECADE_NAMES, range(30, 100, 10), strict=True))
+# longest first, so that "mar" does not end the match of "march"
 _MONTH = rf"(?P<month>{'|'.join(sorted(_MONTH_OF, key=len, reverse=True))})"
 _DAY = r"(?P<day>\d{1,2})(?:st|nd|rd|th)?"
 _YEAR = r"(?P<year>[12]\d{3})"
@@ -86,12 +74,13 @@ class Date:
 
 
 def parse_date(text: str, question: str = "") -> Date | None:
-    """Read a date of at least a month or a quarter; None for anything else, and for a day that is in no calendar."""
+    """Reads a date of at least a month or a quarter; None for anything else, and for a day that is in no calendar."""
     if len(text) > MAX_CHARS:
         return None
-    bare = strip_wrapping(to_plain(ascii_digits(text))).casefold()
+    bare = bare_text(text).casefold()
     if numeric := _DIGITS.fullmatch(bare):
         return _of_digits(numeric, question)
+    # commas and points go, and hyphens behind a letter or digit; not where they are those of 2020-03-05
     if _FORMS[6].fullmatch(bare) is None:
         bare = re.sub(
             r"^(?:in|on)\s+(?:the\s+)?(?=\w)", "", " ".join(re.sub(r"[,.]|(?<=[a-z\d])-(?=\w)", " ", bare).split())
@@ -104,7 +93,7 @@ def parse_date(text: str, question: str = "") -> Date | None:
 
 
 def parse_decade(text: str) -> int | None:
-    """The first year of a decade ("1990s", "the 90s", "nineties": 1990); None for anything else.
+    """First year of a decade ("1990s", "the 90s", "nineties": 1990); None for anything else.
 
     A decade without its century is one of the 20th, from the thirties on.
     """
@@ -130,16 +119,15 @@ def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade 
     """
     if _is_decade(ground_truth, context.question) and (decade := parse_decade(ground_truth)) is not None:
         given_decade = parse_decade(answer)
-        verdict = Verdict.CORRECT if given_decade == decade else Verdict.WRONG
-        return Grade(verdict, RUNG, f"the {given_decade}s against the {decade}s")
+        return Grade.of(given_decade == decade, RULE, f"the {given_decade}s against the {decade}s")
     truth, given = parse_date(ground_truth, context.question), parse_date(answer, context.question)
     if truth is None or given is None:
         return None
-    return Grade(Verdict.CORRECT if given == truth else Verdict.WRONG, RUNG, f"{given} against {truth}")
+    return Grade.of(given == truth, RULE, f"{given} against {truth}")
 
 
 def _is_decade(ground_truth: str, question: str) -> bool:
-    """Whether "90s" may be a decade: not of a duration, and without its century only where a time is asked for."""
+    """True if "90s" may be a decade: not of a duration, and without its century only where a time is asked for."""
     if _DURATION.search(question):
         return False
     return re.search(r"\d{4}", ground_truth) is not None or _PERIOD.search(question) is not None
@@ -147,15 +135,16 @@ def _is_decade(ground_truth: str, question: str) -> bool:
 
 def _of_groups(groups: dict[str, str | None]) -> Date | None:
     month = groups.get("month") or ""
-    if (groups.get("day") or "1").strip("0") == "":
+    if (groups.get("day") or "1").strip("0") == "":  # day 00: 0 stands for a day that is not given
         return None
     date = Date(
         int(groups.get("year") or 0), int(month) if month.isdigit() else _MONTH_OF[month], int(groups.get("day") or 0)
     )
-    try:  # 2000 had a 29th of February
+    try:  # 2000, for a date without a year: it had a 29th of February
         day = datetime.date(date.year or 2000, date.month, date.day or 1)
     except ValueError:
         return None
+    # a weekday must be that of its date, which only a year makes certain
     weekday = groups.get("weekday")
     if weekday and date.year and date.day and day.weekday() != _DAY_OF[weekday]:
         return None
@@ -166,11 +155,8 @@ def _of_digits(found: re.Match[str], question: str) -> Date | None:
     """A date of digits, where its order is certain: one part is above 12, or the question says which is first."""
     first, second, year = int(found.group(1)), int(found.group(3)), found.group(4)
     month_first, day_first = _MONTH_FIRST.search(question), _DAY_FIRST.search(question)
-    if (
-        month_first is None
-        and day_first is None
-        and (year is None or (first <= 12 and second <= 12 and first != second))
-    ):
+    certain = year is not None and (first > 12 or second > 12 or first == second)
+    if not (month_first or day_first or certain):
         return None
     if day_first is not None or first > 12:
         first, second = second, first

@@ -23,13 +23,14 @@ from codedance_verl.grading.rules.typed_formula import to_latex
 from codedance_verl.grading.rules.units import DEGREE, Unit, names_unit, parse_unit
 from codedance_verl.types import Grade, Verdict
 
-RUNG = "math"
+RULE = "math"
 
+# Bounds of a formula: characters, nested brackets, digits of one number. Beyond them an answer is none.
 MAX_CHARS = 300
 MAX_DEPTH = 12
 MAX_DIGITS = 30
-"""Bounds of a formula: characters, nested brackets, digits of one number. Beyond them an answer is none."""
 
+# Commands that math-verify reads as they are meant; with any other a text is no formula, and nothing is dropped.
 _KNOWN = """
     frac dfrac tfrac sqrt pi cdot times div pm mp infty left right leq le geq ge neq ne lt gt log ln exp sin cos tan
     cot sec csc arcsin arccos arctan sinh cosh tanh alpha beta gamma delta epsilon theta lambda mu nu phi varphi psi rho
@@ -38,15 +39,18 @@ _KNOWN = """
 """
 _COMMANDS = frozenset(_KNOWN.split())
 _SEPARATING_WORDS = frozenset({"or", "and"})
+# math-verify drops primes, so that f' would be f: they go into the index
 _PRIMED = re.compile(r"([A-Za-z])(?:_\{?(\w+)\}?)?('+)")
 _COMMAND = re.compile(r"\\([A-Za-z]+)|\\(.)", re.DOTALL)
 _ENVIRONMENT = re.compile(r"\\(?:begin|end)\{([a-z]*matrix)\}")
 _RELATION = re.compile(r"\\(?:leq|le|geq|ge|neq|ne|lt|gt|in|equiv)(?![A-Za-z])|[<>=]")
+# a question that asks for one form of an equation: rearranging it is the task
 _ASKS_FORM = re.compile(
     r"\b(?:solve|in\s+terms\s+of|as\s+a\s+function|subject|rearrange\w*|isolate|form|express\w*|explicit\w*)\b",
     re.IGNORECASE,
 )
 _ASSIGNED = re.compile(r"\s*([A-Za-z](?:_\{?\w\}?)?|f\(x\))\s*(?:=|\\in(?![A-Za-z]))\s*(?=\S)")
+# no other character: what the parser skips would be ignored
 _ALLOWED = re.compile(r"[A-Za-z0-9\s+\-*/^_=<>(){}\[\],;.!|\\&:]*")
 _LOOKS_LIKE_MATH = re.compile(
     r"[\u2200-\u2265\u00b7\u00d7\u00f7\u00b1\u00b2\u00b3\u00bc-\u00be\u2070-\u2079\u2080-\u2089\u03b1-\u03c9]|\bsqrt\b|\bpi\b|\|[^|]+\||"
@@ -54,16 +58,20 @@ _LOOKS_LIKE_MATH = re.compile(
 )
 _BARE_NUMBER = re.compile(r"[-+]?[\d.,]*\d")
 _DATE_OR_RANGE = re.compile(r"\d+(?:\s*[-/.:\N{EN DASH}]\s*\d+)+")
+# towers of powers, exponents of five digits, factorials of four: working them out takes for ever
 _HUGE = re.compile(r"\d\s*\^\s*\{?\s*\d+\s*\^|\^\s*\{?\s*-?\d{5}|\d{4,}\s*!|!\s*!")
 _UNIT_BEHIND = re.compile(
     r"(?P<formula>.*\S)\s*(?P<unit>\\(?:text|mathrm)\s*\{[^{}]+\}(?:\s*\^\s*\{?-?\d\}?)?"
     r"|(?<=\s)[A-Za-z]{1,3}[\N{SUPERSCRIPT TWO}\N{SUPERSCRIPT THREE}]?(?:\^\d)?)",
     re.DOTALL,
 )
+# 1,000 is one number, and no pair
 _GROUPED_NUMBER = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 _EXPONENT = re.compile(r"\A([-+]?\d+(?:\.\d+)?)[eE]\+?(-?\d{1,3})\Z")
+# "3x4" and "x1" are read as products
 _SIZE = re.compile(r"\d+\s*[xX]\s*\d+")
 _INDEXED = re.compile(r"[A-Za-z]+\s?\d+")
+# math-verify reads "1 1/2" as 1
 _TWO_NUMBERS = re.compile(r"(?<![_\d])\d+\s+[\d.]")
 
 
@@ -82,16 +90,15 @@ class Formula:
 
 
 def parse_formula(text: str) -> Formula | None:
-    """Read a text that is a formula from end to end; None for anything else, and beyond the bounds."""
+    """Reads a text that is a formula from end to end; None for anything else, and beyond the bounds."""
     latex = ascii_digits(unwrap(text)).strip().rstrip(".,;").strip()
     if len(latex) > MAX_CHARS or depth(latex) > MAX_DEPTH or re.search(rf"\d{{{MAX_DIGITS + 1}}}", latex):
         return None
-    latex = to_latex(_plain_number(latex))
-    latex = _PRIMED.sub(_as_subscript, latex)
-    if not _is_formula(latex):
+    whole = _PRIMED.sub(_as_subscript, to_latex(_plain_number(latex)))
+    if not _is_formula(whole):
         return None
-    whole = latex
-    latex, variable = _without_assignment(latex)
+    latex, variable = _without_assignment(whole)
+    # the shape, which both sides must share: math-verify accepts one answer for several
     bare = _ENVIRONMENT.sub("", latex)
     parts = 1 + len(re.findall(r"[,;]|\\pm(?![A-Za-z])|\b(?:or|and)\b", bare))
     return Formula(latex, variable, parts, len(_RELATION.findall(bare)), whole)
@@ -110,52 +117,42 @@ def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade 
     if not _LOOKS_LIKE_MATH.search(ground_truth) and not _BARE_NUMBER.fullmatch(to_plain(ground_truth).strip()):
         return None
     if not _RELATION.search(to_latex(ground_truth)):
-        named = strip_name(answer, question)
-        if named is None:
-            return Grade(Verdict.WRONG, RUNG, "the value of another name")
+        if (named := strip_name(answer, question)) is None:
+            return Grade(Verdict.WRONG, RULE, "the value of another name")
         answer = named
     if _SIZE.fullmatch(answer.strip()) or (_INDEXED.fullmatch(answer.strip()) and not asks.asks_formula(question)):
-        return Grade(Verdict.WRONG, RUNG, "a label, and no formula")
+        return Grade(Verdict.WRONG, RULE, "a label, and no formula")
     return compare_formulas(answer, ground_truth, context)
 
 
 def compare_formulas(answer: str, ground_truth: str, context: Context = STRICT) -> Grade | None:
-    """As `compare`, also for a truth that is a formula only because the record says so, such as "x"."""
+    """Compares as `compare`, also where only the record says that the truth is a formula, such as "x"."""
     true_formula, true_unit = _split_unit(unwrap(ground_truth))
-    truth = parse_formula(true_formula)
-    if truth is None:
+    if (truth := parse_formula(true_formula)) is None:
         return None
     given_formula, given_unit = _split_unit(unwrap(answer))
-    given = parse_formula(given_formula)
-    if given is None:
-        return Grade(Verdict.WRONG, RUNG, "not one formula")
+    if (given := parse_formula(given_formula)) is None:
+        return Grade(Verdict.WRONG, RULE, "not one formula")
     if not _units_agree(given_unit, true_unit, context.question):
-        return Grade(Verdict.WRONG, RUNG, "another unit")
+        return Grade(Verdict.WRONG, RULE, "another unit")
     given, truth = _as_equations(given, truth, answer, context.question)
-    if not _same_shape(given, truth):
-        return Grade(Verdict.WRONG, RUNG, f"{given.latex!r} is built differently from {truth.latex!r}")
+    other_name = given.variable and truth.variable and given.variable != truth.variable
+    if other_name or (given.parts, given.relations) != (truth.parts, truth.relations):
+        return Grade(Verdict.WRONG, RULE, f"{given.latex!r} is built differently from {truth.latex!r}")
     try:
         same = shared_process().equal(given.latex, truth.latex, context.relative_tolerance, context.math_timeout_s)
     except NoResult as reason:
-        return Grade(Verdict.UNGRADED, RUNG, str(reason))
-    if same is None:
-        return None
-    return Grade(Verdict.CORRECT if same else Verdict.WRONG, RUNG, f"{given.latex!r} against {truth.latex!r}")
+        return Grade(Verdict.UNGRADED, RULE, str(reason))
+    return None if same is None else Grade.of(same, RULE, f"{given.latex!r} against {truth.latex!r}")
 
 
 def _as_subscript(found: re.Match[str]) -> str:
-    """The primes of a symbol in its index: "x_1'" becomes "x_{1p}"."""
+    """Symbol with its primes in its index: "x_1'" becomes "x_{1p}"."""
     return f"{found.group(1)}_{{{found.group(2) or ''}{'p' * len(found.group(3))}}}"
 
 
-def _same_shape(given: Formula, truth: Formula) -> bool:
-    if given.variable and truth.variable and given.variable != truth.variable:
-        return False
-    return (given.parts, given.relations) == (truth.parts, truth.relations)
-
-
 def _as_equations(given: Formula, truth: Formula, answer: str, question: str) -> tuple[Formula, Formula]:
-    """Both with their assignments, where one is solved for a name and the other is an equation in the same names.
+    """Formulas with their assignments, where one is solved for a name and the other is an equation in the same names.
 
     Not where the truth is a value ("x = 5": an equation still to be solved is no answer), nor where the question asks
     for a form, or has the very equation in it.
@@ -167,8 +164,7 @@ def _as_equations(given: Formula, truth: Formula, answer: str, question: str) ->
     swapped = re.fullmatch(rf".*=\s*{re.escape(solved.variable)}\s*", other.latex, re.DOTALL) is not None
     if other.relations != 1 or "=" not in other.latex or not (names or swapped):
         return given, truth
-    repeated = _squeezed(answer) in _squeezed(question)
-    if not swapped and (repeated or _ASKS_FORM.search(question)):
+    if not swapped and (_squeezed(answer) in _squeezed(question) or _ASKS_FORM.search(question)):
         return given, truth
     return tuple(replace(one, latex=one.whole, variable="", relations=1) for one in (given, truth))  # type: ignore[return-value]
 
@@ -185,7 +181,7 @@ def _squeezed(text: str) -> str:
 
 
 def _split_unit(text: str) -> tuple[str, Unit | None]:
-    """The formula and the unit behind it, if there is one."""
+    """Formula and the unit behind it, if there is one."""
     found = _UNIT_BEHIND.fullmatch(text.strip().rstrip("."))
     unit = parse_unit(to_plain(found.group("unit"))) if found else None
     return (found.group("formula"), unit) if found and unit else (text, None)
@@ -199,7 +195,7 @@ def _units_agree(given: Unit | None, truth: Unit | None, question: str) -> bool:
 
 
 def _is_formula(latex: str) -> bool:
-    """Known commands, allowed characters, no words but short names, and no two numbers side by side."""
+    """True for known commands, allowed characters, short names alone, and no two numbers side by side."""
     if not latex or not _ALLOWED.fullmatch(latex) or _TWO_NUMBERS.search(latex) or _HUGE.search(latex):
         return False
     for name, sign in _COMMAND.findall(latex):
@@ -215,10 +211,11 @@ def _is_formula(latex: str) -> bool:
 
 
 def _without_assignment(latex: str) -> tuple[str, str]:
-    """Remove "x =" in front, of every part where each has it; returns the rest and the variable."""
+    """Removes "x =" in front, of every part where each has it; returns the rest and the variable."""
     parts = re.split(r"\s*(?:[,;]|\bor\b|\band\b)\s*", latex)
     found = [_ASSIGNED.match(part) for part in parts]
-    if not found[0] or _nested_comma(latex):
+    nested_comma = re.search(r"[(\[{][^()\[\]{}]*,", latex)
+    if not found[0] or nested_comma:
         single = _ASSIGNED.match(latex)
         if single is None or _RELATION.search(latex[single.end() :]):
             return latex, ""
@@ -228,7 +225,3 @@ def _without_assignment(latex: str) -> tuple[str, str]:
     if len(names) > 1 or any(_RELATION.search(body) for body in bodies):
         return latex, ""
     return ", ".join(bodies), names.pop()
-
-
-def _nested_comma(latex: str) -> bool:
-    return re.search(r"[(\[{][^()\[\]{}]*,", latex) is not None

@@ -1,4 +1,4 @@
-"""Runs `expression_worker` in a process of its own, which is killed when a comparison takes too long."""
+"""Process for `expression_worker`, which is killed when a comparison takes too long: sympy cannot be interrupted."""
 
 from __future__ import annotations
 
@@ -9,47 +9,38 @@ from codedance_verl.isolated.process import NoResult, NotStarted, WorkerProcess
 
 __all__ = ["ExpressionProcess", "NoResult", "shared_process"]
 
+# Longest wait for sympy to be imported.
 START_SECONDS = 120.0
-"""Longest wait for sympy to be imported."""
 
 _WORKER = "codedance_verl.grading.rules.expression_worker"
 
 
-class ExpressionProcess:
+class ExpressionProcess(WorkerProcess):
     """One worker process, started when first needed and again after it was killed. Safe to use from several threads.
 
     A comparison waits for those before it; only its own run time counts against its limit.
     """
 
     def __init__(self) -> None:
-        self._process = WorkerProcess(_WORKER, (), START_SECONDS)
+        super().__init__(_WORKER, (), START_SECONDS)
 
     def equal(self, given: str, truth: str, relative_tolerance: float, seconds: float) -> bool | None:
-        """Whether two formulas in LaTeX are equal; None where the true one cannot be read.
+        """True if two formulas in LaTeX are equal; None where the true one cannot be read.
 
         Raises:
             NoResult: no result within `seconds`, or the process ended.
         """
         asked = {"given": given, "truth": truth, "tolerance": relative_tolerance, "seconds": seconds}
         try:
-            found: bool | None = self._process.ask(asked, seconds)["equal"]
+            found: bool | None = self.ask(asked, seconds)["equal"]
         except NotStarted as error:
             raise NoResult(f"math-verify does not start ({error}); is it installed?") from None
         return found
 
-    def close(self) -> None:
-        """End the process, if there is one."""
-        self._process.close()
-
-    @property
-    def pid(self) -> int | None:
-        """Of the running process; None without one."""
-        return self._process.pid
-
 
 @functools.cache
 def shared_process() -> ExpressionProcess:
-    """The one of this Python process; ends with it."""
+    """Worker of this Python process; ends with it."""
     process = ExpressionProcess()
     atexit.register(process.close)
     return process

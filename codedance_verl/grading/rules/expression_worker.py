@@ -12,22 +12,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from codedance_verl.grading.rules.expression_values import differ_everywhere, ratio_varies
-from codedance_verl.isolated.loop import Handler, serve
+from codedance_verl.isolated.loop import Handler, limit, serve
 
+# Address space of this process: sympy grows without end on some formulas.
 MEMORY_BYTES = 2 << 30
+# Decimal digits to which numbers are evaluated where symbols alone do not decide.
 PRECISION = 40
-"""Digits to which numbers are worked out where symbols alone do not settle it."""
+# Relative; two numbers that differ by no more are the same.
 NO_DIFFERENCE = 1e-30
-"""Relative; two numbers that differ by no more are the same."""
-
-
-def main() -> None:
-    """Serve until the input ends."""
-    serve(_prepare)
 
 
 def _prepare() -> Handler:
-    _limit(resource.RLIMIT_AS, MEMORY_BYTES)
+    limit(resource.RLIMIT_AS, MEMORY_BYTES)
     logging.disable(logging.CRITICAL)
     import math_verify  # noqa: F401
 
@@ -40,13 +36,13 @@ def _answer(request: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def compare(given: str, truth: str, tolerance: float = 0.0) -> bool | None:
-    """Whether two formulas are equal; False where the given one cannot be read, None where the true one cannot.
+    """True if two formulas are equal; False where the given one cannot be read, None where the true one cannot.
 
     Plain expressions are compared here, numbers within the relative tolerance, as math-verify rounds what is small to
     zero; relations, sets, intervals and matrices by math-verify.
     """
     from math_verify import verify
-    from sympy import Eq, Expr
+    from sympy import Eq, Expr, nsimplify, simplify
 
     right = _parse(truth)
     if right is None:
@@ -64,7 +60,7 @@ def compare(given: str, truth: str, tolerance: float = 0.0) -> bool | None:
         if differ_everywhere(left, right):
             return False
         if isinstance(left, Expr) and isinstance(right, Expr):
-            return _no_difference(left, right)
+            return bool(simplify(nsimplify(left, rational=True) - nsimplify(right, rational=True)) == 0)
         return bool(verify(right, left, strict=True, float_rounding=12, timeout_seconds=None, raise_on_error=True))
     except MemoryError:
         raise
@@ -79,6 +75,7 @@ def _parse(latex: str) -> Any:
     from sympy.core.relational import Relational
 
     try:
+        # symbols are real unless there may be an imaginary unit; X is another name than x
         config = ConversionConfig(lowercase_symbols=False)
         parsed = latex2sympy(latex, is_real="i" not in latex, conversion_config=config)
     except MemoryError:
@@ -105,18 +102,13 @@ def _close(left: Any, right: Any, tolerance: float) -> bool:
     if not left.is_finite or not right.is_finite:
         return False
     left, right = nsimplify(left, rational=True), nsimplify(right, rational=True)  # decimals as they were written
+    # relative to the truth; without a tolerance only what agrees to 30 digits is the same
     limit = max(tolerance, NO_DIFFERENCE) * abs(N(right, PRECISION))
     return bool(abs(N(left - right, PRECISION)) <= limit)
 
 
-def _no_difference(left: Any, right: Any) -> bool:
-    from sympy import nsimplify, simplify
-
-    return bool(simplify(nsimplify(left, rational=True) - nsimplify(right, rational=True)) == 0)
-
-
 def _same_equation(left: Any, right: Any) -> bool:
-    """Whether one is the other, rearranged: their left sides less their right sides differ by a constant factor."""
+    """True if one is the other rearranged: left side less right side, they differ by a constant factor."""
     from sympy import Symbol, nsimplify, simplify
 
     given, truth = (
@@ -132,16 +124,10 @@ def _same_equation(left: Any, right: Any) -> bool:
 
 
 def _allow_cpu_seconds(seconds: float) -> None:
-    """The kernel ends this process when a comparison takes longer, also if nobody is left who would."""
+    """Lets the kernel end this process when a comparison takes longer, also if its parent is gone."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
-    _limit(resource.RLIMIT_CPU, int(usage.ru_utime + usage.ru_stime + seconds) + 2)
-
-
-def _limit(kind: int, most: int) -> None:
-    """Set a soft limit, below the hard one that was found."""
-    hard = resource.getrlimit(kind)[1]
-    resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+    limit(resource.RLIMIT_CPU, int(usage.ru_utime + usage.ru_stime + seconds) + 2)
 
 
 if __name__ == "__main__":
-    main()
+    serve(_prepare)

@@ -1,4 +1,4 @@
-"""Names of segments and angles, which read the same from either end: AB is BA, angle ABC is angle CBA."""
+"""Names of segments and angles, the same from either end: AB is BA, angle ABC is angle CBA."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import re
 
 from codedance_verl.grading.question_kind import asks_code, asks_written
 
+# A longer text is no name.
 MAX_CHARS = 120
-"""A longer text is no name."""
 
 _GEOMETRY = re.compile(
     r"\b(?:triangles?|circles?|quadrilateral|polygon|hypotenuse|chords?|diameters?|radius|radii|rectangle|square"
@@ -21,6 +21,7 @@ _ASKS_SEGMENT = re.compile(
     re.IGNORECASE,
 )
 _ASKS_ANGLE = re.compile(r"\bangles?\b|\N{ANGLE}", re.IGNORECASE)
+# directions, correspondences (similar triangles), names that are no points (metro, blood groups, plates)
 _DIRECTED = re.compile(
     r"\b(?:rays?|vectors?|arrows?|direct(?:ed|ion)s?|from|towards?|order|path|route|walk\w*|travel\w*|correspond\w*"
     r"|maps?|mapped|image|translat\w*|rotat\w*|metro|subway|bus|train|blood|initials?|plates?|codes?|which\s+triangle"
@@ -35,16 +36,18 @@ _LETTERS = re.compile(r"\b[A-Z]{2,3}\b")
 
 
 def in_one_direction(answer: str, ground_truth: str, question: str) -> tuple[str, str] | None:
-    """Both with each name from its smaller end, where the question is one of geometry and no direction matters."""
+    """Answer and truth with each name from its alphabetic end, in a question of geometry without a direction."""
     if max(len(answer), len(ground_truth)) > MAX_CHARS or not _GEOMETRY.search(question[:4_000]):
         return None
     if _DIRECTED.search(f"{question[:4_000]} {answer} {ground_truth}") or asks_written(question):
         return None
+    # "chord" and "square" are words of codes too (a guitar chord, a square of a board)
     if asks_code(re.sub(r"\b(?:chords?|square)\b", " ", question, flags=re.IGNORECASE)):
         return None
     given, truth = _plain(answer), _plain(ground_truth)
     if not (_NAMES.fullmatch(given) and _NAMES.fullmatch(truth)):
         return None
+    # two letters are a segment, three an angle; both sides of one kind, which the question asks for
     lengths = {len(name) for name in _LETTERS.findall(truth)}
     if lengths != {len(name) for name in _LETTERS.findall(given)} or len(lengths) != 1:
         return None

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import re
 
-from codedance_verl.grading.rules.normalise import words_of
+from codedance_verl.grading.rules.normalise import word_set
 
 _COUNTED = {
-    "population": frozenset(words_of("people persons inhabitants residents")),
-    "attendance": frozenset(words_of("people attendees visitors spectators")),
-    "enrollment": frozenset(words_of("students pupils")),
-    "enrolment": frozenset(words_of("students pupils")),
-    "workforce": frozenset(words_of("people workers employees")),
-    "headcount": frozenset(words_of("people employees")),
-    "membership": frozenset(words_of("members people")),
-    "readership": frozenset(words_of("readers people")),
-    "turnout": frozenset(words_of("voters people")),
+    "population": word_set("people persons inhabitants residents"),
+    "attendance": word_set("people attendees visitors spectators"),
+    "enrollment": word_set("students pupils"),
+    "enrolment": word_set("students pupils"),
+    "workforce": word_set("people workers employees"),
+    "headcount": word_set("people employees"),
+    "membership": word_set("members people"),
+    "readership": word_set("readers people"),
+    "turnout": word_set("voters people"),
 }
 _OF_PEOPLE = "total|estimated|current|human|urban|rural|overall|approximate|reported"
 _BEFORE = rf"(?:(?:{_OF_PEOPLE}|[A-Z][\w.]*(?:['\u2019]s)?|[a-z]+['\u2019]s)\s+){{0,4}}"
+# what has a population of people; "the population of bacteria" has none
 _PLACE = (
     r"(?:[a-z]+\s+)?(?:town|city|country|village|state|county|region|district|province|world|island|municipality|area|school"
     r"|university|company|nation|continent|capital|event|game|match|club)\b|[A-Z]"
@@ -29,6 +30,7 @@ _ASKED = re.compile(
     r"(?!\s+(?:density|growth|rate|change|increase|decrease|share|rank))"
     rf"(?!\s+of\s+(?!(?:the\s+|this\s+|that\s+)?(?:{_PLACE})))"
 )
+# shares, rates and scaled counts are no number of people
 _NO_COUNT = re.compile(
     r"%|\b(?:percent\w*|share|proportion|fraction|ratio|density|growth|rate|rank\w*|thousands?|millions?|billions?|year\s+did"
     r"|per|difference|average|change)\b",
@@ -37,7 +39,7 @@ _NO_COUNT = re.compile(
 
 
 def implied_words(question: str) -> frozenset[str]:
-    """What a number counts where the question asks for a population, an attendance or the like, not for a part."""
+    """Words for what is counted where the question asks for a population, an attendance or the like, not for a part."""
     found = _ASKED.search(question[:2_000])
     if found is None or _NO_COUNT.search(question[:2_000]):
         return frozenset()

@@ -1,4 +1,4 @@
-"""Matcher: what names a thing by letters and digits ("B12", "AB12 CDE", "F-16", "007", "H2O", section "1.20").
+"""Matcher: labels, which name a thing by letters and digits ("B12", "AB12 CDE", "F-16", "007", "H2O", section "1.20").
 
 Every character counts, in its order: a label is no product of its letters, no unit and no number. Only a space or a
 hyphen between a letter and a digit may be missing, and words of the question may stand around it ("Gate B12").
@@ -11,38 +11,42 @@ import re
 from codedance_verl.grading import question_kind as asks
 from codedance_verl.grading.context import STRICT, Context
 from codedance_verl.grading.rules.chemistry import chemical_formula
-from codedance_verl.grading.rules.latex import to_plain
-from codedance_verl.grading.rules.normalise import ascii_digits, strip_wrapping
+from codedance_verl.grading.rules.normalise import bare_text
 from codedance_verl.grading.rules.number import parse_quantity
 from codedance_verl.grading.rules.numerals import parse_words
 from codedance_verl.grading.rules.times import parse_time
 from codedance_verl.grading.rules.units import names_unit
-from codedance_verl.types import Grade, Verdict
+from codedance_verl.types import Grade
 
-RUNG = "label"
+RULE = "label"
 
+# A longer text is no label.
 MAX_CHARS = 60
-"""A longer text is no label."""
 
+# runs of letters and digits with one sign between them
 _CODE = re.compile(r"[^\W_]+(?:[\s.:_-][^\W_]+|\s?/\s?[^\W_]+)*")
 _SLASHED = re.compile(r"(\d+)\s*/\s*(\d+)")
 _SCORE = re.compile(r"(\d+)\s*(?:[-/:]|to)\s*(\d+)")
+# quarters, halves and fiscal years: dates, or texts
 _DATED = re.compile(r"(?:Q[1-4]|H[12]|FY)\s?'?\d{2,4}|\d{4}\s?(?:Q[1-4]|H[12])")
 _NUMBER_SIGN = re.compile(r"(?:(?:no\.?|nr\.?|number)\s+|(?:no|nr)\.|\N{NUMERO SIGN}|N[º°]\.?|#)\s*(?=\w*\d)", re.I)
 _PHONE = re.compile(r"\+?[\d(][\d\s().-]{5,25}\d")
 _AREA_CODE = re.compile(r"\(\d{3}\)\s?\d{3}[-.\s]\d{4}|\d{3}-\d{3}-\d{4}")
+_ASKS_PHONE = re.compile(r"\b(?:tele)?phone|电话|\bfax\b", re.IGNORECASE)
 _ASKS_NUMBER = re.compile(r"\bnumber\b|\bno\.|[#\N{NUMERO SIGN}]|\bnr\b", re.IGNORECASE)
 _COEFFICIENT = re.compile(r"-?\d+(?:\.\d+)?\s?[A-Za-z]{1,3}")
 _TERM = r"(?:\d+(?:\.\d+)?\s?[A-Za-z]{0,2}|[A-Za-z]{1,2})"
 _SHIFTED = re.compile(rf"-?{_TERM}(?:\s?[-/]\s?{_TERM}){{1,4}}")
+# between a letter and a digit a blank or a hyphen may be missing: "B 12", "F-16"
 _BESIDE = re.compile(r"(?<=[^\W\d_])[\s-]+(?=\d)|(?<=\d)[\s-]+(?=[^\W\d_])")
 _GROUPING = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
+# with a short word it is a sentence, a range or a time
 _WORDS = frozenset({"to", "or", "of", "in", "at", "by", "on", "is", "am", "pm"})
 _SMALL_WORDS = frozenset({"the", "says"})
 
 
 def is_label(text: str, question: str = "") -> bool:
-    """Whether a ground truth is a label, by its form, and where that leaves it open by what the question asks for."""
+    """True if a ground truth is a label, by its form, or else by what the question asks for."""
     bare = _bare(text, question)
     if _is_phone(bare, question):
         return True
@@ -58,11 +62,7 @@ def is_label(text: str, question: str = "") -> bool:
     letters = re.findall(r"[^\W\d_]+", bare)
     if not letters:
         return _is_code_of_digits(bare, question)
-    if (
-        any(run in _WORDS for run in letters)
-        or any(len(run) > 2 and not run.isupper() for run in letters)
-        or not all(run.isascii() for run in letters)
-    ):
+    if any(run in _WORDS or (len(run) > 2 and not run.isupper()) or not run.isascii() for run in letters):
         return False
     return not _is_quantity(bare, question) and not _is_formula(bare, question)
 
@@ -74,13 +74,12 @@ def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade 
     left, right = (_canonical(text, context.question) for text in (answer, ground_truth))
     if asks.asks_place(context.question) and right.isupper() and (left.islower() or left.isupper()):
         left = left.upper()
-    verdict = Verdict.CORRECT if left == right else Verdict.WRONG
-    return Grade(verdict, RUNG, f"{left!r} against {right!r}"[:200])
+    return Grade.of(left == right, RULE, f"{left!r} against {right!r}"[:200])
 
 
 def _bare(text: str, question: str) -> str:
-    """The text without LaTeX, and without words of the question on either side of it."""
-    bare = strip_wrapping(to_plain(ascii_digits(text[:500])))
+    """Text without LaTeX, and without words of the question on either side of it."""
+    bare = bare_text(text[:500])
     words = bare.split()
     while len(words) > 1 and _is_of_question(words[0], question):
         words.pop(0)
@@ -91,22 +90,16 @@ def _bare(text: str, question: str) -> str:
 
 def _is_of_question(word: str, question: str) -> bool:
     bare = word.strip(".,:;").casefold()
-    return (
-        bare.isalpha() and len(bare) > 2 and (bare in _SMALL_WORDS or bare in re.findall(r"\w+", question.casefold()))
-    )
+    return bare.isalpha() and len(bare) > 2 and bare in {*_SMALL_WORDS, *re.findall(r"\w+", question.casefold())}
 
 
 def _is_phone(text: str, question: str) -> bool:
-    """Whether it is a telephone number, whose digits alone count."""
-    if _AREA_CODE.fullmatch(text):
-        return True
-    return (
-        _PHONE.fullmatch(text) is not None and re.search(r"\b(?:tele)?phone|电话|\bfax\b", question, re.I) is not None
-    )
+    """True for a telephone number, whose digits alone count."""
+    return bool(_AREA_CODE.fullmatch(text) or (_PHONE.fullmatch(text) and _ASKS_PHONE.search(question)))
 
 
 def _is_code_of_digits(text: str, question: str) -> bool:
-    """Whether digits alone are a label: with zeros in front, or where the question asks for a code or a score."""
+    """True if digits alone are a label: with zeros in front, or where the question asks for a code or a score."""
     if asks.asks_count(question):
         return False
     if slashed := _SLASHED.fullmatch(text):
@@ -118,7 +111,7 @@ def _is_code_of_digits(text: str, question: str) -> bool:
 
 
 def _is_quantity(text: str, question: str) -> bool:
-    """Whether it is a number, with a unit or a scale behind it, and the question asks for no code."""
+    """True for a number, with a unit or a scale behind it, where the question asks for no code."""
     quantity = parse_quantity(text, question)
     if quantity is None or quantity.words:
         return False
@@ -129,20 +122,18 @@ def _is_quantity(text: str, question: str) -> bool:
 
 
 def _is_formula(text: str, question: str) -> bool:
-    """Whether letters beside digits are a product or a difference: "6x", and "x2" in a question of mathematics.
+    """True if letters beside digits are a product or a difference: "6x", and "x2" in a question of mathematics.
 
     Elsewhere capitals are a label, and so is all of it where a code or something written is asked for.
     """
-    single = re.fullmatch(r"-?[a-z]\s?\d+", text) is not None
+    formula = bool(_COEFFICIENT.fullmatch(text) or _SHIFTED.fullmatch(text))
     if asks.asks_formula(question):
-        return single or _COEFFICIENT.fullmatch(text) is not None or _SHIFTED.fullmatch(text) is not None
-    if asks.asks_code(question) or asks.asks_reading(question) or not text.islower():
-        return False
-    return _COEFFICIENT.fullmatch(text) is not None or _SHIFTED.fullmatch(text) is not None
+        return formula or re.fullmatch(r"-?[a-z]\s?\d+", text) is not None
+    return formula and text.islower() and not asks.asks_code(question) and not asks.asks_reading(question)
 
 
 def _split_number_sign(text: str, question: str) -> tuple[str, str]:
-    """ "No. 5" as a sign and the number; without the sign where the question asks for a number.
+    """Sign and number of "No. 5"; no sign where the question asks for a number.
 
     "no B12" keeps its word: it says that there is none.
     """

@@ -1,4 +1,4 @@
-r"""Takes the light LaTeX off a text: delimiters, `\boxed`, `\text`, spacing, signs that have a character.
+r"""Light LaTeX, taken off a text: delimiters, `\boxed`, `\text`, spacing, signs that have a character.
 
 Formulas stay formulas (`expression` compares them); what remains of "$12\,\text{cm}$" is "12 cm".
 """
@@ -10,8 +10,10 @@ import re
 _DELIMITED = re.compile(r"\$\$(?P<a>[^$]+)\$\$|\$(?P<b>[^$]+)\$|\\\((?P<c>.+)\\\)|\\\[(?P<d>.+)\\\]", re.DOTALL)
 _COMMAND_AROUND = re.compile(r"\\(?:boxed|fbox|text|textbf|textit|mathrm|mathbf|mbox)\s*\{")
 _TEXT = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mbox|operatorname)\s*\{([^{}]*)\}")
+# \frac12 takes single digits; a digit in front makes it a mixed number, "2\frac{1}{2}"
 _PLAIN_FRACTION = re.compile(r"(\d?)\\[dt]?frac\s*(?:\{\s*(\d+)\s*\}\s*\{\s*(\d+)\s*\}|(\d)(\d))")
 _POWER_OF_UNIT = re.compile(r"(?<=[A-Za-z])\^\{(-?\d)\}")
+# "{,}" is a comma that only groups digits; single braces stay, as they may hold an argument.
 _SIGNS = (
     (re.compile(r"\^\s*\{?\s*\\circ\s*\}?|\\degree(?![A-Za-z])"), "\N{DEGREE SIGN}"),
     (re.compile(r"\{,\}"), ","),
@@ -24,7 +26,7 @@ _SIGNS = (
 
 
 def unwrap(text: str) -> str:
-    r"""Remove what stands around the whole text: `$ $`, `\( \)`, `\[ \]`, `\boxed{ }`, `\text{ }`."""
+    r"""Removes what stands around the whole text: `$ $`, `\( \)`, `\[ \]`, `\boxed{ }`, `\text{ }`."""
     previous = None
     while previous != text:
         previous, text = text, text.strip()
@@ -37,7 +39,7 @@ def unwrap(text: str) -> str:
 
 
 def to_plain(text: str) -> str:
-    r"""Unwrap, and write the signs of light LaTeX as characters; "\frac{1}{2}" of two numbers becomes "1/2"."""
+    r"""Unwraps, and writes the signs of light LaTeX as characters; "\frac{1}{2}" of two numbers becomes "1/2"."""
     text = unwrap(text)
     if "\\" not in text and "^" not in text and "{,}" not in text:
         return text
@@ -49,7 +51,7 @@ def to_plain(text: str) -> str:
 
 
 def depth(text: str) -> int:
-    """How many brackets of any kind are nested in each other at most."""
+    """Depth of the deepest nesting of brackets of any kind."""
     now = deepest = 0
     for char in text:
         now += (char in "([{") - (char in ")]}")
@@ -63,7 +65,7 @@ def _fraction(found: re.Match[str]) -> str:
 
 
 def _closes_at_end(text: str, opening: int) -> bool:
-    """Whether the brace at `opening` is closed by the last character."""
+    """True if the brace at `opening` is closed by the last character."""
     depth = 0
     for place in range(opening, len(text)):
         if text[place] in "{}" and text[place - 1] != "\\":

@@ -11,30 +11,23 @@ _SMALL = (
     *("ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"),
 )
 _TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+# Number words below a hundred that stand alone.
 VALUE_OF_WORD = {word: value for value, word in enumerate(_SMALL)} | {
     word: 10 * place for place, word in enumerate(_TENS, start=2)
 }
-"""Number words below a hundred that stand alone."""
 
-SCALES = {
-    "thousand": 10**3,
-    "million": 10**6,
-    "billion": 10**9,
-    "trillion": 10**12,
-    "lakh": 10**5,
-    "crore": 10**7,
-}
+SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "lakh": 10**5, "crore": 10**7}
 _NUMERAL_WORDS = frozenset({*VALUE_OF_WORD, *SCALES, "hundred", "dozen", "half", "quarter", "pair", "couple"})
 _HAN_DIGITS = dict(zip("〇一二三四五六七八九", range(10), strict=True)) | {"零": 0, "两": 2, "兩": 2}
 _HAN_PLACES = {"十": 10, "百": 100, "千": 1000}
 _HAN_SCALES = {"万": 10**4, "萬": 10**4, "亿": 10**8, "億": 10**8}
 _MAX_HAN = 20
+# Characters of a Chinese or Japanese numeral.
 HAN_NUMERALS = "".join((*_HAN_DIGITS, *_HAN_PLACES, *_HAN_SCALES))
-"""Characters of a Chinese or Japanese numeral."""
 
 
 def is_numeral_word(word: str) -> bool:
-    """Whether a word says how many, so that it cannot be the name of what was counted."""
+    """True if a word says how many, so that it cannot be the name of what was counted."""
     return word.casefold() in _NUMERAL_WORDS
 
 
@@ -53,9 +46,9 @@ def parse_words(text: str) -> int | None:
 
 
 def _parse_english(words: list[str]) -> int | None:
-    """Sum up from the left. Two values in a row that do not belong together ("three four") are no number."""
+    """Sum from the left. Two values in a row that do not belong together ("three four") are no number."""
     total, group, last = 0, 0, None
-    ceiling = 10**15
+    ceiling = 10**15  # each scale once, and smaller than the one before: "two thousand million" is no number
     for word in words:
         if word == "and":
             if last not in ("hundred", "scale"):
@@ -79,9 +72,10 @@ def _parse_english(words: list[str]) -> int | None:
 
 
 def _parse_han(text: str) -> int | None:
-    """ "三" is 3, "十二" 12, "二百零五" 205, "三万五千" 35000; each place once, from the highest."""
+    """Value of "三" (3), "十二" (12), "二百零五" (205), "三万五千" (35000); each place once, from the highest."""
     if not 0 < len(text) <= _MAX_HAN or any(char not in HAN_NUMERALS for char in text):
         return None
+    # sections of at most four places, each closed by a scale of ten thousand or a hundred million
     total, section, ceiling = 0, "", 10**12
     for char in text:
         if char not in _HAN_SCALES:
@@ -125,18 +119,18 @@ def parse_parts(text: str) -> Fraction | None:
 
 
 def may_be_ordinal(text: str) -> bool:
-    """Whether a fraction in words may be a place in an order or a coin as well ("third", "a quarter")."""
+    """True if a fraction in words may be a place in an order or a coin as well ("third", "a quarter")."""
     words = re.split(r"[\s-]+", text.strip().casefold())
     return words[-1] in ("third", "quarter", "fifth") and words[:-1] in ([], ["a"], ["the"])
 
 
 def spell_out_fractions(text: str) -> str:
-    """A fraction that is one character as a plain one: "2½" becomes "2 1/2"."""
-    parts = []
-    for place, char in enumerate(text):
-        if unicodedata.category(char) == "No" and "FRACTION" in unicodedata.name(char, ""):
-            written = unicodedata.normalize("NFKC", char).replace("\N{FRACTION SLASH}", "/")
-            parts.append(f" {written}" if place and text[place - 1].isdigit() else written)
-        else:
-            parts.append(char)
-    return "".join(parts)
+    """Text with fractions of one character as plain ones: "2½" becomes "2 1/2"."""
+    return "".join(_spelled_out(char, before) for before, char in zip(f" {text}", text, strict=False))
+
+
+def _spelled_out(char: str, before: str) -> str:
+    if unicodedata.category(char) != "No" or "FRACTION" not in unicodedata.name(char, ""):
+        return char
+    written = unicodedata.normalize("NFKC", char).replace("\N{FRACTION SLASH}", "/")
+    return f" {written}" if before.isdigit() else written

@@ -12,11 +12,11 @@ from functools import lru_cache
 from codedance_verl.grading.rules.latex import to_plain
 from codedance_verl.grading.rules.normalise import ascii_digits, normalise, strip_wrapping
 
+# The last letter that is an option without being listed; later ones (I, X) may be numerals or names.
 LAST_LETTER = "H"
-"""The last letter that is an option without being listed; later ones (I, X) may be numerals or names."""
 
+# Options are read from this many of the last characters of a question.
 MAX_QUESTION_CHARS = 20_000
-"""Options are read from this many of the last characters of a question."""
 
 _RUN_OF_LETTERS = re.compile(r"[A-H]{2,8}")
 _LEAD = re.compile(
@@ -27,13 +27,14 @@ _LEAD = re.compile(
 _EMPHASIS = re.compile(r"(\*{1,3}|__)(?=\S)([^*_]+)(?<=\S)\1")
 _QUOTES = tuple("\"'`\u201c\u2018")
 _LETTER_LAST = re.compile(r"(?P<text>\S.*?)\s*[(\[](?P<letter>[A-Za-z])[)\]]", re.DOTALL)
+# forms in which a letter is an option only with the very text of it: "a dog" has an article
 _WEAK = re.compile(
     r"(?P<letter>[A-Za-z])(?:\s+-{1,2}\s*|\s*\N{EM DASH}\s*|-\s+|,\s*|\s+|[.):、。\uff0e]\s*)(?P<text>\S.*)", re.DOTALL
 )
 _WEAK_BRACKETED = re.compile(r"[(\[<{](?P<letter>[A-Za-z])[)\]>}]\s*[-.:,\N{EM DASH}]*\s*(?P<text>\S.*)", re.DOTALL)
+# What stands before the text of an option: at the beginning of its line, or else anywhere.
 _LETTER_MARK = r"(?:[(\[]{0}[)\]]|(?:\*\*)?{0}(?:[.):]|[、\uff0e\uff1a]|\s[-\N{{EN DASH}}]\s))(?:\*\*)?[.:]?\s*(?=\S)"
 _MARKS = (rf"^[ \t>*-]*{_LETTER_MARK}", rf"(?:^|(?<=[\s(\[*>;,、。\uff1f?])){_LETTER_MARK}")
-"""What stands before the text of an option: at the beginning of its line, or else anywhere."""
 _LOWER_MARK = r"(?:^|(?<=\s))(?:\({0}\)|^{0}[.)])\s*(?=\S)"
 
 
@@ -47,7 +48,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class _Patterns:
-    """What an answer looks like where the options go up to one letter."""
+    """Patterns of an answer where the options go up to one letter."""
 
     letter: re.Pattern[str]
     letter_and_text: re.Pattern[str]
@@ -75,7 +76,7 @@ def _patterns(last: str) -> _Patterns:
 
 
 def parse_choice(text: str, options: dict[str, str] | None = None) -> Choice | None:
-    """Read one option; None for anything else, also for an answer that names several.
+    """Reads one option; None for anything else, also for an answer that names several.
 
     Where the options are known, also "B - dog", "b. dog" and "dog (B)", if that is the text of the option.
     """
@@ -93,7 +94,7 @@ def parse_choice(text: str, options: dict[str, str] | None = None) -> Choice | N
 
 
 def parse_letters(text: str, options: dict[str, str] | None = None) -> frozenset[str] | None:
-    """Read several options by their letters ("A, C", "A and C", "AC" in alphabetical order); else None."""
+    """Reads several options by their letters ("A, C", "A and C", "AC" in alphabetical order); else None."""
     bare = strip_wrapping(_plain(text))
     if _patterns(_last(options or {})).letters.fullmatch(bare):
         return frozenset(re.findall(r"[A-Z]", bare))
@@ -103,12 +104,12 @@ def parse_letters(text: str, options: dict[str, str] | None = None) -> frozenset
 
 
 def is_run_of_letters(text: str) -> bool:
-    """Whether a text is several letters of options in a row ("ABD")."""
+    """True if a text is several letters of options in a row ("ABD")."""
     return _RUN_OF_LETTERS.fullmatch(text.strip()) is not None
 
 
 def text_behind(letter: str, answer: str, options: dict[str, str]) -> str:
-    """The normalised text behind that letter, which may name others ("B. A and C"); empty for anything else."""
+    """Normalised text behind that letter, which may name others ("B. A and C"); empty for anything else."""
     found = _patterns(_last(options)).letter_and_text.fullmatch(_plain(answer))
     return normalise(found.group(3)) if found and letter in found.group(1, 2) else ""
 
@@ -120,6 +121,7 @@ def options_of(question: str) -> dict[str, str]:
 
 @lru_cache(maxsize=256)
 def _options_of(question: str) -> tuple[tuple[str, str], ...]:
+    # lines first: within a line "(A)" may be a name, and small letters may be those of a formula
     for form, first in ((_MARKS[0], "A"), (_MARKS[1], "A"), (_LOWER_MARK, "a")):
         marks = _marks(question, form, first)
         if len(marks) > 1:
@@ -127,7 +129,8 @@ def _options_of(question: str) -> tuple[tuple[str, str], ...]:
     else:
         return ()
     ends = [mark.start() for mark in marks[1:]] + [len(question)]
-    texts = [_cleaned(question[mark.end() : end]) for mark, end in zip(marks, ends, strict=True)]
+    behind = [question[mark.end() : end] for mark, end in zip(marks, ends, strict=True)]
+    texts = [text.strip().rstrip("(;,").strip() for text in behind]
     texts[-1] = texts[-1].split("\n")[0].strip()
     if not all(texts) or len({normalise(text) for text in texts}) < len(texts):
         return ()
@@ -135,23 +138,18 @@ def _options_of(question: str) -> tuple[tuple[str, str], ...]:
 
 
 def _marks(question: str, form: str, first: str) -> list[re.Match[str]]:
-    """The marks of the options in their order, as far as their letters follow each other."""
+    """Marks of the options in their order, as far as their letters follow each other."""
     marks: list[re.Match[str]] = []
-    for code in range(ord(first), ord(first) + 26):
+    for code in range(ord(first), ord(first) + 26):  # as far as each stands behind the one before
         pattern = re.compile(form.format(re.escape(chr(code))), re.MULTILINE)
-        mark = pattern.search(question, marks[-1].end() if marks else 0)
-        if mark is None:
+        if (mark := pattern.search(question, marks[-1].end() if marks else 0)) is None:
             break
         marks.append(mark)
     return marks
 
 
-def _cleaned(text: str) -> str:
-    return text.strip().rstrip("(;,").strip()
-
-
 def _plain(text: str) -> str:
-    """The text without LaTeX, emphasis and what announces an option."""
+    """Text without LaTeX, emphasis and what announces an option."""
     plain = _EMPHASIS.sub(r"\2", to_plain(ascii_digits(text))).strip()
     plain = strip_wrapping(plain) if plain[:1] in _QUOTES else plain
     plain = plain[found.end() :].strip() if (found := _LEAD.match(plain)) else plain
@@ -159,7 +157,7 @@ def _plain(text: str) -> str:
 
 
 def _last(options: dict[str, str]) -> str:
-    return max(LAST_LETTER, *options) if options else LAST_LETTER
+    return max([LAST_LETTER, *options])
 
 
 def _with_its_text(plain: str, options: dict[str, str]) -> Choice | None:

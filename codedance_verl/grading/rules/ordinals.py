@@ -6,16 +6,15 @@ import re
 
 from codedance_verl.grading import question_kind as asks
 from codedance_verl.grading.context import STRICT, Context
-from codedance_verl.grading.rules.latex import to_plain
-from codedance_verl.grading.rules.normalise import ascii_digits, strip_wrapping, words_of
+from codedance_verl.grading.rules.normalise import bare_text, words_of
 from codedance_verl.grading.rules.number import parse_quantity
 from codedance_verl.grading.rules.numerals import VALUE_OF_WORD
 from codedance_verl.types import Grade, Verdict
 
-RUNG = "ordinal"
+RULE = "ordinal"
 
+# A longer text is no ordinal number.
 MAX_CHARS = 60
-"""A longer text is no ordinal number."""
 
 _IRREGULAR = {"first": 1, "second": 2, "third": 3, "fifth": 5, "eighth": 8, "ninth": 9, "twelfth": 12}
 _REGULAR = {
@@ -33,22 +32,19 @@ def parse_ordinal(text: str, question: str = "") -> int | None:
     """Value of an ordinal number, with at most words of the question behind it; None for anything else."""
     if len(text) > MAX_CHARS:
         return None
-    words = re.split(r"[\s-]+", strip_wrapping(to_plain(ascii_digits(text))).casefold())
+    words = re.split(r"[\s-]+", bare_text(text).casefold())
     if words[0] in ("the", "in", "on", "at"):
         words = words[2:] if words[1:2] == ["the"] else words[1:]
     known = set(re.findall(r"\w+", question.casefold()))
-    while (
-        len(words) > 1
-        and words[-1].isalpha()
-        and (words[-1] in known or set(words_of(words[-1])) <= set(words_of(question)))
-    ):
+    asked = set(words_of(question))
+    while len(words) > 1 and words[-1].isalpha() and (words[-1] in known or set(words_of(words[-1])) <= asked):
         words.pop()
     if len(words) == 2 and words[0] in _TENS and 0 < _WORDS.get(words[1], 0) < 10:
         return _TENS[words[0]] + _WORDS[words[1]]
     if len(words) != 1:
         return None
     if found := _DIGITS.fullmatch(words[0]):
-        value = int(found.group(1))
+        value = int(found.group(1))  # "3th" is a slip that may be 30th: the ending must fit
         ending = "th" if value % 100 in (11, 12, 13) else _ENDINGS.get(value % 10, "th")
         return value if found.group(2).casefold() == ending else None
     return _WORDS.get(words[0])
@@ -64,21 +60,18 @@ def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade 
     given = parse_ordinal(answer, question)
     places = asks.asks_position(question) and not asks.asks_amount(question)
     if truth is None:
-        if given is None or not places:
-            return None
-        truth = _whole(ground_truth)
-        return Grade(Verdict.CORRECT, RUNG, f"place {given}") if truth == given else None
+        same = places and given is not None and _whole(ground_truth) == given
+        return Grade(Verdict.CORRECT, RULE, f"place {given}") if same else None
     if given is None and places:
         given = _whole(answer)
     if given is None and parse_quantity(answer, question) is None:
         return None
-    verdict = Verdict.CORRECT if given == truth else Verdict.WRONG
-    return Grade(verdict, RUNG, f"place {given} against {truth}")
+    return Grade.of(given == truth, RULE, f"place {given} against {truth}")
 
 
 def _whole(text: str) -> int | None:
-    """The value of a plain whole number, in digits or a word; None for anything else."""
-    bare = strip_wrapping(to_plain(ascii_digits(text)))
+    """Value of a plain whole number, in digits or a word; None for anything else."""
+    bare = bare_text(text)
     if re.fullmatch(r"\d{1,6}", bare):
         return int(bare)
     return VALUE_OF_WORD.get(bare.casefold())

@@ -1,4 +1,4 @@
-"""Other forms of an answer or its ground truth that the rungs may find equal where the texts as they stand are not.
+"""Forms of an answer or its ground truth that the rules may find equal where the texts as they stand are not.
 
 Each is tried for a match only: what is right stays right, and what matches in no form stays wrong, or open.
 """
@@ -21,21 +21,17 @@ def other_forms(answer: str, ground_truth: str, question: str) -> Iterator[tuple
     if not question:
         return
     yield from _forms(answer, ground_truth, question)
-    bare = bare_answer(answer, ground_truth, question)
-    if bare is not None:
+    if (bare := bare_answer(answer, ground_truth, question)) is not None:
         yield bare, ground_truth
         yield from _forms(bare, ground_truth, question)
 
 
 def _forms(answer: str, ground_truth: str, question: str) -> Iterator[tuple[str, str]]:
     for shorten in (bare_point, result_of):
-        shorter = shorten(answer, ground_truth, question)
-        if shorter is not None:
+        if (shorter := shorten(answer, ground_truth, question)) is not None:
             yield shorter, ground_truth
-    unaccented = without_accents(answer, ground_truth, question)
-    if unaccented is not None:
+    if (unaccented := without_accents(answer, ground_truth, question)) is not None:
         yield answer, unaccented
     for change in _OF_BOTH:
-        changed = change(answer, ground_truth, question)
-        if changed is not None:
+        if (changed := change(answer, ground_truth, question)) is not None:
             yield changed

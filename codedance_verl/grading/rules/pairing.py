@@ -1,21 +1,16 @@
-"""Pairs things off, each with one that it fits and that no other is paired with."""
+"""Matching of things with each other, each with at most one that it fits."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 
-def most_pairs(fits: Sequence[Sequence[int]]) -> int:
-    """How many pairs there can be at once, found by augmenting paths; `fits` holds the places that each item fits."""
-    partner: dict[int, int] = {}
+def most_pairs(fits: Sequence[Sequence[bool]]) -> int:
+    """Size of the largest matching of rows with columns; `fits` is a matrix, True where the two fit."""
+    if not fits or not fits[0]:
+        return 0
+    # imported here: 0.2 s and 35 MiB, which a worker without sets and boxes does not need
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import maximum_bipartite_matching
 
-    def place_for(item: int, tried: set[int]) -> bool:
-        for place in fits[item]:
-            if place not in tried:
-                tried.add(place)
-                if place not in partner or place_for(partner[place], tried):
-                    partner[place] = item
-                    return True
-        return False
-
-    return sum(place_for(item, set()) for item in range(len(fits)))
+    return int((maximum_bipartite_matching(csr_array(fits)) >= 0).sum())

@@ -9,12 +9,12 @@ from codedance_verl.grading.context import STRICT, Context
 from codedance_verl.grading.rules.latex import to_plain
 from codedance_verl.grading.rules.normalise import ascii_digits, strip_wrapping
 from codedance_verl.grading.rules.number import Quantity, agree, parse_quantity
-from codedance_verl.types import Grade, Verdict
+from codedance_verl.types import Grade
 
-RUNG = "range"
+RULE = "range"
 
+# A longer text is no range.
 MAX_CHARS = 100
-"""A longer text is no range."""
 
 _LEAD = re.compile(r"(?:from|between|in|the|range|years?|ages?|aged|period|of)\s+", re.IGNORECASE)
 _BETWEEN = re.compile(
@@ -27,6 +27,7 @@ _AND_MORE = re.compile(
     r"(?:over|older|above|more|up|higher|greater))",
     re.IGNORECASE,
 )
+# an end begins with a number, a sign or a currency, or is a number in words
 _SIDE = re.compile(r"[-+$\N{EURO SIGN}\N{POUND SIGN}\N{YEN SIGN}]?\s?\.?\d|[^\W\d_]+(?:[\s-][^\W\d_]+){0,3}")
 
 
@@ -39,7 +40,7 @@ class Range:
 
 
 def parse_range(text: str, question: str = "") -> Range | None:
-    """Read a range, whose lower end comes first; None for anything else."""
+    """Reads a range, whose lower end comes first; None for anything else."""
     if len(text) > MAX_CHARS:
         return None
     bare = strip_wrapping(ascii_digits(to_plain(text)).replace("--", "-"))
@@ -57,19 +58,17 @@ def parse_range(text: str, question: str = "") -> Range | None:
 
 def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade | None:
     """Applies where the ground truth is a range. Says nothing, short of equality, of an answer that is none."""
-    truth = parse_range(ground_truth, context.question)
-    if truth is None:
+    truth, given = parse_range(ground_truth, context.question), parse_range(answer, context.question)
+    if truth is None or given is None:
         return None
-    given = parse_range(answer, context.question)
-    if given is None:
-        return None
+    # the ends of a range are categories, such as those of an axis: no tolerance
     exact = replace(context, relative_tolerance=0.0)
-    same = agree(given.low, truth.low, exact)
     if given.high is None or truth.high is None:
-        same = same and given.high is truth.high
+        same = given.high is truth.high
     else:
-        same = same and agree(given.high, truth.high, exact)
-    return Grade(Verdict.CORRECT if same else Verdict.WRONG, RUNG, f"{answer[:80]!r} against {ground_truth[:80]!r}")
+        same = agree(given.high, truth.high, exact)
+    same = same and agree(given.low, truth.low, exact)
+    return Grade.of(same, RULE, f"{answer[:80]!r} against {ground_truth[:80]!r}")
 
 
 def _of_ends(first: str, second: str, question: str) -> Range | None:
@@ -78,6 +77,7 @@ def _of_ends(first: str, second: str, question: str) -> Range | None:
         return None
     if re.fullmatch(r"\d{4}", first.strip()) and re.fullmatch(r"\d{2}", second.strip()):  # 2010-14
         high = replace(high, value=low.value - low.value % 100 + high.value)
+    # "5-10 cm": a unit or a word behind one end is that of both
     low = replace(low, unit=low.unit or high.unit, words=low.words or high.words)
     high = replace(high, unit=high.unit or low.unit, words=high.words or low.words)
     if low.unit is not None and high.unit is not None and low.unit.dimension != high.unit.dimension:

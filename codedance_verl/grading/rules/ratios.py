@@ -8,12 +8,12 @@ from codedance_verl.grading.context import STRICT, Context
 from codedance_verl.grading.rules.latex import to_plain
 from codedance_verl.grading.rules.normalise import ascii_digits, strip_wrapping
 from codedance_verl.grading.rules.numerals import parse_words
-from codedance_verl.types import Grade, Verdict
+from codedance_verl.types import Grade
 
-RUNG = "ratio"
+RULE = "ratio"
 
+# A longer text is no ratio.
 MAX_CHARS = 60
-"""A longer text is no ratio."""
 
 _ASKED = re.compile(r"\b(?:ratio|odds|scale|proportion)\b|比", re.IGNORECASE)
 _BETWEEN = re.compile(r"\s*(?::|/|\N{RATIO}|比|\bto\b|\bby\b|[xX\N{MULTIPLICATION SIGN}])\s*", re.IGNORECASE)
@@ -21,11 +21,12 @@ _TERM = re.compile(r"\d{1,9}(?:\.\d{1,9})?")
 
 
 def parse_ratio(text: str) -> tuple[str, ...] | None:
-    """The terms of a ratio of two or three numbers, in digits or words; None for anything else."""
+    """Terms of a ratio of two or three numbers, in digits or words; None for anything else."""
     if len(text) > MAX_CHARS:
         return None
     bare = re.sub(r"\\colon|\\mathbin\{:\}", ":", ascii_digits(text))
     terms = _BETWEEN.split(strip_wrapping(to_plain(bare)))
+    # not reduced: 4:10 may be asked for as it stands
     values = [term if _TERM.fullmatch(term) else str(parse_words(term) or "") for term in terms]
     return tuple(values) if 2 <= len(values) <= 3 and all(values) else None
 
@@ -40,4 +41,4 @@ def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade 
     truth, given = parse_ratio(ground_truth), parse_ratio(answer)
     if truth is None:
         return None
-    return Grade(Verdict.CORRECT if given == truth else Verdict.WRONG, RUNG, f"{given} against {truth}")
+    return Grade.of(given == truth, RULE, f"{given} against {truth}")

@@ -5,25 +5,26 @@ from __future__ import annotations
 import re
 
 from codedance_verl.grading.question_kind import asks_written
-from codedance_verl.grading.rules.normalise import singular, strip_wrapping, words_of
+from codedance_verl.grading.rules.normalise import singular, strip_wrapping, word_set, words_of
 
+# A longer answer is no such sentence.
 MAX_CHARS = 400
-"""A longer answer is no such sentence."""
 
 _VERB = re.compile(r"\s(?:is|are|was|were)(?:\s*:\s*|\s+)(?=\S)", re.IGNORECASE)
-_SMALL_WORDS = frozenset(
-    words_of(
-        "a an the it this that these those there answer of in on at to by for from with as has have had is are was were"
-        " and which who"
-    )
-)
-_ASKING = frozenset(words_of("what which who whose where when whom how does do did can you please"))
-_NEGATIONS = frozenset(words_of("not no never none neither nor except without isn aren wasn weren doesn don didn"))
+_SMALL_WORDS = word_set("""
+    a an the it this that these those there answer of in on at to by for from with as has have had is are was were
+    and which who
+""")
+# words of asking, which an answer does not repeat
+_ASKING = word_set("what which who whose where when whom how does do did can you please")
+_NEGATIONS = word_set("not no never none neither nor except without isn aren wasn weren doesn don didn")
+# doubt, or a second answer, behind the verb
 _TAKEN_BACK = re.compile(
     r"\A(?:not|never|no longer|neither|either|hardly|unlikely|maybe|perhaps|possibly|probably|unknown)\b"
     r"|\b(?:or|but|however|maybe|perhaps|actually|not)\b|\?",
     re.IGNORECASE,
 )
+# words that relate two things, whose order then counts
 _RELATED = re.compile(r"\b(?:ratio|than|from|per|between|minus|over|divided|relative|compared|to)\b", re.IGNORECASE)
 _POINT = re.compile(
     r"(?:the\s+)?(?:coordinates\s+of\s+)?(?:the\s+)?(?:point\s+)?(?P<name>[A-Z])\s*"
@@ -37,7 +38,7 @@ _ASKED_POINT = re.compile(
 
 
 def bare_answer(answer: str, ground_truth: str, question: str) -> str | None:
-    """What stands behind "is" in a sentence whose beginning repeats the question; None where it does not.
+    """Text behind "is" in a sentence whose beginning repeats the question; None where it does not.
 
     The beginning must be about what is asked for: its first word of weight is the one behind "what" or "which", or
     the subject. The letter of an option and what is written somewhere are never read from a sentence.
@@ -58,7 +59,7 @@ def bare_answer(answer: str, ground_truth: str, question: str) -> str | None:
 
 
 def bare_point(answer: str, ground_truth: str, question: str) -> str | None:
-    """The coordinates in "P(3, 5)", "P = (3, 5)" or "Point P is (3, 5)", where the question asks for those of P."""
+    """Coordinates in "P(3, 5)", "P = (3, 5)" or "Point P is (3, 5)", where the question asks for those of P."""
     if len(answer) > MAX_CHARS or not ground_truth.strip().strip("$").startswith(("(", "\\left(")):
         return None
     asked = {name for names in _ASKED_POINT.findall(_from_lower(question[:2_000])) for name in names if name}
@@ -67,25 +68,25 @@ def bare_point(answer: str, ground_truth: str, question: str) -> str | None:
 
 
 def words_and_digits(text: str) -> list[str]:
-    """The words of a text, without plural endings, and its numbers."""
+    """Words of a text, without plural endings, and its numbers."""
     return [*words_of(re.sub(r"['\u2019]s\b", "", text)), *re.findall(r"\d+", text)]
 
 
 def _in_order(lead: str, question: str) -> bool:
-    """Whether names and numbers stand in the order of the question; all words where it relates two things.
+    """True if names and numbers stand in the order of the question; all words where it relates two things.
 
     "The ratio of dogs to cats" does not repeat "What is the ratio of cats to dogs?".
     """
     related = _RELATED.search(question) is not None
     asked = re.findall(r"[^\W_]+", question[:2_000])
     names = {word.casefold() for word in asked[1:] if len(word) == 1 or not word.islower()}
-    said = [word for word in re.findall(r"[^\W_]+", lead.casefold()) if word not in _SMALL_WORDS]
+    repeated = [word for word in re.findall(r"[^\W_]+", lead.casefold()) if word not in _SMALL_WORDS]
     rest = iter(singular(word.casefold()) for word in asked)
-    return all(singular(word) in rest for word in said if related or word in names)
+    return all(singular(word) in rest for word in repeated if related or word in names)
 
 
 def _subjects(question: str) -> frozenset[str]:
-    """The word of weight behind "what" or "which", with the one behind its verb ("What colour is the car?")."""
+    """Word of weight behind "what" or "which", with the one behind its verb ("What colour is the car?")."""
     found = re.search(r"\b(?:what|which|who)\b(?P<rest>[^?]{0,300})", question, re.IGNORECASE)
     if found is None:
         return frozenset()
@@ -99,7 +100,7 @@ def _weighty(text: str) -> list[str]:
 
 
 def _from_lower(question: str) -> str:
-    """The question with a small first letter, and those of its verbs, so that capitals are names."""
+    """Question with a small first letter, and those of its verbs, so that capitals are names."""
     return re.sub(
         r"\b(What|Where|Find|Locate|Coordinates?|Location|Position)\b", lambda word: word[0].lower(), question
     )

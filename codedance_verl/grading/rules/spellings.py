@@ -9,9 +9,11 @@ import re
 
 from codedance_verl.grading import question_kind as asks
 
+# blanks that group digits, in front of the end, decimals or something that is no digit
 _SPACED = re.compile(r"(?<![\w.,/])\d{1,3}(?:[ \u00a0\u2009\u202f]\d{3})+(?=$|[.,]\d{1,2}(?!\d)|\s*[^\s\d/,.])")
 _DECIMAL_COMMA = re.compile(r"(?P<whole>[-+]?\d{1,9}),(?P<part>\d{1,2}|\d{4,9})(?P<rest>\s*[^\d,;\s][^\d,;]*)?")
 _GROUPED_COMMA = re.compile(r"(?P<whole>[-+]?\d{1,3}(?:\.\d{3})+),(?P<part>\d{1,2})(?P<rest>\s*[^\d,;]*)?")
+# two points or more: one alone is a decimal point
 _GROUPED_POINTS = re.compile(r"[-+]?\d{1,3}(?:\.\d{3}){2,}(?![\d.,])")
 _PLAIN_UNIT = re.compile(r"\s*(?:%|[\N{EURO SIGN}$\N{POUND SIGN}]|[^\W\d_]{1,3}(?:/[^\W\d_]{1,2})?)\s*")
 _DEGREES = re.compile(r"(?<=\d)\s?(?:deg\.?\s?)?([CF])\.?$|(?<=\d)\s?\N{DEGREE SIGN}\s?([CF])\.?$")
@@ -19,21 +21,15 @@ _SAYS_DEGREES = re.compile(
     r"[\N{DEGREE CELSIUS}\N{DEGREE FAHRENHEIT}]|\N{DEGREE SIGN}\s?[CF]\b|\b(?:celsius|fahrenheit)\b|\bdegrees?\s[CF]\b",
     re.IGNORECASE,
 )
+# then C and F are coulombs and farads
 _ELECTRIC = re.compile(r"\b(?:charges?|capacit\w+|coulombs?|farads?)\b", re.IGNORECASE)
 _POUND_SIGN = re.compile(r"\N{POUND SIGN}|\bGBP\b")
 _POUNDS = re.compile(r"\bpounds?(?:\s+sterling)?\b", re.IGNORECASE)
+# then a pound is no money
 _WEIGHT = re.compile(r"\b(?:weigh\w*|mass|heavy|heavier|lbs?)\b", re.IGNORECASE)
 _YUAN = re.compile(r"\b(?:yuan|RMB|CNY)\b|元|块", re.IGNORECASE)
-_SIGNS = str.maketrans(
-    {
-        "\N{MASCULINE ORDINAL INDICATOR}": "\N{DEGREE SIGN}",
-        "\N{RING ABOVE}": "\N{DEGREE SIGN}",
-        "\N{RIGHT SINGLE QUOTATION MARK}": "'",
-        "\N{PRIME}": "'",
-        "\N{RIGHT DOUBLE QUOTATION MARK}": '"',
-        "\N{DOUBLE PRIME}": '"',
-    }
-)
+# look-alikes of the degree sign, of feet and of inches
+_SIGNS = str.maketrans("\u00ba\u02da\u2019\u2032\u201d\u2033", "\u00b0\u00b0''\"\"")
 
 
 def plain_number(text: str, question: str = "") -> str:

@@ -6,16 +6,16 @@ import re
 from dataclasses import dataclass
 
 from codedance_verl.grading.context import STRICT, Context
-from codedance_verl.grading.rules.latex import to_plain
-from codedance_verl.grading.rules.normalise import ascii_digits, strip_wrapping
+from codedance_verl.grading.rules.normalise import bare_text
 from codedance_verl.grading.rules.numerals import parse_words
-from codedance_verl.types import Grade, Verdict
+from codedance_verl.types import Grade
 
-RUNG = "time"
+RULE = "time"
 
+# A longer text is no time of day.
 MAX_CHARS = 40
-"""A longer text is no time of day."""
 
+# am or pm, with or without points
 _HALF = r"(?:\s*(?P<half>[ap])\.?\s?m\.?)"
 _CLOCK = re.compile(rf"(?P<hour>\d{{1,2}})\s?:\s?(?P<minute>\d{{2}})(?:\s?:\s?(?P<second>\d{{2}}))?{_HALF}?")
 _DOTTED = re.compile(rf"(?P<hour>\d{{1,2}})\.(?P<minute>\d{{2}}){_HALF}")
@@ -24,13 +24,15 @@ _O_CLOCK = re.compile(rf"(?P<hour>\w+)\s?o\s?'?\s?clock{_HALF}?")
 _PAST = re.compile(
     rf"(?:a\s+)?(?P<part>half|quarter|[\w-]+?)(?:\s+minutes?)?\s+(?P<way>past|after|to|before)\s+(?P<hour>\w+){_HALF}?"
 )
+_HAN_HALVES = {"上午": "a", "下午": "p"}
 _HAN = re.compile(r"(?P<half>上午|下午)?\s?(?P<hour>\d{1,2})\s?[点點时]\s?(?:(?P<minute>\d{1,2})\s?分?)?")
+_FORMS = (_O_CLOCK, _HAN, _CLOCK, _DOTTED, _FULL_HOUR)
 _NAMED = {"noon": ("p", 12), "midday": ("p", 12), "midnight": ("a", 12)}
 
 
 @dataclass(frozen=True)
 class Time:
-    """A time of day; `half` is "a" or "p", or empty where it is not said. Hours are 0 to 23, with a half 0 to 11."""
+    """A time of day; `half` is "a" or "p", or empty where it is not given. Hours are 0 to 23, with a half 0 to 11."""
 
     hour: int
     minute: int = 0
@@ -39,39 +41,34 @@ class Time:
 
 
 def parse_time(text: str) -> Time | None:
-    """Read a time of day; None for anything else, such as 25:00."""
+    """Reads a time of day; None for anything else, such as 25:00."""
     if len(text) > MAX_CHARS:
         return None
-    bare = strip_wrapping(to_plain(ascii_digits(text))).casefold().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
+    bare = bare_text(text).casefold().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
     bare = re.sub(r"^(?:at|it's|it is)\s+", "", bare)
     if bare in _NAMED:
         half, twelve = _NAMED[bare]
         return _time(twelve, 0, 0, half)
     if found := _PAST.fullmatch(bare):
         return _relative(found)
-    if found := _O_CLOCK.fullmatch(bare):
-        told = _number(found.group("hour"))
-        return _time(told, 0, 0, found.group("half") or "") if told is not None and 1 <= told <= 12 else None
-    if found := _HAN.fullmatch(bare):
-        half = {"上午": "a", "下午": "p"}.get(found.group("half") or "", "")
-        return _time(int(found.group("hour")), int(found.group("minute") or 0), 0, half)
-    found = _CLOCK.fullmatch(bare) or _DOTTED.fullmatch(bare) or _FULL_HOUR.fullmatch(bare)
-    if found is None:
+    found = next((match for form in _FORMS if (match := form.fullmatch(bare))), None)
+    hour = _number(found.group("hour")) if found else None
+    if found is None or hour is None or (found.re is _O_CLOCK and not 1 <= hour <= 12):
         return None
-    groups = found.groupdict()
-    hour, minute, second = (int(groups.get(name) or 0) for name in ("hour", "minute", "second"))
-    return _time(hour, minute, second, groups.get("half") or "")
+    groups = found.groupdict(default="")
+    minute, second = (int(groups.get(name) or 0) for name in ("minute", "second"))
+    return _time(hour, minute, second, _HAN_HALVES.get(groups["half"], groups["half"]))
 
 
 def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade | None:
-    """Applies where the ground truth is a time of day; what is none is left open.
+    """Applies where both are times of day.
 
     The half of the day may be missing on neither side alone, unless the hours of 24 say it.
     """
     truth, given = parse_time(ground_truth), parse_time(answer)
     if truth is None or given is None:
         return None
-    return Grade(Verdict.CORRECT if _same(given, truth) else Verdict.WRONG, RUNG, f"{given} against {truth}")
+    return Grade.of(_same(given, truth), RULE, f"{given} against {truth}")
 
 
 def _same(given: Time, truth: Time) -> bool:
@@ -79,8 +76,8 @@ def _same(given: Time, truth: Time) -> bool:
         return True
     if bool(given.half) == bool(truth.half):
         return False
-    said, bare = (given, truth) if given.half else (truth, given)
-    day = Time(said.hour + (12 if said.half == "p" else 0), said.minute, said.second)
+    stated, bare = (given, truth) if given.half else (truth, given)
+    day = Time(stated.hour + (12 if stated.half == "p" else 0), stated.minute, stated.second)
     return day == bare and (bare.hour > 12 or bare.hour == 0)
 
 

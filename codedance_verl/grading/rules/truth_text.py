@@ -7,6 +7,7 @@ list of texts (`str` of a list or of a NumPy array, or JSON).
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import re
 
@@ -19,13 +20,14 @@ from codedance_verl.grading.rules.options import parse_choice
 from codedance_verl.grading.rules.sequence import compare_lists, compare_sets
 from codedance_verl.types import Grade, Verdict
 
-LIST_RUNG = "list"
+LIST_RULE = "list"
 
+# Bounds of a list: characters and items; beyond them a text is none.
 MAX_LIST_CHARS = 4_000
 MAX_ITEMS = 64
-"""Bounds of a list: characters and items; beyond them a text is none."""
 
 _TAGGED = re.compile(r"<answer>\s*(.*?)\s*</answer>\s*", re.DOTALL | re.IGNORECASE)
+# GSM8K ends its solutions so
 _HASHES = re.compile(r"(?:^|\s)####\s*(\S[^\n]*?)\s*$")
 _BOXED = re.compile(r"\\boxed\s*\{")
 _ARRAY = re.compile(r"(?:np\.)?array\((\[.*?\])(?:,\s*dtype=[^()]*)?\)", re.DOTALL)
@@ -33,12 +35,13 @@ _QUOTED = re.compile(r"'[^'\\]*'|\"[^\"\\]*\"")
 
 
 def unmarked(ground_truth: str) -> str:
-    """The answer that a ground truth marks with tags, hashes or a box; itself, where nothing is marked."""
+    """Answer that a ground truth marks with tags, hashes or a box; itself, where nothing is marked."""
     text = ground_truth.strip()
     if len(tagged := _TAGGED.findall(text)) == 1 and tagged[0]:
         text = tagged[0]
     if found := _HASHES.search(text):
         text = found.group(1)
+    # several boxes may be steps or several answers
     if len(boxes := list(_BOXED.finditer(text))) == 1 and not text.startswith("\\boxed"):
         inner = _braced(text, boxes[0].end())
         text = inner if inner is not None and _is_prose(text[: boxes[0].start()]) else text
@@ -46,7 +49,7 @@ def unmarked(ground_truth: str) -> str:
 
 
 def list_of(ground_truth: str) -> tuple[str, ...] | None:
-    """The items of a text that is a Python list of texts, also of a NumPy array; None for anything else."""
+    """Items of a text that is a Python list of texts, also of a NumPy array; None for anything else."""
     text = ground_truth.strip()
     if len(text) > MAX_LIST_CHARS:
         return None
@@ -57,18 +60,14 @@ def list_of(ground_truth: str) -> tuple[str, ...] | None:
     quoted = _QUOTED.findall(text[1:-1])
     if quoted and not _QUOTED.sub("", text[1:-1]).strip():  # NumPy writes no commas
         return _texts([item[1:-1] for item in quoted])
-    try:
-        return _texts(ast.literal_eval(text))
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        pass
-    try:
-        return _texts(json.loads(text))
-    except (ValueError, RecursionError):
-        return None
+    for read in (ast.literal_eval, json.loads):
+        with contextlib.suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+            return _texts(read(text))
+    return None
 
 
 def alternatives_in(items: tuple[str, ...], question: str) -> bool:
-    """Whether each item of a list is a right answer of its own.
+    """True if each item of a list is a right answer of its own.
 
     So it is with texts, unless the question asks for several things. Numbers and the letters of options are several
     answers, all of which are needed, where they differ.
@@ -83,16 +82,14 @@ def alternatives_in(items: tuple[str, ...], question: str) -> bool:
 
 
 def compare_items(answer: str, items: tuple[str, ...], context: Context) -> Grade:
-    """Correct where the answer enumerates all items, of texts in any order unless the question asks for one."""
+    """Compares with all items, of texts in any order unless the question asks for one."""
     if all(re.fullmatch("[A-H]", item) for item in items):
-        letters = compare_options(answer, ", ".join(sorted(items)), context)
-        return letters or Grade(Verdict.WRONG, LIST_RUNG)
+        return compare_options(answer, ", ".join(sorted(items)), context) or Grade(Verdict.WRONG, LIST_RULE)
     truth = ", ".join(items) if not any("," in item for item in items) else "; ".join(items)
     answer = answer if list_of(answer) is None else ", ".join(list_of(answer) or ())
     ordered = any(parse_quantity(item) is not None for item in items) or asks.asks_order(context.question)
-    compare = compare_lists if ordered else compare_sets
-    grade = compare(answer, truth, context)
-    return Grade(grade.verdict, LIST_RUNG, grade.evidence)
+    grade = (compare_lists if ordered else compare_sets)(answer, truth, context)
+    return Grade(grade.verdict, LIST_RULE, grade.evidence)
 
 
 def _texts(value: object) -> tuple[str, ...] | None:
@@ -103,7 +100,7 @@ def _texts(value: object) -> tuple[str, ...] | None:
 
 
 def _braced(text: str, start: int) -> str | None:
-    """What stands up to the brace that closes the one before `start`."""
+    """Text up to the brace that closes the one before `start`."""
     depth = 1
     for place in range(start, len(text)):
         depth += (text[place] == "{") - (text[place] == "}")

@@ -1,4 +1,4 @@
-"""Units of measure: what they measure, and how many of the basic unit of that they are.
+"""Units of measure: dimension, and factor to the basic unit of that dimension.
 
 A unit is a product of powers of basic dimensions and a factor: "km/h" is (m: 1, s: -1) and 5/18. Temperatures and
 angles convert to nothing else, and neither do currencies.
@@ -16,7 +16,7 @@ from functools import lru_cache
 
 @dataclass(frozen=True)
 class Unit:
-    """A unit; `dimension` holds (basic unit, power) in order, `factor` how many of them it is."""
+    """A unit; `dimension` holds (basic unit, power) in order, `factor` how many of those make it."""
 
     dimension: tuple[tuple[str, int], ...]
     factor: Fraction = Fraction(1)
@@ -30,6 +30,8 @@ FAHRENHEIT = Unit((("fahrenheit", 1),))
 _PREFIXES = {"n": -9, "u": -6, "\N{MICRO SIGN}": -6, "m": -3, "c": -2, "d": -1, "k": 3, "M": 6, "G": 9, "T": 12}
 _PREFIX_WORDS = {"nano": -9, "micro": -6, "milli": -3, "centi": -2, "deci": -1, "kilo": 3, "mega": 6, "giga": 9}
 
+# Fractions, not floats: 0.1 m is 10 cm exactly. SI by the BIPM brochure, the others by their legal definitions (NIST
+# SP 811): an inch is 2.54 cm, a pound 0.45359237 kg.
 _METRIC: dict[str, tuple[str, str, Fraction | int]] = {
     # symbol: word, dimension, factor
     "m": ("metre meter", "m", 1),
@@ -100,68 +102,33 @@ _OTHERS: dict[str, tuple[str, Fraction | int]] = {
     "penny pence": ("GBP", Fraction(1, 100)),
     "unit": ("unit", 1),
 }
-_HAN: dict[str, str] = {
-    # Chinese and Japanese names: the symbol
-    "米": "m",
-    "厘米": "cm",
-    "毫米": "mm",
-    "分米": "dm",
-    "公里": "km",
-    "千米": "km",
-    "メートル": "m",
-    "克": "g",
-    "千克": "kg",
-    "公斤": "kg",
-    "毫克": "mg",
-    "吨": "t",
-    "升": "L",
-    "毫升": "mL",
-    "秒": "s",
-    "分钟": "min",
-    "分": "min",
-    "小时": "h",
-    "天": "d",
-    "周": "wk",
-    "个月": "month",
-    "年": "yr",
-    "岁": "yr",
-    "平方米": "m^2",
-    "平方厘米": "cm^2",
-    "平方公里": "km^2",
-    "立方米": "m^3",
-    "立方厘米": "cm^3",
-    "度": "deg",
-    "摄氏度": "celsius",
-    "华氏度": "fahrenheit",
-    "伏": "V",
-    "安": "A",
-    "瓦": "W",
-    "千瓦": "kW",
-    "元": "CNY",
-    "块": "CNY",
-    "美元": "USD",
-    "欧元": "EUR",
-    "英镑": "GBP",
-    "日元": "JPY",
-    "円": "JPY",
-}
+# Chinese and Japanese names, each with its symbol.
+_HAN_PAIRS = """
+    米 m  厘米 cm  毫米 mm  分米 dm  公里 km  千米 km  メートル m  克 g  千克 kg  公斤 kg  毫克 mg  吨 t  升 L
+    毫升 mL  秒 s  分钟 min  分 min  小时 h  天 d  周 wk  个月 month  年 yr  岁 yr  平方米 m^2  平方厘米 cm^2
+    平方公里 km^2  立方米 m^3  立方厘米 cm^3  度 deg  摄氏度 celsius  华氏度 fahrenheit  伏 V  安 A  瓦 W
+    千瓦 kW  元 CNY  块 CNY  美元 USD  欧元 EUR  英镑 GBP  日元 JPY  円 JPY
+"""
+_HAN_NAMES = _HAN_PAIRS.split()
+_HAN = dict(zip(_HAN_NAMES[::2], _HAN_NAMES[1::2], strict=True))
 CURRENCY_SIGNS = "$\N{EURO SIGN}\N{POUND SIGN}\N{YEN SIGN}\N{INDIAN RUPEE SIGN}"
 _CURRENCIES = frozenset({"USD", "EUR", "GBP", "JPY", "CNY", "INR"})
 _SUPERSCRIPTS = str.maketrans({"\N{SUPERSCRIPT TWO}": "2", "\N{SUPERSCRIPT THREE}": "3", "\N{SUPERSCRIPT MINUS}": "-"})
 _SQUARED = re.compile(r"\b(?:square|sq\.?)\s+([^\s/]+)|\b([^\s/]+)\s+squared\b|\bsq([a-z]+)\b")
 _CUBED = re.compile(r"\b(?:cubic|cu\.?)\s+([^\s/]+)|\b([^\s/]+)\s+cubed\b")
 _FACTOR = re.compile(r"(?P<name>[^\W\d_]+|[%$\N{DEGREE SIGN}]|\N{DEGREE SIGN}[CF]|[^\w\s])(?:\^?(?P<power>-?[1-9]))?")
+# a blank or a hyphen multiplies ("N m", "kilowatt-hour"); "m-1" is a power
 _PRODUCT = re.compile(r"\s*[*\N{MIDDLE DOT}\N{DOT OPERATOR}]\s*|\s+|(?<=\w)-(?=[^\W\d])")
 
 
 def is_currency(unit: Unit) -> bool:
-    """Whether it is the main unit of a currency, not its hundredth."""
+    """True if it is the main unit of a currency, not its hundredth."""
     return len(unit.dimension) == 1 and unit.dimension[0][0] in _CURRENCIES and unit.factor == 1
 
 
 @lru_cache(maxsize=4096)
 def parse_unit(text: str) -> Unit | None:
-    """Read a unit ("cm", "km/h", "square metres", "kg m^2 s^-2"); None where any part of the text is none."""
+    """Reads a unit ("cm", "km/h", "square metres", "kg m^2 s^-2"); None where any part of the text is none."""
     text = _HAN.get(text.strip(), text)
     text = _CUBED.sub(_raised(3), _SQUARED.sub(_raised(2), text.strip().translate(_SUPERSCRIPTS)))
     text = re.sub(
@@ -238,7 +205,9 @@ def _tables() -> tuple[dict[str, Unit], dict[str, Unit], dict[str, Unit]]:
 
 _SYMBOLS, _WORDS, _FOLDED_SYMBOLS = _tables()
 
+# words of sentences that are units too ("in", "at"): never read as a mention
 _NO_MENTION = frozenset({"in", "as", "at", "per", "mi", "us", "ms"})
+# in brackets, behind a number, as a word, or as a sign
 _MENTION = re.compile(
     r"\(([^()]{1,24})\)|\d\s*([^\s\d,.;?!()]+)|((?:square|cubic|sq)\s+[^\W\d_]+|[^\s\d,.;:?!()]{2,})"
     r"|([%$\N{EURO SIGN}\N{POUND SIGN}])"
@@ -253,19 +222,19 @@ _MAX_QUESTION = 4_000
 
 @lru_cache(maxsize=512)
 def names_unit(question: str, unit: Unit) -> bool:
-    """Whether a question names the unit ("how many centimetres", "in km/h", "(in %)"), so that it need not be said."""
+    """True if a question names the unit ("in km/h", "(in %)"), so that an answer may leave it out."""
     return unit in _named_units(_without_markup(question[-_MAX_QUESTION:])) or (
         unit == PERCENT and "percentage" in question.casefold()
     )
 
 
 def names_currency(question: str) -> bool:
-    """Whether a question names a currency ("in dollars"), so that no other one is meant."""
+    """True if a question names a currency ("in dollars"), so that no other one is meant."""
     return any(map(is_currency, _named_units(_without_markup(question[-_MAX_QUESTION:]))))
 
 
 def _without_markup(question: str) -> str:
-    """The question without what LaTeX puts around a unit: "$\\text{cm}^{2}$" is "cm^2"."""
+    """Question without what LaTeX puts around a unit: "$\\text{cm}^{2}$" is "cm^2"."""
     if "\\" not in question and "$" not in question:
         return question
     plain = re.sub(r"\\(?:text|mathrm)\s*\{([^{}]*)\}", r"\1", question)
@@ -278,10 +247,10 @@ def _named_units(question: str) -> frozenset[Unit]:
     found: set[Unit | None] = set()
     for mention in _MENTION.finditer(question):
         bracketed, behind_number, word, sign = mention.groups()
-        said = bracketed or behind_number or word or sign
+        name = bracketed or behind_number or word or sign
         if word and word.casefold() in _NO_MENTION:
             continue
-        candidates = (said, said.casefold().removeprefix("in "), said.removeprefix("in ")) if bracketed else (said,)
+        candidates = (name, name.casefold().removeprefix("in "), name.removeprefix("in ")) if bracketed else (name,)
         found |= {parse_unit(candidate) for candidate in candidates}
     for mention in _POWER_MENTION.finditer(question):
         if len(mention.group(1)) > 1 and mention.group(1).casefold() not in _NO_MENTION:

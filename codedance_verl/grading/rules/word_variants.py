@@ -1,4 +1,4 @@
-"""Other spellings of one word: without its accents ("Sao Paulo"), British or American ("grey", "gray")."""
+"""Spellings of one word: without its accents ("Sao Paulo"), British or American ("grey", "gray")."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ import unicodedata
 
 from codedance_verl.grading.question_kind import asks_written
 
+# A longer ground truth is compared as it stands.
 MAX_CHARS = 300
-"""A longer ground truth is compared as it stands."""
 
+# letters that Unicode does not decompose into a letter and an accent
 _UNDIVIDED = str.maketrans(
     {"ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d", "Đ": "D", "ß": "ss", "æ": "ae", "œ": "oe"}
 )
 _ASKS_LANGUAGE = re.compile(r"\b(?:translat\w*|languages?|british|american|spell\w*|accents?|diacritics?)\b", re.I)
 _ASKS_NAME = re.compile(r"\b(?:names?|named|surname|who|whose|called|titles?|brand|company|author|street)\b", re.I)
+# a closed table: a rule for endings would make other words alike ("four", "for")
 _OUR_WORDS = """
     colour flavour harbour neighbour labour honour humour rumour favour favourite armour vapour odour savour behaviour
     parlour tumour vigour endeavour
@@ -45,7 +47,7 @@ _AMERICAN = _table()
 
 
 def without_accents(answer: str, ground_truth: str, question: str) -> str | None:
-    """The ground truth without accents, for an answer that has none; None where the spelling is asked for."""
+    """Ground truth without accents, for an answer that has none; None where the spelling is asked for."""
     if not answer.isascii() or ground_truth.isascii() or len(ground_truth) > MAX_CHARS:
         return None
     if asks_written(question) or _ASKS_LANGUAGE.search(question[:4_000]):
@@ -58,7 +60,7 @@ def without_accents(answer: str, ground_truth: str, question: str) -> str | None
 
 
 def in_american(answer: str, ground_truth: str, question: str) -> tuple[str, str] | None:
-    """Both in the American spelling, where that changes one; None for names, and where the spelling is asked for."""
+    """Answer and truth in American spelling, if that changes one; None for names, and where spelling is asked for."""
     if len(ground_truth) > MAX_CHARS or asks_written(question):
         return None
     if _ASKS_LANGUAGE.search(question[:4_000]) or _ASKS_NAME.search(question[:4_000]):

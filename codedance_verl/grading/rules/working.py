@@ -5,17 +5,17 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from codedance_verl.grading.rules.latex import to_plain
-from codedance_verl.grading.rules.normalise import ascii_digits, strip_wrapping
+from codedance_verl.grading.rules.normalise import bare_text
 
+# Bounds of one side of an equation: characters, numbers and signs, nested brackets. Beyond them it is none.
 MAX_CHARS = 200
 MAX_TOKENS = 60
 MAX_DEPTH = 8
-"""Bounds of one side of an equation: characters, numbers and signs, nested brackets. Beyond them it is none."""
 
 _NUMBER = r"(?:\d{1,3}(?:,\d{3}){1,4}|\d{1,15})(?:\.\d{1,15})?"
 _TOKEN = re.compile(rf"\s*({_NUMBER}|[-+*/()])\s*")
 _LEADING = re.compile(rf"\s*([-+]?)\s*[$\N{{EURO SIGN}}\N{{POUND SIGN}}]?\s*({_NUMBER})(?![\d.,/^*]\S)")
+# an equation within a reason, of at most ten terms without brackets
 _INSIDE = re.compile(rf"(?<![\w.])({_NUMBER}(?:\s?[-+*/]\s?{_NUMBER}){{1,9}})\s?=\s?(-?{_NUMBER})")
 _SIGNS = (
     (re.compile(r"\\(?:times|cdot)(?![A-Za-z])|[\N{MULTIPLICATION SIGN}\N{MIDDLE DOT}\N{DOT OPERATOR}]"), "*"),
@@ -29,18 +29,19 @@ _ASKS_EQUATION = re.compile(
 
 
 def result_of(answer: str, ground_truth: str, question: str) -> str | None:
-    """The right side of a true equation of plain numbers, with what stands behind it.
+    """Right side of a true equation of plain numbers, with what stands behind it.
 
     None for anything else, and where the ground truth is an equation or the question asks for one.
     """
     if "=" in ground_truth or _ASKS_EQUATION.search(question[:4_000]) or len(answer) > MAX_CHARS:
         return None
-    sides = _plain(strip_wrapping(to_plain(ascii_digits(answer)))).split("=")
+    sides = _plain(bare_text(answer)).split("=")
     if len(sides) != 2:
         return None
     found = _LEADING.match(sides[1])
     if found is None or re.match(r"\s*[-+*/^(.,:\d]", sides[1][found.end() :]):
         return None
+    # at least one operation: "27 = 27" shows no working
     if not re.search(r"\d\s*\)*\s*[-+*/]", sides[0]):
         return None
     right = Fraction(found.group(2).replace(",", "")) * (-1 if found.group(1) == "-" else 1)
@@ -48,26 +49,19 @@ def result_of(answer: str, ground_truth: str, question: str) -> str | None:
 
 
 def equations_hold(text: str) -> bool:
-    """Whether every equation of plain numbers within a text is true."""
-    for found in _INSIDE.finditer(_plain(text[:1_000])):
-        if evaluate(found.group(1)) != Fraction(found.group(2).replace(",", "")):
-            return False
-    return True
+    """True if every equation of plain numbers within a text is true."""
+    equations = _INSIDE.findall(_plain(text[:1_000]))
+    return all(evaluate(left) == Fraction(right.replace(",", "")) for left, right in equations)
 
 
 def evaluate(text: str) -> Fraction | None:
-    """The exact value of sums, differences, products and quotients of plain numbers; None for anything else."""
+    """Exact value of sums, differences, products and quotients of plain numbers; None for anything else."""
     if len(text) > MAX_CHARS:
         return None
-    tokens: list[str] = []
-    place = 0
-    while place < len(text):
-        found = _TOKEN.match(text, place)
-        if found is None or len(tokens) >= MAX_TOKENS:
-            return None
-        tokens.append(found.group(1))
-        place = found.end()
-    tokens.reverse()
+    tokens = _TOKEN.findall(text)[::-1]
+    # a character that belongs to no token is passed over, and then missing
+    if len(tokens) > MAX_TOKENS or sum(map(len, tokens)) != len("".join(text.split())):
+        return None
     value = _sum(tokens, 0)
     return value if not tokens else None
 
@@ -79,7 +73,7 @@ def _plain(text: str) -> str:
 
 
 def _sum(tokens: list[str], depth: int) -> Fraction | None:
-    """Takes a sum of terms off the end of the reversed tokens."""
+    """Takes a sum of terms off the end of the reversed tokens: recursive descent, products within sums."""
     total = _product(tokens, depth)
     while total is not None and tokens and tokens[-1] in "+-":
         sign = tokens.pop()

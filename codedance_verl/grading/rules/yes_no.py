@@ -6,41 +6,29 @@ import re
 
 from codedance_verl.grading.context import STRICT, Context
 from codedance_verl.grading.explained import parse_explained, repeats_all, swaps_sides
-from codedance_verl.grading.rules.latex import to_plain
-from codedance_verl.grading.rules.normalise import ascii_digits, strip_wrapping, words_of
-from codedance_verl.types import Grade, Verdict
+from codedance_verl.grading.rules.normalise import bare_text, strip_wrapping, word_set, words_of
+from codedance_verl.types import Grade
 
-RUNG = "yes_no"
+RULE = "yes_no"
 
 _VALUES = {
-    "yes": True,
-    "true": True,
-    "no": False,
-    "false": False,
-    "是": True,
-    "是的": True,
-    "对": True,
-    "正确": True,
-    "否": False,
-    "不是": False,
-    "不": False,
-    "错误": False,
+    **dict.fromkeys(("yes", "true", "是", "是的", "对", "正确"), True),
+    **dict.fromkeys(("no", "false", "否", "不是", "不", "错误"), False),
 }
+# of an answer only: a truth "N" may be newton or north
 _INITIALS = {"y": True, "n": False}
 _MORE = re.compile(r"(yes|no|true|false)(?:\s*[,.;:!\N{EM DASH}-]\s*|\s+)(\S.*)", re.IGNORECASE | re.DOTALL)
-_SMALL_WORDS = frozenset(
-    words_of(
-        "a an the it its this that these those there they he she is are was were do does did has have had can in on of"
-        " to at so be"
-    )
-)
-_DENIALS = frozenset(words_of("not isn aren wasn weren don doesn didn hasn haven cannot"))
-_TURNS = frozenset(words_of("yes no true false or but maybe wrong right incorrect correct actually"))
+_SMALL_WORDS = word_set("""
+    a an the it its this that these those there they he she is are was were do does did has have had can in on of
+    to at so be
+""")
+_DENIALS = word_set("not isn aren wasn weren don doesn didn hasn haven cannot")
+_TURNS = word_set("yes no true false or but maybe wrong right incorrect correct actually")
 
 
 def parse_yes_no(text: str, question: str = "") -> bool | None:
-    """Read a yes or a no; None for anything else, also for a yes that goes on to say something of its own."""
-    bare = strip_wrapping(to_plain(ascii_digits(text)))
+    """Reads a yes or a no; None for anything else, also for a yes with a statement of its own behind it."""
+    bare = bare_text(text)
     if bare.casefold() in _VALUES:
         return _VALUES[bare.casefold()]
     found = _MORE.fullmatch(bare)
@@ -49,13 +37,13 @@ def parse_yes_no(text: str, question: str = "") -> bool | None:
     value = _VALUES[found.group(1).casefold()]
     allowed = _SMALL_WORDS | (set(words_of(question)) - _TURNS)
     allowed |= {"t", *_DENIALS} if not value else set()
-    if not set(re.findall(r"\d+", found.group(2))) <= set(re.findall(r"\d+", question)) or not words_of(found.group(2)):
+    rest = found.group(2)
+    if not set(re.findall(r"\d+", rest)) <= set(re.findall(r"\d+", question)) or not words_of(rest):
         return None  # "No. 5" is a number
-    denies = not value or not _DENIALS & set(words_of(question))
-    if not denies or not all(word in allowed for word in words_of(found.group(2))):
-        return None
-    contradicts = swaps_sides(found.group(2), question) if value else repeats_all(found.group(2), question)
-    return None if contradicts else value
+    # "yes" to a question with "not" in it may mean either
+    unclear = value and _DENIALS & set(words_of(question))
+    contradicts = swaps_sides if value else repeats_all
+    return None if unclear or not set(words_of(rest)) <= allowed or contradicts(rest, question) else value
 
 
 def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade | None:
@@ -65,9 +53,8 @@ def compare(answer: str, ground_truth: str, context: Context = STRICT) -> Grade 
         return None
     given = _INITIALS.get(strip_wrapping(answer).casefold(), parse_yes_no(answer, context.question))
     if given is None:
-        given = parse_explained(strip_wrapping(to_plain(ascii_digits(answer))), context.question)
-    verdict = Verdict.CORRECT if given is truth else Verdict.WRONG
-    return Grade(verdict, RUNG, f"{_show(given)} against {_show(truth)}")
+        given = parse_explained(bare_text(answer), context.question)
+    return Grade.of(given is truth, RULE, f"{_show(given)} against {_show(truth)}")
 
 
 def _show(value: bool | None) -> str:

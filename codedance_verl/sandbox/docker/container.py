@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from docker.errors import APIError, DockerException, NotFound
+from docker.errors import APIError, DockerException
 from docker.types import LogConfig
 
 from codedance_verl.errors import UserError
 from codedance_verl.sandbox.config import MIB, SandboxConfig
 from codedance_verl.sandbox.docker import engine, image, reaper
-from codedance_verl.sandbox.docker.launcher import CONTAINER_SOCKET_DIRECTORY, SOCKET_NAME
+from codedance_verl.sandbox.docker.launcher import CONTAINER_SOCKET_DIRECTORY, interpreter_arguments
 from codedance_verl.sandbox.docker.sizing import sized
 from codedance_verl.sandbox.errors import SandboxUnavailable
 
@@ -26,7 +25,7 @@ _SCRATCH_INODES = 65_536
 
 
 class DockerLauncher:
-    """Runs every interpreter as PID 1 of a container without network, with a read-only root and next to no capability.
+    """Launcher of interpreters as PID 1 of containers without network, with a read-only root and next to no capability.
 
     Its system calls are those of `sandbox_image/seccomp.json` and no others.
 
@@ -36,10 +35,9 @@ class DockerLauncher:
 
     own_uids = True
 
-    def __init__(self, config: SandboxConfig, owner: reaper.Owner, may_start_engine: bool = True) -> None:
+    def __init__(self, config: SandboxConfig, owner: reaper.Owner) -> None:
         self._config = sized(config)
         self._labels = reaper.labels(owner)
-        self._may_start_engine = may_start_engine
         self._client: DockerClient | None = None
         self._image = ""
         self._remapped = False
@@ -49,13 +47,18 @@ class DockerLauncher:
     @property
     def client(self) -> DockerClient:
         if self._client is None:
-            self._client = engine.ensure_engine(self._may_start_engine)
+            self._client = engine.ensure_engine(may_start=True)
         return self._client
 
     def prepare(self) -> None:
         self._image = image.require_image(self.client, self._config.image)
         facts = self.client.info()
-        self._require_runtime(facts.get("Runtimes") or {})
+        runtime, known = self._config.runtime, facts.get("Runtimes") or {}
+        if runtime and runtime not in known:
+            raise UserError(
+                f"sandbox.runtime={runtime!r}: the engine knows {', '.join(sorted(known))}; install that runtime and "
+                "name it to the engine (docs/security.md), or leave sandbox.runtime empty"
+            )
         options = facts.get("SecurityOptions") or []
         self._remapped = any("name=userns" in option or "name=rootless" in option for option in options)
         if self._remapped or os.geteuid() != 0:
@@ -63,44 +66,27 @@ class DockerLauncher:
         reaper.remove_orphans(self.client)
 
     def security_options(self) -> list[str]:
-        """What binds every process of a container, in the engine's words."""
+        """Returns the security options of every process of a container, in the engine's words."""
         return ["no-new-privileges:true", f"seccomp={image.seccomp_profile()}"]
-
-    def _require_runtime(self, known: Mapping[str, object]) -> None:
-        if self._config.runtime and self._config.runtime not in known:
-            raise UserError(
-                f"sandbox.runtime={self._config.runtime!r}: the engine knows {', '.join(sorted(known))}; install that "
-                "runtime and name it to the engine (docs/security.md), or leave sandbox.runtime empty"
-            )
 
     def launch(self, name: str, socket_directory: Path) -> None:
         config = self._config
         memory_bytes = (config.memory_mb or 0) * MIB
+        scratch = f"rw,nosuid,nodev,noexec,size={config.scratch_mb}m,nr_inodes={_SCRATCH_INODES},mode=1777"
         try:
             self.client.containers.run(
                 self._image,
-                [
-                    "--socket",
-                    f"{CONTAINER_SOCKET_DIRECTORY}/{SOCKET_NAME}",
-                    "--name",
-                    name,
-                    "--root",
-                    SCRATCH,
-                    "--own-uids",
-                    "--preload",
-                    config.preload,
-                ],
+                [*interpreter_arguments(name, CONTAINER_SOCKET_DIRECTORY, SCRATCH, config.preload), "--own-uids"],
                 name=name,
                 detach=True,
                 runtime=config.runtime or None,
+                # The container ends when its owner's socket closes, and is gone then without anyone to remove it.
                 auto_remove=True,
                 labels=self._labels,
                 hostname="sandbox",
                 network_mode="none",
                 read_only=True,
-                tmpfs={
-                    SCRATCH: f"rw,nosuid,nodev,noexec,size={config.scratch_mb}m,nr_inodes={_SCRATCH_INODES},mode=1777"
-                },
+                tmpfs={SCRATCH: scratch},
                 ipc_mode="none",  # no /dev/shm that sessions would share; the init process makes one for each
                 volumes={str(socket_directory): {"bind": CONTAINER_SOCKET_DIRECTORY, "mode": "ro"}},
                 user="0:0",
@@ -108,14 +94,17 @@ class DockerLauncher:
                 cap_add=["SETUID", "SETGID"],
                 security_opt=self.security_options(),
                 mem_limit=memory_bytes,
+                # Equal to the memory: no swap, which would turn a limit into slowness for all.
                 memswap_limit=memory_bytes,
                 pids_limit=config.pids,
                 cpu_shares=config.cpu_weight,
                 nano_cpus=int(config.cpus * 1e9) or None,
+                # Bounded: PID 1 and the zygote write to it, and cells must not fill the host's disk.
                 log_config=LogConfig(type="json-file", config={"max-size": "1m", "max-file": "1"}),
             )
         except (DockerException, OSError) as error:  # OSError: the engine itself cannot be reached
-            raise SandboxUnavailable(f"container {name} does not start: {_reason(error)}") from None
+            reason = error.explanation if isinstance(error, APIError) and error.explanation else error
+            raise SandboxUnavailable(f"container {name} does not start: {str(reason)[:300]}") from None
 
     def remove(self, name: str) -> None:
         with contextlib.suppress(DockerException, OSError):
@@ -125,18 +114,16 @@ class DockerLauncher:
         if not self._remapped:
             return 0
         if self._root_uid is None:  # the same for every container of the engine
-            self._root_uid = self._outside_uid(name)
+            # The map of user namespaces is the engine's: its effect is read off a process that runs.
+            pid = self.client.api.inspect_container(name)["State"]["Pid"]
+            status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+            self._root_uid = int(next(line for line in status.splitlines() if line.startswith("Uid:")).split()[1])
         return self._root_uid
-
-    def _outside_uid(self, name: str) -> int:
-        pid = self.client.api.inspect_container(name)["State"]["Pid"]
-        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-        return int(next(line for line in status.splitlines() if line.startswith("Uid:")).split()[1])
 
     def failure_log(self, name: str) -> str:
         try:
             return str(self.client.api.logs(name, tail=3).decode("utf-8", "replace").strip())
-        except (NotFound, DockerException, OSError):
+        except (DockerException, OSError):
             return ""
 
     def count_orphans(self) -> int:
@@ -146,7 +133,3 @@ class DockerLauncher:
         if self._client is not None:
             self._client.close()
             self._client = None
-
-
-def _reason(error: Exception) -> str:
-    return str(error.explanation if isinstance(error, APIError) and error.explanation else error)[:300]

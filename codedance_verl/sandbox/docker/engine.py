@@ -1,15 +1,13 @@
-"""Finds the Docker engine, and starts one where none answers and we may."""
+"""Finds the Docker engine, and starts one where none answers and that is allowed."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import docker
@@ -17,6 +15,7 @@ from docker import DockerClient
 from docker.errors import DockerException
 
 from codedance_verl.errors import UserError
+from codedance_verl.runtime.locks import exclusive_lock
 
 PING_SECONDS = 5
 API_SECONDS = 60
@@ -28,8 +27,9 @@ _LOCK_PATH = Path(tempfile.gettempdir()) / "codedance-engine.lock"
 
 
 def connect(timeout_s: int = API_SECONDS) -> DockerClient | None:
-    """A client of the engine the environment names (`DOCKER_HOST`, else the local socket); None if none answers."""
+    """Returns a client of the engine at `DOCKER_HOST`, else at the local socket; None if none answers."""
     try:
+        # A ping has a timeout of its own: that of calls is made for slow operations.
         with contextlib.closing(docker.from_env(timeout=PING_SECONDS)) as probe:
             probe.ping()
         return docker.from_env(timeout=timeout_s)
@@ -38,7 +38,7 @@ def connect(timeout_s: int = API_SECONDS) -> DockerClient | None:
 
 
 def ensure_engine(may_start: bool) -> DockerClient:
-    """A client of an engine that answers.
+    """Returns a client of an engine that answers.
 
     With `may_start`, as root and without `DOCKER_HOST`, an engine is started if there is none, and on Debian or Ubuntu
     installed first. All waits are bounded. Raises `UserError` with the cause and the cure.
@@ -55,8 +55,9 @@ def ensure_engine(may_start: bool) -> DockerClient:
             "no Docker engine answers and only root may start one; start it (sudo systemctl start docker), "
             "add yourself to the group docker, or set sandbox.backend=process"
         )
-    with _one_at_a_time():
-        client = connect()
+    busy = f"another process has been starting the engine too long; see {LOG_PATH}"
+    with exclusive_lock(_LOCK_PATH, busy, START_SECONDS + INSTALL_SECONDS):  # two must not start one at the same time
+        client = connect()  # another process may have started one meanwhile
         if client is None:
             if shutil.which("dockerd") is None:
                 install_packages()
@@ -68,7 +69,7 @@ def ensure_engine(may_start: bool) -> DockerClient:
 
 
 def install_packages() -> None:
-    """Install the engine and the tool that makes base images from the distribution's packages; needs root and apt."""
+    """Installs the engine and the tool that makes base images from the distribution's packages; needs root and apt."""
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         raise UserError(f"missing {', '.join(PACKAGES)}: install Docker (docs.docker.com/engine/install) and try again")
     print(f"installing {', '.join(PACKAGES)} ...", flush=True)
@@ -103,24 +104,9 @@ def _start_daemon() -> None:
     while time.monotonic() < deadline:
         if connect() is not None:
             return
+        # A daemon that ends at once is reported at once, with its reason.
         if process is not None and process.poll() is not None:
             tail = LOG_PATH.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
             raise UserError(f"dockerd ended at once: {' '.join(tail)[-300:]} (log: {LOG_PATH})")
         time.sleep(0.25)
     raise UserError(f"the Docker engine did not answer within {START_SECONDS:.0f} s; see {LOG_PATH}")
-
-
-@contextlib.contextmanager
-def _one_at_a_time() -> Iterator[None]:
-    """Keep two processes from starting an engine at the same time; the wait is bounded."""
-    with _LOCK_PATH.open("w", encoding="ascii") as lock:
-        deadline = time.monotonic() + START_SECONDS + INSTALL_SECONDS
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError:
-                if time.monotonic() > deadline:
-                    raise UserError(f"another process has been starting the engine too long; see {LOG_PATH}") from None
-                time.sleep(0.5)
-        yield

@@ -14,6 +14,7 @@ from pathlib import Path
 from docker import DockerClient
 from docker.errors import APIError, BuildError, DockerException, ImageNotFound
 
+import sandbox_image
 from codedance_verl.errors import UserError
 from codedance_verl.sandbox.docker import engine
 
@@ -23,12 +24,8 @@ REGISTRY_BASE = "python:3.11-slim"
 REGISTRY_SECONDS = 8
 BASE_SECONDS = 300
 _BUILD_ENVIRONMENT = (
-    "PIP_INDEX_URL",
-    "PIP_EXTRA_INDEX_URL",
-    "PIP_TRUSTED_HOST",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "NO_PROXY",
+    *("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
 )
 _INGREDIENTS = ("Dockerfile", "requirements.txt", "requirements-fonts.txt", "make_fonts.py", "rebase.c")
 _STEP_PREFIXES = ("Step ", "Successfully ", "ERROR")
@@ -37,31 +34,30 @@ Progress = Callable[[str], None]
 
 
 def image_folder() -> Path:
-    """The folder `sandbox_image/` of this checkout. Raises `UserError` where it is missing."""
-    folder = Path(__file__).resolve().parents[3] / "sandbox_image"
-    if not (folder / "Dockerfile").is_file():
-        raise UserError(f"no folder {folder}: install the package from a checkout (pip install -e .)")
-    return folder
+    """Returns the folder `sandbox_image/`, of the checkout or as the wheel has installed it."""
+    return Path(sandbox_image.__file__).resolve().parent
 
 
 def seccomp_profile() -> str:
-    """The system calls of the sandbox, as JSON text in the engine's format; no part of the image."""
+    """Returns the allowed system calls as JSON text in the engine's format; it is no part of the image."""
     return json.dumps(json.loads((image_folder() / "seccomp.json").read_text(encoding="ascii")))
 
 
 def content_hash(folder: Path) -> str:
-    """First 12 hex digits of a SHA-256 over names and contents of the files that make the image."""
+    """Returns the first 12 hex digits of a SHA-256 over names and contents of the files that make the image."""
     digest = hashlib.sha256()
     files = [folder / name for name in _INGREDIENTS]
+    # The seccomp profile is left out: it is given at each start and is no part of the image.
     files += (folder / "codedance_interpreter").glob("*.py")
     for path in sorted(files):
         data = path.read_bytes()
+        # Name and length first: else bytes moved from one file to the next would give the same hash.
         digest.update(f"{path.relative_to(folder)}\0{len(data)}\0".encode() + data)
     return digest.hexdigest()[:12]
 
 
 def image_tag(setting: str = "auto") -> str:
-    """The tag a configuration means: `auto` is that of this checkout."""
+    """Returns the tag that a configuration means: `auto` is that of this checkout."""
     return f"{REPOSITORY}:{content_hash(image_folder())}" if setting == "auto" else setting
 
 
@@ -74,18 +70,18 @@ def has_image(client: DockerClient, tag: str) -> bool:
 
 
 def require_image(client: DockerClient, setting: str) -> str:
-    """The tag of an image that is there. Raises `UserError` when it must be built first."""
+    """Returns the tag of an image that exists. Raises `UserError` when it must be built first."""
     tag = image_tag(setting)
     if not has_image(client, tag):
         cure = "pull or build it, or set sandbox.image=auto"
         if setting == "auto":
-            cure = "run `make sandbox-image`, or on a cluster `codedance cluster prepare`"
+            cure = "run `codedance sandbox build`, or on a cluster `codedance cluster prepare`"
         raise UserError(f"the sandbox image {tag} is not there; {cure}")
     return tag
 
 
 def build_image(client: DockerClient, progress: Progress = print) -> str:
-    """Build the image unless it is there already. Returns its tag.
+    """Builds the image unless it exists already. Returns its tag.
 
     The base is `python:3.11-slim` where it is at hand or its registry answers, else one made from this machine's own
     Debian packages. Raises `UserError` when neither can be had or a step fails.
@@ -115,16 +111,14 @@ def _base_image(client: DockerClient, progress: Progress) -> str:
 
 
 def _registry_answers() -> bool:
+    # Behind a firewall the usual timeout, a minute, would pass first.
     client = engine.connect(timeout_s=REGISTRY_SECONDS)
     if client is None:
         return False
-    try:
+    with contextlib.closing(client), contextlib.suppress(DockerException, OSError):
         client.images.get_registry_data(REGISTRY_BASE)
-    except (DockerException, OSError):
-        return False
-    finally:
-        client.close()
-    return True
+        return True
+    return False
 
 
 def _local_base(client: DockerClient, progress: Progress) -> str:
@@ -163,6 +157,7 @@ def _build(client: DockerClient, tag: str, base: str, progress: Progress) -> Non
             decode=True,
         )
         for event in events:
+            # The engine reports a failed step as an event of a stream that succeeds.
             if "error" in event:
                 raise BuildError(event["error"], iter(()))
             line = str(event.get("stream", "")).strip()
@@ -175,12 +170,13 @@ def _build(client: DockerClient, tag: str, base: str, progress: Progress) -> Non
 
 
 def remove_outdated(client: DockerClient) -> list[str]:
-    """Drop the tags of earlier states of the folder, except those a container still uses. Returns what was dropped."""
+    """Removes the tags of earlier states of the folder but those that containers still use. Returns those removed."""
     current = image_tag()
     removed = []
     for image in client.images.list(name=REPOSITORY):
         for tag in image.tags:
             if tag != current:
+                # A container still uses it.
                 with contextlib.suppress(APIError):
                     client.images.remove(tag)
                     removed.append(tag)

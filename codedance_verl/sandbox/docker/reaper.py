@@ -1,4 +1,4 @@
-"""Who a container belongs to, and the removal of those whose owner is dead.
+"""Ownership of containers, and removal of those whose owner is dead.
 
 A container ends by itself when its owner's socket closes, so there is rarely anything to reap: containers that were
 created but never started, or that outlived an engine restart.
@@ -24,7 +24,7 @@ CREATED_LABEL = "io.codedance.created"
 
 @dataclass(frozen=True)
 class Owner:
-    """A process, told apart from every other that had or will have its pid: boot, pid namespace, pid and start time."""
+    """Identity of a process among all that had or will have its pid: boot, pid namespace, pid and start time."""
 
     boot_id: str
     namespace: str
@@ -36,7 +36,7 @@ class Owner:
 
     @classmethod
     def parse(cls, text: str) -> Owner | None:
-        """Read what `str` wrote; None for anything else."""
+        """Reads what `str` wrote; None for anything else."""
         parts = text.split("/")
         if len(parts) != 4 or not (parts[2].isdigit() and parts[3].isdigit()):
             return None
@@ -44,12 +44,12 @@ class Owner:
 
     @classmethod
     def current(cls) -> Owner:
-        """The calling process."""
+        """Returns the calling process."""
         pid = os.getpid()
         return cls(_boot_id(), _pid_namespace(), pid, _start_time(pid) or 0)
 
     def is_dead(self) -> bool:
-        """True when this process certainly runs no more; False when it runs or cannot be seen from here."""
+        """Returns true when this process certainly runs no more; False when it runs or cannot be seen from here."""
         if self.boot_id != _boot_id():
             return True
         if self.namespace != _pid_namespace():
@@ -58,22 +58,22 @@ class Owner:
 
 
 def labels(owner: Owner) -> dict[str, str]:
-    """Labels every container of the project carries."""
+    """Returns the labels that every container of the project carries."""
     return {PROJECT_LABEL: "1", OWNER_LABEL: str(owner), CREATED_LABEL: str(int(time.time()))}
 
 
 def list_containers(client: DockerClient) -> list[Any]:
-    """All containers of the project, stopped ones included."""
+    """Returns all containers of the project, stopped ones included."""
     return client.containers.list(all=True, filters={"label": PROJECT_LABEL}, ignore_removed=True)
 
 
 def owner_of(container: Any) -> Owner | None:
-    """The owner a container's labels name; None when they are missing or unreadable."""
+    """Returns the owner that a container's labels name; None when they are missing or unreadable."""
     return Owner.parse(container.labels.get(OWNER_LABEL, ""))
 
 
 def remove_orphans(client: DockerClient, everything: bool = False) -> list[str]:
-    """Remove the containers of dead owners, or with `everything` all of the project. Returns the names removed."""
+    """Removes the containers of dead owners, or with `everything` all of the project. Returns the names removed."""
     removed = []
     for container in list_containers(client):
         if everything or _is_orphan(container):
@@ -83,7 +83,7 @@ def remove_orphans(client: DockerClient, everything: bool = False) -> list[str]:
 
 
 def count_orphans(client: DockerClient) -> int:
-    """How many containers of dead owners there are."""
+    """Returns the number of containers of dead owners."""
     return sum(_is_orphan(container) for container in list_containers(client))
 
 
@@ -93,24 +93,25 @@ def _is_orphan(container: Any) -> bool:
 
 
 def remove_container(client: DockerClient, name: str) -> None:
-    """Kill and remove a container; one that is gone or going already is fine."""
+    """Kills and removes a container; one that is gone or going already is fine."""
     from docker.errors import APIError
 
     try:
         client.api.remove_container(name, force=True, v=True)
     except APIError as error:
+        # 404: gone; 409: its removal is in progress, by `auto_remove` for one.
         if error.response is None or error.response.status_code not in (404, 409):
             raise
 
 
 def owned_directory() -> Path:
-    """A new private directory for temporary things of this process, named so that it can be told when that is dead."""
+    """Makes a private temporary directory of this process, whose name holds what `remove_dead_directories` needs."""
     owner = Owner.current()
     return Path(tempfile.mkdtemp(prefix=f"codedance-{owner.pid}-{owner.started}-{_namespace_number(owner.namespace)}-"))
 
 
 def remove_dead_directories() -> None:
-    """Remove the directories that dead processes left behind."""
+    """Removes the directories that dead processes left behind."""
     current = Owner.current()
     for path in Path(tempfile.gettempdir()).glob("codedance-*-*-*-*"):
         parts = path.name.split("-")
@@ -133,10 +134,10 @@ def _boot_id() -> str:
 
 
 def _start_time(pid: int) -> int | None:
-    """Start time of a process in clock ticks since boot; None when there is no such process, or only its remains."""
+    """Returns the start time of a process in clock ticks since boot; None for no process, or a zombie."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
     except OSError:
         return None
-    fields = stat.rpartition(")")[2].split()
-    return None if fields[0] in ("Z", "X") else int(fields[19])
+    fields = stat.rpartition(")")[2].split()  # behind the command, which may itself hold spaces and brackets
+    return None if fields[0] in ("Z", "X") else int(fields[19])  # field 22 of proc(5); the first two are cut off

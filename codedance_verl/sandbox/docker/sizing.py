@@ -9,22 +9,22 @@ from __future__ import annotations
 
 import bisect
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from codedance_verl.sandbox.config import LEAST_FILE_MB, MIB, SandboxConfig, highest
 from codedance_verl.sandbox.errors import SandboxFull
 
 CONTAINER_MB = 384
-"""Of a container without sessions: init process, zygote, and the pages of libraries that were read."""
+"""MiB of a container without sessions: init process, zygote, and the pages of libraries that were read."""
 
 SESSION_MB = 12
-"""Of an idle session: what supervisor, runner and checkpoint do not share; 10.8 MiB measured, with a small image."""
+"""MiB of an idle session that supervisor, runner and checkpoint do not share; 10.8 MiB measured, with a small image."""
 
 OWN_FILES_MB = 8
-"""Of files that the code of a session writes itself."""
+"""MiB of files that the code of a session writes itself."""
 
 CELL_MB = 16
-"""Of a cell that runs, beside copies of the image: imports, a figure."""
+"""MiB of a running cell beside copies of the image: imports, a figure."""
 
 DECODED, KEPT, COMPUTED = 4.0, 3.0, 24.0
 """Bytes a pixel: of a decoded image as Pillow holds it, of one copy that code keeps (uint8 RGB), and of one copy that a
@@ -35,12 +35,12 @@ PNG, JPEG = 3.003, 0.75
 
 LEAST_MEMORY_MB, LEAST_SCRATCH_MB = 4096, 512
 _SCRATCH_MB = 64
-"""Of the container itself in its file space: font caches, the folders of sessions."""
+"""MiB of the container itself in its file space: font caches, the folders of sessions."""
 
 
 @dataclass(frozen=True)
 class ImageLoad:
-    """What the images of one question take.
+    """Size of the images of one question.
 
     Attributes:
         pixels: of all its images together, in the size code gets them.
@@ -62,7 +62,7 @@ class ImageLoad:
         return PNG * (self.pixels + self.first_pixels) + JPEG * self.first_pixels
 
     def joined(self, other: ImageLoad) -> ImageLoad:
-        """What holds for both: the larger of each number, and the row with more pixels."""
+        """Returns a load that covers both: the larger of each number, and the row with more pixels."""
         row = self if self.pixels >= other.pixels else other
         return ImageLoad(
             pixels=row.pixels,
@@ -74,7 +74,7 @@ class ImageLoad:
 
 
 ASSUMED = ImageLoad(pixels=1_000_000, first_pixels=1_000_000, encoded_bytes=1_000_000, largest=(1000, 1000))
-"""Where no data are known: an image of a megapixel."""
+"""Load where no data are given: an image of a megapixel."""
 
 
 @dataclass(frozen=True)
@@ -87,16 +87,19 @@ class Room:
 
 
 def predicted(config: SandboxConfig, load: ImageLoad) -> Room:
-    """What a container uses in which every session has such images, all their files are written, and code works."""
+    """Predicts the use of a container whose sessions all have such images, have written all files and run code."""
+    # Files of all sessions at once, none of which shrinks.
     scratch = _SCRATCH_MB + config.sessions_per_container * (load.file_bytes / MIB + OWN_FILES_MB)
+    # Every session holds its images decoded and encoded, and one copy that code keeps.
     idle = SESSION_MB + (load.pixels * (DECODED + KEPT) + load.encoded_bytes) / MIB
+    # Only cells that run compute, on the first image; they are fewer than sessions.
     computing = CELL_MB + load.first_pixels * COMPUTED / MIB
     memory = CONTAINER_MB + config.sessions_per_container * idle + cells_at_once(config) * computing + scratch
     return Room(math.ceil(memory), math.ceil(scratch), math.ceil(PNG * _largest_pixels(load) / MIB) + 1)
 
 
 def needed(config: SandboxConfig, load: ImageLoad) -> Room:
-    """The least with which every session can open such images and read one file of each; code has next to nothing."""
+    """Returns the least with which every session can open such images and read one file of each, without any code."""
     sessions = config.sessions_per_container
     scratch = sessions * PNG * load.pixels / MIB
     idle = SESSION_MB + (load.pixels * DECODED + load.encoded_bytes) / MIB
@@ -105,28 +108,28 @@ def needed(config: SandboxConfig, load: ImageLoad) -> Room:
 
 
 def needed_by_session(load: ImageLoad) -> int:
-    """The least `session_memory_mb`, in MiB, with which a session can decode such images: it copies one after another.
+    """Returns the least `session_memory_mb`, in MiB, with which a session can decode such images, without any code.
 
-    Code has next to nothing.
+    Images are copied one after another, so the largest one counts twice.
     """
     return math.ceil((DECODED * (load.pixels + _largest_pixels(load)) + load.encoded_bytes) / MIB)
 
 
 def cells_at_once(config: SandboxConfig) -> int:
-    """Cells that run at the same time in one container, where sessions are spread over all of the node."""
+    """Returns the number of cells that run at once in one container, where sessions are spread over all of the node."""
     return min(config.sessions_per_container, math.ceil(config.cell_slots / config.containers))
 
 
 def sized(config: SandboxConfig, load: ImageLoad = ASSUMED) -> SandboxConfig:
-    """The configuration with a number for every size that is None; those that are given stay.
+    """Returns the configuration with a number for every size that is None; explicit ones stay.
 
     An explicit `scratch_mb` counts in a `memory_mb` that is computed.
     """
     room = predicted(config, load)
     scratch = config.scratch_mb if config.scratch_mb is not None else max(room.scratch_mb, LEAST_SCRATCH_MB)
+    # A tmpfs is memory of the container: file space beyond the predicted one needs as much more.
     memory = room.memory_mb + max(scratch - room.scratch_mb, 0)
-    return replace(
-        config,
+    return config.replace(
         scratch_mb=scratch,
         memory_mb=config.memory_mb if config.memory_mb is not None else max(memory, LEAST_MEMORY_MB),
         session_file_mb=config.session_file_mb or max(room.session_file_mb, LEAST_FILE_MB),
@@ -134,10 +137,10 @@ def sized(config: SandboxConfig, load: ImageLoad = ASSUMED) -> SandboxConfig:
 
 
 def most_sessions(config: SandboxConfig, load: ImageLoad) -> int:
-    """Sessions of a container whose explicit sizes hold what `needed` says; 0 where not even one fits."""
+    """Returns the most sessions whose needs (`needed`) fit in the explicit sizes; 0 where not even one fits."""
     fits = 0
     for sessions in range(1, config.sessions_per_container + 1):
-        least = needed(replace(config, sessions_per_container=sessions), load)
+        least = needed(config.replace(sessions_per_container=sessions), load)
         if least.memory_mb > (config.memory_mb or math.inf) or least.scratch_mb > (config.scratch_mb or math.inf):
             break
         fits = sessions
@@ -145,18 +148,20 @@ def most_sessions(config: SandboxConfig, load: ImageLoad) -> int:
 
 
 def most_sessions_sized(config: SandboxConfig, load: ImageLoad) -> int:
-    """Sessions of a container for which what `sized` computes may be set; 0 where not even one fits."""
+    """Returns the most sessions for which the computed sizes are within their ranges; 0 where not even one fits."""
 
     def fits(sessions: int) -> bool:
-        room = predicted(replace(config, sessions_per_container=sessions), load)
+        room = predicted(config.replace(sessions_per_container=sessions), load)
         scratch = config.scratch_mb if config.scratch_mb is not None else max(room.scratch_mb, LEAST_SCRATCH_MB)
         memory = config.memory_mb or room.memory_mb + max(scratch - room.scratch_mb, 0)
         return memory <= highest("memory_mb") and scratch <= highest("scratch_mb")
 
+    # What is computed grows with the sessions, so the first number that does not fit can be bisected.
     return bisect.bisect_left(range(1, config.sessions_per_container + 1), True, key=lambda count: not fits(count))
 
 
 def _largest_pixels(load: ImageLoad) -> int:
+    # `first_pixels` where sizes are not given (0, 0).
     width, height = load.largest
     return max(width * height, load.first_pixels)
 
@@ -169,11 +174,11 @@ _CURES = {
     "session_memory": "its images do not fit in sandbox.session_memory_mb={0.session_memory_mb}: raise it",
     "processes": f"its sessions fill sandbox.pids={{0.pids}}: raise it, {_FEWER}",
 }
-"""By what a container may say that it lacks, in the words of `codedance_interpreter.room`; for a configuration."""
+"""Cure for each thing that a container may lack, by the words of `codedance_interpreter.room`."""
 
 LACKS = frozenset(_CURES)
 
 
 def full(name: str, lacks: str, config: SandboxConfig) -> SandboxFull:
-    """The error of a container that lacks one of `LACKS`, with the setting that cures it."""
+    """Returns the error of a container that lacks one of `LACKS`, with the setting that cures it."""
     return SandboxFull(f"{name} has no room for the session: {_CURES[lacks].format(config)}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from codedance_verl.data.execution import run_program
 from codedance_verl.errors import UserError
 from recipes.cpu_demo.tasks import chart, count_digits, count_photo, count_shapes, easy, extremes, look, search
 from recipes.cpu_demo.tasks.base import (
@@ -14,6 +13,7 @@ from recipes.cpu_demo.tasks.base import (
     task_rng,
 )
 from recipes.cpu_demo.tasks.drawing import DoesNotFit
+from recipes.cpu_demo.trusted_execution import run_program
 
 GENERATORS: dict[str, Generator] = {
     module.KIND: module.generate
@@ -37,7 +37,8 @@ def generate_task(kind: str, seed: int, split: Split, index: int, size: int = DE
     if kind not in GENERATORS:
         raise UserError(f"unknown task kind {kind!r}; choose from {', '.join(sorted(GENERATORS))}")
     if size < MIN_SIZE:
-        raise UserError(f"pictures of {size} pixels are too small for their objects; use at least {MIN_SIZE}")
+        raise UserError(f"images of {size} pixels are too small for their objects; use at least {MIN_SIZE}")
+    # one source for all draws of a task: a draw that is thrown away changes this task alone
     rng = task_rng(seed, split, kind, index)
     for _ in range(_MAX_DRAWS):
         try:

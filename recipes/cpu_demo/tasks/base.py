@@ -1,4 +1,4 @@
-"""What every task generator shares: the record, splits, seeds, colours and phrasings."""
+"""Parts that all task generators share: the record, splits, seeds, colours and phrasings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Program = tuple[str, ...]
 """Cells run one after the other in one session; the answer follows the last one."""
 
 DEFAULT_SIZE = 112
-"""Side of a picture in pixels: 8 x 8 patches of 14, merged 2 x 2 to 16 image tokens."""
+"""Side of an image in pixels: 8 x 8 patches of 14, merged 2 x 2 to 16 image tokens."""
 
 COLOURS = ("red", "green", "blue", "yellow", "orange", "purple")
 """Names that Pillow's `ImageColor` knows, so that code can turn the word of the question into a colour."""
@@ -59,7 +59,7 @@ def region_line(region: str) -> str:
 
 
 class Split(StrEnum):
-    """Test pictures use phrasings, combinations, photographs and handwriting that the other two never show."""
+    """Test images use phrasings, combinations, photographs and handwriting that the other two never show."""
 
     TRAIN = "train"
     VALIDATION = "validation"
@@ -76,7 +76,7 @@ BEFORE_CODE = ("I use code on the {region} to {verb} {focus}.", "Code on the {re
 
 @dataclass(frozen=True)
 class Task:
-    """One question about one picture, with code that answers it and code that plausibly fails to.
+    """One question about one image, with code that answers it and code that plausibly fails to.
 
     `right_code` programs are checked to print `answer` (for `search`: to show where it can be read).
     `focus` is the word or two of the question on which the code depends.
@@ -124,7 +124,7 @@ OPENERS = Phrasings(
 
 
 Generator = Callable[[np.random.Generator, Split, int], Task]
-"""Draws one task: random source, split, side of the picture in pixels."""
+"""Draws one task: random source, split, side of the image in pixels."""
 
 
 def choose(rng: np.random.Generator, options: tuple[T, ...]) -> T:
@@ -138,7 +138,7 @@ def task_rng(seed: int, split: Split, kind: str, index: int) -> np.random.Genera
 
 
 def combination_allowed(split: Split, first: int, second: int, every: int = 5) -> bool:
-    """Whether a pair of attributes, by their indices, may appear in a split.
+    """Tells training pairs of attributes, given by their indices, from those of the test split.
 
     One pair in `every`, spread so that each single attribute stays in training, belongs to the test split alone, and
     the test split holds nothing else. `every` must not exceed the number of values of the second attribute by much,

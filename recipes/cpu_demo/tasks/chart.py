@@ -1,4 +1,4 @@
-"""Read a bar or line chart drawn by matplotlib: a value off its axis, or which bar or line is at an extreme."""
+"""Reads a bar or line chart drawn by matplotlib: a value off its axis, or which bar or line is at an extreme."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Count tinted handwritten digits: real handwriting, from the digits data that scikit-learn carries."""
+"""Counts tinted handwritten digits: real handwriting, from the digits data that scikit-learn carries."""
 
 from __future__ import annotations
 

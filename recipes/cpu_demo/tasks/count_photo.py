@@ -1,4 +1,4 @@
-"""Count coloured balls, tiles or flags that lie on a real photograph."""
+"""Counts coloured balls, tiles or flags that lie on a real photograph."""
 
 from __future__ import annotations
 

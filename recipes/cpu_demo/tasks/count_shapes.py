@@ -1,4 +1,4 @@
-"""Count drawn objects of a colour, or of a shape, among distractors."""
+"""Counts drawn objects of a colour, or of a shape, among distractors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KIND = "count_shapes"
 _PAPER = ((255, 255, 255), (220, 220, 220), (20, 20, 20))
 
 _FILLED = {"disc": "0.65 < r.extent < 0.93", "square": "r.extent > 0.93", "triangle": "r.extent < 0.65"}
-"""How much of its bounding box a shape fills tells which one it is."""
+"""Share of its bounding box that a shape fills; it identifies the shape."""
 
 _SHAPE_PHRASINGS = Phrasings(
     seen=(

@@ -1,4 +1,4 @@
-"""Placing and drawing objects on a picture."""
+"""Placement and drawing of objects on an image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ class DoesNotFit(Exception):
 
 
 def place_boxes(rng: np.random.Generator, sides: list[int], size: int, gap: int = 3) -> list[Box]:
-    """Places for square boxes of the given sides, at least `gap` pixels apart and from the edge of the picture."""
+    """Places for square boxes of the given sides, at least `gap` pixels apart and from the edge of the image."""
+    # [rows, columns], True where a box or the gap around one is
     taken = np.zeros((size, size), dtype=bool)
     boxes: list[Box] = []
     for side in sides:
@@ -25,6 +26,7 @@ def place_boxes(rng: np.random.Generator, sides: list[int], size: int, gap: int 
 
 
 def _place_one(rng: np.random.Generator, side: int, size: int, gap: int, taken: np.ndarray) -> Box:
+    # `integers` below needs a range that is not empty
     if size - side - gap + 1 <= gap:
         raise DoesNotFit
     for _ in range(60):
@@ -39,7 +41,7 @@ def _place_one(rng: np.random.Generator, side: int, size: int, gap: int, taken: 
 
 
 def draw_shape(draw: ImageDraw.ImageDraw, shape: str, box: Box, colour: tuple[int, int, int]) -> None:
-    """Fill a disc, square or triangle that touches all four sides of `box`."""
+    """Fills a disc, square or triangle that touches all four sides of `box`."""
     left, top, right, bottom = box[0], box[1], box[2] - 1, box[3] - 1
     if shape == "disc":
         draw.ellipse((left, top, right, bottom), fill=colour)
@@ -52,7 +54,8 @@ def draw_shape(draw: ImageDraw.ImageDraw, shape: str, box: Box, colour: tuple[in
 
 
 def add_noise(rng: np.random.Generator, image: Image.Image, amplitude: int) -> Image.Image:
-    """Add uniform noise of at most `amplitude` grey levels to every channel, as a camera would."""
+    """Adds uniform noise of at most `amplitude` grey levels to every channel, as a camera would."""
+    # int16: a sum may leave 0 to 255 before it is clipped
     pixels = np.asarray(image.convert("RGB"), dtype=np.int16)
     noise = rng.integers(-amplitude, amplitude + 1, size=pixels.shape, dtype=np.int16)
     return Image.fromarray(np.clip(pixels + noise, 0, 255).astype(np.uint8))

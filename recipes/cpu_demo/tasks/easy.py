@@ -1,4 +1,4 @@
-"""Questions that a glance answers: which colour fills most of the picture. Calling a tool here is waste."""
+"""Questions that a glance answers: which colour fills most of the image. Calling a tool here is waste."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which colour is the largest, the leftmost, the lowest ...: one object per colour, measured and compared by code."""
+"""Superlatives (colour of the largest, the leftmost object): one object per colour, measured and compared by code."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _program(relation: Relation, colours: tuple[str, ...] = COLOURS) -> Program:
 
 
 def _values(relation: Relation, boxes: list[Box]) -> list[float]:
-    """What the relation compares, in pixels: the side for sizes, twice the centre for places; the largest wins."""
+    """Lengths that the relation compares, in pixels: side for sizes, twice the centre for places; the largest wins."""
     sign = 1 if relation.pick == "max" else -1
     if relation.measure == "len(x)":
         return [sign * (box[2] - box[0]) for box in boxes]

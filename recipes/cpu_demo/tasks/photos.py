@@ -50,6 +50,7 @@ def _load(path: Path) -> Image.Image:
 def photo_crop(rng: np.random.Generator, split: Split, size: int) -> Image.Image:
     """A random region, at a random scale and perhaps mirrored, of a photograph that belongs to the split."""
     photo = _load(choose(rng, _HELD_OUT if split.held_out else _SEEN))
+    # at least `size` pixels where the photograph has them: a region is scaled down, not up
     side = int(rng.integers(size, min(photo.size) + 1)) if size < min(photo.size) else min(photo.size)
     left = int(rng.integers(photo.width - side + 1))
     top = int(rng.integers(photo.height - side + 1))

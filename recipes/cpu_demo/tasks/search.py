@@ -11,7 +11,7 @@ from recipes.cpu_demo.tasks.photos import photo_crop
 
 KIND = "search"
 _SCALE = 4
-"""The picture is this many times larger than what the model's vision sees of it, so that only a crop shows detail."""
+"""The image is this many times larger than what the model's vision sees of it, so that only a crop shows detail."""
 
 _PLACES = (
     "top left",
@@ -68,9 +68,10 @@ def _crop_cell(cell: int, size: int) -> str:
 
 
 def _lay_card(rng: np.random.Generator, split: Split, image: Image.Image, cell: int, digit: int) -> None:
-    """Paste a white card with a handwritten digit somewhere inside a grid cell."""
+    """Pastes a white card with a handwritten digit somewhere inside a grid cell."""
     third = image.width // 3
     side = third // 4
+    # side of the card in pixels of the full image: a quarter of that for the vision, too few to read
     written = tuple(ink for ink, value in glyphs(split, side) if value == digit)
     card = Image.fromarray(np.where(choose(rng, written), 20, 245).astype(np.uint8)).convert("RGB")
     row, column = divmod(cell, 3)

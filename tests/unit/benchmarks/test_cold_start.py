@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,7 +71,7 @@ def test_a_rollout_that_got_images_back_goes_on_with_them(
 def test_images_beyond_the_limit_are_said_to_be_left_out(
     model: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cold_start, "LIMITS", replace(cold_start.LIMITS, max_images=4))
+    monkeypatch.setattr(cold_start, "LIMITS", cold_start.LIMITS.replace(max_images=4))
     player, (attempt,) = play(
         model, data, ["for side in range(6):\n    input_image.crop((0, 0, 40, 40)).show()"], turns=1
     )

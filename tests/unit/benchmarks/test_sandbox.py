@@ -13,7 +13,7 @@ from benchmarks import sandbox, sandbox_bars, sandbox_plot
 from benchmarks.sandbox_bench.contender import Contender, Traits
 from benchmarks.sandbox_bench.loop import Plan, measure_level
 from benchmarks.sandbox_bench.results import Level
-from benchmarks.sandbox_bench.workloads import MEASURES, picture
+from benchmarks.sandbox_bench.workloads import MEASURES, sample_image
 from benchmarks.sandbox_peers import bare, fusion, processes
 from benchmarks.sandbox_peers.answers import Unavailable
 from codedance_verl.errors import UserError
@@ -148,8 +148,8 @@ def test_sessions_of_plain_processes_have_variables_of_their_own() -> None:
     async def cells() -> tuple[str, str, str]:
         async with (
             processes.Processes(1).serving(2) as serving,
-            serving.session(picture()) as one,
-            serving.session(picture()) as other,
+            serving.session(sample_image()) as one,
+            serving.session(sample_image()) as other,
         ):
             await one.run("x = 1")
             told = await other.run("x")

@@ -19,7 +19,7 @@ from benchmarks.sandbox_bench import footprint, report
 from benchmarks.sandbox_bench.contender import Serving, Session, Traits, with_room
 from benchmarks.sandbox_bench.loop import Plan, drive, measure_crowd, measure_level, parse_levels
 from benchmarks.sandbox_bench.results import Distribution, Level
-from benchmarks.sandbox_bench.workloads import CROP, CROP_BOX, FIGURE, MEASURES, TRIVIAL, Workload, picture
+from benchmarks.sandbox_bench.workloads import CROP, CROP_BOX, FIGURE, MEASURES, TRIVIAL, Workload, sample_image
 from codedance_verl.errors import UserError
 from codedance_verl.sandbox.config import SandboxConfig
 from codedance_verl.types import Execution, ExecutionError, ExecutionStatus, RenderedImage
@@ -34,7 +34,7 @@ def rendered(image: Image.Image) -> RenderedImage:
 
 
 def right_answers() -> dict[str, Execution]:
-    crop = Image.open(io.BytesIO(picture())).convert("RGB").crop(CROP_BOX)
+    crop = Image.open(io.BytesIO(sample_image())).convert("RGB").crop(CROP_BOX)
     figure = Image.linear_gradient("L").resize((640, 480)).convert("RGB")
     return {
         TRIVIAL.cell: Execution(ExecutionStatus.OK, "2\n"),

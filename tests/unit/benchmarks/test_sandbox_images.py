@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 from benchmarks.sandbox_images import Case, measure
 from codedance_verl.sandbox.config import SandboxConfig
@@ -20,5 +19,5 @@ def test_sessions_that_open_and_work_are_counted_beside_the_prediction() -> None
 
 def test_sessions_without_room_are_named() -> None:
     """An image of 100 MB does not fit in a session of 64 MiB, and is not blamed for it."""
-    found = asyncio.run(measure(Case(1, 5000, 5000), replace(CONFIG, session_memory_mb=64)))
+    found = asyncio.run(measure(Case(1, 5000, 5000), CONFIG.replace(session_memory_mb=64)))
     assert (found["worked"], found["failed"]) == (0, {"SandboxFull": 1})

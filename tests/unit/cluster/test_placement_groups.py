@@ -13,7 +13,7 @@ from verl.single_controller.ray.base import RayResourcePool
 
 from codedance_verl.cluster import placement_groups as module
 from codedance_verl.cluster.placement_groups import PlacementWatch, Room, Wanted, lacking, waiting_groups
-from codedance_verl.cluster.run import placement_watched
+from codedance_verl.cluster.watch import placement_watched
 from codedance_verl.errors import UserError
 from codedance_verl.runtime.run_limits import guarded
 from codedance_verl.sandbox.placement import RayNode
@@ -48,16 +48,16 @@ def test_groups_that_may_be_spread_are_held_against_all_nodes() -> None:
 def test_a_group_is_told_once_it_has_waited_for_longer_than_the_limit() -> None:
     clock, waiting = Clock(), [EIGHT]
     watch = PlacementWatch(60.0, lambda: waiting, lambda: [HEAD, SMALL], clock)
-    assert watch.look() is None
+    assert watch.poll() is None
     clock.now = 50.0
     waiting = []  # placed
-    assert watch.look() is None
+    assert watch.poll() is None
     waiting = [EIGHT]  # its node was lost
-    assert watch.look() is None
+    assert watch.poll() is None
     clock.now = 105.0
-    assert watch.look() is None, "it began to wait again at 50"
+    assert watch.poll() is None, "it began to wait again at 50"
     clock.now = 111.0
-    assert watch.look() == (
+    assert watch.poll() == (
         "placement_limit_s=60: Ray found no room for 1 group(s) of devices, such as 8 x {CPU 3, GPU 1} on one node, in "
         "that time; node 10.0.0.2 lacks 12 CPU, 1 further node(s) lack more; start the nodes with more, or ask for "
         "fewer devices (docs/clusters.md)"

@@ -23,15 +23,15 @@ def test_a_lost_node_counts_when_the_run_needed_it(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(watch, "needed_actors", lambda node_id: ["Worker"] if node_id == "id-b" else [])
     looker = NodeWatch()
     _cluster(monkeypatch, "a", "b")
-    assert looker.look() is None
+    assert looker.poll() is None
     _cluster(monkeypatch, "a", "b", "c")  # joins later
-    assert looker.look() is None
+    assert looker.poll() is None
     _cluster(monkeypatch, "a", "b")  # had interpreters only
-    assert looker.look() is None
+    assert looker.poll() is None
     _cluster(monkeypatch, "a")
-    reason = looker.look()
+    reason = looker.poll()
     assert reason is not None and "node b of the cluster was lost" in reason and "Worker" in reason
-    assert looker.look() == reason, "whoever looks next is told, too"
+    assert looker.poll() == reason, "whoever looks next is told, too"
 
 
 def test_the_run_ends_with_the_reason(tmp_path: Path) -> None:

@@ -13,10 +13,10 @@ from PIL import Image
 
 from codedance_verl.data.checking import Checked, check_file
 from codedance_verl.data.rows import DEFAULT_KEYS, Keys, Kind
-from codedance_verl.environment.stall_watchdog import Progress
+from codedance_verl.environment.stall_watchdog import TrackedRollout
 from codedance_verl.images import decode, pixels_sha256
-from codedance_verl.rollout.agent_loop import record_id_of
 from codedance_verl.rollout.dataset import QuestionDataset
+from codedance_verl.types import record_id_of
 from tests.unit.environment.harness import Script, loop_of, processor, tokenizer
 
 
@@ -42,7 +42,7 @@ def check(files: Sequence[Path], keys: Keys = DEFAULT_KEYS) -> list[Checked]:
 
 def dataset(files: Sequence[Path], table_dir: Path, max_samples: int = -1, **data: Any) -> QuestionDataset:
     """The dataset as verl's trainer builds it."""
-    rendering = {"max_image_pixels": 1_003_520, "instructions": False, "format": "code"}
+    rendering = {"max_image_pixels": 1_003_520, "add_system_prompt": False, "format": "code"}
     config = OmegaConf.create({"table_dir": str(table_dir), "rendering": rendering, "shuffle": False, **data})
     config.setdefault("filter_overlong_prompts", False)
     return QuestionDataset(
@@ -60,7 +60,7 @@ async def _started(item: dict[str, Any]) -> Loaded:
     loop = loop_of(Script([]), model=None)
     task = asyncio.current_task()
     assert task is not None
-    rollout = await loop._start(item, Progress(record_id_of(item), task))
+    rollout = await loop._start(item, TrackedRollout(record_id_of(item), task))
     files = rollout.sandbox._images() if rollout.sandbox._images else []
     prompt = str(tokenizer().decode(rollout.stream.ids))
     return Loaded(item, rollout.images, prompt, rollout.image_hashes, [decode(data) for data in files])

@@ -12,15 +12,10 @@ from PIL import Image
 
 from codedance_verl.data import checking
 from codedance_verl.data.checking import check_file, keep_good_rows
-from codedance_verl.data.open_records import first_open_record
+from codedance_verl.data.fields import Message
 from codedance_verl.data.reading import open_rows
 from codedance_verl.data.rows import Kind
-from codedance_verl.data.schema import (
-    Message,
-    Record,
-    read_records,
-    write_records,
-)
+from codedance_verl.data.schema import Record, read_records, write_records
 from codedance_verl.errors import UserError
 
 
@@ -138,7 +133,6 @@ def test_a_file_of_the_other_kind_is_refused(tmp_path: Path) -> None:
     path = _file(tmp_path, _demonstration())
     with pytest.raises(UserError, match="holds no questions for RL: it has no column reward_model"):
         check_file(path, needs=Kind.QUESTIONS)
-    assert first_open_record(path) is None
     with pytest.raises(UserError, match="holds no demonstrations for SFT: it has no column messages"):
         check_file(_file(tmp_path, _row()), needs=Kind.DEMONSTRATIONS)
 
@@ -205,3 +199,13 @@ def test_values_that_python_cannot_hold_cost_their_row(tmp_path: Path) -> None:
     nested = _file(tmp_path, _row(extra_info="[" * 100_000))
     with pytest.raises(UserError, match="row 0: extra_info is text that is no JSON"):
         check_file(nested)
+
+
+def test_the_first_record_that_may_need_a_judge_is_found_by_style_and_data_source(tmp_path: Path) -> None:
+    open_one, closed = {"style": "model", "ground_truth": "a red bus"}, {"style": "model", "ground_truth": "7"}
+    rows = (_row(reward_model=closed), _row(reward_model=open_one), _row(reward_model=open_one))
+    charts = _row(reward_model={**open_one, "style": "judge"}, data_source="charts")
+    checked = check_file(_file(tmp_path, *rows, charts))
+    source = rows[0]["data_source"]
+    assert checked.open_records == {("model", source): 1, ("judge", "charts"): 3}
+    assert check_file(_file(tmp_path, rows[0])).open_records == {}

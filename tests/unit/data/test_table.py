@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import io
 import multiprocessing
 import pickle
@@ -60,8 +61,8 @@ def _truths(found: Any) -> list[int]:
 def test_rows_lie_in_batches_and_are_found_by_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BATCH_ROWS", 7)
     found = open_table([_questions(tmp_path, 20)], tmp_path / "t", Kind.QUESTIONS)
-    assert [found[index].fields["extra_info"]["index"] for index in (0, 6, 7, 13, 14, 19)] == [0, 6, 7, 13, 14, 19]
-    image = found[13].images[0]
+    assert [found[index].extra_info["index"] for index in (0, 6, 7, 13, 14, 19)] == [0, 6, 7, 13, 14, 19]
+    image = found[13].sources[0]
     assert isinstance(image, StoredImage) and image.read_bytes() == _png(shade=13)
     assert pickle.loads(pickle.dumps(image)).read_bytes() == _png(shade=13)
     assert len(pickle.dumps(found)) < 2_000, "a worker gets the name of the table, not its rows"
@@ -71,7 +72,7 @@ def test_threads_may_read_side_by_side(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(module, "BATCH_ROWS", 2)
     found = open_table([_questions(tmp_path, 40)], tmp_path / "t", Kind.QUESTIONS)
     with ThreadPoolExecutor(8) as pool:
-        read = list(pool.map(lambda index: found[index % 40].images[0].read_bytes(), range(400)))
+        read = list(pool.map(lambda index: found[index % 40].sources[0].read_bytes(), range(400)))
     assert read == [_png(shade=index % 40) for index in range(400)]
 
 
@@ -198,7 +199,7 @@ def test_a_file_system_without_locks_is_used_all_the_same(tmp_path: Path, monkey
     def refuse(*_arguments: Any) -> None:
         raise OSError(errno.ENOSYS, "Function not implemented")
 
-    monkeypatch.setattr(module.fcntl, "flock", refuse)
+    monkeypatch.setattr(fcntl, "flock", refuse)
     assert len(open_table([_questions(tmp_path, 2)], tmp_path / "t", Kind.QUESTIONS)) == 2
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import functools
 import hashlib
 import io
@@ -10,11 +11,12 @@ import random
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from transformers import (
     PreTrainedTokenizerFast,
@@ -27,13 +29,16 @@ from transformers import (
 from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
 from transformers.models.qwen3_vl.video_processing_qwen3_vl import Qwen3VLVideoProcessor
 from verl.experimental.agent_loop.agent_loop import AgentLoopOutput, DictConfigWrap, ToolListWrap
+from verl.trainer.ppo.v1 import agent_loop_tq
 from verl.utils import hf_processor
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
+from codedance_verl.config.compose import compose_config
 from codedance_verl.rollout import agent_loop as module
 from codedance_verl.rollout.agent_loop import CodeDanceAgentLoop
+from codedance_verl.rollout.group_scorer import GroupScorer
 from codedance_verl.rollout.worker import CodeDanceAgentLoopWorker
-from codedance_verl.sandbox.pool import SandboxUnavailable
+from codedance_verl.sandbox.errors import SandboxUnavailable
 from codedance_verl.types import Execution, ExecutionStatus, RenderedImage
 from recipes.cpu_demo.tiny_vlm import CHAT_TEMPLATE, train_tokenizer
 from tests.unit.environment.pools import CountingPool
@@ -47,9 +52,12 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return train_tokenizer([_TEXT], vocabulary=400)
 
 
+_folders = tempfile.TemporaryDirectory()  # of the processors; removed with the process
+
+
 @functools.cache
-def processor(family: str) -> Any:
-    """A real processor of the family, as verl loads it, with a small tokenizer and small pictures."""
+def model_folder(family: str) -> Path:
+    """Folder of a model without weights: a real processor of the family, with a small tokenizer and small images."""
     names = ("image", "video", "vision_start", "vision_end")
     tokens = ("<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>")
     ids = dict(
@@ -61,12 +69,19 @@ def processor(family: str) -> Any:
     }
     kind, videos, config, patch = kinds[family]
     images = Qwen2VLImageProcessor(min_pixels=16 * patch**2, max_pixels=64 * patch**2, patch_size=patch)
-    with tempfile.TemporaryDirectory() as folder:
-        kind(
-            image_processor=images, tokenizer=tokenizer(), video_processor=videos(), chat_template=CHAT_TEMPLATE
-        ).save_pretrained(folder)
-        config(**ids).save_pretrained(folder)
-        return hf_processor(folder)
+    folder = Path(_folders.name) / family
+    kind(
+        image_processor=images, tokenizer=tokenizer(), video_processor=videos(), chat_template=CHAT_TEMPLATE
+    ).save_pretrained(folder)
+    architecture = kind.__name__.replace("Processor", "ForConditionalGeneration")
+    config(**ids, architectures=[architecture]).save_pretrained(folder)
+    return folder
+
+
+@functools.cache
+def processor(family: str) -> Any:
+    """The processor of `model_folder` as verl loads it."""
+    return hf_processor(str(model_folder(family)))
 
 
 def picture(width: int, height: int, shade: int = 0) -> RenderedImage:
@@ -164,18 +179,33 @@ class _Pool(CountingPool):
         return execution
 
 
-def worker_of(family: str) -> Any:
-    """verl's worker as far as it turns an output into tensors."""
-    worker = object.__new__(CodeDanceAgentLoopWorker)
-    worker.processor, worker.tokenizer, worker.mm_processor_kwargs = processor(family), tokenizer(), {}
-    return worker
+@functools.cache
+def _training(family: str) -> DictConfig:
+    filled = [f"data.{kind}_files=none" for kind in ("train", "val")]
+    model = f"actor_rollout_ref.model.path={model_folder(family)}"
+    return compose_config("train", ["hardware=cpu", "recipe=cpu_demo", "run_dir=none", *filled, model])
+
+
+def worker_of(family: str, scorer: GroupScorer | None = None, **changes: Any) -> Any:
+    """A rollout worker that joins no queue of verl's and writes no log, with changes to the configuration by key."""
+    config = copy.deepcopy(_training(family))
+    for key, value in {"environment.save_trajectories": False, **changes}.items():
+        OmegaConf.update(config, key, value)
+    with mock.patch.object(agent_loop_tq.tq, "init"):
+        return CodeDanceAgentLoopWorker(config, None, scorer=scorer)
+
+
+@functools.cache
+def tensor_worker(family: str) -> Any:
+    """The worker that turns outputs into tensors; one for all tests, as that changes nothing in it."""
+    return worker_of(family)
 
 
 def loop_of(script: Script, model: Any) -> CodeDanceAgentLoop:
     """The agent loop as verl's worker would build it."""
     config = OmegaConf.create(
         {
-            "environment": {"instructions": False, "sandbox_retries": 0, **script.environment},
+            "environment": {"add_system_prompt": False, "sandbox_retries": 0, **script.environment},
             "sampling": script.sampling,
             "sandbox": {},
             "actor_rollout_ref": {"rollout": {"prompt_length": 4_096, "response_length": script.response_length}},

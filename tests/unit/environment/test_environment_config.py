@@ -22,11 +22,11 @@ def test_an_impossible_number_of_turns_names_key_value_and_range(value: object) 
     [
         ("format", "xml", "must be one of code, tool_call, fence"),
         ("max_image_pixels", 10, "from 3136 to"),
-        ("answer_tokens", 0, "from 1 to"),
+        ("min_answer_tokens", 0, "from 1 to"),
         ("sandbox_retries", -1, "from 0 to"),
-        ("max_seconds", 0, "seconds, 1 to"),
-        ("max_seconds", float("nan"), "seconds, 1 to"),
-        ("stall_seconds", "long", "seconds, 10 to"),
+        ("trajectory_limit_s", 0, "a number from 1 to"),
+        ("trajectory_limit_s", float("nan"), "a number from 1 to"),
+        ("stall_limit_s", "long", "a number from 10 to"),
     ],
 )
 def test_an_impossible_value_names_key_value_and_what_is_allowed(key: str, value: object, told: str) -> None:

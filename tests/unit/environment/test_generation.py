@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray.exceptions import ActorDiedError
 
 from codedance_verl.environment.generation import MOST_PARTS, Sampled, TurnSampler
 from codedance_verl.errors import UserError
@@ -180,7 +181,7 @@ def test_bad_values_are_named(values: dict[str, object], told: str) -> None:
 
 def test_how_many_are_drawn() -> None:
     config = SamplingConfig.from_mapping({"oversample": 1.5, "keep": "on_correct", "code_temperature": 0})
-    assert config == SamplingConfig(1.5, Keep.ON_CORRECT, 0.0)
+    assert config == SamplingConfig(oversample=1.5, keep=Keep.ON_CORRECT, code_temperature=0.0)
     assert (config.drawn(8), config.drawn(5), SamplingConfig().drawn(8)) == (12, 8, 8)
 
 
@@ -240,3 +241,24 @@ def test_a_rollout_whose_first_request_fails_has_the_version_that_its_step_began
     output = asyncio.run(roll_out())
     assert output.extra_fields["trajectory"].finish is FinishReason.INFRASTRUCTURE
     assert output.extra_fields["min_global_steps"] == output.extra_fields["max_global_steps"] == version
+
+
+def test_an_engine_that_is_lost_ends_its_trajectory_as_infrastructure(caplog: pytest.LogCaptureFixture) -> None:
+    class Lost:
+        async def generate(self, **_: Any) -> Any:
+            raise ActorDiedError
+
+    record: dict[str, Any] = {
+        "raw_prompt": [{"role": "user", "content": "How many?"}],
+        "reward_model": {"ground_truth": "1"},
+        "data_source": "test",
+        "extra_info": {"record_id": "test-0"},
+    }
+
+    async def run() -> Any:
+        return await loop_of(Script([]), Lost()).run({}, **record)
+
+    output = asyncio.run(run())
+    assert output.trajectory.finish is FinishReason.INFRASTRUCTURE
+    assert "record test-0: the rollout is masked: EngineError: ActorDiedError" in caplog.text
+    assert "please report" not in caplog.text

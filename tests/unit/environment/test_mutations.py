@@ -28,7 +28,7 @@ SCRIPTS = (
     ([Say(CALL), Say("a", ("<|image_pad|>",))], [SEEN], 2_000),
     ([Say(CALL), Say(CALL)], [LONG, LONG], 200),
 )
-ENVIRONMENT = {"max_turns": 3, "max_images": 4, "max_image_pixels": 112 * 112, "answer_tokens": 8}
+ENVIRONMENT = {"max_turns": 3, "max_images": 4, "max_image_pixels": 112 * 112, "min_answer_tokens": 8}
 
 
 def scripts(family: str) -> list[Script]:
@@ -74,7 +74,7 @@ def _say_no_last_turn(old: Any, execution: Execution, largest: ObservationLimits
     return old(execution, ObservationLimits(largest.chars, largest.pixels, largest.images), *rest)
 
 
-def _ignore_the_budget(old: Any, self: Any, rollout: Any, execution: Any, sizes: Any, room: int) -> Any:
+def _ignore_the_budget(old: Any, self: Any, rollout: Any, execution: Any, limits: Any, room: int) -> Any:
     return old(self, rollout, execution, ObservationLimits(images=10), 10**9)
 
 

@@ -7,7 +7,7 @@ from codedance_verl.environment.observations import (
     escape_markup,
     fit,
     observation_text,
-    view_sizes,
+    shown_sizes,
 )
 from codedance_verl.types import Execution, ExecutionError, ExecutionStatus, RenderedImage
 
@@ -76,7 +76,7 @@ def test_an_observation_that_does_not_fit_loses_pixels_then_text_then_pictures()
     assert "not shown" in observation_text(execution, no_picture)
     assert sizes_for(50) is None
     for sizes in (everything, fewer_pixels, less_text, no_picture):
-        assert all(width * height <= sizes.pixels for width, height in view_sizes(execution.images, sizes))
+        assert all(width * height <= sizes.pixels for width, height in shown_sizes(execution.images, sizes))
 
 
 def test_the_last_turn_is_announced_behind_the_feedback() -> None:

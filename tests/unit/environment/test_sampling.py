@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codedance_verl.environment.sampling import kept_tokens
+from codedance_verl.environment.generation import kept_tokens
 from codedance_verl.formats import TurnFormat, get_format
 from tests.unit.environment.harness import tokenizer
 

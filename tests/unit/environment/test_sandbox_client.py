@@ -4,10 +4,12 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
+from ray.exceptions import RaySystemError
 
 from codedance_verl.environment import sandbox_client as sandboxing
 from codedance_verl.environment.sandbox_client import SandboxClient
-from codedance_verl.sandbox.pool import SandboxBusy, SandboxInputError
+from codedance_verl.sandbox.client_nodes import result
+from codedance_verl.sandbox.errors import SandboxBusy, SandboxError, SandboxInputError, SandboxUnavailable
 from codedance_verl.types import Execution, ExecutionStatus
 from tests.unit.environment.pools import CountingPool
 
@@ -72,3 +74,12 @@ async def test_a_picture_nobody_can_read_is_not_tried_again() -> None:
     with pytest.raises(SandboxInputError):
         await run(pool, most_retries=5)
     assert len(pool.opens) == 1
+
+
+async def test_any_error_of_ray_is_one_of_the_sandbox_and_not_asked_for_again() -> None:
+    async def fail() -> None:
+        raise RaySystemError("the store is gone")
+
+    with pytest.raises(SandboxError, match="RaySystemError") as caught:
+        await result(fail())
+    assert not isinstance(caught.value, SandboxBusy | SandboxUnavailable)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import itertools
 
-from codedance_verl.environment.seeds import for_part, seed_of
+from codedance_verl.environment.generation import for_part, seed_of
 
 
 def test_each_rollout_has_a_seed_of_its_own_and_the_same_again() -> None:

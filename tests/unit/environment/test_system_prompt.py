@@ -23,7 +23,7 @@ def test_a_system_message_of_the_record_is_kept() -> None:
 
 @pytest.mark.parametrize("told", [True, False])
 def test_the_model_is_told_what_coordinates_mean_unless_that_is_switched_off(told: bool) -> None:
-    played = play(Script([Say("<answer>1</answer>")], environment={"instructions": told}))
+    played = play(Script([Say("<answer>1</answer>")], environment={"add_system_prompt": told}))
     prompt = tokenizer().decode(played.prompts[0])
     assert ("coordinates are pixels of `input_image`" in prompt) == told
     assert prompt.endswith("How many?<|im_end|>\n<|im_start|>assistant\n")

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codedance_verl.environment.invariants import InvariantError, VisionTokens
-from codedance_verl.environment.tokens import SpecialTokens, TokenStream
+from codedance_verl.environment.tokens import InvariantError, SpecialTokens, TokenStream, VisionTokens
 
 PIECES = st.lists(st.tuples(st.booleans(), st.lists(st.integers(0, 99), max_size=5)), max_size=12)
 
@@ -43,14 +42,14 @@ WORDS = SpecialTokens(reserved=frozenset([10, 11, 12, 13]), vision=VISION)
         (lambda stream: stream.append_sampled([2, 3], [-0.5]), "4 response tokens, 4 mask values, 3 log-probs"),
         (lambda stream: stream.append_sampled([2], [0.5]), "log-prob 0.5"),
         (lambda stream: stream.append_sampled([2, 13], [-0.5, -0.5]), "reserved 13"),
-        (lambda stream: stream.append_context([11, 10, 10, 12], [3]), r"\[1, 2\] patches for pictures of \[1, 3\]"),
-        (lambda stream: stream.append_context([11, 10, 12]), r"\[1, 1\] patches for pictures of \[1\]"),
-        (lambda stream: stream.append_context([5], [1]), r"\[1\] patches for pictures of \[1, 1\]"),
+        (lambda stream: stream.append_context([11, 10, 10, 12], [3]), r"\[1, 2\] patches for images of \[1, 3\]"),
+        (lambda stream: stream.append_context([11, 10, 12]), r"\[1, 1\] patches for images of \[1\]"),
+        (lambda stream: stream.append_context([5], [1]), r"\[1\] patches for images of \[1, 1\]"),
         (lambda stream: stream.append_context([11, 10], [1]), "does not end"),
-        (lambda stream: stream.append_context([10, 12], [1]), "outside of a picture"),
+        (lambda stream: stream.append_context([10, 12], [1]), "outside of an image"),
         (lambda stream: stream.append_context([12], [1]), "never began"),
         (lambda stream: stream.append_context([11, 10, 11, 10, 12], [2]), "within the one that begins"),
-        (lambda stream: stream.append_context([11, 10, 5, 12], [2]), "inside of a picture"),
+        (lambda stream: stream.append_context([11, 10, 5, 12], [2]), "inside of an image"),
     ],
 )
 def test_what_breaks_a_rule_is_refused_and_leaves_no_trace(append: Callable[[TokenStream], Any], told: str) -> None:

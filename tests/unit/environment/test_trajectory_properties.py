@@ -12,8 +12,18 @@ from hypothesis import strategies as st
 
 from codedance_verl.environment.resized_images import resize_image
 from codedance_verl.formats import get_format
-from codedance_verl.types import Execution, ExecutionError, ExecutionStatus, FinishReason
-from tests.unit.environment.harness import FAMILIES, Played, Say, Script, picture, play, processor, tokenizer, worker_of
+from codedance_verl.types import Execution, ExecutionError, ExecutionStatus, FinishReason, Trajectory
+from tests.unit.environment.harness import (
+    FAMILIES,
+    Played,
+    Say,
+    Script,
+    picture,
+    play,
+    processor,
+    tensor_worker,
+    tokenizer,
+)
 
 CASES = 1_500  # of each family
 
@@ -66,7 +76,7 @@ def scripts(draw: Any, family: str) -> Script:
             "max_turns": draw(st.integers(1, 6)),
             "max_images": draw(st.integers(1, 6)),
             "max_image_pixels": draw(st.sampled_from([56 * 56, 112 * 112, 1_000_000])),
-            "answer_tokens": draw(st.sampled_from([1, 8, 32])),
+            "min_answer_tokens": draw(st.sampled_from([1, 8, 32])),
         },
     )
 
@@ -150,12 +160,16 @@ def _as_letters(ids: list[int], letters: dict[int, str]) -> str:
     return "".join(letters.get(token, ".") for token in ids)
 
 
+def _observations(trajectory: Trajectory) -> list[str]:
+    return [turn.observation.text for turn in trajectory.turns if turn.observation is not None]
+
+
 def assert_feedback_is_whole(played: Played) -> None:
     """Between two turns stands one feedback turn, from its first tag to its last, and nothing of the model's."""
     output = played.output
     trajectory = output.extra_fields["trajectory"]
     spans = [(turn.token_start, turn.token_end) for turn in trajectory.turns]
-    observations = output.extra_fields["observations"]
+    observations = _observations(trajectory)
     ends = [*(start for start, _ in spans[1:]), len(output.response_ids)]
     feedback = [output.response_ids[end:next_start] for (_, end), next_start in zip(spans, ends, strict=True)]
     told = [ids for ids in feedback if len(ids) > 1]
@@ -183,7 +197,7 @@ def assert_within_budget(script: Script, played: Played) -> None:
     executed = [turn.execution for turn in trajectory.turns if turn.execution is not None]
     assert len(executed) - sum(item.status is ExecutionStatus.REJECTED for item in executed) <= len(played.codes)
     last_call = script.environment["max_turns"] - 1
-    for number, observation in enumerate(output.extra_fields["observations"], start=1):
+    for number, observation in enumerate(_observations(trajectory), start=1):
         assert ("last turn" in observation.rpartition("</tool_response>")[2]) == (number == last_call)
 
 
@@ -191,7 +205,7 @@ def assert_positions_and_features(script: Script, played: Played) -> None:
     """What verl's worker makes of it for training: the features of these pictures, and positions as defined."""
     output = played.output
     ids = torch.tensor([[*output.prompt_ids, *output.response_ids]])
-    worker = worker_of(script.family)
+    worker = tensor_worker(script.family)
     inputs = worker._compute_multi_modal_inputs(output, ids[0])
     images = output.multi_modal_data.get("images", [])
     grids: list[list[int]] = []

@@ -10,16 +10,20 @@ import pytest
 
 from codedance_verl.errors import UserError
 from codedance_verl.evaluation.outcomes import outcome_of, read_evaluation, read_questions
-from codedance_verl.evaluation.trajectories import parse_trajectory
 from codedance_verl.rollout.agent_loop import record_id_of
+from codedance_verl.trajectories.schema import TrajectoryRecord, convert
 from codedance_verl.types import Verdict
 from tests.unit.evaluation.logs import line, write_log, write_test_file
 
 
+def parsed(**given: Any) -> TrajectoryRecord:
+    return convert(line(**given), TrajectoryRecord)
+
+
 def test_refused_code_counts_as_no_call() -> None:
-    outcome = outcome_of(parse_trajectory(line(calls=("rejected", "ok", "no_output", "timeout", "error", "killed"))))
+    outcome = outcome_of(parsed(calls=("rejected", "ok", "no_output", "timeout", "error", "killed")))
     assert (outcome.executed, outcome.succeeded, outcome.turns) == (5, 2, 7)
-    assert outcome_of(parse_trajectory(line(calls=("rejected",)))).executed == 0
+    assert outcome_of(parsed(calls=("rejected",))).executed == 0
 
 
 def test_a_repeated_rollout_counts_once_the_newest(tmp_path: Path) -> None:

@@ -89,11 +89,11 @@ def _flag(value: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("spoil", "complaint"),
     [
-        (_drop, "report.sft.hard.tool_rate is missing"),
+        (_drop, "report.sft.hard: Object missing required field `tool_rate`"),
         (_add, "report.rl.kinds.sum.tool_use is unknown"),
-        (_retype, "report.rl.overall.accuracy.value is str, not float"),
+        (_retype, "report.rl.overall.accuracy.value: Expected `float . null`, got `str`"),
         (_misplace, r"report.gain.overall.accuracy: the value .* lies outside its interval"),
-        (_flag, "report.passed.seeds.passed is int, not bool"),
+        (_flag, r"report.passed\[...\].passed: Expected `bool`, got `int`"),
     ],
 )
 def test_a_report_that_does_not_fit_the_schema_is_refused(

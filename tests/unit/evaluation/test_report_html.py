@@ -13,9 +13,9 @@ from PIL import Image
 from codedance_verl.evaluation.build import ReportInputs, build_report
 from codedance_verl.evaluation.examples import Example, ExampleGroup, choose_examples
 from codedance_verl.evaluation.report import Report, Seconds
-from codedance_verl.evaluation.report_html import _SECONDS_LABELS, displayable, duration, percent, points, render
-from codedance_verl.evaluation.trajectories import parse_trajectory
+from codedance_verl.evaluation.report_html import _SECONDS_LABELS, duration, percent, points, render
 from codedance_verl.formats import FORMATS, render_think
+from codedance_verl.trajectories.schema import TrajectoryRecord, convert
 from tests.unit.evaluation.experiment import make_experiment
 from tests.unit.evaluation.logs import Line, answer_turn, code_turn, image, line, png, write_log
 
@@ -53,7 +53,7 @@ def report(inputs: ReportInputs) -> Report:
 
 
 def exhibit(folder: Path, rollout: Line) -> ExampleGroup:
-    return ExampleGroup("Shown", (Example("after RL", parse_trajectory(rollout), folder),))
+    return ExampleGroup("Shown", (Example("after RL", convert(rollout, TrajectoryRecord), folder),))
 
 
 def test_the_page_shows_figures_curves_and_three_trajectories(report: Report, inputs: ReportInputs) -> None:
@@ -125,13 +125,16 @@ def test_hostile_kinds_stay_text_in_tables_and_charts(tmp_path: Path) -> None:
     assert page.text.count(HOSTILE) >= 5
 
 
-def test_characters_that_hide_or_reorder_text_are_made_visible() -> None:
-    assert displayable("a\u202eb\x00c\x1b[31m\td\r\ne") == "a\ufffdb\ufffdc\ufffd[31m\td\ne"
-    assert displayable("Ä 漢字 😀") == "Ä 漢字 😀"
+def test_characters_that_hide_or_reorder_text_are_made_visible(report: Report, tmp_path: Path) -> None:
+    rollout = line(turns=[{**answer_turn(), "text": "a\u202eb\x00c\x1b[31m\td\r\ne \N{EM DASH} Ä 漢字 😀"}])
+    text = Page(render(report, [exhibit(tmp_path, rollout)])).text
+    assert "a⟨U+202E⟩b⟨U+0000⟩c⟨U+001B⟩[31m\td\ne \N{EM DASH} Ä 漢字 😀" in text
 
 
-def test_long_text_is_clipped() -> None:
-    assert len(displayable("x" * 1_000_000)) < 7_000
+def test_long_text_is_clipped(report: Report, tmp_path: Path) -> None:
+    rollout = line(turns=[{**answer_turn(), "text": "x" * 1_000_000}])
+    text = Page(render(report, [exhibit(tmp_path, rollout)])).text
+    assert text.count("x" * 100) < 70 and "994000 characters left out" in text
 
 
 def test_pictures_are_inlined_from_the_log_and_bounded(report: Report, tmp_path: Path) -> None:
@@ -164,13 +167,13 @@ def test_the_three_trajectories_are_the_right_ones(inputs: ReportInputs) -> None
         inputs.sft_evaluation / "trajectories", inputs.seeds[0].folder / "trajectories"
     )
     solved = by_code.examples[0].trajectory
-    assert solved.difficulty == "hard" and solved.verdict == "correct" and solved.executions[0].images
+    assert solved.difficulty == "hard" and solved.grade.verdict == "correct" and solved.executions[0].images
     assert solved.kind == "count_photo"
     easy = direct.examples[0].trajectory
     assert easy.difficulty == "easy" and not easy.executions
     before, after = (example.trajectory for example in learned.examples)
     assert before.record_id == after.record_id != solved.record_id
-    assert (before.verdict, after.verdict) == ("wrong", "correct")
+    assert (before.grade.verdict, after.grade.verdict) == ("wrong", "correct")
     assert before.variant == after.variant == "sampled"
 
 
@@ -201,4 +204,4 @@ def test_code_is_shown_once_in_every_format(report: Report, tmp_path: Path, name
 
 
 def test_a_line_that_names_no_format_is_of_the_default() -> None:
-    assert parse_trajectory(line()).format == "code"
+    assert convert(line(), TrajectoryRecord).format == "code"

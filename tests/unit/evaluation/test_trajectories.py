@@ -8,15 +8,16 @@ import pytest
 from PIL import Image
 
 from codedance_verl.errors import UserError
-from codedance_verl.evaluation import trajectories
-from codedance_verl.evaluation.trajectories import TrajectoryReader
-from codedance_verl.rollout.trajectory_log import TrajectoryLog
+from codedance_verl.trajectories import schema
+from codedance_verl.trajectories.reader import TrajectoryReader
+from codedance_verl.trajectories.writer import TrajectoryLog
 from codedance_verl.types import (
     Execution,
     ExecutionError,
     ExecutionStatus,
     FinishReason,
     Grade,
+    Observation,
     RenderedImage,
     RewardTerms,
     Trajectory,
@@ -35,7 +36,11 @@ def test_reads_what_the_rollout_worker_writes(tmp_path: Path) -> None:
         data_source="codedance_demo/digits",
         question="Wie viele «Ä»?",
         ground_truth="7",
-        turns=(Turn("a", 0, 2, "x", failed), Turn("b", 4, 6, "y", shown), Turn("<answer>7</answer>", 8, 9)),
+        turns=(
+            Turn("a", 0, 2, "x", failed, Observation("no")),
+            Turn("b", 4, 6, "y", shown, Observation("yes", 1)),
+            Turn("<answer>7</answer>", 8, 9),
+        ),
         finish=FinishReason.ANSWER,
         answer="7",
     )
@@ -49,7 +54,6 @@ def test_reads_what_the_rollout_worker_writes(tmp_path: Path) -> None:
         group="g",
         sample=3,
         extra_info={"kind": "digits", "difficulty": "hard", "variant": None},
-        observations=("no", "yes"),
         input_images=[Image.new("RGB", (5, 4))],
         timing={"generate_s": 1.5, "execute_s": 0.25, "queue_s": 0.5, "total_s": 3},
     )
@@ -57,6 +61,7 @@ def test_reads_what_the_rollout_worker_writes(tmp_path: Path) -> None:
     assert (read.step, read.sample, read.record_id, read.kind, read.difficulty) == (12, 3, "digits-3", "digits", "hard")
     assert read.question == "Wie viele «Ä»?" and read.variant is None
     assert [turn.observation for turn in read.turns] == ["no", "yes", None]
+    assert [turn.images_shown for turn in read.turns] == [0, 1, None] and read.version == schema.VERSION
     first, second = read.executions
     assert first.error == failed.error and not first.succeeded
     assert second.succeeded and second.stdout == "7\n" and second.truncated == ("stdout",) and second.queue_s == 0.5
@@ -64,7 +69,7 @@ def test_reads_what_the_rollout_worker_writes(tmp_path: Path) -> None:
     assert (read.input_images[0].width, read.input_images[0].height) == (5, 4)
     assert read.reward.turns == (-0.5, 0, 0) and read.reward.score == 1.5 and not read.reward.masked
     assert read.timing.generate_s == 1.5 and read.timing.total_s == 3
-    assert read.verdict is Verdict.CORRECT
+    assert read.grade.verdict is Verdict.CORRECT
 
 
 def test_files_come_by_step_then_by_time_of_writing(tmp_path: Path) -> None:
@@ -98,13 +103,16 @@ def test_any_other_broken_line_is_an_error_that_names_file_and_line(tmp_path: Pa
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"finish": "gave_up"}, "finish 'gave_up' is none of answer"),
-        ({"sample": "0"}, "sample is str, not int"),
-        ({"sample": True}, "sample is bool, not int"),
-        ({"turns": None}, "turns is NoneType, not list"),
-        ({"grade": {"verdict": "correct", "rung": "x"}}, "evidence is missing"),
-        ({"input_images": [{"sha256": "../../etc/passwd", "width": 1, "height": 1}]}, "is no SHA-256"),
-        ({"reward": {"accuracy": "1"}}, "accuracy is str, not float"),
+        ({"finish": "gave_up"}, "finish: Invalid enum value 'gave_up', must be one of answer"),
+        ({"sample": "0"}, "sample: Expected `int`, got `str`"),
+        ({"sample": True}, "sample: Expected `int`, got `bool`"),
+        ({"turns": None}, "turns: Expected `array`, got `null`"),
+        ({"grade": {"verdict": "correct"}}, "grade: Object missing required field `rung`"),
+        (
+            {"input_images": [{"sha256": "../../etc/passwd", "width": 1, "height": 1}]},
+            r"input_images\[0\].sha256: Expected",
+        ),
+        ({"reward": {"accuracy": "1"}}, "reward.accuracy: Expected `float`, got `str`"),
     ],
 )
 def test_a_field_that_does_not_fit_is_named(tmp_path: Path, change: dict[str, Any], complaint: str) -> None:
@@ -114,7 +122,7 @@ def test_a_field_that_does_not_fit_is_named(tmp_path: Path, change: dict[str, An
 
 
 def test_an_endless_line_is_refused_before_it_fills_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trajectories, "MAX_LINE_BYTES", 10_000)
+    monkeypatch.setattr(schema, "MAX_LINE_BYTES", 10_000)
     write_log(tmp_path, [line("a"), line("b", question="x" * 20_000)])
     with pytest.raises(UserError, match=r"jsonl:2: longer than"):
         list(TrajectoryReader(tmp_path, "val"))

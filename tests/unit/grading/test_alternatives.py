@@ -8,7 +8,7 @@ import pytest
 
 from codedance_verl.grading import grade
 from codedance_verl.grading.context import Context
-from codedance_verl.grading.matchers import is_open, settle
+from codedance_verl.grading.matchers import grade_by_rules, is_open
 from codedance_verl.grading.rules.alternatives import (
     MAX_ALTERNATIVES,
     alternatives_of,
@@ -66,6 +66,6 @@ def test_any_alternative_is_right_by_its_own_rung() -> None:
 def test_a_truth_is_open_where_one_of_its_alternatives_is() -> None:
     truth = encode_alternatives(["3", "a few of them"])
     assert is_open(truth, "model") and not is_open(encode_alternatives(["3", "4"]), "model")
-    assert settle("some", truth, "model") is None
-    assert settle("5", encode_alternatives(["3", "4"]), "model", Context()) == grade("5", "3", "model")
+    assert grade_by_rules("some", truth, "model") is None
+    assert grade_by_rules("5", encode_alternatives(["3", "4"]), "model", Context()) == grade("5", "3", "model")
     assert grade("5", encode_alternatives(["x", "y"]), "count").verdict is Verdict.UNGRADED

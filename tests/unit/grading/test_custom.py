@@ -53,7 +53,7 @@ def test_its_verdict_comes_with_its_evidence() -> None:
 def test_a_bare_verdict_names_the_function_and_none_is_no_verdict() -> None:
     found = graded({"custom": "user_graders:by_answer"}, rollout("3"), rollout("4"), rollout("none"))
     assert [grade.verdict for grade in found] == [Verdict.CORRECT, Verdict.WRONG, Verdict.UNGRADED]
-    assert {(grade.rung, grade.evidence) for grade in found} == {("custom", "user_graders:by_answer")}
+    assert {(grade.rule, grade.evidence) for grade in found} == {("custom", "user_graders:by_answer")}
     assert [grade.correct for grade in graded({"custom": "user_graders:numpy_bool"}, rollout("3"))] == [True]
 
 
@@ -65,10 +65,10 @@ def test_the_most_particular_grader_grades_a_record_and_the_ladder_the_rest() ->
         rollout("3.0", "count", "geo"),
         rollout("3.0", "number", "geo"),
     )
-    assert [(grade.rung, grade.correct) for grade in found] == [("custom", True), ("custom", False), ("number", True)]
+    assert [(grade.rule, grade.correct) for grade in found] == [("custom", True), ("custom", False), ("number", True)]
     assert found[1].evidence == "user_graders:right"
     (others,) = graded({"custom": {**custom, "default": "user_graders:extra"}}, rollout("9", "number", "geo"))
-    assert others.correct and others.rung == "custom"
+    assert others.correct and others.rule == "custom"
 
 
 def test_no_answer_is_wrong_and_a_fault_of_infrastructure_is_ungraded_without_a_question() -> None:
@@ -97,7 +97,7 @@ def test_what_is_no_verdict_costs_one_answer_and_is_logged_once(
     with caplog.at_level(logging.WARNING):
         before, lost, after = graded({"custom": "user_graders:by_answer"}, rollout("3"), rollout(answer), rollout("4"))
     assert (before.verdict, after.verdict) == (Verdict.CORRECT, Verdict.WRONG)
-    assert (lost.verdict, lost.rung) == (Verdict.UNGRADED, "error")
+    assert (lost.verdict, lost.rule) == (Verdict.UNGRADED, "error")
     assert lost.evidence.startswith(f"{NAME}: {reason}")
     (line,) = caplog.messages
     assert line.startswith(f"record id-{answer} is ungraded: {NAME}: {reason}") and "\n" not in line
@@ -137,7 +137,7 @@ def test_bad_settings_are_named(values: dict[str, Any], told: str) -> None:
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
-        ("grading.custom=my.grader:grade", CustomGraders("my.grader:grade")),
+        ("grading.custom=my.grader:grade", CustomGraders(default="my.grader:grade")),
         (
             "grading.custom={by_source: {chartqa: my_grader:grade}, by_style: {count: b:c}}",
             CustomGraders(by_source={"chartqa": "my_grader:grade"}, by_style={"count": "b:c"}),

@@ -129,7 +129,7 @@ def test_what_fails_once_is_tried_again(fault: Fault) -> None:
 def test_what_fails_always_leaves_the_answer_ungraded_in_bounded_time(fault: Fault) -> None:
     started = time.monotonic()
     grades, stats = asyncio.run(ask([JudgeServer(always=fault)], RIGHT, attempts=3, request_timeout_s=0.2))
-    assert grades[0].verdict is Verdict.UNGRADED and grades[0].rung == "judge" and grades[0].evidence
+    assert grades[0].verdict is Verdict.UNGRADED and grades[0].rule == "judge" and grades[0].evidence
     assert (stats.requests, stats.no_verdict) == (3, 1)
     assert time.monotonic() - started < 5
 

@@ -91,22 +91,22 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("answer", "truth", "rung"), RIGHT)
-def test_right_answers(answer: str, truth: str, rung: str) -> None:
+@pytest.mark.parametrize(("answer", "truth", "rule"), RIGHT)
+def test_right_answers(answer: str, truth: str, rule: str) -> None:
     verdict = grade(answer, truth)
-    assert (verdict.verdict, verdict.rung) == (Verdict.CORRECT, rung)
+    assert (verdict.verdict, verdict.rule) == (Verdict.CORRECT, rule)
 
 
-@pytest.mark.parametrize(("answer", "truth", "rung"), WRONG)
-def test_wrong_answers(answer: str, truth: str, rung: str) -> None:
+@pytest.mark.parametrize(("answer", "truth", "rule"), WRONG)
+def test_wrong_answers(answer: str, truth: str, rule: str) -> None:
     verdict = grade(answer, truth)
-    assert (verdict.verdict, verdict.rung) == (Verdict.WRONG, rung)
+    assert (verdict.verdict, verdict.rule) == (Verdict.WRONG, rule)
 
 
 @pytest.mark.parametrize("answer", [None, "", "  \n"])
 def test_no_answer_is_wrong(answer: str | None) -> None:
     verdict = grade(answer, "3")
-    assert (verdict.verdict, verdict.rung) == (Verdict.WRONG, "no_answer")
+    assert (verdict.verdict, verdict.rule) == (Verdict.WRONG, "no_answer")
 
 
 @pytest.mark.parametrize(("length", "correct"), [(999, True), (1000, False)])

@@ -1,11 +1,11 @@
-"""The ladder against labelled pairs: how often it is right, and that nothing adversarial passes."""
+"""Rules against labelled pairs: accuracy, and that nothing adversarial passes."""
 
 from __future__ import annotations
 
 import pytest
 
 from codedance_verl.grading.context import Context
-from codedance_verl.grading.matchers import grade, settle
+from codedance_verl.grading.matchers import grade, grade_by_rules
 from codedance_verl.types import Grade, Verdict
 from tests.unit.grading.pairs import ADVERSARIAL, KINDS, OPEN, Pair, read_pairs
 
@@ -18,7 +18,7 @@ def graded(pair: Pair) -> Grade:
     return grade(pair.answer, pair.ground_truth, pair.style, Context(question=pair.question, math_timeout_s=60.0))
 
 
-def test_the_ladder_is_right_on_99_percent_of_the_pairs_that_need_no_judge() -> None:
+def test_the_rules_are_right_on_99_percent_of_the_pairs_that_need_no_judge() -> None:
     pairs = [pair for kind in KINDS for pair in read_pairs(kind)]
     assert len(pairs) >= NEEDED_PAIRS
     verdicts = [graded(pair).verdict for pair in pairs]
@@ -44,11 +44,12 @@ def test_no_adversarial_answer_passes() -> None:
 def test_no_adversarial_answer_is_put_to_a_judge_where_comparing_settles_it() -> None:
     certain = [pair for pair in read_pairs(ADVERSARIAL) if pair.ground_truth in ("3", "B", "yes", "no", "12", "21")]
     assert len(certain) > 60
-    assert [pair for pair in certain if settle(pair.answer, pair.ground_truth, "model") is None] == []
+    assert [pair for pair in certain if grade_by_rules(pair.answer, pair.ground_truth, "model") is None] == []
 
 
 @pytest.mark.parametrize("pair", read_pairs(OPEN), ids=lambda pair: pair.answer)
 def test_an_open_answer_is_left_to_the_judge(pair: Pair) -> None:
     assert (
-        settle(pair.answer, pair.ground_truth, pair.style, Context(question=pair.question, math_timeout_s=60.0)) is None
+        grade_by_rules(pair.answer, pair.ground_truth, pair.style, Context(question=pair.question, math_timeout_s=60.0))
+        is None
     )

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from codedance_verl.errors import UserError
-from codedance_verl.isolated.function import Fault, IsolatedFunction, parse_path
+from codedance_verl.isolated.function import Fault, IsolatedFunction, check_path
 from codedance_verl.isolated.plain import MAX_TEXT_CHARS, plain_extra_info
 from tests.unit.isolated.functions import on_path
 
@@ -145,10 +145,10 @@ def test_one_that_cannot_be_called_is_named_at_the_start(path: str, told: str) -
     "path", ["my_grader", "my_grader:", ":grade", "my-grader:grade", "a:b:c", "a.:b", 3, True, [1]]
 )
 def test_what_is_no_path_is_told(path: object) -> None:
-    with pytest.raises(UserError) as caught:
-        parse_path(path, "grading.custom")
-    assert str(caught.value).startswith(f"grading.custom={path}: must be package.module:function, such as")
-    assert parse_path("a.b:C.d", "grading.custom") == "a.b:C.d"
+    with pytest.raises(ValueError) as caught:
+        check_path(path)
+    assert str(caught.value).startswith("must be package.module:function, such as")
+    assert check_path("a.b:C.d") == "a.b:C.d"
 
 
 PARENT = """

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from codedance_verl.metrics import catalogue
-from codedance_verl.metrics.catalogue import BY_NAME, METRICS, Kind, Metric, Unit
+from codedance_verl.metrics.catalogue import METRICS, Kind, Metric, Unit
 
 PACKAGE = Path(catalogue.__file__).parents[1]
-VERBS = {"add": Kind.COUNTER, "put": Kind.GAUGE, "observe": Kind.HISTOGRAM}
+VERBS = {"add": Kind.COUNTER, "set_gauge": Kind.GAUGE, "observe": Kind.HISTOGRAM}
 SUFFIXES = {
     Unit.SECONDS: "_seconds",
     Unit.TIMESTAMP: "_timestamp_seconds",
@@ -46,7 +46,7 @@ def _named_elsewhere() -> set[str]:
 
 
 def test_no_two_metrics_have_a_name_and_none_was_left_out() -> None:
-    assert len(BY_NAME) == len(METRICS) == len(CONSTANTS)
+    assert len({metric.name for metric in METRICS}) == len(METRICS) == len(CONSTANTS)
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)

@@ -14,8 +14,8 @@ from grafana_foundation_sdk.models.dashboard import Dashboard as GrafanaDashboar
 
 from codedance_verl.errors import UserError
 from codedance_verl.metrics.alerts import ALERTS, rules
-from codedance_verl.metrics.catalogue import METRICS, RUN, Kind
-from codedance_verl.metrics.dashboards import DASHBOARDS, Dashboard, runnable
+from codedance_verl.metrics.catalogue import METRICS, RUN, Kind, Metric, Unit
+from codedance_verl.metrics.dashboards import DASHBOARDS, Dashboard, runnable, with_default_panels
 from codedance_verl.metrics.grafana import grafana
 from codedance_verl.metrics.provision import RULES_FILE, metrics_folder, provision
 
@@ -72,6 +72,26 @@ def test_every_metric_is_on_a_dashboard_or_needs_none() -> None:
     assert {metric.name for metric in METRICS} - shown == {"codedance_training_steps_planned"}
 
 
+@pytest.mark.parametrize(
+    ("kind", "query"),
+    [
+        (Kind.GAUGE, 'avg by (phase) (ray_codedance_judge_new{run=~"$run"})'),
+        (Kind.COUNTER, 'sum by (phase) (rate(ray_codedance_judge_new{run=~"$run"}[$__rate_interval]))'),
+        (
+            Kind.HISTOGRAM,
+            "histogram_quantile(0.5, sum by (le) "
+            '(rate(ray_codedance_judge_new_bucket{run=~"$run"}[$__rate_interval])))',
+        ),
+    ],
+)
+def test_a_new_metric_gets_a_panel_by_its_kind(kind: Kind, query: str) -> None:
+    new = Metric("codedance_judge_new", kind, Unit.SECONDS, "A metric that is new.", ("phase",))
+    grown = with_default_panels(DASHBOARDS, [*METRICS, new])
+    panels = [panel for page in grown for panel in page.panels]
+    added = [panel for panel in panels if panel.queries[0][0] == query]
+    assert len(added) == 1 and added[0].unit == "s" and added[0] in grown[-1].panels
+
+
 @pytest.mark.parametrize("page", DASHBOARDS, ids=lambda page: page.uid)
 def test_grafana_gets_panels_that_do_not_overlap_and_say_what_they_show(page: object) -> None:
     made = json.loads(json.dumps(grafana(page)))  # type: ignore[arg-type]
@@ -93,7 +113,7 @@ def test_grafanas_own_types_read_the_json_and_lose_nothing(page: Dashboard) -> N
 
 
 def _lost(given: object, read: object, path: str = "") -> Iterator[str]:
-    """Where what was read differs from what was given; Grafana may add defaults."""
+    """Yields paths at which the read JSON differs from the given one; Grafana may add defaults."""
     if isinstance(given, dict) and isinstance(read, dict):
         for key, value in given.items():
             yield from _lost(value, read.get(key), f"{path}/{key}")

@@ -1,4 +1,4 @@
-"""What is told reaches the tally of verl's trackers; without Ray, nothing is told."""
+"""Metrics reach the tally of verl's trackers; without Ray, nothing is emitted."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ told: list[tuple[str, str | None, float]] = []
 
 @pytest.fixture
 def of_ray(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | None, float]]:
-    """What Ray has been told of gauges: name, term, value."""
+    """Calls that set Ray's gauges: name, term, value."""
     monkeypatch.setattr("ray.util.metrics.Gauge", Gauge)
     told.clear()
     return told
@@ -172,8 +172,8 @@ def test_the_child_of_a_fork_tells_what_it_has_to_and_not_what_its_parent_had(
 ) -> None:
     recorder = emit._recorder
     monkeypatch.setattr(recorder, "_is_on", lambda: True)
-    monkeypatch.setattr(recorder, "_again_s", AGAIN)
-    monkeypatch.setattr(recorder, "_told", {})
+    monkeypatch.setattr(recorder, "_refresh_s", AGAIN)
+    monkeypatch.setattr(recorder, "_ray_metrics", {})
     _term(recorder, "score", 1.0)
     with recorder._lock:  # as if a thread were telling at that very moment
         child = os.fork()

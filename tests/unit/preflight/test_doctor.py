@@ -184,7 +184,7 @@ def test_a_broken_check_becomes_a_finding(monkeypatch: pytest.MonkeyPatch) -> No
         raise ImportError("no module named docker")
 
     monkeypatch.setattr(doctor, "check_docker", broken)
-    row = next(finding for finding in doctor.examine() if finding.name == "Docker engine")
+    row = next(finding for finding in doctor.run_checks() if finding.name == "Docker engine")
     assert row.state is BAD and "no module named docker" in row.found
 
 
@@ -192,7 +192,7 @@ def test_a_broken_check_becomes_a_finding(monkeypatch: pytest.MonkeyPatch) -> No
 def test_exit_code(
     state: State, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(doctor, "examine", lambda: [Finding("thing", "found [it]", state, "do this")])
+    monkeypatch.setattr(doctor, "run_checks", lambda: [Finding("thing", "found [it]", state, "do this")])
     assert doctor.run() == code
     printed = capsys.readouterr()
     assert "found [it]" in printed.out and "do this" in printed.out
@@ -202,7 +202,7 @@ def test_exit_code(
 def test_it_imports_nothing_heavy() -> None:
     code = (
         "import os, sys; os.environ['RAY_ADDRESS'] = '127.0.0.2:1'; "
-        "from codedance_verl import doctor; assert len(doctor.examine()) > 10; "
+        "from codedance_verl.preflight import doctor; assert len(doctor.run_checks()) > 10; "
         "print([name for name in ('torch', 'verl', 'vllm', 'ray', 'transformers') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)

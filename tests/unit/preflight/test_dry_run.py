@@ -68,7 +68,7 @@ def test_the_recipe_has_nothing_wrong_and_shows_what_it_needs(
     shown = capsys.readouterr().out
     assert "8,292.2 M parameters" in shown
     # 2000 x 1500 as the environment shows it: scaled to 1,003,520 pixels, 1156 x 868, in tokens of 28 x 28
-    assert f"of 10240, {41 * 31} of them pictures" in shown
+    assert f"of 10240, {41 * 31} of them of images" in shown
     resolved = OmegaConf.load(Path(good.run_dir) / "dry_run" / "config.yaml")
     assert resolved.algorithm.codedance.preset == "paper"
     assert not (Path(good.run_dir) / "config.yaml").exists()
@@ -116,7 +116,7 @@ SOME_AT_ONCE: list[dict[str, tuple[object, str]]] = [
         "trainer.v1.trainer_mode": ("async", "trainer.v1.trainer_mode=async: must be one of sync"),
         "actor_rollout_ref.model.lora_rank": (32, "actor_rollout_ref.model.lora.merge=false: must be true with"),
         "trainer.total_training_steps": (None, "trainer.total_training_steps=null: must be"),
-        "environment.answer_tokens": (20_000, "environment.answer_tokens=20000: must be less than"),
+        "environment.min_answer_tokens": (20_000, "environment.min_answer_tokens=20000: must be less than"),
         "grading.judge.endpoints": (["http://127.0.0.1:9/v1"], "grading.judge.endpoints: none answers"),
         "algorithm.use_kl_in_reward": (True, "algorithm.use_kl_in_reward=true"),
         "data.train_files": (None, "data.train_files=None: must be a parquet file"),

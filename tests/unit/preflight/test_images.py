@@ -67,7 +67,7 @@ def test_the_largest_image_of_all_files_counts(tmp_path: Path) -> None:
     val = write(tmp_path / "val.parquet", [row(0), row(1, [{"bytes": png(400, 300), "path": None}])])
     config = configured()
     config.data.update(train_files=str(train), val_files=str(val), train_batch_size=2)
-    load = check_data(config, Report(dry=True))
+    load = check_data(config, Report(dry=True)).load
     assert load is not None and (load.largest, load.row) == ((400, 300), 1)
 
 

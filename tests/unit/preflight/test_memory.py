@@ -24,7 +24,7 @@ from tests.unit.preflight.folders import PARAMETERS_7B, make_model
 LONGEST = 20_480
 ACTOR = EngineMemory(micro_tokens=LONGEST)
 SETTINGS = MemorySettings(
-    shards=16, actor=ACTOR, device_bytes=80 * GIB, vllm_share=0.6, sequence_tokens=LONGEST, picture_tokens=LONGEST
+    shards=16, actor=ACTOR, device_bytes=80 * GIB, vllm_share=0.6, sequence_tokens=LONGEST, image_tokens=LONGEST
 )
 
 

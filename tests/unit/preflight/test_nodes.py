@@ -19,7 +19,7 @@ from codedance_verl.preflight.nodes import (
     BACKEND,
     CPUS_A_GPU,
     CPUS_A_GPU_APART,
-    LOOK_SECONDS,
+    POLL_SECONDS,
     UNITS,
     check_flash_attention,
     check_room,
@@ -162,7 +162,7 @@ def test_a_run_that_joins_waits_for_a_cluster_that_still_grows(
     find_room(_config(), cluster.nodes, cluster.clock, cluster.sleep)
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("waiting for up to placement_limit_s=600 seconds for the cluster to grow: trainer.n_gpus")
-    assert cluster.now == 2 * LOOK_SECONDS
+    assert cluster.now == 2 * POLL_SECONDS
 
 
 def test_a_cluster_that_does_not_grow_ends_the_run_after_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:

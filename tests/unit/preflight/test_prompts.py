@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 from transformers import AutoProcessor
 
-from codedance_verl.data.schema import Message, Prompt
-from codedance_verl.environment.loop import TURN_MARKS
+from codedance_verl.data.fields import Message
+from codedance_verl.data.schema import Prompt
 from codedance_verl.environment.resized_images import resize_image
-from codedance_verl.preflight.prompts import TURN_TOKENS, longest_prompt
+from codedance_verl.preflight.prompts import longest_prompt
 from codedance_verl.rollout.prompt_tokens import PromptTokens
 from tests.unit.preflight.folders import make_model
 
@@ -54,7 +54,7 @@ def test_the_longest_question_is_found_and_those_beyond_the_limit_are_counted(pr
     limit = sorted(exact)[2]
     found = longest_prompt(iter(prompts), tokens, limit)
     assert (found.prompts, found.too_long, found.row, found.tokens) == (5, 2, 1, max(exact))
-    assert found.pictures == tokens.picture(280, 280) == 100
+    assert found.image_tokens == tokens.image(280, 280) == 100
 
 
 def test_the_question_with_the_most_images_is_found_though_it_is_not_the_longest(processor: Any) -> None:
@@ -65,8 +65,4 @@ def test_the_question_with_the_most_images_is_found_though_it_is_not_the_longest
 
 
 def test_the_smallest_picture_fits(tmp_path: Path, processor: Any) -> None:
-    assert PromptTokens(processor, 56 * 56).picture(1, 1) == 4
-
-
-def test_the_marks_of_a_feedback_turn_are_counted_as_the_rollout_reserves_them() -> None:
-    assert TURN_TOKENS == TURN_MARKS
+    assert PromptTokens(processor, 56 * 56).image(1, 1) == 4

@@ -5,13 +5,13 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from codedance_verl.data.execution import TrustedSession, run_program
 from codedance_verl.environment.observations import observation_text
 from codedance_verl.formats import get_format
 from codedance_verl.types import ExecutionStatus
 from recipes.cpu_demo.demonstrations import DEMO_MIXTURE, Mixture, Style, demonstrate, draw_style
 from recipes.cpu_demo.tasks import GENERATORS, generate_task
 from recipes.cpu_demo.tasks.base import Split
+from recipes.cpu_demo.trusted_execution import TrustedSession, run_program
 
 ALWAYS_RIGHT = Mixture(p_right=1, p_guess=0, p_needless=1, p_needless_flawed=0)
 ALWAYS_FLAWED = Mixture(p_right=0, p_guess=0, p_needless=1, p_needless_flawed=1)

@@ -296,13 +296,13 @@ def test_a_foreign_process_of_the_same_number_is_left_alone(out: Path) -> None:
 
 def test_a_full_disk_under_the_driver_is_one_clear_line(out: Path) -> None:
     (out / "stages").mkdir()
-    (out / "stages" / ".only.attempt.json.partial").symlink_to("/dev/full")  # every write there fails with ENOSPC
+    (out / "stages" / "only.attempt.json.partial").symlink_to("/dev/full")  # every write there fails with ENOSPC
     with pytest.raises(UserError, match=rf"the disk of {out} is full .* free some space and run the demo again"):
         run(out, stage(out, "only", "pass"))
 
 
 def test_a_full_disk_under_a_stage_is_named_as_the_cause(out: Path) -> None:
-    with pytest.raises(StageFailed, match=rf"stage only failed: the disk of {out} is full .* it goes on where it was"):
+    with pytest.raises(StageFailed, match=rf"stage only failed: the disk of {out} is full .* it resumes where it was"):
         run(out, stage(out, "only", "Path('/dev/full').write_text('x')"))
 
 

@@ -5,7 +5,6 @@ import re
 import numpy as np
 import pytest
 
-from codedance_verl.data.execution import run_program
 from codedance_verl.errors import UserError
 from recipes.cpu_demo.tasks import (
     GENERATORS,
@@ -20,6 +19,7 @@ from recipes.cpu_demo.tasks import (
 )
 from recipes.cpu_demo.tasks.base import COLOURS, OPENERS, Phrasings, Split, combination_allowed
 from recipes.cpu_demo.tasks.count_digits import glyphs
+from recipes.cpu_demo.trusted_execution import run_program
 
 KINDS = sorted(GENERATORS)
 
@@ -134,7 +134,7 @@ def test_test_photographs_and_handwriting_are_not_seen_in_training() -> None:
 
 
 def test_unknown_kinds_and_too_small_pictures_are_refused() -> None:
-    with pytest.raises(UserError, match="unknown task kind 'maze'; choose from chart"):
+    with pytest.raises(UserError, match=rf"unknown task kind 'maze'; choose from {', '.join(KINDS)}"):
         generate_task("maze", 0, Split.TRAIN, 0)
     with pytest.raises(UserError, match=r"24 pixels are too small .* use at least 84"):
         generate_task("count_photo", 0, Split.TRAIN, 0, size=24)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -85,7 +85,7 @@ def random_rows(rng: np.random.Generator, groups: int, size: int, max_turns: int
 @pytest.mark.parametrize("divide_by_std", [True, False])
 def test_agrees_with_a_slow_reference_on_ragged_batches(seed: int, divide_by_std: bool) -> None:
     rows, length = random_rows(np.random.default_rng(seed), groups=6, size=5, max_turns=6)
-    config = replace(PAPER, turn_discount=0.3 if seed % 2 else 0.2, turn_weight=0.7 if seed % 3 else 0.2)
+    config = PAPER.replace(turn_discount=0.3 if seed % 2 else 0.2, turn_weight=0.7 if seed % 3 else 0.2)
     got = token_advantages(*batch(rows, length), config, divide_by_std=divide_by_std)
     assert got.dtype == np.float32
     np.testing.assert_allclose(got, batch_z_reference(rows, length, config, divide_by_std), atol=1e-5)

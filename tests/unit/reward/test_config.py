@@ -1,43 +1,78 @@
 from __future__ import annotations
 
-from dataclasses import asdict
+import re
+from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
+from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from codedance_verl.config.node import Node, SettingsError, allowed, bounds
 from codedance_verl.errors import UserError
-from codedance_verl.reward.config import RewardConfig, Weights, weights_of
+from codedance_verl.reward.config import OPTIONAL_MASKS, RewardConfig, Weights, weights_of
 from codedance_verl.reward.difficulty import DifficultyForm
-from codedance_verl.reward.presets import PRESETS
+from codedance_verl.reward.presets import PRESETS, preset_values
+from codedance_verl.reward.tool_terms import _FORMULAS, PerCallTerm, ShareTerm, ToolTerm
 from codedance_verl.types import FinishReason
 
 CONF = Path(__file__).resolve().parents[3] / "conf" / "reward_preset"
 
 
 def composed(name: str) -> dict[str, Any]:
-    """The constants of a file over those of the files that it begins with, as Hydra composes them."""
-    values = yaml.safe_load((CONF / f"{name}.yaml").read_text())
-    parents = [item for item in values.pop("defaults", []) if item != "_self_"]
-    below: dict[str, Any] = {}
-    for parent in parents:
-        below |= composed(parent)
-    return below | values
+    """The constants of a preset as Hydra composes them."""
+    with initialize_config_dir(config_dir=str(CONF.parent), version_base=None):
+        values: Any = OmegaConf.to_container(compose(f"reward_preset/{name}").reward_preset)
+    return dict(values)
 
 
-def test_the_file_of_robust_explains_every_constant() -> None:
-    paragraphs = (CONF / "robust.yaml").read_text().split("\n\n")[2:]
-    explained = [line.split(":")[0] for part in paragraphs if part.startswith("# ") for line in part.splitlines()]
-    assert {name for name in explained if not name.startswith("#")} == set(asdict(PRESETS["robust"])) - {"preset"}
+def paragraphs(path: Path) -> dict[str, str]:
+    """The comment above each key of a file; keys without one of their own share that of the key before."""
+    found, comment = dict[str, str](), ""
+    for part in path.read_text().split("\n\n"):
+        lines = part.splitlines()
+        comment = " ".join(line.removeprefix("# ") for line in lines if line.startswith("#"))
+        found |= {line.split(":")[0]: comment for line in lines if not line.startswith(("#", " ", "defaults"))}
+    return found
+
+
+NODES: tuple[tuple[type[Node], Path], ...] = (
+    (RewardConfig, CONF / "robust.yaml"),
+    *((term, CONF / "tool_term" / f"{term().name}.yaml") for term in get_args(ToolTerm)),
+)
+
+
+@pytest.mark.parametrize(("node", "path"), NODES, ids=lambda item: item.stem if isinstance(item, Path) else "")
+def test_a_file_explains_every_constant_and_gives_its_range_and_default(node: type[Node], path: Path) -> None:
+    explained, fields = paragraphs(path), node.model_fields
+    assert set(explained) - {"preset", "name"} == set(fields) - {"preset", "name", "tool_term"}
+    for name, comment in explained.items():
+        assert comment or name in ("preset", "name"), name
+        if name in fields and bounds(fields[name]) != (None, None):
+            assert allowed(fields[name]).split("number ")[1].removeprefix("from ") in comment.replace(",", ""), name
+        if isinstance(kind := fields[name].annotation, type) and issubclass(kind, StrEnum):
+            assert all(f"`{choice}`" in comment for choice in kind), name
+    values = yaml.safe_load(path.read_text())
+    values.pop("defaults", None)
+    defaults = node().model_dump(mode="json")
+    defaults.pop("tool_term", None)
+    assert values == defaults
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_the_files_of_a_preset_hold_every_constant_of_it(name: str) -> None:
-    values, own = composed(name), asdict(PRESETS[name])
-    assert values == {key: list(value) if isinstance(value, tuple) else value for key, value in own.items()}
-    assert RewardConfig.from_mapping(values) == PRESETS[name]
+def test_a_preset_is_read_as_hydra_composes_it_and_holds_every_constant(name: str) -> None:
+    assert composed(name) == preset_values(name) == PRESETS[name].model_dump(mode="json")
+    assert RewardConfig.from_mapping(composed(name)) == PRESETS[name]
+    assert PRESETS[name].preset == name
+
+
+def test_every_tool_term_has_a_formula_and_a_file() -> None:
+    names = {term().name for term in get_args(ToolTerm)}
+    assert set(_FORMULAS) == set(get_args(ToolTerm))
+    assert {path.stem for path in (CONF / "tool_term").glob("*.yaml")} == names | {"share_release"}
 
 
 def test_every_file_is_a_preset() -> None:
@@ -66,9 +101,9 @@ def test_mathematics_is_known_by_its_source() -> None:
     ("values", "told"),
     [
         ({"recovered_turn": 0.6}, r"reward_preset\.recovered_turn=0\.6: must be at most 0\.5"),
-        ({"easy_cost": 4}, r"reward_preset\.accuracy_weight=1\.0: must be more than 1\.3"),
+        ({"tool_term": {"easy_cost": 4}}, r"reward_preset\.accuracy_weight=1\.0: must be more than 1\.3"),
         (
-            {"turn_credit": "batch_z", "turn_limit": 100},
+            {"turn_credit": "batch_z", "max_turn_penalty": 100},
             r"reward_preset\.accuracy_weight=1\.0: must be more than 100\.6",
         ),
         ({"math_sources": ["math"], "math_accuracy_weight": 0.5}, r"reward_preset\.math_accuracy_weight=0\.5: must be"),
@@ -77,11 +112,61 @@ def test_mathematics_is_known_by_its_source() -> None:
 def test_a_wrong_answer_may_not_outrank_a_right_one_nor_failing_pay(values: dict[str, object], told: str) -> None:
     with pytest.raises(UserError, match=told):
         RewardConfig.from_mapping(values)
-    RewardConfig.from_mapping({**values, "preset": "paper", "recovered_turn": 0.0})
+    rest = {key: value for key, value in values.items() if key != "tool_term"}
+    RewardConfig.from_mapping({**rest, "preset": "paper", "recovered_turn": 0.0})
+
+
+@pytest.mark.parametrize(
+    ("term", "line"),
+    [
+        (
+            {"name": "share", "easy_cost": 2, "call_bonus": 0.1},
+            "tool_term.name=share: takes no easy_cost, call_bonus; reward_preset/tool_term=share chooses it",
+        ),
+        ({"tool_coef_incorrect": 0}, "tool_term.name=adaptive: takes no tool_coef_incorrect"),
+        ({"name": "none", "call_bonus": 0.1}, "tool_term.name=none: takes no call_bonus"),
+        ({"easy_cots": 0}, "tool_term.easy_cots: unknown key; known are name, tool_coef_correct"),
+        ({"name": "gated", "min_base_reward": 11}, "tool_term.min_base_reward=11: must be a number from -10 to 10"),
+        ({"name": "all"}, "tool_term.name=all: must be one of none, share, adaptive, per_call, gated"),
+        ({"name": ["share"]}, "tool_term.name=['share']: must be one of none, share, adaptive, per_call, gated"),
+        ("share", "tool_term=share: is chosen together with its constants, as reward_preset/tool_term=share"),
+        (
+            None,
+            "tool_term=None: must be one of none, share, adaptive, per_call, gated, chosen as",
+        ),
+        (["share"], "tool_term=['share']: must be one of none, share, adaptive, per_call, gated"),
+    ],
+)
+def test_a_constant_without_effect_under_the_chosen_term_is_refused(term: object, line: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        RewardConfig.from_mapping({"tool_term": term})
+    (fault,) = caught.value.faults
+    assert fault.line.startswith(f"reward_preset.{line}")
+
+
+def test_constants_of_a_term_stand_over_those_of_the_preset_or_the_defaults_of_another_term() -> None:
+    changed = RewardConfig.from_mapping({"preset": "release", "tool_term": {"tool_coef_correct": 3}}).tool_term
+    assert changed == ShareTerm(tool_coef_correct=3.0, math_tool_coef_correct=2.0, math_tool_coef_incorrect=1.0)
+    other = RewardConfig.from_mapping({"preset": "release", "tool_term": {"name": "per_call", "call_bonus": 1}})
+    assert other.tool_term == PerCallTerm(call_bonus=1.0)
+    assert RewardConfig.from_mapping({"preset": "release", "tool_term": {"name": "per_call"}}).math_sources
+
+
+def test_a_term_is_chosen_with_its_constants_and_refuses_those_of_another() -> None:
+    def chosen(*overrides: str) -> RewardConfig:
+        with initialize_config_dir(config_dir=str(CONF.parent), version_base=None):
+            return RewardConfig.from_mapping(compose("reward_preset/release", list(overrides)).reward_preset)
+
+    assert chosen("reward_preset/tool_term=per_call").tool_term == PerCallTerm()
+    assert chosen("reward_preset/tool_term=share").tool_term == ShareTerm()
+    with pytest.raises(
+        SettingsError, match=r"reward_preset\.tool_term\.name=per_call: takes no tool_coef_correct, tool_coef"
+    ):
+        chosen("reward_preset.tool_term.name=per_call")
 
 
 def test_turn_rewards_that_are_never_paid_take_nothing_off_a_right_answer() -> None:
-    assert RewardConfig.from_mapping({"turn_credit": "none", "turn_limit": 100}).turn_limit == 100
+    assert RewardConfig.from_mapping({"turn_credit": "none", "max_turn_penalty": 100}).max_turn_penalty == 100
 
 
 def test_values_replace_those_of_the_preset() -> None:
@@ -123,3 +208,41 @@ def test_bad_values_are_named(key: str, value: object, told: str) -> None:
         RewardConfig.from_mapping({key: value})
     assert str(caught.value).startswith(told)
     assert "\n" not in str(caught.value)
+
+
+def shown(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(value) or "-"
+    return "-" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def rows(nodes: Sequence[type[Node]], values: Sequence[dict[str, Any]], prefix: str = "") -> list[str]:
+    """Rows of docs/reward.md: constant, its range, its value in each preset, "-" where the term does not have it."""
+    hidden = ("preset", "name")
+    fields = {name: field for node in nodes for name, field in node.model_fields.items() if name not in hidden}
+    found = []
+    for name, field in fields.items():
+        range_ = WORDS.get(name) or re.sub(r"^a (whole )?number from |^one of ", "", allowed(field))
+        cells = [shown(one.get(name)) for one in values]
+        found.append(f"| `{prefix}{name}` | {range_} | {' | '.join(cells)} |")
+    return found
+
+
+WORDS = {
+    "mask_finishes": ", ".join(OPTIONAL_MASKS),
+    "math_sources": "texts",
+    "tool_term": ", ".join(term().name for term in get_args(ToolTerm)),
+    "custom_term": "package.module:function",
+}
+"""Ranges in fewer words than those of a message."""
+
+
+def test_the_documented_constants_are_those_of_the_presets() -> None:
+    presets = [preset.model_dump(mode="json") for preset in PRESETS.values()]
+    terms = [preset["tool_term"] for preset in presets]
+    flat = [{**preset, "tool_term": preset["tool_term"]["name"]} for preset in presets]
+    wanted = [*rows([RewardConfig], flat), *rows(get_args(ToolTerm), terms, "tool_term.")]
+    page = (CONF.parents[1] / "docs" / "reward.md").read_text().split("## Constants")[1].split("\n## ")[0]
+    assert [line for line in page.splitlines() if line.startswith("| `")] == wanted
+    head = "| constant | range | " + " | ".join(PRESETS) + " |"
+    assert page.count(head) == 2

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -66,7 +65,7 @@ def test_agrees_with_a_slow_reference_on_ragged_batches(
     preset: RewardConfig, reference: object, seed: int, divide_by_std: bool
 ) -> None:
     rows, length = random_rows(np.random.default_rng(seed), groups=6, size=5, max_turns=6)
-    config = replace(preset, turn_discount=(0.0, 0.5, 0.9)[seed % 3], min_group_std=0.8 if seed % 2 else 0.0)
+    config = preset.replace(turn_discount=(0.0, 0.5, 0.9)[seed % 3], min_group_std=0.8 if seed % 2 else 0.0)
     assert callable(reference)
     expected = reference(rows, length, config, divide_by_std)
     got = token_advantages(*batch(rows, length), config, divide_by_std=divide_by_std)

@@ -71,7 +71,7 @@ def test_it_sees_the_rollout_its_record_and_its_grade() -> None:
             "error": {"kind": "ValueError", "message": "no"},
             "images": 0,
             "duration_s": 0.5,
-            "truncated": (),
+            "truncated": [],
         },
     }
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -13,7 +11,7 @@ from codedance_verl.reward.advantage import NAME, register, token_advantages
 from codedance_verl.reward.encoding import encode_rewards
 from codedance_verl.reward.presets import PAPER, ROBUST
 from codedance_verl.reward.terms import turn_rewards_summed
-from codedance_verl.rollout.metrics import FILTER_METRIC, group_outcomes
+from codedance_verl.rollout.telemetry import FILTER_METRIC, group_outcomes
 from codedance_verl.types import RewardTerms
 from tests.unit.reward.rollouts import RIGHT, UNGRADED, WRONG
 
@@ -42,7 +40,7 @@ def test_verl_hands_over_rewards_groups_and_constants(divide_by_std: bool) -> No
     algorithm = {"norm_adv_by_std_in_grpo": divide_by_std, "codedance": {"preset": "paper", "turn_weight": 0.4}}
     got = verl_advantages(rewards, mask, ["a", "a", "a"], adv_estimator=NAME, **algorithm)
     expected = token_advantages(
-        rewards.numpy(), mask.numpy(), ["a", "a", "a"], replace(PAPER, turn_weight=0.4), divide_by_std=divide_by_std
+        rewards.numpy(), mask.numpy(), ["a", "a", "a"], PAPER.replace(turn_weight=0.4), divide_by_std=divide_by_std
     )
     assert got.dtype == torch.float32
     np.testing.assert_allclose(got.numpy(), expected)

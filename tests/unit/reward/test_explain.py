@@ -101,6 +101,19 @@ def test_constants_can_be_replaced(tmp_path: Path, capsys: pytest.CaptureFixture
     assert tanh[2]["difficulty"] == pytest.approx(-0.2820, abs=1e-4)
 
 
+def test_constants_of_the_tool_term_can_be_replaced_and_another_one_chosen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path, *GROUP)
+    term = [item["sequence_reward"] for item in run(capsys, "--preset", "paper", path)]
+    single = ("--set", "tool_term.tool_coef_correct=3", "--set", "tool_term.tool_coef_incorrect=1")
+    assert [item["sequence_reward"] for item in run(capsys, "--preset", "paper", *single, path)] == pytest.approx(
+        [2 * value for value in term]
+    )
+    other = run(capsys, "--set", "tool_term.name=per_call", "--set", "tool_term.call_bonus=2", path)
+    assert other[0]["sequence_reward"] == 2.0
+
+
 def test_masked_lines_have_zeros(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cut = line("a", "3", OK, finish="length")
     lost = line("a", "3", OK, finish="infrastructure")
@@ -160,7 +173,7 @@ def asked(question: str, truth: str, answer: str, **more: object) -> dict[str, A
 )
 def test_the_verdict_is_that_of_training(given: dict[str, Any], verdict: str, rung: str, tmp_path: Path) -> None:
     wrong, found = explain(read_rollouts(write(tmp_path, line("a", "4"), given)), ROBUST)
-    assert (found.grade.verdict, found.grade.rung) == (verdict, rung)
+    assert (found.grade.verdict, found.grade.rule) == (verdict, rung)
     assert found.terms.masked is (verdict == "ungraded")
     mu = 0.5 if verdict == "correct" else 0.0  # what is masked is no wrong answer
     assert wrong.terms.difficulty == pytest.approx(difficulty(mu, form=DifficultyForm.TANH, gamma=4, delta=0.2))
@@ -201,27 +214,36 @@ def without(key: str) -> dict[str, Any]:
 
 BAD: list[tuple[Any, str]] = [
     ("{", "it is no JSON"),
-    ("[1]", "it is a list, not an object"),
-    ('{"group": NaN}', "NaN is no JSON number"),
+    ("[1]", "Expected `object`, got `array`"),
+    ('{"group": NaN}', "group: Expected `int | str`, got `float`"),
     ("[" * 100_000, "it is no JSON"),
-    *[(without(key), f"{key} is missing") for key in ("group", "data_source", "question", "ground_truth", "finish")],
-    (without("turns"), "turns is missing"),
-    ({**line("a", "3"), "turns": []}, "turns has 0 items"),
-    ({**line("a", "3"), "turns": ["x"]}, "turns[0] is a text, not an object"),
-    ({**line("a", "3"), "turns": [{"text": 3, "execution": None}]}, "turns[0].text is a whole number, not a text"),
-    ({**line("a", "3"), "turns": [{"text": "x"}]}, "turns[0].execution is missing"),
-    (line("a", "3", {"status": "fine", "stdout": ""}), "turns[0].execution.status 'fine' is none of ok, no_output"),
-    (line("a", "3", {"stdout": ""}), "turns[0].execution.status is missing"),
-    (line("a", "3", "ok"), "turns[0].execution is a text, not an object or null"),
-    (line("a", "3", finish="done"), "finish 'done' is none of answer, no_action, turn_limit"),
-    (line(True, "3"), "group is true or false, not a text or a whole number"),
-    (line(None, "3"), "group is null"),
-    ({**line("a", "3"), "format": "xml"}, "format 'xml' is none of code, tool_call, fence"),
-    ({**line("a", "3"), "extra_info": "x"}, "extra_info is a text, not an object"),
-    ({**line("a", "3"), "style": 3}, "style is a whole number, not a text"),
-    ({**line("a", "3"), "grade": "right"}, "grade is a text, not an object"),
-    ({**line("a", "3"), "grade": {}}, "grade.verdict is missing"),
-    ({**line("a", "3"), "grade": {"verdict": "fine"}}, "grade.verdict 'fine' is none of correct, wrong, ungraded"),
+    *[
+        (without(key), f"Object missing required field `{key}`")
+        for key in ("group", "data_source", "question", "ground_truth", "finish")
+    ],
+    (without("turns"), "Object missing required field `turns`"),
+    ({**line("a", "3"), "turns": []}, "turns: has 0 items"),
+    ({**line("a", "3"), "turns": ["x"]}, "turns[0]: Expected `object`, got `str`"),
+    ({**line("a", "3"), "turns": [{"text": 3, "execution": None}]}, "turns[0].text: Expected `str`, got `int`"),
+    ({**line("a", "3"), "turns": [{"text": "x"}]}, "turns[0]: Object missing required field `execution`"),
+    (
+        line("a", "3", {"status": "fine", "stdout": ""}),
+        "turns[0].execution.status: Invalid enum value 'fine', must be one of ok, no_output",
+    ),
+    (line("a", "3", {"stdout": ""}), "turns[0].execution: Object missing required field `status`"),
+    (line("a", "3", "ok"), "turns[0].execution: Expected `object | null`, got `str`"),
+    (line("a", "3", finish="done"), "finish: Invalid enum value 'done', must be one of answer, no_action, turn_limit"),
+    (line(True, "3"), "group: Expected `int | str`, got `bool`"),
+    (line(None, "3"), "group: Expected `int | str`, got `null`"),
+    ({**line("a", "3"), "format": "xml"}, "format: 'xml' is none of code, tool_call, fence"),
+    ({**line("a", "3"), "extra_info": "x"}, "extra_info: Expected `object | null`, got `str`"),
+    ({**line("a", "3"), "style": 3}, "style: Expected `str | null`, got `int`"),
+    ({**line("a", "3"), "grade": "right"}, "grade: Expected `object | null`, got `str`"),
+    ({**line("a", "3"), "grade": {}}, "grade: Object missing required field `verdict`"),
+    (
+        {**line("a", "3"), "grade": {"verdict": "fine"}},
+        "grade.verdict: Invalid enum value 'fine', must be one of correct, wrong, ungraded",
+    ),
 ]
 
 

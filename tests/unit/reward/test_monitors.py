@@ -1,12 +1,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
 
 from codedance_verl.errors import UserError
-from codedance_verl.reward.monitors import CollapseMonitor, MonitorConfig, answer_in_code, shown_constants, signs
+from codedance_verl.reward.monitors import (
+    CollapseMonitor,
+    MonitorConfig,
+    answer_in_code,
+    shown_constants,
+    tool_use_counts,
+)
 from codedance_verl.types import FinishReason, Trajectory
 from tests.unit.reward.rollouts import trajectory
 
@@ -39,7 +44,7 @@ def test_each_sign_of_a_collapse_is_found(rollout: Trajectory, sign: str) -> Non
 
 
 def test_tool_use_that_is_forced_is_found_where_a_bound_is_set() -> None:
-    (finding,) = CollapseMonitor(replace(WINDOW, max_tool_rate=0.9)).add([GOOD] * 8)
+    (finding,) = CollapseMonitor(WINDOW.replace(max_tool_rate=0.9)).add([GOOD] * 8)
     assert str(finding).startswith("tool_rate is 100.0%, above its bound of 90.0%: tool use")
 
 
@@ -52,7 +57,7 @@ def test_nothing_is_said_before_a_window_is_full_and_faults_are_not_counted() ->
 
 
 def test_a_run_is_stopped_only_after_so_many_windows_in_a_row() -> None:
-    monitor = CollapseMonitor(replace(WINDOW, stop_after=2))
+    monitor = CollapseMonitor(WINDOW.replace(stop_after=2))
     first = monitor.add([trajectory()] * 8)
     assert not monitor.must_stop(first)
     assert not monitor.must_stop(monitor.add([GOOD] * 8))
@@ -104,7 +109,7 @@ def test_a_number_too_long_to_be_written_out_is_no_answer() -> None:
     ],
 )
 def test_no_code_is_too_odd_to_be_looked_at(code: str) -> None:
-    kinds = signs(trajectory("ok", "ok", codes=(code, f"{code} # again"), answer="1"))
+    kinds = tool_use_counts(trajectory("ok", "ok", codes=(code, f"{code} # again"), answer="1"))
     assert kinds["calls"] == 2 and not kinds["answer_in_code"]
 
 

@@ -18,6 +18,7 @@ from codedance_verl.reward.difficulty import DifficultyForm
 from codedance_verl.reward.encoding import encode_rewards
 from codedance_verl.reward.presets import ROBUST
 from codedance_verl.reward.terms import score_group, turn_rewards_summed
+from codedance_verl.reward.tool_terms import AdaptiveTerm
 from codedance_verl.types import Execution, ExecutionStatus, FinishReason, Grade, RewardTerms, Trajectory, Turn
 from tests.unit.reward.rollouts import RIGHT, UNGRADED, WRONG, trajectory
 
@@ -27,10 +28,19 @@ CODES = ("f()", "x = g(1)", "# nothing", "pass", "'text'", "print(2)")
 CONFIGS = (
     ROBUST,
     ROBUST,
-    replace(ROBUST, difficulty_form=DifficultyForm.SIGMOID, gamma=10.0, delta=0.3, easy_cost=1.0),
-    replace(ROBUST, sequence_right=3.0, easy_cost=0.5, bonus_half=0.0, turn_limit=0.6, recovered_turn=0.5),
+    ROBUST.replace(difficulty_form=DifficultyForm.SIGMOID, gamma=10.0, delta=0.3, tool_term={"easy_cost": 1.0}),
+    ROBUST.replace(
+        tool_term={"tool_coef_correct": 3.0, "easy_cost": 0.5, "bonus_half_saturation": 0.0},
+        max_turn_penalty=0.6,
+        recovered_turn=0.5,
+    ),
 )
 NEW_CODE = "h(input_image)"
+
+
+def adaptive(config: RewardConfig) -> AdaptiveTerm:
+    assert isinstance(config.tool_term, AdaptiveTerm)
+    return config.tool_term
 
 
 @dataclass(frozen=True)
@@ -138,7 +148,8 @@ def check_one_more_call(group: Group, index: int) -> None:
     elif before.difficulty < 0:
         assert after.score < before.score
     elif before.difficulty > 0 and group.grades[index].correct:
-        assert after.score > before.score or group.config.bonus_half == 0 == before.score - after.score
+        half = adaptive(group.config).bonus_half_saturation
+        assert after.score > before.score or half == 0 == before.score - after.score
     else:
         assert after.score == before.score
 
@@ -184,16 +195,16 @@ def check_masked_rollouts_are_not_there(group: Group) -> None:
 
 
 def check_bounds(group: Group) -> None:
-    config = group.config
+    config, own = group.config, adaptive(group.config)
     for term in group.terms:
         assert term.accuracy in (0, 1) and term.format in (-1, 0)
-        assert -config.easy_cost * config.delta <= term.sequence <= config.sequence_right * (1 - config.delta)
+        assert -own.easy_cost * config.delta <= term.sequence <= own.tool_coef_correct * (1 - config.delta)
         assert config.failed_turn <= min(term.turns) and max(term.turns) <= config.recovered_turn
         assert term.turns[-1] == 0
         if not term.masked:
             assert -config.delta <= term.difficulty <= 1 - config.delta
             assert term.score == pytest.approx(term.accuracy + config.format_weight * term.format + term.sequence)
-        assert abs(returned(term, config) - term.score) <= config.turn_limit + 1e-9
+        assert abs(returned(term, config) - term.score) <= config.max_turn_penalty + 1e-9
 
 
 def check_everything(group: Group, other: Group, seed: int) -> None:

@@ -32,7 +32,7 @@ def test_a_group_worked_by_hand() -> None:
 
 
 def test_a_wrong_answer_with_one_call_on_the_hardest_group() -> None:
-    config = replace(PAPER, difficulty_form=DifficultyForm.TANH)
+    config = PAPER.replace(difficulty_form=DifficultyForm.TANH)
     (term,) = score_group([trajectory("ok")], [WRONG], config)
     assert term.sequence == pytest.approx(0.391, abs=1e-3)
 
@@ -177,7 +177,7 @@ def test_immediate_rewards_pass_the_gate_with_the_outcome_only() -> None:
     terms = score_group([right, malformed, wrong], [RIGHT, RIGHT, WRONG], GATED)
     assert [term.sequence for term in terms] == pytest.approx([0.1, 0, 0])
     assert [term.score for term in terms] == pytest.approx([1.1, 0.8, 0])
-    (opened,) = score_group([wrong], [WRONG], replace(GATED, gate=0.0))
+    (opened,) = score_group([wrong], [WRONG], GATED.replace(tool_term={"min_base_reward": 0.0}))
     assert opened.score == pytest.approx(0.1)
 
 

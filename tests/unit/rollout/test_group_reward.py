@@ -1,4 +1,4 @@
-"""What a worker makes of a finished group: which rollouts it keeps, what it queues of them, what it warns of."""
+"""A worker's way from a finished group to verl's queue: rollouts kept, token rewards, log, warnings."""
 
 from __future__ import annotations
 
@@ -7,51 +7,48 @@ import json
 import logging
 import resource
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 from PIL import Image
-from verl.experimental.agent_loop.agent_loop import AgentLoopMetrics, AgentLoopOutput
+from verl.experimental.agent_loop.agent_loop import AgentLoopMetrics
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopWorkerTQ
 
 from codedance_verl.environment.loop import Timing
-from codedance_verl.grading import Grader, GradingConfig
-from codedance_verl.grading import matchers as ladder
+from codedance_verl.environment.time_limit import Clocks, pauses_of_process
+from codedance_verl.grading import Grader, GradingConfig, matchers
 from codedance_verl.grading.rules import number
 from codedance_verl.metrics.emit import Recorder, for_trackers
-from codedance_verl.reward.custom_term import CustomTerm
 from codedance_verl.reward.monitors import CollapseMonitor, MonitorConfig
 from codedance_verl.reward.presets import PAPER, ROBUST
 from codedance_verl.rollout import worker as module
+from codedance_verl.rollout.agent_loop import seeded
+from codedance_verl.rollout.fault_count import FaultCount, MaskedGroupCount
+from codedance_verl.rollout.group_scorer import GroupScorer
+from codedance_verl.rollout.output import RolloutOutput
 from codedance_verl.rollout.sampling_config import Keep, SamplingConfig
-from codedance_verl.rollout.trajectory_log import TrajectoryLog
 from codedance_verl.runtime.run_limits import STOP_FILE
-from codedance_verl.trajectories.config import TrajectoriesConfig
+from codedance_verl.trajectories.writer import TrajectoryLog
 from codedance_verl.types import FinishReason, Trajectory
-from codedance_verl.verl_compat.pixel_bytes import BYTES, VALUES, layout_of
-from tests.unit.environment.harness import processor, tokenizer
+from codedance_verl.verl_compat.pixel_bytes import BYTES, VALUES
+from tests.unit.environment.harness import worker_of
 from tests.unit.isolated.functions import on_path
 from tests.unit.reward.rollouts import trajectory
 
 RIGHT, WRONG = trajectory("error", "ok"), trajectory(answer="4")
 
 
-made: list[Any] = []
-"""The workers of `run`."""
-
-
-def output_of(rollout: Trajectory) -> AgentLoopOutput:
+def output_of(rollout: Trajectory) -> RolloutOutput:
     length = rollout.turns[-1].token_end
     mask = [0] * length
     for turn in rollout.turns:
         mask[turn.token_start : turn.token_end] = [1] * (turn.token_end - turn.token_start)
-    extra = {"trajectory": rollout, "timing": Timing(), "sandbox_retries": 0, "observations": ("seen",) * 9}
+    extra = {"trajectory": rollout, "timing": Timing(), "sandbox_retries": 0}
     extra |= {"min_global_steps": 0, "max_global_steps": 0}
-    return AgentLoopOutput(
+    return RolloutOutput(
         prompt_ids=[1],
         response_ids=[2] * length,
         response_mask=mask,
@@ -61,6 +58,14 @@ def output_of(rollout: Trajectory) -> AgentLoopOutput:
     )
 
 
+def worker_in(folder: Path, **parts: Any) -> Any:
+    """A worker whose run has this folder, with these parts of its scorer and changes of its configuration."""
+    grader, reward = Grader(parts.pop("grading", GradingConfig()), folder), parts.pop("reward", ROBUST)
+    named = {name: parts.pop(name) for name in ("sampling", "monitor", "masked_groups") if name in parts}
+    scorer = GroupScorer(grader, reward, run_dir=folder, faults=FaultCount(10), **named)
+    return worker_of("qwen3_vl", scorer, run_dir=str(folder), **parts)
+
+
 def run(
     folder: Path,
     rollouts: list[Trajectory],
@@ -68,50 +73,38 @@ def run(
     validate: bool = False,
     estimator: str = "codedance_grpo",
     images: Sequence[Image.Image] = (),
+    log: TrajectoryLog | None = None,
+    n: int | None = None,
     **parts: Any,
 ) -> list[Any]:
     """What the worker queues of a group whose rollouts are these, as long as there are any."""
     queued: list[Any] = []
     left = iter(rollouts)
-    worker = object.__new__(module.CodeDanceAgentLoopWorker)
-    made.append(worker)
-    rollout = {"n": parts.pop("n", len(rollouts)), "val_kwargs": {"n": len(rollouts)}}
-    worker.config = OmegaConf.create(
-        {
-            "run_dir": str(folder),
-            "seed": 0,
-            "deterministic": False,
-            "algorithm": {"adv_estimator": estimator},
-            "actor_rollout_ref": {"rollout": rollout},
-        }
-    )
-    worker._reward = parts.get("reward", ROBUST)
-    worker._sampling = parts.get("sampling", SamplingConfig())
-    worker._monitor = parts.get("monitor", CollapseMonitor(MonitorConfig()))
-    worker._faults = module.FaultCount(most=10)
-    worker._log, worker._written = parts.get("log"), TrajectoriesConfig()
-    worker._custom_term = CustomTerm(worker._reward)
-    worker._grader = Grader(parts.get("grading", GradingConfig()), folder)
-    worker.processor, worker.tokenizer, worker.mm_processor_kwargs = processor("qwen3_vl"), tokenizer(), {}
-    worker._patches = layout_of(worker.processor.image_processor)
+    counts = {"n": n or len(rollouts), "val_kwargs.n": len(rollouts)}
+    changes = {f"actor_rollout_ref.rollout.{name}": count for name, count in counts.items()}
+    worker = worker_in(folder, **{"algorithm.adv_estimator": estimator}, **changes, **parts)
+    worker._log = log
 
     async def roll_out(*_: Any, **fields: Any) -> Any:
         output = output_of(next(left))
         output.multi_modal_data = {"images": list(images)}
-        return module.GroupRollout(output, {"uid": "u", **fields})
+        output.record = {"uid": "u", **fields}
+        return output
 
     async def queue(_: Any, output: Any, *__: Any, **___: Any) -> None:
         queued.append(output)
 
+    async def run_group() -> None:
+        try:
+            await worker._run_group({"uid": "u"}, {}, {"validate": validate, "step": 1}, False)
+        finally:
+            await worker.scorer.close()
+
     worker._run_agent_loop = roll_out
     parent: Any = AgentLoopWorkerTQ.__ray_metadata__.modified_class
-    try:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(parent, "_agent_loop_postprocess", queue)
-            asyncio.run(worker._run_group({"uid": "u"}, {}, {"validate": validate, "step": 1}, False))
-    finally:
-        worker._custom_term.close()
-        asyncio.run(worker._grader.close())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parent, "_agent_loop_postprocess", queue)
+        asyncio.run(run_group())
     return queued
 
 
@@ -132,7 +125,7 @@ def test_images_are_queued_as_bytes_and_those_of_a_validation_without_pixels(tmp
 
 
 def test_other_estimators_get_rewards_that_add_up(tmp_path: Path) -> None:
-    harsh = replace(ROBUST, turn_limit=0.15)
+    harsh = ROBUST.replace(max_turn_penalty=0.15)
     right, _ = run(tmp_path, [RIGHT, WRONG], estimator="gae", reward=harsh)
     assert right.token_rewards.sum().item() == pytest.approx(right.reward_score - 0.15)
     paper, _ = run(tmp_path, [RIGHT, WRONG], estimator="gae", reward=PAPER)
@@ -156,8 +149,8 @@ def test_an_error_in_grading_costs_one_rollout_its_verdict_and_not_its_group(
             raise ZeroDivisionError("no such luck")
         return compare(answer, *others)
 
-    rungs = tuple(fails_for_four if rung is compare else rung for rung in ladder.MATCHERS)
-    monkeypatch.setattr(ladder, "STYLES", {"rule": rungs})
+    failing = tuple(fails_for_four if matcher is compare else matcher for matcher in matchers.MATCHERS)
+    monkeypatch.setattr(matchers, "STYLES", {"rule": failing})
     log = TrajectoryLog(tmp_path / "trajectories", "w")
     right, lost = run(tmp_path, [RIGHT, WRONG], log=log)
     assert right.extra_fields["reward_extra_info"]["acc"] == 1 and right.token_rewards.any()
@@ -175,7 +168,7 @@ def test_a_grader_and_a_term_of_the_users_own_cost_a_group_no_more_than_the_roll
 ) -> None:
     on_path(tmp_path, monkeypatch)
     grading = GradingConfig.from_mapping({"custom": "user_graders:by_answer"})
-    reward = replace(ROBUST, custom_term="user_terms:by_answer", custom_weight=0.5)
+    reward = ROBUST.replace(custom_term="user_terms:by_answer", custom_weight=0.5)
     log = TrajectoryLog(tmp_path / "trajectories", "w")
     drawn = [trajectory(answer=answer) for answer in ("3", "exit", "4")]
     right, crashed, refused = run(tmp_path, drawn, grading=grading, reward=reward, log=log)
@@ -203,7 +196,7 @@ def test_a_function_that_is_given_up_ends_the_run(tmp_path: Path, monkeypatch: p
 
 
 def test_more_are_drawn_than_kept_in_training_only(tmp_path: Path) -> None:
-    sampling = SamplingConfig(2.0, Keep.ON_CORRECT)
+    sampling = SamplingConfig(oversample=2.0, keep=Keep.ON_CORRECT)
     drawn = [RIGHT, RIGHT, WRONG, WRONG]
     kept = run(tmp_path, drawn, n=2, sampling=sampling)
     assert sorted(item.extra_fields["reward_extra_info"]["acc"] for item in kept) == [0, 1]
@@ -213,7 +206,7 @@ def test_more_are_drawn_than_kept_in_training_only(tmp_path: Path) -> None:
 def test_what_is_left_out_is_told_as_rolled_out_and_has_no_part_in_the_reward(
     tmp_path: Path, recorder: Recorder
 ) -> None:
-    sampling = SamplingConfig(2.0, Keep.ON_CORRECT)
+    sampling = SamplingConfig(oversample=2.0, keep=Keep.ON_CORRECT)
     cut = trajectory("ok", answer=None, finish=FinishReason.LENGTH)
     kept = run(tmp_path, [RIGHT, RIGHT, RIGHT, WRONG, cut, cut], n=3, sampling=sampling)
     told = for_trackers([recorder.drain()])
@@ -290,16 +283,15 @@ def test_groups_that_fail_and_are_drawn_anew_end_the_run(tmp_path: Path, monkeyp
     async def rolled_out(*_: Any, **__: Any) -> Any:
         output = output_of(RIGHT)
         output.multi_modal_data = {"images": [object()]}
-        return module.GroupRollout(output, {"uid": "u"})
+        output.record = {"uid": "u"}
+        return output
 
     async def fail(validate: bool) -> None:
         await worker._run_prompt({"uid": "u"}, {}, {"validate": validate, "step": 1})
 
     monkeypatch.setattr(module.tq, "async_kv_put", put)
-    run(tmp_path, [RIGHT])
-    worker = made[-1]
-    worker._masked_groups = module.MaskedGroupCount(3, masked=False, failed=True)
-    worker._grader, worker._run_agent_loop = Grader(GradingConfig(), tmp_path), rolled_out
+    worker = worker_in(tmp_path, masked_groups=MaskedGroupCount(3, masked=False, failed=True))
+    worker._run_agent_loop = rolled_out
     for validate in (True, True, True, False, False):
         asyncio.run(fail(validate))
     assert not (tmp_path / STOP_FILE).exists()
@@ -312,12 +304,11 @@ def test_a_pause_that_was_overtaken_by_its_end_stops_no_clock() -> None:
     """Ray runs calls of an asynchronous actor as they come, which need not be as they were sent."""
 
     async def told(*calls: tuple[str, int]) -> bool:
-        worker = object.__new__(module.CodeDanceAgentLoopWorker)
-        worker.config = OmegaConf.create({"environment": {"stall_seconds": 60}})
+        clocks = Clocks(60)
         for what, number_of_call in calls:
-            await getattr(worker, what)(number_of_call)
-        on = module.pauses_of_process().on
-        module.pauses_of_process().end()
+            getattr(clocks, what)(number_of_call)
+        on = pauses_of_process().on
+        pauses_of_process().end()
         return on
 
     assert asyncio.run(told(("pause", 1)))
@@ -327,16 +318,15 @@ def test_a_pause_that_was_overtaken_by_its_end_stops_no_clock() -> None:
 
 
 def test_in_a_deterministic_run_each_rollout_has_a_seed_that_follows_from_what_it_is() -> None:
-    worker = object.__new__(module.CodeDanceAgentLoopWorker)
-    worker.config = OmegaConf.create({"deterministic": True, "seed": 3})
+    config = SimpleNamespace(deterministic=True, seed=3)
     prompt = {"extra_info": {"record_id": "a/1"}}
 
     def seed(step: int = 1, validate: bool = False, index: int = 0) -> int:
-        params = worker._seeded({"temperature": 1.0}, {"step": step, "validate": validate}, prompt, index)
+        params = seeded({"temperature": 1.0}, config, {"step": step, "validate": validate}, prompt, index)
         assert params["temperature"] == 1.0
         return int(params["seed"])
 
     assert seed() == seed()
     assert len({seed(), seed(step=2), seed(validate=True), seed(index=1)}) == 4
-    worker.config.deterministic = False
-    assert worker._seeded({}, {"step": 1, "validate": False}, prompt, 0) == {}
+    config.deterministic = False
+    assert seeded({}, config, {"step": 1, "validate": False}, prompt, 0) == {}

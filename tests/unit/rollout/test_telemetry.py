@@ -98,7 +98,7 @@ def test_a_window_tells_every_rate_and_for_how_long_it_is_out_of_bounds(recorder
     rates = Rates(0.0, 0.6, 0.1, 0.0, 0.0, 0.0, 0.0)
     record_window(rates, [Finding("failed", 0.6, 0.5, 3)])
     told = for_trackers([recorder.drain()])
-    assert told["codedance/guard/rate_ratio/failed"] == 0.6
-    assert told["codedance/guard/windows_out_of_bounds/failed"] == 3
-    assert told["codedance/guard/windows_out_of_bounds/tool_rate"] == 0
+    assert told["codedance/monitor/rate_ratio/failed"] == 0.6
+    assert told["codedance/monitor/windows_out_of_bounds/failed"] == 3
+    assert told["codedance/monitor/windows_out_of_bounds/tool_rate"] == 0
     assert len(told) == 14

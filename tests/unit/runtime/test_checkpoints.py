@@ -14,9 +14,9 @@ from codedance_verl.runtime.checkpoints import (
     folder_of,
     is_whole,
     prune,
+    repair_tracker,
     seal,
     set_aside,
-    settle,
     step_of,
     unseal,
     whole_steps,
@@ -54,7 +54,7 @@ def test_a_save_that_was_cut_short_leaves_the_last_whole_checkpoint(
     write(tmp_path, 2)
     track(tmp_path, "2")
     cut(tmp_path)
-    assert settle(tmp_path) == 2
+    assert repair_tracker(tmp_path) == 2
     assert (tmp_path / TRACKER).read_text() == "2"
     assert whole_steps(tmp_path) == [2]
 
@@ -63,7 +63,7 @@ def test_a_checkpoint_counts_from_its_seal_on_whatever_the_tracker_says(tmp_path
     write(tmp_path, 2)
     write(tmp_path, 10)
     track(tmp_path, "2")
-    assert settle(tmp_path) == 10
+    assert repair_tracker(tmp_path) == 10
     assert (tmp_path / TRACKER).read_text() == "10"
 
 
@@ -74,26 +74,26 @@ def test_a_checkpoint_counts_from_its_seal_on_whatever_the_tracker_says(tmp_path
 def test_files_lost_after_the_seal_are_noticed(tmp_path: Path, name: str, damage: Callable[[Path], object]) -> None:
     write(tmp_path, 2)
     damage(write(tmp_path, 4) / name)
-    assert settle(tmp_path) == 2
+    assert repair_tracker(tmp_path) == 2
 
 
 def test_without_any_checkpoint_a_run_starts_anew(tmp_path: Path) -> None:
-    assert settle(tmp_path / "none") == 0
+    assert repair_tracker(tmp_path / "none") == 0
     track(tmp_path, "")
-    assert settle(tmp_path) == 0
+    assert repair_tracker(tmp_path) == 0
     assert not (tmp_path / TRACKER).exists()
 
 
 def test_a_checkpoint_that_is_gone_is_not_resumed_from(tmp_path: Path) -> None:
     track(tmp_path, "6")
-    assert settle(tmp_path) == 0
+    assert repair_tracker(tmp_path) == 0
     assert not (tmp_path / TRACKER).exists()
 
 
 def test_the_checkpoints_of_another_trainer_are_taken_as_its_tracker_says(tmp_path: Path) -> None:
     write(tmp_path, 6, sealed=False)
     track(tmp_path, "6")
-    assert settle(tmp_path) == 6
+    assert repair_tracker(tmp_path) == 6
 
 
 def test_a_run_can_begin_from_whole_checkpoints_and_from_those_that_another_trainer_has_finished(
@@ -131,7 +131,7 @@ def test_those_of_a_former_course_are_put_aside_and_nothing_is_lost(tmp_path: Pa
         write(tmp_path, step)
     first = set_aside(tmp_path, 5)
     assert first is not None and whole_steps(first) == [100, 200]
-    assert whole_steps(tmp_path) == [2] and settle(tmp_path) == 2
+    assert whole_steps(tmp_path) == [2] and repair_tracker(tmp_path) == 2
     assert set_aside(tmp_path, 5) is None
     write(tmp_path, 100)
     second = set_aside(tmp_path, 5)

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from codedance_verl.errors import UserError
-from codedance_verl.runtime.run_folder import new_metrics_file, publish_model, run_lock
+from codedance_verl.runtime.locks import run_lock
+from codedance_verl.runtime.run_folder import new_metrics_file, publish_model
 
 
 def test_each_start_has_a_metrics_file_of_its_own(tmp_path: Path) -> None:
@@ -46,7 +47,7 @@ def test_a_disk_without_room_for_the_model_is_told_and_the_old_one_stays(
 
 
 def test_a_second_run_is_kept_out_until_the_first_has_ended(tmp_path: Path) -> None:
-    told = pytest.raises(UserError, match=rf"^run_dir={tmp_path}: another run goes on there; wait for its end, ")
+    told = pytest.raises(UserError, match=rf"^run_dir={tmp_path}: another run is in progress there; wait for its end, ")
     with run_lock(tmp_path), told, run_lock(tmp_path):
         pass
     with run_lock(tmp_path):
@@ -56,7 +57,7 @@ def test_a_second_run_is_kept_out_until_the_first_has_ended(tmp_path: Path) -> N
 HOLDS_AND_FORKS = """
 import os, sys, time
 from pathlib import Path
-from codedance_verl.runtime.run_folder import run_lock
+from codedance_verl.runtime.locks import run_lock
 
 with run_lock(Path(sys.argv[1])):
     if os.fork() == 0:
@@ -71,7 +72,7 @@ def test_a_run_that_is_killed_leaves_the_folder_free_whatever_it_has_started(tmp
         assert process.stdout is not None
         child = int(process.stdout.readline())
         try:
-            with pytest.raises(UserError, match="another run goes on there"), run_lock(tmp_path):
+            with pytest.raises(UserError, match="another run is in progress there"), run_lock(tmp_path):
                 pass
             process.kill()
             process.wait(timeout=30)
@@ -87,6 +88,6 @@ def test_where_there_are_no_locks_the_run_goes_on(
     def flock(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr("codedance_verl.runtime.run_folder.fcntl.flock", flock)
+    monkeypatch.setattr("fcntl.flock", flock)
     with caplog.at_level(logging.WARNING), run_lock(tmp_path):
         assert "a second start would not be noticed" in caplog.text

@@ -197,7 +197,7 @@ def test_a_step_that_does_not_end_is_not_waited_for_longer_than_was_said(
             tell(tmp_path)
             time.sleep(20)
 
-    with pytest.raises(UserError, match=r"^stop_grace_s=0\.3: the run was told to end, and has not ended "):
+    with pytest.raises(UserError, match=r"^stop_grace_s=0\.3: the run was asked to end, and has not ended "):
         run()
 
 

@@ -71,7 +71,7 @@ HOOKED: tuple[tuple[Any, tuple[str, ...]], ...] = (
     (traceback.StackSummary, ("_extract_from_extended_frame_gen",)),
     (sys, ("breakpointhook", "meta_path")),
 )
-"""What `hooks.install` replaces, and is put back after each test."""
+"""Attributes that `hooks.install` replaces, restored after each test."""
 
 
 @pytest.fixture

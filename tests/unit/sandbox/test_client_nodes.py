@@ -1,4 +1,4 @@
-"""Which nodes a client looks up and asks: its own, a few others when that refuses, and never all of them."""
+"""Nodes that a client looks up and asks: its own, a few others when that refuses, and never all of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from codedance_verl.sandbox.directory import PAGE_NODES, Directory
 from codedance_verl.sandbox.errors import SandboxBusy, SandboxUnavailable
 from codedance_verl.sandbox.pool import SandboxPool
 
-CONFIG = SandboxConfig(containers=2, spares=1)
+CONFIG = SandboxConfig(containers=2, standby_containers=1)
 
 
 class Store:

@@ -1,4 +1,4 @@
-"""What the host makes of a init that introduces itself with nonsense, and of sessions that find no room."""
+"""Host's handling of an init that introduces itself with nonsense, and of sessions that find no room."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_an_init_is_served_until_it_leaves_whatever_it_claims(uid_span: Any) -> 
 
 
 def _opened_with(answer: Callable[[wire.Message], wire.Message], *images: bytes) -> SandboxError:
-    """What `open` raises where the zygote refuses with `answer` to its request, or the session answers with it."""
+    """Returns what `open` raises where the zygote refuses with `answer`, or the session answers with it."""
 
     async def serve() -> SandboxError:
         (mine, its), (session, its_session) = socket.socketpair(), socket.socketpair()

@@ -1,4 +1,4 @@
-"""Which mappings of the zygote are put behind a file, and which are joined."""
+"""Mappings of the zygote that are put behind a file, and those that are joined."""
 
 from sandbox_image.codedance_interpreter.memory import constants_beside_code, parse, private_mappings
 

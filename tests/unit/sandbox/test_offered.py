@@ -259,7 +259,7 @@ def test_a_cell_that_reads_no_file_runs_where_there_is_no_room(
 
 
 def space(free: int = 0, used: int = 1 << 30, free_files: int = 9) -> Any:
-    """What `statvfs` says of a file space with so many bytes."""
+    """Returns what `statvfs` says of a file space with so many bytes."""
     blocks = {"f_blocks": free + used, "f_bfree": free, "f_bavail": free}
     return SimpleNamespace(f_frsize=1, f_favail=free_files, **blocks)
 

@@ -24,29 +24,29 @@ def test_an_unknown_key_is_named_with_the_known_ones() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "allowed"),
     [
-        ("backend", "podman", r"auto \| docker \| process"),
-        ("preload", "torch", r"light \| full"),
+        ("backend", "podman", r"auto, docker, process"),
+        ("preload", "torch", r"light, full"),
         ("image", " ", "tag of an image"),
         ("runtime", "run sc", "name of a runtime"),
         ("runtime", None, "name of a runtime"),
         ("cell_timeout_s", 0, "0.05 to 3600"),
         ("cell_timeout_s", float("nan"), "a number"),
         ("cell_timeout_s", "15", "a number"),
-        ("containers", 0, "an integer from 1 to 64"),
-        ("containers", 1.5, "an integer"),
-        ("containers", True, "an integer"),
+        ("containers", 0, "a whole number from 1 to 64"),
+        ("containers", 1.5, "a whole number"),
+        ("containers", True, "a whole number"),
         ("max_images", 65, "1 to 64"),
-        ("memory_mb", 10, "an integer from 512 .*or null"),
-        ("memory_mb", 4096.0, "an integer"),
-        ("scratch_mb", "64", "an integer from 16 .*or null"),
-        ("session_file_mb", 0, "an integer from 1 .*or null"),
+        ("memory_mb", 10, "a whole number from 512 .*or null"),
+        ("memory_mb", 4096.0, "a whole number"),
+        ("scratch_mb", "64", "a whole number from 16 .*or null"),
+        ("session_file_mb", 0, "a whole number from 1 .*or null"),
         ("cpus", None, "a number"),
-        ("cpu_weight", 1, "an integer from 2"),
+        ("cpu_weight", 1, "a whole number from 2"),
         ("pids", 16, "session_processes"),
     ],
 )
 def test_a_bad_value_is_told_with_its_key_and_what_is_allowed(key: str, value: Any, allowed: str) -> None:
-    with pytest.raises(UserError, match=rf"sandbox\.{key}=.*got .*allowed .*{allowed}"):
+    with pytest.raises(UserError, match=rf"sandbox\.{key}=.*: must be .*{allowed}"):
         SandboxConfig.from_mapping({key: value})
 
 

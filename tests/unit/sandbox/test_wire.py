@@ -179,7 +179,7 @@ def test_the_host_does_not_decode_what_no_reply_holds(body: bytes) -> None:
 
 
 async def _talk(only_when_asked: bool, questions: int, answers: int) -> tuple[list[object], bool]:
-    """What `questions` calls of `receive` return when `answers` frames were sent before, and whether it is over."""
+    """Returns the replies to `questions` calls of `receive` after `answers` frames were sent, and true for its end."""
     mine, its = socket.socketpair()
     peer = host_wire.Peer(*await asyncio.open_unix_connection(sock=mine))
     its.sendall(inner_wire.encode({"op": "hello"}))

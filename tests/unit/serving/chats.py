@@ -7,7 +7,7 @@ import base64
 import contextlib
 import io
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
@@ -95,10 +95,10 @@ class ScriptedPool(CountingPool):
 
     def __init__(self) -> None:
         super().__init__()
-        self.pictures: list[bytes] = []
+        self.images: list[bytes] = []
 
     def admit(self, *images: bytes) -> None:
-        self.pictures.extend(images)
+        self.images.extend(images)
 
     async def run(self, code: str) -> Execution:
         if code == "die":
@@ -129,9 +129,9 @@ def service_of(engine: Any, pool: Any, environment: Mapping[str, Any], **serving
         model="/nowhere/tiny",
         name=MODEL,
         origin=None,
-        environment=EnvironmentConfig.from_mapping({"instructions": False, "sandbox_retries": 0, **environment}),
+        environment=EnvironmentConfig.from_mapping({"add_system_prompt": False, "sandbox_retries": 0, **environment}),
         sandbox=SandboxConfig(backend="process"),
-        serving=replace(ServingConfig.from_mapping({"port": 0, "response_tokens": 1_000, **serving})),
+        serving=ServingConfig.from_mapping({"port": 0, "response_tokens": 1_000, **serving}),
         env_vars={},
     )
     return Service(settings, engine, pool)

@@ -11,8 +11,9 @@ from rich.console import Console
 from codedance_verl import cli
 from codedance_verl.formats import get_format
 from codedance_verl.formats.base import ParsedTurn
+from codedance_verl.runtime.text import visible
 from codedance_verl.serving.cli import _check_output
-from codedance_verl.serving.console import ConsoleRenderer, printable
+from codedance_verl.serving.console import ConsoleRenderer
 from codedance_verl.types import Execution, ExecutionError, ExecutionStatus, FinishReason, Turn
 
 ATTACK = "\x1b]52;c;ZXZpbA==\x07 \x9d0;title\x9c \x1b[2J \x08\x7f\r\tseen\nbelow"
@@ -22,19 +23,19 @@ def _answer(text: str) -> Any:
     return SimpleNamespace(answer=text, finish=FinishReason.ANSWER, turns=())
 
 
-def _told(narrator: ConsoleRenderer, place: str) -> None:
+def _told(renderer: ConsoleRenderer, place: str) -> None:
     turn = Turn(ATTACK, 0, 1)
     failed = ExecutionError("ValueError", ATTACK, ATTACK)
     if place == "thought":
-        narrator.turn_sampled(turn, ParsedTurn())
+        renderer.turn_sampled(turn, ParsedTurn())
     elif place == "code":
-        narrator.turn_sampled(turn, ParsedTurn(code=ATTACK))
+        renderer.turn_sampled(turn, ParsedTurn(code=ATTACK))
     elif place == "output":
-        narrator.code_ran(Turn("", 0, 1, "x", Execution(ExecutionStatus.OK, stdout=ATTACK)))
+        renderer.code_ran(Turn("", 0, 1, "x", Execution(ExecutionStatus.OK, stdout=ATTACK)))
     elif place == "traceback":
-        narrator.code_ran(Turn("", 0, 1, "x", Execution(ExecutionStatus.ERROR, error=failed)))
+        renderer.code_ran(Turn("", 0, 1, "x", Execution(ExecutionStatus.ERROR, error=failed)))
     else:
-        narrator.answered(_answer(ATTACK))
+        renderer.answered(_answer(ATTACK))
 
 
 @pytest.mark.parametrize("place", ["thought", "code", "output", "traceback", "answer"])
@@ -49,16 +50,16 @@ def test_a_terminal_gets_no_control_characters_of_the_models(place: str, tmp_pat
 
 def test_text_of_any_language_with_its_lines_and_tabs_stays_as_it_is() -> None:
     text = "Größe\t30 %\n東京 🚋\n"
-    assert printable(text) == text
+    assert visible(text) == text
 
 
 def test_a_thought_that_names_tags_is_shown_whole(tmp_path: Path) -> None:
     written = io.StringIO()
-    narrator = ConsoleRenderer(Console(file=written, color_system=None, width=100), tmp_path)
+    renderer = ConsoleRenderer(Console(file=written, color_system=None, width=100), tmp_path)
     call = "<think>into <code> with it, no <answer> yet</think>\n<code>\n```python\nprint(1)\n```\n</code>"
     answer = "<think>now the <answer> tag</think><answer>1</answer>"
     for text in (call, answer):
-        narrator.turn_sampled(Turn(text, 0, 1), get_format("code").parse(text))
+        renderer.turn_sampled(Turn(text, 0, 1), get_format("code").parse(text))
     shown = written.getvalue()
     assert "with it, no <answer> yet" in shown and "now the <answer> tag</think>" in shown
     assert shown.count("print(1)") == 1 and "<answer>1" not in shown
@@ -66,8 +67,8 @@ def test_a_thought_that_names_tags_is_shown_whole(tmp_path: Path) -> None:
 
 def test_what_was_cut_of_an_output_is_said(tmp_path: Path) -> None:
     written = io.StringIO()
-    narrator = ConsoleRenderer(Console(file=written, color_system=None, width=100), tmp_path)
-    narrator.code_ran(Turn("", 0, 1, "x", Execution(ExecutionStatus.OK, "1\n", truncated=("stdout", "images"))))
+    renderer = ConsoleRenderer(Console(file=written, color_system=None, width=100), tmp_path)
+    renderer.code_ran(Turn("", 0, 1, "x", Execution(ExecutionStatus.OK, "1\n", truncated=("stdout", "images"))))
     assert "cut: stdout, images" in written.getvalue()
 
 

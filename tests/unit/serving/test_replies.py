@@ -80,18 +80,18 @@ def test_an_answer_tag_that_a_thought_names_is_reasoning() -> None:
 
 def test_the_terminal_shows_thought_code_output_picture_and_answer(tmp_path: Path) -> None:
     out = io.StringIO()
-    narrator = ConsoleRenderer(Console(file=out, force_terminal=True, width=80, highlight=False), tmp_path / "shown")
+    renderer = ConsoleRenderer(Console(file=out, force_terminal=True, width=80, highlight=False), tmp_path / "shown")
     ran = Turn(
         f"<think>so</think>\n{CALL}", 0, 1, "print(1)", Execution(ExecutionStatus.OK, "1\n", images=(picture(40, 30),))
     )
     failed = Execution(ExecutionStatus.ERROR, error=ExecutionError("ValueError", "no", "line 1: ValueError: no"))
     for turn in (ran, Turn(CALL, 1, 2, "print(1)", failed)):
-        narrator.turn_sampled(turn, FORMAT.parse(turn.text))
-        narrator.code_ran(turn)
-    narrator.answered(Outcome((ran,), (), FinishReason.ANSWER, "seven", (), (), Timing()))
-    narrator.answered(Outcome((ran,), (), FinishReason.TURN_LIMIT, None, (), (), Timing()))
+        renderer.turn_sampled(turn, FORMAT.parse(turn.text))
+        renderer.code_ran(turn)
+    renderer.answered(Outcome((ran,), FinishReason.ANSWER, "seven", (), (), Timing()))
+    renderer.answered(Outcome((ran,), FinishReason.TURN_LIMIT, None, (), (), Timing()))
     shown = out.getvalue()
     for text in ("turn 1", "so", "print", "ok, 0 ms", "40 x 30", "line 1: ValueError: no", "seven", "turn_limit", "▀"):
         assert text in shown, text
-    (stored,) = narrator.stored
+    (stored,) = renderer.stored
     assert Image.open(stored).size == (40, 30) and stored.parent == tmp_path / "shown"

@@ -23,7 +23,7 @@ from codedance_verl.serving.request_images import Bounds
 from codedance_verl.serving.requests import ChatRequest, read_request
 
 CASES = Path(__file__).parents[2] / "data" / "cases"
-BOUNDS = Bounds(max_images=4, max_picture_pixels=1_000_000, max_request_pixels=2_000_000)
+BOUNDS = Bounds(max_images=4, max_image_pixels=1_000_000, max_request_pixels=2_000_000)
 IDS = [case["id"] for case in json.loads((CASES / "serving" / "index.json").read_text(encoding="utf-8"))["cases"]]
 
 

@@ -13,7 +13,7 @@ import aiohttp
 import openai
 import pytest
 
-from codedance_verl.environment.seeds import seed_of
+from codedance_verl.environment.generation import seed_of
 from codedance_verl.serving import server as server_module
 from codedance_verl.serving.requests import read_request
 from codedance_verl.serving.server import DECODERS
@@ -107,7 +107,7 @@ def test_a_follow_up_shows_the_model_its_answer_and_code_the_last_picture() -> N
         assert reply.choices[0].message.content == "3 &lt; 4"
         prompt = tokenizer().decode(server.engine.prompts[0], skip_special_tokens=False)
         assert "assistant\n<answer>3</answer><|im_end|>" in prompt
-        assert server.pool.pictures == [base64.b64decode(second.partition(",")[2])]
+        assert server.pool.images == [base64.b64decode(second.partition(",")[2])]
 
     against(follow_up)
 
@@ -118,7 +118,7 @@ def test_code_gets_every_read_image_the_question_in_order() -> None:
         parts = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
         said = [{"role": "user", "content": [*parts, {"type": "text", "text": "please look"}]}]
         await ask(server, "", messages=said)
-        assert server.pool.pictures == [base64.b64decode(url.partition(",")[2]) for url in urls]
+        assert server.pool.images == [base64.b64decode(url.partition(",")[2]) for url in urls]
 
     against(several)
 
@@ -199,7 +199,7 @@ def test_a_client_that_leaves_ends_its_request_and_its_session(streamed: bool) -
         while server.pool.open_sessions:
             await asyncio.sleep(0.01)
         async with aiohttp.ClientSession() as session, session.get(server.url.replace("/v1", "/health")) as reply:
-            assert (await reply.json())["requests_under_way"] == 0
+            assert (await reply.json())["requests_in_flight"] == 0
 
     against(leave)
 
@@ -263,7 +263,7 @@ def test_bad_requests_are_refused_in_openais_terms(
             assert raised.value.type == "invalid_request_error"
         assert (await ask(server, "glance")).choices[0].message.content == "7"
 
-    against(refused, max_request_mb=1, max_picture_pixels=1_000_000, max_request_pixels=1_500_000)
+    against(refused, max_request_mb=1, max_image_pixels=1_000_000, max_request_pixels=1_500_000)
 
 
 def test_requests_are_decoded_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,18 +1,15 @@
-"""Which model is meant and under which settings: the file, the dataclass, and what a run passes on."""
+"""Which model is meant and under which settings: the file, and what a run passes on."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 from omegaconf import OmegaConf
 
-from codedance_verl.config.compose import CONF_DIR, compose_config
+from codedance_verl.config.compose import compose_config
 from codedance_verl.errors import UserError
-from codedance_verl.serving.config import EngineConfig, ServingConfig
+from codedance_verl.serving.config import ServingConfig
 from codedance_verl.serving.settings import SETTINGS_FILE, find_model, inherited, load, settings_document
 
 
@@ -25,16 +22,6 @@ def make_run(folder: Path, *overrides: str) -> Path:
     return folder
 
 
-def test_the_file_says_what_the_dataclass_says() -> None:
-    node: Any = yaml.safe_load((CONF_DIR / "serve.yaml").read_text())["serving"]
-    engine = node.pop("engine")
-    assert node == {key: value for key, value in asdict(ServingConfig()).items() if key != "engine"}
-    assert set(engine) == {field.name for field in fields(EngineConfig)}
-    assert {key: value for key, value in engine.items() if "${" not in str(value)}.items() <= asdict(
-        EngineConfig()
-    ).items()
-
-
 def test_a_run_passes_on_what_its_model_got_to_see(tmp_path: Path) -> None:
     run = make_run(
         tmp_path / "run", "sandbox.cell_timeout_s=7", "sandbox.containers=9", "sampling.code_temperature=0.5"
@@ -42,7 +29,7 @@ def test_a_run_passes_on_what_its_model_got_to_see(tmp_path: Path) -> None:
     settings = load(str(run), ["hardware=cpu", "environment.max_turns=9"])
     assert settings.model == str(run / "model")
     assert (settings.name, settings.origin) == ("run", run / "config.yaml")
-    assert (settings.environment.instructions, settings.environment.max_turns) == (False, 9)
+    assert (settings.environment.add_system_prompt, settings.environment.max_turns) == (False, 9)
     assert (settings.sandbox.cell_timeout_s, settings.sandbox.containers) == (7, 2)
     assert (settings.serving.response_tokens, settings.serving.code_temperature) == (352, 0.5)
     assert settings.env_vars["VLLM_CPU_OMP_THREADS_BIND"] == "nobind"
@@ -55,6 +42,14 @@ def test_a_model_within_a_run_is_known_to_be_its(tmp_path: Path, place: str) -> 
     (run / place).mkdir(parents=True, exist_ok=True)
     (run / place / "config.json").write_text("{}")
     assert find_model(str(run / place)) == (str(run / place), run / "config.yaml")
+
+
+def test_a_run_from_before_a_key_was_renamed_passes_on_its_value(tmp_path: Path) -> None:
+    origin = make_run(tmp_path / "run", "environment.max_turns=9") / "config.yaml"
+    origin.write_text(origin.read_text().replace("trajectory_limit_s: 1800.0", "max_seconds: 77.0"))
+    values = inherited(origin)
+    assert "environment.max_seconds" not in values
+    assert load(str(tmp_path / "run"), ["hardware=cpu"]).environment.trajectory_limit_s == 77
 
 
 def test_an_exported_model_carries_its_settings(tmp_path: Path) -> None:
@@ -71,7 +66,7 @@ def test_an_exported_model_carries_its_settings(tmp_path: Path) -> None:
 def test_a_model_of_unknown_origin_has_the_settings_of_the_file(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     settings = load(str(tmp_path), ["hardware=cpu", "serving.model_name=mine"], containers=1)
-    assert (settings.origin, settings.name, settings.environment.instructions) == (None, "mine", True)
+    assert (settings.origin, settings.name, settings.environment.add_system_prompt) == (None, "mine", True)
     assert (settings.sandbox.containers, settings.sandbox.backend) == (1, "auto")
     assert load("org/name", ["hardware=cpu"]).model == "org/name"
 

@@ -5,7 +5,7 @@ from omegaconf import DictConfig
 
 from codedance_verl.config.compose import compose_config
 from codedance_verl.errors import UserError
-from codedance_verl.trainer.determinism import limit_threads, settle
+from codedance_verl.trainer.determinism import apply_determinism, limit_threads
 
 RUN = ["hardware=cpu", "recipe=cpu_demo", "run_dir=/tmp/run", "data.train_files=a", "data.val_files=b"]
 
@@ -17,7 +17,7 @@ def composed(*overrides: str) -> DictConfig:
 def test_a_deterministic_run_serves_one_request_at_a_time_on_one_thread() -> None:
     config = composed("deterministic=true")
     limit_threads(config)
-    settle(config)
+    apply_determinism(config)
     rollout = config.actor_rollout_ref.rollout
     assert (rollout.max_num_seqs, rollout.enable_prefix_caching) == (1, False)
     assert config.env_vars.OMP_NUM_THREADS == "1"
@@ -28,7 +28,7 @@ def test_a_deterministic_run_serves_one_request_at_a_time_on_one_thread() -> Non
 def test_any_other_run_is_left_as_it_is() -> None:
     config = composed()
     limit_threads(config)
-    settle(config)
+    apply_determinism(config)
     assert config == composed()
 
 
@@ -41,4 +41,4 @@ def test_any_other_run_is_left_as_it_is() -> None:
 )
 def test_what_time_decides_is_refused(overrides: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        settle(composed("deterministic=true", *overrides))
+        apply_determinism(composed("deterministic=true", *overrides))

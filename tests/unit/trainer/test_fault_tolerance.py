@@ -18,7 +18,7 @@ from codedance_verl.errors import UserError
 from codedance_verl.metrics import emit
 from codedance_verl.metrics.catalogue import Kind
 from codedance_verl.metrics.emit import Recorder, Sample
-from codedance_verl.runtime.checkpoints import folder_of, seal, settle, whole_steps
+from codedance_verl.runtime.checkpoints import folder_of, repair_tracker, seal, whole_steps
 from codedance_verl.runtime.run_limits import SAVE_FILE, STOP_FILE, Stopped
 from codedance_verl.trainer import fault_tolerance as module
 from codedance_verl.trainer import masked_steps
@@ -193,7 +193,7 @@ def run(trainer: Any, folder: Path, stop_at: tuple[str, int] | None = None) -> W
 )
 def test_a_stop_saves_the_last_finished_step_as_it_was_then(tmp_path: Path, point: str, saved: int) -> None:
     trainer = make(tmp_path)
-    with pytest.raises(Stopped, match=rf"^the last finished step, {saved}, is saved; start the run again to go on$"):
+    with pytest.raises(Stopped, match=rf"^the last finished step, {saved}, is saved; start the run again to resume$"):
         run(trainer, tmp_path, (point, 3))
     assert whole_steps(tmp_path / "checkpoints") == [saved]
     folder = folder_of(tmp_path / "checkpoints", saved)
@@ -265,14 +265,14 @@ def test_a_run_that_began_anew_keeps_what_it_saves(tmp_path: Path, mode: str, fi
     seal(earlier)
     path = str(folder_of(checkpoints, first))
     run(make(tmp_path, save_every=1, keep=1, first=first, resume_mode=mode, resume_from_path=path), tmp_path)
-    assert whole_steps(checkpoints) == [5] and settle(checkpoints) == 5
+    assert whole_steps(checkpoints) == [5] and repair_tracker(checkpoints) == 5
     assert whole_steps(checkpoints / "superseded_0") == [100]
 
 
 @pytest.mark.parametrize("mode", ["disable", "resume_path"])
 def test_a_run_that_does_not_begin_with_what_it_saved_says_how_to_go_on(tmp_path: Path, mode: str) -> None:
     trainer = make(tmp_path, resume_mode=mode, resume_from_path="/runs/b/checkpoints/global_step_0")
-    with pytest.raises(Stopped, match=rf"is saved; .* with trainer\.resume_mode=auto to go on, as with {mode} "):
+    with pytest.raises(Stopped, match=rf"is saved; .* with trainer\.resume_mode=auto to resume, as with {mode} "):
         run(trainer, tmp_path, ("begin", 3))
 
 
@@ -291,7 +291,7 @@ def test_killed_in_its_first_save_a_run_that_began_anew_has_what_there_was(
     monkeypatch.setattr(Loop, "_save_checkpoint", killed)
     with pytest.raises(KeyboardInterrupt):
         run(make(tmp_path, save_every=1, resume_mode="disable"), tmp_path)
-    assert whole_steps(checkpoints) == [60] and settle(checkpoints) == 60
+    assert whole_steps(checkpoints) == [60] and repair_tracker(checkpoints) == 60
 
 
 class DeadWorker(Worker):
@@ -338,7 +338,7 @@ def test_a_step_that_stalls_ends_the_run_with_who_waits_for_what(tmp_path: Path)
     trainer._end_stalled("step 3")
     report = (tmp_path / STALL_REPORT).read_text()
     assert report.startswith("step 3 has taken more than 60 s\n")
-    assert "groups for training: 0 wait, 2 are under way, 0 finished, 0 failed" in report
+    assert "groups for training: 0 wait, 2 are in flight, 0 finished, 0 failed" in report
     assert "rollout worker 0:\n2 wait for vLLM" in report
     assert "test_a_step_that_stalls" in report
     assert (tmp_path / STOP_FILE).read_text().startswith("step_limit_s=60: step 3 took longer; ")
@@ -355,10 +355,11 @@ def test_a_stalled_step_ends_the_run_also_where_the_report_cannot_be_written(tmp
 
 def test_trackers_get_what_all_processes_have_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recorder = Recorder(lambda: True)
-    for name in ("add", "put", "observe", "take"):
+    for name in ("add", "set_gauge", "observe", "drain"):
         monkeypatch.setattr(emit, name, getattr(recorder, name))
     finished = {"codedance/rollout/trajectories_total/train/answer": Sample(Kind.COUNTER, total=8.0, count=2)}
-    workers = [SimpleNamespace(take_metrics=Remote(lambda: finished)) for _ in range(2)]
+    workers = [SimpleNamespace(take_metrics=Remote(object)) for _ in range(2)]
+    monkeypatch.setattr(module.ray, "get", lambda reference, timeout=None: finished)
     trainer, metrics = make(tmp_path), {"critic/score/mean": 0.5}
     trainer.agent_loop_manager = SimpleNamespace(agent_loop_workers=workers)
     trainer._nodes = Nodes({"codedance/sandbox/calls_total/ok": Sample(Kind.COUNTER, total=5.0, count=5)})

@@ -15,7 +15,7 @@ from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 from codedance_verl.metrics import emit
 from codedance_verl.metrics.emit import Recorder
 from codedance_verl.trainer import masked_steps
-from codedance_verl.trainer.masked_steps import LOOKED_AT, MaskedSteps
+from codedance_verl.trainer.masked_steps import FETCHED_MASKS, MaskedSteps
 
 
 class Queue:
@@ -159,9 +159,9 @@ def test_a_step_with_one_rollout_that_counts_is_trained_on(queue: Queue) -> None
 
 
 def test_masks_are_fetched_until_one_counts(queue: Queue) -> None:
-    queue.add("a", *[[1, 1]] * (3 * LOOKED_AT))
+    queue.add("a", *[[1, 1]] * (3 * FETCHED_MASKS))
     trainer_of().step({}, {})
-    assert queue.fetched == LOOKED_AT
+    assert queue.fetched == FETCHED_MASKS
 
 
 def test_a_step_of_which_every_group_has_failed_is_skipped(queue: Queue, capsys: pytest.CaptureFixture[str]) -> None:

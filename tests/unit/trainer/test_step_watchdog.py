@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from codedance_verl.trainer.step_watchdog import StepWatch, where_is
+from codedance_verl.trainer.step_watchdog import StepWatchdog, stack_of
 
 
 @pytest.mark.timeout(20)
@@ -17,7 +17,7 @@ def test_what_takes_too_long_is_told_once_and_by_name() -> None:
         told.append(what)
         noticed.set()
 
-    watch = StepWatch(0.2, stalled)
+    watch = StepWatchdog(0.2, stalled)
     for step in range(6):
         watch.begin(f"step {step}")
         time.sleep(0.05)
@@ -39,7 +39,7 @@ def test_what_could_not_be_told_is_told_at_the_next_look() -> None:
             raise OSError("stale file handle")
         noticed.set()
 
-    StepWatch(0.1, stalled).begin("step 7")
+    StepWatchdog(0.1, stalled).begin("step 7")
     assert noticed.wait(10)
     assert told == ["step 7"] * 3
 
@@ -48,7 +48,7 @@ def test_what_could_not_be_told_is_told_at_the_next_look() -> None:
 @pytest.mark.parametrize("limit_s", [None, 0.05])
 def test_nothing_under_way_is_never_too_long(limit_s: float | None) -> None:
     told: list[str] = []
-    watch = StepWatch(limit_s, told.append)
+    watch = StepWatchdog(limit_s, told.append)
     watch.begin("step 1")
     watch.rest()
     time.sleep(0.2)
@@ -67,7 +67,7 @@ def test_the_calls_of_a_thread_are_named_from_the_first_of_ours() -> None:
     thread.start()
     try:
         assert ready.wait(10)
-        lines = where_is(thread, inside="test_step_watch").splitlines()
+        lines = stack_of(thread, inside="test_step_watch").splitlines()
     finally:
         release.set()
         thread.join()

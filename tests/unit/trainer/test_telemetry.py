@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from codedance_verl.metrics import catalogue
 from codedance_verl.metrics.emit import Recorder, for_trackers
 from codedance_verl.trainer.fault_tolerance import fault_tolerant
-from codedance_verl.trainer.step_watchdog import StepWatch
 from codedance_verl.trainer.telemetry import StepTelemetry
 
 pytestmark = pytest.mark.usefixtures("recorder")
@@ -77,10 +75,19 @@ def test_the_trainer_tells_when_it_validates(recorder: Recorder) -> None:
     class Loop:
         on_step_begin = on_validate_begin = lambda self: None
 
-    trainer: Any = object.__new__(fault_tolerant(Loop))
-    trainer._watch, trainer._telemetry = StepWatch(None, print), StepTelemetry()
-    trainer._run_dir, trainer.global_steps = Path("nowhere"), 1
-    trainer.config = OmegaConf.create({"monitors": {"max_masked_steps": None}})
+        def __init__(self, config: DictConfig) -> None:
+            self.config, self.global_steps = config, 1
+
+    trainer: Any = fault_tolerant(Loop)(
+        OmegaConf.create(
+            {
+                "run_dir": "nowhere",
+                "step_limit_s": None,
+                "trainer": {"default_local_dir": "nowhere", "max_actor_ckpt_to_keep": None},
+                "monitors": {"max_masked_steps": None},
+            }
+        )
+    )
     told = []
     for hook in (trainer.on_step_begin, trainer.on_validate_begin, trainer.on_step_begin):
         hook()

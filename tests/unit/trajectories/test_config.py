@@ -4,16 +4,8 @@ from typing import Any
 
 import pytest
 
-from codedance_verl.config.compose import CONF_DIR
 from codedance_verl.errors import UserError
 from codedance_verl.trajectories.config import TrajectoriesConfig
-
-
-def test_the_file_says_what_the_class_does() -> None:
-    import yaml
-
-    values = yaml.safe_load((CONF_DIR / "trajectories.yaml").read_text())["trajectories"]
-    assert TrajectoriesConfig.from_mapping(values) == TrajectoriesConfig()
 
 
 @pytest.mark.parametrize(

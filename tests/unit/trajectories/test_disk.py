@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.sample_run import write_group, write_run
-from codedance_verl.rollout.trajectory_log import TrajectoryLog
 from codedance_verl.trajectories import disk
+from codedance_verl.trajectories.writer import TrajectoryLog
 
 
 def size(folder: Path) -> int:

@@ -7,14 +7,15 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from msgspec import to_builtins
 
 from benchmarks.sample_run import write_group, write_run
 from codedance_verl.errors import UserError
 from codedance_verl.evaluation.training import read_training
-from codedance_verl.rollout.trajectory_log import TrajectoryLog
 from codedance_verl.trajectories import tables
 from codedance_verl.trajectories.index import Index
 from codedance_verl.trajectories.query import Query
+from codedance_verl.trajectories.writer import TrajectoryLog
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def test_runs_and_steps(index: Index) -> None:
 def test_every_filter_finds_what_the_lines_say(index: Index) -> None:
     run = run_of(index, "one")
     rows = index.find(run, Query(), limit=1000).rows
-    records = {row.id: index.record(row.id) or {} for row in rows}
+    records = {row.id: to_builtins(index.record(row.id)) for row in rows}
 
     def ids(**given: object) -> set[int]:
         query = Query.from_fields({name: str(value) for name, value in given.items()})
@@ -145,7 +146,7 @@ def test_a_file_that_is_written_anew_in_place_is_read_anew(tmp_path: Path, more:
     os.utime(path, (path.stat().st_mtime + 1,) * 2)
     assert index.update_fully() == 2 + bool(more)
     rows = index.find(1, Query(), limit=5).rows
-    said = [(index.record(row.id) or {})["turns"][0]["text"] for row in rows]
+    said = [to_builtins(index.record(row.id))["turns"][0]["text"] for row in rows]
     assert said == ["third", "again", *(["one line more"] if more else [])]
     os.utime(path, (path.stat().st_mtime + 1,) * 2)
     assert index.update_fully() == 0 and index.find(1, Query(), limit=5).rows == rows
@@ -281,7 +282,9 @@ def test_a_folder_of_verl(tmp_path: Path) -> None:
     assert index.group(row, 5).total == 2
 
 
-@pytest.mark.parametrize("fields", [{"step": "x"}, {"min_score": "much"}, {"outcome": "maybe"}, {"tools": "1"}])
+@pytest.mark.parametrize(
+    "fields", [{"step": "x"}, {"min_score": "much"}, {"outcome": "maybe"}, {"tools": "1"}, {"batch": "g"}]
+)
 def test_a_filter_that_cannot_be_read_is_named(fields: dict[str, str]) -> None:
     with pytest.raises(UserError, match=next(iter(fields))):
         Query.from_fields(fields)

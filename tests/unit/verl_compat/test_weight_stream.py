@@ -163,7 +163,7 @@ def test_a_tensor_that_is_not_continued_or_not_ended_is_an_error() -> None:
     first, second, third = map(sent, pack([("w", torch.arange(12.0))], 16))
     skipping = Unpacker(CPU)
     assert not list(skipping.tensors(first))
-    with pytest.raises(WeightsDiffer, match="w goes on at byte 32"):
+    with pytest.raises(WeightsDiffer, match="w continues at byte 32"):
         list(skipping.tensors(third))
     headless = Unpacker(CPU)
     with pytest.raises(WeightsDiffer):

@@ -51,6 +51,7 @@ def test_a_hostile_run_is_exported_inert(tmp_path: Path) -> None:
     ("arguments", "complaint"),
     [
         (["--where", "colour=red"], "--where colour: unknown field; known are"),
+        (["--where", "batch=g"], "--where batch: is called group now"),
         (["--where", "outcome"], "--where outcome: must be FIELD=VALUE"),
         (["--where", "step=999"], "matches --where step=999"),
         (["--where", "step=x"], "step=x: must be a whole number"),

@@ -14,15 +14,16 @@ from typing import Any
 
 import aiohttp
 import pytest
+from msgspec import to_builtins
 from PIL import Image
 
 from benchmarks.sample_run import rendered, write_group, write_run
 from codedance_verl.formats import FORMATS
-from codedance_verl.rollout.trajectory_log import TrajectoryLog
 from codedance_verl.trajectories import reading
 from codedance_verl.trajectories.index import Index
 from codedance_verl.trajectories.lines import Line
 from codedance_verl.trajectories.query import Query
+from codedance_verl.trajectories.writer import TrajectoryLog
 from codedance_verl.viewer.pages import STATIC
 from codedance_verl.viewer.server import listening
 from codedance_verl.viewer.trajectory_view import QUESTION_IMAGES
@@ -89,7 +90,7 @@ def test_every_page_answers_and_forbids_what_it_does_not_need(root: Path, tmp_pa
 def test_a_trajectory_shows_its_turns_terms_and_advantages(root: Path, tmp_path: Path) -> None:
     async def test(get: Get, index: Index, _: str) -> None:
         one = first(index, "sample", tools="used", min_images=2)
-        record = index.record(one) or {}
+        record = to_builtins(index.record(one))
         _, html, _ = await get(f"/t/{one}")
         for turn, value in enumerate(record["advantage"]["turns"], start=1):
             assert f'id="turn-{turn}"' in html
