@@ -7,9 +7,10 @@ import ray
 from omegaconf import DictConfig
 from ray.exceptions import RayTaskError
 
-from codedance_verl import preflight, train
+from codedance_verl import train
 from codedance_verl.config.compose import compose_config
 from codedance_verl.errors import UserError
+from codedance_verl.preflight import checks
 from codedance_verl.runtime.locks import run_lock
 from codedance_verl.runtime.run_limits import SAVE_FILE
 from codedance_verl.train import _begins_after, _schedule_validation
@@ -74,7 +75,7 @@ def test_a_run_checks_what_its_dry_run_checks(monkeypatch: pytest.MonkeyPatch) -
         checked.append(config.copy())
         raise UserError("enough")
 
-    monkeypatch.setattr(preflight, "check", check)
+    monkeypatch.setattr(checks, "check", check)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # restored after the run has set it
     with pytest.raises(UserError, match="enough"):
         train.run(compose_config("train", [*ARGUMENTS, "deterministic=true"]))
@@ -100,7 +101,7 @@ def test_a_cluster_that_does_not_answer_is_told_in_a_line(
 
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     monkeypatch.setattr(ray, "init", refused)
-    monkeypatch.setattr(preflight, "check", lambda config: None)
+    monkeypatch.setattr(checks, "check", lambda config: None)
     assert train.main("train", [*ARGUMENTS, "hardware=cpu", f"run_dir={tmp_path}"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: no Ray cluster answers (Failed to connect to Ray cluster at 10.0.0.1:6379)")
@@ -110,7 +111,7 @@ def test_a_second_start_leaves_what_the_first_one_was_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As where a command is repeated while its first start saves."""
-    monkeypatch.setattr(preflight, "check", lambda config: None)
+    monkeypatch.setattr(checks, "check", lambda config: None)
     (tmp_path / SAVE_FILE).touch()
     with run_lock(tmp_path):
         assert train.main("train", [*ARGUMENTS, "hardware=cpu", f"run_dir={tmp_path}"]) == 2
