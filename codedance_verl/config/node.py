@@ -158,7 +158,7 @@ class Node(BaseModel):
         if not isinstance(values, Mapping):
             raise SettingsError([_fault_of_kind(key, values)])
         faults: list[Fault] = []
-        rest = copy.deepcopy(dict(values))
+        rest = dict(values)
         while True:
             try:
                 # Strict validation of Python values takes no list for a tuple and no text for a member of an
@@ -166,10 +166,12 @@ class Node(BaseModel):
                 node = cls.model_validate_json(json.dumps(rest, default=str))
                 break
             except ValidationError as error:
+                if not faults:  # the caller's own nodes stay as they are
+                    rest = copy.deepcopy(rest)
                 faults += faults_of(error, cls, key, rest)
                 # Checks of a whole node follow those of its fields, and the first that fails hides the next: without
                 # the faulty keys the others run too.
-                if not _remove(rest, [_place(found) for found in error.errors(include_url=False)]):
+                if not _remove(rest, [_place(found, cls) for found in error.errors(include_url=False)]):
                     break
         if faults:
             raise SettingsError(list({fault.line: fault for fault in faults}.values()))
@@ -180,11 +182,11 @@ class Node(BaseModel):
         return self.from_mapping({**self.model_dump(mode="json"), **changes})
 
 
-def _place(found: Any) -> list[str]:
+def _place(found: Any, node: type[Node]) -> list[str]:
     """Keys on the way to the field that an error of pydantic is about, or to the key that a check of the node names."""
     cause = found.get("ctx", {}).get("error")
     named = cause.key.split(".") if isinstance(cause, KeyFault) and cause.key else []
-    return [item for item in found["loc"] if isinstance(item, str)] or named
+    return _walk(node, found["loc"])[0] or named
 
 
 def _remove(values: dict[str, Any], places: Iterable[Sequence[str]]) -> bool:
@@ -193,9 +195,7 @@ def _remove(values: dict[str, Any], places: Iterable[Sequence[str]]) -> bool:
     for place in places:
         holder: Any = values
         for name in place[:-1]:
-            # Names of members of a union stand in a place too, and are no keys.
-            if isinstance(holder, dict) and isinstance(holder.get(name), dict):
-                holder = holder[name]
+            holder = holder.get(name) if isinstance(holder, dict) else None
         if place and isinstance(holder, dict) and place[-1] in holder:
             del holder[place[-1]]
             removed = True

@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 import codedance_verl
 from codedance_verl.config.compose import CONF_DIR
 from codedance_verl.config.node import Node, OneOf, bounds
-from codedance_verl.config.renamed import RENAMED
+from codedance_verl.config.renamed import _TOOL_TERMS, RENAMED
 from codedance_verl.config.run import RunConfig
 from codedance_verl.formats import FORMATS
 from codedance_verl.reward.tool_terms import ToolTerm
@@ -164,3 +164,9 @@ def test_the_documentation_has_the_renamed_keys() -> None:
     document = (CONF_DIR.parent / "docs" / "configuration.md").read_text()
     rows = re.findall(r"^\| `(\S+)` \| `(\S+)` \|$", document.partition("## Renamed keys")[2], re.MULTILINE)
     assert rows == list(RENAMED.items())
+
+
+def test_the_line_of_a_renamed_constant_names_the_tool_terms_that_have_it() -> None:
+    terms = {name.rpartition(".")[2] for name in RENAMED.values() if ".tool_term." in name}
+    having = {name: [term().name for term in get_args(ToolTerm) if name in term.model_fields] for name in terms}
+    assert {name: ", ".join(names) for name, names in having.items()} == _TOOL_TERMS
