@@ -64,12 +64,12 @@ class Attempt:
 class Player:
     """Plays questions with a model, all of a list side by side."""
 
-    def __init__(self, folder: str, pool: SandboxPool, max_turns: int) -> None:
+    def __init__(self, folder: str, pool: SandboxPool, max_turns: int, pixels: int) -> None:
         self.processor = AutoProcessor.from_pretrained(folder)  # type: ignore[no-untyped-call]
         self.tokenizer = self.processor.tokenizer
         self.model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()  # type: ignore[no-untyped-call]
         self.pool = pool
-        self.max_turns = max_turns
+        self.max_turns, self.pixels = max_turns, pixels
         self.image_token = self.model.config.image_token_id
         self.stops = [
             self.tokenizer.convert_tokens_to_ids(token) for token in (*get_format("code").stop_strings, "<|im_end|>")
@@ -90,7 +90,8 @@ class Player:
         text = self.processor.apply_chat_template(
             [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
         )
-        inputs = self.processor(text=[text], images=list(record.load_images()), return_tensors="pt")
+        views = [resize_image(image, self.pixels) for image in record.load_images()]
+        inputs = self.processor(text=[text], images=views, return_tensors="pt")
         vision = {key: inputs[key] for key in ("pixel_values", "image_grid_thw")}
         return Attempt(record, inputs["input_ids"][0].tolist(), vision)
 
@@ -152,7 +153,7 @@ class Player:
     def _observe(self, attempt: Attempt, result: Execution) -> None:
         """Appends an observation: tokens, and the patches of its images behind those that are there."""
         left = max(LIMITS.max_images - len(attempt.vision["image_grid_thw"]), 0)
-        sizes = ObservationLimits(LIMITS.max_observation_chars, LIMITS.max_image_pixels, left)
+        sizes = ObservationLimits(LIMITS.max_observation_chars, self.pixels, left)
         views = [resize_image(decode(image.png), sizes.pixels) for image in result.images[:left]]
         text = observation_text(result, sizes).replace(IMAGE_PLACEHOLDER, IMAGE_TOKENS)
         inputs = self.processor(
@@ -182,11 +183,23 @@ def _rates(group: Sequence[Attempt]) -> dict[str, float | None]:
     }
 
 
+def _mixed(groups: Sequence[Sequence[Attempt]]) -> dict[str, float | None]:
+    """Shares of the groups of samples of one question that are mixed, all right and all wrong."""
+    right = [sum(attempt.correct for attempt in group) / len(group) for group in groups]
+    return {
+        "mixed": _mean([0 < share < 1 for share in right]),
+        "all_right": _mean([share == 1 for share in right]),
+        "all_wrong": _mean([share == 0 for share in right]),
+    }
+
+
 def _mean(values: Sequence[bool]) -> float | None:
     return round(sum(values) / len(values), 3) if values else None
 
 
-async def measure(folder: str, data_dir: Path, questions: int, samples: int, max_turns: int) -> dict[str, Any]:
+async def measure(
+    folder: str, data_dir: Path, questions: int, samples: int, max_turns: int, pixels: int
+) -> dict[str, Any]:
     torch.manual_seed(0)
     records = read_records(data_dir / "test.parquet").records
     of = {
@@ -195,22 +208,21 @@ async def measure(folder: str, data_dir: Path, questions: int, samples: int, max
     }
     started = time.monotonic()
     async with SandboxPool.local({"backend": "process", "queue_timeout_s": 600}) as pool:
-        player = Player(folder, pool, max_turns)
+        player = Player(folder, pool, max_turns, pixels)
         greedy = await player.play(of["greedy"], sample=False)
         sampled = await player.play([record for record in of["sampled"] for _ in range(samples)], sample=True)
         blank = await player.play(of["blank"], sample=True)
-    right = [sum(a.correct for a in sampled[i : i + samples]) for i in range(0, len(sampled), samples)]
+    groups = [sampled[start : start + samples] for start in range(0, len(sampled), samples)]
     return {
         "model": folder,
         "questions": len(of["greedy"]),
         "samples_per_question": samples,
         "greedy": summarise(greedy),
         "sampled": summarise(sampled),
-        "blank": summarise(blank)["overall"],
+        "blank": summarise(blank),
         "groups": {
-            "mixed": _mean([0 < count < samples for count in right]),
-            "all_right": _mean([count == samples for count in right]),
-            "all_wrong": _mean([count == 0 for count in right]),
+            kind: _mixed([group for group in groups if kind in ("overall", group[0].record.ability)])
+            for kind in summarise(sampled)
         },
         "seconds": round(time.monotonic() - started, 1),
     }
@@ -223,10 +235,11 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=160)
     parser.add_argument("--samples", type=int, default=8)
     parser.add_argument("--max-turns", type=int, default=3)
+    parser.add_argument("--pixels", type=int, default=LIMITS.max_image_pixels, help="of an image, at most")
     parser.add_argument("--threads", type=int, default=1)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    found = measure(arguments.model, arguments.data_dir, arguments.questions, arguments.samples, arguments.max_turns)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    found = measure(given.model, given.data_dir, given.questions, given.samples, given.max_turns, given.pixels)
     print(json.dumps(asyncio.run(found), indent=1))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +41,7 @@ def make_demo_data(
     sizes: DemoSizes | None = None,
     kinds: Sequence[str] = DEMO_KINDS,
     size: int = DEFAULT_SIZE,
-    mixture: Mixture = DEMO_MIXTURE,
+    mixture: Mapping[str, Mixture] = DEMO_MIXTURE,
 ) -> DemoFiles:
     """Writes `sft.parquet`, `rl_train.parquet`, `rl_val.parquet` and `test.parquet`; the same seed, the same bytes.
 
@@ -58,14 +58,15 @@ def make_demo_data(
         Counter(),
     )
     rows = []
-    for index, task in _tasks(seed, Split.TRAIN, kinds, sizes.sft, size):
+    weights = [mixture.get(kind, Mixture()).weight for kind in kinds]
+    for index, task in _tasks(seed, Split.TRAIN, weighted_turns(kinds, weights, sizes.sft), size):
         demonstration = demonstrate(task_rng(seed, Split.TRAIN, "demonstration", index), task, mixture)
         files.styles[demonstration.style] += 1
         rows.append(demonstration.as_row(_record_id(task, "sft", index), task))
     write_rows(files.sft, rows, SFT_SCHEMA)
-    train = _tasks(seed, Split.TRAIN, kinds, sizes.rl_train, size, offset=_RL_OFFSET)
+    train = _tasks(seed, Split.TRAIN, in_turn(kinds, sizes.rl_train), size, offset=_RL_OFFSET)
     write_records(files.rl_train, (make_record(task, "train", index) for index, task in train))
-    validation = _tasks(seed, Split.VALIDATION, kinds, sizes.rl_val, size)
+    validation = _tasks(seed, Split.VALIDATION, in_turn(kinds, sizes.rl_val), size)
     write_records(
         files.rl_val,
         (make_record(task, "val", index, "sampled") for index, task in validation),
@@ -106,24 +107,30 @@ def _record_id(task: Task, split: str, index: int) -> str:
     return f"{task.kind}-{split}-{index:06d}"
 
 
-def _tasks(
-    seed: int,
-    split: Split,
-    kinds: Sequence[str],
-    count: int,
-    size: int,
-    offset: int = 0,
-) -> Iterator[tuple[int, Task]]:
-    """`count` tasks with their running numbers, the kinds in turn."""
-    for index in range(count):
-        yield (
-            index,
-            generate_task(kinds[index % len(kinds)], seed, split, offset + index, size),
-        )
+def in_turn(kinds: Sequence[str], count: int) -> list[str]:
+    """`count` kinds, one after the other and again from the first."""
+    return [kinds[index % len(kinds)] for index in range(count)]
+
+
+def weighted_turns(kinds: Sequence[str], weights: Sequence[float], count: int) -> list[str]:
+    """`count` kinds, each as often as its weight asks for at any point of the list."""
+    owed, found = [0.0] * len(kinds), []
+    for _ in range(count):
+        owed = [debt + weight / sum(weights) for debt, weight in zip(owed, weights, strict=True)]
+        chosen = max(range(len(kinds)), key=owed.__getitem__)
+        owed[chosen] -= 1.0
+        found.append(kinds[chosen])
+    return found
+
+
+def _tasks(seed: int, split: Split, kinds: Sequence[str], size: int, offset: int = 0) -> Iterator[tuple[int, Task]]:
+    """A task of each of these kinds, with its running number."""
+    for index, kind in enumerate(kinds):
+        yield index, generate_task(kind, seed, split, offset + index, size)
 
 
 def _test_records(seed: int, kinds: Sequence[str], sizes: DemoSizes, size: int) -> Iterator[Record]:
-    for index, task in _tasks(seed, Split.TEST, kinds, sizes.test, size):
+    for index, task in _tasks(seed, Split.TEST, in_turn(kinds, sizes.test), size):
         yield make_record(task, "test", index, "sampled")
         yield make_record(task, "test", index, "greedy")
         if index < sizes.blank:

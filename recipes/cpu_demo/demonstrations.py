@@ -1,8 +1,8 @@
 """SFT trajectories, made by really running code: right, plausibly flawed, guessed, and needlessly careful ones.
 
-The mixture leaves reinforcement learning something to do: flawed programs to drop, guesses to replace by code, needless
-code to leave out. Where all flawed programs of a kind are alike (`extremes`) one of them is as likely as the right one,
-so the most likely program is often wrong; where they are scattered it is right.
+The mixture leaves reinforcement learning more than sharpening to do, as the most likely behaviour after SFT is wrong in
+most kinds: a flawed program (`extremes`), a guess (`look`), a guess with code never shown (`count_digits`), a needless
+call (`easy`, `look_large`). Only in `count_photo` the right program is the most likely one.
 """
 
 from __future__ import annotations
@@ -34,25 +34,31 @@ class Style(StrEnum):
 
 @dataclass(frozen=True)
 class Mixture:
-    """Probabilities of the styles.
+    """Demonstrations of one kind: how many, relative to the other kinds, and probabilities of their styles.
 
     Of the hard questions `p_guess` are guessed; `p_right` of the others get right code, the rest flawed code.
     Of the easy ones `p_needless` get a call; of those calls `p_needless_flawed` look in the wrong place.
     """
 
+    weight: float = 1.0
     p_right: float = 0.5
     p_guess: float = 0.25
-    p_needless: float = 0.22
-    p_needless_flawed: float = 0.4
+    p_needless: float = 0.6
+    p_needless_flawed: float = 0.0
 
 
-DEMO_MIXTURE = Mixture()
+DEMO_MIXTURE: Mapping[str, Mixture] = {
+    "count_photo": Mixture(8.0, p_guess=0.25, p_right=0.65),
+    "count_digits": Mixture(1.0, p_guess=1.0),
+    "extremes": Mixture(8.0, p_guess=0.2, p_right=0.38),
+    "look": Mixture(14.0, p_guess=0.52, p_right=0.75),
+    "look_large": Mixture(8.0),
+    "easy": Mixture(6.0),
+}
+"""By kind; a kind that is not here gets `Mixture()`."""
+
 _FORMAT = get_format("code")
 
-_BEFORE_CODE = {
-    "easy": ("Let me check a pixel.", "I read one pixel to be sure."),
-    "hard": ("I use code to find {focus}.", "Code can tell: {focus}."),
-}
 _AFTER_PRINT = ("The output is {answer}.", "It printed {answer}.")
 _AFTER_LOOK = ("Now I can answer.", "Now I can see it.")
 _WITHOUT_CODE = ("I can see this.", "This is easy to see.")
@@ -89,9 +95,10 @@ def draw_style(rng: np.random.Generator, task: Task, mixture: Mixture) -> Style:
     return Style.RIGHT if second < mixture.p_right else Style.FLAWED
 
 
-def demonstrate(rng: np.random.Generator, task: Task, mixture: Mixture = DEMO_MIXTURE) -> Demonstration:
-    """One demonstration of a task, its style drawn from the mixture."""
-    style = draw_style(rng, task, mixture)
+def demonstrate(rng: np.random.Generator, task: Task, mixture: Mapping[str, Mixture] = DEMO_MIXTURE) -> Demonstration:
+    """One demonstration of a task, its style drawn from the mixture of its kind."""
+    of_kind = mixture.get(task.kind, Mixture())
+    style = draw_style(rng, task, of_kind)
     question = Message("user", IMAGE_PLACEHOLDER + task.question)
     image = render_png(task.image).png
     if style is Style.DIRECT or style is Style.GUESS:
@@ -102,13 +109,13 @@ def demonstrate(rng: np.random.Generator, task: Task, mixture: Mixture = DEMO_MI
             style,
             answer,
         )
-    # a needless call that looks in the wrong place makes an easy question wrong: RL can learn to leave it out
-    flawed = style is Style.FLAWED or (style is Style.NEEDLESS and rng.random() < mixture.p_needless_flawed)
-    program = choose(rng, task.flawed_code if flawed else task.right_code)
+    flawed = style is Style.FLAWED or (style is Style.NEEDLESS and rng.random() < of_kind.p_needless_flawed)
+    programs = task.flawed_code if flawed else task.right_code
+    program = choose(rng, programs)
     executions = run_program(program, task.image)
     turns: list[Message] = [question]
     for cell, execution in zip(program, executions, strict=True):
-        thought = choose(rng, _BEFORE_CODE[task.difficulty]).format(focus=task.focus)
+        thought = choose(rng, task.before_code).format(verb=task.verb, focus=task.focus)
         turns.append(Message("assistant", f"{render_think(thought)}\n{_FORMAT.render_call(cell)}"))
         turns.append(Message("user", observation_text(execution)))
     answer = _answer_after(rng, task, executions[-1], flawed)

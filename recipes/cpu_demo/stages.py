@@ -10,6 +10,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from codedance_verl.errors import UserError
+from recipes.cpu_demo.demo_sizes import DEFAULT_SIZE
 from recipes.cpu_demo.progress import ProgressSource, evaluation_progress, in_turn, training_progress
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -159,6 +160,7 @@ def _sft(layout: Layout) -> Stage:
             f"run_dir={layout.sft}",
             f"data.train_files={demonstrations}",
             f"model.path={layout.tiny}",
+            f"data.max_image_pixels={DEFAULT_SIZE**2}",
         ),
         inputs=(SFT_CONFIG, demonstrations, layout.tiny),
         outputs=(layout.sft_model / "config.json",),

@@ -11,14 +11,13 @@ from typing import Literal, TypeVar
 import numpy as np
 from PIL import Image
 
+from recipes.cpu_demo.demo_sizes import DEFAULT_SIZE as DEFAULT_SIZE
+
 T = TypeVar("T")
 
 Difficulty = Literal["easy", "hard"]
 Program = tuple[str, ...]
 """Cells run one after the other in one session; the answer follows the last one."""
-
-DEFAULT_SIZE = 112
-"""Side of an image in pixels: 8 x 8 patches of 14, merged 2 x 2 to 16 image tokens."""
 
 COLOURS = ("red", "green", "blue", "yellow", "orange", "purple")
 """Names that Pillow's `ImageColor` knows, so that code can turn the word of the question into a colour."""
@@ -33,6 +32,13 @@ RGB: dict[str, tuple[int, int, int]] = {
 }
 
 
+LARGE_SIZE = 448
+"""Side in pixels of an image that the model sees at a quarter of its side."""
+
+HEADER = ("import numpy as np", "from PIL import ImageColor", "from scipy.ndimage import label")
+"""First lines of every program for a hard question: what is learned from one kind carries over to another."""
+
+
 class Split(StrEnum):
     """Test images use phrasings, combinations, photographs and handwriting that the other two never show."""
 
@@ -43,6 +49,10 @@ class Split(StrEnum):
     @property
     def held_out(self) -> bool:
         return self is Split.TEST
+
+
+BEFORE_CODE = ("I use code to {verb} {focus}.", "Code can {verb} {focus}.")
+"""The verb decides on the program: a kind that was only guessed at can so borrow that of another one."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +75,10 @@ class Task:
     guesses: tuple[str, ...]
     answer_is_printed: bool = True
     """False where the last observation is an image to be looked at, or where no code is needed."""
+    verb: str = "find"
+    """What code does to the focus, as the thought before it says."""
+    before_code: tuple[str, ...] = BEFORE_CODE
+    """Thoughts before a call, with the fields `verb` and `focus`."""
 
 
 @dataclass(frozen=True)

@@ -65,4 +65,5 @@ def generate(rng: np.random.Generator, split: Split, size: int) -> Task:
         right_code=count_right_code(colour),
         flawed_code=count_flawed_code(colour, tuple(name for name, _ in distractors)),
         guesses=COUNTS,
+        verb="count",
     )

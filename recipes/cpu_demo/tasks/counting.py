@@ -6,6 +6,7 @@ import numpy as np
 
 from recipes.cpu_demo.tasks.base import (
     COLOURS,
+    HEADER,
     RGB,
     Phrasings,
     Program,
@@ -44,9 +45,7 @@ def count_program(colour: str, last: str = "print(label(m)[1])", *, mask: str | 
     """One cell that marks the pixels of a colour and ends with the line `last`."""
     mask = mask or f"m = abs(a - ImageColor.getrgb('{colour}')).max(-1) < {TOLERANCE}"
     lines = (
-        "import numpy as np",
-        "from PIL import ImageColor",
-        "from scipy.ndimage import label",
+        *HEADER,
         "a = np.array(input_image, int)",
         mask,
         last,

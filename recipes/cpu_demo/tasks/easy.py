@@ -77,4 +77,5 @@ def generate(rng: np.random.Generator, split: Split, size: int) -> Task:
         flawed_code=(("print(input_image.getpixel((0, 0)))",),),
         guesses=COLOURS,
         answer_is_printed=False,
+        before_code=("Let me check a pixel.", "I read one pixel to be sure."),
     )

@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw
 
 from recipes.cpu_demo.tasks.base import (
     COLOURS,
+    HEADER,
     Phrasings,
     Program,
     Split,
@@ -65,28 +66,18 @@ _PHRASINGS = Phrasings(
 )
 
 
-def _program(measure: str, winner: str) -> Program:
-    """One cell that measures every colour that is there and prints the one that `winner` names."""
+def _program(relation: Relation, colours: tuple[str, ...] = COLOURS) -> Program:
+    """One cell that measures every one of `colours` that is there and prints the winner."""
     lines = (
-        "import numpy as np",
-        "from PIL import ImageColor",
+        *HEADER,
         "a = np.array(input_image, int)",
         "s = {}",
-        f"for c in '{' '.join(COLOURS)}'.split():",
+        f"for c in '{' '.join(colours)}'.split():",
         f"    y, x = (abs(a - ImageColor.getrgb(c)).max(-1) < {TOLERANCE}).nonzero()",
-        f"    if len(x): s[c] = {measure}",
-        f"print({winner})",
+        f"    if len(x): s[c] = {relation.measure}",
+        f"print({relation.pick}(s, key=s.get))",
     )
     return ("\n".join(lines),)
-
-
-def _right(relation: Relation) -> Program:
-    return _program(relation.measure, f"{relation.pick}(s, key=s.get)")
-
-
-def _flawed(relation: Relation) -> Program:
-    """The second from the lower end, whichever end is asked for."""
-    return _program(relation.measure, "sorted(s, key=s.get)[1]")
 
 
 def _values(relation: Relation, boxes: list[Box]) -> list[float]:
@@ -129,7 +120,7 @@ def generate(rng: np.random.Generator, split: Split, size: int) -> Task:
         focus=relation.word,
         answer=colours[int(np.argmax(_values(relation, boxes)))],
         image=add_noise(rng, image, 8),
-        right_code=(_right(relation),),
-        flawed_code=(_flawed(relation),),
+        right_code=(_program(relation),),
+        flawed_code=(_program(relation, COLOURS[:2]),),  # knows two colours; all else is shared, so one token decides
         guesses=tuple(colours),
     )

@@ -1,0 +1,155 @@
+"""The colour of a card whose detail the model does not see at first: code cuts it out, the answer is seen there.
+
+`generate` makes the hard question: a small card of which the image as the model sees it has the place, but nothing of
+the colour. `generate_large` makes its easy twin, asked in the same words: only the image says which of both it is.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+from PIL import Image
+from scipy.optimize import linprog
+
+from recipes.cpu_demo.tasks.base import (
+    COLOURS,
+    DEFAULT_SIZE,
+    LARGE_SIZE,
+    RGB,
+    Phrasings,
+    Program,
+    Split,
+    Task,
+    combination_allowed,
+)
+from recipes.cpu_demo.tasks.counting import shade
+
+KIND = "look"
+LARGE_KIND = "look_large"
+
+_SCALE = LARGE_SIZE // DEFAULT_SIZE
+_QUARTERS = 4
+
+_GREY, _NOISE = 128, 20
+_CONTRAST = 0.75
+"""Of a colour's distance from grey: no pixel of a card, noise included, may be cut off at 0 or 255."""
+
+_CORE, _PROFILE, _WIDTH, _MARGIN = 2, 16, 12, 2
+"""Pixels of a card: rows of the line that has its colour, rows it takes to hide that line, columns, grey edge."""
+
+_PHRASINGS = Phrasings(
+    seen=(
+        "Which colour is the card?",
+        "What colour is the card?",
+        "Name the colour of the card.",
+        "There is a card. Which colour is it?",
+        "Look for the card. What colour is it?",
+        "The card has a colour. Which one?",
+    ),
+    held_out=(
+        "What is the colour of the card?",
+        "Which colour has the card?",
+        "Look for the card. Which colour is it?",
+    ),
+)
+
+
+def look_program() -> Program:
+    """One cell that cuts the middle rows of what is not black out of the image and shows them, enlarged."""
+    above = _MARGIN + (_PROFILE - _CORE) // 2  # rows of a hidden card above its line, and below
+    lines = (
+        "l, t, r, b = input_image.getbbox()",
+        f"input_image.crop((l, t + {above}, r, b - {above})).resize(({DEFAULT_SIZE}, {DEFAULT_SIZE}))",
+    )
+    return ("\n".join(lines),)
+
+
+def generate(rng: np.random.Generator, split: Split, size: int) -> Task:
+    return _task(rng, split, KIND)
+
+
+def generate_large(rng: np.random.Generator, split: Split, size: int) -> Task:
+    return _task(rng, split, LARGE_KIND)
+
+
+def _task(rng: np.random.Generator, split: Split, kind: str) -> Task:
+    while True:
+        place, number = int(rng.integers(_QUARTERS)), int(rng.integers(len(COLOURS)))
+        if combination_allowed(split, number, place):
+            break
+    colour = COLOURS[number]
+    pixels = np.zeros((LARGE_SIZE, LARGE_SIZE, 3), dtype=np.uint8)
+    _lay(rng, pixels, place, hidden_card(rng, colour) if kind == KIND else _large_card(rng, colour))
+    return Task(
+        kind=kind,
+        difficulty="hard" if kind == KIND else "easy",
+        question=_PHRASINGS.pick(rng, split),
+        focus="card",
+        answer=colour,
+        image=Image.fromarray(pixels),
+        right_code=(look_program(),),
+        flawed_code=((f"input_image.resize(({DEFAULT_SIZE}, {DEFAULT_SIZE}))",),),  # what was seen before
+        guesses=COLOURS,
+        answer_is_printed=False,
+        verb="enlarge",
+    )
+
+
+def _lay(rng: np.random.Generator, pixels: np.ndarray, place: int, card: np.ndarray) -> None:
+    """Puts a card somewhere into a quarter of `pixels` [side, side, 3], its profile on the grid of the view."""
+    half = LARGE_SIZE // 2
+    row, column = divmod(place, 2)
+    top = _SCALE * int(rng.integers(2, (half - card.shape[0]) // _SCALE - 2)) + (-_MARGIN) % _SCALE
+    left = int(rng.integers(8, half - card.shape[1] - 8))
+    top, left = top + row * half, left + column * half
+    pixels[top : top + card.shape[0], left : left + card.shape[1]] = np.clip(card, 1, 255)
+
+
+def hidden_card(rng: np.random.Generator, colour: str) -> np.ndarray:
+    """A card [rows, columns, 3] of noisy grey with a line of the colour that scaling down averages away.
+
+    The line's rows and the rows around it add up to grey in every row of the view (`hiding_profile`), so that views of
+    cards of different colours are the same but for rounding: one grey level.
+    """
+    rows, columns = _PROFILE + 2 * _MARGIN, _WIDTH + 2 * _MARGIN
+    card = _GREY + rng.integers(-_NOISE, _NOISE + 1, size=(rows, columns, 3)).astype(float)
+    offset = _CONTRAST * (np.array(RGB[colour]) - _GREY)
+    inner = slice(_MARGIN, -_MARGIN)
+    card[inner, inner] += hiding_profile()[:, None, None] * offset  # [profile, 1, 1] * [3]
+    return np.round(card)
+
+
+def _large_card(rng: np.random.Generator, colour: str) -> np.ndarray:
+    """A plain card [side, side, 3] that nobody overlooks."""
+    side = int(rng.integers(110, 180))
+    return np.tile(np.array(shade(rng, colour)), (side, side, 1))
+
+
+@cache
+def hiding_profile() -> np.ndarray:
+    """Factors [profile] of a colour by row: 1 on the middle rows, and their bicubic view is 0 everywhere.
+
+    The smallest such factors, none beyond -1 to 1: a linear programme over the rows of Pillow's own kernel.
+    """
+    weights = _view_weights()
+    middle = np.eye(_PROFILE)[(_PROFILE - _CORE) // 2 : (_PROFILE + _CORE) // 2]
+    # a factor is the difference of two numbers of 0 to 1, whose sum is what is made small
+    equal = np.vstack([np.hstack([weights, -weights]), np.hstack([middle, -middle])])
+    wanted = np.r_[np.zeros(len(weights)), np.ones(_CORE)]
+    found = linprog(np.ones(2 * _PROFILE), A_eq=equal, b_eq=wanted, bounds=(0.0, 1.0)).x
+    assert found is not None
+    factors: np.ndarray = found[:_PROFILE] - found[_PROFILE:]
+    return factors
+
+
+def _view_weights() -> np.ndarray:
+    """Weight of each row of a profile in each row of the view that it reaches [rows of the view, profile]."""
+    start = LARGE_SIZE // 2
+    weights = np.zeros((LARGE_SIZE // _SCALE, _PROFILE))
+    for row in range(_PROFILE):
+        impulse = np.zeros((LARGE_SIZE, 1), np.float32)
+        impulse[start + row] = 1.0
+        view = Image.fromarray(impulse).resize((1, LARGE_SIZE // _SCALE), Image.Resampling.BICUBIC)
+        weights[:, row] = np.asarray(view)[:, 0]
+    return weights[np.abs(weights).sum(axis=1) > 0]
