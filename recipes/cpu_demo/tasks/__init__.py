@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from codedance_verl.errors import UserError
-from recipes.cpu_demo.tasks import chart, count_digits, count_photo, count_shapes, easy, extremes, look, search
+from recipes.cpu_demo.tasks import count_digits, count_photo, easy, extremes, look
 from recipes.cpu_demo.tasks.base import (
     DEFAULT_SIZE,
     Generator,
@@ -16,8 +16,7 @@ from recipes.cpu_demo.tasks.drawing import DoesNotFit
 from recipes.cpu_demo.trusted_execution import run_program
 
 GENERATORS: dict[str, Generator] = {
-    module.KIND: module.generate
-    for module in (count_shapes, count_photo, count_digits, extremes, chart, search, look, easy)
+    module.KIND: module.generate for module in (count_photo, count_digits, extremes, look, easy)
 } | {look.LARGE_KIND: look.generate_large}
 
 

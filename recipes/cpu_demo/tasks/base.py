@@ -32,9 +32,6 @@ RGB: dict[str, tuple[int, int, int]] = {
 }
 
 
-LARGE_SIZE = 448
-"""Side in pixels of an image that the model sees at a quarter of its side."""
-
 HEADER = ("import numpy as np", "from PIL import ImageColor", "from scipy.ndimage import label")
 """First lines of every program for a hard question: what is learned from one kind carries over to another."""
 
@@ -59,7 +56,7 @@ BEFORE_CODE = ("I use code to {verb} {focus}.", "Code can {verb} {focus}.")
 class Task:
     """One question about one image, with code that answers it and code that plausibly fails to.
 
-    `right_code` programs are checked to print `answer` (for `search`: to show where it can be read).
+    `right_code` programs are checked to print `answer` (for `look`: to show where it can be seen).
     `focus` is the word or two of the question on which the code depends.
     `flawed_code` programs run, and mostly lead elsewhere. `guesses` are answers somebody who did not look could give.
     """

@@ -31,6 +31,10 @@ _MARGIN = 5
 """Pixels by which the winner must lead, so that the question has one answer to the eye too."""
 
 
+_FLAW_KNOWS = COLOURS[:2]
+"""Colours that flawed code looks for. It shares all else with right code, so that one token decides."""
+
+
 @dataclass(frozen=True)
 class Relation:
     """A superlative, the expression that measures it on pixel rows `y` and columns `x`, and which end wins."""
@@ -98,7 +102,10 @@ def generate(rng: np.random.Generator, split: Split, size: int) -> Task:
         if combination_allowed(split, first, second, every=3):
             break
     relation, shape = RELATIONS[first], SHAPES[second]
-    colours = [COLOURS[int(i)] for i in rng.permutation(len(COLOURS))[: int(rng.integers(3, 6))]]
+    while True:
+        colours = [COLOURS[int(i)] for i in rng.permutation(len(COLOURS))[: int(rng.integers(3, 6))]]
+        if set(colours) & set(_FLAW_KNOWS):  # flawed code finds something to measure
+            break
     while True:
         sides = [int(side) for side in rng.integers(size // 9, size // 4, size=len(colours))]
         boxes = place_boxes(rng, sides, size)
@@ -121,6 +128,6 @@ def generate(rng: np.random.Generator, split: Split, size: int) -> Task:
         answer=colours[int(np.argmax(_values(relation, boxes)))],
         image=add_noise(rng, image, 8),
         right_code=(_program(relation),),
-        flawed_code=(_program(relation, COLOURS[:2]),),  # knows two colours; all else is shared, so one token decides
+        flawed_code=(_program(relation, _FLAW_KNOWS),),
         guesses=tuple(colours),
     )

@@ -14,8 +14,6 @@ from scipy.optimize import linprog
 
 from recipes.cpu_demo.tasks.base import (
     COLOURS,
-    DEFAULT_SIZE,
-    LARGE_SIZE,
     RGB,
     Phrasings,
     Program,
@@ -28,7 +26,9 @@ from recipes.cpu_demo.tasks.counting import shade
 KIND = "look"
 LARGE_KIND = "look_large"
 
-_SCALE = LARGE_SIZE // DEFAULT_SIZE
+_SCALE = 4
+"""Side of the image over that of its view."""
+
 _QUARTERS = 4
 
 _GREY, _NOISE = 128, 20
@@ -55,32 +55,33 @@ _PHRASINGS = Phrasings(
 )
 
 
-def look_program() -> Program:
-    """One cell that cuts the middle rows of what is not black out of the image and shows them, enlarged."""
+def look_program(size: int) -> Program:
+    """Returns one cell that cuts the middle rows of what is not black out of the image and shows them, enlarged."""
     above = _MARGIN + (_PROFILE - _CORE) // 2  # rows of a hidden card above its line, and below
     lines = (
         "l, t, r, b = input_image.getbbox()",
-        f"input_image.crop((l, t + {above}, r, b - {above})).resize(({DEFAULT_SIZE}, {DEFAULT_SIZE}))",
+        f"input_image.crop((l, t + {above}, r, b - {above})).resize(({size}, {size}))",
     )
     return ("\n".join(lines),)
 
 
 def generate(rng: np.random.Generator, split: Split, size: int) -> Task:
-    return _task(rng, split, KIND)
+    return _task(rng, split, KIND, size)
 
 
 def generate_large(rng: np.random.Generator, split: Split, size: int) -> Task:
-    return _task(rng, split, LARGE_KIND)
+    return _task(rng, split, LARGE_KIND, size)
 
 
-def _task(rng: np.random.Generator, split: Split, kind: str) -> Task:
+def _task(rng: np.random.Generator, split: Split, kind: str, size: int) -> Task:
     while True:
         place, number = int(rng.integers(_QUARTERS)), int(rng.integers(len(COLOURS)))
         if combination_allowed(split, number, place):
             break
     colour = COLOURS[number]
-    pixels = np.zeros((LARGE_SIZE, LARGE_SIZE, 3), dtype=np.uint8)
-    _lay(rng, pixels, place, hidden_card(rng, colour) if kind == KIND else _large_card(rng, colour))
+    side = _SCALE * size
+    pixels = np.zeros((side, side, 3), dtype=np.uint8)
+    _lay(rng, pixels, place, hidden_card(rng, colour) if kind == KIND else _large_card(rng, colour, side))
     return Task(
         kind=kind,
         difficulty="hard" if kind == KIND else "easy",
@@ -88,8 +89,8 @@ def _task(rng: np.random.Generator, split: Split, kind: str) -> Task:
         focus="card",
         answer=colour,
         image=Image.fromarray(pixels),
-        right_code=(look_program(),),
-        flawed_code=((f"input_image.resize(({DEFAULT_SIZE}, {DEFAULT_SIZE}))",),),  # what was seen before
+        right_code=(look_program(size),),
+        flawed_code=((f"input_image.resize(({size}, {size}))",),),  # what was seen before
         guesses=COLOURS,
         answer_is_printed=False,
         verb="enlarge",
@@ -98,7 +99,7 @@ def _task(rng: np.random.Generator, split: Split, kind: str) -> Task:
 
 def _lay(rng: np.random.Generator, pixels: np.ndarray, place: int, card: np.ndarray) -> None:
     """Puts a card somewhere into a quarter of `pixels` [side, side, 3], its profile on the grid of the view."""
-    half = LARGE_SIZE // 2
+    half = len(pixels) // 2
     row, column = divmod(place, 2)
     top = _SCALE * int(rng.integers(2, (half - card.shape[0]) // _SCALE - 2)) + (-_MARGIN) % _SCALE
     left = int(rng.integers(8, half - card.shape[1] - 8))
@@ -120,9 +121,9 @@ def hidden_card(rng: np.random.Generator, colour: str) -> np.ndarray:
     return np.round(card)
 
 
-def _large_card(rng: np.random.Generator, colour: str) -> np.ndarray:
-    """A plain card [side, side, 3] that nobody overlooks."""
-    side = int(rng.integers(110, 180))
+def _large_card(rng: np.random.Generator, colour: str, image_side: int) -> np.ndarray:
+    """A plain card [side, side, 3] over a quarter to two fifths of the image's side."""
+    side = int(rng.integers(image_side // 4, 2 * image_side // 5))
     return np.tile(np.array(shade(rng, colour)), (side, side, 1))
 
 
@@ -145,11 +146,12 @@ def hiding_profile() -> np.ndarray:
 
 def _view_weights() -> np.ndarray:
     """Weight of each row of a profile in each row of the view that it reaches [rows of the view, profile]."""
-    start = LARGE_SIZE // 2
-    weights = np.zeros((LARGE_SIZE // _SCALE, _PROFILE))
+    side = 4 * _PROFILE  # the kernel is the same far from any edge
+    start = side // 2
+    weights = np.zeros((side // _SCALE, _PROFILE))
     for row in range(_PROFILE):
-        impulse = np.zeros((LARGE_SIZE, 1), np.float32)
+        impulse = np.zeros((side, 1), np.float32)
         impulse[start + row] = 1.0
-        view = Image.fromarray(impulse).resize((1, LARGE_SIZE // _SCALE), Image.Resampling.BICUBIC)
+        view = Image.fromarray(impulse).resize((1, side // _SCALE), Image.Resampling.BICUBIC)
         weights[:, row] = np.asarray(view)[:, 0]
     return weights[np.abs(weights).sum(axis=1) > 0]

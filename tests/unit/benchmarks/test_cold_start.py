@@ -38,7 +38,7 @@ def play(model: Path, data: Path, codes: Sequence[str], turns: int) -> tuple[Pla
 
     async def run() -> tuple[Player, list[Attempt]]:
         async with SandboxPool.local({"backend": "process", "queue_timeout_s": 600}) as pool:
-            player = Player(str(model), pool, turns)
+            player = Player(str(model), pool, turns, 1_003_520)
             records = [next(iter(read_records(data / "test.parquet").records))] * len(codes)
             calls = [player.tokenizer.encode(get_format("code").render_call(code)) for code in codes]
             sampled, turn = player._generate, iter(range(turns))
@@ -82,7 +82,7 @@ def test_images_beyond_the_limit_are_said_to_be_left_out(
 @pytest.mark.timeout(300)
 def test_the_whole_measurement_runs(model: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cold_start, "TURN_TOKENS", 4)
-    found = asyncio.run(measure(str(model), data, questions=1, samples=2, max_turns=2))
+    found = asyncio.run(measure(str(model), data, questions=1, samples=2, max_turns=2, pixels=112 * 112))
     assert found["questions"] == 1 and set(found["greedy"]["overall"]) == {
         "accuracy",
         "tool_rate",

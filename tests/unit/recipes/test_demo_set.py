@@ -12,9 +12,9 @@ from codedance_verl.data.checking import check_file
 from codedance_verl.data.cli import data_app
 from codedance_verl.data.schema import read_records
 from codedance_verl.errors import UserError
-from recipes.cpu_demo.demo_set import DEMO_KINDS, DemoFiles, DemoSizes, make_demo_data
+from recipes.cpu_demo.demo_set import DEMO_KINDS, DemoFiles, DemoSizes, make_demo_data, weighted_turns
 
-SIZES = DemoSizes(sft=24, rl_train=16, rl_val=8, test=12, blank=4)
+SIZES = DemoSizes(sft=24, rl_train=18, rl_val=8, test=12, blank=4)
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> DemoFiles:
 
 def test_every_file_is_valid_and_of_the_size_asked_for(files: DemoFiles) -> None:
     counts = [check_file(path).good for path in (files.sft, files.rl_train, files.rl_val, files.test)]
-    assert counts == [24, 16, 8, 12 * 2 + 4]
+    assert counts == [24, 18, 8, 12 * 2 + 4]
     assert files.styles.total() == 24
 
 
@@ -56,13 +56,21 @@ def test_test_questions_are_distinct_and_stand_once_per_variant(files: DemoFiles
 
 def test_kinds_come_in_equal_shares_with_their_difficulty(files: DemoFiles) -> None:
     records = read_records(files.rl_train).records
-    assert Counter(record.extra_info["kind"] for record in records) == dict.fromkeys(DEMO_KINDS, 4)
-    assert {r.extra_info["difficulty"] for r in records if r.ability == "easy"} == {"easy"}
+    assert Counter(record.extra_info["kind"] for record in records) == dict.fromkeys(DEMO_KINDS, 3)
+    assert {r.extra_info["difficulty"] for r in records if r.ability in ("easy", "look_large")} == {"easy"}
     assert all(record.prompt[0].content.startswith("<image>") for record in records)
     assert all(record.extra_info["variant"] is None for record in records)
 
 
-def test_no_picture_is_in_two_files(files: DemoFiles) -> None:
+def test_kinds_are_demonstrated_as_often_as_the_mixture_says(files: DemoFiles) -> None:
+    kinds = ("often", "seldom")
+    assert Counter(weighted_turns(kinds, (8.0, 1.0), 90)) == {"often": 80, "seldom": 10}
+    assert Counter(weighted_turns(kinds, (8.0, 1.0), 45)) == {"often": 40, "seldom": 5}  # at any point of the list
+    demonstrated = Counter(pq.read_table(files.sft)["kind"].to_pylist())
+    assert demonstrated["look"] > demonstrated["easy"] > demonstrated.get("count_digits", 0)
+
+
+def test_no_image_is_in_two_files(files: DemoFiles) -> None:
     demonstrated = {row["bytes"] for images in pq.read_table(files.sft)["images"].to_pylist() for row in images}
     pictures = [demonstrated]
     pictures += [{r.images[0] for r in read_records(path).records} for path in (files.rl_train, files.rl_val)]

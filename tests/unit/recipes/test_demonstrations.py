@@ -13,11 +13,12 @@ from recipes.cpu_demo.tasks import GENERATORS, generate_task
 from recipes.cpu_demo.tasks.base import Split
 from recipes.cpu_demo.trusted_execution import TrustedSession, run_program
 
-ALWAYS_RIGHT = Mixture(p_right=1, p_guess=0, p_needless=1, p_needless_flawed=0)
-ALWAYS_FLAWED = Mixture(p_right=0, p_guess=0, p_needless=1, p_needless_flawed=1)
+KINDS = sorted(GENERATORS)
+ALWAYS_RIGHT = dict.fromkeys(KINDS, Mixture(p_right=1, p_guess=0, p_needless=1, p_needless_flawed=0))
+ALWAYS_FLAWED = dict.fromkeys(KINDS, Mixture(p_right=0, p_guess=0, p_needless=1, p_needless_flawed=1))
 
 
-@pytest.mark.parametrize("kind", sorted(GENERATORS))
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_demonstration_is_what_running_its_code_gives(kind: str) -> None:
     for index in range(6):
         task = generate_task(kind, 0, Split.TRAIN, index)
@@ -33,8 +34,8 @@ def test_a_demonstration_is_what_running_its_code_gives(kind: str) -> None:
         assert placeholders == len(shown.images)
 
 
-def test_search_demonstrations_show_the_crop() -> None:
-    task = generate_task("search", 0, Split.TRAIN, 0)
+def test_demonstrations_of_look_show_the_crop() -> None:
+    task = generate_task("look", 0, Split.TRAIN, 0)
     assert len(demonstrate(np.random.default_rng(0), task, ALWAYS_RIGHT).images) == 2
 
 
@@ -51,21 +52,39 @@ def test_flawed_demonstrations_answer_what_their_code_printed(kind: str) -> None
 
 def test_guesses_and_direct_answers_call_nothing() -> None:
     hard, easy = (generate_task(kind, 0, Split.TRAIN, 0) for kind in ("count_photo", "easy"))
-    guess = demonstrate(np.random.default_rng(0), hard, Mixture(p_guess=1))
-    direct = demonstrate(np.random.default_rng(0), easy, Mixture(p_needless=0))
+    guess = demonstrate(np.random.default_rng(0), hard, {hard.kind: Mixture(p_guess=1)})
+    direct = demonstrate(np.random.default_rng(0), easy, {easy.kind: Mixture(p_needless=0)})
     assert (guess.style, direct.style) == (Style.GUESS, Style.DIRECT)
     assert len(guess.messages) == len(direct.messages) == 2
     assert guess.answer in hard.guesses and direct.answer == easy.answer
 
 
-def test_the_demo_mixture_keeps_right_behaviour_the_most_likely() -> None:
-    hard, easy = (generate_task(kind, 0, Split.TRAIN, 0) for kind in ("count_photo", "easy"))
+MODES = {
+    "count_photo": Style.RIGHT,
+    "count_digits": Style.GUESS,
+    "extremes": Style.FLAWED,
+    "look": Style.GUESS,
+    "look_large": Style.NEEDLESS,
+    "easy": Style.NEEDLESS,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_most_likely_demonstration_is_wrong_but_for_one_kind(kind: str) -> None:
+    task, mixture = generate_task(kind, 0, Split.TRAIN, 0), DEMO_MIXTURE[kind]
     rng = np.random.default_rng(0)
-    of_hard = Counter(draw_style(rng, hard, DEMO_MIXTURE) for _ in range(4000))
-    of_easy = Counter(draw_style(rng, easy, DEMO_MIXTURE) for _ in range(4000))
-    assert of_hard.most_common(1)[0][0] is Style.RIGHT
-    assert of_hard[Style.GUESS] / 4000 == pytest.approx(DEMO_MIXTURE.p_guess, abs=0.03)
-    assert of_easy[Style.NEEDLESS] / 4000 == pytest.approx(DEMO_MIXTURE.p_needless, abs=0.03)
+    styles = Counter(draw_style(rng, task, mixture) for _ in range(4000))
+    assert styles.most_common(1)[0][0] is MODES[kind]
+    if task.difficulty == "easy":
+        assert styles[Style.NEEDLESS] / 4000 == pytest.approx(mixture.p_needless, abs=0.03)
+    else:
+        assert styles[Style.GUESS] / 4000 == pytest.approx(mixture.p_guess, abs=0.03)
+
+
+def test_no_demonstration_of_handwriting_has_code() -> None:
+    for index in range(40):
+        task = generate_task("count_digits", 0, Split.TRAIN, index)
+        assert demonstrate(np.random.default_rng(index), task).style is Style.GUESS
 
 
 def test_a_session_keeps_variables_displays_the_last_expression_and_reports_errors() -> None:
