@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from recipes.cpu_demo.demo_set import DEMO_KINDS, DemoSizes, make_demo_data
+from recipes.cpu_demo.demo_sizes import DEFAULT_SIZE
+from recipes.cpu_demo.demonstrations import Mixture
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SFT_STEPS, FIRST_PART = 100, 50
@@ -64,6 +66,7 @@ def run_sft(data: Path, tiny: Path, run_dir: Path, steps: int) -> None:
         f"model.path={tiny}",
         f"trainer.total_training_steps={steps}",
         f"trainer.save_freq={FIRST_PART}",
+        f"data.max_image_pixels={DEFAULT_SIZE**2}",
         "optim.lr_scheduler_type=constant",
     )
     assert done.returncode == 0
@@ -95,7 +98,8 @@ def _make_cold_start(folder: Path) -> tuple[float, ...]:
     shutil.rmtree(folder, ignore_errors=True)  # an attempt that failed
     data, tiny, sft = folder / "data", folder / "tiny", folder / "sft"
     sizes = DemoSizes(sft=1_200, rl_train=64, rl_val=8, test=24, blank=4)
-    make_demo_data(data, seed=0, sizes=sizes, kinds=(*DEMO_KINDS, "search"))  # its programs show pictures
+    mostly_right = dict.fromkeys(DEMO_KINDS, Mixture(p_right=0.8, p_guess=0.2, p_needless=0.3))
+    make_demo_data(data, seed=0, sizes=sizes, mixture=mostly_right)
     built = run_main("recipes.cpu_demo.tiny_model", "--data", str(data / "sft.parquet"), "--out", str(tiny))
     assert built.returncode == 0
     run_sft(data, tiny, sft, FIRST_PART)

@@ -198,7 +198,7 @@ def test_chat_in_the_terminal(served: Served, docker_engine: DockerClient, tmp_p
     """It calls, shows the picture that its code displayed, and answers, as the server's reply has it."""
     client = OpenAI(**served.options)
     for record in _of_variant(served.records, "greedy"):
-        if record.extra_info["kind"] != "search":
+        if record.extra_info["kind"] not in ("look", "look_large"):
             continue
         reply: Any = client.chat.completions.create(model="exported", messages=_messages(record), temperature=0)
         message = reply.choices[0].message

@@ -46,7 +46,7 @@ def test_right_code_gives_the_answer_and_flawed_code_mostly_does_not(kind: str, 
             flawed_hits += executions[-1].stdout.strip() == task.answer
         assert task.kind == kind
         assert task.answer in task.guesses
-    assert flawed_hits < flawed_runs / 2
+    assert flawed_hits < 0.6 * flawed_runs
 
 
 @pytest.mark.parametrize("kind", KINDS)
