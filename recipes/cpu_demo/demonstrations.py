@@ -49,9 +49,9 @@ class Mixture:
 
 DEMO_MIXTURE: Mapping[str, Mixture] = {
     "count_photo": Mixture(8.0, p_guess=0.25, p_right=0.65),
-    "count_digits": Mixture(1.0, p_guess=1.0),
+    "count_digits": Mixture(0.5, p_guess=1.0),
     "extremes": Mixture(8.0, p_guess=0.2, p_right=0.38),
-    "look": Mixture(14.0, p_guess=0.52, p_right=0.75),
+    "look": Mixture(14.0, p_guess=0.65, p_right=0.8),
     "look_large": Mixture(8.0),
     "easy": Mixture(6.0),
 }
