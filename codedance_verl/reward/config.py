@@ -112,8 +112,8 @@ class RewardConfig(Node):
     """Weight of the turn-level term in the advantage; 0 leaves plain group-relative advantages."""
     max_turn_penalty: float = Field(0.3, ge=0, le=100)
     """Most that turn rewards take off the score where both are added up (PPO)."""
-    min_group_std: Factor = 0.25
-    """Least that a group's scores are divided by: a difference of one call alone stays a small advantage."""
+    min_group_std: Factor = 0.1
+    """Least that a group's scores are divided by: where all are right, about half of what a first call costs."""
 
     custom_term: FunctionPath | None = None
     """Term of the user's own, added to the score. The ranking that `robust` promises holds without it."""

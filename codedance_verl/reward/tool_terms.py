@@ -55,7 +55,7 @@ class AdaptiveTerm(Node):
     """Factor of the cost of calls on easy groups."""
     bonus_half_saturation: HalfSaturation = 0.25
     """Helpful calls at which half of the bonus is earned; at 0 the first earns all."""
-    cost_half_saturation: HalfSaturation = 4.0
+    cost_half_saturation: HalfSaturation = 1.0
     """Calls at which half of the cost is due; at 0 the first costs all."""
 
 

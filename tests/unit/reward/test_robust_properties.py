@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from codedance_verl.reward.advantage import token_advantages
+from codedance_verl.reward.advantage import group_advantages, token_advantages
 from codedance_verl.reward.config import RewardConfig
 from codedance_verl.reward.difficulty import DifficultyForm
 from codedance_verl.reward.encoding import encode_rewards
@@ -216,6 +216,46 @@ def check_everything(group: Group, other: Group, seed: int) -> None:
     check_order_and_other_groups_do_not_matter(group, replace(other, config=group.config), chance)
     check_masked_rollouts_are_not_there(group)
     check_bounds(group)
+
+
+FIRST_CALL, FURTHER_CALL = 1.1, 0.07
+"""Advantage that a call costs where all are right and differ in their calls alone, as docs/reward.md has it."""
+
+
+def sequence_advantages(rollouts: Sequence[Trajectory], grades: Sequence[Grade]) -> list[float]:
+    found = group_advantages(score_group(rollouts, grades, ROBUST), ROBUST, divide_by_std=True)
+    return [item.sequence for item in found if item.sequence is not None]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.lists(st.sampled_from(STATUSES), max_size=5), min_size=2, max_size=16))
+def test_where_all_are_right_fewer_calls_win_clearly(calls: list[list[str]]) -> None:
+    rollouts = [trajectory(*statuses, codes=tuple(f"f({k})" for k in range(5))[: len(statuses)]) for statuses in calls]
+    found = sequence_advantages(rollouts, [RIGHT] * len(rollouts))
+    for fewer, more in ((a, b) for a in range(len(calls)) for b in range(len(calls)) if len(calls[a]) < len(calls[b])):
+        assert found[fewer] - found[more] >= (FURTHER_CALL if calls[fewer] else FIRST_CALL)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.lists(st.sampled_from(STATUSES), max_size=5), min_size=2, max_size=16),
+    st.lists(st.lists(st.sampled_from(STATUSES), max_size=5), min_size=1, max_size=8),
+)
+def test_beside_wrong_answers_a_call_stays_a_small_difference(right: list[list[str]], wrong: list[list[str]]) -> None:
+    rollouts = [trajectory(*statuses) for statuses in (*right, *wrong)]
+    found = sequence_advantages(rollouts, [RIGHT] * len(right) + [WRONG] * len(wrong))
+    of_right, of_wrong = found[: len(right)], found[len(right) :]
+    assert max(of_right) - min(of_right) < 0.5 * (min(of_right) - max(of_wrong))
+
+
+def test_a_needless_call_weighs_as_a_wrong_answer_does_in_a_group_half_right() -> None:
+    """Of 8 right rollouts 4 call: 2 x .182 / 2 = .182 a call, over a deviation of .0973 and so over 0.1."""
+    by_call = sequence_advantages([trajectory(), trajectory("ok")] * 4, [RIGHT] * 8)
+    assert by_call[:2] == pytest.approx([0.91, -0.91], abs=0.001)
+    once = sequence_advantages([trajectory("ok"), *[trajectory()] * 7], [RIGHT] * 8)
+    assert once[0] - once[1] == pytest.approx(-1.82, abs=0.001)  # GRPO would make it -2.83
+    by_answer = sequence_advantages([trajectory()] * 8, [RIGHT, WRONG] * 4)
+    assert by_answer[:2] == pytest.approx([0.935, -0.935], abs=0.001)
 
 
 _health = [HealthCheck.too_slow, HealthCheck.data_too_large]

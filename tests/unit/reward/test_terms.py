@@ -121,7 +121,7 @@ def test_robust_charges_every_call_of_an_easy_group() -> None:
     rollouts = [trajectory(), trajectory("ok"), trajectory("error"), trajectory("rejected", "ok")]
     terms = score_group(rollouts, [RIGHT] * 4, ROBUST)
     d = (1 + math.tanh(-2)) / 2 - 0.2
-    assert [term.sequence for term in terms] == pytest.approx([0, 2 * d / 5, 2 * d / 5, 2 * d / 3])
+    assert [term.sequence for term in terms] == pytest.approx([0, 2 * d / 2, 2 * d / 2, 2 * d * 2 / 3])
     assert terms[3].format == 0  # the text is a call; the record says that it could not be read
 
 
