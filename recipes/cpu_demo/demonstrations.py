@@ -104,7 +104,7 @@ def demonstrate(rng: np.random.Generator, task: Task, mixture: Mapping[str, Mixt
     if style is Style.DIRECT or style is Style.GUESS:
         answer = task.answer if style is Style.DIRECT else choose(rng, task.guesses)
         return Demonstration(
-            (question, _answer_turn(rng, _WITHOUT_CODE, answer)),
+            (question, _answer_turn(rng, _WITHOUT_CODE, answer, task.first_sight)),
             (image,),
             style,
             answer,
@@ -116,6 +116,7 @@ def demonstrate(rng: np.random.Generator, task: Task, mixture: Mapping[str, Mixt
     turns: list[Message] = [question]
     for cell, execution in zip(program, executions, strict=True):
         thought = choose(rng, task.before_code).format(verb=task.verb, focus=task.focus)
+        thought = (task.first_sight if cell is program[0] else "") + thought
         turns.append(Message("assistant", f"{render_think(thought)}\n{_FORMAT.render_call(cell)}"))
         turns.append(Message("user", observation_text(execution)))
     answer = _answer_after(rng, task, executions[-1], flawed)
@@ -124,8 +125,8 @@ def demonstrate(rng: np.random.Generator, task: Task, mixture: Mapping[str, Mixt
     return Demonstration(tuple(turns), (image, *shown), style, answer)
 
 
-def _answer_turn(rng: np.random.Generator, thoughts: tuple[str, ...], answer: str) -> Message:
-    thought = choose(rng, thoughts).format(answer=answer)
+def _answer_turn(rng: np.random.Generator, thoughts: tuple[str, ...], answer: str, first_sight: str = "") -> Message:
+    thought = first_sight + choose(rng, thoughts).format(answer=answer)
     return Message("assistant", f"{render_think(thought)}\n{render_answer(answer)}")
 
 

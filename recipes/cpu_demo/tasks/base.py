@@ -76,6 +76,8 @@ class Task:
     """What code does to the focus, as the thought before it says."""
     before_code: tuple[str, ...] = BEFORE_CODE
     """Thoughts before a call, with the fields `verb` and `focus`."""
+    first_sight: str = ""
+    """What a glance at the image shows: the beginning of the first thought, whether or not code follows."""
 
 
 @dataclass(frozen=True)

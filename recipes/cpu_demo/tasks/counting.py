@@ -31,6 +31,10 @@ COUNT_PHRASINGS = Phrasings(
         "Give the number of {colour} {things} in the picture.",
         "There are some {things}. How many are {colour}?",
         "Count all {things} that are {colour}.",
+        "How many {things} are {colour}?",
+        "Of all the {things}, how many are {colour}?",
+        "What is the number of {colour} ones among the {things}?",
+        "In the picture there are {things}. Count the {colour} ones.",
     ),
     held_out=(
         "How many of the {things} are {colour}?",

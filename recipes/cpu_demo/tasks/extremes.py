@@ -61,6 +61,8 @@ _PHRASINGS = Phrasings(
         "Name the colour of the {relation} {shape}.",
         "Find the {relation} {shape}. What colour is it?",
         "Of all the {shape}s, what colour is the {relation}?",
+        "Which of the {shape}s is the {relation}? Name its colour.",
+        "What colour has the {relation} {shape}?",
     ),
     held_out=(
         "Which colour is the {relation} of the {shape}s?",

@@ -94,6 +94,7 @@ def _task(rng: np.random.Generator, split: Split, kind: str, size: int) -> Task:
         guesses=COLOURS,
         answer_is_printed=False,
         verb="enlarge",
+        first_sight=f"The card is {'small' if kind == KIND else 'large'}. ",
     )
 
 
