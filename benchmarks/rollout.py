@@ -297,7 +297,9 @@ IMAGE = _sample_image()
 
 def tiny_processor() -> Any:
     with tempfile.TemporaryDirectory() as folder:
-        data = make_demo_data(Path(folder) / "data", sizes=DemoSizes(sft=64, rl_train=1, rl_val=1, test=1, blank=0))
+        data = make_demo_data(
+            Path(folder) / "data", sizes=DemoSizes(sft=64, rl_train=1, rl_val=1, test=1, blank=0, controls=0)
+        )
         return AutoProcessor.from_pretrained(  # type: ignore[no-untyped-call]
             build_tiny_model(data.sft, Path(folder) / "tiny")
         )

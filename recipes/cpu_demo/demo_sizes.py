@@ -10,10 +10,15 @@ DEMO_KINDS = ("count_photo", "count_digits", "extremes", "easy")
 
 @dataclass(frozen=True)
 class DemoSizes:
-    """Numbers of demonstrations and questions. Test questions count once, whatever their variants."""
+    """Numbers of demonstrations and questions. Test questions count once, whatever their variants.
+
+    `blank` of the test questions stand there with a blank image too, `controls` of them greedily under every
+    intervention too (`data/conditions.py`).
+    """
 
     sft: int = 4_000
     rl_train: int = 1_600
     rl_val: int = 64
     test: int = 320
     blank: int = 100
+    controls: int = 192
