@@ -1,7 +1,7 @@
 """Conditions of a rollout that a record states in its `extra_info`: variant, intervention, temperature.
 
-An evaluation rolls the same question out under several conditions and compares them. `docs/data.md#controls` says what
-each intervention changes.
+An evaluation rolls the same question out under several conditions and compares them. What each intervention changes is
+in `docs/data.md#variants-and-controls`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
-
-from codedance_verl.data.fields import BadRow
 
 SAMPLED, GREEDY, BLANK = "sampled", "greedy", "blank"
 
@@ -49,12 +47,12 @@ class Condition:
         """Returns the condition that a record states. The variant `greedy` means temperature 0 where none is stated.
 
         Raises:
-            BadRow: an unknown control, a control under the name of a plain variant, or no temperature.
+            ValueError: an unknown control, a control under the name of a plain variant, or no temperature.
         """
         extra = extra_info or {}
         variant, control = str(extra.get("variant") or ""), _control(extra.get("control"))
         if control is not None and (not variant or variant in PLAIN_VARIANTS):
-            raise BadRow(
+            raise ValueError(
                 f"extra_info.control is {control} and extra_info.variant {variant or None!r}; rollouts are counted by "
                 f"their variant, so give it a name of its own, such as {control}"
             )
@@ -63,7 +61,10 @@ class Condition:
 
 
 def only_for_evaluation(extra_info: Mapping[str, Any] | None) -> str:
-    """Returns what of a record no training may have, in words; empty where there is nothing. Raises `BadRow`."""
+    """Returns what of a record no training may have, in words; empty where there is nothing.
+
+    Raises what `Condition.of` does.
+    """
     condition = Condition.of(extra_info)
     if condition.control is not None:
         return f"extra_info.control is {condition.control}"
@@ -77,7 +78,7 @@ def _control(value: Any) -> Control | None:
     try:
         return Control(value)
     except ValueError:
-        raise BadRow(f"extra_info.control is {str(value)[:100]!r}; must be one of {', '.join(Control)}") from None
+        raise ValueError(f"extra_info.control is {str(value)[:100]!r}; must be one of {', '.join(Control)}") from None
 
 
 def _temperature(value: Any) -> float | None:
@@ -86,5 +87,7 @@ def _temperature(value: Any) -> float | None:
         return None
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not 0 <= value <= MOST_TEMPERATURE:
-        raise BadRow(f"extra_info.temperature is {str(value)[:100]!r}; must be a number from 0 to {MOST_TEMPERATURE:g}")
+        raise ValueError(
+            f"extra_info.temperature is {str(value)[:100]!r}; must be a number from 0 to {MOST_TEMPERATURE:g}"
+        )
     return float(value)

@@ -138,7 +138,10 @@ def canonical_row(row: Mapping[str, Any], columns: Columns, folder: Path) -> Can
         raise BadRow(f"{columns.prompt} ends with an assistant message: nothing is left to answer")
     reward_model = mapping_of(row.get("reward_model"), "reward_model")
     extra_info = mapping_of(row.get("extra_info"), "extra_info")
-    Condition.of(extra_info)  # an unknown one would be found when the rollout starts, hours later perhaps
+    try:
+        Condition.of(extra_info)
+    except ValueError as fault:  # here, as the rollout that would find it may start hours later
+        raise BadRow(str(fault)) from None
     return CanonicalRow(
         messages,
         sources,

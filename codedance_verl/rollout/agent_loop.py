@@ -18,7 +18,6 @@ from ray.exceptions import RayError
 from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetrics, register
 
 from codedance_verl.data.conditions import Condition
-from codedance_verl.data.fields import BadRow
 from codedance_verl.environment.config import EnvironmentConfig
 from codedance_verl.environment.generation import EngineError, seed_of
 from codedance_verl.environment.loop import Message, MultiTurnLoop, Rollout, question_images
@@ -194,7 +193,7 @@ def seeded(
 def _condition(record: dict[str, Any]) -> Condition:
     try:
         return Condition.of(record.get("extra_info"))
-    except BadRow as fault:  # `data.rows.canonical_row` refuses it at the start, in a data set of ours
+    except ValueError as fault:  # `data.rows.canonical_row` refuses it at the start, in a data set of ours
         raise UserError(f"record {record_id_of(record)}: {fault}") from None
 
 

@@ -8,7 +8,6 @@ import pytest
 
 from codedance_verl.data.checking import check_file
 from codedance_verl.data.conditions import Condition, Control, only_for_evaluation
-from codedance_verl.data.fields import BadRow
 from codedance_verl.errors import UserError
 from tests.unit.preflight.folders import row, write
 
@@ -50,7 +49,7 @@ def test_what_a_record_states(extra_info: dict[str, Any] | None, condition: Cond
     ],
 )
 def test_a_condition_that_there_is_not_is_refused(extra_info: dict[str, Any], told: str) -> None:
-    with pytest.raises(BadRow, match=told):
+    with pytest.raises(ValueError, match=told):
         Condition.of(extra_info)
 
 
