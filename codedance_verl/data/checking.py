@@ -17,6 +17,7 @@ import pyarrow as pa
 from PIL import Image, UnidentifiedImageError
 
 from codedance_verl import images
+from codedance_verl.data.conditions import only_for_evaluation
 from codedance_verl.data.fields import BadRow, Source, read_source
 from codedance_verl.data.names import RecordNames
 from codedance_verl.data.parquet import GroupWriter, batches, open_parquet
@@ -43,7 +44,8 @@ class Checked:
     """Findings on a file: number of good rows, numbers of the bad ones with a line each, and notes on the file.
 
     `load` is what the images of one good row take at most; None without images. `open_records` has, by style and data
-    source, the number of the first good row whose answer may need a judge (`matchers.is_open`).
+    source, the number of the first good row whose answer may need a judge (`matchers.is_open`). `for_evaluation` has
+    the number of the first good row that no training may have, and why; None without one.
     """
 
     good: int
@@ -52,6 +54,7 @@ class Checked:
     notes: tuple[str, ...] = ()
     load: ImageLoad | None = None
     open_records: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    for_evaluation: tuple[int, str] | None = None
 
 
 def check_file(
@@ -77,6 +80,7 @@ def check_file(
     file = open_rows(path, needs, keys)
     names, bad_rows, lines, done, most = RecordNames(), list[int](), list[str](), 0, None
     open_records = dict[tuple[str, str], int]()
+    for_evaluation: tuple[int, str] | None = None
     for read, fault, load in _with_images(file.batches()):
         done += 1
         if progress is not None:
@@ -93,10 +97,12 @@ def check_file(
             kind = (read.row.style, read.row.data_source)
             if kind not in open_records and _is_open(read.row):
                 open_records[kind] = read.number
+            if for_evaluation is None and (reason := only_for_evaluation(read.row.extra_info)):
+                for_evaluation = (read.number, reason)
     if done == len(bad_rows):
         raise UserError(f"{path} holds no usable record; make or download it again")
     notes = tuple(_repetitions(names, file.origin.path))
-    return Checked(done - len(bad_rows), tuple(bad_rows), tuple(lines), notes, most, open_records)
+    return Checked(done - len(bad_rows), tuple(bad_rows), tuple(lines), notes, most, open_records, for_evaluation)
 
 
 def keep_good_rows(path: str | Path, target: str | Path, bad_rows: Collection[int]) -> None:

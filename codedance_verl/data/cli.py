@@ -26,6 +26,9 @@ def make(
         DemoSizes.test
     ),
     blank: Annotated[int, typer.Option(min=0, help="Of those, how many also with a blank image.")] = DemoSizes.blank,
+    controls: Annotated[
+        int, typer.Option(min=0, help="Of those, how many also greedily under each intervention (docs/data.md).")
+    ] = DemoSizes.controls,
     kinds: Annotated[
         list[str] | None, typer.Option("--kind", help="Task kind, repeatable: those of docs/data.md.")
     ] = None,
@@ -34,7 +37,7 @@ def make(
     from recipes.cpu_demo.demo_set import make_demo_data  # its libraries take seconds to import
 
     started = time.monotonic()
-    sizes = DemoSizes(sft=sft, rl_train=rl_train, rl_val=rl_val, test=test, blank=blank)
+    sizes = DemoSizes(sft=sft, rl_train=rl_train, rl_val=rl_val, test=test, blank=blank, controls=controls)
     files = make_demo_data(out, seed, sizes, tuple(kinds or DEMO_KINDS))
     styles = ", ".join(f"{count} {style}" for style, count in sorted(files.styles.items()))
     print(f"{out}: {sft} demonstrations ({styles}), {rl_train} + {rl_val} RL questions, {test} test questions")

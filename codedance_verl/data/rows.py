@@ -13,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from codedance_verl.data.conditions import Condition
 from codedance_verl.data.fields import BadRow, Message, Source, messages_of, sources_of, truth_of
 from codedance_verl.errors import UserError
 from codedance_verl.grading.matchers import MODEL, RULE, STYLES
@@ -136,6 +137,11 @@ def canonical_row(row: Mapping[str, Any], columns: Columns, folder: Path) -> Can
     if messages[-1].role == "assistant":
         raise BadRow(f"{columns.prompt} ends with an assistant message: nothing is left to answer")
     reward_model = mapping_of(row.get("reward_model"), "reward_model")
+    extra_info = mapping_of(row.get("extra_info"), "extra_info")
+    try:
+        Condition.of(extra_info)
+    except ValueError as fault:  # here, as the rollout that would find it may start hours later
+        raise BadRow(str(fault)) from None
     return CanonicalRow(
         messages,
         sources,
@@ -143,7 +149,7 @@ def canonical_row(row: Mapping[str, Any], columns: Columns, folder: Path) -> Can
         ability=str(row.get("ability") or ""),
         ground_truth=truth_of(reward_model.get("ground_truth")),
         style=style_of(reward_model.get("style")),
-        extra_info={key: value for key, value in mapping_of(row.get("extra_info"), "extra_info").items() if _kept(key)},
+        extra_info={key: value for key, value in extra_info.items() if _kept(key)},
     )
 
 

@@ -1,7 +1,7 @@
 """Records of RL questions and of demonstrations: reading with strict checks, and writing in the published form.
 
-What a row of any other writer means is decided in `rows.py`. Ours adds `record_id`, `kind`, `difficulty` and `variant`
-to the published `extra_info`.
+What a row of any other writer means is decided in `rows.py`. Ours adds `record_id`, `kind`, `difficulty` and, for
+evaluation, `variant`, `control` and `temperature` (`conditions.py`) to the published `extra_info`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ RECORD_SCHEMA = pa.schema(
                 "index": pa.int64(),
                 **dict.fromkeys(("record_id", "question", "answer"), pa.string()),
                 "need_tools_kwargs": pa.bool_(),
-                **dict.fromkeys(("kind", "difficulty", "variant"), pa.string()),
+                **dict.fromkeys(("kind", "difficulty", "variant", "control"), pa.string()),
+                "temperature": pa.float64(),
             }
         ),
     }

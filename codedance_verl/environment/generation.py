@@ -77,7 +77,7 @@ class TurnSampler:
             if in_call:
                 params["temperature"], stops = self.code_temperature, ends
             part = await self._request(request_id, [*prompt_ids, *turn.token_ids], params, images, left, stops)
-            turn = _joined(turn, part)
+            turn = joined(turn, part)
         return turn
 
     def _continues(self, turn: Sampled, part: Sampled, stops: Sequence[str]) -> bool:
@@ -131,7 +131,8 @@ def _versions(fields: Mapping[str, Any]) -> tuple[int, ...]:
     return tuple(dict.fromkeys(version for version in named if version is not None))
 
 
-def _joined(first: Sampled, second: Sampled) -> Sampled:
+def joined(first: Sampled, second: Sampled) -> Sampled:
+    """Returns two parts of a turn as one."""
     # log-probs must be as long as the tokens: with those of one part alone they would stand on the wrong ones
     known = first.log_probs is not None and second.log_probs is not None
     return Sampled(

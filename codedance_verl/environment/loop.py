@@ -19,8 +19,11 @@ from uuid import uuid4
 
 from PIL import Image
 
+from codedance_verl.data.conditions import Control
+from codedance_verl.environment import controls
+from codedance_verl.environment.banned_strings import BanningSampler
 from codedance_verl.environment.config import EnvironmentConfig
-from codedance_verl.environment.generation import EngineError, TurnSampler, for_part, kept_tokens
+from codedance_verl.environment.generation import EngineError, for_part, kept_tokens
 from codedance_verl.environment.observations import ObservationLimits, fit, observation_text, refused
 from codedance_verl.environment.resized_images import image_parts, patch_count, resize_image, source_bytes
 from codedance_verl.environment.sandbox_client import SandboxClient
@@ -59,6 +62,7 @@ class Rollout:
         images: as the model sees them, the question's first.
         image_hashes: `pixels_sha256` of the question's whole images (`resized_images.ResizedImage`).
         fault: error outside of the model that ended it.
+        control: intervention of an evaluation; None for the environment as it is.
     """
 
     messages: list[Message]
@@ -72,6 +76,7 @@ class Rollout:
     answer: str | None = None
     fault: str | None = None
     image_hashes: tuple[str, ...] = ()
+    control: Control | None = None
 
 
 class Listener:
@@ -195,12 +200,14 @@ class MultiTurnLoop:
         """Samples one assistant turn; returns it parsed, its span of the response, and whether vLLM aborted it."""
         self.watchdog.enter(rollout.progress, Phase.GENERATE)
         started = time.perf_counter()
-        sampler = TurnSampler(
+        number = len(rollout.turns) + 1
+        sampler = BanningSampler(
             self.server,
             self.tokenizer,
             self.format,
             rollout.stream.special_tokens.reserved,
             self.code_temperature,
+            controls.banned_strings(rollout.control, self.format, number),
         )
         output = await sampler.sample(request_id, rollout.stream.ids, sampling_params, rollout.images or None, budget)
         rollout.timing.generate_s += time.perf_counter() - started
@@ -211,7 +218,7 @@ class MultiTurnLoop:
         logprobs = None if output.log_probs is None else output.log_probs[: len(kept)]
         span = rollout.stream.append_sampled(kept, logprobs)
         text = self.tokenizer.decode(kept, skip_special_tokens=True)
-        parsed = self.format.parse(text)
+        parsed = controls.allowed(rollout.control, self.format.parse(text), number)
         rollout.turns.append(Turn(text, *span, code=parsed.code))
         self.listener.turn_sampled(rollout.turns[-1], parsed)
         return parsed, span, output.aborted
@@ -223,6 +230,8 @@ class MultiTurnLoop:
         else:
             self.watchdog.enter(rollout.progress, Phase.EXECUTE)
             execution, waited_s = await rollout.sandbox.run(parsed.code, resources)
+            if rollout.control is not None:
+                execution = await asyncio.to_thread(controls.as_shown, rollout.control, execution)
             rollout.timing.queue_s += waited_s
             rollout.timing.execute_s += execution.duration_s
         rollout.turns[-1] = replace(rollout.turns[-1], execution=execution)

@@ -9,6 +9,9 @@ from typing import TypeVar
 
 import numpy as np
 
+from codedance_verl.data.conditions import BLANK as BLANK
+from codedance_verl.data.conditions import GREEDY as GREEDY
+from codedance_verl.data.conditions import SAMPLED as SAMPLED
 from codedance_verl.evaluation.intervals import Counts, mean_rate_interval, paired_gain
 from codedance_verl.evaluation.outcomes import EvaluationRun, Outcome
 from codedance_verl.evaluation.report import (
@@ -23,8 +26,6 @@ from codedance_verl.evaluation.report import (
     SftFigures,
 )
 from codedance_verl.types import Verdict
-
-SAMPLED, GREEDY, BLANK = "sampled", "greedy", "blank"
 
 Runs = Sequence[Sequence[Outcome]]
 """Outcomes of several runs of one method (one per seed), infrastructure faults still among them."""

@@ -88,6 +88,11 @@ class TurnFormat(ABC):
     """Regular expression of what may open a call."""
 
     @property
+    def call_prefix(self) -> str:
+        """Returns text with which every call begins: a turn without it has no call."""
+        return self.call_start
+
+    @property
     def stop_strings(self) -> tuple[str, ...]:
         return (self.call_end, ANSWER_END)
 

@@ -6,7 +6,7 @@ import re
 from typing import ClassVar
 
 from codedance_verl.formats.base import Call, ParsedTurn, TurnFormat
-from codedance_verl.formats.fenced import LINE, is_python, read_block, render_fence
+from codedance_verl.formats.fenced import LINE, SHORTEST, is_python, read_block, render_fence
 
 
 class Fence(TurnFormat):
@@ -16,6 +16,10 @@ class Fence(TurnFormat):
     call_start: ClassVar[str] = "```python"
     call_end: ClassVar[str] = "```\n"
     opening: ClassVar[str] = rf"^{LINE}"
+
+    @property
+    def call_prefix(self) -> str:
+        return "`" * SHORTEST
 
     def read_call(self, text: str, opening: re.Match[str], in_thought: bool) -> Call | None:
         block = read_block(text, opening)

@@ -213,6 +213,8 @@ def check_data(config: DictConfig, report: Report) -> DataFacts:
             for path, checked in zip(paths, found, strict=True):
                 open_records += [OpenRecord(key, path, row, *kind) for kind, row in checked.open_records.items()]
             loads += [checked.load for checked in found if checked.load is not None]
+            if key == "train_files":
+                _check_for_training(paths, found, report)
             records = sum(checked.good for checked in found)
             report.add_row("data", key, f"{records} records")
             batch = at(config, "data.train_batch_size")
@@ -222,6 +224,17 @@ def check_data(config: DictConfig, report: Report) -> DataFacts:
                 )
     # largest of each measure over all files: a container must hold the worst question of any
     return DataFacts(functools.reduce(ImageLoad.joined, loads) if loads else None, tuple(open_records))
+
+
+def _check_for_training(paths: Sequence[Path], found: Sequence[Checked], report: Report) -> None:
+    """Checks that no record of training states what is for evaluation alone."""
+    for path, checked in zip(paths, found, strict=True):
+        if checked.for_evaluation is not None:
+            row, reason = checked.for_evaluation
+            report.add_error(
+                f"data.train_files: {path.name} row {row}: {reason}, which is for evaluation; move such rows to "
+                "data.val_files or drop them"
+            )
 
 
 def data_keys(config: DictConfig) -> Keys:

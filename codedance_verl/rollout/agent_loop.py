@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 from ray.exceptions import RayError
 from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetrics, register
 
+from codedance_verl.data.conditions import Condition
 from codedance_verl.environment.config import EnvironmentConfig
 from codedance_verl.environment.generation import EngineError, seed_of
 from codedance_verl.environment.loop import Message, MultiTurnLoop, Rollout, question_images
@@ -25,6 +26,7 @@ from codedance_verl.environment.sandbox_client import SandboxClient
 from codedance_verl.environment.stall_watchdog import TrackedRollout, watchdog_of_process
 from codedance_verl.environment.system_prompt import with_instructions
 from codedance_verl.environment.time_limit import pauses_of_process
+from codedance_verl.errors import UserError
 from codedance_verl.formats import get_format
 from codedance_verl.rollout.output import RESIZED_IMAGES, RolloutOutput
 from codedance_verl.rollout.sampling_config import SamplingConfig
@@ -82,16 +84,20 @@ class CodeDanceAgentLoop(AgentLoopBase):  # type: ignore[misc]  # verl ships no 
         A failure outside of the model ends the trajectory as `infrastructure`, and no other one.
 
         Args:
-            sampling_params: vLLM sampling parameters of the trainer; a validation record's `extra_info.variant`
-                "greedy" sets the temperature to 0.
+            sampling_params: vLLM sampling parameters of the trainer; a record may state a temperature of its own
+                (`data.conditions.Condition`).
             record: fields of the dataset row; `raw_prompt` (messages with images in place), `reward_model`,
                 `data_source` and `extra_info` are read.
+
+        Raises:
+            UserError: the record states a condition that there is not.
         """
         async with _slots(self.environment.max_in_flight):
             return await self._run(sampling_params, record)
 
     async def _run(self, sampling_params: dict[str, Any], record: dict[str, Any]) -> RolloutOutput:
         started = time.perf_counter()
+        condition = _condition(record)
         with self.multi_turn.watchdog.trajectory(record_id_of(record)) as progress:
             try:
                 rollout = await self._start(record, progress)
@@ -99,7 +105,8 @@ class CodeDanceAgentLoop(AgentLoopBase):  # type: ignore[misc]  # verl ships no 
                 if progress.stalled:
                     raise RuntimeError(f"record {progress.record_id}: its prompt was not rendered in time") from None
                 raise
-            finish = await self.multi_turn.run(rollout, _variant_sampling(sampling_params, record))
+            rollout.control = condition.control
+            finish = await self.multi_turn.run(rollout, _at_temperature(sampling_params, condition.temperature))
         if rollout.fault is not None:
             logger.warning("record %s: the rollout is masked: %s", progress.record_id, rollout.fault)
         rollout.timing.total_s = time.perf_counter() - started
@@ -183,10 +190,20 @@ def seeded(
     return {**sampling_params, "seed": seed}
 
 
-def _variant_sampling(sampling_params: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
-    if (record.get("extra_info") or {}).get("variant") == "greedy":
+def _condition(record: dict[str, Any]) -> Condition:
+    try:
+        return Condition.of(record.get("extra_info"))
+    except ValueError as fault:  # `data.rows.canonical_row` refuses it at the start, in a data set of ours
+        raise UserError(f"record {record_id_of(record)}: {fault}") from None
+
+
+def _at_temperature(sampling_params: dict[str, Any], temperature: float | None) -> dict[str, Any]:
+    """Returns the sampling parameters at a temperature, None for their own; greedy ones have no other limits."""
+    if temperature is None:
+        return dict(sampling_params)
+    if temperature == 0:
         return {**sampling_params, "temperature": 0.0, "top_p": 1.0, "top_k": -1}
-    return dict(sampling_params)
+    return {**sampling_params, "temperature": temperature}
 
 
 def _version_at_submission(record: dict[str, Any]) -> int:

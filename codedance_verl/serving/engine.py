@@ -16,12 +16,10 @@ from uuid import uuid4
 import psutil
 from PIL import Image
 
+from codedance_verl.environment.banned_strings import NEVER
 from codedance_verl.environment.resized_images import decoded_images
 from codedance_verl.errors import UserError
 from codedance_verl.serving.config import EngineConfig
-
-NEVER = -100.0
-"""Bias on the logit of a token that must not be sampled; vLLM allows no lower one."""
 
 START_SECONDS = 1800.0
 END_SECONDS = 5.0

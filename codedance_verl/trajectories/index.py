@@ -196,11 +196,12 @@ class Index:
         return Found(tuple(sorted(rows, key=lambda member: (member.summary.sample, member.id))), int(total))
 
     def same_prompt(self, row: Row, limit: int) -> list[Row]:
-        """One rollout of the same record in each other step, of this run and of others."""
+        """One rollout of the same record in each other step and variant, of this run and of others."""
         return self._rows(
             "WHERE id IN (SELECT min(id) FROM trajectories WHERE record = ? AND record != '' "
-            "AND NOT (run = ? AND step = ? AND split = ?) GROUP BY run, step, split) ORDER BY run, step LIMIT ?",
-            (row.summary.record, row.run, row.summary.step, row.summary.split, limit),
+            "AND NOT (run = ? AND step = ? AND split = ? AND variant = ?) GROUP BY run, step, split, variant) "
+            "ORDER BY run, step, id LIMIT ?",
+            (row.summary.record, row.run, row.summary.step, row.summary.split, row.summary.variant, limit),
         )
 
     def row(self, number: int) -> Row | None:

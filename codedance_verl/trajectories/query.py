@@ -9,7 +9,8 @@ from urllib.parse import urlencode
 
 from codedance_verl.errors import UserError
 
-_EQUAL = {name: f'"{name}" = ?' for name in ("split", "step", "kind", "finish", "group", "record")}
+_NAMES = ("split", "step", "kind", "variant", "control", "finish", "group", "record")
+_EQUAL = {name: f'"{name}" = ?' for name in _NAMES}
 _LEAST = {f"min_{name}": f"{name} >= ?" for name in ("turns", "calls", "images", "score")}
 _MOST = {f"max_{name}": f"{name} <= ?" for name in ("turns", "calls", "score")}
 _CONDITIONS = _EQUAL | _LEAST | _MOST | {"status": "instr(statuses, ',' || ? || ',') > 0"}
@@ -34,6 +35,8 @@ class Query:
     split: str = ""
     step: int | None = None
     kind: str = ""
+    variant: str = ""
+    control: str = ""
     outcome: str = ""
     finish: str = ""
     status: str = ""

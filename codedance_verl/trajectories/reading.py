@@ -1,8 +1,8 @@
 """Reader of trajectory files into the tables of an index: what was written since, the newest step first.
 
-Where a run was resumed, a step lies in files of both tries. Of one record and sample in a step the rollout in the file
-that was written last stays, which is what `codedance_verl.evaluation.training` counts: files of a step are read in the
-order of their times, and what is read takes the place of what was.
+Where a run was resumed, a step lies in files of both tries. Of one record, variant and sample in a step the
+rollout in the file that was written last stays, which is what `codedance_verl.evaluation` counts: files of a step are
+read in the order of their times, and what is read takes the place of what was.
 """
 
 from __future__ import annotations
@@ -166,9 +166,10 @@ def _delete_earlier_tries(db: sqlite3.Connection, run: int, number: int, summari
     if others.fetchone() is None:
         return
     db.executemany(
-        "DELETE FROM trajectories WHERE record = ? AND run = ? AND step = ? AND sample = ? AND split = ? AND file != ?",
+        "DELETE FROM trajectories WHERE record = ? AND run = ? AND step = ? AND sample = ? AND split = ? "
+        "AND variant = ? AND file != ?",
         [
-            (one.record, run, one.step, one.sample, one.split, number)
+            (one.record, run, one.step, one.sample, one.split, one.variant, number)
             for one in summaries
             if 0 < len(one.record) < MAX_NAME  # a name that was cut may be that of several records
         ],

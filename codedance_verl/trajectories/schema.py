@@ -130,6 +130,7 @@ class TrajectoryRecord(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     difficulty: str | None
     variant: str | None
+    control: str | None = None
     format: str = DEFAULT_FORMAT
     question: str
     ground_truth: str

@@ -25,6 +25,8 @@ class Summary:
     sample: int
     record: str
     kind: str
+    variant: str
+    control: str
     correct: int | None
     score: float | None
     finish: str
@@ -50,6 +52,8 @@ class Summary:
             sample=record.sample,
             record=_short(record.record_id),
             kind=_short(record.kind or record.data_source),
+            variant=_short(record.variant or ""),
+            control=_short(record.control or ""),
             correct=_correct(record),
             score=finite(record.reward.score),
             finish=_short(record.finish),

@@ -12,7 +12,7 @@ from pathlib import Path
 from codedance_verl.runtime.locks import Locked, exclusive_lock
 from codedance_verl.trajectories.summary import QUOTED_COLUMNS
 
-VERSION = 3
+VERSION = 4
 """Of the tables; an index of another version is rebuilt."""
 
 WAIT_SECONDS = 600.0

@@ -118,6 +118,7 @@ class TrajectoryLog:
             kind=label_of(extra_info.get("kind")) or trajectory.data_source,
             difficulty=label_of(extra_info.get("difficulty")),
             variant=label_of(extra_info.get("variant")),
+            control=label_of(extra_info.get("control")),
             format=trajectory.format,
             question=trajectory.question,
             ground_truth=trajectory.ground_truth,

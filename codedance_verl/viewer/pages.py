@@ -120,7 +120,7 @@ def list_page(index: Index, run: int, query: Query, page: int, *, indexing: bool
         found=found,
         page=page,
         pages=max(1, -(-found.total // PAGE_ROWS)),
-        choices={name: index.values_of(run, name) for name in ("kind", "finish")},
+        choices={name: index.values_of(run, name) for name in ("kind", "variant", "control", "finish")},
         statuses=sorted({name for value in index.values_of(run, "statuses") for name in value.strip(",").split(",")}),
         active=[field.name for field in fields(query) if getattr(query, field.name) not in ("", None)],
         indexing=indexing,

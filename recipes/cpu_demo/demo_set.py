@@ -9,6 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from codedance_verl.data.conditions import Control
 from codedance_verl.data.fields import Message
 from codedance_verl.data.parquet import write_rows
 from codedance_verl.data.schema import SFT_SCHEMA, Record, write_records
@@ -22,6 +23,13 @@ from recipes.cpu_demo.trusted_execution import blank_like, render_png
 
 _RL_OFFSET = 1_000_000
 """RL questions start at this task index, so that none of them was demonstrated."""
+
+CONTROL_VARIANTS = {
+    "grey": Control.GREY_OBSERVATIONS,
+    "no_tools": Control.NO_TOOLS,
+    "forced_tools": Control.FORCED_TOOLS,
+}
+"""Variants of a test question under an intervention; all of them are greedy."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +54,8 @@ def make_demo_data(
     """Writes `sft.parquet`, `rl_train.parquet`, `rl_val.parquet` and `test.parquet`; the same seed, the same bytes.
 
     Every test question stands there twice, with variant "sampled" and "greedy", and the first `sizes.blank` a third
-    time with variant "blank", the image replaced by a plain grey one of the same size.
+    time with variant "blank", the image replaced by a plain grey one of the same size. The first `sizes.controls` also
+    stand there with the variants of `CONTROL_VARIANTS`.
     """
     sizes = sizes or DemoSizes()
     out = Path(out_dir)
@@ -81,8 +90,9 @@ def make_record(
     index: int,
     variant: str | None = None,
     image: Image.Image | None = None,
+    control: Control | None = None,
 ) -> Record:
-    """A task as an RL record. `image` stands in for the task's own image where given."""
+    """A task as an RL record. `image` stands in for the task's own image where given; a control is asked greedily."""
     return Record(
         data_source=f"codedance_demo/{task.kind}",
         prompt=(Message("user", IMAGE_PLACEHOLDER + task.question),),
@@ -99,6 +109,8 @@ def make_record(
             "kind": task.kind,
             "difficulty": task.difficulty,
             "variant": variant,
+            "control": control,
+            "temperature": None if control is None else 0.0,
         },
     )
 
@@ -135,3 +147,6 @@ def _test_records(seed: int, kinds: Sequence[str], sizes: DemoSizes, size: int) 
         yield make_record(task, "test", index, "greedy")
         if index < sizes.blank:
             yield make_record(task, "test", index, "blank", blank_like(task.image))
+        if index < sizes.controls:
+            for variant, control in CONTROL_VARIANTS.items():
+                yield make_record(task, "test", index, variant, control=control)

@@ -13,10 +13,15 @@ DEMO_KINDS = ("count_photo", "count_digits", "extremes", "look", "look_large", "
 
 @dataclass(frozen=True)
 class DemoSizes:
-    """Numbers of demonstrations and questions. Test questions count once, whatever their variants."""
+    """Numbers of demonstrations and questions. Test questions count once, whatever their variants.
+
+    `blank` of the test questions stand there with a blank image too, `controls` of them greedily under every
+    intervention too (`data/conditions.py`).
+    """
 
     sft: int = 4_500
     rl_train: int = 1_920
     rl_val: int = 60
     test: int = 384
     blank: int = 100
+    controls: int = 192

@@ -126,7 +126,7 @@ def _data(folder: Path) -> Path:
     from recipes.cpu_demo.demo_set import make_demo_data
     from recipes.cpu_demo.demo_sizes import DemoSizes
 
-    return make_demo_data(folder, sizes=DemoSizes(sft=64, rl_train=32, rl_val=1, test=1, blank=0)).sft
+    return make_demo_data(folder, sizes=DemoSizes(sft=64, rl_train=32, rl_val=1, test=1, blank=0, controls=0)).sft
 
 
 def _folder(run: Run) -> str:

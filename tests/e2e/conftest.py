@@ -97,7 +97,7 @@ def _make_cold_start(folder: Path) -> tuple[float, ...]:
     """Losses of the first part of SFT."""
     shutil.rmtree(folder, ignore_errors=True)  # an attempt that failed
     data, tiny, sft = folder / "data", folder / "tiny", folder / "sft"
-    sizes = DemoSizes(sft=1_200, rl_train=64, rl_val=8, test=24, blank=4)
+    sizes = DemoSizes(sft=1_200, rl_train=64, rl_val=8, test=24, blank=4, controls=4)
     mostly_right = dict.fromkeys(DEMO_KINDS, Mixture(p_right=0.8, p_guess=0.2, p_needless=0.3))
     make_demo_data(data, seed=0, sizes=sizes, mixture=mostly_right)
     built = run_main("recipes.cpu_demo.tiny_model", "--data", str(data / "sft.parquet"), "--out", str(tiny))

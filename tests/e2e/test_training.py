@@ -16,12 +16,15 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from docker import DockerClient
+from PIL import Image
 from transformers import AutoModelForImageTextToText
 
 from benchmarks.prometheus import Prometheus, metrics_address, panel_queries, prometheus
+from codedance_verl.data.conditions import Control
 from codedance_verl.metrics.catalogue import METRICS, Kind
 from tests.browser import browser_or_skip, clean_page, open_run, press, until, viewer
 from tests.e2e.conftest import REPOSITORY, ColdStart, run_main
@@ -233,6 +236,27 @@ def _assert_faults_cost_their_trajectories_only(run_dir: Path, files: set[Path])
     assert len(ended) < len(rollouts) / 2
 
 
+def _assert_controls_hold(rollouts: list[dict[str, Any]], log: Path) -> None:
+    """Four questions under each intervention: what the model was shown and what it wrote are as the control says."""
+    controlled = {control: [item for item in rollouts if item["control"] == control] for control in Control}
+    assert {control: len(found) for control, found in controlled.items()} == dict.fromkeys(Control, 4)
+    shown = [
+        image
+        for item in controlled[Control.GREY_OBSERVATIONS]
+        for turn in item["turns"]
+        if turn["execution"]
+        for image in turn["execution"]["images"]
+    ]
+    for image in shown:
+        with Image.open(log / "images" / f"{image['sha256']}.png") as picture:
+            assert picture.size == (image["width"], image["height"]) and picture.convert("L").getextrema() == (128, 128)
+    for item in controlled[Control.NO_TOOLS]:
+        assert all("<code>" not in turn["text"] and turn["execution"] is None for turn in item["turns"])
+    for item in controlled[Control.FORCED_TOOLS]:
+        assert "<answer>" not in item["turns"][0]["text"]
+    assert any(item["turns"][0]["code"] for item in controlled[Control.FORCED_TOOLS])
+
+
 @pytest.mark.long
 def test_evaluation_uses_the_environment_of_training(
     cold_start: ColdStart, sandbox_image: str, docker_engine: DockerClient, tmp_path: Path
@@ -246,7 +270,9 @@ def test_evaluation_uses_the_environment_of_training(
         f"actor_rollout_ref.model.path={cold_start.model}",
     ]
     assert run_main("codedance_verl.evaluate", *arguments).returncode == 0
-    variants = [rollout["variant"] for rollout in rollouts_in(rollout_files(run_dir, "val"))]
+    rollouts = rollouts_in(rollout_files(run_dir, "val"))
+    variants = [rollout["variant"] for rollout in rollouts]
     assert (variants.count("sampled"), variants.count("greedy"), variants.count("blank")) == (24, 24, 4)
+    _assert_controls_hold(rollouts, run_dir / "trajectories")
     assert not (run_dir / "checkpoints").exists()
     assert containers(docker_engine) == []

@@ -57,7 +57,7 @@ def _train(model: Path, folder: Path, world: int) -> Trained:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("engines")
-    make_demo_data(folder / "data", seed=0, sizes=DemoSizes(sft=200, rl_train=1, rl_val=1, test=6, blank=1))
+    make_demo_data(folder / "data", seed=0, sizes=DemoSizes(sft=200, rl_train=1, rl_val=1, test=6, blank=1, controls=0))
     return build_tiny_model(folder / "data" / "sft.parquet", folder / "tiny")
 
 

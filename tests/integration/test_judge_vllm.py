@@ -44,7 +44,7 @@ def free_port() -> int:
 @pytest.fixture(scope="module")
 def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("judge")
-    make_demo_data(folder / "data", sizes=DemoSizes(sft=64, rl_train=4, rl_val=4, test=4, blank=0))
+    make_demo_data(folder / "data", sizes=DemoSizes(sft=64, rl_train=4, rl_val=4, test=4, blank=0, controls=0))
     build = [sys.executable, "-m", "recipes.cpu_demo.tiny_model"]
     build += ["--data", str(folder / "data" / "sft.parquet"), "--out", str(folder / "model")]
     subprocess.run(build, cwd=REPOSITORY, check=True, timeout=200)

@@ -16,7 +16,7 @@ from tests.unit.preflight.folders import make_model
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("sft")
-    data = make_demo_data(folder, sizes=DemoSizes(sft=20, rl_train=1, rl_val=1, test=1, blank=0))
+    data = make_demo_data(folder, sizes=DemoSizes(sft=20, rl_train=1, rl_val=1, test=1, blank=0, controls=0))
     model = make_model(folder / "model")
     return {"run_dir": str(folder / "run"), "data.train_files": str(data.sft), "model.path": str(model)}
 

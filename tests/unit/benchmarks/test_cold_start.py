@@ -22,7 +22,7 @@ SHOWS = "for side in (40, 60):\n    input_image.crop((0, 0, side, side)).show()\
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("demo")
-    make_demo_data(folder, seed=0, sizes=DemoSizes(sft=40, rl_train=2, rl_val=1, test=3, blank=1))
+    make_demo_data(folder, seed=0, sizes=DemoSizes(sft=40, rl_train=2, rl_val=1, test=3, blank=1, controls=0))
     return folder
 
 

@@ -59,7 +59,9 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
             "need_tools_kwargs": False,
             "kind": "easy",
             "difficulty": "easy",
-            "variant": "greedy",
+            "variant": "grey",
+            "control": "grey_observations",
+            "temperature": 0.0,
         },
     )
     write_records(tmp_path / "a.parquet", [record])

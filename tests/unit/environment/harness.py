@@ -122,11 +122,15 @@ class Script:
     response_length: int = 2_000
     environment: dict[str, Any] = field(default_factory=dict)
     sampling: dict[str, Any] = field(default_factory=dict)
+    extra_info: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
 class Played:
-    """The output, and what the model was given and gave: per turn the prompt, the sampled tokens and log-probs."""
+    """The output, and what the model was given and gave: per turn the prompt, the sampled tokens and log-probs.
+
+    `asked` are the sampling parameters of each request, `seen` its images.
+    """
 
     output: AgentLoopOutput
     prompts: list[list[int]]
@@ -135,6 +139,8 @@ class Played:
     shown: list[int]
     codes: list[str]
     seeds: list[int | None]
+    asked: list[dict[str, Any]]
+    seen: list[list[Image.Image]]
 
 
 class _Model:
@@ -148,6 +154,8 @@ class _Model:
         self.logprobs: list[list[float]] = []
         self.shown: list[int] = []
         self.seeds: list[int | None] = []
+        self.asked: list[dict[str, Any]] = []
+        self.seen: list[list[Image.Image]] = []
 
     async def generate(
         self, request_id: str, prompt_ids: list[int], sampling_params: dict[str, Any], image_data: Any
@@ -159,6 +167,8 @@ class _Model:
         self.logprobs.append([-self._random.random() for _ in ids])
         self.shown.append(len(image_data or []))
         self.seeds.append(sampling_params.get("seed"))
+        self.asked.append(dict(sampling_params))
+        self.seen.append(list(image_data or []))
         reason = "aborted" if say.aborted else "completed"
         return SimpleNamespace(token_ids=ids, log_probs=self.logprobs[-1], stop_reason=reason, extra_fields={})
 
@@ -241,7 +251,17 @@ async def play_async(script: Script, sampling_params: dict[str, Any] | None = No
             raw_prompt=messages,
             reward_model={"ground_truth": "1"},
             data_source="test",
-            extra_info={"record_id": "test-0"},
+            extra_info={"record_id": "test-0", **script.extra_info},
         )
     assert pool.open_sessions == 0, "a session was left open"
-    return Played(output, model.prompts, model.sampled, model.logprobs, model.shown, pool.codes, model.seeds)
+    return Played(
+        output,
+        model.prompts,
+        model.sampled,
+        model.logprobs,
+        model.shown,
+        pool.codes,
+        model.seeds,
+        model.asked,
+        model.seen,
+    )

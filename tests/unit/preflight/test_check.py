@@ -74,6 +74,17 @@ def test_a_bad_record_names_file_row_and_cure(
         check(configure(train))
 
 
+def test_interventions_are_for_evaluation_alone(configure: Callable[..., DictConfig], tmp_path: Path) -> None:
+    rows = [row(0), row(1)]
+    stated = {"variant": "off", "control": "no_tools"}
+    controlled = [{**one, "extra_info": {**one["extra_info"], **stated}} for one in rows]
+    train, test = write(tmp_path / "train.parquet", rows), write(tmp_path / "test.parquet", controlled)
+    check(configure(train, f"data.val_files={test}"))
+    told = r"^data\.train_files: test\.parquet row 0: extra_info\.control is no_tools, which is for evaluation; move"
+    with pytest.raises(UserError, match=told):
+        check(configure(test, f"data.val_files={train}"))
+
+
 def test_bad_records_are_left_out_and_named_only_when_asked(
     configure: Callable[..., DictConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

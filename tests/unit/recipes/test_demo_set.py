@@ -10,11 +10,19 @@ from typer.testing import CliRunner
 
 from codedance_verl.data.checking import check_file
 from codedance_verl.data.cli import data_app
+from codedance_verl.data.conditions import Condition, Control
 from codedance_verl.data.schema import read_records
 from codedance_verl.errors import UserError
-from recipes.cpu_demo.demo_set import DEMO_KINDS, DemoFiles, DemoSizes, make_demo_data, weighted_turns
+from recipes.cpu_demo.demo_set import (
+    CONTROL_VARIANTS,
+    DEMO_KINDS,
+    DemoFiles,
+    DemoSizes,
+    make_demo_data,
+    weighted_turns,
+)
 
-SIZES = DemoSizes(sft=24, rl_train=18, rl_val=8, test=12, blank=4)
+SIZES = DemoSizes(sft=24, rl_train=18, rl_val=8, test=12, blank=4, controls=5)
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +32,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> DemoFiles:
 
 def test_every_file_is_valid_and_of_the_size_asked_for(files: DemoFiles) -> None:
     counts = [check_file(path).good for path in (files.sft, files.rl_train, files.rl_val, files.test)]
-    assert counts == [24, 18, 8, 12 * 2 + 4]
+    assert counts == [24, 18, 8, 12 * 2 + 4 + 5 * 3]
     assert files.styles.total() == 24
 
 
@@ -39,7 +47,7 @@ def test_the_same_seed_gives_the_same_bytes(files: DemoFiles, tmp_path: Path) ->
 def test_test_questions_are_distinct_and_stand_once_per_variant(files: DemoFiles) -> None:
     records = read_records(files.test).records
     variants = Counter(record.extra_info["variant"] for record in records)
-    assert variants == {"sampled": 12, "greedy": 12, "blank": 4}
+    assert variants == {"sampled": 12, "greedy": 12, "blank": 4, **dict.fromkeys(CONTROL_VARIANTS, 5)}
     by_variant = {
         variant: {record.record_id: record for record in records if record.extra_info["variant"] == variant}
         for variant in variants
@@ -52,6 +60,26 @@ def test_test_questions_are_distinct_and_stand_once_per_variant(files: DemoFiles
         grey = np.asarray(blank.load_images()[0])
         assert grey.min() == grey.max() == 128
         assert grey.shape == np.asarray(original.load_images()[0]).shape
+
+
+def test_controls_are_greedy_and_change_nothing_in_the_question(files: DemoFiles) -> None:
+    records = read_records(files.test).records
+    greedy = {record.record_id: record for record in records if record.extra_info["variant"] == "greedy"}
+    for variant, control in CONTROL_VARIANTS.items():
+        chosen = [record for record in records if record.extra_info["variant"] == variant]
+        assert [record.record_id for record in chosen] == list(greedy)[:5]
+        for record in chosen:
+            original = greedy[record.record_id]
+            assert Condition.of(record.extra_info) == Condition(variant, control, 0.0)
+            assert (record.prompt, record.images, record.ground_truth) == (
+                original.prompt,
+                original.images,
+                original.ground_truth,
+            )
+    assert sorted(CONTROL_VARIANTS.values()) == sorted(Control)
+    for path in (files.rl_train, files.rl_val):
+        assert check_file(path).for_evaluation is None
+    assert check_file(files.test).for_evaluation is not None
 
 
 def test_kinds_come_in_equal_shares_with_their_difficulty(files: DemoFiles) -> None:
@@ -79,11 +107,11 @@ def test_no_image_is_in_two_files(files: DemoFiles) -> None:
 
 
 def test_the_command_makes_and_checks_files(tmp_path: Path) -> None:
-    sizes = ["--sft", "4", "--rl-train", "4", "--rl-val", "2", "--test", "2", "--blank", "1"]
+    sizes = ["--sft", "4", "--rl-train", "4", "--rl-val", "2", "--test", "2", "--blank", "1", "--controls", "1"]
     made = CliRunner().invoke(data_app, ["make", "--out", str(tmp_path), "--seed", "4", "--kind", "easy", *sizes])
     assert made.exit_code == 0, made.output
     checked = CliRunner().invoke(data_app, ["check", str(tmp_path / "test.parquet"), str(tmp_path / "sft.parquet")])
-    assert "test.parquet: 5 good records, 0 bad" in checked.output
+    assert "test.parquet: 8 good records, 0 bad" in checked.output
     assert "sft.parquet: 4 good records, 0 bad" in checked.output
     missing = CliRunner().invoke(data_app, ["check", str(tmp_path / "none.parquet")])
     assert isinstance(missing.exception, UserError)

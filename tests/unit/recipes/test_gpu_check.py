@@ -35,7 +35,7 @@ GOOD = {
 
 @pytest.fixture(scope="module")
 def demonstrations(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    sizes = DemoSizes(sft=8, rl_train=1, rl_val=1, test=1, blank=0)
+    sizes = DemoSizes(sft=8, rl_train=1, rl_val=1, test=1, blank=0, controls=0)
     return make_demo_data(tmp_path_factory.mktemp("data"), sizes=sizes).sft
 
 

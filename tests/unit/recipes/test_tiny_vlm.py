@@ -24,7 +24,7 @@ CONVERSATION = [
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = tmp_path_factory.mktemp("tiny")
-    data = make_demo_data(base / "data", sizes=DemoSizes(sft=64, rl_train=4, rl_val=4, test=4, blank=0))
+    data = make_demo_data(base / "data", sizes=DemoSizes(sft=64, rl_train=4, rl_val=4, test=4, blank=0, controls=0))
     return build_tiny_model(data.sft, base / "model", seed=5)
 
 
@@ -85,7 +85,7 @@ def test_weights_follow_their_fan_in_and_the_seed(folder: Path, tmp_path: Path) 
     assert spread[layer + "self_attn.o_proj.weight"] == pytest.approx(128**-0.5 / 2, rel=0.05)
     text = model.config.text_config
     assert text.hidden_size // text.num_attention_heads >= 32
-    data = make_demo_data(tmp_path / "data", sizes=DemoSizes(sft=64, rl_train=4, rl_val=4, test=4, blank=0))
+    data = make_demo_data(tmp_path / "data", sizes=DemoSizes(sft=64, rl_train=4, rl_val=4, test=4, blank=0, controls=0))
     again = build_tiny_model(data.sft, tmp_path / "again", seed=5)
     other = build_tiny_model(data.sft, tmp_path / "other", seed=6)
     bytes_of = {path: (path / "model.safetensors").read_bytes() for path in (folder, again, other)}

@@ -179,6 +179,33 @@ def test_of_a_step_that_was_tried_twice_the_later_rollouts_count_as_in_the_plot(
     assert (step.count, step.accuracy) == (plotted.rollouts, plotted.accuracy)
 
 
+def test_variants_of_a_question_are_kept_apart_whichever_worker_wrote_them(tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    write_group(TrajectoryLog(made / "trajectories", "w"), 1, step=0, split="val", size=1, skill=1.0, pictures=False)
+    (line,) = next((made / "trajectories" / "val").glob("*.jsonl")).read_text().splitlines()
+    folder = tmp_path / "run" / "trajectories" / "val"
+    folder.mkdir(parents=True)
+    for worker, variant, control in (
+        ("a", "greedy", None),
+        ("b", "grey", "grey_observations"),
+        ("c", "off", "no_tools"),
+    ):
+        written = json.dumps({**json.loads(line), "variant": variant, "control": control})
+        (folder / f"step_000000.{worker}.jsonl").write_text(written + "\n")
+    index = Index(tmp_path / "run", tmp_path / "cache")
+    index.update_fully()
+    rows = index.find(1, Query(), limit=9).rows
+    assert sorted((row.summary.variant, row.summary.control) for row in rows) == [
+        ("greedy", ""),
+        ("grey", "grey_observations"),
+        ("off", "no_tools"),
+    ]
+    (grey,) = index.find(1, Query.from_fields({"control": "grey_observations"}), limit=9).rows
+    assert index.find(1, Query.from_fields({"variant": "grey"}), limit=9).rows == (grey,)
+    assert index.values_of(1, "control") == ["grey_observations", "no_tools"]
+    assert [row.summary.variant for row in index.same_prompt(grey, 9)] == ["greedy", "off"]
+
+
 def test_a_second_try_takes_the_place_of_the_first_as_it_is_written(tmp_path: Path) -> None:
     first, second = resumed(tmp_path, second=3)
     lines = second.read_bytes().splitlines(keepends=True)
