@@ -13,17 +13,12 @@ from codedance_verl.evaluation.build import ReportInputs, SeedRun, write_files
 from codedance_verl.evaluation.demonstrated import undemonstrated_kinds
 from codedance_verl.evaluation.effects import KindRoles
 from recipes.cpu_demo.environment import Environment, read_environment
+from recipes.cpu_demo.kind_roles import LOOK_ALIKES, RETURNED_IMAGE
 from recipes.cpu_demo.markers import StageRecords
 from recipes.cpu_demo.stages import Layout, parse_seeds, plan
 
 TITLE = "CPU demo: a tiny vision-language model learns when to write code"
 MAX_WALL_S = 45 * 60.0
-
-RETURNED_IMAGE = ("look",)
-"""Kinds that only an image which code returns can answer."""
-
-LOOK_ALIKES = (("look", "look_large"),)
-"""Kinds asked in the same words: the first needs code, the second does not."""
 
 
 def report_inputs(out: Path, seeds: Sequence[int], environment: Environment, report_s: float) -> ReportInputs:
