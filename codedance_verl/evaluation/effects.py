@@ -80,6 +80,8 @@ class GroupControls:
 
 @dataclass(frozen=True)
 class Controls:
+    """The controls before and after RL, the latter as means over the seeds."""
+
     sft: Groups[GroupControls]
     rl: Groups[GroupControls]
 
@@ -102,7 +104,7 @@ class EffectChange:
 
 @dataclass(frozen=True)
 class GroupEffect:
-    """What tools do to greedy answers at one checkpoint: accuracy = accuracy_without + gain - harm.
+    """Effect of tools on greedy answers at one checkpoint: accuracy = accuracy_without + gain - harm.
 
     Attributes:
         questions: those with a verdict with and without tools, here and at the start.
@@ -209,6 +211,8 @@ class PairFigures:
 
 @dataclass(frozen=True)
 class LookAlikes:
+    """Two kinds asked in the same words, of which only `needs_code` needs code."""
+
     needs_code: str
     needs_none: str
     sft: PairFigures
