@@ -14,6 +14,9 @@ from typing import Any
 
 SAMPLED, GREEDY, BLANK = "sampled", "greedy", "blank"
 
+GREY, NO_TOOLS, FORCED_TOOLS = "grey", "no_tools", "forced_tools"
+"""Variants of a question under a control, each answered at temperature 0."""
+
 PLAIN_VARIANTS = (SAMPLED, GREEDY, BLANK)
 """Variants whose figures are those of the environment as it is."""
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
 from codedance_verl.errors import UserError
-from codedance_verl.evaluation import metrics, training
+from codedance_verl.evaluation import controls, metrics, training
 from codedance_verl.evaluation.criteria import criteria
+from codedance_verl.evaluation.discovery import discovery, discovery_examples
+from codedance_verl.evaluation.effects import NO_ROLES, Controls, KindRoles
 from codedance_verl.evaluation.examples import choose_examples
-from codedance_verl.evaluation.outcomes import read_evaluation
+from codedance_verl.evaluation.ledger import LedgerLine, evaluation_lines, training_lines, write_ledger
+from codedance_verl.evaluation.outcomes import read_checkpoints, read_evaluation, read_questions
 from codedance_verl.evaluation.report import SCHEMA_VERSION, BlankControl, Curve, Report, write_report
 from codedance_verl.evaluation.report_html import write_html
+from codedance_verl.evaluation.tool_effect import tool_effect
 
 PACKAGES = ("codedance_verl", "verl", "torch", "vllm", "ray", "transformers", "numpy")
 
@@ -36,6 +40,7 @@ class ReportInputs:
         test_file: the parquet file that all runs were evaluated on.
         stages: wall seconds by stage, in order.
         max_wall_s: promised bound on their sum; None where nothing was promised.
+        roles: kinds of the test file that have criteria of their own.
     """
 
     title: str
@@ -45,6 +50,12 @@ class ReportInputs:
     stages: Mapping[str, float]
     notes: tuple[str, ...] = ()
     max_wall_s: float | None = None
+    roles: KindRoles = NO_ROLES
+
+    @property
+    def logs(self) -> dict[int, Path]:
+        """Trajectory log of each seed."""
+        return {seed.seed: seed.folder / "trajectories" for seed in self.seeds}
 
 
 def build_report(inputs: ReportInputs) -> Report:
@@ -56,37 +67,57 @@ def build_report(inputs: ReportInputs) -> Report:
     if not inputs.seeds:
         raise UserError("a report needs the runs of at least one RL seed")
     before = read_evaluation(inputs.sft_evaluation / "trajectories", inputs.test_file)
-    after = [read_evaluation(seed.folder / "trajectories", inputs.test_file) for seed in inputs.seeds]
-    logs = [training.read_training(seed.folder / "trajectories") for seed in inputs.seeds]
+    after = [read_evaluation(log, inputs.test_file) for log in inputs.logs.values()]
+    trained = [training.read_training(log) for log in inputs.logs.values()]
     steps = [training.read_metrics(seed.folder) for seed in inputs.seeds]
-    seeds = [seed.seed for seed in inputs.seeds]
-    sft, rl = metrics.sft_figures(before), metrics.rl_figures(after, seeds)
-    gain = metrics.gain(before, after)
-    wall_s = sum(inputs.stages.values())  # seconds; stages run one after the other
-    return Report(
+    asked = read_questions(inputs.test_file)
+    chances = controls.chances(asked)
+    seeds = list(inputs.logs)
+    report = Report(
         schema_version=SCHEMA_VERSION,
         title=inputs.title,
         versions=versions(),
         notes=inputs.notes,
-        sft=sft,
-        rl=rl,
-        gain=gain,
+        sft=metrics.sft_figures(before),
+        rl=metrics.rl_figures(after, seeds),
+        gain=metrics.gain(before, after),
         blank_image=BlankControl(metrics.blank_control([before]), metrics.blank_control(after)),
         stages=dict(inputs.stages),
-        wall_s=wall_s,
-        rl_steps=training.rl_steps(list(zip(seeds, steps, logs, strict=True))),
-        training=tuple(Curve(seed, log.points) for seed, log in zip(seeds, logs, strict=True)),
-        passed=criteria(sft, rl, gain, wall_s, inputs.max_wall_s),
+        wall_s=sum(inputs.stages.values()),  # seconds; stages run one after the other
+        rl_steps=training.rl_steps(list(zip(seeds, steps, trained, strict=True))),
+        training=tuple(Curve(seed, log.points) for seed, log in zip(seeds, trained, strict=True)),
+        passed={},
+        greedy_gain=controls.greedy_gain(before, after),
+        controls=Controls(controls.controls([before], chances), controls.controls(after, chances)),
+        tool_effect=tool_effect(
+            before.outcomes, {seed: read_checkpoints(log) for seed, log in inputs.logs.items()}, asked
+        ),
+        discovery=discovery(inputs.roles.undemonstrated, list(inputs.logs.items())),
+        look_alikes=controls.look_alikes(inputs.roles.look_alikes, before, after),
     )
+    return replace(report, passed=criteria(report, inputs.roles, inputs.max_wall_s))
 
 
 def write_files(inputs: ReportInputs, out: Path) -> Report:
-    """Write `<out>/report.json` and `<out>/report.html`; the trajectories shown are those of the first seed."""
+    """Write `report.json`, `report.html` and `ledger.jsonl` into `out`.
+
+    The examples are of the first seed, the first calls on kinds without demonstrated code of every seed.
+    """
     report = build_report(inputs)
-    exhibits = choose_examples(inputs.sft_evaluation / "trajectories", inputs.seeds[0].folder / "trajectories")
+    examples = choose_examples(inputs.sft_evaluation / "trajectories", inputs.seeds[0].folder / "trajectories")
+    write_ledger(_ledger_lines(inputs), out / "ledger.jsonl")
     write_report(report, out / "report.json")
-    write_html(report, exhibits, out / "report.html")
+    write_html(report, examples, out / "report.html", discovery_examples(report.discovery, inputs.logs))
     return report
+
+
+def _ledger_lines(inputs: ReportInputs) -> Iterator[LedgerLine]:
+    start = read_evaluation(inputs.sft_evaluation / "trajectories", inputs.test_file)
+    yield from evaluation_lines(start.outcomes, None, 0)
+    for seed, log in inputs.logs.items():
+        yield from training_lines(log, seed)
+        for step, outcomes in read_checkpoints(log).items():
+            yield from evaluation_lines(outcomes, seed, step)
 
 
 def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:

@@ -1,56 +1,122 @@
-"""The promises of the demo, held against its figures."""
+"""Criteria of the demo, held against its figures."""
 
 from __future__ import annotations
 
-from codedance_verl.evaluation.report import Criterion, Figure, Gain, RlFigures, SftFigures
+from codedance_verl.evaluation.effects import NO_ROLES, KindRoles
+from codedance_verl.evaluation.figures import Figure
+from codedance_verl.evaluation.report import Criterion, Report
 
 MIN_GAIN = 0.25
-MAX_EASY_TOOL_RATE = 0.15
+MIN_DISCOVERY_GAIN = 0.40
+MAX_FROM_CHANCE = 0.08
+MIN_WITH_IMAGES = 0.75
+MAX_EASY_TOOL_RATE = 0.20
 MIN_HARD_TOOL_RATE = 0.85
+MIN_PAIRS_RIGHT = 0.75
 MIN_QUESTIONS = 300
 MIN_SEEDS = 2
 MAX_EXCLUDED = 0.02
 
 
-def criteria(
-    sft: SftFigures, rl: RlFigures, gain: Gain, wall_s: float, max_wall_s: float | None = None
-) -> dict[str, Criterion]:
-    """Each criterion by name. A figure that was not measured keeps no promise."""
+def criteria(report: Report, roles: KindRoles = NO_ROLES, max_wall_s: float | None = None) -> dict[str, Criterion]:
+    """Each criterion by name. A figure that was not measured meets none.
+
+    Criteria on kinds that `roles` does not name, or the test set does not have, are left out, as is the wall time
+    without `max_wall_s` (seconds).
+    """
+    sft, rl = report.sft, report.rl
     found = {
-        "accuracy_gain": _accuracy_gain(sft, gain.overall.accuracy),
-        "greedy_not_lower": _greedy(sft, gain.overall.accuracy_greedy),
-        "tool_rate_easy": _tool_rate("easy", sft.easy.tool_rate, rl.easy.tool_rate, MAX_EASY_TOOL_RATE, -1),
-        "tool_rate_hard": _tool_rate("hard", sft.hard.tool_rate, rl.hard.tool_rate, MIN_HARD_TOOL_RATE, 1),
-        "questions": _at_least("held-out questions", MIN_QUESTIONS, gain.overall.accuracy.n),
+        "greedy_gain": _gain(
+            "greedy accuracy on hard questions", sft.hard.accuracy_greedy, report.gain.hard.accuracy_greedy
+        ),
+        "accuracy_gain": _gain("sampled accuracy", sft.overall.accuracy, report.gain.overall.accuracy),
+        "tool_rate_easy": _below("easy", sft.easy.tool_rate, rl.easy.tool_rate, MAX_EASY_TOOL_RATE),
+        "tool_rate_hard": _above("hard", sft.hard.tool_rate, rl.hard.tool_rate, MIN_HARD_TOOL_RATE),
+        **_discovery(report, roles.undemonstrated),
+        **_returned_image(report, roles.returned_image),
+        **_look_alikes(report),
+        "questions": _at_least("held-out questions", MIN_QUESTIONS, report.gain.overall.accuracy.n),
         "seeds": _at_least("RL seeds", MIN_SEEDS, len(rl.seeds)),
         "completeness": _completeness(max(sft.excluded.share, rl.excluded.share)),
     }
     if max_wall_s is not None:
         target = f"the whole run takes less than {max_wall_s / 60:.0f} minutes (figure in seconds)"
-        found["wall_time"] = Criterion(target, wall_s < max_wall_s, None, wall_s, None, None)
+        found["wall_time"] = Criterion(target, report.wall_s < max_wall_s, None, report.wall_s, None, None)
     return found
 
 
-def _accuracy_gain(sft: SftFigures, gained: Figure) -> Criterion:
+def _gain(of: str, before: Figure, gained: Figure) -> Criterion:
     passed = gained.value is not None and gained.value >= MIN_GAIN and gained.low is not None and gained.low > 0
-    target = f"RL raises sampled accuracy by at least {MIN_GAIN * 100:.0f} points, its interval clear of zero"
-    return Criterion(target, passed, sft.overall.accuracy.value, gained.value, gained.low, gained.high)
+    target = f"RL raises {of} by at least {MIN_GAIN * 100:.0f} points, its interval clear of zero"
+    return Criterion(target, passed, before.value, gained.value, gained.low, gained.high)
 
 
-def _greedy(sft: SftFigures, gained: Figure) -> Criterion:
-    # Equal accuracies differ by the rounding of their means.
-    passed = gained.value is not None and gained.value > -1e-9
-    target = "RL does not lower greedy accuracy"
-    return Criterion(target, passed, sft.overall.accuracy_greedy.value, gained.value, gained.low, gained.high)
+def _discovery(report: Report, kinds: tuple[str, ...]) -> dict[str, Criterion]:
+    """Of several kinds the one that gains least decides."""
+    measured = report.greedy_gain.kinds if report.greedy_gain else {}
+    gains = {kind: measured[kind] for kind in kinds if kind in measured}
+    if not gains:
+        return {}
+    kind, gained = min(gains.items(), key=lambda item: _or(item[1].value, -1.0))
+    passed = _or(gained.value, -1.0) >= MIN_DISCOVERY_GAIN
+    points = f"{MIN_DISCOVERY_GAIN * 100:.0f} points"
+    target = (
+        f"RL raises greedy accuracy by at least {points} on kinds never demonstrated with code ({', '.join(gains)})"
+    )
+    before = report.sft.kinds[kind].accuracy_greedy.value if kind in report.sft.kinds else None
+    return {"discovery": Criterion(target, passed, before, gained.value, gained.low, gained.high)}
 
 
-def _tool_rate(questions: str, before: Figure, after: Figure, bound: float, sign: int) -> Criterion:
-    """`sign` is 1 where the rate should rise or stay over the bound, -1 where it should fall or stay under it."""
-    way = "rises or stays over" if sign > 0 else "falls or stays under"
-    target = f"the tool rate on {questions} questions {way} {bound:.0%}"
-    limits = [limit for limit in (bound, before.value) if limit is not None]
-    passed = after.value is not None and any(sign * after.value > sign * limit for limit in limits)
-    return Criterion(target, passed, before.value, after.value, after.low, after.high)
+def _returned_image(report: Report, kinds: tuple[str, ...]) -> dict[str, Criterion]:
+    """Accuracy with the images that code returns, and without them; of several kinds the worst decides."""
+    measured = report.controls.rl.kinds if report.controls else {}
+    found = {kind: grey for kind in kinds if kind in measured and (grey := measured[kind].grey) is not None}
+    if not found:
+        return {}
+    names = ", ".join(found)
+    lowest = min((grey.as_is.accuracy for grey in found.values()), key=lambda figure: _or(figure.value, 0.0))
+    shown = f"with returned images, greedy accuracy after RL is over {MIN_WITH_IMAGES:.0%} ({names})"
+    points = f"{MAX_FROM_CHANCE * 100:.0f} points"
+    greyed = f"with returned images greyed out it is within {points} of chance, which stands under before ({names})"
+    distances = {kind: _distance(grey.accuracy.value, measured[kind].chance) for kind, grey in found.items()}
+    farthest = max(distances, key=distances.__getitem__)
+    at_chance = distances[farthest] <= MAX_FROM_CHANCE
+    figure, chance = found[farthest].accuracy, measured[farthest].chance
+    return {
+        "returned_image_shown": Criterion(
+            shown, _or(lowest.value, 0.0) > MIN_WITH_IMAGES, None, lowest.value, lowest.low, lowest.high
+        ),
+        "returned_image_grey": Criterion(greyed, at_chance, chance, figure.value, figure.low, figure.high),
+    }
+
+
+def _distance(accuracy: float | None, chance: float | None) -> float:
+    """Distance of two shares; 1, the largest there is, where one is not known. Rounded against means of thirds."""
+    return 1.0 if accuracy is None or chance is None else round(abs(accuracy - chance), 9)
+
+
+def _look_alikes(report: Report) -> dict[str, Criterion]:
+    """Of several pairs of kinds the worst decides."""
+    if not report.look_alikes:
+        return {}
+    worst = min(report.look_alikes, key=lambda pair: _or(pair.rl.pairs_right.value, 0.0))
+    right = worst.rl.pairs_right
+    target = (
+        f"code is called for the right question in at least {MIN_PAIRS_RIGHT:.0%} of look-alike pairs "
+        f"({worst.needs_code}, not {worst.needs_none})"
+    )
+    passed = _or(right.value, 0.0) >= MIN_PAIRS_RIGHT
+    return {"look_alikes": Criterion(target, passed, worst.sft.pairs_right.value, right.value, right.low, right.high)}
+
+
+def _below(questions: str, before: Figure, after: Figure, bound: float) -> Criterion:
+    target = f"the sampled tool rate on {questions} questions is under {bound:.0%} after RL"
+    return Criterion(target, _or(after.value, 1.0) < bound, before.value, after.value, after.low, after.high)
+
+
+def _above(questions: str, before: Figure, after: Figure, bound: float) -> Criterion:
+    target = f"the sampled tool rate on {questions} questions is over {bound:.0%} after RL"
+    return Criterion(target, _or(after.value, 0.0) > bound, before.value, after.value, after.low, after.high)
 
 
 def _completeness(excluded: float) -> Criterion:
@@ -60,3 +126,8 @@ def _completeness(excluded: float) -> Criterion:
 
 def _at_least(what: str, least: int, found: int) -> Criterion:
     return Criterion(f"at least {least} {what}", found >= least, None, float(found), None, None)
+
+
+def _or(value: float | None, missing: float) -> float:
+    """The value, or for one that was not measured the worst."""
+    return missing if value is None else value

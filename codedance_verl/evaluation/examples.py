@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from codedance_verl.evaluation.metrics import SAMPLED
+from codedance_verl.data.conditions import SAMPLED
 from codedance_verl.trajectories.reader import TrajectoryReader
 from codedance_verl.trajectories.schema import TrajectoryRecord
 from codedance_verl.types import Verdict

@@ -9,9 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from codedance_verl.data.conditions import BLANK as BLANK
-from codedance_verl.data.conditions import GREEDY as GREEDY
-from codedance_verl.data.conditions import SAMPLED as SAMPLED
+from codedance_verl.data.conditions import BLANK, GREEDY, SAMPLED
 from codedance_verl.evaluation.intervals import Counts, mean_rate_interval, paired_gain
 from codedance_verl.evaluation.outcomes import EvaluationRun, Outcome
 from codedance_verl.evaluation.report import (
@@ -56,13 +54,13 @@ _Figures = TypeVar("_Figures")
 def sft_figures(run: EvaluationRun) -> SftFigures:
     """All figures of one model."""
     runs = [run.outcomes]
-    return SftFigures(**vars(_groups(runs, partial(_group, runs))), excluded=_excluded([run]))
+    return SftFigures(**vars(grouped(runs, partial(_group, runs))), excluded=_excluded([run]))
 
 
 def rl_figures(evaluations: Sequence[EvaluationRun], seeds: Sequence[int]) -> RlFigures:
     """All figures, each the mean over one run per seed."""
     runs = [run.outcomes for run in evaluations]
-    groups = _groups(runs, partial(_group, runs))
+    groups = grouped(runs, partial(_group, runs))
     return RlFigures(seeds=tuple(seeds), **vars(groups), excluded=_excluded(evaluations))
 
 
@@ -74,7 +72,7 @@ def gain(before: EvaluationRun, after: Sequence[EvaluationRun]) -> Gain:
         differences = (accuracy_difference(new, old, variant=name, choose=choose) for name in (SAMPLED, GREEDY))
         return GroupGain(*differences)
 
-    return _groups([*old, *new], group)
+    return grouped([*old, *new], group)
 
 
 def blank_control(evaluations: Sequence[EvaluationRun]) -> Groups[BlankFigures]:
@@ -89,7 +87,7 @@ def blank_control(evaluations: Sequence[EvaluationRun]) -> Groups[BlankFigures]:
             real=figure(runs, ACCURACY, SAMPLED, lambda outcome: outcome.record_id in blanked and choose(outcome)),
         )
 
-    return _groups(runs, group)
+    return grouped(runs, group)
 
 
 def figure(runs: Runs, measure: Measure, variant: str, choose: Choose) -> Figure:
@@ -118,7 +116,7 @@ def accuracy_difference(
     return Figure(value, low, high, paired)
 
 
-def _groups(runs: Runs, figures: Callable[[Choose], _Figures]) -> Groups[_Figures]:
+def grouped(runs: Runs, figures: Callable[[Choose], _Figures]) -> Groups[_Figures]:
     """The figures of all questions, of each difficulty, and of each kind that the runs have."""
 
     def of(field: str, value: str) -> _Figures:

@@ -20,6 +20,7 @@ from codedance_verl.types import FinishReason, Verdict, label_of
 
 _OF_A_QUESTION = (
     "data_source",
+    "reward_model.ground_truth",
     *(f"extra_info.{name}" for name in ("record_id", "index", "variant", "kind", "difficulty")),
 )
 _CUT_OFF = (FinishReason.LENGTH, FinishReason.TIME_LIMIT)
@@ -31,7 +32,7 @@ class Outcome:
 
     Attributes:
         record_id: the question; pairs rollouts of different models and variants.
-        variant: "sampled", "greedy" or "blank" for validation rollouts.
+        variant: "sampled", "greedy" or a control of `metrics.py` for validation rollouts.
         executed: cells that ran, however they ended.
         succeeded: cells that ran to their end.
         turns: assistant turns.
@@ -79,12 +80,13 @@ def outcome_of(trajectory: TrajectoryRecord) -> Outcome:
 
 @dataclass(frozen=True)
 class Question:
-    """A row of a test file: which question, in which variant."""
+    """A row of a test file: which question, in which variant; `truth` is None where the row has no single answer."""
 
     record_id: str
     variant: str | None
     kind: str
     difficulty: str | None
+    truth: str | None = None
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,20 @@ def read_evaluation(log_folder: Path, test_file: Path) -> EvaluationRun:
     return EvaluationRun(tuple(outcomes.values()), missing, reader.cut_off)
 
 
+def read_checkpoints(log_folder: Path) -> dict[int, tuple[Outcome, ...]]:
+    """Validation rollouts by the step they were made at; a repeated rollout of a step counts once, the newest.
+
+    Raises:
+        UserError: there is no log, or a line of it is broken.
+    """
+    reader = TrajectoryReader(log_folder, "val")
+    found: dict[int, dict[tuple[str, str | None, int], Outcome]] = {}
+    for file in reader.files():
+        step = found.setdefault(file.step, {})
+        step |= {(item.record_id, item.variant, item.sample): item for item in map(outcome_of, reader.read(file.path))}
+    return {step: tuple(outcomes.values()) for step, outcomes in found.items()}
+
+
 def read_questions(test_file: Path) -> tuple[Question, ...]:
     """The rows of a test file in the record schema, named as the rollout names them.
 
@@ -136,7 +152,7 @@ def read_questions(test_file: Path) -> tuple[Question, ...]:
         position = file.schema_arrow.get_field_index("extra_info")
         plain = position >= 0 and not pa.types.is_struct(file.schema_arrow.field(position).type)
         # Of a struct only the columns that name a question are read; a plain `extra_info` is read whole.
-        wanted = ("data_source", "extra_info") if plain else _OF_A_QUESTION
+        wanted = ("data_source", "reward_model.ground_truth", "extra_info") if plain else _OF_A_QUESTION
         rows = [row for batch in batches(test_file, file, wanted) for row in batch.to_pylist()]
         names = RecordNames()
         return tuple(_question(row, names, test_file, number) for number, row in enumerate(rows))
@@ -146,9 +162,12 @@ def read_questions(test_file: Path) -> tuple[Question, ...]:
 
 def _question(row: Mapping[str, Any], names: RecordNames, test_file: Path, number: int) -> Question:
     info, source = mapping_of(row.get("extra_info"), "extra_info"), row.get("data_source")
+    reward_model = row.get("reward_model")
+    truth = reward_model.get("ground_truth") if isinstance(reward_model, dict) else None
     return Question(
         record_id=names.name(str(source or ""), info, test_file, number),
         variant=label_of(info.get("variant")),
         kind=str(info.get("kind") or source),
         difficulty=label_of(info.get("difficulty")),
+        truth=truth if isinstance(truth, str) else None,
     )

@@ -4,37 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import msgspec
 
 from codedance_verl.errors import UserError
+from codedance_verl.evaluation.effects import Checkpoint, Controls, GreedyGain, KindDiscovery, LookAlikes
+from codedance_verl.evaluation.figures import Figure as Figure
+from codedance_verl.evaluation.figures import Groups as Groups
 from codedance_verl.runtime.atomic import write_atomically
 from codedance_verl.trajectories.schema import in_words
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Of the reports that are written. Version 1 lacks what `Report` gives a default."""
 
-_Figures = TypeVar("_Figures")
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A value with its 95 % interval.
-
-    Attributes:
-        value: a share in [0, 1], or a mean; null where there was nothing to measure.
-        low, high: ends of the interval; null where too little was measured to give one.
-        n: observations behind it, over all seeds: rollouts, executions, or paired questions.
-        per_seed: the value of each seed, in the order of the report's `rl.seeds`; empty for a single run.
-    """
-
-    value: float | None
-    low: float | None
-    high: float | None
-    n: int
-    per_seed: tuple[float | None, ...] = ()
+_READ_VERSIONS = (1, SCHEMA_VERSION)
 
 
 @dataclass(frozen=True)
@@ -84,16 +70,6 @@ class Excluded:
     def share(self) -> float:
         """Share of the rollouts that at least one figure had to do without."""
         return (self.infrastructure + self.ungraded + self.missing) / self.total if self.total else 1.0
-
-
-@dataclass(frozen=True)
-class Groups(Generic[_Figures]):
-    """The same figures of all questions, of the easy and the hard ones, and of each kind."""
-
-    overall: _Figures
-    easy: _Figures
-    hard: _Figures
-    kinds: dict[str, _Figures]
 
 
 @dataclass(frozen=True)
@@ -238,6 +214,12 @@ class Report:
         wall_s: their sum.
         training: learning curves from the rollouts of training.
         passed: the criteria by name.
+        greedy_gain: gain of the greedy policy; null in reports of version 1.
+        controls: the models with an image, its returned images, or its tools changed; null in version 1.
+        tool_effect: what tools win and lose at each checkpoint, the start of RL first; empty where the test set has no
+            questions without tools.
+        discovery: use of code on the kinds that were never demonstrated with a call, by kind.
+        look_alikes: pairs of kinds that are asked in the same words, of which one needs code.
     """
 
     schema_version: int
@@ -253,6 +235,11 @@ class Report:
     rl_steps: RlSteps
     training: tuple[Curve, ...]
     passed: dict[str, Criterion]
+    greedy_gain: GreedyGain | None = None
+    controls: Controls | None = None
+    tool_effect: tuple[Checkpoint, ...] = ()
+    discovery: dict[str, KindDiscovery] = field(default_factory=dict)
+    look_alikes: tuple[LookAlikes, ...] = ()
 
     @property
     def all_passed(self) -> bool:
@@ -275,8 +262,9 @@ def read_report(path: Path) -> Report:
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not a readable report ({error}); make the report again") from None
     version = value.get("schema_version") if isinstance(value, dict) else None
-    if version != SCHEMA_VERSION:
-        raise UserError(f"{path}: schema version {version!r}, this code reads {SCHEMA_VERSION}; make the report again")
+    if version not in _READ_VERSIONS:
+        known = " and ".join(map(str, _READ_VERSIONS))
+        raise UserError(f"{path}: schema version {version!r}, this code reads {known}; make the report again")
     try:
         return parse_report(value)
     except SchemaError as error:

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import base64
 import io
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,8 +17,17 @@ from markupsafe import Markup
 from PIL import Image
 from pygments.formatters import HtmlFormatter
 
+from codedance_verl.evaluation.effect_sections import sections
 from codedance_verl.evaluation.examples import Example, ExampleGroup
-from codedance_verl.evaluation.plots import COLOURS, Series, comparison_chart, line_chart, stacked_bar
+from codedance_verl.evaluation.plots import (
+    COLOURS,
+    Point,
+    Series,
+    comparison_chart,
+    line_chart,
+    seed_lines,
+    stacked_bar,
+)
 from codedance_verl.evaluation.report import PARTS, Curve, Figure, Groups, Report
 from codedance_verl.runtime.atomic import write_atomically
 from codedance_verl.trajectories.schema import ImageRef
@@ -75,13 +82,15 @@ class ExampleView:
         return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def write_html(report: Report, exhibits: Sequence[ExampleGroup], path: Path) -> None:
+def write_html(
+    report: Report, exhibits: Sequence[ExampleGroup], path: Path, discoveries: Sequence[ExampleGroup] = ()
+) -> None:
     """Write the page atomically."""
-    write_atomically(path, render(report, exhibits))
+    write_atomically(path, render(report, exhibits, discoveries))
 
 
-def render(report: Report, exhibits: Sequence[ExampleGroup]) -> str:
-    """The page as HTML."""
+def render(report: Report, exhibits: Sequence[ExampleGroup], discoveries: Sequence[ExampleGroup] = ()) -> str:
+    """The page as HTML; `discoveries` are the first trajectories that show a behaviour, folded away."""
     seconds = [(label, getattr(report.rl_steps.mean_seconds, name)) for name, label in _SECONDS_LABELS.items()]
     blank_rows = _beside(report.blank_image.sft, report.blank_image.rl)
     environment = templates(_TEMPLATES, figure=figure_text, percent=percent, points=points, duration=duration)
@@ -95,7 +104,9 @@ def render(report: Report, exhibits: Sequence[ExampleGroup]) -> str:
         stage_chart=stacked_bar("Wall time by stage", list(report.stages.items())),
         step_chart=stacked_bar("One RL step, mean", [(label, value) for label, value in seconds if value]),
         step_rows=seconds,
-        exhibits=[(exhibit.title, list(map(_example_view, exhibit.examples))) for exhibit in exhibits],
+        exhibits=_shown(exhibits),
+        discoveries=_shown(discoveries),
+        **sections(report),
         colours=COLOURS,
         code_style=Markup(_code_style()),
     )
@@ -148,22 +159,16 @@ def _headline_chart(report: Report) -> Markup:
 
 
 def _lines(curves: Sequence[Curve], names: Mapping[str, str]) -> list[Series]:
-    """For each field of the points a thin line per seed and a bold one for their mean, where there are several."""
-    return [line for colour, name in enumerate(names) for line in _with_mean(curves, name, names[name], colour)]
+    """The lines of each field of the points."""
+
+    def of(name: str) -> list[tuple[int, list[Point]]]:
+        return [(curve.seed, [(point.step, getattr(point, name)) for point in curve.points]) for curve in curves]
+
+    return [line for colour, name in enumerate(names) for line in seed_lines(names[name], of(name), colour)]
 
 
-def _with_mean(curves: Sequence[Curve], name: str, label: str, colour: int) -> list[Series]:
-    drawn = [[(point.step, getattr(point, name)) for point in curve.points] for curve in curves]
-    if len(curves) == 1:
-        return [Series(f"{label} (seed {curves[0].seed})", drawn[0], colour)]
-    seeds = [Series(f"seed {curve.seed}", own, colour, thin=True) for curve, own in zip(curves, drawn, strict=True)]
-    # Seeds may lack a step: the mean at a step is over those that have it.
-    by_step = defaultdict[int, list[float]](list)
-    for step, value in chain(*drawn):
-        if value is not None:
-            by_step[step].append(value)
-    mean = [(step, sum(values) / len(values)) for step, values in sorted(by_step.items())]
-    return [*seeds, Series(f"{label} (bold: mean of {len(curves)} seeds)", mean, colour)]
+def _shown(groups: Sequence[ExampleGroup]) -> list[tuple[str, list[ExampleView]]]:
+    return [(group.title, list(map(_example_view, group.examples))) for group in groups]
 
 
 def _example_view(example: Example) -> ExampleView:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from codedance_verl.errors import UserError
 from codedance_verl.evaluation.metrics import ACCURACY, EXECUTION_SUCCESS, FORMAT, TOOL_RATE, TURNS, Measure
 from codedance_verl.evaluation.outcomes import Outcome, outcome_of
 from codedance_verl.evaluation.report import CurvePoint, RlSteps, Seconds, SeedSplit, StepSplit
 from codedance_verl.trajectories.reader import TrajectoryReader
-from codedance_verl.trajectories.schema import Timing
+from codedance_verl.trajectories.schema import TrajectoryRecord
 
 _TIMED = ("generate_s", "execute_s", "queue_s", "grade_s")
 """Fields of `Timing` in the order of `RolloutSeconds`."""
+
+_Reduced = TypeVar("_Reduced")
 
 REWARD = Measure(lambda outcome: (outcome.score, 1.0), proportion=False)
 
@@ -90,19 +92,31 @@ def read_training(log_folder: Path) -> TrainingLog:
 
     A step repeated after a resume replaces the rollouts of its first try.
     """
-    reader = TrajectoryReader(log_folder, "train")
     points: list[CurvePoint] = []
     seconds: dict[int, RolloutSeconds] = {}
+    for step, rollouts in steps_of(log_folder, lambda record: (outcome_of(record), record.timing)):
+        timings = [timing for _, timing in rollouts]
+        seconds[step] = RolloutSeconds(*(_sum(getattr(timing, name) for timing in timings) for name in _TIMED))
+        points.append(curve_point(step, [outcome for outcome, _ in rollouts]))
+    return TrainingLog(tuple(points), seconds)
+
+
+def steps_of(log_folder: Path, reduce: Callable[[TrajectoryRecord], _Reduced]) -> Iterator[tuple[int, list[_Reduced]]]:
+    """Each step of `<run>/trajectories/train` with what `reduce` keeps of its rollouts; one step is held at a time.
+
+    A step repeated after a resume replaces the rollouts of its first try.
+
+    Raises:
+        UserError: there is no log, or a line of it is broken.
+    """
+    reader = TrajectoryReader(log_folder, "train")
     for step, files in groupby(reader.files(), key=lambda file: file.step):
-        rollouts: dict[tuple[str, int], tuple[Outcome, Timing]] = {}
+        rollouts: dict[tuple[str, int], _Reduced] = {}
         for file in files:
             for trajectory in reader.read(file.path):
                 # Files come in the order of writing: of a repeated step the last try stays.
-                rollouts[trajectory.record_id, trajectory.sample] = outcome_of(trajectory), trajectory.timing
-        timings = [timing for _, timing in rollouts.values()]
-        seconds[step] = RolloutSeconds(*(_sum(getattr(timing, name) for timing in timings) for name in _TIMED))
-        points.append(curve_point(step, [outcome for outcome, _ in rollouts.values()]))
-    return TrainingLog(tuple(points), seconds)
+                rollouts[trajectory.record_id, trajectory.sample] = reduce(trajectory)
+        yield step, list(rollouts.values())
 
 
 def curve_point(step: int, outcomes: Sequence[Outcome]) -> CurvePoint:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from codedance_verl.evaluation.metrics import SAMPLED
+from codedance_verl.data.conditions import SAMPLED
 
 
 def main(arguments: list[str] | None = None) -> int:

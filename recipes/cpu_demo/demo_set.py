@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from codedance_verl.data.conditions import Control
+from codedance_verl.data.conditions import FORCED_TOOLS, GREY, NO_TOOLS, Control
 from codedance_verl.data.fields import Message
 from codedance_verl.data.parquet import write_rows
 from codedance_verl.data.schema import SFT_SCHEMA, Record, write_records
@@ -25,9 +25,9 @@ _RL_OFFSET = 1_000_000
 """RL questions start at this task index, so that none of them was demonstrated."""
 
 CONTROL_VARIANTS = {
-    "grey": Control.GREY_OBSERVATIONS,
-    "no_tools": Control.NO_TOOLS,
-    "forced_tools": Control.FORCED_TOOLS,
+    GREY: Control.GREY_OBSERVATIONS,
+    NO_TOOLS: Control.NO_TOOLS,
+    FORCED_TOOLS: Control.FORCED_TOOLS,
 }
 """Variants of a test question under an intervention; all of them are greedy."""
 

@@ -10,7 +10,10 @@ from pathlib import Path
 
 from codedance_verl.errors import UserError
 from codedance_verl.evaluation.build import ReportInputs, SeedRun, write_files
+from codedance_verl.evaluation.demonstrated import undemonstrated_kinds
+from codedance_verl.evaluation.effects import KindRoles
 from recipes.cpu_demo.environment import Environment, read_environment
+from recipes.cpu_demo.kind_roles import LOOK_ALIKES, RETURNED_IMAGE
 from recipes.cpu_demo.markers import StageRecords
 from recipes.cpu_demo.stages import Layout, parse_seeds, plan
 
@@ -21,14 +24,20 @@ MAX_WALL_S = 45 * 60.0
 def report_inputs(out: Path, seeds: Sequence[int], environment: Environment, report_s: float) -> ReportInputs:
     """Folders and stage times of a demo; `report_s` are the seconds the report has taken so far."""
     layout = Layout(out)
+    test_file = layout.data / "test.parquet"
     return ReportInputs(
         title=TITLE,
-        test_file=layout.data / "test.parquet",
+        test_file=test_file,
         sft_evaluation=layout.eval_sft,
         seeds=tuple(SeedRun(seed, layout.rl(seed)) for seed in seeds),
         stages=stage_seconds(out, seeds, environment) | {"report": report_s},
         notes=environment.notes,
         max_wall_s=MAX_WALL_S,
+        roles=KindRoles(
+            undemonstrated=undemonstrated_kinds(layout.data / "sft.parquet", test_file),
+            returned_image=RETURNED_IMAGE,
+            look_alikes=LOOK_ALIKES,
+        ),
     )
 
 

@@ -11,7 +11,7 @@ import argparse
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from types import FrameType
@@ -30,6 +30,7 @@ from recipes.cpu_demo.environment import (
     remove_orphan_containers,
     write_environment,
 )
+from recipes.cpu_demo.kind_roles import RETURNED_IMAGE
 from recipes.cpu_demo.runner import (
     MIN_FREE_BYTES,
     Runner,
@@ -149,8 +150,12 @@ def _summarise(report: Report, out: Path, seeds: Sequence[int], console: Console
         console.line(f"  gain, 95 % interval       {gained.accuracy.low:+.1%} to {gained.accuracy.high:+.1%}")
     greedy = _change(before.overall.accuracy_greedy.value, after.overall.accuracy_greedy.value)
     console.line(f"accuracy, greedy            {greedy}")
+    hard = _change(before.hard.accuracy_greedy.value, after.hard.accuracy_greedy.value)
+    console.line(f"  on hard questions         {hard}")
     console.line(f"tool rate, easy questions   {_change(before.easy.tool_rate.value, after.easy.tool_rate.value)}")
     console.line(f"tool rate, hard questions   {_change(before.hard.tool_rate.value, after.hard.tool_rate.value)}")
+    for line in _effects(report):
+        console.line(line)
     console.line(f"wall time                   {clock(report.wall_s)}")
     for criterion in report.passed.values():
         if not criterion.passed:
@@ -159,12 +164,35 @@ def _summarise(report: Report, out: Path, seeds: Sequence[int], console: Console
     console.line()
     console.line(f"report       {out / 'report.html'}")
     console.line(f"figures      {out / 'report.json'}")
+    console.line(f"calls        {out / 'ledger.jsonl'}")
     for seed in seeds:
         console.line(f"TensorBoard  {layout.rl(seed) / 'tensorboard'}")
 
 
+def _effects(report: Report) -> Iterator[str]:
+    """Lines on what the demo is about beyond accuracy, as far as it was measured."""
+    for kind in RETURNED_IMAGE:
+        found = report.controls.rl.kinds.get(kind) if report.controls else None
+        if found is not None and found.grey is not None:
+            rates = _change(found.grey.as_is.accuracy.value, found.grey.accuracy.value)
+            yield f"{kind}, images greyed out".ljust(28) + f"{rates} (chance {_percent(found.chance)})"
+    for kind, discovered in report.discovery.items():
+        steps = ", ".join(str(seed.first_right.step) if seed.first_right else "never" for seed in discovered.seeds)
+        yield f"{kind}, first found".ljust(28) + f"step {steps} (by seed; never demonstrated with code)"
+    for pair in report.look_alikes:
+        rates = _change(pair.sft.pairs_right.value, pair.rl.pairs_right.value)
+        yield f"{pair.needs_code} / {pair.needs_none} pairs".ljust(28) + rates
+    if report.tool_effect:
+        last = report.tool_effect[-1].groups.hard
+        yield "tools, hard questions".ljust(28) + f"win {_percent(last.gain.value)}, lose {_percent(last.harm.value)}"
+
+
 def _change(before: float | None, after: float | None) -> str:
-    return " -> ".join("n/a" if value is None else f"{value:.1%}" for value in (before, after))
+    return " -> ".join(map(_percent, (before, after)))
+
+
+def _percent(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.1%}"
 
 
 def _error(error: Exception) -> None:

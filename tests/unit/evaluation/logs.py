@@ -130,13 +130,12 @@ def write_log(
 
 def write_test_file(path: Path, lines: Iterable[Line]) -> Path:
     """The test file whose rows these rollouts answer."""
-    keys = {(item["record_id"], item["variant"], item["kind"], item["difficulty"]): None for item in lines}
-    infos = [
-        {"record_id": record_id, "variant": variant, "kind": kind, "difficulty": difficulty}
-        for record_id, variant, kind, difficulty in keys
-    ]
+    names = ("record_id", "variant", "kind", "difficulty", "ground_truth")
+    keys = {tuple(item[name] for name in names): None for item in lines}
+    infos = [dict(zip(names[:-1], key, strict=False)) for key in keys]
+    truths = [{"style": "rule", "ground_truth": key[-1]} for key in keys]
     path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table({"extra_info": infos}), path)
+    pq.write_table(pa.table({"extra_info": infos, "reward_model": truths}), path)
     return path
 
 

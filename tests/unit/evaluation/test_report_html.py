@@ -3,7 +3,7 @@ from __future__ import annotations
 import base64
 import io
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from codedance_verl.evaluation.build import ReportInputs, build_report
+from codedance_verl.evaluation.discovery import discovery_examples
 from codedance_verl.evaluation.examples import Example, ExampleGroup, choose_examples
 from codedance_verl.evaluation.report import Report, Seconds
 from codedance_verl.evaluation.report_html import _SECONDS_LABELS, duration, percent, points, render
@@ -69,11 +70,16 @@ def test_the_page_shows_figures_curves_and_three_trajectories(report: Report, in
         "before RL",
         "input_image.show()",
         "5 min 10 s",
+        "Greedy accuracy after RL; dashed: chance",
+        "hard questions, change since SFT",
+        "count_digits: share of training rollouts",
+        "look, look_large",
     ):
         assert expected in page.text
     assert [exhibit.title for exhibit in exhibits if exhibit.examples] == [exhibit.title for exhibit in exhibits]
     assert len(page.pictures) >= 5
-    assert sum(tag == "svg" for tag, _ in page.tags) == 8
+    # headline, greedy, two of controls, six of the effect of tools, discovery, five curves, two of time
+    assert sum(tag == "svg" for tag, _ in page.tags) == 18
 
 
 def test_the_page_needs_nothing_from_outside(report: Report, inputs: ReportInputs) -> None:
@@ -205,3 +211,31 @@ def test_code_is_shown_once_in_every_format(report: Report, tmp_path: Path, name
 
 def test_a_line_that_names_no_format_is_of_the_default() -> None:
     assert convert(line(), TrajectoryRecord).format == "code"
+
+
+def test_first_trajectories_of_a_discovery_are_one_click_away(report: Report, inputs: ReportInputs) -> None:
+    discoveries = discovery_examples(report.discovery, inputs.logs)
+    assert [group.title for group in discoveries] == ["count_digits, seed 0", "count_digits, seed 1"]
+    assert [(item.trajectory.step, item.trajectory.grade.correct) for item in discoveries[0].examples] == [
+        (1, False),
+        (3, True),
+    ]
+    page = Page(render(report, [], discoveries))
+    assert "First trajectories: count_digits, seed 1" in page.text
+    assert page.text.count("print(1)") == 4, "the two trajectories of either seed"
+    assert "--where split=train --where step=3 --where record=train-3-2 --where tools=used" in page.text
+    assert sum(tag == "details" for tag, _ in page.tags) == 5  # figures of controls and of tools, two seeds, commands
+
+
+def test_hostile_names_stay_text_in_the_effects(report: Report) -> None:
+    discovery = {HOSTILE: report.discovery["count_digits"]}
+    pairs = (replace(report.look_alikes[0], needs_code=HOSTILE),)
+    page = Page(render(replace(report, discovery=discovery, look_alikes=pairs), []))
+    assert not {"script", "img"} & {tag for tag, _ in page.tags}
+    assert page.text.count(HOSTILE) >= 4
+
+
+def test_a_report_of_the_first_version_has_a_page(report: Report) -> None:
+    old = replace(report, greedy_gain=None, controls=None, tool_effect=(), discovery={}, look_alikes=())
+    page = Page(render(old, []))
+    assert "Discovery" not in page.text and "not measured" in page.text

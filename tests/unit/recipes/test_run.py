@@ -36,6 +36,8 @@ def test_the_report_stage_reads_a_finished_demo(tmp_path: Path) -> None:
     assert "Model code ran in Docker containers." in report.notes
     assert report.passed["wall_time"].passed
     assert (tmp_path / "report.html").stat().st_size > 10_000
+    assert list(report.discovery) == ["count_digits"], "the kind that sft.parquet never shows with code"
+    assert report.all_passed
 
 
 def test_the_summary_names_figures_misses_and_paths(tmp_path: Path) -> None:
@@ -46,6 +48,9 @@ def test_the_summary_names_figures_misses_and_paths(tmp_path: Path) -> None:
     run._summarise(read_report(tmp_path / "report.json"), tmp_path, (0, 1), Console(stream))
     printed = stream.getvalue()
     assert "-> 100.0%" in printed and "tool rate, easy questions" in printed
+    assert "look, images greyed out     100.0% -> 17.9% (chance 16.7%)" in printed
+    assert "count_digits, first found   step 3, 3 (by seed; never demonstrated with code)" in printed
+    assert "look / look_large pairs     100.0% -> 100.0%" in printed and "win 80.7%, lose 0.0%" in printed
     assert "NOT MET: the whole run takes less than 45 minutes" in printed
     assert str(tmp_path / "report.html") in printed and "rl_seed1/tensorboard" in printed
 
