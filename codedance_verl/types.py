@@ -170,6 +170,7 @@ class RewardTerms:
     answer included.
     `masked` rollouts (infrastructure faults, ungraded answers) count neither in the loss nor in group statistics.
     `custom_fault` says why the user's own term gave no value, in which case the rollout is masked; else it is empty.
+    `valid_turns` is the number of turns before a fatal failure: these alone are trained on. None: there was none.
     """
 
     accuracy: float
@@ -181,6 +182,7 @@ class RewardTerms:
     masked: bool = False
     custom: float = 0.0
     custom_fault: str = ""
+    valid_turns: int | None = None
 
 
 def stated_record_id(data_source: object, extra_info: Mapping[str, Any] | None) -> str:

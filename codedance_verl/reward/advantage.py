@@ -8,10 +8,13 @@ With s the score of a rollout, r_k the reward of its turn k, mean and std over t
     batch_z   A_k = S + turn_weight z(g_k), g_k = r_k + turn_discount g_{k+1}, z over all turns of the batch but the
               last of each trajectory (CodeDance, turn-level BAT, as in the published code)
     fixed     A_k = S + turn_weight g_k: a failure costs the same whatever else is in the batch
+    routed    A_k = S [S g_k >= 0] + turn_weight g_k: a turn has no part in an outcome that its own credit contradicts
+              (our reading of outcome-gated routing, TACO, arXiv 2606.30251); the last turn always has S
     returns   A_k = (G_k - mean) / (std + eps), G_k = r_k + turn_discount G_{k+1} with r_K = s, over all turns of the
               group (GTPO, arXiv 2511.14846)
 
-A_k stands on every sampled token of turn k. Masked rollouts get zero and enter no statistic.
+A_k stands on every sampled token of turn k. Masked rollouts get zero and enter no statistic. A rollout with a fatal
+failure enters them, has no tokens from that turn on, and S = max(S, 0) (OpenSearch-VL, arXiv 2605.05185).
 """
 
 from __future__ import annotations
@@ -59,30 +62,43 @@ def token_advantages(
         rewards: [B, T], as `encoding.encode_rewards` wrote them, padded with zeros.
         mask: [B, T], 1 on sampled tokens; a row of zeros is a masked rollout.
         groups: [B], rollouts of one question share a value.
-        config: `turn_credit`, `turn_weight`, `turn_discount` and `min_group_std` are read.
+        config: `turn_credit`, `turn_weight`, `turn_discount`, `min_group_std` and `fatal_failures` are read.
         divide_by_std: divide by the group's standard deviation (GRPO) or not (Dr. GRPO).
 
     Returns:
         float32 [B, T], zero wherever the mask is.
     """
-    decoded = decode_rewards(rewards, mask)
+    decoded = decode_rewards(rewards, mask, fatal_turns=config.fatal_failures > 0)
     return decoded.on_tokens(turn_advantages(decoded, groups, config, divide_by_std=divide_by_std))
 
 
 def turn_advantages(decoded: DecodedRewards, groups: Groups, config: RewardConfig, *, divide_by_std: bool) -> Floats:
-    """A_k of every turn, float64 [B, K]; values beyond a trajectory's last turn belong to no token."""
+    """A_k of every turn, float64 [B, K]; 0 beyond the last turn that is trained on."""
+    is_turn = np.arange(decoded.turn_reward.shape[1]) < decoded.turn_count[:, None]  # [B, K]
+    return np.where(is_turn, _on_every_turn(decoded, groups, config, divide_by_std=divide_by_std), 0.0)
+
+
+def _on_every_turn(decoded: DecodedRewards, groups: Groups, config: RewardConfig, *, divide_by_std: bool) -> Floats:
+    """A_k, float64 [B, K]; values beyond a trajectory's last turn belong to no token."""
     if config.turn_credit is TurnCredit.RETURNS:
         return _returns_in_group(decoded, groups, config, divide_by_std=divide_by_std)
     sequence = sequence_advantages(decoded, groups, config, divide_by_std=divide_by_std)
-    return sequence[:, None] + config.turn_weight * _turn_term(decoded, config)
+    term = _turn_term(decoded, config)
+    outcome = sequence[:, None]
+    if config.turn_credit is TurnCredit.ROUTED:
+        outcome = np.where(outcome * term < 0, 0.0, outcome)
+    return outcome + config.turn_weight * term
 
 
 def sequence_advantages(
     decoded: DecodedRewards, groups: Groups, config: RewardConfig, *, divide_by_std: bool
 ) -> Floats:
     """S of every trajectory, float64 [B]; 0 where masked."""
-    counted = decoded.turn_count > 0
-    return group_relative(decoded.score, groups, counted, divide_by_std=divide_by_std, min_std=config.min_group_std)
+    relative = group_relative(
+        decoded.score, groups, decoded.counted, divide_by_std=divide_by_std, min_std=config.min_group_std
+    )
+    # what went before the failure is not blamed for it: it may gain by the score and not lose
+    return np.where(decoded.fatal, np.maximum(relative, 0.0), relative)
 
 
 @dataclass(frozen=True)
@@ -103,7 +119,7 @@ def group_advantages(terms: Sequence[RewardTerms], config: RewardConfig, *, divi
     Takes the path of training: encoding, decoding, `turn_advantages`. Advantages do not depend on the lengths of turns,
     so turns of one token each stand for the real ones.
     """
-    decoded = decode_rewards(*encode_terms(terms))
+    decoded = decode_rewards(*encode_terms(terms), fatal_turns=config.fatal_failures > 0)
     one_group = [0] * len(terms)
     sequence = sequence_advantages(decoded, one_group, config, divide_by_std=divide_by_std)  # [B]
     per_turn = turn_advantages(decoded, one_group, config, divide_by_std=divide_by_std)  # [B, K]
@@ -120,15 +136,24 @@ def _known_turns(terms: RewardTerms, per_turn: Floats, credit: TurnCredit) -> tu
         return (0.0,) * len(terms.turns)  # none of its turns was encoded: K may be less
     if credit is TurnCredit.BATCH_Z:
         return None
-    return tuple(float(value) for value in per_turn[: len(terms.turns)])
+    return padded(per_turn, len(terms.turns))
+
+
+def padded(per_turn: Floats, count: int) -> tuple[float, ...]:
+    """Values of the `count` turns of a trajectory out of a row of `turn_advantages`, [K].
+
+    K may be less: of turns from a fatal failure on none was decoded, and their advantage is 0.
+    """
+    values = [float(value) for value in per_turn[:count]]
+    return (*values, *[0.0] * (count - len(values)))
 
 
 def _turn_term(decoded: DecodedRewards, config: RewardConfig) -> Floats:
     """The turn-level term before its weight, float64 [B, K]; zeros without turn credit."""
     match config.turn_credit:
         case TurnCredit.BATCH_Z:
-            return turn_z_scores(decoded.turn_reward, decoded.turn_count, config.turn_discount)
-        case TurnCredit.FIXED:
+            return turn_z_scores(decoded.turn_reward, decoded.call_count, config.turn_discount)
+        case TurnCredit.FIXED | TurnCredit.ROUTED:
             return discounted(decoded.turn_reward, config.turn_discount)
         case _:
             return np.zeros_like(decoded.turn_reward)
@@ -182,14 +207,14 @@ def group_relative(
     return np.where(std > NO_SPREAD, centred / (np.maximum(std, min_std) + GROUP_STD_EPSILON), 0.0)
 
 
-def turn_z_scores(turn_reward: Floats, turn_count: npt.NDArray[np.int64], discount: float) -> Floats:
-    """z(g_k) of every turn but the last of each trajectory, 0 elsewhere; [B, K].
+def turn_z_scores(turn_reward: Floats, call_count: npt.NDArray[np.int64], discount: float) -> Floats:
+    """z(g_k) of the turns before the last of each trajectory, `call_count` of them, 0 elsewhere; [B, K].
 
     The population's mean and standard deviation are taken over the whole batch; without spread every z is 0.
     """
     returns = discounted(turn_reward, discount)
     # [B, K]; the last turn answers instead of calling, and a masked row has a count of 0, so none of it is judged
-    judged = np.arange(returns.shape[1]) < turn_count[:, None] - 1
+    judged = np.arange(returns.shape[1]) < call_count[:, None]
     values = returns[judged]
     if values.size == 0 or values.std() < NO_SPREAD:
         return np.zeros_like(returns)
@@ -216,9 +241,23 @@ def check_estimator(algorithm: Mapping[str, Any], preset: RewardConfig) -> None:
     one_of(sorted({NAME, *ADV_ESTIMATOR_REGISTRY} - NEVER_FED)).check(name, key)
     if algorithm["adv_estimator"] == NAME:
         check_algorithm(algorithm)
+        _check_fatal(algorithm, preset)
     elif preset.turn_credit is TurnCredit.RETURNS:
+        raise UserError(f"{key}={name}: reward_preset.turn_credit=returns needs {NAME}")
+    elif preset.fatal_failures:
         raise UserError(
-            f"algorithm.adv_estimator={algorithm['adv_estimator']}: reward_preset.turn_credit=returns needs {NAME}"
+            f"{key}={name}: reward_preset.fatal_failures={preset.fatal_failures} needs {NAME}, as the score of such a "
+            "rollout stands outside of its mask"
+        )
+
+
+def _check_fatal(algorithm: Mapping[str, Any], preset: RewardConfig) -> None:
+    """Refuses to reject sequences besides: both leave a row whose score stands outside of its mask."""
+    rejection = (algorithm.get("rollout_correction") or {}).get("rollout_rs")
+    if preset.fatal_failures and rejection:
+        raise UserError(
+            f"algorithm.rollout_correction.rollout_rs={rejection}: a rollout that it rejects would be read as one with "
+            f"a fatal failure; set it to null or reward_preset.fatal_failures={preset.fatal_failures} to 0"
         )
 
 

@@ -37,6 +37,7 @@ class TurnCredit(StrEnum):
     NONE = "none"
     BATCH_Z = "batch_z"
     FIXED = "fixed"
+    ROUTED = "routed"
     RETURNS = "returns"
 
 
@@ -72,6 +73,9 @@ class RewardConfig(Node):
     ] = (FinishReason.LENGTH, FinishReason.TIME_LIMIT)
     """Ends of a rollout that keep it out of loss and statistics, as `infrastructure` and ungraded answers always do."""
 
+    fatal_failures: int = Field(0, ge=0, le=100)
+    """Calls in a row that go wrong from which on, the first of them included, a rollout is not trained on; 0: never."""
+
     accuracy_weight: Factor = 1.0
     """Score of a right answer."""
     format_weight: Factor = 0.2
@@ -104,6 +108,8 @@ class RewardConfig(Node):
     """Immediate reward of code that does nothing or was run before."""
     recovered_turn: Factor = 0.2
     """Immediate reward of a helpful call right after one that failed, no more than a failure costs."""
+    call_value: Factor = 0.0
+    """Factor of the group's benefit of calling, which the turns with a call share as immediate reward."""
     turn_credit: TurnCredit = TurnCredit.FIXED
     """Way of turn rewards into the advantage."""
     turn_discount: float = Field(0.0, ge=0, le=1)
@@ -183,6 +189,23 @@ class RewardConfig(Node):
                 f"must be at most {mildest:g}, what a failure costs (failed_turn, invalid_turn), or failing on purpose "
                 "would pay",
             )
+        return self
+
+    @model_validator(mode="after")
+    def _fatal_turns_have_no_returns(self) -> Self:
+        if self.fatal_failures and self.turn_credit is TurnCredit.RETURNS:
+            raise KeyFault(
+                "fatal_failures", self.fatal_failures, "must be 0 with turn_credit=returns, which ends in the answer"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _adaptive_keeps_its_promises(self) -> Self:
+        """Refuses beside `adaptive` what would lift a wrong answer above a right one, or make failing pay."""
+        if isinstance(self.tool_term, AdaptiveTerm):
+            for key in ("call_value", "fatal_failures"):
+                if value := getattr(self, key):
+                    raise KeyFault(key, value, "must be 0 with tool_term adaptive, whose guarantees it would break")
         return self
 
     @model_validator(mode="after")

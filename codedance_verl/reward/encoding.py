@@ -5,6 +5,9 @@ nothing else of ours. So the last token of each assistant turn carries one value
 whose own r_k is 0 by definition, the sequence score. Between two turns there is always a token the model did not
 sample, so the turns are the maximal runs of 1 in the mask. A masked rollout is a row whose mask is all 0.
 
+A rollout with a fatal failure (`RewardTerms.valid_turns`) has a mask of 0 from that turn on. Its score stays on the
+last token, which the mask then leaves out: a value outside of the mask is what the estimator knows such a row by.
+
 The sum over a row is the score plus the turn rewards: where verl reports it as "reward", that is what it shows.
 """
 
@@ -18,6 +21,9 @@ import numpy.typing as npt
 
 from codedance_verl.types import RewardTerms
 
+ZERO_OUTSIDE = 1e-30
+"""Score of 0 where it stands outside of the mask: its place has to be seen. Nothing that is added to it changes."""
+
 
 def encode_rewards(spans: Sequence[tuple[int, int]], terms: RewardTerms, length: int) -> npt.NDArray[np.float32]:
     """Returns the rewards of one trajectory on its response tokens.
@@ -28,7 +34,8 @@ def encode_rewards(spans: Sequence[tuple[int, int]], terms: RewardTerms, length:
         length: number of response tokens.
 
     Returns:
-        float32 [length], zero except at the last token of each turn; all zero for a masked trajectory.
+        float32 [length], zero except at the last token of each turn; all zero for a masked trajectory. Of the turns
+        from a fatal failure on the last alone has a value, the score.
 
     Raises:
         ValueError: spans and turn rewards differ in number, or spans touch, overlap or leave the response.
@@ -47,7 +54,26 @@ def encode_rewards(spans: Sequence[tuple[int, int]], terms: RewardTerms, length:
         rewards[end - 1] = reward
         free_from = end + 1  # one token of feedback at least: without it two turns would be one run of the mask
     rewards[written[-1][0][1] - 1] = terms.score  # in the place of the last r_k, which is 0 by definition
+    if (fatal := fatal_start(spans, terms)) is not None:
+        rewards[fatal:] = 0.0
+        rewards[written[-1][0][1] - 1] = terms.score or ZERO_OUTSIDE
     return rewards
+
+
+def trained_mask(mask: Sequence[int], spans: Sequence[tuple[int, int]], terms: RewardTerms) -> list[int]:
+    """Returns the response mask of what is trained on: nothing of a masked trajectory, no turn from a fatal one on.
+
+    `mask` has 1 on sampled tokens, `spans` is as in `encode_rewards`.
+    """
+    if terms.masked:
+        return [0] * len(mask)
+    fatal = fatal_start(spans, terms)
+    return list(mask) if fatal is None else [*mask[:fatal], *[0] * (len(mask) - fatal)]
+
+
+def fatal_start(spans: Sequence[tuple[int, int]], terms: RewardTerms) -> int | None:
+    """Returns the first token of the turn with the fatal failure; None without one."""
+    return None if terms.valid_turns is None else spans[terms.valid_turns][0]
 
 
 def encode_terms(terms: Sequence[RewardTerms]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int8]]:
@@ -59,9 +85,10 @@ def encode_terms(terms: Sequence[RewardTerms]) -> tuple[npt.NDArray[np.float32],
     rewards = np.zeros((len(terms), length), np.float32)
     mask = np.zeros((len(terms), length), np.int8)
     for row, item in enumerate(terms):
-        starts = range(0, 2 * len(item.turns), 2)
-        rewards[row] = encode_rewards([(start, start + 1) for start in starts], item, length)
-        mask[row, starts] = not item.masked
+        spans = [(start, start + 1) for start in range(0, 2 * len(item.turns), 2)]
+        rewards[row] = encode_rewards(spans, item, length)
+        mask[row] = trained_mask([1, 0] * (length // 2), spans, item)
+        mask[row, 2 * len(item.turns) :] = 0
     return rewards, mask
 
 
@@ -72,7 +99,8 @@ class DecodedRewards:
     Attributes:
         score: float64 [B], the sequence score; 0 where masked.
         turn_reward: float64 [B, K], r_k; 0 for the last turn and beyond.
-        turn_count: int64 [B], turns of each trajectory; 0 means masked.
+        turn_count: int64 [B], turns of each trajectory that are trained on; 0 means masked, unless `fatal`.
+        fatal: bool [B], True where turns are left out from a fatal failure on; none of those left is the last then.
         row, turn: int64 [R], which trajectory and which of its turns each is, in order.
         length: int64 [R], sampled tokens of each turn.
         sampled: bool [B, T], True on sampled tokens.
@@ -81,10 +109,21 @@ class DecodedRewards:
     score: npt.NDArray[np.float64]
     turn_reward: npt.NDArray[np.float64]
     turn_count: npt.NDArray[np.int64]
+    fatal: npt.NDArray[np.bool_]
     row: npt.NDArray[np.int64]
     turn: npt.NDArray[np.int64]
     length: npt.NDArray[np.int64]
     sampled: npt.NDArray[np.bool_]
+
+    @property
+    def counted(self) -> npt.NDArray[np.bool_]:
+        """Trajectories that enter the statistics of their group, bool [B]."""
+        return (self.turn_count > 0) | self.fatal
+
+    @property
+    def call_count(self) -> npt.NDArray[np.int64]:
+        """Turns but the last, which answers instead of calling, int64 [B]; all those left before a fatal failure."""
+        return np.maximum(self.turn_count - ~self.fatal, 0)
 
     def on_tokens(self, per_turn: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
         """Returns values of turns, [B, K], on the sampled tokens of each; float32 [B, T], 0 elsewhere."""
@@ -94,8 +133,14 @@ class DecodedRewards:
         return tokens
 
 
-def decode_rewards(rewards: npt.NDArray[np.floating], mask: npt.NDArray[np.integer]) -> DecodedRewards:
-    """Returns the inverse of `encode_rewards` for a batch: `rewards` and `mask` are [B, T], padded with zeros."""
+def decode_rewards(
+    rewards: npt.NDArray[np.floating], mask: npt.NDArray[np.integer], *, fatal_turns: bool = False
+) -> DecodedRewards:
+    """Returns the inverse of `encode_rewards` for a batch: `rewards` and `mask` are [B, T], padded with zeros.
+
+    With `fatal_turns` a value outside of the mask is the score of a rollout with a fatal failure. Without, such a row
+    was taken out by others, and what it holds there is not read.
+    """
     rows, width = mask.shape
     sampled = mask != 0
     # one row after the other, each behind a token that was not sampled, so that no turn reaches into the next row;
@@ -113,10 +158,12 @@ def decode_rewards(rewards: npt.NDArray[np.floating], mask: npt.NDArray[np.integ
     # [B, K], with K at least 1, so that a batch of masked rows has a column too
     values = np.zeros((rows, max(int(turn_count.max(initial=0)), 1)))
     values[row, turn] = rewards[row, end % (width + 1) - 1]
-    unmasked = np.flatnonzero(turn_count)
-    last = turn_count[unmasked] - 1
+    outside = np.where(sampled, 0.0, rewards) if fatal_turns else np.zeros((rows, 1))
+    fatal = outside.any(axis=1)  # [B]
+    answered = np.flatnonzero((turn_count > 0) & ~fatal)
+    last = turn_count[answered] - 1
     # the last value of a row is the score; as r_k of that turn stands 0
-    score = np.zeros(rows)
-    score[unmasked] = values[unmasked, last]
-    values[unmasked, last] = 0.0
-    return DecodedRewards(score, values, turn_count.astype(np.int64), row, turn, end - start + 1, sampled)
+    score = outside.sum(axis=1).astype(np.float64)
+    score[answered] = values[answered, last]
+    values[answered, last] = 0.0
+    return DecodedRewards(score, values, turn_count.astype(np.int64), fatal, row, turn, end - start + 1, sampled)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from codedance_verl.grading import Grader, GradingConfig
-from codedance_verl.reward.advantage import turn_advantages
+from codedance_verl.reward.advantage import padded, turn_advantages
 from codedance_verl.reward.config import RewardConfig
 from codedance_verl.reward.custom_term import CustomTerm
 from codedance_verl.reward.encoding import decode_rewards, encode_terms
@@ -71,10 +71,10 @@ def explain(
         scored |= zip(group, found, strict=True)
     terms = [scored[k] for k in range(len(lines))]
     # The path of training: rewards go onto tokens and come back from them. [rollouts, turns]
-    decoded = decode_rewards(*encode_terms(terms))
+    decoded = decode_rewards(*encode_terms(terms), fatal_turns=config.fatal_failures > 0)
     per_turn = turn_advantages(decoded, [line.group for line in lines], config, divide_by_std=True)
     advantages = [
-        tuple(0.0 if own.masked else float(value) for value in row[: len(own.turns)])
+        (0.0,) * len(own.turns) if own.masked else padded(row, len(own.turns))
         for own, row in zip(terms, per_turn, strict=True)
     ]
     return [Explained(*item) for item in zip(lines, grades, terms, advantages, strict=True)]

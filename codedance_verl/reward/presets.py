@@ -15,7 +15,10 @@ from codedance_verl.config.files import shipped_folder
 from codedance_verl.errors import UserError
 from codedance_verl.reward.config import RewardConfig
 
-_FIRST = ("robust", "paper", "release", "outcome", "per_call_bonus", "gated", "gtpo")
+_FIRST = (
+    *("robust", "paper", "release", "outcome", "per_call_bonus", "gated", "gtpo"),
+    *("taco", "at_grpo", "fatal_aware"),
+)
 """Order in which messages and tables list them; those of a user follow."""
 
 
@@ -74,4 +77,6 @@ def _merged(below: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
 
 PRESETS: dict[str, RewardConfig] = {name: RewardConfig.from_mapping({"preset": name}) for name in _FIRST}
 """Presets that come with the package; those of a user are read when they are chosen."""
-ROBUST, PAPER, RELEASE, OUTCOME, PER_CALL_BONUS, GATED, GTPO = (PRESETS[name] for name in _FIRST)
+ROBUST, PAPER, RELEASE, OUTCOME, PER_CALL_BONUS, GATED, GTPO, TACO, AT_GRPO, FATAL_AWARE = (
+    PRESETS[name] for name in _FIRST
+)

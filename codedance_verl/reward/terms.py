@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from codedance_verl.reward.benefit import group_benefit, stated_benefit
 from codedance_verl.reward.config import GroupMean, RewardConfig, TurnCredit, Weights, weights_of
 from codedance_verl.reward.difficulty import difficulty
 from codedance_verl.reward.format import format_reward
-from codedance_verl.reward.tool_calls import CallKind, call_kinds
+from codedance_verl.reward.tool_calls import CallKind, call_kinds, count
 from codedance_verl.reward.tool_terms import ToolTermInputs, tool_term
 from codedance_verl.types import FinishReason, Grade, RewardTerms, Trajectory, Verdict
 
@@ -30,9 +31,10 @@ class CustomValue:
 
 @dataclass(frozen=True)
 class _Judged:
-    """Rollout that counts: accuracy 0 or 1, format 0 or -1, the weights of both, and the user's own term."""
+    """Rollout that counts: its calls, accuracy 0 or 1, format 0 or -1, the weights of both, and the user's own term."""
 
     trajectory: Trajectory
+    kinds: tuple[CallKind | None, ...]
     right: bool
     custom: float
     form: float
@@ -70,8 +72,9 @@ def score_group(
     values = [item.base if config.group_mean is GroupMean.SCORE else float(item.right) for item in counted]
     mu = sum(values) / max(len(values), 1)  # of a group that is masked whole nothing reads it
     hardness = difficulty(mu, form=config.difficulty_form, gamma=config.gamma, delta=config.delta)
+    benefit = group_benefit((count(item.kinds) > 0, item.right) for item in counted)
     return [
-        _masked_terms(trajectory, own) if item is None else _terms(item, hardness, config)
+        _masked_terms(trajectory, own) if item is None else _terms(item, hardness, benefit, config)
         for trajectory, item, own in zip(trajectories, judged, custom, strict=True)
     ]
 
@@ -90,20 +93,39 @@ def is_masked(trajectory: Trajectory, grade: Grade, config: RewardConfig, custom
     )
 
 
-def turn_rewards(kinds: Sequence[CallKind | None], config: RewardConfig) -> tuple[float, ...]:
+def turn_rewards(
+    kinds: Sequence[CallKind | None], config: RewardConfig, benefit: float | None = None
+) -> tuple[float, ...]:
     """Returns the immediate reward r_k of each turn, from the kinds of their calls; the last turn's is always 0.
 
-    A helpful call right after one that went wrong earns `recovered_turn`. All are 0 where the preset credits no turns.
+    A helpful call right after one that went wrong earns `recovered_turn`. All calls of the rollout share `call_value`
+    times the group's `benefit` of calling, None where it is unknown. All are 0 where the preset credits no turns.
     """
     if config.turn_credit is TurnCredit.NONE:
         return (0.0,) * len(kinds)
+    # what calling is worth belongs to the calls together: each gets its share, so that more of them earn no more
+    share = config.call_value * (benefit or 0.0) / max(count(kinds), 1)
     rewards, wrong_before = [], False
     for kind in kinds:
-        rewards.append(_turn_reward(kind, wrong_before, config))
+        rewards.append(_turn_reward(kind, wrong_before, config) + _call_credit(kind, share))
         if kind is not None:  # a turn without a call neither fails nor recovers
             wrong_before = kind.went_wrong
     # the last turn has no place for r_k: its token carries the score (`encoding.py`)
     return (*rewards[:-1], 0.0) if rewards else ()
+
+
+def fatal_turn(kinds: Sequence[CallKind | None], failures: int) -> int | None:
+    """Returns the first turn, from 0, of the first `failures` calls in a row that went wrong; None without them, or 0.
+
+    The fatal step of OpenSearch-VL (arXiv 2605.05185). A turn without a call neither adds to them nor ends them.
+    """
+    run: list[int] = []
+    for turn, kind in enumerate(kinds):
+        if kind is not None:
+            run = [*run, turn] if kind.went_wrong else []
+        if run and len(run) == failures:
+            return run[0]
+    return None
 
 
 def turn_rewards_summed(terms: RewardTerms, config: RewardConfig) -> RewardTerms:
@@ -122,26 +144,36 @@ def turn_rewards_summed(terms: RewardTerms, config: RewardConfig) -> RewardTerms
 
 def _judge(trajectory: Trajectory, right: bool, custom: CustomValue, config: RewardConfig) -> _Judged:
     form = format_reward(trajectory, config.max_answer_chars, config.format_rule)
-    return _Judged(trajectory, right, custom.value, form, weights_of(config, trajectory.data_source))
+    kinds, weights = call_kinds(trajectory), weights_of(config, trajectory.data_source)
+    return _Judged(trajectory, kinds, right, custom.value, form, weights)
 
 
-def _terms(item: _Judged, hardness: float, config: RewardConfig) -> RewardTerms:
-    kinds = call_kinds(item.trajectory)
-    sequence = tool_term(ToolTermInputs(kinds, item.right, item.base, hardness, item.weights, config))
+def _terms(item: _Judged, hardness: float, benefit: float | None, config: RewardConfig) -> RewardTerms:
+    kinds, stated = item.kinds, stated_benefit(item.trajectory.extra_info)
+    of_question = (benefit or 0.0) if stated is None else stated
+    sequence = tool_term(ToolTermInputs(kinds, item.right, item.base, hardness, item.weights, config, of_question))
     return RewardTerms(
         accuracy=float(item.right),
         format=item.form,
         difficulty=hardness,
         sequence=sequence,
         score=item.base + sequence + config.custom_weight * item.custom,
-        turns=turn_rewards(kinds, config),
+        turns=turn_rewards(kinds, config, benefit),
         custom=item.custom,
+        valid_turns=fatal_turn(kinds, config.fatal_failures),
     )
 
 
 def _masked_terms(trajectory: Trajectory, custom: CustomValue) -> RewardTerms:
     turns = (0.0,) * len(trajectory.turns)
     return RewardTerms(0.0, 0.0, 0.0, 0.0, 0.0, turns, masked=True, custom_fault=custom.fault)
+
+
+def _call_credit(kind: CallKind | None, share: float) -> float:
+    """Share of a call in the benefit of calling: harm is charged to every call, a gain paid to those that ran."""
+    if kind is None or (share > 0 and not kind.ran):
+        return 0.0
+    return share
 
 
 def _turn_reward(kind: CallKind | None, wrong_before: bool, config: RewardConfig) -> float:

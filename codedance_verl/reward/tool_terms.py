@@ -7,6 +7,7 @@ member of `ToolTerm`, a formula in `_FORMULAS`, and a file `conf/reward_preset/t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -77,12 +78,28 @@ class GatedTerm(Node):
     """Calls count where accuracy and format with their weights add up to at least this."""
 
 
-ToolTerm = NoTerm | ShareTerm | AdaptiveTerm | PerCallTerm | GatedTerm
+class BenefitTerm(Node):
+    """Successful calls by the tool benefit of the question (AT-GRPO of AdaTooler-V, arXiv 2512.16918)."""
+
+    name: Literal["benefit"] = "benefit"
+    benefit_weight: Factor = 0.6
+    """Weight alpha of the term."""
+    benefit_sharpness: float = Field(2.0, ge=0, le=100)
+    """Sharpness gamma of its maximum."""
+    benefit_calls: int = Field(6, ge=1, le=100)
+    """Successful calls n_max at which the benefit counts in full."""
+
+
+ToolTerm = NoTerm | ShareTerm | AdaptiveTerm | PerCallTerm | GatedTerm | BenefitTerm
 
 
 @dataclass(frozen=True)
 class ToolTermInputs:
-    """One rollout as the tool terms see it. `base` is accuracy and format with their weights."""
+    """One rollout as the tool terms see it.
+
+    `base` is accuracy and format with their weights, `benefit` that of calling for the question (`benefit.py`), 0 where
+    it is unknown.
+    """
 
     kinds: Sequence[CallKind | None]
     right: bool
@@ -90,6 +107,7 @@ class ToolTermInputs:
     difficulty: float
     weights: Weights
     config: RewardConfig
+    benefit: float = 0.0
 
 
 def tool_term(inputs: ToolTermInputs) -> float:
@@ -104,7 +122,12 @@ def success_rate(kinds: Sequence[CallKind | None]) -> float:
     A call that could not be read was not run. A cell that does nothing is a call but no success.
     """
     called = count(kinds) - count(kinds, CallKind.INVALID)
-    return count(kinds, CallKind.HELPFUL, CallKind.REPEATED) / called if called else 0.0
+    return success_count(kinds) / called if called else 0.0
+
+
+def success_count(kinds: Sequence[CallKind | None]) -> int:
+    """N_succ: calls that ran and did something."""
+    return count(kinds, CallKind.HELPFUL, CallKind.REPEATED)
 
 
 def bonus_share(kinds: Sequence[CallKind | None], half: float) -> float:
@@ -148,7 +171,7 @@ def _adaptive(term: AdaptiveTerm, inputs: ToolTermInputs) -> float:
 
 def _per_call(term: PerCallTerm | GatedTerm, inputs: ToolTermInputs) -> float:
     """call_bonus N_succ, right or wrong: the paper's ablation, which pays for spam."""
-    return term.call_bonus * count(inputs.kinds, CallKind.HELPFUL, CallKind.REPEATED)
+    return term.call_bonus * success_count(inputs.kinds)
 
 
 def _gated(term: GatedTerm, inputs: ToolTermInputs) -> float:
@@ -162,10 +185,20 @@ def _gated(term: GatedTerm, inputs: ToolTermInputs) -> float:
     return _per_call(term, inputs) + inputs.config.failed_turn * failures
 
 
+def _benefit(term: BenefitTerm, inputs: ToolTermInputs) -> float:
+    """alpha dS exp(-gamma ((n - n_max) / n_max)^2) of n successful calls; dS is the benefit of the question.
+
+    Negative where calls harm, and then the more so the more calls there are, up to n_max of them.
+    """
+    missing = success_count(inputs.kinds) / term.benefit_calls - 1  # -1 without a call, 0 with n_max of them
+    return term.benefit_weight * inputs.benefit * math.exp(-term.benefit_sharpness * missing**2)
+
+
 _FORMULAS: dict[type[Node], Callable[[Any, ToolTermInputs], float]] = {
     NoTerm: _none,
     ShareTerm: _share,
     AdaptiveTerm: _adaptive,
     PerCallTerm: _per_call,
     GatedTerm: _gated,
+    BenefitTerm: _benefit,
 }

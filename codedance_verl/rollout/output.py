@@ -16,7 +16,7 @@ from pydantic import Field
 from verl.experimental.agent_loop.agent_loop import AgentLoopOutput
 
 from codedance_verl.grading.judge.stats import JudgeStats
-from codedance_verl.reward.encoding import encode_rewards
+from codedance_verl.reward.encoding import encode_rewards, trained_mask
 from codedance_verl.rollout.telemetry import reward_extra_info
 from codedance_verl.types import IMAGE_PLACEHOLDER, Grade, RewardTerms, Trajectory
 from codedance_verl.verl_compat.pixel_bytes import PatchLayout, joined, pack, without_pixels
@@ -72,7 +72,7 @@ def scored_output(
     copied: RolloutOutput = output.model_copy(
         update={
             # without a 1 in its mask a rollout is in no loss, and no turn of it is found by `decode_rewards`
-            "response_mask": [0] * length if terms.masked else output.response_mask,
+            "response_mask": trained_mask(output.response_mask, spans, terms),
             "metrics": output.metrics.model_copy(update={"compute_score": grade_s}),
             "reward_score": terms.score,
             "token_rewards": torch.as_tensor(encode_rewards(spans, terms, length), dtype=torch.float32),

@@ -25,6 +25,9 @@ VARIANTS: tuple[Variant, ...] = (
     Variant("robust", "this project's default", ("reward_preset=robust",)),
     Variant("gtpo", "turn-level returns (GTPO)", ("reward_preset=gtpo",)),
     Variant("gated", "gated rewards (G-RA)", ("reward_preset=gated",)),
+    Variant("taco", "value of calling in the group (TACO)", ("reward_preset=taco",)),
+    Variant("at_grpo", "calls by tool benefit (AT-GRPO)", ("reward_preset=at_grpo",)),
+    Variant("fatal_aware", "fatal failures masked (OpenSearch-VL)", ("reward_preset=fatal_aware",)),
     Variant(
         "roc",
         "resample on correct (GRPO-RoC)",

@@ -270,6 +270,7 @@ def test_an_impossible_seed_is_named_with_its_range(
         (["reward.custom_reward_function.path=mine.py"], r"path=mine\.py: has no effect here: it would never be"),
         (["algorithm=ppo", "reward_preset=gtpo"], r"adv_estimator=gae: .*needs codedance_grpo"),
         (["algorithm.adv_estimator=gae", "reward_preset=gtpo"], r"adv_estimator=gae: .*needs codedance_grpo"),
+        (["algorithm=ppo", "reward_preset=fatal_aware"], r"gae: reward_preset\.fatal_failures=3 needs codedance_grpo"),
     ],
 )
 def test_settings_that_would_end_a_run_later_are_named_now(

@@ -94,7 +94,7 @@ def test_agrees_with_a_slow_reference_on_ragged_batches(seed: int, divide_by_std
 def test_discounted_turn_returns_worked_by_hand() -> None:
     """fail, fail, ok -> -0.6, -0.5, 0 and ok, fail -> -0.1, -0.5, each followed by an answer turn."""
     turn_reward = np.array([[-0.5, -0.5, 0, 0], [0, -0.5, 0, 0]])
-    z = turn_z_scores(turn_reward, np.array([4, 3]), 0.2)
+    z = turn_z_scores(turn_reward, np.array([3, 2]), 0.2)
     g = np.array([-0.6, -0.5, 0, -0.1, -0.5])
     expected = (g - g.mean()) / g.std()
     assert [*z[0, :3], *z[1, :2]] == pytest.approx(expected)

@@ -109,6 +109,8 @@ def test_mathematics_is_known_by_its_source() -> None:
             r"reward_preset\.accuracy_weight=1\.0: must be more than 100\.6",
         ),
         ({"math_sources": ["math"], "math_accuracy_weight": 0.5}, r"reward_preset\.math_accuracy_weight=0\.5: must be"),
+        ({"call_value": 0.5}, r"reward_preset\.call_value=0\.5: must be 0 with tool_term adaptive"),
+        ({"fatal_failures": 3}, r"reward_preset\.fatal_failures=3: must be 0 with tool_term adaptive"),
     ],
 )
 def test_a_wrong_answer_may_not_outrank_a_right_one_nor_failing_pay(values: dict[str, object], told: str) -> None:
@@ -137,7 +139,7 @@ def test_a_wrong_answer_may_not_outrank_a_right_one_nor_failing_pay(values: dict
         ("share", "tool_term=share: is chosen together with its constants, as reward_preset/tool_term=share"),
         (
             None,
-            "tool_term=None: must be one of none, share, adaptive, per_call, gated, chosen as",
+            "tool_term=None: must be one of none, share, adaptive, per_call, gated, benefit, chosen as",
         ),
         (["share"], "tool_term=['share']: must be one of none, share, adaptive, per_call, gated"),
     ],
@@ -222,7 +224,7 @@ def test_values_replace_those_of_the_preset() -> None:
         ("max_answer_chars", 1.5, "reward_preset.max_answer_chars=1.5: must be a whole number"),
         ("difficulty_form", "cosine", "reward_preset.difficulty_form=cosine: must be one of sigmoid, tanh"),
         ("tool_term", "all", "reward_preset.tool_term=all: must be one of none, share, adaptive, per_call, gated"),
-        ("turn_credit", 1, "reward_preset.turn_credit=1: must be one of none, batch_z, fixed, returns"),
+        ("turn_credit", 1, "reward_preset.turn_credit=1: must be one of none, batch_z, fixed, routed, returns"),
         ("mask_finishes", ["answer"], "reward_preset.mask_finishes=answer: must be among no_action, turn_limit"),
         ("mask_finishes", "length", "reward_preset.mask_finishes=length: must be a list of texts"),
         ("math_sources", [1], "reward_preset.math_sources=[1]: must be a list of texts"),

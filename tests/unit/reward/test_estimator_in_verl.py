@@ -58,6 +58,17 @@ def test_without_turn_rewards_it_is_verls_grpo() -> None:
     assert torch.allclose(ours, theirs, atol=1e-5)
 
 
+def test_verl_hands_over_the_score_outside_of_the_mask() -> None:
+    """The third rollout had a fatal failure in its second turn: in the statistics, and its first turn is not blamed."""
+    rewards = torch.tensor([[0, 0, 0, 0, 1.0], [0, 0, 0, 0, 0.5], [0, 0, 0, 0, 1e-30]])
+    mask = torch.tensor([[1, 1, 0, 1, 1], [1, 1, 0, 1, 1], [1, 1, 0, 0, 0]])
+    got = verl_advantages(rewards, mask, ["a"] * 3, adv_estimator=NAME, codedance={"preset": "fatal_aware"})
+    np.testing.assert_allclose(got.numpy()[:, 0], [1, 0, 0], atol=1e-5)  # mean 0.5, deviation 0.5: -1 is clamped
+    assert not got[2].any()
+    rejected = verl_advantages(rewards, mask, ["a"] * 3, adv_estimator=NAME, codedance={"preset": "outcome"})
+    assert rejected[2, 0] < 0  # another preset does not read what stands there
+
+
 def gae(rewards: np.ndarray, values: np.ndarray, mask: np.ndarray, gamma: float, lam: float) -> np.ndarray:  # type: ignore[type-arg]
     """Generalised advantages of one row over its sampled tokens alone, from the definition, whitened by nobody."""
     places = np.flatnonzero(mask)
