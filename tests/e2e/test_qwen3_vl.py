@@ -12,12 +12,20 @@ import pytest
 from transformers import AutoModelForImageTextToText, Qwen3VLForConditionalGeneration
 
 from recipes.cpu_demo.tiny_vlm import build_tiny_model
-from tests.e2e.conftest import ColdStart, run_main, run_sft, sft_losses
+from tests.e2e.conftest import ColdStart, run_main, sft_losses
 from tests.e2e.runs import metrics_of, rollout_files, rollouts_in
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.timeout(1800)]
 
-SFT_STEPS, STEPS = 40, 2
+SFT_STEPS, STEPS = 50, 2
+SFT = (
+    # smaller than the demo's batch, as the test has to be short
+    "data.train_batch_size=8",
+    "data.max_image_pixels=12544",
+    f"trainer.total_training_steps={SFT_STEPS}",
+    "trainer.save_freq=-1",
+    "optim.lr_scheduler_type=constant",
+)
 SMALL = (
     "recipe=cpu_demo",
     "model=tiny_qwen3",
@@ -43,9 +51,10 @@ def test_it_learns_in_sft_then_in_rl_from_what_vllm_sampled_by_its_weights(
 ) -> None:
     tiny, sft, run_dir = tmp_path / "tiny", tmp_path / "sft", tmp_path / "rl"
     build_tiny_model(cold_start.data / "sft.parquet", tiny, model="tiny_qwen3")
-    run_sft(cold_start.data, tiny, sft, SFT_STEPS)
+    demonstrations = f"data.train_files={cold_start.data / 'sft.parquet'}"
+    assert run_main("codedance_verl.sft", f"run_dir={sft}", demonstrations, f"model.path={tiny}", *SFT).returncode == 0
     losses = sft_losses(sft)
-    assert len(losses) == SFT_STEPS and losses[-1] < losses[0] / 5
+    assert len(losses) == SFT_STEPS and losses[-1] < losses[0] / 4
 
     data = (f"data.{split}_files={cold_start.data / f'rl_{split}.parquet'}" for split in ("train", "val"))
     started = (f"run_dir={run_dir}", f"actor_rollout_ref.model.path={sft / 'model'}")
@@ -57,8 +66,8 @@ def test_it_learns_in_sft_then_in_rl_from_what_vllm_sampled_by_its_weights(
         assert metrics["actor/grad_norm"] > 0
         largest, least = metrics["rollout_corr/rollout_is_max"], metrics["rollout_corr/rollout_is_min"]
         assert -1e-3 < math.log(least) <= math.log(largest) < 1e-3
-    turns = [turn for rollout in rollouts_in(rollout_files(run_dir)) for turn in rollout["turns"]]
-    assert any(turn["execution"] and turn["execution"]["status"] == "ok" for turn in turns)
+    rollouts = rollouts_in(rollout_files(run_dir))
+    assert any(turn["execution"] for rollout in rollouts for turn in rollout["turns"]), "no rollout had a second turn"
 
     before, after = (AutoModelForImageTextToText.from_pretrained(path / "model") for path in (sft, run_dir))
     assert isinstance(after, Qwen3VLForConditionalGeneration)
