@@ -51,6 +51,7 @@ VALUES: dict[str, Value] = {
     "data.max_prompt_length": _TOKENS,
     "data.max_response_length": _TOKENS,
     "data.dataloader_num_workers": whole(0, 256),
+    "data.image_patch_size": whole(1, 256),
     f"{ACTOR}.ppo_mini_batch_size": _COUNT,
     f"{ACTOR}.ppo_micro_batch_size_per_gpu": _COUNT_OR_NULL,
     f"{ACTOR}.ppo_max_token_len_per_gpu": _TOKENS,

@@ -21,6 +21,7 @@ from codedance_verl.evaluation.report import Report, read_report
 from codedance_verl.runtime.locks import RUN_LOCK, run_lock
 from codedance_verl.runtime.progress import clock
 from recipes.cpu_demo.console import Console
+from recipes.cpu_demo.demo_models import DEFAULT_MODEL, DEMO_MODELS
 from recipes.cpu_demo.environment import (
     BACKENDS,
     Backend,
@@ -40,7 +41,7 @@ from recipes.cpu_demo.runner import (
 )
 from recipes.cpu_demo.stages import REPOSITORY, Layout, parse_seeds, plan
 
-DEFAULT_OUT = REPOSITORY / "outputs" / "demo"
+OUTPUTS = REPOSITORY / "outputs"
 EXIT_FAILED, EXIT_USER, EXIT_MISSED = 1, 2, 3
 
 
@@ -77,7 +78,7 @@ def guarded(work: Callable[[], int], console: Console) -> int:
 
 
 def _demo(options: argparse.Namespace, console: Console) -> int:
-    out: Path = options.out.resolve()
+    out: Path = (options.out or OUTPUTS / DEMO_MODELS[options.model].folder).resolve()
     seeds = parse_seeds(options.seeds)
     with explained_disk_errors(out):
         make_folder(out)
@@ -88,7 +89,7 @@ def _demo(options: argparse.Namespace, console: Console) -> int:
             backend = choose_backend(options.sandbox)
             prepare(out, backend, options.setup_seconds, console)
             try:
-                Runner(out, console).run(plan(out, seeds, backend.name))
+                Runner(out, console).run(plan(out, seeds, backend.name, options.model))
             finally:
                 remove_orphan_containers(backend)
     report = read_report(out / "report.json")
@@ -98,7 +99,11 @@ def _demo(options: argparse.Namespace, console: Console) -> int:
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m recipes.cpu_demo.run", description="Runs the CPU demo, whole.")
-    parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help="output folder (default: outputs/demo)")
+    folders = ", ".join(f"outputs/{model.folder}" for model in DEMO_MODELS.values())
+    parser.add_argument(
+        "--model", choices=DEMO_MODELS, default=DEFAULT_MODEL, help="Qwen2.5-VL or Qwen3-VL (default: %(default)s)"
+    )
+    parser.add_argument("--out", type=Path, help=f"output folder (default by model: {folders})")
     parser.add_argument("--fresh", action="store_true", help="throw away what an earlier run left and start over")
     parser.add_argument("--seeds", default="0,1", help="RL seeds, separated by commas (default: 0,1)")
     parser.add_argument("--sandbox", choices=BACKENDS, default="auto", help="where model code runs (default: auto)")

@@ -10,6 +10,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from codedance_verl.errors import UserError
+from recipes.cpu_demo.demo_models import DEFAULT_MODEL, DEMO_MODELS
 from recipes.cpu_demo.demo_sizes import DEFAULT_SIZE
 from recipes.cpu_demo.progress import ProgressSource, evaluation_progress, in_turn, training_progress
 
@@ -100,13 +101,19 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     return seeds
 
 
-def plan(out: Path, seeds: Sequence[int], backend: str) -> list[Stage]:
-    """The stages in order. `backend` is where model code runs: "docker" or "process"."""
+def plan(out: Path, seeds: Sequence[int], backend: str, model: str = DEFAULT_MODEL) -> list[Stage]:
+    """The stages in order.
+
+    Args:
+        backend: where model code runs, "docker" or "process".
+        model: one of `DEMO_MODELS`.
+    """
     layout = Layout(out)
     stages = [] if backend == "process" else [_image()]
-    stages += [_data(layout), _tiny(layout), _sft(layout)]
-    stages.append(_evaluate_sft(layout, backend))
-    stages += [rl_stage(layout, layout.rl(seed), seed, backend) for seed in seeds]
+    stages += [_data(layout), _tiny(layout, model), _sft(layout)]
+    overrides = DEMO_MODELS[model].overrides
+    stages.append(_evaluate_sft(layout, backend, overrides))
+    stages += [rl_stage(layout, layout.rl(seed), seed, backend, overrides) for seed in seeds]
     return [*stages, _report(layout, seeds)]
 
 
@@ -137,12 +144,16 @@ def _data(layout: Layout) -> Stage:
     )
 
 
-def _tiny(layout: Layout) -> Stage:
+def _tiny(layout: Layout, model: str) -> Stage:
     demonstrations = layout.data / "sft.parquet"
+    # the default is not named: a finished stage still counts only while its command stays the same
+    chosen = () if model == DEFAULT_MODEL else ("--model", model)
     return Stage(
         name="model",
-        title="tiny Qwen2.5-VL",
-        command=_python("recipes.cpu_demo.tiny_model", "--data", str(demonstrations), "--out", str(layout.tiny)),
+        title=DEMO_MODELS[model].title,
+        command=_python(
+            "recipes.cpu_demo.tiny_model", "--data", str(demonstrations), "--out", str(layout.tiny), *chosen
+        ),
         inputs=(demonstrations,),
         outputs=(layout.tiny / "config.json",),
         folder=layout.tiny,
@@ -172,7 +183,7 @@ def _sft(layout: Layout) -> Stage:
     )
 
 
-def _evaluate_sft(layout: Layout, backend: str) -> Stage:
+def _evaluate_sft(layout: Layout, backend: str, overrides: Sequence[str]) -> Stage:
     test = layout.data / "test.parquet"
     return Stage(
         name="eval_sft",
@@ -184,6 +195,7 @@ def _evaluate_sft(layout: Layout, backend: str) -> Stage:
             f"data.val_files={test}",
             f"actor_rollout_ref.model.path={layout.sft_model}",
             f"sandbox.backend={backend}",
+            *overrides,
         ),
         inputs=(RECIPE, test, layout.sft_model),
         outputs=(layout.eval_sft / "trajectories" / "val",),

@@ -10,15 +10,10 @@ import torch
 from transformers import AutoModelForImageTextToText
 
 from codedance_verl.runtime.atomic import replacing
-from recipes.cpu_demo.tiny_vlm import (
-    TinyShape,
-    initialise,
-    make_processor,
-    model_config,
-    set_generation_defaults,
-    texts_of,
-    train_tokenizer,
-)
+from recipes.cpu_demo.tiny_qwen2_5 import make_processor, model_config
+from recipes.cpu_demo.tiny_shape import TinyShape
+from recipes.cpu_demo.tiny_tokenizer import texts_of, train_tokenizer
+from recipes.cpu_demo.tiny_vlm import initialise, set_generation_defaults
 
 SIZES: dict[str, TinyShape] = {
     # text sizes of Qwen2.5-0.5B, with a vision tower of an eighth

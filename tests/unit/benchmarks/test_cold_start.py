@@ -14,7 +14,8 @@ from codedance_verl.data.schema import read_records
 from codedance_verl.formats import get_format
 from codedance_verl.sandbox.pool import SandboxPool
 from recipes.cpu_demo.demo_set import DemoSizes, make_demo_data
-from recipes.cpu_demo.tiny_vlm import CHAT_TEMPLATE, build_tiny_model
+from recipes.cpu_demo.tiny_tokenizer import CHAT_TEMPLATE
+from recipes.cpu_demo.tiny_vlm import build_tiny_model
 
 SHOWS = "for side in (40, 60):\n    input_image.crop((0, 0, side, side)).show()\nprint(len(input_images))"
 

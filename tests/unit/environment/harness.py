@@ -40,7 +40,7 @@ from codedance_verl.rollout.group_scorer import GroupScorer
 from codedance_verl.rollout.worker import CodeDanceAgentLoopWorker
 from codedance_verl.sandbox.errors import SandboxUnavailable
 from codedance_verl.types import Execution, ExecutionStatus, RenderedImage
-from recipes.cpu_demo.tiny_vlm import CHAT_TEMPLATE, train_tokenizer
+from recipes.cpu_demo.tiny_tokenizer import CHAT_TEMPLATE, train_tokenizer
 from tests.unit.environment.pools import CountingPool
 
 FAMILIES = ("qwen2_5_vl", "qwen3_vl")

@@ -14,7 +14,7 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLProcessor, Qwen2VLImageProc
 from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
 
 from benchmarks.weight_transfer.state import LAYERS, TEXT, VISION, VISION_BLOCKS
-from recipes.cpu_demo.tiny_vlm import CHAT_TEMPLATE, train_tokenizer
+from recipes.cpu_demo.tiny_tokenizer import CHAT_TEMPLATE, train_tokenizer
 
 PARAMETERS_7B = 8_292_166_656
 """Of Qwen2.5-VL-7B-Instruct: half of the 16,584,333,312 bytes that its published weights take in bfloat16."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from codedance_verl.config.compose import compose_leniently
+from codedance_verl.config.compose import CONF_DIR, compose_leniently
 from codedance_verl.config.overrides import key_of
 from codedance_verl.preflight.capabilities import Status, check_capabilities, markdown, row_of, shipped_values
 from codedance_verl.preflight.capability_table import OWN, TABLE
@@ -93,3 +93,15 @@ def test_what_the_table_refuses_is_refused(batch: list[str]) -> None:
 @pytest.mark.parametrize("batch", _batches(Status.WORKS), ids=lambda batch: batch[0])
 def test_what_the_table_says_works_passes(batch: list[str]) -> None:
     assert _told(batch) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", sorted(path.stem for path in (CONF_DIR / "model").glob("*.yaml")))
+def test_what_the_files_of_the_models_set_is_taken(model: str) -> None:
+    assert _told([f"model={model}"]) == []
+
+
+@pytest.mark.slow
+def test_a_patch_has_pixels() -> None:
+    (line,) = _told(["data.image_patch_size=0"])
+    assert line.startswith("data.image_patch_size=0: ")

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from codedance_verl.preflight.model_shape import read_shape
 from recipes.cpu_demo.demo_set import make_demo_data
 from recipes.cpu_demo.demo_sizes import DemoSizes
-from recipes.cpu_demo.tiny_vlm import TinyShape
+from recipes.cpu_demo.tiny_shape import TinyShape
 from recipes.gpu_check import run as module
 from recipes.gpu_check.models import SIZES, make_model
 from recipes.gpu_check.run import Check, main

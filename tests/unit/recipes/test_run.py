@@ -67,6 +67,18 @@ def test_a_second_demo_in_the_same_folder_is_refused(tmp_path: Path, capsys: pyt
     assert "error: another demo runs in" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("model", "folder"), [("tiny", "demo"), ("tiny_qwen3", "demo_qwen3")])
+def test_every_model_has_a_folder_of_its_own(
+    model: str, folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "OUTPUTS", tmp_path)
+    (tmp_path / folder).mkdir()
+    with (tmp_path / folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert run.main(["--model", model, "--sandbox", "process"]) == 2
+    assert f"another demo runs in {tmp_path / folder};" in capsys.readouterr().err
+
+
 def test_fresh_empties_the_folder_of_a_demo_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "thesis.txt").write_text("precious")
     assert run.main(["--out", str(tmp_path), "--fresh"]) == 2

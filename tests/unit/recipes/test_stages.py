@@ -11,8 +11,8 @@ from recipes.cpu_demo.stages import Stage, parse_seeds, plan, rl_steps, sft_step
 OUT = Path("/nonexistent/demo")
 
 
-def named(backend: str = "docker", seeds: tuple[int, ...] = (0, 1)) -> dict[str, Stage]:
-    return {stage.name: stage for stage in plan(OUT, seeds, backend)}
+def named(backend: str = "docker", seeds: tuple[int, ...] = (0, 1), model: str = "tiny") -> dict[str, Stage]:
+    return {stage.name: stage for stage in plan(OUT, seeds, backend, model)}
 
 
 def test_the_plan_goes_from_the_image_to_the_report() -> None:
@@ -62,6 +62,23 @@ def test_the_configuration_knows_every_key_of_the_commands(stage: str, config: s
     composed = compose_config(config, list(named()[stage].command[3:]))
     assert composed.trainer.total_training_steps == steps
     assert composed.run_dir == str(named()[stage].folder)
+
+
+def test_another_model_is_built_and_its_configuration_used() -> None:
+    default, other = named(), named(model="tiny_qwen3")
+    differ = {name: set(other[name].command) - set(default[name].command) for name in default}
+    assert differ.pop("model") == {"--model", "tiny_qwen3"}
+    for name in ("eval_sft", "rl_seed0", "rl_seed1"):
+        assert differ.pop(name) == {"model=tiny_qwen3"}
+    assert not any(differ.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("stage", "config"), [("rl_seed0", "train"), ("eval_sft", "evaluate")])
+def test_the_trained_weights_of_another_model_are_used_with_its_patches(stage: str, config: str) -> None:
+    composed = compose_config(config, list(named(model="tiny_qwen3")[stage].command[3:]))
+    assert composed.actor_rollout_ref.model.path == str(OUT / "sft" / "model")
+    assert composed.data.image_patch_size == 16
 
 
 def test_seeds_are_read() -> None:

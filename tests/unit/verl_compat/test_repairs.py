@@ -6,8 +6,13 @@ from typing import Any
 import pytest
 import torch
 from omegaconf import OmegaConf
-from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
-from verl.models.transformers import qwen2_vl
+from transformers import (
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
+)
+from verl.models.transformers import qwen2_vl, qwen3_vl
 from verl.single_controller.ray import base
 
 from codedance_verl.trainer import runner
@@ -62,6 +67,22 @@ def test_a_micro_batch_with_pictures_is_embedded_as_before(model: Any) -> None:
     repairs.embed_text_alone()  # once is enough
     after, _ = qwen2_vl._get_input_embeds(model, **given)
     assert torch.equal(before, after)
+
+
+def test_text_alone_reaches_every_vision_weight_of_qwen3_without_a_repair() -> None:
+    """verl unpacks what its vision tower returns, features of DeepStack included."""
+    vision = {"hidden_size": 32, "depth": 2, "num_heads": 2, "out_hidden_size": 32, "deepstack_visual_indexes": [0]}
+    config = Qwen3VLConfig(
+        text_config={**TEXT, "num_hidden_layers": 2, "intermediate_size": 64, "vocab_size": 50, "head_dim": 8},
+        vision_config={**vision, "intermediate_size": 64, "num_position_embeddings": 16},
+    )
+    model, ids = Qwen3VLForConditionalGeneration(config).model, torch.tensor([[1, 2, 3]])
+    found = qwen3_vl._get_input_embeds(model, ids, torch.ones_like(ids))
+    assert torch.equal(found["inputs_embeds"], model.get_input_embeddings()(ids))
+    assert found["deepstack_visual_embeds"] is None
+    found["inputs_embeds"].sum().backward()
+    gradients = [parameter.grad for parameter in model.visual.parameters()]
+    assert all(gradient is not None and not gradient.any() for gradient in gradients)
 
 
 def test_other_models_are_left_alone() -> None:
