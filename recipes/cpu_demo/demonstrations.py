@@ -61,7 +61,6 @@ _FORMAT = get_format("code")
 
 _AFTER_PRINT = ("The output is {answer}.", "It printed {answer}.")
 _AFTER_LOOK = ("Now I can answer.", "Now I can see it.")
-_WITHOUT_CODE = ("I can see this.", "This is easy to see.")
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ def demonstrate(rng: np.random.Generator, task: Task, mixture: Mapping[str, Mixt
     if style is Style.DIRECT or style is Style.GUESS:
         answer = task.answer if style is Style.DIRECT else choose(rng, task.guesses)
         return Demonstration(
-            (question, _answer_turn(rng, _WITHOUT_CODE, answer, task.first_sight)),
+            (question, _answer_turn(rng, task.at_once, answer)),
             (image,),
             style,
             answer,
@@ -116,7 +115,6 @@ def demonstrate(rng: np.random.Generator, task: Task, mixture: Mapping[str, Mixt
     turns: list[Message] = [question]
     for cell, execution in zip(program, executions, strict=True):
         thought = choose(rng, task.before_code).format(verb=task.verb, focus=task.focus)
-        thought = (task.first_sight if cell is program[0] else "") + thought
         turns.append(Message("assistant", f"{render_think(thought)}\n{_FORMAT.render_call(cell)}"))
         turns.append(Message("user", observation_text(execution)))
     answer = _answer_after(rng, task, executions[-1], flawed)
@@ -125,8 +123,8 @@ def demonstrate(rng: np.random.Generator, task: Task, mixture: Mapping[str, Mixt
     return Demonstration(tuple(turns), (image, *shown), style, answer)
 
 
-def _answer_turn(rng: np.random.Generator, thoughts: tuple[str, ...], answer: str, first_sight: str = "") -> Message:
-    thought = first_sight + choose(rng, thoughts).format(answer=answer)
+def _answer_turn(rng: np.random.Generator, thoughts: tuple[str, ...], answer: str) -> Message:
+    thought = choose(rng, thoughts).format(answer=answer)
     return Message("assistant", f"{render_think(thought)}\n{render_answer(answer)}")
 
 

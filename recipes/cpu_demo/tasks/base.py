@@ -52,6 +52,9 @@ BEFORE_CODE = ("I use code to {verb} {focus}.", "Code can {verb} {focus}.")
 """The verb decides on the program: a kind that was only guessed at can so borrow that of another one."""
 
 
+AT_ONCE = ("I can see this.", "This is easy to see.")
+
+
 @dataclass(frozen=True)
 class Task:
     """One question about one image, with code that answers it and code that plausibly fails to.
@@ -76,8 +79,8 @@ class Task:
     """What code does to the focus, as the thought before it says."""
     before_code: tuple[str, ...] = BEFORE_CODE
     """Thoughts before a call, with the fields `verb` and `focus`."""
-    first_sight: str = ""
-    """What a glance at the image shows: the beginning of the first thought, whether or not code follows."""
+    at_once: tuple[str, ...] = AT_ONCE
+    """Thoughts before an answer without code."""
 
 
 @dataclass(frozen=True)

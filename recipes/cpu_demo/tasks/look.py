@@ -82,6 +82,8 @@ def _task(rng: np.random.Generator, split: Split, kind: str, size: int) -> Task:
     side = _SCALE * size
     pixels = np.zeros((side, side, 3), dtype=np.uint8)
     _lay(rng, pixels, place, hidden_card(rng, colour) if kind == KIND else _large_card(rng, colour, side))
+    # what a glance shows comes first, and the next word decides for or against code
+    glance = f"The card is {'small' if kind == KIND else 'large'}"
     return Task(
         kind=kind,
         difficulty="hard" if kind == KIND else "easy",
@@ -93,8 +95,10 @@ def _task(rng: np.random.Generator, split: Split, kind: str, size: int) -> Task:
         flawed_code=((f"input_image.resize(({size}, {size}))",),),  # what was seen before
         guesses=COLOURS,
         answer_is_printed=False,
-        verb="enlarge",
-        first_sight=f"The card is {'small' if kind == KIND else 'large'}. ",
+        before_code=tuple(
+            f"{glance} so {thought}" for thought in ("I use code to enlarge it.", "code can enlarge it.")
+        ),
+        at_once=tuple(f"{glance} and {thought}" for thought in ("I can see this.", "this is easy to see.")),
     )
 
 
@@ -155,4 +159,5 @@ def _view_weights() -> np.ndarray:
         impulse[start + row] = 1.0
         view = Image.fromarray(impulse).resize((1, side // _SCALE), Image.Resampling.BICUBIC)
         weights[:, row] = np.asarray(view)[:, 0]
-    return weights[np.abs(weights).sum(axis=1) > 0]
+    reached: np.ndarray = weights[np.abs(weights).sum(axis=1) > 0]
+    return reached
