@@ -32,7 +32,7 @@ def test_the_estimator_gets_the_reward_constants() -> None:
 
 
 def test_the_demo_keeps_the_published_reward_unless_told_otherwise() -> None:
-    assert compose_config("train", [*RUN, "recipe=cpu_demo"]).reward_preset.preset == "paper"
+    assert compose_config("train", [*RUN, "recipe=cpu_demo"]).reward_preset.preset == "robust"
     assert compose_config("train", [*RUN, "recipe=cpu_demo", "reward_preset=gtpo"]).reward_preset.preset == "gtpo"
 
 
