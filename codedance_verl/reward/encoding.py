@@ -159,7 +159,7 @@ def decode_rewards(
     values = np.zeros((rows, max(int(turn_count.max(initial=0)), 1)))
     values[row, turn] = rewards[row, end % (width + 1) - 1]
     outside: npt.NDArray[np.floating] = np.where(sampled, 0.0, rewards) if fatal_turns else np.zeros((rows, 1))
-    fatal = outside.any(axis=1)  # [B]
+    fatal = np.count_nonzero(outside, axis=1) > 0  # [B]
     answered = np.flatnonzero((turn_count > 0) & ~fatal)
     last = turn_count[answered] - 1
     # the last value of a row is the score; as r_k of that turn stands 0
