@@ -123,7 +123,7 @@ class DecodedRewards:
     @property
     def call_count(self) -> npt.NDArray[np.int64]:
         """Turns but the last, which answers instead of calling, int64 [B]; all those left before a fatal failure."""
-        return np.maximum(self.turn_count - ~self.fatal, 0)
+        return np.where(self.fatal, self.turn_count, np.maximum(self.turn_count - 1, 0))
 
     def on_tokens(self, per_turn: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
         """Returns values of turns, [B, K], on the sampled tokens of each; float32 [B, T], 0 elsewhere."""
@@ -158,8 +158,8 @@ def decode_rewards(
     # [B, K], with K at least 1, so that a batch of masked rows has a column too
     values = np.zeros((rows, max(int(turn_count.max(initial=0)), 1)))
     values[row, turn] = rewards[row, end % (width + 1) - 1]
-    outside = np.where(sampled, 0.0, rewards) if fatal_turns else np.zeros((rows, 1))
-    fatal = outside.any(axis=1)  # [B]
+    outside: npt.NDArray[np.floating] = np.where(sampled, 0.0, rewards) if fatal_turns else np.zeros((rows, 1))
+    fatal = np.count_nonzero(outside, axis=1) > 0  # [B]
     answered = np.flatnonzero((turn_count > 0) & ~fatal)
     last = turn_count[answered] - 1
     # the last value of a row is the score; as r_k of that turn stands 0
