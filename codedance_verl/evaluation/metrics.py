@@ -116,6 +116,14 @@ def accuracy_difference(
     return Figure(value, low, high, paired)
 
 
+def rate_counts(
+    methods: Sequence[Runs], measure: Measure, variant: str, choose: Choose
+) -> tuple[list[Counts], list[str]]:
+    """Numerators and denominators of several methods over the chosen questions of all, and these questions in order."""
+    questions = _questions([run for runs in methods for run in runs], variant, choose)
+    return [_counts(runs, measure, variant, choose, questions) for runs in methods], questions
+
+
 def grouped(runs: Runs, figures: Callable[[Choose], _Figures]) -> Groups[_Figures]:
     """The figures of all questions, of each difficulty, and of each kind that the runs have."""
 

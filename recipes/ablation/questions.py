@@ -1,6 +1,6 @@
-"""The questions of the comparison: the demo's test file without what is not sampled at temperature 1.
+"""Questions of the comparison: the demo's test file without its controls, greedy and sampled rows alone.
 
-Greedy answers and blank images would double the time of every evaluation, and no column of the table shows them.
+Blank images and interventions would double the time of every evaluation, and no column of the table shows them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from codedance_verl.data.conditions import SAMPLED
+from codedance_verl.data.conditions import GREEDY, SAMPLED
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -21,9 +21,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="file to write")
     options = parser.parse_args(arguments)
     table = pq.read_table(options.test)
-    sampled = [extra["variant"] == SAMPLED for extra in table.column("extra_info").to_pylist()]
-    pq.write_table(table.filter(sampled), options.out)
-    print(f"{sum(sampled)} of {len(sampled)} rows", flush=True)
+    variants = [extra["variant"] for extra in table.select(["extra_info"]).column(0).to_pylist()]
+    kept = [variant in (GREEDY, SAMPLED) for variant in variants]
+    pq.write_table(table.filter(kept), options.out)
+    print(f"{sum(kept)} of {len(kept)} rows", flush=True)
     return 0
 
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from statistics import median
 
 from codedance_verl.errors import UserError
 from codedance_verl.runtime.progress import clock
@@ -32,11 +33,11 @@ _NO_SPACE_TEXTS = tuple(os.strerror(number) for number in _NO_SPACE)
 
 
 class StageFailed(Exception):
-    """A stage did not succeed. The text is one line; `log_tail` holds the last lines of its log."""
+    """A stage did not succeed. The text is one line; `log_tail` holds the last lines of the log of `stage`."""
 
-    def __init__(self, message: str, log_tail: Sequence[str]) -> None:
+    def __init__(self, message: str, log_tail: Sequence[str], stage: str = "") -> None:
         super().__init__(message)
-        self.log_tail = tuple(log_tail)
+        self.log_tail, self.stage = tuple(log_tail), stage
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,12 @@ class Runner:
 
     def _expected(self, stage: Stage) -> float:
         """Seconds a later stage will take; nothing if it is done. Its inputs may yet change, so this is a guess."""
-        return 0.0 if self._records.marker(stage.name) and not stage.always else stage.expected_s
+        return 0.0 if self._records.marker(stage.name) and not stage.always else self._usual(stage)
+
+    def _usual(self, stage: Stage) -> float:
+        """Seconds that stages like this one have taken, or what the plan expects while none has finished."""
+        took = [marker.wall_s for name in stage.alike if (marker := self._records.marker(name))]
+        return median(took) if took else stage.expected_s
 
     def _run_stage(self, stage: Stage, position: StagePosition) -> None:
         head = f"[{position.number}/{position.total}] {stage.title}"
@@ -162,7 +168,7 @@ class Runner:
         """`elapsed_s` over all tries."""
         found = stage.progress() if stage.progress else None
         left = found.seconds_left(elapsed_s) if found else None
-        to_go = (max(0.0, stage.expected_s - elapsed_s) if left is None else left) + position.expected_after_s
+        to_go = (max(0.0, self._usual(stage) - elapsed_s) if left is None else left) + position.expected_after_s
         text = f" {found.text}," if found else ""
         return f"{head}:{text} {clock(elapsed_s)} so far, about {clock(to_go)} to go"
 
@@ -180,10 +186,11 @@ class Runner:
         tail = last_lines(log)
         free = shutil.disk_usage(self._out).free
         if free < FULL_BYTES or any(text in line for line in tail for text in _NO_SPACE_TEXTS):
-            return StageFailed(f"stage {stage.name} failed: {disk_full_message(self._out)}", tail)
+            return StageFailed(f"stage {stage.name} failed: {disk_full_message(self._out)}", tail, stage.name)
         said = next((line.removeprefix("error: ") for line in reversed(tail) if line.startswith("error: ")), None)
         reason = said or how
-        return StageFailed(f"stage {stage.name} failed after {clock(wall_s)}: {reason} (log: {log})", tail)
+        message = f"stage {stage.name} failed after {clock(wall_s)}: {reason} (log: {log})"
+        return StageFailed(message, tail, stage.name)
 
     def _log(self, stage: Stage) -> Path:
         return self._out / "logs" / f"{stage.name}.log"

@@ -32,6 +32,7 @@ class Stage:
         folder: what the stage writes; emptied before a new try unless the stage can resume. None: nothing to empty.
         timeout_s: wall seconds after which one try is ended.
         expected_s: rough duration on 2 cores, for the estimate of the remainder.
+        alike: names of stages that take about as long; the median of those that are finished replaces `expected_s`.
         resumable: an interrupted try is continued from what it left.
         always: runs even if it finished before, to see that all is still there; its longest run counts.
         progress: says how far it is, from the files it writes.
@@ -45,6 +46,7 @@ class Stage:
     folder: Path | None = None
     timeout_s: float = 600.0
     expected_s: float = 60.0
+    alike: tuple[str, ...] = ()
     resumable: bool = False
     always: bool = False
     progress: ProgressSource | None = None

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import re
 import shlex
@@ -14,18 +15,19 @@ from PIL import Image
 from codedance_verl.config.compose import compose_config
 from codedance_verl.errors import UserError
 from codedance_verl.evaluation.outcomes import read_evaluation
-from codedance_verl.evaluation.report import Figure
 from codedance_verl.reward.config import RewardConfig
 from codedance_verl.rollout.sampling_config import SamplingConfig
 from recipes.ablation.questions import main as write_questions
+from recipes.ablation.results import is_kept, read_result, result_file, start_file
 from recipes.ablation.results import main as write_result
-from recipes.ablation.results import read_result, result_file
-from recipes.ablation.run import Plan, main, stages
-from recipes.ablation.table import Row, markdown, origin_text, read_results, read_rows, verdict, write
+from recipes.ablation.run import Plan, _run_all, main, stages
+from recipes.ablation.table import BEGIN, END, read_comparison
 from recipes.ablation.table import main as write_table
-from recipes.ablation.variants import VARIANTS, chosen
-from recipes.cpu_demo.stages import rl_steps
-from tests.unit.evaluation.logs import line, write_log, write_test_file
+from recipes.ablation.variants import DEFAULT, NOT_BY_DEFAULT, VARIANTS, chosen
+from recipes.cpu_demo.console import Console
+from recipes.cpu_demo.runner import Runner, StageFailed
+from recipes.cpu_demo.stages import Stage, rl_steps
+from tests.unit.evaluation.logs import Line, line, write_log, write_test_file
 
 OUT = Path("/nonexistent/ablation")
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -37,16 +39,24 @@ def plan(
     return Plan(OUT, results, demo, chosen(variants), seeds, rl_steps(), "docker")
 
 
-def test_every_variant_and_seed_is_a_run_between_what_they_share_and_the_table() -> None:
+def test_every_variant_is_run_with_a_seed_before_any_is_with_the_next() -> None:
     names = [stage.name for stage in stages(plan("robust,outcome", (0, 1)))]
-    runs = ["outcome_seed0", "robust_seed0", "outcome_seed1", "robust_seed1"]
-    runs_and_results = [name for run in runs for name in (run, f"{run}_result")]
-    assert names == ["image", "data", "model", "sft", "questions", *runs_and_results, "table"]
+    rounds = [["outcome_seed0", "robust_seed0"], ["outcome_seed1", "robust_seed1"]]
+    first, second = ([name for run in runs for name in (run, f"{run}_result")] for runs in rounds)
+    shared = ["image", "data", "model", "sft", "eval_sft", "questions", "start_result"]
+    assert names == [*shared, *first, "table_seed0", *second, "table"]
+
+
+def test_the_estimate_of_a_run_is_that_of_the_runs_that_have_ended() -> None:
+    runs = [stage for stage in stages(plan("robust,outcome", (0, 1))) if stage.alike]
+    assert [run.name for run in runs] == ["outcome_seed0", "robust_seed0", "outcome_seed1", "robust_seed1"]
+    assert all(set(run.alike) == {other.name for other in runs} for run in runs)
 
 
 def test_the_data_and_the_model_of_a_demo_are_taken(tmp_path: Path) -> None:
-    questions, run, *_ = stages(plan("paper", demo=tmp_path))
+    questions, start, run, *_ = stages(plan("paper", demo=tmp_path))
     assert questions.inputs == (tmp_path / "data" / "test.parquet",)
+    assert {str(tmp_path / "eval_sft"), "--evaluated", str(tmp_path / "data" / "test.parquet")} <= set(start.command)
     assert run.name == "paper_seed0" and run.folder == OUT / "paper_seed0"
     assert f"data.train_files={tmp_path}/data/rl_train.parquet" in run.command
     assert f"data.val_files={OUT}/test.parquet" in run.command
@@ -54,25 +64,87 @@ def test_the_data_and_the_model_of_a_demo_are_taken(tmp_path: Path) -> None:
 
 
 def test_a_run_that_has_its_result_is_not_repeated(tmp_path: Path) -> None:
-    result_file(tmp_path, "outcome", 0).touch()
-    names = [stage.name for stage in stages(plan("outcome", (0, 1), results=tmp_path, demo=tmp_path))]
-    assert names == ["questions", "outcome_seed1", "outcome_seed1_result", "table"]
-    result_file(tmp_path, "outcome", 1).touch()
-    assert [stage.name for stage in stages(plan("outcome", (0, 1), results=tmp_path))] == ["table"]
+    results = tmp_path / "results"
+    keep(tmp_path, "outcome", 0)
+    names = [stage.name for stage in stages(plan("outcome", (0, 1), results=results, demo=tmp_path))]
+    assert names == ["questions", "start_result", "outcome_seed1", "outcome_seed1_result", "table"]
+    keep(tmp_path, "outcome", 1)
+    keep(tmp_path, "start", 0)
+    start_file(results).write_bytes(result_file(results, "start", 0).read_bytes())
+    assert [stage.name for stage in stages(plan("outcome", (0, 1), results=results))] == ["table"]
+
+
+def test_a_result_of_other_questions_counts_as_not_there(tmp_path: Path) -> None:
+    """Those of the former demo hold no greedy answers; their version says so."""
+    path = result_file(tmp_path, "outcome", 0)
+    pq.write_table(pa.table({"sample": [0]}).replace_schema_metadata({"codedance": "{}"}), path)
+    assert not is_kept(path) and not is_kept(tmp_path / "none.parquet")
+    assert "outcome_seed0" in [stage.name for stage in stages(plan("outcome", results=tmp_path))]
+    with pytest.raises(UserError, match="not the result of a run"):
+        read_result(path)
 
 
 def test_the_number_of_steps_is_that_of_every_run() -> None:
-    _, run, kept, _ = stages(replace(plan("paper", demo=OUT), steps=7))
+    *_, run, kept, _ = stages(replace(plan("paper", demo=OUT), steps=7))
     assert {"trainer.total_training_steps=7", "trainer.test_freq=7"} <= set(run.command)
     assert OUT / "paper_seed0" / "checkpoints" / "global_step_7" in run.outputs
     assert kept.command[kept.command.index("--steps") + 1] == "7"
 
 
-def test_only_sampled_rows_are_evaluated(tmp_path: Path) -> None:
-    rows = [{"prompt": name, "extra_info": {"variant": name}} for name in ("greedy", "sampled", "blank", "sampled")]
+def test_greedy_and_sampled_rows_are_evaluated_and_no_control(tmp_path: Path) -> None:
+    variants = ("greedy", "sampled", "blank", "grey", "no_tools", "sampled")
+    rows = [{"prompt": name, "extra_info": {"variant": name}} for name in variants]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "test.parquet")
     assert write_questions(["--test", str(tmp_path / "test.parquet"), "--out", str(tmp_path / "kept.parquet")]) == 0
-    assert pq.read_table(tmp_path / "kept.parquet").to_pylist() == [rows[1], rows[3]]
+    assert pq.read_table(tmp_path / "kept.parquet").to_pylist() == [rows[0], rows[1], rows[5]]
+
+
+def test_every_variant_runs_by_default_but_those_that_are_named() -> None:
+    by_default = {variant.name for variant in chosen(DEFAULT)}
+    assert {"outcome", "per_call_bonus", "paper", "robust", "robust_ats"} <= by_default
+    assert (
+        by_default | set(NOT_BY_DEFAULT)
+        == {variant.name for variant in VARIANTS}
+        == {variant.name for variant in chosen("all")}
+    )
+    assert not by_default & set(NOT_BY_DEFAULT)
+
+
+class Failing:
+    """Stands in for the runner: stages of these names fail, and a result is kept for each other run."""
+
+    def __init__(self, folder: Path, *names: str) -> None:
+        self.folder, self.names, self.ran = folder, names, []  # type: ignore[var-annotated]
+
+    def run(self, _: Runner, todo: list[Stage]) -> None:
+        for stage in todo:
+            if stage.name in self.names:
+                raise StageFailed(f"stage {stage.name} failed", (), stage.name)
+            self.ran.append(stage.name)
+            if stage.name.endswith("_result") and stage.name != "start_result":
+                variant, _, seed = stage.name.removesuffix("_result").rpartition("_seed")
+                keep(self.folder, variant, int(seed))
+
+
+def test_a_run_that_fails_is_left_out_and_the_others_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = plan("outcome,paper,robust", (0,), results=tmp_path / "results", demo=tmp_path)
+    runner, stream = Failing(tmp_path, "paper_seed0"), io.StringIO()
+    monkeypatch.setattr(Runner, "run", lambda self, todo: runner.run(self, todo))
+    assert [failure.stage for failure in _run_all(wanted, Console(stream))] == ["paper_seed0"]
+    assert {"outcome_seed0", "robust_seed0", "table"} <= set(runner.ran)
+    assert "NOT MEASURED: stage paper_seed0 failed" in stream.getvalue()
+
+
+@pytest.mark.parametrize("names", [("outcome_seed0", "paper_seed0"), ("questions",)])
+def test_two_failures_in_a_row_end_it_and_so_does_one_of_what_all_need(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...]
+) -> None:
+    wanted = plan("outcome,paper,robust", (0,), results=tmp_path / "results", demo=tmp_path)
+    runner = Failing(tmp_path, *names)
+    monkeypatch.setattr(Runner, "run", lambda self, todo: runner.run(self, todo))
+    with pytest.raises(StageFailed, match=f"stage {names[-1]} failed"):
+        _run_all(wanted, Console(io.StringIO()))
+    assert "robust_seed0" not in runner.ran
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
@@ -94,113 +166,118 @@ def test_unknown_variants_and_unfinished_demos_are_named(tmp_path: Path, capsys:
     assert "--steps 0: must be 1 or more" in capsys.readouterr().err
 
 
-def figure(value: float, spread: float = 0.02) -> Figure:
-    return Figure(value, value - spread, value + spread, 100, (value - 0.01, value + 0.01))
+SIZES = {"count_photo": 20, "count_digits": 10, "look": 10, "look_large": 10, "easy": 10}
+"""Questions of each kind."""
+
+HARD = ("count_photo", "count_digits", "look")
 
 
-def rows(**accuracy: float) -> list[Row]:
-    known = {variant.name: variant for variant in VARIANTS}
-    one = figure(0.5)
-    return [
-        Row(known[name], figure(value), one, one, figure(2.0), one, None if name == "outcome" else figure(0.1))
-        for name, value in accuracy.items()
-    ]
+def answers(right: float = 0.5, called: float = 1.0, needless: float = 0.0, found: bool = False) -> list[Line]:
+    """Greedy and sampled rollouts of a run: shares of hard ones that are right, and of both levels with a call."""
+    lines = []
+    for kind, number in SIZES.items():
+        hard = kind in HARD
+        for index in range(number):
+            share = index / number
+            solved = (found if kind == "count_digits" else share < right) if hard else True
+            calls = ("ok",) if share < (called if hard else needless) else ()
+            for variant in ("greedy", "sampled"):
+                verdict = "correct" if solved else "wrong"
+                level = "hard" if hard else "easy"
+                name = f"{kind}-{index}"
+                lines.append(line(name, kind=kind, difficulty=level, calls=calls, verdict=verdict, variant=variant))
+    return lines
 
 
-@pytest.mark.parametrize(
-    ("accuracy", "said"),
-    [
-        ({"outcome": 0.6, "robust": 0.5}, "`robust` does not win: `outcome` is 10.0% ahead in accuracy."),
-        (
-            {"outcome": 0.6, "robust": 0.61},
-            "`robust` is 1.0% ahead of the next, `outcome`, in accuracy; their intervals o",
-        ),
-        (
-            {"outcome": 0.6, "robust": 0.7},
-            "`robust` is 10.0% ahead of the next, `outcome`, in accuracy; their intervals d",
-        ),
-        ({"outcome": 0.6}, "`robust` is not compared."),
-    ],
-)
-def test_it_is_said_plainly_whether_robust_wins(accuracy: dict[str, float], said: str) -> None:
-    assert verdict(rows(**accuracy)).startswith(said)
-
-
-QUESTIONS = (("q0", "easy", ()), ("q1", "hard", ("ok",)))
-
-
-def keep(folder: Path, variant: str, seed: int, right: tuple[str, ...], *, steps: int = 3, model: str = "tiny") -> Path:
-    """A run whose evaluation has these answers right, and its result; returns the result's file."""
-    lines = [
-        line(item, difficulty=level, calls=calls, verdict="correct" if item in right else "wrong")
-        for item, level, calls in QUESTIONS
-    ]
-    run, test, weights = folder / f"{variant}_seed{seed}", folder / "test.parquet", folder / model
-    write_log(run / "trajectories", lines)
+def keep(
+    folder: Path,
+    variant: str,
+    seed: int,
+    lines: list[Line] | None = None,
+    *,
+    steps: int = 3,
+    model: str = "tiny",
+    extra: list[Line] | None = None,
+) -> Path:
+    """A run with these rollouts, and its result; returns the result's file. `extra` is beyond the test file."""
+    lines = lines or answers()
+    run, test, weights = folder / "runs" / f"{variant}_seed{seed}", folder / "test.parquet", folder / model
+    write_log(run / "trajectories", [*lines, *(extra or [])])
     write_test_file(test, lines)
     weights.write_text(model)
     path = result_file(folder / "results", variant, seed)
     arguments = ["--run", run, "--test", test, "--model", weights, "--steps", steps, "--out", path]
+    if extra:
+        write_test_file(folder / "more.parquet", [*lines, *extra])
+        arguments += ["--evaluated", folder / "more.parquet"]
     assert write_result([str(item) for item in arguments]) == 0
     return path
 
 
-def test_figures_come_from_the_evaluation_of_every_run(tmp_path: Path) -> None:
-    """Of two questions `outcome` answers one, `robust` both, with code on the hard one; both seeds alike."""
-    for seed in (0, 1):
-        keep(tmp_path, "outcome", seed, ("q0",))
-        keep(tmp_path, "robust", seed, ("q0", "q1"))
-    compared, seeds = chosen("outcome,robust"), (0, 1)
-    results = read_results(tmp_path / "results", compared, seeds)
-    outcome, robust = read_rows(results, compared, seeds)
-    assert (outcome.accuracy.value, robust.accuracy.value) == (0.5, 1.0)
-    assert (robust.easy_tool_rate.value, robust.hard_tool_rate.value, robust.turns.value) == (0.0, 1.0, 1.5)
-    assert outcome.over_baseline is None
-    assert robust.over_baseline is not None and robust.over_baseline.value == 0.5
-    assert origin_text(results) == "3 steps each, from the same SFT model."
-
-
 def test_a_result_is_read_as_it_was_written(tmp_path: Path) -> None:
-    path = keep(tmp_path, "paper", 0, ("q1",))
+    path = keep(tmp_path, "paper", 0)
+    assert is_kept(path)
     assert read_result(path).evaluation == read_evaluation(
-        tmp_path / "paper_seed0" / "trajectories", tmp_path / "test.parquet"
+        tmp_path / "runs" / "paper_seed0" / "trajectories", tmp_path / "test.parquet"
     )
 
 
+def test_an_evaluation_of_more_questions_keeps_those_of_the_comparison(tmp_path: Path) -> None:
+    blank = [line("count_photo-0", variant="blank", verdict="wrong")]
+    more, same = keep(tmp_path, "paper", 0, extra=blank), keep(tmp_path, "paper", 1)
+    assert read_result(more).evaluation.outcomes == read_result(same).evaluation.outcomes
+
+
 def test_what_cannot_be_compared_is_refused_or_said(tmp_path: Path) -> None:
-    keep(tmp_path, "outcome", 0, ("q0",))
-    keep(tmp_path, "robust", 0, ("q0",), model="other")
+    keep(tmp_path, "outcome", 0)
+    keep(tmp_path, "robust", 0, model="other")
     both = chosen("outcome,robust")
-    assert origin_text(read_results(tmp_path / "results", both, (0,))) == "3 steps each, from 2 SFT models."
-    longer = keep(tmp_path, "robust", 0, ("q0",), steps=4)
+    assert read_comparison(tmp_path / "results", both, (0,)).models == 2
+    longer = keep(tmp_path, "robust", 0, steps=4)
     with pytest.raises(UserError, match=f"{longer}: trained or asked otherwise"):
-        read_results(tmp_path / "results", both, (0,))
-    longer.write_text("no parquet")
-    for seed in (0, 1):
-        with pytest.raises(UserError, match=f"robust_seed{seed}.parquet: not the result of a run"):
-            read_results(tmp_path / "results", chosen("robust"), (seed,))
+        read_comparison(tmp_path / "results", both, (0,))
+    with pytest.raises(UserError, match="no run has ended yet"):
+        read_comparison(tmp_path / "results", chosen("paper"), (0,))
 
 
-def test_table_plot_and_figures_are_written(tmp_path: Path) -> None:
-    found = rows(outcome=0.6, robust=0.7)
-    out = tmp_path / "new" / "folder"
-    write(found, (0, 1), "9 steps each.", out)
+def test_tables_plot_and_figures_are_written_and_put_into_a_document(tmp_path: Path) -> None:
+    for seed in range(3):
+        for variant, right in (("outcome", 0.3), ("robust", 0.9)):
+            keep(tmp_path, variant, seed, answers(right, needless=0.2 * (variant == "outcome")))
+    document, out = tmp_path / "page.md", tmp_path / "new" / "folder"
+    document.write_text(f"# Page\n{BEGIN}\nold\n{END}\nrest\n")
+    arguments = ["--results", str(tmp_path / "results"), "--variants", "outcome,robust", "--seeds", "0,1,2"]
+    assert write_table([*arguments, "--out", str(out), "--document", str(document)]) == 0
     text = (out / "ablation.md").read_text()
-    assert text == markdown(found, (0, 1), "9 steps each.") and "2 seeds; 9 steps each. 95 % intervals." in text
-    table = text.splitlines()
-    assert table[2].startswith("| `outcome`, accuracy and format | 60.0% (58.0% to 62.0%) | 2.00 (1.98 to 2.02) |")
-    assert table[3].endswith("| +10.0% (+8.0% to +12.0%) |")
-    assert markdown(found, (0,), "9 steps each.").splitlines()[-1].startswith("1 seed; 9 steps each.")
-    assert json.loads((out / "ablation.json").read_text())["rows"][1]["accuracy"]["value"] == 0.7
-    with Image.open(out / "ablation.png") as picture:
-        assert picture.format == "PNG"
+    assert document.read_text() == (
+        f"# Page\n{BEGIN}\n{text}\n"
+        f"![A panel a column; dots are seeds, bars 95 % intervals](pictures/ablation.png)\n{END}\nrest\n"
+    )
+    figures = json.loads((out / "ablation.json").read_text())
+    assert [row["name"] for row in figures["rows"]] == ["outcome", "robust"] and figures["seeds"] == [0, 1, 2]
+    for picture in (out / "ablation.png", tmp_path / "pictures" / "ablation.png"):
+        with Image.open(picture) as opened:
+            assert opened.format == "PNG"
 
 
-def test_the_documented_table_is_what_the_documented_command_writes(
+def test_a_document_without_marks_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    keep(tmp_path, "outcome", 0)
+    (tmp_path / "page.md").write_text("# Page\n")
+    arguments = ["--results", tmp_path / "results", "--out", tmp_path, "--document", tmp_path / "page.md"]
+    assert write_table([str(item) for item in arguments]) == 2
+    assert f"must have one line {BEGIN}" in capsys.readouterr().err
+
+
+def test_the_documented_tables_are_what_the_documented_command_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """As soon as there are results of the present demo; those of the former one count as not there."""
     text = (REPOSITORY / "docs" / "ablation.md").read_text()
     (command,) = re.findall(r"^python -m recipes\.ablation\.table (.*)$", text.replace("\\\n", " "), re.MULTILINE)
     monkeypatch.chdir(REPOSITORY)
-    assert write_table([*shlex.split(command), "--out", str(tmp_path)]) == 0
-    assert (tmp_path / "ablation.md").read_text() in text
+    words = shlex.split(command)
+    assert words[-2:] == ["--document", "docs/ablation.md"] and text.count(BEGIN) == text.count(END) == 1
+    kept = [path for path in (REPOSITORY / "recipes" / "ablation" / "results").glob("*.parquet") if is_kept(path)]
+    if kept:
+        assert write_table([*words[:-2], "--out", str(tmp_path)]) == 0
+        assert (tmp_path / "ablation.md").read_text() in text

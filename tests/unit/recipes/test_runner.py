@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -58,6 +59,14 @@ def test_stages_run_in_order_and_are_recorded(out: Path) -> None:
     marker = json.loads((out / "stages" / "first.json").read_text())
     assert marker["name"] == "first" and 0 < marker["wall_s"] < 20
     assert not list((out / "stages").glob("*.attempt.json"))
+
+
+def test_what_is_left_is_estimated_from_like_stages_that_have_finished(out: Path) -> None:
+    """Three stages of an hour each by the plan; the first takes less than a minute, and so will the others."""
+    names = ("first", "second", "third")
+    printed = run(out, *(replace(stage(out, name, "pass"), expected_s=3_600.0, alike=names) for name in names))
+    assert re.search(r"first: 0:\d\d, about 2:00:00 to go", printed)
+    assert re.search(r"second: 0:\d\d, about 0:\d\d to go", printed)
 
 
 def test_a_finished_stage_is_not_run_again(out: Path) -> None:
