@@ -133,7 +133,7 @@ def _layout(counts: Counts, strata: Strata | None) -> tuple[int, ...] | None:
 
     A stratum of one question has no spread of its own: then all questions are one stratum.
     """
-    runs, questions = counts.numerators.shape
+    runs, questions = map(int, counts.numerators.shape)
     if runs == 0 or questions < 2:
         return None
     if strata is None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from codedance_verl.evaluation.metrics import ACCURACY, GREEDY, SAMPLED, TOOL_RATE, Measure
+from codedance_verl.data.conditions import GREEDY, SAMPLED
+from codedance_verl.evaluation.metrics import ACCURACY, TOOL_RATE, Measure
 from codedance_verl.evaluation.outcomes import Outcome
 from codedance_verl.types import Verdict
 
