@@ -97,5 +97,5 @@ def test_kinds_without_a_demonstrated_call(tmp_path: Path) -> None:
 
 def test_a_file_that_holds_no_demonstrations_is_one_clear_line(tmp_path: Path) -> None:
     test_file = write_test_file(tmp_path / "test.parquet", [line()])
-    with pytest.raises(UserError, match=r"test\.parquet: not a file of demonstrations with kinds, it has no column kind"):
+    with pytest.raises(UserError, match=r"test\.parquet: not a file of demonstrations with kinds, it has no column"):
         undemonstrated_kinds(test_file, test_file)
