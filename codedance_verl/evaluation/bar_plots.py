@@ -76,7 +76,7 @@ def stacked_bars(
         below = [down + min(height, 0.0) for down, height in zip(below, heights, strict=True)]
     points = [(x, mark) for x, mark in enumerate(marks) if mark is not None]
     chart.axes.plot(*zip(*points, strict=True), color=INK, marker="D", ms=4, ls="", clip_on=False, zorder=4)
-    chart.axes.axhline(0, color=INK, lw=0.8)
+    chart.axes.axhline(0, color=INK, lw=0.8, clip_on=False)
     every = -(-len(bars) // _MOST_LABELS)
     shown = range(0, len(bars), every)
     chart.axes.set_xticks(list(shown), [bars[index][0] for index in shown], parse_math=False)
