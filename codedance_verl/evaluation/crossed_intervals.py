@@ -133,13 +133,15 @@ def _layout(counts: Counts, strata: Strata | None) -> tuple[int, ...] | None:
 
     A stratum of one question has no spread of its own: then all questions are one stratum.
     """
-    runs, questions = counts.numerators.shape
+    runs, questions = map(int, counts.numerators.shape)
     if runs == 0 or questions < 2:
         return None
     if strata is None:
         return (0,) * questions
     _, members, sizes = np.unique(strata, return_inverse=True, return_counts=True)
-    return (0,) * questions if sizes.min() < 2 else tuple(int(member) for member in members)
+    if int(sizes.min()) < 2:
+        return (0,) * questions
+    return tuple(int(member) for member in members)
 
 
 def _pseudo_values(counts: Counts) -> Array:
