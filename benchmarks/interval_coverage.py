@@ -51,8 +51,7 @@ class Population:
         of_seeds = generator.normal(0, self.seeds, (batch, seeds, 1))
         of_questions = generator.normal(0, self.questions, (batch, 1, self.strata.size))
         right = expit(kinds[..., self.strata] + of_seeds + of_questions)
-        answers: Array = (generator.random(right.shape) < right).astype(float)
-        return answers
+        return np.asarray(generator.random(right.shape) < right, dtype=np.float64)
 
     def rate(self) -> float:
         """The true rate."""

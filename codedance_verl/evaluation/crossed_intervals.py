@@ -139,7 +139,9 @@ def _layout(counts: Counts, strata: Strata | None) -> tuple[int, ...] | None:
     if strata is None:
         return (0,) * questions
     _, members, sizes = np.unique(strata, return_inverse=True, return_counts=True)
-    return (0,) * questions if sizes.min() < 2 else tuple(int(member) for member in members)
+    if int(sizes.min()) < 2:
+        return (0,) * questions
+    return tuple(int(member) for member in members)
 
 
 def _pseudo_values(counts: Counts) -> Array:

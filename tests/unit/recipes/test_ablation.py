@@ -116,7 +116,7 @@ class Failing:
     def __init__(self, folder: Path, *names: str) -> None:
         self.folder, self.names, self.ran = folder, names, []  # type: ignore[var-annotated]
 
-    def run(self, _: Runner, todo: list[Stage]) -> None:
+    def run(self, todo: list[Stage]) -> None:
         for stage in todo:
             if stage.name in self.names:
                 raise StageFailed(f"stage {stage.name} failed", (), stage.name)
@@ -129,7 +129,7 @@ class Failing:
 def test_a_run_that_fails_is_left_out_and_the_others_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = plan("outcome,paper,robust", (0,), results=tmp_path / "results", demo=tmp_path)
     runner, stream = Failing(tmp_path, "paper_seed0"), io.StringIO()
-    monkeypatch.setattr(Runner, "run", lambda self, todo: runner.run(self, todo))
+    monkeypatch.setattr(Runner, "run", lambda _, todo: runner.run(todo))
     assert [failure.stage for failure in _run_all(wanted, Console(stream))] == ["paper_seed0"]
     assert {"outcome_seed0", "robust_seed0", "table"} <= set(runner.ran)
     assert "NOT MEASURED: stage paper_seed0 failed" in stream.getvalue()
@@ -141,7 +141,7 @@ def test_two_failures_in_a_row_end_it_and_so_does_one_of_what_all_need(
 ) -> None:
     wanted = plan("outcome,paper,robust", (0,), results=tmp_path / "results", demo=tmp_path)
     runner = Failing(tmp_path, *names)
-    monkeypatch.setattr(Runner, "run", lambda self, todo: runner.run(self, todo))
+    monkeypatch.setattr(Runner, "run", lambda _, todo: runner.run(todo))
     with pytest.raises(StageFailed, match=f"stage {names[-1]} failed"):
         _run_all(wanted, Console(io.StringIO()))
     assert "robust_seed0" not in runner.ran
