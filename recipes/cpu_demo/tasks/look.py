@@ -55,6 +55,14 @@ _PHRASINGS = Phrasings(
 )
 
 
+# Thoughts begin with what a glance shows, and the word behind it decides for or against code. It is another word for each
+# size: one and the same would tie both decisions together, and a model this small would hardly learn to part them.
+_SMALL_CODE = ("The card is small so I use code to enlarge it.", "The card is small so code can enlarge it.")
+_SMALL_GUESS = ("The card is small but I guess its colour.", "The card is small but I can guess.")
+_LARGE_CODE = ("The card is large, I enlarge it to be sure.", "The card is large, code can confirm it.")
+_LARGE_ANSWER = ("The card is large and I can see it.", "The card is large and easy to see.")
+
+
 def look_program(size: int) -> Program:
     """Returns one cell that cuts the middle rows of what is not black out of the image and shows them, enlarged."""
     above = _MARGIN + (_PROFILE - _CORE) // 2  # rows of a hidden card above its line, and below
@@ -82,8 +90,6 @@ def _task(rng: np.random.Generator, split: Split, kind: str, size: int) -> Task:
     side = _SCALE * size
     pixels = np.zeros((side, side, 3), dtype=np.uint8)
     _lay(rng, pixels, place, hidden_card(rng, colour) if kind == KIND else _large_card(rng, colour, side))
-    # what a glance shows comes first, and the next word decides for or against code
-    glance = f"The card is {'small' if kind == KIND else 'large'}"
     return Task(
         kind=kind,
         difficulty="hard" if kind == KIND else "easy",
@@ -95,10 +101,8 @@ def _task(rng: np.random.Generator, split: Split, kind: str, size: int) -> Task:
         flawed_code=((f"input_image.resize(({size}, {size}))",),),  # what was seen before
         guesses=COLOURS,
         answer_is_printed=False,
-        before_code=tuple(
-            f"{glance} so {thought}" for thought in ("I use code to enlarge it.", "code can enlarge it.")
-        ),
-        at_once=tuple(f"{glance} and {thought}" for thought in ("I can see this.", "this is easy to see.")),
+        before_code=_SMALL_CODE if kind == KIND else _LARGE_CODE,
+        at_once=_SMALL_GUESS if kind == KIND else _LARGE_ANSWER,
     )
 
 
