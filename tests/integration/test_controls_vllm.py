@@ -21,6 +21,7 @@ from codedance_verl.environment.banned_strings import BanningSampler
 from codedance_verl.formats import get_format
 from recipes.cpu_demo import tiny_tokenizer
 from recipes.cpu_demo.demo_set import DemoSizes, make_demo_data
+from recipes.cpu_demo.tiny_vlm import build_tiny_model
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -99,7 +100,7 @@ def test_vllm_samples_no_banned_string(
         monkeypatch.setenv(name, value)
     if split:
         monkeypatch.setattr(tiny_tokenizer, "MARKUP_TOKENS", ())
-    model = tiny_vlm.build_tiny_model(demonstrations, tmp_path / "model")
+    model = build_tiny_model(demonstrations, tmp_path / "model")
     tokenizer = AutoTokenizer.from_pretrained(model)
     tags = {token for tag in TAGS for token in tokenizer.encode(tag, add_special_tokens=False)}
     assert (len(tags) > len(TAGS)) == split

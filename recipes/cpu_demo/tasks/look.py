@@ -55,8 +55,8 @@ _PHRASINGS = Phrasings(
 )
 
 
-# Thoughts begin with what a glance shows, and the word behind it decides for or against code. It is another word for each
-# size: one and the same would tie both decisions together, and a model this small would hardly learn to part them.
+# Thoughts begin with what a glance shows, and the word behind it decides for or against code. It is another word for
+# each size: the same one would tie both decisions together, and so small a model would hardly learn to part them.
 _SMALL_CODE = ("The card is small so I use code to enlarge it.", "The card is small so code can enlarge it.")
 _SMALL_GUESS = ("The card is small but I guess its colour.", "The card is small but I can guess.")
 _LARGE_CODE = ("The card is large, I enlarge it to be sure.", "The card is large, code can confirm it.")
