@@ -17,6 +17,7 @@ from codedance_verl.types import IMAGE_PLACEHOLDER
 from recipes.cpu_demo.demo_sizes import DEMO_KINDS as DEMO_KINDS
 from recipes.cpu_demo.demo_sizes import DemoSizes as DemoSizes
 from recipes.cpu_demo.demonstrations import DEMO_MIXTURE, Mixture, demonstrate
+from recipes.cpu_demo.kind_roles import RETURNED_IMAGE
 from recipes.cpu_demo.tasks import generate_task
 from recipes.cpu_demo.tasks.base import DEFAULT_SIZE, Split, Task, task_rng
 from recipes.cpu_demo.trusted_execution import blank_like, render_png
@@ -55,7 +56,8 @@ def make_demo_data(
 
     Every test question stands there twice, with variant "sampled" and "greedy", and the first `sizes.blank` a third
     time with variant "blank", the image replaced by a plain grey one of the same size. The first `sizes.controls` also
-    stand there with the variants of `CONTROL_VARIANTS`.
+    stand there with those variants of `CONTROL_VARIANTS` that take calls away or force them; that with greyed
+    observations has all questions of the kinds that an image which code returns answers.
     """
     sizes = sizes or DemoSizes()
     out = Path(out_dir)
@@ -147,6 +149,13 @@ def _test_records(seed: int, kinds: Sequence[str], sizes: DemoSizes, size: int) 
         yield make_record(task, "test", index, "greedy")
         if index < sizes.blank:
             yield make_record(task, "test", index, "blank", blank_like(task.image))
-        if index < sizes.controls:
-            for variant, control in CONTROL_VARIANTS.items():
+        for variant, control in CONTROL_VARIANTS.items():
+            if _is_controlled(task.kind, index, control, sizes):
                 yield make_record(task, "test", index, variant, control=control)
+
+
+def _is_controlled(kind: str, index: int, control: Control, sizes: DemoSizes) -> bool:
+    """Returns whether a test question is asked under an intervention too."""
+    if control is Control.GREY_OBSERVATIONS:  # all of them: chance and accuracy are told apart by few points
+        return kind in RETURNED_IMAGE and sizes.controls > 0
+    return index < sizes.controls

@@ -15,8 +15,8 @@ DEMO_KINDS = ("count_photo", "count_digits", "extremes", "look", "look_large", "
 class DemoSizes:
     """Numbers of demonstrations and questions. Test questions count once, whatever their variants.
 
-    `blank` of the test questions stand there with a blank image too, `controls` of them greedily under every
-    intervention too (`data/conditions.py`).
+    `blank` of the test questions stand there with a blank image too, `controls` of them greedily without calls and with
+    a forced one (`data/conditions.py`). With any, all questions of `look` stand there with greyed observations.
     """
 
     sft: int = 4_500

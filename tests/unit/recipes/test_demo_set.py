@@ -32,7 +32,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> DemoFiles:
 
 def test_every_file_is_valid_and_of_the_size_asked_for(files: DemoFiles) -> None:
     counts = [check_file(path).good for path in (files.sft, files.rl_train, files.rl_val, files.test)]
-    assert counts == [24, 18, 8, 12 * 2 + 4 + 5 * 3]
+    assert counts == [24, 18, 8, 12 * 2 + 4 + 5 * 2 + 2]
     assert files.styles.total() == 24
 
 
@@ -47,7 +47,7 @@ def test_the_same_seed_gives_the_same_bytes(files: DemoFiles, tmp_path: Path) ->
 def test_test_questions_are_distinct_and_stand_once_per_variant(files: DemoFiles) -> None:
     records = read_records(files.test).records
     variants = Counter(record.extra_info["variant"] for record in records)
-    assert variants == {"sampled": 12, "greedy": 12, "blank": 4, **dict.fromkeys(CONTROL_VARIANTS, 5)}
+    assert variants == {"sampled": 12, "greedy": 12, "blank": 4, "grey": 2, "no_tools": 5, "forced_tools": 5}
     by_variant = {
         variant: {record.record_id: record for record in records if record.extra_info["variant"] == variant}
         for variant in variants
@@ -67,7 +67,8 @@ def test_controls_are_greedy_and_change_nothing_in_the_question(files: DemoFiles
     greedy = {record.record_id: record for record in records if record.extra_info["variant"] == "greedy"}
     for variant, control in CONTROL_VARIANTS.items():
         chosen = [record for record in records if record.extra_info["variant"] == variant]
-        assert [record.record_id for record in chosen] == list(greedy)[:5]
+        returned = [name for name, record in greedy.items() if record.ability == "look"]
+        assert [record.record_id for record in chosen] == (returned if variant == "grey" else list(greedy)[:5])
         for record in chosen:
             original = greedy[record.record_id]
             assert Condition.of(record.extra_info) == Condition(variant, control, 0.0)
@@ -111,7 +112,7 @@ def test_the_command_makes_and_checks_files(tmp_path: Path) -> None:
     made = CliRunner().invoke(data_app, ["make", "--out", str(tmp_path), "--seed", "4", "--kind", "easy", *sizes])
     assert made.exit_code == 0, made.output
     checked = CliRunner().invoke(data_app, ["check", str(tmp_path / "test.parquet"), str(tmp_path / "sft.parquet")])
-    assert "test.parquet: 8 good records, 0 bad" in checked.output
+    assert "test.parquet: 7 good records, 0 bad" in checked.output
     assert "sft.parquet: 4 good records, 0 bad" in checked.output
     missing = CliRunner().invoke(data_app, ["check", str(tmp_path / "none.parquet")])
     assert isinstance(missing.exception, UserError)
