@@ -3,7 +3,7 @@
 A line is one question as one model answered it, from one of three sources:
 
 - `pair`: the greedy answers to its variants `forced_tools` and `no_tools`. Code was made to run, or kept from it, so
-  the difference is the effect of the call.
+  the difference is the effect of the call. Forced answers in which no code ran say nothing of it, and are left out.
 - `group`: the rollouts of training that were sampled for it in one step.
 - `sampled`: the validation rollouts that were sampled for it.
 
@@ -14,10 +14,11 @@ that of `codedance_verl.reward.call_value`; questions of the same kind, source, 
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from codedance_verl.data.conditions import FORCED_TOOLS, NO_TOOLS, SAMPLED
 from codedance_verl.evaluation.outcomes import Outcome, outcome_of
@@ -40,6 +41,7 @@ class LedgerLine:
         group: of training rollouts, as the viewer filters by it; empty for others.
         value, error, basis: of `call_value.CallValue`.
         called, called_right, not_called, not_called_right: rollouts behind it.
+        forced_without_call: of source "pair", forced rollouts in which no code ran; in none of the other counts.
     """
 
     source: str
@@ -56,6 +58,7 @@ class LedgerLine:
     called_right: int
     not_called: int
     not_called_right: int
+    forced_without_call: int = 0
 
 
 @dataclass(frozen=True)
@@ -69,12 +72,19 @@ class _Question:
 def evaluation_lines(outcomes: Sequence[Outcome], seed: int | None, step: int) -> Iterator[LedgerLine]:
     """Lines of a checkpoint's validation rollouts: `pair` where both variants were answered, and `sampled`."""
     judged = [outcome for outcome in outcomes if _judged(outcome)]
-    for source, variants in (("pair", (FORCED_TOOLS, NO_TOOLS)), ("sampled", (SAMPLED,))):
-        chosen = [(_question(outcome), outcome) for outcome in judged if outcome.variant in variants]
-        counts = _counted(chosen)
-        if source == "pair":  # one side alone is no pair
-            counts = {name: own for name, own in counts.items() if own.called and own.not_called}
-        yield from _lines(source, seed, step, counts)
+    yield from _pairs(judged, seed, step)
+    sampled = [(_question(outcome), outcome) for outcome in judged if outcome.variant == SAMPLED]
+    yield from _lines("sampled", seed, step, _counted(sampled))
+
+
+def _pairs(judged: Sequence[Outcome], seed: int | None, step: int) -> Iterator[LedgerLine]:
+    forced = [(_question(outcome), outcome) for outcome in judged if outcome.variant == FORCED_TOOLS]
+    kept = [(_question(outcome), outcome) for outcome in judged if outcome.variant == NO_TOOLS and not outcome.executed]
+    # A forced call may not have come about, or been refused: such a rollout is on neither side.
+    uncalled = Counter(question for question, outcome in forced if not outcome.executed)
+    counts = _counted([*(pair for pair in forced if pair[1].executed), *kept])
+    whole = {question: own for question, own in counts.items() if own.called and own.not_called}
+    yield from _lines("pair", seed, step, whole, uncalled)
 
 
 def training_lines(log_folder: Path, seed: int) -> Iterator[LedgerLine]:
@@ -122,7 +132,13 @@ def _counted(rollouts: Iterable[tuple[_Question, Outcome]]) -> dict[_Question, C
     }
 
 
-def _lines(source: str, seed: int | None, step: int, counts: dict[_Question, CallCounts]) -> Iterator[LedgerLine]:
+def _lines(
+    source: str,
+    seed: int | None,
+    step: int,
+    counts: dict[_Question, CallCounts],
+    uncalled: Mapping[_Question, int] = MappingProxyType({}),
+) -> Iterator[LedgerLine]:
     by_kind: dict[str, list[CallCounts]] = defaultdict(list)
     for question, own in counts.items():
         by_kind[question.kind].append(own)
@@ -138,4 +154,5 @@ def _lines(source: str, seed: int | None, step: int, counts: dict[_Question, Cal
             error=round(worth.error, 6),
             basis=worth.basis,
             **asdict(own),
+            forced_without_call=uncalled.get(question, 0),
         )

@@ -90,6 +90,17 @@ def test_a_forced_variant_that_made_no_call_is_no_pair() -> None:
     assert list(evaluation_lines(rollouts, None, 0)) == []
 
 
+def test_a_forced_rollout_without_a_call_is_on_neither_side() -> None:
+    rollouts = [
+        outcome("a", True, variant="forced_tools"),
+        outcome("a", True, variant="forced_tools", executed=0, sample=1),
+        outcome("a", False, variant="no_tools", executed=0),
+    ]
+    (found,) = evaluation_lines(rollouts, None, 0)
+    assert (found.called, found.called_right, found.not_called, found.not_called_right) == (1, 1, 1, 0)
+    assert found.forced_without_call == 1
+
+
 def test_the_file_has_a_json_object_a_line(tmp_path: Path) -> None:
     write_log(
         tmp_path / "log", [line("a", step=4, split="train"), line("a", step=4, split="train", sample=1, calls=())]
