@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from codedance_verl.data.conditions import SAMPLED
+from codedance_verl.evaluation.outcomes import last_step
 from codedance_verl.trajectories.reader import TrajectoryReader
 from codedance_verl.trajectories.schema import TrajectoryRecord
 from codedance_verl.types import Verdict
@@ -36,8 +37,7 @@ def choose_examples(sft_log: Path, rl_log: Path) -> tuple[ExampleGroup, ExampleG
     """A hard question solved by code, an easy one answered directly, and one that RL got right where SFT failed."""
     by_code = _best(rl_log, _solved_by_code)
     directly = _best(rl_log, _answered_directly)
-    sampled = (item for item in TrajectoryReader(sft_log, "val") if item.variant == SAMPLED)
-    failed = {item.record_id for item in sampled if _wrong(item)}
+    failed = {record_id for (record_id, _), rank in _ranks(sft_log, _wrong).items() if rank is not None}
     # The third example is another question than the first.
     shown = by_code.record_id if by_code else None
     learned = _best(rl_log, lambda item: _solved_by_code(item) if item.record_id in failed - {shown} else None)
@@ -57,12 +57,26 @@ def _examples(found: Sequence[tuple[str, TrajectoryRecord | None, Path]]) -> tup
 
 
 def _best(log: Path, rank: Rank) -> TrajectoryRecord | None:
-    """The sampled trajectory of the highest rank; among equals the one whose record comes first by name."""
-    sampled = (item for item in TrajectoryReader(log, "val") if item.variant == SAMPLED)
-    ranked = ((found, item) for item in sampled if (found := rank(item)) is not None)
+    """The trajectory of the highest rank; among equals the one whose record and sample come first."""
+    ranks = _ranks(log, rank)
     # negated, so that the smallest has the highest rank
-    best = min(ranked, key=lambda pair: ([-part for part in pair[0]], pair[1].record_id), default=None)
-    return best[1] if best else None
+    ranked = [([-part for part in found], name) for name, found in ranks.items() if found is not None]
+    if not ranked:
+        return None
+    _, best = min(ranked)
+    *_, last = (item for item in _sampled(log) if (item.record_id, item.sample) == best)
+    return last
+
+
+def _ranks(log: Path, rank: Rank) -> dict[tuple[str, int], tuple[int, ...] | None]:
+    """Rank of each sampled rollout of the last step by record and sample; the last try of a repeated one counts."""
+    return {(item.record_id, item.sample): rank(item) for item in _sampled(log)}
+
+
+def _sampled(log: Path) -> Iterator[TrajectoryRecord]:
+    reader = TrajectoryReader(log, "val")
+    rollouts = (item for file in last_step(reader) for item in reader.read(file.path))
+    return (item for item in rollouts if item.variant == SAMPLED)
 
 
 def _solved_by_code(item: TrajectoryRecord) -> tuple[int, ...] | None:

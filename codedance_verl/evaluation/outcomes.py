@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from codedance_verl.data.parquet import batches, open_parquet
 from codedance_verl.data.rows import mapping_of
 from codedance_verl.errors import UserError
 from codedance_verl.trajectories.reader import TrajectoryReader
+from codedance_verl.trajectories.runs import LogFile
 from codedance_verl.trajectories.schema import TrajectoryRecord
 from codedance_verl.types import FinishReason, Verdict, label_of
 
@@ -24,6 +25,9 @@ _OF_A_QUESTION = (
     *(f"extra_info.{name}" for name in ("record_id", "index", "variant", "kind", "difficulty")),
 )
 _CUT_OFF = (FinishReason.LENGTH, FinishReason.TIME_LIMIT)
+
+_Name = tuple[str, str | None, int]
+"""Record, variant and sample of a rollout."""
 
 
 @dataclass(frozen=True)
@@ -91,10 +95,10 @@ class Question:
 
 @dataclass(frozen=True)
 class EvaluationRun:
-    """The rollouts of one model on a test set; a repeated rollout counts once, the newest.
+    """The rollouts of one model on a test set, all of one step; a repeated rollout counts once, the newest.
 
-    `missing` are rows of the test file that left no rollout at all; `cut_off` counts lines of the log that a killed
-    writer left unfinished.
+    `missing` are rows of the test file that left no rollout at all at that step; `cut_off` counts lines of it that a
+    killed writer left unfinished.
     """
 
     outcomes: tuple[Outcome, ...]
@@ -103,14 +107,15 @@ class EvaluationRun:
 
 
 def read_evaluation(log_folder: Path, test_file: Path) -> EvaluationRun:
-    """Read the validation rollouts of `<run>/trajectories` and compare them with the rows of the test file.
+    """Read the last validated step of `<run>/trajectories` and compare it with the rows of the test file.
+
+    Rollouts of earlier steps are of another model: what the last step lacks is missing.
 
     Raises:
-        UserError: there is no log, it holds no rollout of the test file, or one that is not in the test file.
+        UserError: there is no log, its last step holds no rollout, or one that is not in the test file.
     """
     reader = TrajectoryReader(log_folder, "val")
-    # Later lines replace earlier ones: files come in the order of writing.
-    outcomes = {(item.record_id, item.variant, item.sample): item for item in map(outcome_of, reader)}
+    outcomes = _newest(item for file in last_step(reader) for item in reader.read(file.path))
     asked = read_questions(test_file)
     rolled = {(item.record_id, item.variant) for item in outcomes.values()}
     strange = sorted(rolled - {(item.record_id, item.variant) for item in asked}, key=str)
@@ -120,9 +125,15 @@ def read_evaluation(log_folder: Path, test_file: Path) -> EvaluationRun:
             "evaluate again with this test file"
         )
     if not outcomes:
-        raise UserError(f"{log_folder}: holds no finished validation rollout; run the evaluation again")
+        raise UserError(f"{log_folder}: the last step holds no finished validation rollout; run the evaluation again")
     missing = tuple(item for item in asked if (item.record_id, item.variant) not in rolled)
     return EvaluationRun(tuple(outcomes.values()), missing, reader.cut_off)
+
+
+def last_step(reader: TrajectoryReader) -> list[LogFile]:
+    """Files of the last step of a log in the order of writing, empty where there is none. Raises UserError."""
+    files = reader.files()
+    return [file for file in files if file.step == files[-1].step]
 
 
 def read_checkpoints(log_folder: Path) -> dict[int, tuple[Outcome, ...]]:
@@ -132,11 +143,15 @@ def read_checkpoints(log_folder: Path) -> dict[int, tuple[Outcome, ...]]:
         UserError: there is no log, or a line of it is broken.
     """
     reader = TrajectoryReader(log_folder, "val")
-    found: dict[int, dict[tuple[str, str | None, int], Outcome]] = {}
+    found: dict[int, dict[_Name, Outcome]] = {}
     for file in reader.files():
-        step = found.setdefault(file.step, {})
-        step |= {(item.record_id, item.variant, item.sample): item for item in map(outcome_of, reader.read(file.path))}
+        found.setdefault(file.step, {}).update(_newest(reader.read(file.path)))
     return {step: tuple(outcomes.values()) for step, outcomes in found.items()}
+
+
+def _newest(trajectories: Iterable[TrajectoryRecord]) -> dict[_Name, Outcome]:
+    """Outcomes of one step by name: later lines replace earlier ones, as files come in the order of writing."""
+    return {(item.record_id, item.variant, item.sample): item for item in map(outcome_of, trajectories)}
 
 
 def read_questions(test_file: Path) -> tuple[Question, ...]:

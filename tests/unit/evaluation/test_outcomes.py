@@ -35,6 +35,16 @@ def test_a_repeated_rollout_counts_once_the_newest(tmp_path: Path) -> None:
     assert {item.record_id: item.verdict for item in run.outcomes} == {"a": Verdict.CORRECT, "b": Verdict.WRONG}
 
 
+def test_only_the_last_step_counts(tmp_path: Path) -> None:
+    early = [line("a", step=20, verdict="wrong"), line("b", step=20)]
+    test_file = write_test_file(tmp_path / "test.parquet", early)
+    write_log(tmp_path / "log", early, tail='{"cut', written_at=2_000)
+    write_log(tmp_path / "log", [line("a", step=40)], worker="aa", written_at=1_000)
+    run = read_evaluation(tmp_path / "log", test_file)
+    assert [(item.record_id, item.verdict) for item in run.outcomes] == [("a", Verdict.CORRECT)]
+    assert [item.record_id for item in run.missing] == ["b"] and run.cut_off == 0
+
+
 def test_samples_and_variants_of_a_question_are_kept_apart(tmp_path: Path) -> None:
     lines = [line("a"), line("a", sample=1), line("a", variant="greedy")]
     run = read_evaluation(_log(tmp_path, lines), write_test_file(tmp_path / "test.parquet", lines))

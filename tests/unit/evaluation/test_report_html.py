@@ -188,6 +188,14 @@ def test_nothing_to_show_gives_empty_exhibits(tmp_path: Path) -> None:
     assert [exhibit.examples for exhibit in choose_examples(tmp_path, tmp_path)] == [(), (), ()]
 
 
+def test_examples_are_of_the_last_step_and_the_last_try(tmp_path: Path) -> None:
+    write_log(tmp_path, [line("a", step=2)], written_at=1_000)
+    write_log(tmp_path, [line("b", step=4), line("c", step=4)], written_at=2_000)
+    write_log(tmp_path, [line("b", step=4, verdict="wrong")], worker="w1", written_at=3_000)
+    by_code, _, learned = choose_examples(tmp_path, tmp_path)
+    assert [item.trajectory.record_id for item in by_code.examples] == ["c"] and learned.examples == ()
+
+
 def test_every_activity_of_a_step_has_a_label() -> None:
     assert set(_SECONDS_LABELS) == {field.name for field in fields(Seconds)} - {"total"}
 
