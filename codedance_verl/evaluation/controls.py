@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from codedance_verl.data.conditions import BLANK, FORCED_TOOLS, GREEDY, GREY, NO_TOOLS, SAMPLED
 from codedance_verl.evaluation.effects import ControlFigures, GreedyGain, GroupControls, LookAlikes, PairFigures, Rates
 from codedance_verl.evaluation.figures import Figure, Groups
+from codedance_verl.evaluation.intervals import Counts, Interval, product_interval
 from codedance_verl.evaluation.metrics import (
     ACCURACY,
     TOOL_RATE,
@@ -16,6 +18,7 @@ from codedance_verl.evaluation.metrics import (
     accuracy_difference,
     figure,
     grouped,
+    rate_counts,
 )
 from codedance_verl.evaluation.outcomes import EvaluationRun, Outcome, Question
 from codedance_verl.types import Verdict
@@ -33,11 +36,19 @@ def greedy_gain(before: EvaluationRun, after: Sequence[EvaluationRun]) -> Greedy
 
     def gain(choose: Choose) -> Figure:
         whole = accuracy_difference(new, old, variant=GREEDY, choose=choose)
-        each = (accuracy_difference([run], old, variant=GREEDY, choose=choose).value for run in new)
-        return Figure(whole.value, whole.low, whole.high, whole.n, tuple(each))
+        return replace(whole, per_seed=_gain_of_each(new, old, choose))
 
     groups = grouped([*old, *new], gain)
     return GreedyGain(groups.hard, groups.kinds)
+
+
+def _gain_of_each(after: Runs, before: Runs, choose: Choose) -> tuple[float | None, ...]:
+    """Greedy gain of each run of `after`, over the questions that all runs have: the mean is the gain of all."""
+    (new, old), _ = rate_counts([after, before], ACCURACY, GREEDY, choose)
+    common = new.observed & old.observed
+    if not common.any():
+        return (None,) * len(after)
+    return tuple(map(float, new.only(common).rates() - old.only(common).rates().mean()))
 
 
 def controls(evaluations: Sequence[EvaluationRun], chances: Mapping[str, float | None]) -> Groups[GroupControls]:
@@ -102,20 +113,36 @@ def look_alikes(
 
 
 def _pair_figures(runs: Runs, needs_code: str, needs_none: str) -> PairFigures:
-    called = figure(runs, TOOL_RATE, SAMPLED, lambda outcome: outcome.kind == needs_code)
-    not_called = _complement(figure(runs, TOOL_RATE, SAMPLED, lambda outcome: outcome.kind == needs_none))
+    def coded(outcome: Outcome) -> bool:
+        return outcome.kind == needs_code
+
+    def uncoded(outcome: Outcome) -> bool:
+        return outcome.kind == needs_none
+
+    called = figure(runs, TOOL_RATE, SAMPLED, coded)
+    not_called = _complement(figure(runs, TOOL_RATE, SAMPLED, uncoded))
     shares = list(zip(_each(called), _each(not_called), strict=True))
     if any(first is None or second is None for first, second in shares):
         return PairFigures(called, not_called, Figure(None, None, None, 0), None)
     # All pairs of a rollout of either kind: the share with a call in the first and none in the second is the product.
     per_seed = tuple(first * second for first, second in shares if first is not None and second is not None)
     value = sum(per_seed) / len(per_seed)
-    low = high = None
-    if called.low is not None and not_called.low is not None and called.high is not None:
-        low = min(value, called.low * not_called.low)
-        high = max(value, called.high * (not_called.high or 0.0))
+    interval = _resampled(runs, coded, uncoded) or _product_of_ends(called, not_called, value)
+    low, high = interval or (None, None)
     right = Figure(value, low, high, called.n + not_called.n, per_seed if len(runs) > 1 else ())
     return PairFigures(called, not_called, right, ((called.value or 0.0) + (not_called.value or 0.0)) / 2)
+
+
+def _resampled(runs: Runs, coded: Choose, uncoded: Choose) -> Interval | None:
+    ((called,), _), ((other,), _) = (rate_counts([runs], TOOL_RATE, SAMPLED, choose) for choose in (coded, uncoded))
+    return product_interval(called, Counts(other.denominators - other.numerators, other.denominators))
+
+
+def _product_of_ends(called: Figure, not_called: Figure, value: float) -> Interval | None:
+    if called.low is None or called.high is None or not_called.low is None or not_called.high is None:
+        return None
+    # Rates of different seeds may multiply to less or more than their means do.
+    return Interval(min(value, called.low * not_called.low), max(value, called.high * not_called.high))
 
 
 def _each(of: Figure) -> tuple[float | None, ...]:

@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr, stdtr, stdtrit
 
-from codedance_verl.evaluation.intervals import Array, Counts, Interval, wilson
+from codedance_verl.evaluation.intervals import Array, Counts, Interval, newcombe_difference, wilson_of_questions
 
 RESAMPLES = 20_000
 """Resamples of a bootstrap: with 5 seeds the level of a percentile can be 0.001."""
@@ -88,7 +88,8 @@ def crossed_rate(
     if layout is None:
         return None
     spread, value = _spread([counts], layout), float(counts.rates().mean())
-    low, high = _interval(resampled_rates(counts, layout, seed, resamples), value, spread) or _all_alike(counts)
+    resampled = resampled_rates(counts, layout, seed, resamples)
+    low, high = _interval(resampled, value, spread) or wilson_of_questions(counts)
     return Estimate(value, low, high, spread)
 
 
@@ -108,7 +109,7 @@ def crossed_difference(
     value = float(after.rates().mean() - before.rates().mean())
     # One draw of questions for both sides, a draw of seeds for each.
     new, old = (resampled_rates(side, layout, seed, resamples, number) for number, side in enumerate((after, before)))
-    low, high = _interval(new - old, value, spread) or _difference_of_constants(after, before)
+    low, high = _interval(new - old, value, spread) or newcombe_difference(after, before)
     return Estimate(value, low, high, spread)
 
 
@@ -236,18 +237,3 @@ def _interval(resampled: Array, value: float, spread: Spread) -> Interval | None
     level = float(ndtr(-half_width / deviation))
     low, high = np.quantile(usable, [level, 1 - level])
     return Interval(min(float(low), value), max(float(high), value))
-
-
-def _all_alike(counts: Counts) -> Interval:
-    """Wilson's interval for as many trials as there are questions: all right or all wrong is no certainty."""
-    return wilson(float(counts.rates().mean()) * counts.numerators.shape[1], counts.numerators.shape[1])
-
-
-def _difference_of_constants(after: Counts, before: Counts) -> Interval:
-    """Interval from those of both sides (R. G. Newcombe, Statistics in Medicine 17, 1998, method 10)."""
-    new, old = _all_alike(after), _all_alike(before)
-    mine, other = float(after.rates().mean()), float(before.rates().mean())
-    return Interval(
-        mine - other - math.hypot(mine - new.low, old.high - other),
-        mine - other + math.hypot(new.high - mine, other - old.low),
-    )

@@ -27,7 +27,8 @@ NO_ROLES = KindRoles()
 
 @dataclass(frozen=True)
 class GreedyGain:
-    """Greedy accuracy, RL minus SFT, question by question; `per_seed` holds the gain of each seed.
+    """Greedy accuracy, RL minus SFT, question by question; `per_seed` holds the gain of each seed on the
+    same questions.
 
     Attributes:
         hard: over the hard questions.
@@ -199,7 +200,8 @@ class PairFigures:
         called: share of rollouts on the kind that needs code in which code ran.
         not_called: share of rollouts on the other kind in which none ran.
         pairs_right: share of all pairs, a rollout of either kind, in which code ran in the first and not in the second.
-            Its interval multiplies the ends of the other two, which is wider than 95 % asks for.
+            Its interval resamples the questions of both kinds; where a rate is alike on all of its questions, it
+            multiplies the ends of the other two, which is wider than 95 % asks for.
         balanced: mean of `called` and `not_called`.
     """
 

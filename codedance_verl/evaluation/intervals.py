@@ -16,6 +16,9 @@ RESAMPLES = 4_000
 _CHUNK_ELEMENTS = 2_000_000
 """Resampled indices held at once, so that memory does not grow with the benchmark."""
 
+_NO_WIDTH = 1e-9
+"""Resamples that differ by less are alike but for rounding."""
+
 Array = npt.NDArray[np.float64]
 
 
@@ -75,7 +78,7 @@ def mean_rate_interval(counts: Counts, *, proportion: bool, seed: int = 0) -> In
     if proportion and single:
         return wilson(float(counts.numerators.sum()), float(counts.denominators.sum()))
     value = float(np.nanmean(counts.rates()))
-    interval = _percentiles(_resample([counts], seed)[0], value) if seen > 1 else None
+    interval = _percentiles(_resample([counts], seed)[0].mean(axis=0), value) if seen > 1 else None
     if proportion and (interval is None or interval.low == interval.high):
         return wilson(value * seen, seen)
     return interval
@@ -84,7 +87,9 @@ def mean_rate_interval(counts: Counts, *, proportion: bool, seed: int = 0) -> In
 def paired_gain(after: Counts, before: Counts, seed: int = 0) -> tuple[float, Interval | None, int] | None:
     """Difference of the mean rates, over the questions that every run of both has; its interval; how many those are.
 
-    Questions are resampled, and the same resample is used for both sides. None where no question is paired.
+    Questions are resampled, and the same resample is used for both sides. Where the difference is alike on all
+    questions, a bootstrap would claim certainty; then `newcombe_difference` stands in. Rates must be proportions. None
+    where no question is paired.
     """
     paired = after.observed & before.observed
     questions = int(paired.sum())
@@ -95,12 +100,43 @@ def paired_gain(after: Counts, before: Counts, seed: int = 0) -> tuple[float, In
     value = float(after.rates().mean() - before.rates().mean())
     if questions == 1:
         return value, None, questions
-    new, old = _resample([after, before], seed)
-    return value, _percentiles(new - old, value), questions
+    new, old = (rates.mean(axis=0) for rates in _resample([after, before], seed))
+    interval = _percentiles(new - old, value)
+    if interval is not None and interval.high - interval.low < _NO_WIDTH:
+        interval = newcombe_difference(after, before)
+    return value, interval, questions
+
+
+def wilson_of_questions(counts: Counts) -> Interval:
+    """Wilson's interval of the mean rate for as many trials as there are questions."""
+    return wilson(float(counts.rates().mean()) * counts.numerators.shape[1], counts.numerators.shape[1])
+
+
+def newcombe_difference(after: Counts, before: Counts) -> Interval:
+    """Interval from those of both sides (R. G. Newcombe, Statistics in Medicine 17, 1998, method 10)."""
+    new, old = wilson_of_questions(after), wilson_of_questions(before)
+    mine, other = float(after.rates().mean()), float(before.rates().mean())
+    return Interval(
+        mine - other - math.hypot(mine - new.low, old.high - other),
+        mine - other + math.hypot(new.high - mine, other - old.low),
+    )
+
+
+def product_interval(first: Counts, second: Counts, seed: int = 0) -> Interval | None:
+    """Interval of the product of two rates on different questions, run by run, averaged over the runs.
+
+    Questions of both are resampled independently. None where a rate is alike on all questions, or not known.
+    """
+    sides = [_resample([side], seed + number)[0] for number, side in enumerate((first, second))]
+    # a rate without spread would count as certain
+    if any(bool((np.ptp(rates, axis=1) < _NO_WIDTH).all()) for rates in sides):
+        return None
+    value = float((first.rates() * second.rates()).mean())
+    return _percentiles((sides[0] * sides[1]).mean(axis=0), value)
 
 
 def _resample(sides: list[Counts], seed: int) -> list[Array]:
-    """Mean rate over runs of every resample, float64 [RESAMPLES], for each side; all sides share their resamples."""
+    """Rate of every run in every resample, float64 [runs, RESAMPLES], for each side; all share their resamples."""
     generator = np.random.default_rng(seed)
     questions = sides[0].numerators.shape[1]
     size = max(1, _CHUNK_ELEMENTS // questions)  # resamples at a time, to bound the memory of [size, questions]
@@ -114,8 +150,8 @@ def _resample(sides: list[Counts], seed: int) -> list[Array]:
                 _ratio(numerators[drawn].sum(axis=1), denominators[drawn].sum(axis=1))
                 for numerators, denominators in zip(side.numerators, side.denominators, strict=True)
             ]
-            out.append(np.mean(totals, axis=0))
-    return [np.concatenate(out) for out in chunks]
+            out.append(np.stack(totals))
+    return [np.concatenate(out, axis=1) for out in chunks]
 
 
 def _percentiles(values: Array, estimate: float) -> Interval | None:

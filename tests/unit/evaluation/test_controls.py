@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from codedance_verl.evaluation.controls import chances, controls, greedy_gain, look_alikes
@@ -75,6 +77,15 @@ def test_the_gain_of_every_seed_stands_beside_the_mean() -> None:
     assert gain.hard.n == 4 and set(gain.kinds) == {"count_photo"}
 
 
+def test_the_gain_of_a_seed_is_over_the_questions_of_all() -> None:
+    before = run(*(outcome(name, False, variant="greedy") for name in "abcd"))
+    whole = run(*(outcome(name, name in "cd", variant="greedy") for name in "abcd"))
+    partial = run(*(outcome(name, True, variant="greedy") for name in "ab"))
+    gain = greedy_gain(before, [whole, partial]).hard
+    assert (gain.value, gain.n, gain.per_seed) == (0.5, 2, (0.0, 1.0))
+    assert greedy_gain(run(), [whole]).hard.per_seed == (None,)
+
+
 def test_pairs_of_look_alikes_by_hand() -> None:
     """Three of four call code where it is needed, one of two where it is not: 3/8 of the pairs are right."""
     small = [outcome(f"s{index}", kind="look", executed=int(index < 3)) for index in range(4)]
@@ -87,6 +98,25 @@ def test_pairs_of_look_alikes_by_hand() -> None:
     assert rl.pairs_right.value == pytest.approx(0.375) and rl.pairs_right.per_seed == pytest.approx((0.375, 0.375))
     assert rl.pairs_right.low is not None and rl.pairs_right.high is not None
     assert 0 <= rl.pairs_right.low < 0.375 < rl.pairs_right.high <= 1
+
+
+def test_the_interval_of_pairs_is_that_of_the_products() -> None:
+    """Seeds that call always and never on some questions: the product of the two means' ends lies above their mean."""
+    names = [f"q{index}" for index in range(60)]
+
+    def seed(rare: bool) -> EvaluationRun:
+        called = [
+            outcome(f"s{name}", kind="look", executed=int((at % 10 == 0) == rare)) for at, name in enumerate(names)
+        ]
+        other = [
+            outcome(f"l{name}", kind="large", executed=int((at % 10 > 0) == rare)) for at, name in enumerate(names)
+        ]
+        return run(*called, *(replace(item, executed=1 - item.executed) for item in other))
+
+    (found,) = look_alikes([("look", "large")], seed(True), [seed(True), seed(False)])
+    right = found.rl.pairs_right
+    assert right.per_seed == pytest.approx((0.09, 0.09)) and right.value == pytest.approx(0.09)
+    assert right.low is not None and right.high is not None and right.low < 0.09 < right.high < 0.2
 
 
 def test_seeds_are_paired_within_themselves() -> None:

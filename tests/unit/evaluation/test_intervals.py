@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from codedance_verl.evaluation.intervals import Counts, mean_rate_interval, paired_gain, wilson
+from codedance_verl.evaluation.intervals import Counts, mean_rate_interval, paired_gain, product_interval, wilson
 
 
 def counts(numerators: list[list[float]], denominators: list[list[float]] | None = None) -> Counts:
@@ -69,13 +69,34 @@ def test_paired_gain_uses_questions_that_all_runs_have() -> None:
 
 
 def test_pairing_removes_what_both_sides_share() -> None:
-    """Every question gains the same, however different the questions are: the gain is certain."""
+    """Every question gains nearly the same, however different the questions are: the gain is nearly certain."""
     before = np.random.default_rng(0).uniform(0, 0.5, size=(1, 60))
-    result = paired_gain(Counts(before + 0.3, np.ones_like(before)), Counts(before, np.ones_like(before)))
+    after = before + 0.3 + np.tile([0.01, -0.01], 30)
+    result = paired_gain(Counts(after, np.ones_like(before)), Counts(before, np.ones_like(before)))
     assert result is not None
     _, interval, _ = result
     assert interval is not None
-    assert (interval.low, interval.high) == (pytest.approx(0.3), pytest.approx(0.3))
+    assert (interval.low, interval.high) == (pytest.approx(0.3, abs=0.005), pytest.approx(0.3, abs=0.005))
+
+
+def test_a_gain_alike_on_all_questions_does_not_claim_certainty() -> None:
+    result = paired_gain(counts([[1] * 17, [1] * 17]), counts([[0] * 17]))
+    assert result is not None
+    value, interval, _ = result
+    end = wilson(0, 17).high  # that of either side
+    assert value == 1.0 and interval == (pytest.approx(1 - end * 2**0.5), 1.0)
+
+
+def test_a_product_of_rates_is_taken_run_by_run() -> None:
+    first, second = np.random.default_rng(4).random((2, 2, 200)) < np.array([[[0.8], [0.4]], [[0.5], [0.9]]])
+    interval = product_interval(counts(first.astype(float).tolist()), counts(second.astype(float).tolist()))
+    rates = np.array([first.mean(axis=1), second.mean(axis=1)])  # [sides, runs]
+    assert interval is not None and interval.low < rates.prod(axis=0).mean() < interval.high
+    # Delta method: the variance of either rate by the square of the other.
+    deviations = (rates[1, :, None] * (first - first.mean(axis=1, keepdims=True))).mean(axis=0).var()
+    deviations += (rates[0, :, None] * (second - second.mean(axis=1, keepdims=True))).mean(axis=0).var()
+    assert interval.high - interval.low == pytest.approx(2 * 1.96 * (deviations / 200) ** 0.5, rel=0.08)
+    assert product_interval(counts([[1, 1, 1]]), counts([[0, 1, 0]])) is None
 
 
 def test_a_gain_of_nothing_holds_zero() -> None:
