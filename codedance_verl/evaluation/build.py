@@ -62,12 +62,15 @@ def build_report(inputs: ReportInputs) -> Report:
     """Compute every figure.
 
     Raises:
-        UserError: no seed, or a log or metrics file is missing or broken; names the file.
+        UserError: no seed, or a log or metrics file is missing or broken; names the file. Or seeds were last validated
+            at different steps.
     """
     if not inputs.seeds:
         raise UserError("a report needs the runs of at least one RL seed")
     before = read_evaluation(inputs.sft_evaluation / "trajectories", inputs.test_file)
     after = [read_evaluation(log, inputs.test_file) for log in inputs.logs.values()]
+    checkpoints = {seed: read_checkpoints(log) for seed, log in inputs.logs.items()}
+    _check_last_steps({seed: max(steps) for seed, steps in checkpoints.items()})
     trained = [training.read_training(log) for log in inputs.logs.values()]
     steps = [training.read_metrics(seed.folder) for seed in inputs.seeds]
     asked = read_questions(inputs.test_file)
@@ -89,13 +92,22 @@ def build_report(inputs: ReportInputs) -> Report:
         passed={},
         greedy_gain=controls.greedy_gain(before, after),
         controls=Controls(controls.controls([before], chances), controls.controls(after, chances)),
-        tool_effect=tool_effect(
-            before.outcomes, {seed: read_checkpoints(log) for seed, log in inputs.logs.items()}, asked
-        ),
+        tool_effect=tool_effect(before.outcomes, checkpoints, asked),
         discovery=discovery(inputs.roles.undemonstrated, list(inputs.logs.items())),
         look_alikes=controls.look_alikes(inputs.roles.look_alikes, before, after),
     )
-    return replace(report, passed=criteria(report, inputs.roles, inputs.max_wall_s))
+    return replace(report, passed=criteria(report, inputs.roles, inputs.max_wall_s, asked))
+
+
+def _check_last_steps(steps: Mapping[int, int]) -> None:
+    """Raises UserError where seeds, given with their last validated step, ended at different ones."""
+    (first, last), *others = steps.items()
+    for seed, step in others:
+        if step != last:  # their mean would be that of no model
+            raise UserError(
+                f"seed {first} was last validated at step {last}, seed {seed} at step {step}; "
+                "train both to the same step, or leave one out"
+            )
 
 
 def write_files(inputs: ReportInputs, out: Path) -> Report:

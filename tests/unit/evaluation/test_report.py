@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from codedance_verl.errors import UserError
 from codedance_verl.evaluation.build import ReportInputs, SeedRun, build_report, write_files
 from codedance_verl.evaluation.criteria import criteria
 from codedance_verl.evaluation.effects import KindRoles
+from codedance_verl.evaluation.outcomes import read_questions
 from codedance_verl.evaluation.report import Excluded, Figure, Report, parse_report, read_report, write_report
 from tests.unit.evaluation.experiment import EASY, HARD, ROLES, make_experiment, make_training
 from tests.unit.evaluation.logs import line, write_log, write_test_file
@@ -170,7 +172,7 @@ def changed(value: Any, path: str, new: Any) -> Any:
         ("returned_image_shown", "controls.rl.kinds.look.grey.as_is.accuracy", share(0.75), False),
         ("returned_image_grey", "controls.rl.kinds.look.grey.accuracy", share(1 / 6 + 0.08), True),
         ("returned_image_grey", "controls.rl.kinds.look.grey.accuracy", share(1 / 6 + 0.081), False),
-        ("returned_image_grey", "controls.rl.kinds.look.grey.accuracy", share(1 / 6 - 0.081), False),
+        ("returned_image_grey", "controls.rl.kinds.look.grey.accuracy", share(0.0), True),
         ("returned_image_grey", "controls.rl.kinds.look.grey.accuracy", share(None), False),
         ("returned_image_grey", "controls.rl.kinds.look.chance", None, False),
         ("look_alikes", "look_alikes.0.rl.pairs_right", share(0.75), True),
@@ -204,6 +206,26 @@ def test_criteria_on_kinds_that_are_not_there_are_left_out(report: Report) -> No
         "look_alikes",
         "wall_time",
     }
+
+
+def test_a_kind_that_was_asked_and_not_measured_meets_nothing(report: Report, inputs: ReportInputs) -> None:
+    asked = read_questions(inputs.test_file)
+    empty = replace(report, greedy_gain=None, controls=None, look_alikes=())
+    found = criteria(empty, ROLES, asked=asked)
+    for name in ("discovery", "returned_image_shown", "returned_image_grey", "look_alikes"):
+        assert not found[name].passed and found[name].value is None is found[name].low, name
+    roles = KindRoles(("count_digits", "sum"), ("look", "look_large"), ROLES.look_alikes)
+    lost = {kind: figure for kind, figure in report.greedy_gain.kinds.items() if kind != "sum"}  # type: ignore[union-attr]
+    judged = criteria(changed(report, "greedy_gain.kinds", lost), roles, asked=asked)
+    assert not judged["discovery"].passed and "count_digits, sum" in judged["discovery"].target
+
+
+def test_seeds_that_ended_at_different_steps_are_refused(inputs: ReportInputs, tmp_path: Path) -> None:
+    (log := tmp_path / "trajectories" / "val").mkdir(parents=True)
+    for file in (inputs.seeds[1].folder / "trajectories" / "val").iterdir():
+        shutil.copy(file, log / file.name.replace("000003", "000002"))
+    with pytest.raises(UserError, match="seed 0 was last validated at step 3, seed 7 at step 2"):
+        build_report(replace(inputs, seeds=(inputs.seeds[0], SeedRun(7, tmp_path))))
 
 
 def test_the_kind_that_gains_least_decides_on_discovery(report: Report) -> None:
