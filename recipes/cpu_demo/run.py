@@ -188,12 +188,20 @@ def _effects(report: Report) -> Iterator[str]:
         rates = _change(pair.sft.pairs_right.value, pair.rl.pairs_right.value)
         yield f"{pair.needs_code} / {pair.needs_none} pairs".ljust(28) + rates
     if report.tool_effect:
-        last = report.tool_effect[-1].groups.hard
-        yield "tools, hard questions".ljust(28) + f"win {_percent(last.gain.value)}, lose {_percent(last.harm.value)}"
+        # Steps of a seed are in order: its last one stays.
+        last = {item.seed: item.groups.hard for item in report.tool_effect if item.seed is not None}.values()
+        gain, harm = _mean([effect.gain.value for effect in last]), _mean([effect.harm.value for effect in last])
+        yield "tools, hard questions".ljust(28) + f"win {_percent(gain)}, lose {_percent(harm)}"
 
 
 def _change(before: float | None, after: float | None) -> str:
     return " -> ".join(map(_percent, (before, after)))
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """Mean of the values that were measured."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 def _percent(value: float | None) -> str:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import fcntl
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,8 @@ def test_the_summary_names_figures_misses_and_paths(tmp_path: Path) -> None:
     write_environment(tmp_path, describe(Backend("docker"), tmp_path, setup_s=9_999.0))
     report_main.main(["--out", str(tmp_path), "--seeds", "0,1"])
     stream = io.StringIO()
-    run._summarise(read_report(tmp_path / "report.json"), tmp_path, (0, 1), Console(stream))
+    report = read_report(tmp_path / "report.json")
+    run._summarise(report, tmp_path, (0, 1), Console(stream))
     printed = stream.getvalue()
     assert "-> 100.0%" in printed and "tool rate, easy questions" in printed
     assert "look, images greyed out     100.0% -> 17.9% (chance 16.7%)" in printed
@@ -53,6 +55,12 @@ def test_the_summary_names_figures_misses_and_paths(tmp_path: Path) -> None:
     assert "look / look_large pairs     100.0% -> 100.0%" in printed and "win 80.7%, lose 0.0%" in printed
     assert "NOT MET: the whole run takes less than 45 minutes" in printed
     assert str(tmp_path / "report.html") in printed and "rl_seed1/tensorboard" in printed
+    start, first, last = report.tool_effect  # the last checkpoints of both seeds are averaged
+    lost = replace(last.groups.hard, gain=replace(last.groups.hard.gain, value=None))
+    half = replace(last.groups.hard, gain=replace(last.groups.hard.gain, value=0.007))
+    for hard, said in ((half, "win 40.7%"), (lost, "win 80.7%")):
+        changed = replace(last, groups=replace(last.groups, hard=hard))
+        assert said in "\n".join(run._effects(replace(report, tool_effect=(start, last, first, changed))))
 
 
 def test_a_report_of_an_unfinished_demo_is_one_clear_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
