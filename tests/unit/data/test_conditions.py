@@ -70,7 +70,7 @@ def test_the_check_of_a_file_names_the_row(tmp_path: Path) -> None:
 def test_the_check_finds_the_first_row_that_is_for_evaluation(tmp_path: Path) -> None:
     rows = [_with({"variant": "sampled", "control": None}), _with({"variant": "x", "control": "no_tools"}, 1)]
     assert check_file(write(tmp_path / "test.parquet", rows)).for_evaluation == (1, "extra_info.control is no_tools")
-    rows = [_with({"variant": "greedy"})]
-    assert check_file(write(tmp_path / "greedy.parquet", rows)).for_evaluation == (0, "extra_info.variant is greedy")
+    greedy = write(tmp_path / "greedy.parquet", [_with({"variant": "greedy"})])
+    assert check_file(greedy).for_evaluation == (0, "extra_info.variant is greedy")
     assert check_file(write(tmp_path / "train.parquet", rows[:1])).for_evaluation is None
     assert only_for_evaluation({"variant": "cold", "temperature": 0.5}) == "extra_info.temperature is 0.5"
