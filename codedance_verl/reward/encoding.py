@@ -5,13 +5,17 @@ nothing else of ours. So the last token of each assistant turn carries one value
 whose own r_k is 0 by definition, the sequence score. Between two turns there is always a token the model did not
 sample, so the turns are the maximal runs of 1 in the mask. A masked rollout is a row whose mask is all 0.
 
+Where a call was drawn again (`redraw.py`), parts of the sampled tokens are not trained: their mask is 0 too. A branch
+is known by its first token, which is not trained and is in every other row. A source carries the score of its recovery
+on its last trained token, and on its last token of all what is missing from that to its own score.
+
 The sum over a row is the score plus the turn rewards: where verl reports it as "reward", that is what it shows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -19,13 +23,47 @@ import numpy.typing as npt
 from codedance_verl.types import RewardTerms
 
 
-def encode_rewards(spans: Sequence[tuple[int, int]], terms: RewardTerms, length: int) -> npt.NDArray[np.float32]:
+@dataclass(frozen=True)
+class Cut:
+    """Place in a response on one side of which nothing is trained.
+
+    Attributes:
+        turn: number of the turn in which it lies, from 0.
+        token: tokens in front of it.
+        recovery: None in a branch, which is trained behind the place; else the score of a source, which is trained in
+            front of it.
+    """
+
+    turn: int
+    token: int
+    recovery: float | None = None
+
+    def trained(self, span: tuple[int, int]) -> tuple[int, int]:
+        """Returns the part of a half-open span of response tokens that is trained; it may be empty."""
+        start, end = span
+        if self.recovery is None:
+            return max(start, self.token), max(end, self.token)
+        return min(start, self.token), min(end, self.token)
+
+
+def trained_mask(mask: Sequence[int], cut: Cut | None) -> list[int]:
+    """Returns a response mask, 1 on the sampled tokens, without those that a cut leaves out."""
+    if cut is None:
+        return list(mask)
+    start, end = cut.trained((0, len(mask)))
+    return [value if start <= token < end else 0 for token, value in enumerate(mask)]
+
+
+def encode_rewards(
+    spans: Sequence[tuple[int, int]], terms: RewardTerms, length: int, cut: Cut | None = None
+) -> npt.NDArray[np.float32]:
     """Returns the rewards of one trajectory on its response tokens.
 
     Args:
         spans: half-open span of response tokens of each assistant turn, in order.
         terms: the trajectory's reward; `terms.turns` belongs to `spans`.
         length: number of response tokens.
+        cut: of a branch or a source.
 
     Returns:
         float32 [length], zero except at the last token of each turn; all zero for a masked trajectory.
@@ -36,6 +74,7 @@ def encode_rewards(spans: Sequence[tuple[int, int]], terms: RewardTerms, length:
     if len(spans) != len(terms.turns):
         raise ValueError(f"{len(spans)} turns came with {len(terms.turns)} turn rewards")
     rewards = np.zeros(length, dtype=np.float32)
+    spans = spans if cut is None else [cut.trained(span) for span in spans]
     # a turn without a sampled token has no place for its reward, and no token that could learn from it
     written = [(span, reward) for span, reward in zip(spans, terms.turns, strict=True) if span[1] > span[0]]
     if terms.masked or not written:
@@ -46,22 +85,33 @@ def encode_rewards(spans: Sequence[tuple[int, int]], terms: RewardTerms, length:
             raise ValueError(f"turn [{start}, {end}) must begin at {free_from} or later and end by {length}")
         rewards[end - 1] = reward
         free_from = end + 1  # one token of feedback at least: without it two turns would be one run of the mask
-    rewards[written[-1][0][1] - 1] = terms.score  # in the place of the last r_k, which is 0 by definition
+    # in the place of the last r_k, which is 0 by definition, or that of the call that was drawn again
+    rewards[written[-1][0][1] - 1] = terms.score
+    if cut is not None and cut.recovery is not None:
+        # the call behind the cut has one token at least, so the last one of all is not trained
+        rewards[written[-1][0][1] - 1] = cut.recovery
+        rewards[length - 1] = terms.score - cut.recovery
     return rewards
 
 
-def encode_terms(terms: Sequence[RewardTerms]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int8]]:
-    """Returns rewards and mask, [B, T], of trajectories as if each turn were one token with one of feedback behind it.
+def encode_terms(
+    terms: Sequence[RewardTerms], cuts: Sequence[Cut | None] | None = None
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int8]]:
+    """Returns rewards and mask, [B, T], of trajectories as if each turn were two tokens with one of feedback behind it.
 
-    For what does not depend on the lengths of turns. T is twice the most turns.
+    For what does not depend on the lengths of turns; a cut lies between the two tokens of its turn. T is three times
+    the most turns.
     """
-    length = 2 * max((len(item.turns) for item in terms), default=0)
+    length = 3 * max((len(item.turns) for item in terms), default=0)
     rewards = np.zeros((len(terms), length), np.float32)
     mask = np.zeros((len(terms), length), np.int8)
-    for row, item in enumerate(terms):
-        starts = range(0, 2 * len(item.turns), 2)
-        rewards[row] = encode_rewards([(start, start + 1) for start in starts], item, length)
-        mask[row, starts] = not item.masked
+    for row, (item, cut) in enumerate(zip(terms, cuts or [None] * len(terms), strict=True)):
+        short = None if cut is None else replace(cut, token=3 * cut.turn + 1)
+        spans = [(start, start + 2) for start in range(0, 3 * len(item.turns), 3)]
+        own = 3 * len(item.turns)  # what a source lacks stands on its last token, so its row ends with it
+        rewards[row, :own] = encode_rewards(spans, item, own, short)
+        sampled = [0 if item.masked or token % 3 == 2 else 1 for token in range(own)]
+        mask[row, :own] = trained_mask(sampled, short)
     return rewards, mask
 
 
@@ -70,7 +120,9 @@ class DecodedRewards:
     """Rewards of a batch of B trajectories over T response tokens, with up to K turns each and R in all.
 
     Attributes:
-        score: float64 [B], the sequence score; 0 where masked.
+        score: float64 [B], the sequence score, of a source that of its recovery; 0 where masked.
+        drawn_score: float64 [B], the same but for sources, which have their own score here.
+        branch: bool [B], True for branches.
         turn_reward: float64 [B, K], r_k; 0 for the last turn and beyond.
         turn_count: int64 [B], turns of each trajectory; 0 means masked.
         row, turn: int64 [R], which trajectory and which of its turns each is, in order.
@@ -79,6 +131,8 @@ class DecodedRewards:
     """
 
     score: npt.NDArray[np.float64]
+    drawn_score: npt.NDArray[np.float64]
+    branch: npt.NDArray[np.bool_]
     turn_reward: npt.NDArray[np.float64]
     turn_count: npt.NDArray[np.int64]
     row: npt.NDArray[np.int64]
@@ -119,4 +173,8 @@ def decode_rewards(rewards: npt.NDArray[np.floating], mask: npt.NDArray[np.integ
     score = np.zeros(rows)
     score[unmasked] = values[unmasked, last]
     values[unmasked, last] = 0.0
-    return DecodedRewards(score, values, turn_count.astype(np.int64), row, turn, end - start + 1, sampled)
+    branch = (turn_count > 0) & ~sampled[:, :1].any(axis=1)
+    # on tokens that are not trained there is nothing, but for what a source lacks of its own score
+    drawn_score = score + np.where(turn_count > 0, np.where(sampled, 0.0, rewards).sum(axis=1), 0.0)
+    counts = turn_count.astype(np.int64)
+    return DecodedRewards(score, drawn_score, branch, values, counts, row, turn, end - start + 1, sampled)

@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 from ray.exceptions import RayError
 from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetrics, register
 
+from codedance_verl.environment.branch import Kept, ReplayDiffers
 from codedance_verl.environment.config import EnvironmentConfig
 from codedance_verl.environment.generation import EngineError, seed_of
 from codedance_verl.environment.loop import Message, MultiTurnLoop, Rollout, question_images
@@ -26,7 +27,7 @@ from codedance_verl.environment.stall_watchdog import TrackedRollout, watchdog_o
 from codedance_verl.environment.system_prompt import with_instructions
 from codedance_verl.environment.time_limit import pauses_of_process
 from codedance_verl.formats import get_format
-from codedance_verl.rollout.output import RESIZED_IMAGES, RolloutOutput
+from codedance_verl.rollout.output import KEPT, RESIZED_IMAGES, RolloutOutput
 from codedance_verl.rollout.sampling_config import SamplingConfig
 from codedance_verl.sandbox.pool import SandboxPool
 from codedance_verl.types import FinishReason, Trajectory, question_of, record_id_of
@@ -92,30 +93,49 @@ class CodeDanceAgentLoop(AgentLoopBase):  # type: ignore[misc]  # verl ships no 
 
     async def _run(self, sampling_params: dict[str, Any], record: dict[str, Any]) -> RolloutOutput:
         started = time.perf_counter()
+        params, kept = _variant_sampling(sampling_params, record), record.get(KEPT)
+        differs = False
         with self.multi_turn.watchdog.trajectory(record_id_of(record)) as progress:
             try:
+                rollout = await self._start(record, progress, kept)
+                finish = await self.multi_turn.run(rollout, params)
+            except ReplayDiffers as error:
+                # the kept thought would be about a session that is no longer there: a whole rollout takes its place
+                logger.info("record %s: drawn from its start: %s", progress.record_id, error)
+                differs = True
                 rollout = await self._start(record, progress)
-            except asyncio.CancelledError:
-                if progress.stalled:
-                    raise RuntimeError(f"record {progress.record_id}: its prompt was not rendered in time") from None
-                raise
-            finish = await self.multi_turn.run(rollout, _variant_sampling(sampling_params, record))
+                finish = await self.multi_turn.run(rollout, params)
         if rollout.fault is not None:
             logger.warning("record %s: the rollout is masked: %s", progress.record_id, rollout.fault)
         rollout.timing.total_s = time.perf_counter() - started
-        return self._output(rollout, finish, record)
+        output = self._output(rollout, finish, record)
+        output.replay_differs = differs
+        return output
 
-    async def _start(self, record: dict[str, Any], progress: TrackedRollout) -> Rollout:
-        """Renders the prompt. A record that cannot be rendered is an error of the data and ends its group."""
+    async def _start(self, record: dict[str, Any], progress: TrackedRollout, kept: Kept | None = None) -> Rollout:
+        """Renders the prompt, or takes what a branch keeps.
+
+        A record that cannot be rendered is an error of the data and ends its group.
+        """
+        try:
+            return await self._begin(record, progress, kept)
+        except asyncio.CancelledError:
+            if progress.stalled:
+                raise RuntimeError(f"record {progress.record_id}: its prompt was not rendered in time") from None
+            raise
+
+    async def _begin(self, record: dict[str, Any], progress: TrackedRollout, kept: Kept | None) -> Rollout:
         messages = list(record["raw_prompt"])
         if self.environment.add_system_prompt:
             messages = with_instructions(messages, self.format)
+        connect = functools.partial(SandboxPool.connect, self.config.sandbox)
+        sandbox = SandboxClient(connect, question_images(messages), self.environment.sandbox_retries)
+        if kept is not None:
+            return self.multi_turn.begin_branch(kept, sandbox, progress)
         shared: SharedImages = record.get(RESIZED_IMAGES) or SharedImages()
         resized = await shared.get(lambda: self._resized(messages))
         images = [item.image for item in resized]
         prompt_ids = await self.ct_build_initial_tokens(messages, images=images)
-        connect = functools.partial(SandboxPool.connect, self.config.sandbox)
-        sandbox = SandboxClient(connect, question_images(messages), self.environment.sandbox_retries)
         rollout = self.multi_turn.begin(messages, images, prompt_ids, sandbox, progress)
         rollout.image_hashes = tuple(item.pixels_sha256 for item in resized)
         return rollout
@@ -145,6 +165,7 @@ class CodeDanceAgentLoop(AgentLoopBase):  # type: ignore[misc]  # verl ships no 
             format=self.format.name,
             style=str(record["reward_model"].get("style") or "rule"),
             extra_info=record.get("extra_info") or {},
+            branch=None if rollout.kept is None else rollout.kept.branch,
         )
         return RolloutOutput(
             prompt_ids=stream.ids[: stream.prompt_length],
@@ -162,6 +183,7 @@ class CodeDanceAgentLoop(AgentLoopBase):  # type: ignore[misc]  # verl ships no 
                 "min_global_steps": min(versions),
                 "max_global_steps": max(versions),
             },
+            rollout=rollout,
         )
 
 
