@@ -238,6 +238,10 @@ def test_an_impossible_seed_is_named_with_its_range(
         (["monitors.window=1"], r"monitors\.window=1: must be"),
         (["sampling.oversample=2"], r"sampling\.oversample=2: needs sampling\.keep=on_correct"),
         (
+            ["sampling.redraw_calls=4", "actor_rollout_ref.rollout.n=5"],
+            r"sampling\.redraw_calls=4: must be at most 3, as 2 of the actor_rollout_ref\.rollout\.n=5 rollouts",
+        ),
+        (
             ["algorithm.filter_groups.enable=true", "algorithm.filter_groups.metric=accuracy"],
             r"algorithm\.filter_groups\.metric=accuracy: must be one of outcome, reward",
         ),
