@@ -33,7 +33,7 @@ from verl.experimental.agent_loop.agent_loop import DictConfigWrap, ToolListWrap
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
 from codedance_verl.errors import UserError
-from codedance_verl.formats import get_format, render_answer, render_think
+from codedance_verl.formats import get_format, render_answer
 from codedance_verl.rollout import agent_loop
 from codedance_verl.sandbox.config import SandboxConfig
 from codedance_verl.sandbox.pool import SandboxPool
@@ -131,8 +131,10 @@ class Engine:
     def _ids(self, turn: PlannedTurn) -> list[int]:
         text = render_answer("1") if turn.tool_s is None else CODE.render_call(cell(turn.tool_s))
         ids = list(self._tokenizer.encode(text, add_special_tokens=False))
-        thought = list(self._tokenizer.encode(render_think("so " * 400), add_special_tokens=False))
-        return thought[: max(turn.tokens - len(ids), 0)] + ids
+        start, end = (list(self._tokenizer.encode(tag, add_special_tokens=False)) for tag in ("<think>", "</think>"))
+        words = list(self._tokenizer.encode("so " * 400, add_special_tokens=False))
+        # a thought that is not closed would swallow the call
+        return start + words[: max(turn.tokens - len(start) - len(end) - len(ids), 0)] + end + ids
 
 
 def cell(seconds: float) -> str:
