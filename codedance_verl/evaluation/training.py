@@ -88,20 +88,22 @@ class TrainingLog:
 def read_training(log_folder: Path) -> TrainingLog:
     """Reduce `<run>/trajectories/train` step by step; one step's outcomes are held at a time.
 
-    A step repeated after a resume replaces the rollouts of its first try.
+    A step repeated after a resume replaces the rollouts of its first try. Points leave branches out, which begin where
+    another rollout went wrong (`TrajectoryRecord.branch`); seconds do not.
     """
     reader = TrajectoryReader(log_folder, "train")
     points: list[CurvePoint] = []
     seconds: dict[int, RolloutSeconds] = {}
     for step, files in groupby(reader.files(), key=lambda file: file.step):
-        rollouts: dict[tuple[str, int], tuple[Outcome, Timing]] = {}
+        rollouts: dict[tuple[str, int], tuple[Outcome | None, Timing]] = {}
         for file in files:
             for trajectory in reader.read(file.path):
                 # Files come in the order of writing: of a repeated step the last try stays.
-                rollouts[trajectory.record_id, trajectory.sample] = outcome_of(trajectory), trajectory.timing
+                outcome = outcome_of(trajectory) if trajectory.branch is None else None
+                rollouts[trajectory.record_id, trajectory.sample] = outcome, trajectory.timing
         timings = [timing for _, timing in rollouts.values()]
         seconds[step] = RolloutSeconds(*(_sum(getattr(timing, name) for timing in timings) for name in _TIMED))
-        points.append(curve_point(step, [outcome for outcome, _ in rollouts.values()]))
+        points.append(curve_point(step, [outcome for outcome, _ in rollouts.values() if outcome is not None]))
     return TrainingLog(tuple(points), seconds)
 
 

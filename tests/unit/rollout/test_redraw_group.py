@@ -17,7 +17,7 @@ from codedance_verl.environment.branch import Kept
 from codedance_verl.errors import UserError
 from codedance_verl.grading import Grader, GradingConfig
 from codedance_verl.metrics.emit import Recorder, for_trackers
-from codedance_verl.reward.monitors import CollapseMonitor, MonitorConfig
+from codedance_verl.reward.monitors import CollapseMonitor
 from codedance_verl.reward.presets import OUTCOME
 from codedance_verl.reward.redraw import RedrawAt
 from codedance_verl.rollout.fault_count import FaultCount
@@ -53,7 +53,6 @@ def run(
         run_dir=folder,
         sampling=SamplingConfig(redraw_calls=redraw, redraw_at=RedrawAt(at)),
         faults=FaultCount(10),
-        monitor=CollapseMonitor(MonitorConfig(window=3)),
     )
     n = {"actor_rollout_ref.rollout.n": len(says), "actor_rollout_ref.rollout.val_kwargs.n": len(says)}
     worker = worker_of("qwen2_5_vl", scorer, run_dir=str(folder), **{"algorithm.adv_estimator": estimator}, **n)
