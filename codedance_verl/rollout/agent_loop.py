@@ -92,18 +92,17 @@ class CodeDanceAgentLoop(AgentLoopBase):  # type: ignore[misc]  # verl ships no 
             return await self._run(sampling_params, record)
 
     async def _run(self, sampling_params: dict[str, Any], record: dict[str, Any]) -> RolloutOutput:
-        started = time.perf_counter()
-        params, kept = _variant_sampling(sampling_params, record), record.get(KEPT)
-        differs = False
+        started, differs = time.perf_counter(), False
+        params = _variant_sampling(sampling_params, record)
         with self.multi_turn.watchdog.trajectory(record_id_of(record)) as progress:
             try:
-                rollout = await self._start(record, progress, kept)
+                rollout = await self._begin(record, progress)
                 finish = await self.multi_turn.run(rollout, params)
             except ReplayDiffers as error:
                 # the kept thought would be about a session that is no longer there: a whole rollout takes its place
                 logger.info("record %s: drawn from its start: %s", progress.record_id, error)
                 differs = True
-                rollout = await self._start(record, progress)
+                rollout = await self._begin({**record, KEPT: None}, progress)
                 finish = await self.multi_turn.run(rollout, params)
         if rollout.fault is not None:
             logger.warning("record %s: the rollout is masked: %s", progress.record_id, rollout.fault)
@@ -112,33 +111,36 @@ class CodeDanceAgentLoop(AgentLoopBase):  # type: ignore[misc]  # verl ships no 
         output.replay_differs = differs
         return output
 
-    async def _start(self, record: dict[str, Any], progress: TrackedRollout, kept: Kept | None = None) -> Rollout:
-        """Renders the prompt, or takes what a branch keeps.
-
-        A record that cannot be rendered is an error of the data and ends its group.
-        """
+    async def _begin(self, record: dict[str, Any], progress: TrackedRollout) -> Rollout:
+        """Returns a trajectory at its start, or a branch at the end of what it keeps."""
+        kept: Kept | None = record.get(KEPT)
+        if kept is not None:
+            return self.multi_turn.begin_branch(kept, self._sandbox(self._messages(record)), progress)
         try:
-            return await self._begin(record, progress, kept)
+            return await self._start(record, progress)
         except asyncio.CancelledError:
             if progress.stalled:
                 raise RuntimeError(f"record {progress.record_id}: its prompt was not rendered in time") from None
             raise
 
-    async def _begin(self, record: dict[str, Any], progress: TrackedRollout, kept: Kept | None) -> Rollout:
-        messages = list(record["raw_prompt"])
-        if self.environment.add_system_prompt:
-            messages = with_instructions(messages, self.format)
-        connect = functools.partial(SandboxPool.connect, self.config.sandbox)
-        sandbox = SandboxClient(connect, question_images(messages), self.environment.sandbox_retries)
-        if kept is not None:
-            return self.multi_turn.begin_branch(kept, sandbox, progress)
+    async def _start(self, record: dict[str, Any], progress: TrackedRollout) -> Rollout:
+        """Renders the prompt. A record that cannot be rendered is an error of the data and ends its group."""
+        messages = self._messages(record)
         shared: SharedImages = record.get(RESIZED_IMAGES) or SharedImages()
         resized = await shared.get(lambda: self._resized(messages))
         images = [item.image for item in resized]
         prompt_ids = await self.ct_build_initial_tokens(messages, images=images)
-        rollout = self.multi_turn.begin(messages, images, prompt_ids, sandbox, progress)
+        rollout = self.multi_turn.begin(messages, images, prompt_ids, self._sandbox(messages), progress)
         rollout.image_hashes = tuple(item.pixels_sha256 for item in resized)
         return rollout
+
+    def _messages(self, record: dict[str, Any]) -> list[Message]:
+        messages = list(record["raw_prompt"])
+        return with_instructions(messages, self.format) if self.environment.add_system_prompt else messages
+
+    def _sandbox(self, messages: list[Message]) -> SandboxClient:
+        connect = functools.partial(SandboxPool.connect, self.config.sandbox)
+        return SandboxClient(connect, question_images(messages), self.environment.sandbox_retries)
 
     async def _resized(self, messages: list[Message]) -> list[ResizedImage]:
         return await asyncio.to_thread(load_resized, messages, self.environment.max_image_pixels)
