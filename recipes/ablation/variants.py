@@ -48,6 +48,12 @@ VARIANTS: tuple[Variant, ...] = (
         ("reward_preset=outcome", "sampling.code_temperature=0"),
     ),
     Variant(
+        "axpo",
+        "calls redrawn under a kept thought (AXPO)",
+        # of the 8 rollouts 4 wait for the others, as many as the paper draws of a call
+        ("reward_preset=outcome", "sampling.redraw_calls=4"),
+    ),
+    Variant(
         "robust_ats",
         "`robust`, code at temperature 0",
         ("reward_preset=robust", "sampling.code_temperature=0"),
