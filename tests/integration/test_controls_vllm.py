@@ -19,7 +19,7 @@ from transformers import AutoTokenizer
 
 from codedance_verl.environment.banned_strings import BanningSampler
 from codedance_verl.formats import get_format
-from recipes.cpu_demo import tiny_vlm
+from recipes.cpu_demo import tiny_tokenizer, tiny_vlm
 from recipes.cpu_demo.demo_set import DemoSizes, make_demo_data
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -98,7 +98,7 @@ def test_vllm_samples_no_banned_string(
     for name, value in cpu_settings().env_vars.items():
         monkeypatch.setenv(name, value)
     if split:
-        monkeypatch.setattr(tiny_vlm, "MARKUP_TOKENS", ())
+        monkeypatch.setattr(tiny_tokenizer, "MARKUP_TOKENS", ())
     model = tiny_vlm.build_tiny_model(demonstrations, tmp_path / "model")
     tokenizer = AutoTokenizer.from_pretrained(model)
     tags = {token for tag in TAGS for token in tokenizer.encode(tag, add_special_tokens=False)}
