@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from msgspec import structs, to_builtins
+from msgspec import structs
 
 from benchmarks.sample_run import write_group
 from codedance_verl.reward.rollout_lines import read_rollouts
@@ -106,7 +106,7 @@ def test_one_damaged_field_leaves_the_others(name: str, value: Any) -> None:
 
 def test_an_undamaged_line_needs_no_repair() -> None:
     for line in recorded():
-        assert to_builtins(repaired(json.loads(line))) == to_builtins(decode(line))
+        assert repaired(json.loads(line)) == decode(line)
 
 
 def test_a_field_is_named_by_its_path() -> None:
