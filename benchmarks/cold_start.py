@@ -30,6 +30,7 @@ from codedance_verl.formats import get_format
 from codedance_verl.images import decode
 from codedance_verl.sandbox.pool import SandboxPool
 from codedance_verl.types import IMAGE_PLACEHOLDER, Execution
+from recipes.cpu_demo.demo_sizes import DEFAULT_SIZE
 
 _WELL_FORMED = re.compile(
     r"<think>[^<]*</think>\n(<code>\n```python\n.*\n```\n</code>|<answer>[^<]*</answer>)", re.DOTALL
@@ -235,7 +236,7 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=160)
     parser.add_argument("--samples", type=int, default=8)
     parser.add_argument("--max-turns", type=int, default=3)
-    parser.add_argument("--pixels", type=int, default=LIMITS.max_image_pixels, help="of an image, at most")
+    parser.add_argument("--pixels", type=int, default=DEFAULT_SIZE**2, help="of an image, at most")
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)

@@ -115,12 +115,28 @@ class Turn:
 
 
 @dataclass(frozen=True)
+class Branch:
+    """Part of an earlier rollout of the group that a rollout begins with; what follows was drawn again.
+
+    Attributes:
+        parent: number of that rollout in its group.
+        turn: number of the turn, from 0, whose call was drawn again.
+        token: tokens of the response that were kept; the last of them opens the call.
+    """
+
+    parent: int
+    turn: int
+    token: int
+
+
+@dataclass(frozen=True)
 class Trajectory:
     """Whole rollout of one record.
 
     `answer` is the text between the answer tags of the last turn, if any; `format` names how calls are written
     (`formats/`), `style` how the record wants its answers graded (`grading/matchers.py`), and `extra_info` is the
-    record's own, for graders and reward terms of the user's.
+    record's own, for graders and reward terms of the user's. `branch` says what it has kept of an earlier rollout; None
+    for one that was drawn from its start.
     """
 
     record_id: str
@@ -133,6 +149,7 @@ class Trajectory:
     format: str = "code"
     style: str = "rule"
     extra_info: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    branch: Branch | None = None
 
     @property
     def executions(self) -> tuple[Execution, ...]:

@@ -31,6 +31,14 @@ class Control(StrEnum):
     FORCED_TOOLS = "forced_tools"
 
 
+CONTROL_OF_VARIANT = {
+    GREY: Control.GREY_OBSERVATIONS,
+    NO_TOOLS: Control.NO_TOOLS,
+    FORCED_TOOLS: Control.FORCED_TOOLS,
+}
+"""Intervention that the name of a variant stands for: reports count by these names."""
+
+
 @dataclass(frozen=True)
 class Condition:
     """Condition of a rollout.
@@ -47,10 +55,12 @@ class Condition:
 
     @classmethod
     def of(cls, extra_info: Mapping[str, Any] | None) -> Condition:
-        """Returns the condition that a record states. The variant `greedy` means temperature 0 where none is stated.
+        """Returns the condition that a record states.
+
+        Where no temperature is stated, that of `greedy` and of the variants in `CONTROL_OF_VARIANT` is 0.
 
         Raises:
-            ValueError: an unknown control, a control under the name of a plain variant, or no temperature.
+            ValueError: an unknown control, one that its variant does not stand for, or no temperature.
         """
         extra = extra_info or {}
         variant, control = str(extra.get("variant") or ""), _control(extra.get("control"))
@@ -59,8 +69,14 @@ class Condition:
                 f"extra_info.control is {control} and extra_info.variant {variant or None!r}; rollouts are counted by "
                 f"their variant, so give it a name of its own, such as {control}"
             )
+        if (expected := CONTROL_OF_VARIANT.get(variant)) not in (None, control):
+            raise ValueError(
+                f"extra_info.variant is {variant!r} and extra_info.control {control and str(control)!r}; the control "
+                f"of that variant is {expected}"
+            )
         stated = _temperature(extra.get("temperature"))
-        return cls(variant, control, 0.0 if stated is None and variant == GREEDY else stated)
+        greedy = variant == GREEDY or variant in CONTROL_OF_VARIANT
+        return cls(variant, control, 0.0 if stated is None and greedy else stated)
 
 
 def only_for_evaluation(extra_info: Mapping[str, Any] | None) -> str:
@@ -71,8 +87,9 @@ def only_for_evaluation(extra_info: Mapping[str, Any] | None) -> str:
     condition = Condition.of(extra_info)
     if condition.control is not None:
         return f"extra_info.control is {condition.control}"
-    stated = _temperature((extra_info or {}).get("temperature"))
-    return "" if stated is None else f"extra_info.temperature is {stated:g}"
+    if condition.variant == GREEDY:
+        return f"extra_info.variant is {GREEDY}"
+    return "" if condition.temperature is None else f"extra_info.temperature is {condition.temperature:g}"
 
 
 def _control(value: Any) -> Control | None:

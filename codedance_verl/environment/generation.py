@@ -31,6 +31,8 @@ class Sampled:
     aborted: bool
 
 
+_NOTHING = Sampled([], [], (), False)
+
 MOST_PARTS = 64
 """Most requests for one turn: a model that writes stop strings in a string for ever ends no turn with them."""
 
@@ -55,18 +57,36 @@ class TurnSampler:
     code_temperature: float | None = None
 
     async def sample(
-        self, request_id: str, prompt_ids: list[int], sampling_params: dict[str, Any], images: Any, budget: int
+        self,
+        request_id: str,
+        prompt_ids: list[int],
+        sampling_params: dict[str, Any],
+        images: Any,
+        budget: int,
+        begun: Sampled | None = None,
     ) -> Sampled:
         """Samples one turn of at most `budget` tokens.
+
+        Args:
+            request_id: of the engine; all parts of a trajectory share it.
+            prompt_ids: tokens in front of the turn.
+            sampling_params: of the rollout.
+            images: those of the prompt, in order.
+            budget: most tokens of the turn.
+            begun: tokens that the turn begins with, up to what opens its call; they are part of the turn.
 
         Raises:
             EngineError: the engine is lost.
         """
         own = self.code_temperature is not None and sampling_params.get("temperature") != 0
         ends = list(self.format.stop_strings)
-        stops = [*ends, self.format.call_start] if own else ends
-        turn = part = await self._request(request_id, prompt_ids, sampling_params, images, budget, stops)
-        in_call = False
+        turn, in_call, params = begun or _NOTHING, own and begun is not None, sampling_params
+        if in_call:
+            params = {**sampling_params, "temperature": self.code_temperature}
+        stops = [*ends, self.format.call_start] if own and not in_call else ends
+        left = budget - len(turn.token_ids)
+        part = await self._request(request_id, [*prompt_ids, *turn.token_ids], params, images, left, stops)
+        turn = joined(turn, part)
         for number in range(1, MOST_PARTS):
             left = budget - len(turn.token_ids)
             if part.aborted or left <= 0 or not self._continues(turn, part, stops):

@@ -22,6 +22,7 @@ from PIL import Image
 from codedance_verl.data.conditions import Control
 from codedance_verl.environment import controls
 from codedance_verl.environment.banned_strings import BanningSampler
+from codedance_verl.environment.branch import Kept, ReplayDiffers, check_replayed
 from codedance_verl.environment.config import EnvironmentConfig
 from codedance_verl.environment.generation import EngineError, for_part, kept_tokens
 from codedance_verl.environment.observations import ObservationLimits, fit, observation_text, refused
@@ -63,6 +64,7 @@ class Rollout:
         image_hashes: `pixels_sha256` of the question's whole images (`resized_images.ResizedImage`).
         fault: error outside of the model that ended it.
         control: intervention of an evaluation; None for the environment as it is.
+        kept: part of an earlier rollout that it begins with.
     """
 
     messages: list[Message]
@@ -77,6 +79,7 @@ class Rollout:
     fault: str | None = None
     image_hashes: tuple[str, ...] = ()
     control: Control | None = None
+    kept: Kept | None = None
 
 
 class Listener:
@@ -141,10 +144,19 @@ class MultiTurnLoop:
         stream = TokenStream.from_prompt(prompt_ids, special_tokens, self._features(images))
         return Rollout(messages, images, stream, sandbox, progress)
 
+    def begin_branch(self, kept: Kept, sandbox: SandboxClient, progress: TrackedRollout) -> Rollout:
+        """Returns a trajectory that has what it keeps of an earlier one, but for the turn that it begins within."""
+        rollout = Rollout(kept.messages, kept.images, kept.stream, sandbox, progress, turns=list(kept.turns))
+        rollout.image_hashes, rollout.kept = kept.image_hashes, kept
+        return rollout
+
     async def run(self, rollout: Rollout, sampling_params: dict[str, Any]) -> FinishReason:
         """Interacts until something ends the trajectory; returns what did.
 
         A failure outside of the model ends this trajectory as `infrastructure`, and no other one.
+
+        Raises:
+            ReplayDiffers: of a branch, whose session cannot be brought into the state of its parent's.
         """
         limit: asyncio.Timeout | None = None
         try:
@@ -162,6 +174,8 @@ class MultiTurnLoop:
             if not rollout.progress.stalled or task is None or task.uncancel() > 0:
                 raise
             rollout.fault = "no rollout made progress"
+        except ReplayDiffers:
+            raise
         except Exception as error:  # a defect of ours: logged in full, counted, and costs this trajectory alone
             logger.exception("record %s", rollout.progress.record_id)
             rollout.fault = f"{type(error).__name__}: {error}; please report this"
@@ -172,6 +186,8 @@ class MultiTurnLoop:
     ) -> FinishReason:
         """Alternates turns and observations."""
         request_id = uuid4().hex
+        if not await self._replay(rollout, resources):
+            return FinishReason.INFRASTRUCTURE
         while True:
             budget = self.response_length - rollout.stream.response_length
             if budget <= 0:
@@ -194,6 +210,22 @@ class MultiTurnLoop:
             if not await self._observe(rollout, execution):
                 return FinishReason.LENGTH
 
+    async def _replay(self, rollout: Rollout, resources: AsyncExitStack) -> bool:
+        """Runs the cells that a branch has kept in a session of its own; returns False where the sandbox is lost."""
+        if rollout.kept is None:
+            return True
+        self.watchdog.enter(rollout.progress, Phase.EXECUTE)
+        for turn in rollout.turns:
+            if turn.code is None:  # a call that was refused has run nothing
+                continue
+            execution, waited_s = await rollout.sandbox.run(turn.code, resources)
+            rollout.timing.queue_s += waited_s
+            rollout.timing.execute_s += execution.duration_s
+            if execution.status is ExecutionStatus.KILLED:
+                return False
+            check_replayed(turn.execution, execution)
+        return True
+
     async def _generate(
         self, rollout: Rollout, request_id: str, sampling_params: dict[str, Any], budget: int
     ) -> tuple[ParsedTurn, tuple[int, int], bool]:
@@ -209,15 +241,19 @@ class MultiTurnLoop:
             self.code_temperature,
             controls.banned_strings(rollout.control, self.format, number),
         )
-        output = await sampler.sample(request_id, rollout.stream.ids, sampling_params, rollout.images or None, budget)
+        kept = rollout.kept
+        begun = kept.begun if kept is not None and len(rollout.turns) == kept.branch.turn else None
+        output = await sampler.sample(
+            request_id, rollout.stream.ids, sampling_params, rollout.images or None, budget, begun
+        )
         rollout.timing.generate_s += time.perf_counter() - started
         rollout.weight_versions.extend(output.versions)
         whole = output.token_ids
         # cut before the first reserved token, then behind the end of the turn; log-probs are cut to the same length
-        kept = kept_tokens(self.tokenizer, whole[: rollout.stream.sampled_prefix(whole)], self.format)
-        logprobs = None if output.log_probs is None else output.log_probs[: len(kept)]
-        span = rollout.stream.append_sampled(kept, logprobs)
-        text = self.tokenizer.decode(kept, skip_special_tokens=True)
+        ids = kept_tokens(self.tokenizer, whole[: rollout.stream.sampled_prefix(whole)], self.format)
+        logprobs = None if output.log_probs is None else output.log_probs[: len(ids)]
+        span = rollout.stream.append_sampled(ids, logprobs)
+        text = self.tokenizer.decode(ids, skip_special_tokens=True)
         parsed = controls.allowed(rollout.control, self.format.parse(text), number)
         rollout.turns.append(Turn(text, *span, code=parsed.code))
         self.listener.turn_sampled(rollout.turns[-1], parsed)

@@ -77,6 +77,20 @@ class TokenStream:
     def response_length(self) -> int:
         return len(self.mask)
 
+    def first(self, length: int, images: int) -> TokenStream:
+        """Returns a copy of the prompt and the first `length` response tokens, which hold the first `images` images."""
+        stream = TokenStream(
+            self.ids[: self.prompt_length + length],
+            self.prompt_length,
+            self.special_tokens,
+            self.features[:images],
+            self.mask[:length],
+            self.logprobs[:length],
+            [span for span in self.spans if span[1] <= length],
+        )
+        stream.check()
+        return stream
+
     def sampled_prefix(self, ids: Sequence[int]) -> int:
         """Returns the number of sampled tokens to keep: those before the first that only the template may write."""
         reserved = self.special_tokens.reserved

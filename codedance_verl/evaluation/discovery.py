@@ -80,7 +80,7 @@ def _find(log: Path, name: TrajectoryName) -> TrajectoryRecord | None:
 
 
 def _read(log: Path, kinds: frozenset[str]) -> dict[int, dict[str, list[_Rollout]]]:
-    """Rollouts of these kinds by step and kind, infrastructure faults left out."""
+    """Rollouts of these kinds by step and kind; infrastructure faults and branches of other rollouts are left out."""
     steps: dict[int, dict[str, list[_Rollout]]] = {}
     for step, rollouts in steps_of(log, lambda record: _reduced(record) if record.kind in kinds else None):
         steps[step] = defaultdict(list)
@@ -91,7 +91,7 @@ def _read(log: Path, kinds: frozenset[str]) -> dict[int, dict[str, list[_Rollout
 
 
 def _reduced(record: TrajectoryRecord) -> _Rollout | None:
-    if record.finish is FinishReason.INFRASTRUCTURE:
+    if record.finish is FinishReason.INFRASTRUCTURE or record.branch is not None:
         return None
     return _Rollout(
         name=TrajectoryName(record.step, record.record_id, record.sample, record.group),

@@ -94,7 +94,7 @@ def training_lines(log_folder: Path, seed: int) -> Iterator[LedgerLine]:
         UserError: there is no log, or a line of it is broken.
     """
     for step, rollouts in steps_of(log_folder, _grouped):
-        chosen = [(question, outcome) for question, outcome in rollouts if _judged(outcome)]
+        chosen = [(found[0], found[1]) for found in rollouts if found is not None and _judged(found[1])]
         yield from _lines("group", seed, step, _counted(chosen))
 
 
@@ -108,7 +108,10 @@ def write_ledger(lines: Iterable[LedgerLine], path: Path) -> int:
     return count
 
 
-def _grouped(record: TrajectoryRecord) -> tuple[_Question, Outcome]:
+def _grouped(record: TrajectoryRecord) -> tuple[_Question, Outcome] | None:
+    """Question and outcome of a rollout; None of a branch, which calls because another rollout did."""
+    if record.branch is not None:
+        return None
     return _Question(record.record_id, record.kind, record.difficulty, record.group), outcome_of(record)
 
 

@@ -14,7 +14,7 @@ from codedance_verl.evaluation.metrics import ACCURACY, EXECUTION_SUCCESS, FORMA
 from codedance_verl.evaluation.outcomes import Outcome, outcome_of
 from codedance_verl.evaluation.report import CurvePoint, RlSteps, Seconds, SeedSplit, StepSplit
 from codedance_verl.trajectories.reader import TrajectoryReader
-from codedance_verl.trajectories.schema import TrajectoryRecord
+from codedance_verl.trajectories.schema import Timing, TrajectoryRecord
 
 _TIMED = ("generate_s", "execute_s", "queue_s", "grade_s")
 """Fields of `Timing` in the order of `RolloutSeconds`."""
@@ -90,15 +90,21 @@ class TrainingLog:
 def read_training(log_folder: Path) -> TrainingLog:
     """Reduce `<run>/trajectories/train` step by step; one step's outcomes are held at a time.
 
-    A step repeated after a resume replaces the rollouts of its first try.
+    A step repeated after a resume replaces the rollouts of its first try. Points leave branches out, which begin where
+    another rollout went wrong (`TrajectoryRecord.branch`); seconds do not.
     """
     points: list[CurvePoint] = []
     seconds: dict[int, RolloutSeconds] = {}
-    for step, rollouts in steps_of(log_folder, lambda record: (outcome_of(record), record.timing)):
+    for step, rollouts in steps_of(log_folder, _outcome_and_timing):
         timings = [timing for _, timing in rollouts]
         seconds[step] = RolloutSeconds(*(_sum(getattr(timing, name) for timing in timings) for name in _TIMED))
-        points.append(curve_point(step, [outcome for outcome, _ in rollouts]))
+        points.append(curve_point(step, [outcome for outcome, _ in rollouts if outcome is not None]))
     return TrainingLog(tuple(points), seconds)
+
+
+def _outcome_and_timing(record: TrajectoryRecord) -> tuple[Outcome | None, Timing]:
+    """Outcome of a rollout, None of a branch, and its seconds."""
+    return outcome_of(record) if record.branch is None else None, record.timing
 
 
 def steps_of(log_folder: Path, reduce: Callable[[TrajectoryRecord], _Reduced]) -> Iterator[tuple[int, list[_Reduced]]]:

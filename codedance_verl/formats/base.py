@@ -124,6 +124,14 @@ class TurnFormat(ABC):
         """Returns the call of a turn that has at least one; generation stops behind the first."""
         return calls[0]
 
+    def call_opening(self, text: str) -> tuple[int, int] | None:
+        """Returns the half-open span of what opens the call of a turn; None for a turn without a call."""
+        parsed = self.parse(text)
+        if parsed.code is None and parsed.fault is None:
+            return None
+        found = self._tags.match(text, parsed.start)
+        return None if found is None else found.span()
+
     def end(self, text: str) -> int | None:
         """Returns the position behind the first complete call or answer, the turn's end; None where there is none.
 

@@ -154,6 +154,20 @@ ROLLOUT_TRAJECTORIES = _counter(
 ROLLOUT_MASKED = _counter(
     "rollout_masked", Unit.TRAJECTORIES, "Trajectories that count neither in the loss nor in group statistics.", "split"
 )
+ROLLOUT_BRANCHES = _counter(
+    "rollout_branches",
+    Unit.TRAJECTORIES,
+    "Trajectories that draw a call of another one of their group again (`sampling.redraw_calls`), by result: right, "
+    "wrong, masked, and replay_differs, drawn from its start as the replayed cells came to another result.",
+    "result",
+)
+ROLLOUT_REDRAWS = _counter(
+    "rollout_redraws",
+    Unit.GROUPS,
+    "Training groups in which a call could be drawn again, by result: recovered, where a branch is right, "
+    "not_recovered, and none, where no call was drawn again.",
+    "result",
+)
 ROLLOUT_WITH_CALLS = _counter(
     "rollout_with_calls", Unit.TRAJECTORIES, "Trajectories with at least one call of the sandbox.", "split"
 )

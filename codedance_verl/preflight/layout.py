@@ -15,6 +15,7 @@ from codedance_verl.preflight.model_shape import ModelShape
 from codedance_verl.preflight.report import AlreadyReported, Report, apply_rules, at
 from codedance_verl.preflight.settings import ACTOR, ROLLOUT, number
 from codedance_verl.reward import advantage
+from codedance_verl.rollout.sampling_config import FEWEST_FIRST
 
 SEPARATE = "separate_async"
 _ULYSSES = "ulysses_sequence_parallel_size"
@@ -214,6 +215,23 @@ def _groups(config: DictConfig) -> Iterator[str]:
         yield f"{ROLLOUT}.n={n}: must be at least 2, as {advantage.NAME} compares the rollouts of a question"
 
 
+def _redraw(config: DictConfig) -> Iterator[str]:
+    later, n = at(config, "sampling.redraw_calls"), number(config, f"{ROLLOUT}.n")
+    if at(config, "trainer.val_only") or not isinstance(later, int) or later < 2:
+        return
+    if n - later < FEWEST_FIRST:
+        yield (
+            f"sampling.redraw_calls={later}: must be at most {max(n - FEWEST_FIRST, 0)}, as {FEWEST_FIRST} of the "
+            f"{ROLLOUT}.n={n} rollouts of a question are drawn from the start at least"
+        )
+    if fatal := at(config, "reward_preset.fatal_failures"):
+        # each puts a value outside of the response mask, with a meaning of its own (reward/encoding.py)
+        yield (
+            f"sampling.redraw_calls={later}: must be 0 with reward_preset.fatal_failures={fatal}, as both leave "
+            "turns of a rollout untrained; set one of them to 0"
+        )
+
+
 def _steps(config: DictConfig) -> Iterator[str]:
     if at(config, "trainer.val_only"):
         return
@@ -288,6 +306,7 @@ RULES = (
     _tensor_parallel,
     _separate,
     _groups,
+    _redraw,
     _steps,
     _critic,
     _sandbox_places,

@@ -14,13 +14,15 @@ With s the score of a rollout, r_k the reward of its turn k, mean and std over t
               group (GTPO, arXiv 2511.14846)
 
 A_k stands on every sampled token of turn k. Masked rollouts get zero and enter no statistic. A rollout with a fatal
-failure enters them, has no tokens from that turn on, and S = max(S, 0) (OpenSearch-VL, arXiv 2605.05185).
+failure enters them, has no tokens from that turn on, and S = max(S, 0) (OpenSearch-VL, arXiv 2605.05185). Where a call
+was drawn again (`redraw.py`) branches are a group of their own, and a source is compared by the score of its recovery,
+in the place of its own, with the rest of its group; the rest are compared with its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,7 +31,7 @@ import numpy.typing as npt
 from codedance_verl.config.node import one_of
 from codedance_verl.errors import UserError
 from codedance_verl.reward.config import RewardConfig, TurnCredit
-from codedance_verl.reward.encoding import DecodedRewards, decode_rewards, encode_terms
+from codedance_verl.reward.encoding import Cut, DecodedRewards, decode_rewards, encode_terms
 from codedance_verl.types import RewardTerms
 
 if TYPE_CHECKING:
@@ -75,16 +77,16 @@ def token_advantages(
 def turn_advantages(decoded: DecodedRewards, groups: Groups, config: RewardConfig, *, divide_by_std: bool) -> Floats:
     """A_k of every turn, float64 [B, K]; 0 beyond the last turn that is trained on."""
     is_turn = np.arange(decoded.turn_reward.shape[1]) < decoded.turn_count[:, None]  # [B, K]
-    return np.where(is_turn, _on_every_turn(decoded, groups, config, divide_by_std=divide_by_std), 0.0)
+    values = _with_recovery(decoded, groups, lambda rewards, parted: _turns(rewards, parted, config, divide_by_std))
+    return np.where(is_turn, values, 0.0)
 
 
-def _on_every_turn(decoded: DecodedRewards, groups: Groups, config: RewardConfig, *, divide_by_std: bool) -> Floats:
-    """A_k, float64 [B, K]; values beyond a trajectory's last turn belong to no token."""
+def _turns(decoded: DecodedRewards, groups: Groups, config: RewardConfig, divide_by_std: bool) -> Floats:
+    """A_k where scores and groups are what they are, float64 [B, K]; values beyond the last turn belong to no token."""
     if config.turn_credit is TurnCredit.RETURNS:
         return _returns_in_group(decoded, groups, config, divide_by_std=divide_by_std)
-    sequence = sequence_advantages(decoded, groups, config, divide_by_std=divide_by_std)
     term = _turn_term(decoded, config)
-    outcome = sequence[:, None]
+    outcome = _sequence(decoded, groups, config, divide_by_std)[:, None]
     if config.turn_credit is TurnCredit.ROUTED:
         outcome = np.where(outcome * term < 0, 0.0, outcome)
     return outcome + config.turn_weight * term
@@ -94,6 +96,28 @@ def sequence_advantages(
     decoded: DecodedRewards, groups: Groups, config: RewardConfig, *, divide_by_std: bool
 ) -> Floats:
     """S of every trajectory, float64 [B]; 0 where masked."""
+    return _with_recovery(decoded, groups, lambda rewards, parted: _sequence(rewards, parted, config, divide_by_std))
+
+
+def _with_recovery(
+    decoded: DecodedRewards, groups: Groups, advantages: Callable[[DecodedRewards, Groups], Floats]
+) -> Floats:
+    """Advantages with branches in groups of their own, and sources by the score of their recovery; float64 [B, ...].
+
+    A group has one source at most, so each is compared with scores as they were drawn.
+    """
+    parted: Groups = groups
+    if decoded.branch.any():
+        parted = [f"{group}{' branches' * own}" for group, own in zip(groups, decoded.branch.tolist(), strict=True)]
+    drawn = advantages(replace(decoded, score=decoded.drawn_score), parted)
+    source = decoded.score != decoded.drawn_score  # [B]
+    if not source.any():
+        return drawn
+    return np.where(source.reshape(-1, *[1] * (drawn.ndim - 1)), advantages(decoded, parted), drawn)
+
+
+def _sequence(decoded: DecodedRewards, groups: Groups, config: RewardConfig, divide_by_std: bool) -> Floats:
+    """S of every trajectory where scores and groups are what they are, float64 [B]."""
     relative = group_relative(
         decoded.score, groups, decoded.counted, divide_by_std=divide_by_std, min_std=config.min_group_std
     )
@@ -113,39 +137,46 @@ class Advantage:
     turns: tuple[float, ...] | None
 
 
-def group_advantages(terms: Sequence[RewardTerms], config: RewardConfig, *, divide_by_std: bool) -> list[Advantage]:
+def group_advantages(
+    terms: Sequence[RewardTerms],
+    config: RewardConfig,
+    *,
+    divide_by_std: bool,
+    cuts: Sequence[Cut | None] | None = None,
+) -> list[Advantage]:
     """Advantages of a group by itself, before its batch is complete, in the order of `terms`.
 
     Takes the path of training: encoding, decoding, `turn_advantages`. Advantages do not depend on the lengths of turns,
-    so turns of one token each stand for the real ones.
+    so short turns stand for the real ones. `cuts` are those of branches and sources; a turn that they leave out whole
+    has the advantage 0.
     """
-    decoded = decode_rewards(*encode_terms(terms), fatal_turns=config.fatal_failures > 0)
+    cuts = cuts or [None] * len(terms)
+    decoded = decode_rewards(*encode_terms(terms, cuts), fatal_turns=config.fatal_failures > 0)
     one_group = [0] * len(terms)
     sequence = sequence_advantages(decoded, one_group, config, divide_by_std=divide_by_std)  # [B]
     per_turn = turn_advantages(decoded, one_group, config, divide_by_std=divide_by_std)  # [B, K]
     has_sequence = config.turn_credit is not TurnCredit.RETURNS
     return [
-        Advantage(float(sequence[row]) if has_sequence else None, _known_turns(item, per_turn[row], config.turn_credit))
-        for row, item in enumerate(terms)
+        Advantage(
+            float(sequence[row]) if has_sequence else None,
+            None
+            if config.turn_credit is TurnCredit.BATCH_Z and not item.masked
+            else of_turns(item, per_turn[row], cut),
+        )
+        for row, (item, cut) in enumerate(zip(terms, cuts, strict=True))
     ]
 
 
-def _known_turns(terms: RewardTerms, per_turn: Floats, credit: TurnCredit) -> tuple[float, ...] | None:
-    """A_k of the rollout's turns out of a row of `turn_advantages`, [K]; None where the batch decides."""
+def of_turns(terms: RewardTerms, per_turn: Floats, cut: Cut | None = None) -> tuple[float, ...]:
+    """A_k of all turns of a rollout out of a row of `turn_advantages`, [K], which has those that are trained."""
     if terms.masked:
         return (0.0,) * len(terms.turns)  # none of its turns was encoded: K may be less
-    if credit is TurnCredit.BATCH_Z:
-        return None
-    return padded(per_turn, len(terms.turns))
-
-
-def padded(per_turn: Floats, count: int) -> tuple[float, ...]:
-    """Values of the `count` turns of a trajectory out of a row of `turn_advantages`, [K].
-
-    K may be less: of turns from a fatal failure on none was decoded, and their advantage is 0.
-    """
-    values = [float(value) for value in per_turn[:count]]
-    return (*values, *[0.0] * (count - len(values)))
+    turns = len(terms.turns)
+    before = cut.turn if cut is not None and cut.recovery is None else 0
+    trained = cut.turn + 1 if cut is not None and cut.recovery is not None else turns - before
+    # K may be less: of turns from a fatal failure on none was decoded, and their advantage is 0
+    values = [float(value) for value in per_turn[:trained]]
+    return (*[0.0] * before, *values, *[0.0] * (turns - before - len(values)))
 
 
 def _turn_term(decoded: DecodedRewards, config: RewardConfig) -> Floats:

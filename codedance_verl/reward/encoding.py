@@ -8,13 +8,20 @@ sample, so the turns are the maximal runs of 1 in the mask. A masked rollout is 
 A rollout with a fatal failure (`RewardTerms.valid_turns`) has a mask of 0 from that turn on. Its score stays on the
 last token, which the mask then leaves out: a value outside of the mask is what the estimator knows such a row by.
 
+Where a call was drawn again (`redraw.py`), parts of the sampled tokens are not trained: their mask is 0 too. A branch
+is known by its first token, which is not trained and is in every other row. A source carries the score of its recovery
+on its last trained token, and on its last token of all what is missing from that to its own score.
+
+Both give a meaning to a value outside of the mask, so a run has fatal failures or redrawn calls and not both
+(`preflight/layout.py`), and the decoder is given which.
+
 The sum over a row is the score plus the turn rewards: where verl reports it as "reward", that is what it shows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -25,13 +32,44 @@ ZERO_OUTSIDE = 1e-30
 """Score of 0 where it stands outside of the mask: its place has to be seen. Nothing that is added to it changes."""
 
 
-def encode_rewards(spans: Sequence[tuple[int, int]], terms: RewardTerms, length: int) -> npt.NDArray[np.float32]:
+@dataclass(frozen=True)
+class Cut:
+    """Place in a response on one side of which nothing is trained.
+
+    Attributes:
+        turn: number of the turn in which it lies, from 0.
+        token: tokens in front of it.
+        recovery: None in a branch, which is trained behind the place; else the score of a source, which is trained in
+            front of it.
+    """
+
+    turn: int
+    token: int
+    recovery: float | None = None
+
+    def trained(self, span: tuple[int, int]) -> tuple[int, int]:
+        """Returns the part of a half-open span of response tokens that is trained; it may be empty."""
+        start, end = span
+        if self.recovery is None:
+            return max(start, self.token), max(end, self.token)
+        return min(start, self.token), min(end, self.token)
+
+    def of_mask(self, mask: Sequence[int]) -> list[int]:
+        """Returns a response mask, 1 on sampled tokens, without those that are not trained."""
+        start, end = self.trained((0, len(mask)))
+        return [value if start <= token < end else 0 for token, value in enumerate(mask)]
+
+
+def encode_rewards(
+    spans: Sequence[tuple[int, int]], terms: RewardTerms, length: int, cut: Cut | None = None
+) -> npt.NDArray[np.float32]:
     """Returns the rewards of one trajectory on its response tokens.
 
     Args:
         spans: half-open span of response tokens of each assistant turn, in order.
         terms: the trajectory's reward; `terms.turns` belongs to `spans`.
         length: number of response tokens.
+        cut: of a branch or a source, which has no fatal failure.
 
     Returns:
         float32 [length], zero except at the last token of each turn; all zero for a masked trajectory. Of the turns
@@ -43,6 +81,7 @@ def encode_rewards(spans: Sequence[tuple[int, int]], terms: RewardTerms, length:
     if len(spans) != len(terms.turns):
         raise ValueError(f"{len(spans)} turns came with {len(terms.turns)} turn rewards")
     rewards = np.zeros(length, dtype=np.float32)
+    spans = spans if cut is None else [cut.trained(span) for span in spans]
     # a turn without a sampled token has no place for its reward, and no token that could learn from it
     written = [(span, reward) for span, reward in zip(spans, terms.turns, strict=True) if span[1] > span[0]]
     if terms.masked or not written:
@@ -53,20 +92,29 @@ def encode_rewards(spans: Sequence[tuple[int, int]], terms: RewardTerms, length:
             raise ValueError(f"turn [{start}, {end}) must begin at {free_from} or later and end by {length}")
         rewards[end - 1] = reward
         free_from = end + 1  # one token of feedback at least: without it two turns would be one run of the mask
-    rewards[written[-1][0][1] - 1] = terms.score  # in the place of the last r_k, which is 0 by definition
+    # in the place of the last r_k, which is 0 by definition, or that of the call that was drawn again
+    rewards[written[-1][0][1] - 1] = terms.score
     if (fatal := fatal_start(spans, terms)) is not None:
         rewards[fatal:] = 0.0
         rewards[written[-1][0][1] - 1] = terms.score or ZERO_OUTSIDE
+    if cut is not None and cut.recovery is not None:
+        # the call behind the cut has one token at least, so the last one of all is not trained
+        rewards[written[-1][0][1] - 1] = cut.recovery
+        rewards[length - 1] = terms.score - cut.recovery
     return rewards
 
 
-def trained_mask(mask: Sequence[int], spans: Sequence[tuple[int, int]], terms: RewardTerms) -> list[int]:
+def trained_mask(
+    mask: Sequence[int], spans: Sequence[tuple[int, int]], terms: RewardTerms, cut: Cut | None = None
+) -> list[int]:
     """Returns the response mask of what is trained on: nothing of a masked trajectory, no turn from a fatal one on.
 
-    `mask` has 1 on sampled tokens, `spans` is as in `encode_rewards`.
+    `mask` has 1 on sampled tokens, the others are as in `encode_rewards`.
     """
     if terms.masked:
         return [0] * len(mask)
+    if cut is not None:
+        return cut.of_mask(mask)
     fatal = fatal_start(spans, terms)
     return list(mask) if fatal is None else [*mask[:fatal], *[0] * (len(mask) - fatal)]
 
@@ -76,19 +124,23 @@ def fatal_start(spans: Sequence[tuple[int, int]], terms: RewardTerms) -> int | N
     return None if terms.valid_turns is None else spans[terms.valid_turns][0]
 
 
-def encode_terms(terms: Sequence[RewardTerms]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int8]]:
-    """Returns rewards and mask, [B, T], of trajectories as if each turn were one token with one of feedback behind it.
+def encode_terms(
+    terms: Sequence[RewardTerms], cuts: Sequence[Cut | None] | None = None
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int8]]:
+    """Returns rewards and mask, [B, T], of trajectories as if each turn were two tokens with one of feedback behind it.
 
-    For what does not depend on the lengths of turns. T is twice the most turns.
+    For what does not depend on the lengths of turns; a cut lies between the two tokens of its turn. T is three times
+    the most turns.
     """
-    length = 2 * max((len(item.turns) for item in terms), default=0)
+    length = 3 * max((len(item.turns) for item in terms), default=0)
     rewards = np.zeros((len(terms), length), np.float32)
     mask = np.zeros((len(terms), length), np.int8)
-    for row, item in enumerate(terms):
-        spans = [(start, start + 1) for start in range(0, 2 * len(item.turns), 2)]
-        rewards[row] = encode_rewards(spans, item, length)
-        mask[row] = trained_mask([1, 0] * (length // 2), spans, item)
-        mask[row, 2 * len(item.turns) :] = 0
+    for row, (item, cut) in enumerate(zip(terms, cuts or [None] * len(terms), strict=True)):
+        short = None if cut is None else replace(cut, token=3 * cut.turn + 1)
+        spans = [(start, start + 2) for start in range(0, 3 * len(item.turns), 3)]
+        own = 3 * len(item.turns)  # what a source lacks stands on its last token, so its row ends with it
+        rewards[row, :own] = encode_rewards(spans, item, own, short)
+        mask[row, :own] = trained_mask([1, 1, 0] * len(item.turns), spans, item, short)
     return rewards, mask
 
 
@@ -97,7 +149,9 @@ class DecodedRewards:
     """Rewards of a batch of B trajectories over T response tokens, with up to K turns each and R in all.
 
     Attributes:
-        score: float64 [B], the sequence score; 0 where masked.
+        score: float64 [B], the sequence score, of a source that of its recovery; 0 where masked.
+        drawn_score: float64 [B], the same but for sources, which have their own score here.
+        branch: bool [B], True for branches.
         turn_reward: float64 [B, K], r_k; 0 for the last turn and beyond.
         turn_count: int64 [B], turns of each trajectory that are trained on; 0 means masked, unless `fatal`.
         fatal: bool [B], True where turns are left out from a fatal failure on; none of those left is the last then.
@@ -107,6 +161,8 @@ class DecodedRewards:
     """
 
     score: npt.NDArray[np.float64]
+    drawn_score: npt.NDArray[np.float64]
+    branch: npt.NDArray[np.bool_]
     turn_reward: npt.NDArray[np.float64]
     turn_count: npt.NDArray[np.int64]
     fatal: npt.NDArray[np.bool_]
@@ -138,8 +194,8 @@ def decode_rewards(
 ) -> DecodedRewards:
     """Returns the inverse of `encode_rewards` for a batch: `rewards` and `mask` are [B, T], padded with zeros.
 
-    With `fatal_turns` a value outside of the mask is the score of a rollout with a fatal failure. Without, such a row
-    was taken out by others, and what it holds there is not read.
+    With `fatal_turns` a value outside of the mask is the score of a rollout with a fatal failure. Without, it is what a
+    source lacks of its own score; a row of zeros in the mask was taken out by others, and what it holds is not read.
     """
     rows, width = mask.shape
     sampled = mask != 0
@@ -158,12 +214,16 @@ def decode_rewards(
     # [B, K], with K at least 1, so that a batch of masked rows has a column too
     values = np.zeros((rows, max(int(turn_count.max(initial=0)), 1)))
     values[row, turn] = rewards[row, end % (width + 1) - 1]
-    outside: npt.NDArray[np.floating] = np.where(sampled, 0.0, rewards) if fatal_turns else np.zeros((rows, 1))
-    fatal = np.count_nonzero(outside, axis=1) > 0  # [B]
+    # [B]; one value of a row at most: a score, or what is missing from one
+    outside: npt.NDArray[np.float64] = np.where(sampled, 0.0, rewards).sum(axis=1, dtype=np.float64)
+    fatal = (outside != 0) & fatal_turns
     answered = np.flatnonzero((turn_count > 0) & ~fatal)
     last = turn_count[answered] - 1
     # the last value of a row is the score; as r_k of that turn stands 0
-    score = outside.sum(axis=1).astype(np.float64)
+    score = np.where(fatal, outside, 0.0)
     score[answered] = values[answered, last]
     values[answered, last] = 0.0
-    return DecodedRewards(score, values, turn_count.astype(np.int64), fatal, row, turn, end - start + 1, sampled)
+    drawn_score = score if fatal_turns else score + np.where(turn_count > 0, outside, 0.0)
+    branch = (turn_count > 0) & ~sampled[:, :1].any(axis=1)
+    counts = turn_count.astype(np.int64)
+    return DecodedRewards(score, drawn_score, branch, values, counts, fatal, row, turn, end - start + 1, sampled)

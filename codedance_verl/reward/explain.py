@@ -8,13 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from codedance_verl.errors import UserError
 from codedance_verl.grading import Grader, GradingConfig
-from codedance_verl.reward.advantage import padded, turn_advantages
+from codedance_verl.reward.advantage import of_turns, turn_advantages
 from codedance_verl.reward.config import RewardConfig
 from codedance_verl.reward.custom_term import CustomTerm
-from codedance_verl.reward.encoding import decode_rewards, encode_terms
+from codedance_verl.reward.encoding import Cut, decode_rewards, encode_terms
+from codedance_verl.reward.redraw import cuts_of, score_with_branches
 from codedance_verl.reward.rollout_lines import RolloutLine
-from codedance_verl.reward.terms import CustomValue, score_group
+from codedance_verl.reward.terms import CustomValue
 from codedance_verl.types import Grade, RewardTerms
 
 
@@ -57,27 +59,38 @@ def explain(
     `grading` (default: those of `GradingConfig`), without a judge: answers that only a judge could grade are ungraded.
 
     Raises:
-        UserError: a grader or a reward term of the user's own cannot be imported or called.
+        UserError: a grader or a reward term of the user's own cannot be imported or called, or branches come with
+            fatal failures.
     """
+    _check_branches(lines, config)
     grades, custom = asyncio.run(_judged(lines, config, grading or GradingConfig(), regrade))
     scored: dict[int, RewardTerms] = {}
+    cuts: dict[int, Cut | None] = {}
     members = defaultdict[str, list[int]](list)
     for index, line in enumerate(lines):
         members[line.group].append(index)
     # Terms rest on the whole group: accuracy over its rollouts sets the difficulty.
     for group in members.values():
         trajectories = [lines[k].trajectory for k in group]
-        found = score_group(trajectories, [grades[k] for k in group], config, [custom[k] for k in group])
+        found = score_with_branches(trajectories, [grades[k] for k in group], config, [custom[k] for k in group])
         scored |= zip(group, found, strict=True)
+        cuts |= zip(group, cuts_of(trajectories, found, [lines[k].sample for k in group]), strict=True)
     terms = [scored[k] for k in range(len(lines))]
     # The path of training: rewards go onto tokens and come back from them. [rollouts, turns]
-    decoded = decode_rewards(*encode_terms(terms), fatal_turns=config.fatal_failures > 0)
+    cut = [cuts[k] for k in range(len(lines))]
+    decoded = decode_rewards(*encode_terms(terms, cut), fatal_turns=config.fatal_failures > 0)
     per_turn = turn_advantages(decoded, [line.group for line in lines], config, divide_by_std=True)
-    advantages = [
-        (0.0,) * len(own.turns) if own.masked else padded(row, len(own.turns))
-        for own, row in zip(terms, per_turn, strict=True)
-    ]
+    advantages = [of_turns(own, per_turn[k], cut[k]) for k, own in enumerate(terms)]
     return [Explained(*item) for item in zip(lines, grades, terms, advantages, strict=True)]
+
+
+def _check_branches(lines: Sequence[RolloutLine], config: RewardConfig) -> None:
+    """Refuses what is refused at the start of a run (`preflight/layout.py`), with rollouts of another one."""
+    if config.fatal_failures and (branch := next((line for line in lines if line.trajectory.branch), None)):
+        raise UserError(
+            f"line {branch.number}: a branch of a redrawn call cannot be scored with reward_preset.fatal_failures="
+            f"{config.fatal_failures}; choose another preset or set it to 0"
+        )
 
 
 async def _judged(

@@ -3,7 +3,8 @@
 A line has `group`, `data_source`, `question`, `ground_truth`, `turns` [{`text`, `execution`: null or {`status`,
 `stdout`, `images`}}] and `finish`. `format` names how calls are written (`formats/`), else it is taken from the
 text; `style` says how the answer is graded (`grading/matchers.py`), `extra_info` is the record's own, for graders and
-reward terms of the user's, and `grade` holds a verdict that was given already. Further keys are kept and ignored.
+reward terms of the user's, `grade` holds a verdict that was given already, `sample` is the rollout's number in its
+group, and `branch` what it has kept of another (`types.Branch`). Further keys are kept and ignored.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from codedance_verl.formats import FORMATS, get_format
 from codedance_verl.grading.matchers import RULE
 from codedance_verl.trajectories.lines import numbered_lines
 from codedance_verl.trajectories.schema import MalformedRecord, convert, loads
-from codedance_verl.types import Execution, ExecutionStatus, FinishReason, Grade, Trajectory, Turn, Verdict
+from codedance_verl.types import Branch, Execution, ExecutionStatus, FinishReason, Grade, Trajectory, Turn, Verdict
 
 MAX_TURNS = 10_000
 
@@ -55,18 +56,22 @@ class _Rollout(msgspec.Struct):
     style: str | None = None
     extra_info: dict[str, Any] | None = None
     grade: _Grade | None = None
+    sample: Any = None
+    branch: Branch | None = None
 
 
 @dataclass(frozen=True)
 class RolloutLine:
     """One line: its number in the file from 1, the record as it was, its group as text, the typed trajectory, and the
-    verdict that the line brings, if it does."""
+    verdict that the line brings, if it does, and the number of the rollout in its group, to which branches refer;
+    below 0 where the line states none."""
 
     number: int
     record: dict[str, Any]
     group: str
     trajectory: Trajectory
     grade: Grade | None = None
+    sample: int = -1
 
 
 def read_rollouts(path: Path) -> list[RolloutLine]:
@@ -96,7 +101,8 @@ def _read(line: bytes, number: int) -> RolloutLine:
     rollout = convert(record, _Rollout)
     grade = rollout.grade
     given = None if grade is None else Grade(grade.verdict, grade.rung or "", grade.evidence or "")
-    return RolloutLine(number, record, str(rollout.group), _trajectory(rollout, record, number), given)
+    sample = rollout.sample if isinstance(rollout.sample, int) else -number
+    return RolloutLine(number, record, str(rollout.group), _trajectory(rollout, record, number), given, sample)
 
 
 def _trajectory(rollout: _Rollout, record: Mapping[str, Any], number: int) -> Trajectory:
@@ -121,6 +127,7 @@ def _trajectory(rollout: _Rollout, record: Mapping[str, Any], number: int) -> Tr
         format=written,
         style=rollout.style or RULE,
         extra_info=rollout.extra_info or {},
+        branch=rollout.branch,
     )
 
 

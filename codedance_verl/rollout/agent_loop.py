@@ -18,6 +18,7 @@ from ray.exceptions import RayError
 from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetrics, register
 
 from codedance_verl.data.conditions import Condition
+from codedance_verl.environment.branch import Kept, ReplayDiffers
 from codedance_verl.environment.config import EnvironmentConfig
 from codedance_verl.environment.generation import EngineError, seed_of
 from codedance_verl.environment.loop import Message, MultiTurnLoop, Rollout, question_images
@@ -28,7 +29,7 @@ from codedance_verl.environment.system_prompt import with_instructions
 from codedance_verl.environment.time_limit import pauses_of_process
 from codedance_verl.errors import UserError
 from codedance_verl.formats import get_format
-from codedance_verl.rollout.output import RESIZED_IMAGES, RolloutOutput
+from codedance_verl.rollout.output import KEPT, RESIZED_IMAGES, RolloutOutput
 from codedance_verl.rollout.sampling_config import SamplingConfig
 from codedance_verl.sandbox.pool import SandboxPool
 from codedance_verl.types import FinishReason, Trajectory, question_of, record_id_of
@@ -96,36 +97,58 @@ class CodeDanceAgentLoop(AgentLoopBase):  # type: ignore[misc]  # verl ships no 
             return await self._run(sampling_params, record)
 
     async def _run(self, sampling_params: dict[str, Any], record: dict[str, Any]) -> RolloutOutput:
-        started = time.perf_counter()
+        started, differs = time.perf_counter(), False
         condition = _condition(record)
+        params = _at_temperature(sampling_params, condition.temperature)
         with self.multi_turn.watchdog.trajectory(record_id_of(record)) as progress:
             try:
-                rollout = await self._start(record, progress)
-            except asyncio.CancelledError:
-                if progress.stalled:
-                    raise RuntimeError(f"record {progress.record_id}: its prompt was not rendered in time") from None
-                raise
-            rollout.control = condition.control
-            finish = await self.multi_turn.run(rollout, _at_temperature(sampling_params, condition.temperature))
+                rollout = await self._begin(record, progress)
+                rollout.control = condition.control
+                finish = await self.multi_turn.run(rollout, params)
+            except ReplayDiffers as error:
+                # the kept thought would be about a session that is no longer there: a whole rollout takes its place
+                logger.info("record %s: drawn from its start: %s", progress.record_id, error)
+                differs = True
+                # branches are drawn in training alone, where there are no controls
+                rollout = await self._begin({**record, KEPT: None}, progress)
+                finish = await self.multi_turn.run(rollout, params)
         if rollout.fault is not None:
             logger.warning("record %s: the rollout is masked: %s", progress.record_id, rollout.fault)
         rollout.timing.total_s = time.perf_counter() - started
-        return self._output(rollout, finish, record)
+        output = self._output(rollout, finish, record)
+        output.replay_differs = differs
+        return output
+
+    async def _begin(self, record: dict[str, Any], progress: TrackedRollout) -> Rollout:
+        """Returns a trajectory at its start, or a branch at the end of what it keeps."""
+        kept: Kept | None = record.get(KEPT)
+        if kept is not None:
+            return self.multi_turn.begin_branch(kept, self._sandbox(self._messages(record)), progress)
+        try:
+            return await self._start(record, progress)
+        except asyncio.CancelledError:
+            if progress.stalled:
+                raise RuntimeError(f"record {progress.record_id}: its prompt was not rendered in time") from None
+            raise
 
     async def _start(self, record: dict[str, Any], progress: TrackedRollout) -> Rollout:
         """Renders the prompt. A record that cannot be rendered is an error of the data and ends its group."""
-        messages = list(record["raw_prompt"])
-        if self.environment.add_system_prompt:
-            messages = with_instructions(messages, self.format)
+        messages = self._messages(record)
         shared: SharedImages = record.get(RESIZED_IMAGES) or SharedImages()
         resized = await shared.get(lambda: self._resized(messages))
         images = [item.image for item in resized]
         prompt_ids = await self.ct_build_initial_tokens(messages, images=images)
-        connect = functools.partial(SandboxPool.connect, self.config.sandbox)
-        sandbox = SandboxClient(connect, question_images(messages), self.environment.sandbox_retries)
-        rollout = self.multi_turn.begin(messages, images, prompt_ids, sandbox, progress)
+        rollout = self.multi_turn.begin(messages, images, prompt_ids, self._sandbox(messages), progress)
         rollout.image_hashes = tuple(item.pixels_sha256 for item in resized)
         return rollout
+
+    def _messages(self, record: dict[str, Any]) -> list[Message]:
+        messages = list(record["raw_prompt"])
+        return with_instructions(messages, self.format) if self.environment.add_system_prompt else messages
+
+    def _sandbox(self, messages: list[Message]) -> SandboxClient:
+        connect = functools.partial(SandboxPool.connect, self.config.sandbox)
+        return SandboxClient(connect, question_images(messages), self.environment.sandbox_retries)
 
     async def _resized(self, messages: list[Message]) -> list[ResizedImage]:
         return await asyncio.to_thread(load_resized, messages, self.environment.max_image_pixels)
@@ -152,6 +175,7 @@ class CodeDanceAgentLoop(AgentLoopBase):  # type: ignore[misc]  # verl ships no 
             format=self.format.name,
             style=str(record["reward_model"].get("style") or "rule"),
             extra_info=record.get("extra_info") or {},
+            branch=None if rollout.kept is None else rollout.kept.branch,
         )
         return RolloutOutput(
             prompt_ids=stream.ids[: stream.prompt_length],
@@ -169,6 +193,7 @@ class CodeDanceAgentLoop(AgentLoopBase):  # type: ignore[misc]  # verl ships no 
                 "min_global_steps": min(versions),
                 "max_global_steps": max(versions),
             },
+            rollout=rollout,
         )
 
 

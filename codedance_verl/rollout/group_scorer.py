@@ -17,14 +17,16 @@ from codedance_verl.grading import Grader, GradingConfig
 from codedance_verl.grading.judge.stats import JudgeStats
 from codedance_verl.reward.config import RewardConfig
 from codedance_verl.reward.custom_term import CustomTerm
+from codedance_verl.reward.encoding import Cut
 from codedance_verl.reward.monitors import CollapseMonitor, MonitorConfig
+from codedance_verl.reward.redraw import CallPlace, choose_call, cuts_of, score_with_branches
 from codedance_verl.reward.resample import resample_on_correct
-from codedance_verl.reward.terms import CustomValue, is_masked, score_group
+from codedance_verl.reward.terms import CustomValue, is_masked
 from codedance_verl.rollout.fault_count import FaultCount, MaskedGroupCount, TooManyFaults
 from codedance_verl.rollout.sampling_config import Keep, SamplingConfig
 from codedance_verl.rollout.telemetry import LeftOut, group_outcomes, record_window
 from codedance_verl.runtime.run_limits import request_stop
-from codedance_verl.types import Grade, RewardTerms, Trajectory
+from codedance_verl.types import Branch, Grade, RewardTerms, Trajectory
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +40,7 @@ class GroupScores:
         grades: of every rollout drawn.
         terms: rewards of the kept rollouts, in the order of `kept`.
         left_out: by index, the others.
+        cuts: what is left untrained of each kept rollout, None where it is trained whole.
         outcomes: of the kept rollouts, see `telemetry.group_outcomes`.
         judged: the judge's work since the last group, a kept rollout's share of it.
         grade_s: wall seconds of grading, by rollout drawn.
@@ -47,6 +50,7 @@ class GroupScores:
     grades: tuple[Grade, ...]
     terms: tuple[RewardTerms, ...]
     left_out: dict[int, LeftOut]
+    cuts: tuple[Cut | None, ...]
     outcomes: tuple[float, ...]
     judged: JudgeStats
     grade_s: float
@@ -56,6 +60,14 @@ class GroupScores:
         """Terms of every rollout drawn, in order."""
         by_index: dict[int, RewardTerms | LeftOut] = {**self.left_out, **dict(zip(self.kept, self.terms, strict=True))}
         return tuple(by_index[k] for k in range(len(self.grades)))
+
+
+@dataclass(frozen=True)
+class Graded:
+    """Grades of the rollouts of a group that were drawn first, and the wall seconds that grading took."""
+
+    grades: tuple[Grade, ...] = ()
+    seconds: float = 0.0
 
 
 class GroupScorer:
@@ -83,7 +95,7 @@ class GroupScorer:
             grader: of answers.
             reward: preset, with the user's own term if it names one.
             run_dir: folder of the run, where its end is asked for.
-            sampling: rollouts to draw and to keep.
+            sampling: rollouts to draw, to keep and to draw again.
             monitor: of tool use, fed with the rollouts of training.
             faults: infrastructure faults in a row.
             masked_groups: groups of training in a row that come to nothing.
@@ -116,31 +128,65 @@ class GroupScorer:
         """Returns the number of rollouts to draw in training where `size` are to be trained on."""
         return self._sampling.drawn(size)
 
-    async def score(self, rollouts: Sequence[Trajectory], keep: int | None = None, step: int = 0) -> GroupScores:
+    def redrawn(self, size: int) -> int:
+        """Returns the rollouts of a training group of `size` that wait for the others, see `call_to_redraw`."""
+        return self._sampling.redrawn(size)
+
+    async def grade(self, rollouts: Sequence[Trajectory]) -> Graded:
+        """Grades rollouts of a group that is not finished; pass the result to `score`."""
+        started = time.perf_counter()
+        grades = await asyncio.gather(*(self.grader.grade_rollout(rollout) for rollout in rollouts))
+        return Graded(tuple(grades), time.perf_counter() - started)
+
+    def call_to_redraw(
+        self, rollouts: Sequence[Trajectory], graded: Graded, calls: Sequence[Sequence[CallPlace]], step: int
+    ) -> Branch | None:
+        """Returns the call that the rest of a group draws again; None where it is drawn from the start.
+
+        Args:
+            rollouts: those of the group that were drawn first.
+            graded: their grades.
+            calls: of each of them, in order.
+            step: training step.
+        """
+        masked = [is_masked(*pair, self.reward) for pair in zip(rollouts, graded.grades, strict=True)]
+        chance = self._chance(rollouts, step)
+        return choose_call(rollouts, graded.grades, masked, calls, self._sampling.redraw_at, chance)
+
+    async def score(
+        self,
+        rollouts: Sequence[Trajectory],
+        keep: int | None = None,
+        step: int = 0,
+        graded: Graded | None = None,
+    ) -> GroupScores:
         """Grades and scores a finished group.
 
         Args:
             rollouts: all that were drawn, of one record.
             keep: number to train on; None in a validation, where all are kept and tool use is not monitored.
             step: training step.
+            graded: grades of the first of the rollouts, where they have some already.
 
         Raises:
             TooManyFaults: infrastructure has failed too often in a row; the end of the run is asked for.
         """
         started = time.perf_counter()
         self._ask_for_end_after(lambda: self._faults.add(rollout.finish for rollout in rollouts))
-        grades = await asyncio.gather(*(self.grader.grade_rollout(rollout) for rollout in rollouts))
+        graded = graded or Graded()
+        others = await self.grade(rollouts[len(graded.grades) :])
+        grades = [*graded.grades, *others.grades]
         custom = await self._custom_term.values(rollouts, grades)
         self._stop_if_given_up()
         kept = list(range(len(rollouts)))
         if keep is not None:
-            self._watch_tool_use(rollouts)
+            # a branch makes its call because its source did: it says nothing of the use of tools
+            self._watch_tool_use([rollout for rollout in rollouts if rollout.branch is None])
             kept = self._choose(rollouts, grades, custom, keep, step)
         # The accuracy of a group is part of its rewards, and the group that is trained on is the kept one: so rewards
         # are made once, after the choice. The choice itself needs grades, and which rollouts are masked, alone.
-        terms = score_group(
-            [rollouts[k] for k in kept], [grades[k] for k in kept], self.reward, [custom[k] for k in kept]
-        )
+        members = [rollouts[k] for k in kept]
+        terms = score_with_branches(members, [grades[k] for k in kept], self.reward, [custom[k] for k in kept])
         left_out = {
             k: LeftOut(is_masked(rollouts[k], grades[k], self.reward, custom[k]), custom[k].fault)
             for k in range(len(rollouts))
@@ -151,9 +197,10 @@ class GroupScorer:
             grades=tuple(grades),
             terms=tuple(terms),
             left_out=left_out,
+            cuts=tuple(cuts_of(members, terms, kept)),
             outcomes=tuple(group_outcomes([grades[k] for k in kept], terms)),
             judged=self.grader.take_judge_stats().shared(len(kept)),
-            grade_s=(time.perf_counter() - started) / len(rollouts),
+            grade_s=(time.perf_counter() - started + graded.seconds) / len(rollouts),
         )
 
     def count_ended(self, scores: GroupScores | None) -> None:
@@ -177,9 +224,11 @@ class GroupScorer:
         """Returns the indices of the rollouts to train on, ascending."""
         if self._sampling.keep is Keep.ALL:
             return list(range(len(rollouts)))
-        # seeded by what the group is, not by when it ends: the choice is the same in a run that was resumed
-        chance = random.Random(f"{self._seed}/{step}/{rollouts[0].record_id}")
-        return resample_on_correct(rollouts, grades, keep, self.reward, chance, custom)
+        return resample_on_correct(rollouts, grades, keep, self.reward, self._chance(rollouts, step), custom)
+
+    def _chance(self, rollouts: Sequence[Trajectory], step: int) -> random.Random:
+        """Returns a source of choices in a group: seeded by what the group is, so they are the same after a resume."""
+        return random.Random(f"{self._seed}/{step}/{rollouts[0].record_id}")
 
     def _ask_for_end_after(self, count: Callable[[], None]) -> None:
         """Counts, and asks for the end of the run where the count is too high: verl would do without this group."""

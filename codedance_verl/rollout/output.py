@@ -16,13 +16,16 @@ from pydantic import Field
 from verl.experimental.agent_loop.agent_loop import AgentLoopOutput
 
 from codedance_verl.grading.judge.stats import JudgeStats
-from codedance_verl.reward.encoding import encode_rewards, trained_mask
+from codedance_verl.reward.encoding import Cut, encode_rewards, trained_mask
 from codedance_verl.rollout.telemetry import reward_extra_info
 from codedance_verl.types import IMAGE_PLACEHOLDER, Grade, RewardTerms, Trajectory
 from codedance_verl.verl_compat.pixel_bytes import PatchLayout, joined, pack, without_pixels
 
 RESIZED_IMAGES = "resized_images"
 """Field of a record that holds the `SharedImages` of its group."""
+
+KEPT = "kept_rollout"
+"""Field of a record that holds the `Kept` of a branch."""
 
 Prepare = Callable[[Image.Image], dict[str, Any]]
 """Preparation of one image: its model inputs, as the processor makes them."""
@@ -40,6 +43,12 @@ class RolloutOutput(AgentLoopOutput):  # type: ignore[misc]  # verl ships no typ
     record: dict[str, Any] = Field(default_factory=dict, exclude=True)
     """Fields of its record, with verl's `uid` and `session_id`; set where a finished rollout waits for its group."""
 
+    rollout: Any = Field(None, exclude=True)
+    """Finished `environment.loop.Rollout`, of which branches keep a part."""
+
+    replay_differs: bool = Field(False, exclude=True)
+    """True for a rollout in the place of a branch whose cells came to another result when they were run again."""
+
     @property
     def trajectory(self) -> Trajectory:
         """Typed record of the rollout."""
@@ -53,7 +62,13 @@ class RolloutOutput(AgentLoopOutput):  # type: ignore[misc]  # verl ships no typ
 
 
 def scored_output(
-    output: RolloutOutput, grade: Grade, terms: RewardTerms, outcome: float, judged: JudgeStats, grade_s: float
+    output: RolloutOutput,
+    grade: Grade,
+    terms: RewardTerms,
+    outcome: float,
+    judged: JudgeStats,
+    grade_s: float,
+    cut: Cut | None = None,
 ) -> RolloutOutput:
     """Returns the output as verl queues it: token rewards in, typed records out, which are no tensors and stay here.
 
@@ -62,6 +77,7 @@ def scored_output(
         grade: of the rollout.
         terms: reward of the rollout, as its token rewards are to have it.
         outcome, judged, grade_s: see `GroupScores`.
+        cut: what is left untrained of a branch or a source.
     """
     spans = [(turn.token_start, turn.token_end) for turn in output.trajectory.turns]
     length = len(output.response_ids)
@@ -72,10 +88,10 @@ def scored_output(
     copied: RolloutOutput = output.model_copy(
         update={
             # without a 1 in its mask a rollout is in no loss, and no turn of it is found by `decode_rewards`
-            "response_mask": trained_mask(output.response_mask, spans, terms),
+            "response_mask": trained_mask(output.response_mask, spans, terms, cut),
             "metrics": output.metrics.model_copy(update={"compute_score": grade_s}),
             "reward_score": terms.score,
-            "token_rewards": torch.as_tensor(encode_rewards(spans, terms, length), dtype=torch.float32),
+            "token_rewards": torch.as_tensor(encode_rewards(spans, terms, length, cut), dtype=torch.float32),
             "extra_fields": {
                 "reward_extra_info": reported,
                 "min_global_steps": extra["min_global_steps"],
@@ -128,7 +144,7 @@ def without_images(fields: Mapping[str, Any]) -> dict[str, Any]:
 
     Else each of the n rollouts of a prompt would carry them all through the queue, where no one reads them.
     """
-    found = {name: value for name, value in fields.items() if name != RESIZED_IMAGES}
+    found = {name: value for name, value in fields.items() if name not in (RESIZED_IMAGES, KEPT)}
     for name in ("prompt", "raw_prompt"):
         if name in fields:
             found[name] = [{**message, "content": _text_of(message["content"])} for message in fields[name]]

@@ -15,6 +15,7 @@ from codedance_verl.types import ExecutionStatus, FinishReason, Grade, RewardTer
 
 if TYPE_CHECKING:
     from codedance_verl.environment.loop import Timing
+    from codedance_verl.rollout.group_scorer import GroupScores
 
 FILTER_METRIC = "outcome"
 """Metric that verl's group filter compares: groups in which it is the same for all are dropped."""
@@ -30,7 +31,10 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class RolloutStats:
-    """Trajectory of a scored group; `sampled` and `context` are its tokens behind the prompt by origin."""
+    """Trajectory of a scored group; `sampled` and `context` are its tokens behind the prompt by origin.
+
+    Those that a branch has kept of another rollout are left out.
+    """
 
     trajectory: Trajectory
     grade: Grade
@@ -43,7 +47,9 @@ class RolloutStats:
     @classmethod
     def of_output(cls, output: Any, grade: Grade, terms: RewardTerms | LeftOut) -> RolloutStats:
         """Returns the stats of an agent loop's output."""
-        extra, mask = output.extra_fields, output.response_mask
+        extra = output.extra_fields
+        branch = extra["trajectory"].branch
+        mask = output.response_mask[0 if branch is None else branch.token :]
         sampled = int(sum(mask))
         timing, retries = extra["timing"], extra["sandbox_retries"]
         return cls(extra["trajectory"], grade, terms, timing, retries, sampled, len(mask) - sampled)
@@ -67,7 +73,24 @@ def record_group(group: Sequence[RolloutStats], split: str, grade_s: float) -> N
     for activity, seconds in _seconds(group, grade_s).items():
         emit.add(catalogue.ROLLOUT_SECONDS, seconds, split=split, activity=activity)
     # of the reward only what is trained on: rollouts that were left out have no part in the group's accuracy
-    _record_rewards([member.terms for member in group if isinstance(member.terms, RewardTerms)], split)
+    # nor have branches, which are scored by themselves
+    counted = [member for member in group if member.trajectory.branch is None]
+    _record_rewards([member.terms for member in counted if isinstance(member.terms, RewardTerms)], split)
+
+
+def record_branches(rollouts: Sequence[Trajectory], scores: GroupScores, differs: int) -> None:
+    """Records a group of training in which some rollouts waited for the others (`sampling.redraw_calls`).
+
+    `differs`: branches that were drawn from their start, as a replayed cell came to another result.
+    """
+    branches = [k for k, rollout in enumerate(rollouts) if rollout.branch is not None]
+    masked = sum(scores.all_terms[k].masked for k in branches)
+    right = sum(scores.grades[k].correct for k in branches if not scores.all_terms[k].masked)
+    counts = {"right": right, "wrong": len(branches) - masked - right, "masked": masked, "replay_differs": differs}
+    for result, count in counts.items():
+        emit.add(catalogue.ROLLOUT_BRANCHES, count, result=result)
+    tried = "recovered" if right else "not_recovered"
+    emit.add(catalogue.ROLLOUT_REDRAWS, result=tried if branches else "none")
 
 
 def record_window(rates: Rates, findings: Sequence[Finding]) -> None:

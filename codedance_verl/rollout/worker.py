@@ -21,16 +21,20 @@ import transfer_queue as tq
 from PIL import Image
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorkerTQ
 
+from codedance_verl.environment.branch import Kept, call_places, kept_of
 from codedance_verl.environment.config import EnvironmentConfig
 from codedance_verl.environment.resized_images import SharedImages
 from codedance_verl.environment.time_limit import Clocks
+from codedance_verl.formats import get_format
 from codedance_verl.metrics import emit
 from codedance_verl.reward import advantage
 from codedance_verl.reward.advantage import Advantage, group_advantages
+from codedance_verl.reward.encoding import Cut
 from codedance_verl.reward.terms import turn_rewards_summed
 from codedance_verl.rollout.agent_loop import AGENT_NAME, seeded
-from codedance_verl.rollout.group_scorer import GroupScorer, GroupScores
+from codedance_verl.rollout.group_scorer import Graded, GroupScorer, GroupScores
 from codedance_verl.rollout.output import (
+    KEPT,
     RESIZED_IMAGES,
     GroupImages,
     RolloutOutput,
@@ -38,7 +42,7 @@ from codedance_verl.rollout.output import (
     scored_output,
     without_images,
 )
-from codedance_verl.rollout.telemetry import RolloutStats, record_group
+from codedance_verl.rollout.telemetry import RolloutStats, record_branches, record_group
 from codedance_verl.trajectories.config import TrajectoriesConfig
 from codedance_verl.trajectories.writer import TrajectoryLog
 from codedance_verl.types import FinishReason, Grade, RewardTerms
@@ -130,35 +134,63 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
         prompt.pop("__do_sample__", None)
         prompt.setdefault("agent_name", AGENT_NAME)
         prompt[RESIZED_IMAGES] = SharedImages()
-        drawn: list[RolloutOutput] = await asyncio.gather(
-            *(
-                self._run_agent_loop(
-                    seeded(sampling_params, self.config, trajectory, prompt, index),
-                    trajectory=trajectory,
-                    trace=trace,
-                    session_id=index,
-                    **prompt,
-                )
-                for index in range(size if validate else self.scorer.drawn(size))
-            )
-        )
         keep, step = None if validate else size, int(trajectory["step"])
-        scores = await self.scorer.score([member.trajectory for member in drawn], keep, step)
+        drawn, graded = await self._draw_group(prompt, sampling_params, trajectory, trace, size)
+        scores = await self.scorer.score([member.trajectory for member in drawn], keep, step, graded)
         members, grades = [drawn[k] for k in scores.kept], [scores.grades[k] for k in scores.kept]
         # before anything is awaited: a group that is abandoned is logged whole or not at all
-        self._write_group(members, grades, scores.terms, trajectory, scores.grade_s)
+        self._write_group(members, grades, scores, trajectory)
         scored = zip(drawn, scores.grades, scores.all_terms, strict=True)
         record_group([RolloutStats.of_output(*each) for each in scored], "val" if validate else "train", scores.grade_s)
+        if graded is not None:
+            differs = sum(member.replay_differs for member in drawn)
+            record_branches([member.trajectory for member in drawn], scores, differs)
         await self._queue_group(members, grades, scores, validate)
         return scores
+
+    async def _draw_group(
+        self, prompt: dict[str, Any], sampling_params: dict[str, Any], info: dict[str, Any], trace: bool, size: int
+    ) -> tuple[list[RolloutOutput], Graded | None]:
+        """Draws the rollouts of a group of `size`, and grades those for which others wait; in order.
+
+        The grades are None where all are drawn at once: in a validation, and without `sampling.redraw_calls`.
+        """
+
+        async def draw(index: int, **part: Kept) -> RolloutOutput:
+            params = seeded(sampling_params, self.config, info, prompt, index)
+            output: RolloutOutput = await self._run_agent_loop(
+                params, trajectory=info, trace=trace, session_id=index, **prompt, **part
+            )
+            return output
+
+        validate = bool(info["validate"])
+        number, later = (size, 0) if validate else (self.scorer.drawn(size), self.scorer.redrawn(size))
+        first = await asyncio.gather(*(draw(index) for index in range(number - later)))
+        if not later:
+            return first, None
+        graded = await self.scorer.grade([member.trajectory for member in first])
+        parts = self._kept(first, graded, later, int(info["step"]))
+        rest = zip(range(number - later, number), parts, strict=True)
+        return [*first, *await asyncio.gather(*(draw(index, **part) for index, part in rest))], graded
+
+    def _kept(self, drawn: Sequence[RolloutOutput], graded: Graded, later: int, step: int) -> list[dict[str, Kept]]:
+        """Returns the fields of the records of the rollouts that are drawn later: what each keeps of one of `drawn`."""
+        rollouts = [member.trajectory for member in drawn]
+        calls = [call_places(member.rollout, self.tokenizer, get_format(member.trajectory.format)) for member in drawn]
+        branch = self.scorer.call_to_redraw(rollouts, graded, calls, step)
+        if branch is None:
+            return [{}] * later
+        return [{KEPT: kept_of(drawn[branch.parent].rollout, branch)} for _ in range(later)]
 
     async def _queue_group(
         self, members: Sequence[RolloutOutput], grades: Sequence[Grade], scores: GroupScores, validate: bool
     ) -> None:
         """Puts the kept rollouts of a group into verl's queue."""
         images = GroupImages([images_of(member) for member in members], self._inputs_of_image, self._patches)
-        for member, grade, terms, outcome in zip(members, grades, scores.terms, scores.outcomes, strict=True):
-            output = scored_output(member, grade, self._as_encoded(terms), outcome, scores.judged, scores.grade_s)
+        scored = zip(members, grades, scores.terms, scores.outcomes, self._cuts(scores), strict=True)
+        for member, grade, terms, outcome, cut in scored:
+            encoded = self._as_encoded(terms)
+            output = scored_output(member, grade, encoded, outcome, scores.judged, scores.grade_s, cut)
             # a validation trains nothing, so its pixels would go through the queue unread
             output.image_inputs = await images.inputs(images_of(output), pixels=not validate)
             await super()._agent_loop_postprocess(output, validate, **without_images(member.record))
@@ -168,6 +200,15 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
         if self.config.algorithm.adv_estimator == advantage.NAME:
             return terms
         return turn_rewards_summed(terms, self._reward)
+
+    def _cuts(self, scores: GroupScores) -> tuple[Cut | None, ...]:
+        """Returns what is left untrained of the kept rollouts.
+
+        Other estimators than ours have one group a question and no recovery: a source is trained there as it was drawn.
+        """
+        if self.config.algorithm.adv_estimator == advantage.NAME:
+            return scores.cuts
+        return tuple(None if cut is None or cut.recovery is not None else cut for cut in scores.cuts)
 
     # ---- hooks of verl's worker ----
 
@@ -197,9 +238,8 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
         self,
         members: Sequence[RolloutOutput],
         grades: Sequence[Grade],
-        terms: Sequence[RewardTerms],
+        scores: GroupScores,
         info: dict[str, Any],
-        grade_s: float,
     ) -> None:
         """Log a group, where the configuration keeps it."""
         if self._log is None:
@@ -212,10 +252,10 @@ class CodeDanceAgentLoopWorker(_VerlWorker):  # type: ignore[misc]
         advantages: Sequence[Advantage | None] = [None] * len(members)
         if split == "train" and self.config.algorithm.adv_estimator == advantage.NAME:
             by_std = bool(self.config.algorithm.get("norm_adv_by_std_in_grpo", True))
-            advantages = group_advantages(terms, self._reward, divide_by_std=by_std)
+            advantages = group_advantages(scores.terms, self._reward, divide_by_std=by_std, cuts=scores.cuts)
         with self._log.group(split):
-            for member, verdict, reward, known in zip(members, grades, terms, advantages, strict=True):
-                self._write_log(self._log, member, verdict, reward, known, info, grade_s)
+            for member, verdict, reward, known in zip(members, grades, scores.terms, advantages, strict=True):
+                self._write_log(self._log, member, verdict, reward, known, info, scores.grade_s)
 
     def _write_log(
         self,

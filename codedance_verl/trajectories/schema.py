@@ -18,7 +18,7 @@ import msgspec
 from msgspec import inspect
 
 from codedance_verl.formats import DEFAULT_FORMAT
-from codedance_verl.types import ExecutionError, ExecutionStatus, FinishReason, RewardTerms, Verdict
+from codedance_verl.types import Branch, ExecutionError, ExecutionStatus, FinishReason, RewardTerms, Verdict
 
 VERSION = 1
 """Of the lines that are written. It rises when a field changes its meaning, not when one is added."""
@@ -145,6 +145,7 @@ class TrajectoryRecord(msgspec.Struct, frozen=True, kw_only=True):
     advantage: Advantage | None = None
     timing: Timing
     written_at: float | None = None
+    branch: Branch | None = None
 
     @property
     def executions(self) -> tuple[ExecutionRecord, ...]:

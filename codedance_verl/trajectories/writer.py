@@ -136,6 +136,7 @@ class TrajectoryLog:
             advantage=Advantage(**advantage) if advantage is not None else None,
             timing=Timing(**timing),
             written_at=time.time(),
+            branch=trajectory.branch,
         )
         path = self._folder / split / f"step_{step:06d}.{self._worker}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ from codedance_verl.formats import DEFAULT_FORMAT, FORMATS, TurnFormat
 from codedance_verl.runtime.text import visible
 from codedance_verl.trajectories.schema import ExecutionRecord, ImageRef, TrajectoryRecord, TurnRecord
 from codedance_verl.trajectories.summary import finite
+from codedance_verl.types import Branch
 from codedance_verl.viewer.text import SHOWN_CHARS, SHOWN_CODE_CHARS, Shown, python, shown
 
 SHOWN_IMAGES = 12
@@ -89,6 +90,7 @@ class TrajectoryView:
     terms: tuple[tuple[str, float], ...]
     seconds: tuple[tuple[str, float], ...]
     sequence_advantage: float | None
+    branch: Branch | None
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,7 @@ def trajectory_view(record: TrajectoryRecord, bounds: Bounds | None = None) -> T
         terms=_numbers(reward, _TERMS),
         seconds=_numbers(record.timing, _SECONDS),
         sequence_advantage=finite(record.advantage.sequence) if record.advantage is not None else None,
+        branch=record.branch,
     )
 
 

@@ -26,8 +26,16 @@ VARIANTS: tuple[Variant, ...] = (
     Variant("gtpo", "turn-level returns (GTPO)", ("reward_preset=gtpo",)),
     Variant("gated", "gated rewards (G-RA)", ("reward_preset=gated",)),
     Variant("taco", "value of calling in the group (TACO)", ("reward_preset=taco",)),
-    Variant("at_grpo", "calls by tool benefit (AT-GRPO)", ("reward_preset=at_grpo",)),
-    Variant("fatal_aware", "fatal failures masked (OpenSearch-VL)", ("reward_preset=fatal_aware",)),
+    Variant(
+        "at_grpo",
+        "calls by tool benefit (AT-GRPO)",
+        ("reward_preset=at_grpo", "reward_preset.tool_term.benefit_calls=2"),
+    ),
+    Variant(
+        "fatal_aware",
+        "fatal failures masked (OpenSearch-VL)",
+        ("reward_preset=fatal_aware", "reward_preset.fatal_failures=2"),
+    ),
     Variant(
         "roc",
         "resample on correct (GRPO-RoC)",
@@ -38,6 +46,12 @@ VARIANTS: tuple[Variant, ...] = (
         "ats",
         "code at temperature 0 (GRPO-ATS)",
         ("reward_preset=outcome", "sampling.code_temperature=0"),
+    ),
+    Variant(
+        "axpo",
+        "calls redrawn under a kept thought (AXPO)",
+        # of the 8 rollouts 4 wait for the others, as many as the paper draws of a call
+        ("reward_preset=outcome", "sampling.redraw_calls=4"),
     ),
     Variant(
         "robust_ats",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from codedance_verl.data.conditions import FORCED_TOOLS, GREY, NO_TOOLS, Control
+from codedance_verl.data.conditions import CONTROL_OF_VARIANT, Control
 from codedance_verl.data.fields import Message
 from codedance_verl.data.parquet import write_rows
 from codedance_verl.data.schema import SFT_SCHEMA, Record, write_records
@@ -24,13 +24,6 @@ from recipes.cpu_demo.trusted_execution import blank_like, render_png
 
 _RL_OFFSET = 1_000_000
 """RL questions start at this task index, so that none of them was demonstrated."""
-
-CONTROL_VARIANTS = {
-    GREY: Control.GREY_OBSERVATIONS,
-    NO_TOOLS: Control.NO_TOOLS,
-    FORCED_TOOLS: Control.FORCED_TOOLS,
-}
-"""Variants of a test question under an intervention; all of them are greedy."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +49,7 @@ def make_demo_data(
 
     Every test question stands there twice, with variant "sampled" and "greedy", and the first `sizes.blank` a third
     time with variant "blank", the image replaced by a plain grey one of the same size. The first `sizes.controls` also
-    stand there with those variants of `CONTROL_VARIANTS` that take calls away or force them; that with greyed
+    stand there with those variants of `CONTROL_OF_VARIANT` that take calls away or force them; that with greyed
     observations has all questions of the kinds that an image which code returns answers.
     """
     sizes = sizes or DemoSizes()
@@ -149,7 +142,7 @@ def _test_records(seed: int, kinds: Sequence[str], sizes: DemoSizes, size: int) 
         yield make_record(task, "test", index, "greedy")
         if index < sizes.blank:
             yield make_record(task, "test", index, "blank", blank_like(task.image))
-        for variant, control in CONTROL_VARIANTS.items():
+        for variant, control in CONTROL_OF_VARIANT.items():
             if _is_controlled(task.kind, index, control, sizes):
                 yield make_record(task, "test", index, variant, control=control)
 

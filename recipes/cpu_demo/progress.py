@@ -94,7 +94,7 @@ def _latest_point(run: Path, step: int) -> CurvePoint | None:
         return None
     reader = TrajectoryReader(folder, "train")
     files = [file for file in reader.files() if file.step == step]
-    outcomes = [outcome_of(item) for file in files for item in reader.read(file.path)]
+    outcomes = [outcome_of(item) for file in files for item in reader.read(file.path) if item.branch is None]
     return curve_point(step, outcomes) if outcomes else None
 
 

@@ -202,7 +202,7 @@ def _evaluate_sft(layout: Layout, backend: str, overrides: Sequence[str]) -> Sta
         inputs=(RECIPE, test, layout.sft_model),
         outputs=(layout.eval_sft / "trajectories" / "val",),
         folder=layout.eval_sft,
-        timeout_s=900,
+        timeout_s=1_500,
         expected_s=250,
         progress=evaluation_progress(layout.eval_sft, test),
     )

@@ -1,7 +1,8 @@
 """The colour of a card whose detail the model does not see at first: code cuts it out, the answer is seen there.
 
-`generate` makes the hard question: a small card of which the image as the model sees it has the place, but nothing of
-the colour. `generate_large` makes its easy twin, asked in the same words: only the image says which of both it is.
+`generate` makes the hard question: a small card of which the image, seen at a quarter of its side, has the place, but
+nothing of the colour. `generate_large` makes its easy twin, asked in the same words: only the image says which of both
+it is.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from recipes.cpu_demo.tasks.base import (
     Program,
     Split,
     Task,
-    combination_allowed,
+    choose,
 )
 from recipes.cpu_demo.tasks.counting import shade
 
@@ -82,11 +83,8 @@ def generate_large(rng: np.random.Generator, split: Split, size: int) -> Task:
 
 
 def _task(rng: np.random.Generator, split: Split, kind: str, size: int) -> Task:
-    while True:
-        place, number = int(rng.integers(_QUARTERS)), int(rng.integers(len(COLOURS)))
-        if combination_allowed(split, number, place):
-            break
-    colour = COLOURS[number]
+    # no colour is held out at any place: the place, which is seen, would then say something about the colour
+    place, colour = int(rng.integers(_QUARTERS)), choose(rng, COLOURS)
     side = _SCALE * size
     pixels = np.zeros((side, side, 3), dtype=np.uint8)
     _lay(rng, pixels, place, hidden_card(rng, colour) if kind == KIND else _large_card(rng, colour, side))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from codedance_verl.environment.banned_strings import MOST_REDRAWS, NEVER, BanningSampler
 from codedance_verl.environment.generation import Sampled
 from codedance_verl.formats import FORMATS, get_format
-from recipes.cpu_demo import tiny_vlm
+from recipes.cpu_demo import tiny_tokenizer
 from tests.unit.environment.harness import tokenizer
 
 TEXT = "so><so\nso>\nso.<so\nso</so\nso```\nso``\nso <so\nthink\nanswer\ncode\npython\n" * 20
@@ -22,8 +22,8 @@ TEXT = "so><so\nso>\nso.<so\nso</so\nso```\nso``\nso <so\nthink\nanswer\ncode\np
 
 def _split_tags() -> Any:
     """A tokenizer in which, as in those of the Qwen family, a tag is several tokens that melt into their neighbours."""
-    with mock.patch.object(tiny_vlm, "MARKUP_TOKENS", ()):
-        return tiny_vlm.train_tokenizer([TEXT], vocabulary=400)
+    with mock.patch.object(tiny_tokenizer, "MARKUP_TOKENS", ()):
+        return tiny_tokenizer.train_tokenizer([TEXT], vocabulary=400)
 
 
 SPLIT = _split_tags()

@@ -101,6 +101,14 @@ def test_a_forced_rollout_without_a_call_is_on_neither_side() -> None:
     assert found.forced_without_call == 1
 
 
+def test_branches_are_no_evidence_of_what_a_call_is_worth(tmp_path: Path) -> None:
+    whole = [line("a", step=1, split="train", verdict="wrong"), line("a", step=1, split="train", sample=1, calls=())]
+    branch = line("a", step=1, split="train", sample=2) | {"branch": {"parent": 0, "turn": 0, "token": 7}}
+    write_log(tmp_path, [*whole, branch])
+    (found,) = training_lines(tmp_path, 0)
+    assert (found.called, found.called_right, found.not_called) == (1, 0, 1)
+
+
 def test_the_file_has_a_json_object_a_line(tmp_path: Path) -> None:
     write_log(
         tmp_path / "log", [line("a", step=4, split="train"), line("a", step=4, split="train", sample=1, calls=())]

@@ -40,6 +40,16 @@ def test_faults_leave_the_curve_and_are_counted(tmp_path: Path) -> None:
     assert (point.rollouts, point.excluded, point.accuracy) == (1, 1, 1.0)
 
 
+def test_branches_leave_the_curve_and_their_seconds_count(tmp_path: Path) -> None:
+    whole = line("a", step=1, split="train", verdict="wrong")
+    branch = line("a", step=1, split="train", sample=1) | {"branch": {"parent": 0, "turn": 0, "token": 7}}
+    write_log(tmp_path, [whole, branch])
+    found = read_training(tmp_path)
+    (point,) = found.points
+    assert (point.rollouts, point.accuracy) == (1, 0.0)
+    assert found.seconds[1].generate == 2 * whole["timing"]["generate_s"]
+
+
 def test_a_step_repeated_after_a_resume_counts_once(tmp_path: Path) -> None:
     first = [line("a", step=5, split="train", verdict="wrong"), line("b", step=5, split="train", verdict="wrong")]
     write_log(tmp_path, first, worker="z-killed", written_at=1_000, tail='{"step"')

@@ -249,6 +249,14 @@ def test_an_impossible_seed_is_named_with_its_range(
         (["monitors.window=1"], r"monitors\.window=1: must be"),
         (["sampling.oversample=2"], r"sampling\.oversample=2: needs sampling\.keep=on_correct"),
         (
+            ["sampling.redraw_calls=4", "actor_rollout_ref.rollout.n=5"],
+            r"sampling\.redraw_calls=4: must be at most 3, as 2 of the actor_rollout_ref\.rollout\.n=5 rollouts",
+        ),
+        (
+            ["sampling.redraw_calls=2", "actor_rollout_ref.rollout.n=4", "reward_preset=fatal_aware"],
+            r"sampling\.redraw_calls=2: must be 0 with reward_preset\.fatal_failures=3, as both leave",
+        ),
+        (
             ["algorithm.filter_groups.enable=true", "algorithm.filter_groups.metric=accuracy"],
             r"algorithm\.filter_groups\.metric=accuracy: must be one of outcome, reward",
         ),

@@ -10,11 +10,10 @@ from typer.testing import CliRunner
 
 from codedance_verl.data.checking import check_file
 from codedance_verl.data.cli import data_app
-from codedance_verl.data.conditions import Condition, Control
+from codedance_verl.data.conditions import CONTROL_OF_VARIANT, Condition, Control
 from codedance_verl.data.schema import read_records
 from codedance_verl.errors import UserError
 from recipes.cpu_demo.demo_set import (
-    CONTROL_VARIANTS,
     DEMO_KINDS,
     DemoFiles,
     DemoSizes,
@@ -65,7 +64,7 @@ def test_test_questions_are_distinct_and_stand_once_per_variant(files: DemoFiles
 def test_controls_are_greedy_and_change_nothing_in_the_question(files: DemoFiles) -> None:
     records = read_records(files.test).records
     greedy = {record.record_id: record for record in records if record.extra_info["variant"] == "greedy"}
-    for variant, control in CONTROL_VARIANTS.items():
+    for variant, control in CONTROL_OF_VARIANT.items():
         chosen = [record for record in records if record.extra_info["variant"] == variant]
         returned = [name for name, record in greedy.items() if record.ability == "look"]
         assert [record.record_id for record in chosen] == (returned if variant == "grey" else list(greedy)[:5])
@@ -77,7 +76,7 @@ def test_controls_are_greedy_and_change_nothing_in_the_question(files: DemoFiles
                 original.images,
                 original.ground_truth,
             )
-    assert sorted(CONTROL_VARIANTS.values()) == sorted(Control)
+    assert sorted(CONTROL_OF_VARIANT.values()) == sorted(Control)
     for path in (files.rl_train, files.rl_val):
         assert check_file(path).for_evaluation is None
     assert check_file(files.test).for_evaluation is not None

@@ -71,7 +71,7 @@ def random_rows(rng: np.random.Generator, groups: int, size: int, max_turns: int
     rows = []
     for group in range(groups):
         for _ in range(size):
-            spans, position = [], int(rng.integers(0, 3))
+            spans, position = [], 0
             for _ in range(int(rng.integers(1, max_turns + 1))):
                 end = position + int(rng.integers(1, 9))
                 spans.append((position, end))

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from codedance_verl.cli import main
+from codedance_verl.errors import UserError
 from codedance_verl.reward.difficulty import DifficultyForm, difficulty
 from codedance_verl.reward.explain import explain
 from codedance_verl.reward.presets import PRESETS, ROBUST
@@ -152,6 +153,14 @@ def test_a_verdict_of_a_log_holds(tmp_path: Path) -> None:
     right, masked = explain(read_rollouts(path), ROBUST)
     assert (right.terms.accuracy, right.grade) == (1, Grade(Verdict.CORRECT, "judge", "the same"))
     assert masked.terms.masked and right.terms.difficulty == pytest.approx(-0.182, abs=1e-3)
+
+
+def test_branches_and_fatal_failures_are_refused_together(tmp_path: Path) -> None:
+    branch = {**line("a", "4"), "sample": 1, "branch": {"parent": 0, "turn": 0, "token": 7}}
+    rollouts = read_rollouts(write(tmp_path, {**line("a", "4"), "sample": 0}, branch))
+    assert len(explain(rollouts, PRESETS["outcome"])) == 2
+    with pytest.raises(UserError, match=r"line 2: a branch .* with reward_preset\.fatal_failures=3"):
+        explain(rollouts, PRESETS["fatal_aware"])
 
 
 def asked(question: str, truth: str, answer: str, **more: object) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from msgspec import structs, to_builtins
+from msgspec import structs
 
 from benchmarks.sample_run import write_group
 from codedance_verl.reward.rollout_lines import read_rollouts
@@ -14,6 +14,7 @@ from codedance_verl.trajectories.lines import whole_lines
 from codedance_verl.trajectories.schema import MalformedRecord, TrajectoryRecord, decode, encode, repaired
 from codedance_verl.trajectories.summary import Summary
 from codedance_verl.trajectories.writer import TrajectoryLog
+from codedance_verl.types import Branch
 from codedance_verl.viewer.trajectory_view import trajectory_view
 
 RECORDED = Path(__file__).parents[2] / "data" / "trajectories" / "without_version.jsonl"
@@ -67,6 +68,17 @@ def test_what_is_written_states_the_version(tmp_path: Path) -> None:
     assert [json.loads(line)["version"] for line in path.read_bytes().splitlines()] == [schema.VERSION] * 2
 
 
+def test_a_branch_names_its_parent_and_older_lines_have_none(tmp_path: Path) -> None:
+    older = decode(recorded()[0])
+    assert older.branch is None and trajectory_view(older).branch is None
+    line = json.dumps(json.loads(recorded()[0]) | {"branch": {"parent": 2, "turn": 1, "token": 40}, "sample": 5})
+    assert decode(line.encode()).branch == Branch(parent=2, turn=1, token=40)
+    assert json.loads(encode(decode(line.encode())))["branch"] == {"parent": 2, "turn": 1, "token": 40}
+    (tmp_path / "one.jsonl").write_text(line)
+    (read,) = read_rollouts(tmp_path / "one.jsonl")
+    assert (read.sample, read.trajectory.branch) == (5, Branch(2, 1, 40))
+
+
 def test_half_a_surrogate_pair_and_nan_are_no_reason_to_lose_a_line() -> None:
     record = decode(recorded()[0])
     written = encode(structs.replace(record, question="half \ud800"))
@@ -94,7 +106,7 @@ def test_one_damaged_field_leaves_the_others(name: str, value: Any) -> None:
 
 def test_an_undamaged_line_needs_no_repair() -> None:
     for line in recorded():
-        assert to_builtins(repaired(json.loads(line))) == to_builtins(decode(line))
+        assert repaired(json.loads(line)) == decode(line)
 
 
 def test_a_field_is_named_by_its_path() -> None:
