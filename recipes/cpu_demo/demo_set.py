@@ -25,6 +25,9 @@ from recipes.cpu_demo.trusted_execution import blank_like, render_png
 _RL_OFFSET = 1_000_000
 """RL questions start at this task index, so that none of them was demonstrated."""
 
+_REDRAW = 10_000_000
+"""Step between the task indices of one test question that is drawn until it has the answer that is wanted."""
+
 
 @dataclass(frozen=True)
 class DemoFiles:
@@ -136,8 +139,24 @@ def _tasks(seed: int, split: Split, kinds: Sequence[str], size: int, offset: int
         yield index, generate_task(kind, seed, split, offset + index, size)
 
 
+def _test_tasks(seed: int, kinds: Sequence[str], count: int, size: int) -> Iterator[tuple[int, Task]]:
+    """Test tasks with their running numbers; answers that only a returned image shows come equally often.
+
+    A guess that is always the same is then right as often as any other, so that chance is one over their number.
+    """
+    asked = Counter[str]()
+    for index, task in _tasks(seed, Split.TEST, in_turn(kinds, count), size):
+        if task.kind in RETURNED_IMAGE:
+            wanted, draw = task.guesses[asked[task.kind] % len(task.guesses)], index
+            asked[task.kind] += 1
+            while task.answer != wanted:
+                draw += _REDRAW
+                task = generate_task(task.kind, seed, Split.TEST, draw, size)
+        yield index, task
+
+
 def _test_records(seed: int, kinds: Sequence[str], sizes: DemoSizes, size: int) -> Iterator[Record]:
-    for index, task in _tasks(seed, Split.TEST, in_turn(kinds, sizes.test), size):
+    for index, task in _test_tasks(seed, kinds, sizes.test, size):
         yield make_record(task, "test", index, "sampled")
         yield make_record(task, "test", index, "greedy")
         if index < sizes.blank:

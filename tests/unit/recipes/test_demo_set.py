@@ -20,6 +20,7 @@ from recipes.cpu_demo.demo_set import (
     make_demo_data,
     weighted_turns,
 )
+from recipes.cpu_demo.tasks.base import COLOURS
 
 SIZES = DemoSizes(sft=24, rl_train=18, rl_val=8, test=12, blank=4, controls=5)
 
@@ -88,6 +89,12 @@ def test_kinds_come_in_equal_shares_with_their_difficulty(files: DemoFiles) -> N
     assert {r.extra_info["difficulty"] for r in records if r.ability in ("easy", "look_large")} == {"easy"}
     assert all(record.prompt[0].content.startswith("<image>") for record in records)
     assert all(record.extra_info["variant"] is None for record in records)
+
+
+def test_answers_that_only_a_returned_image_shows_come_equally_often(tmp_path: Path) -> None:
+    sizes = DemoSizes(sft=1, rl_train=1, rl_val=1, test=12, blank=0, controls=0)
+    records = read_records(make_demo_data(tmp_path, sizes=sizes, kinds=("look",)).test).records
+    assert Counter(record.ground_truth for record in records) == dict.fromkeys(COLOURS, 2 * 2)  # sampled and greedy
 
 
 def test_kinds_are_demonstrated_as_often_as_the_mixture_says(files: DemoFiles) -> None:
