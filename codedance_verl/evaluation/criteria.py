@@ -39,7 +39,7 @@ def criteria(
         "greedy_gain": _gain(
             "greedy accuracy on hard questions", sft.hard.accuracy_greedy, report.gain.hard.accuracy_greedy
         ),
-        "accuracy_gain": _gain("sampled accuracy", sft.overall.accuracy, report.gain.overall.accuracy),
+        "accuracy_gain": _gain("sampled accuracy on hard questions", sft.hard.accuracy, report.gain.hard.accuracy),
         "tool_rate_easy": _below("easy", sft.easy.tool_rate, rl.easy.tool_rate, MAX_EASY_TOOL_RATE),
         "tool_rate_hard": _above("hard", sft.hard.tool_rate, rl.hard.tool_rate, MIN_HARD_TOOL_RATE),
         **_discovery(report, roles.undemonstrated, of_variant[GREEDY]),
