@@ -22,7 +22,7 @@ NO_CALLS = "calls are switched off"
 """Reason that the model is given for a call under `NO_TOOLS`."""
 
 
-def banned_strings(control: Control | None, format: TurnFormat, turn: int) -> tuple[str, ...]:
+def banned_strings(control: Control, format: TurnFormat, turn: int) -> tuple[str, ...]:
     """Returns the strings that a turn, numbered from 1, may not contain."""
     if control is Control.NO_TOOLS:
         return (format.call_prefix,)
@@ -31,7 +31,7 @@ def banned_strings(control: Control | None, format: TurnFormat, turn: int) -> tu
     return ()
 
 
-def allowed(control: Control | None, parsed: ParsedTurn, turn: int) -> ParsedTurn:
+def allowed(control: Control, parsed: ParsedTurn, turn: int) -> ParsedTurn:
     """Returns what counts of a turn: a call or an answer that the control excludes does not, should one appear.
 
     Such a call is refused as one that cannot be read, so the trajectory continues with the reason; such an answer is
@@ -44,7 +44,7 @@ def allowed(control: Control | None, parsed: ParsedTurn, turn: int) -> ParsedTur
     return parsed
 
 
-def as_shown(control: Control | None, execution: Execution) -> Execution:
+def as_shown(control: Control, execution: Execution) -> Execution:
     """Returns an execution as the model is shown it, its images in grey under `GREY_OBSERVATIONS`."""
     if control is not Control.GREY_OBSERVATIONS or not execution.images:
         return execution

@@ -24,7 +24,7 @@ from codedance_verl.environment import controls
 from codedance_verl.environment.banned_strings import BanningSampler
 from codedance_verl.environment.branch import Kept, ReplayDiffers, check_replayed
 from codedance_verl.environment.config import EnvironmentConfig
-from codedance_verl.environment.generation import EngineError, for_part, kept_tokens
+from codedance_verl.environment.generation import EngineError, TurnSampler, for_part, kept_tokens
 from codedance_verl.environment.observations import ObservationLimits, fit, observation_text, refused
 from codedance_verl.environment.resized_images import image_parts, patch_count, resize_image, source_bytes
 from codedance_verl.environment.sandbox_client import SandboxClient
@@ -233,14 +233,7 @@ class MultiTurnLoop:
         self.watchdog.enter(rollout.progress, Phase.GENERATE)
         started = time.perf_counter()
         number = len(rollout.turns) + 1
-        sampler = BanningSampler(
-            self.server,
-            self.tokenizer,
-            self.format,
-            rollout.stream.special_tokens.reserved,
-            self.code_temperature,
-            controls.banned_strings(rollout.control, self.format, number),
-        )
+        sampler = self._sampler(rollout, number)
         kept = rollout.kept
         begun = kept.begun if kept is not None and len(rollout.turns) == kept.branch.turn else None
         output = await sampler.sample(
@@ -254,10 +247,20 @@ class MultiTurnLoop:
         logprobs = None if output.log_probs is None else output.log_probs[: len(ids)]
         span = rollout.stream.append_sampled(ids, logprobs)
         text = self.tokenizer.decode(ids, skip_special_tokens=True)
-        parsed = controls.allowed(rollout.control, self.format.parse(text), number)
+        parsed = self.format.parse(text)
+        if rollout.control is not None:
+            parsed = controls.allowed(rollout.control, parsed, number)
         rollout.turns.append(Turn(text, *span, code=parsed.code))
         self.listener.turn_sampled(rollout.turns[-1], parsed)
         return parsed, span, output.aborted
+
+    def _sampler(self, rollout: Rollout, turn: int) -> TurnSampler:
+        """Returns what samples a turn, numbered from 1."""
+        reserved = rollout.stream.special_tokens.reserved
+        sampler = TurnSampler(self.server, self.tokenizer, self.format, reserved, self.code_temperature)
+        if rollout.control is None:
+            return sampler
+        return BanningSampler(**vars(sampler), banned=controls.banned_strings(rollout.control, self.format, turn))
 
     async def _execute(self, rollout: Rollout, parsed: ParsedTurn, resources: AsyncExitStack) -> Execution:
         """Runs the turn's code, or refuses a call that cannot be read."""

@@ -21,7 +21,7 @@ from codedance_verl.reward.encoding import Cut
 from codedance_verl.reward.monitors import CollapseMonitor, MonitorConfig
 from codedance_verl.reward.redraw import CallPlace, choose_call, cuts_of, score_with_branches
 from codedance_verl.reward.resample import resample_on_correct
-from codedance_verl.reward.terms import CustomValue, is_masked
+from codedance_verl.reward.terms import CustomValue, is_masked, score_group
 from codedance_verl.rollout.fault_count import FaultCount, MaskedGroupCount, TooManyFaults
 from codedance_verl.rollout.sampling_config import Keep, SamplingConfig
 from codedance_verl.rollout.telemetry import LeftOut, group_outcomes, record_window
@@ -186,7 +186,9 @@ class GroupScorer:
         # The accuracy of a group is part of its rewards, and the group that is trained on is the kept one: so rewards
         # are made once, after the choice. The choice itself needs grades, and which rollouts are masked, alone.
         members = [rollouts[k] for k in kept]
-        terms = score_with_branches(members, [grades[k] for k in kept], self.reward, [custom[k] for k in kept])
+        branched = any(member.branch is not None for member in members)
+        score = score_with_branches if branched else score_group
+        terms = score(members, [grades[k] for k in kept], self.reward, [custom[k] for k in kept])
         left_out = {
             k: LeftOut(is_masked(rollouts[k], grades[k], self.reward, custom[k]), custom[k].fault)
             for k in range(len(rollouts))
@@ -197,7 +199,7 @@ class GroupScorer:
             grades=tuple(grades),
             terms=tuple(terms),
             left_out=left_out,
-            cuts=tuple(cuts_of(members, terms, kept)),
+            cuts=tuple(cuts_of(members, terms, kept)) if branched else (None,) * len(members),
             outcomes=tuple(group_outcomes([grades[k] for k in kept], terms)),
             judged=self.grader.take_judge_stats().shared(len(kept)),
             grade_s=(time.perf_counter() - started + graded.seconds) / len(rollouts),

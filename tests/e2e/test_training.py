@@ -50,8 +50,11 @@ SMALL = (
 )
 STEPS = 2  # before the run is killed, and after
 RUN_SECONDS = 800.0
-NOT_THERE = ("judge_",)
-"""Parts of names of metrics that this run has none of: nobody judges. test_prometheus.py fills their panels."""
+NOT_THERE = ("judge_", "rollout_branches", "rollout_redraws")
+"""Parts of names of metrics that this run has none of: nobody judges, no call is drawn again.
+
+test_prometheus.py fills their panels.
+"""
 
 GAUGES = [metric.exposed for metric in METRICS if metric.kind is Kind.GAUGE]
 

@@ -78,6 +78,13 @@ def tell_judge() -> None:
     emit.add(catalogue.JUDGE_COST, 0.01)
 
 
+def tell_redrawn_calls() -> None:
+    for result in ("right", "wrong", "masked", "replay_differs"):
+        emit.add(catalogue.ROLLOUT_BRANCHES, result=result)
+    for result in ("recovered", "not_recovered", "none"):
+        emit.add(catalogue.ROLLOUT_REDRAWS, result=result)
+
+
 def tell(telemetry: NodeTelemetry, steps: StepTelemetry, count: int, fault: bool) -> None:
     """Emits all metrics, gauges too."""
     telemetry.record(stats(count, fault))
@@ -93,6 +100,7 @@ def tell(telemetry: NodeTelemetry, steps: StepTelemetry, count: int, fault: bool
         emit.add(catalogue.ROLLOUT_UNWRITTEN, fault, split=split)
     record_window(RATES if fault else HEALTHY, [FINDING] if fault else [])
     tell_judge()
+    tell_redrawn_calls()
     steps.begin()
     steps.end(count, 10_000, STEP, 64)
     if fault:
