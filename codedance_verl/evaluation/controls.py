@@ -21,7 +21,6 @@ from codedance_verl.evaluation.metrics import (
     rate_counts,
 )
 from codedance_verl.evaluation.outcomes import EvaluationRun, Outcome, Question
-from codedance_verl.types import Verdict
 
 _REFERENCE = {GREY: GREEDY, NO_TOOLS: GREEDY, FORCED_TOOLS: GREEDY, BLANK: SAMPLED}
 """Controls, and the variant of the same question that each is compared with."""
@@ -162,15 +161,11 @@ def _complement(of: Figure) -> Figure:
 def _compared(runs: Runs, variant: str, reference: str) -> set[str]:
     """Questions that every run has a verdict on in both variants."""
     sides = [
-        {outcome.record_id for outcome in run if outcome.variant == name and _judged(outcome)}
+        {outcome.record_id for outcome in run if outcome.variant == name and outcome.judged}
         for run in runs
         for name in (variant, reference)
     ]
     return set.intersection(*sides)
-
-
-def _judged(outcome: Outcome) -> bool:
-    return not outcome.infrastructure and outcome.verdict is not Verdict.UNGRADED
 
 
 def _chance(runs: Runs, choose: Choose, by_kind: Mapping[str, float | None]) -> float | None:

@@ -71,7 +71,7 @@ class _Question:
 
 def evaluation_lines(outcomes: Sequence[Outcome], seed: int | None, step: int) -> Iterator[LedgerLine]:
     """Lines of a checkpoint's validation rollouts: `pair` where both variants were answered, and `sampled`."""
-    judged = [outcome for outcome in outcomes if _judged(outcome)]
+    judged = [outcome for outcome in outcomes if outcome.judged]
     yield from _pairs(judged, seed, step)
     sampled = [(_question(outcome), outcome) for outcome in judged if outcome.variant == SAMPLED]
     yield from _lines("sampled", seed, step, _counted(sampled))
@@ -94,7 +94,7 @@ def training_lines(log_folder: Path, seed: int) -> Iterator[LedgerLine]:
         UserError: there is no log, or a line of it is broken.
     """
     for step, rollouts in steps_of(log_folder, _grouped):
-        chosen = [(found[0], found[1]) for found in rollouts if found is not None and _judged(found[1])]
+        chosen = [(found[0], found[1]) for found in rollouts if found is not None and found[1].judged]
         yield from _lines("group", seed, step, _counted(chosen))
 
 
@@ -117,10 +117,6 @@ def _grouped(record: TrajectoryRecord) -> tuple[_Question, Outcome] | None:
 
 def _question(outcome: Outcome) -> _Question:
     return _Question(outcome.record_id, outcome.kind, outcome.difficulty)
-
-
-def _judged(outcome: Outcome) -> bool:
-    return not outcome.infrastructure and outcome.verdict is not Verdict.UNGRADED
 
 
 def _counted(rollouts: Iterable[tuple[_Question, Outcome]]) -> dict[_Question, CallCounts]:

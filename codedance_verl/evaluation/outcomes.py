@@ -61,6 +61,11 @@ class Outcome:
         """True when the rollout broke for reasons that are not the model's; no figure may count it."""
         return self.finish is FinishReason.INFRASTRUCTURE
 
+    @property
+    def judged(self) -> bool:
+        """True when the model ended the rollout and its answer has a verdict."""
+        return not self.infrastructure and self.verdict is not Verdict.UNGRADED
+
 
 def outcome_of(trajectory: TrajectoryRecord) -> Outcome:
     """The numbers of one rollout."""

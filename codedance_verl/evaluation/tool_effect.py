@@ -123,8 +123,7 @@ def _judged(outcomes: Outcomes, variant: str) -> dict[str, Outcome]:
     """The rollout of each question; of several samples the first, as greedy ones are alike."""
     found: dict[str, Outcome] = {}
     for outcome in sorted(outcomes, key=lambda item: item.sample):
-        judged = not outcome.infrastructure and outcome.verdict is not Verdict.UNGRADED
-        if outcome.variant == variant and judged:
+        if outcome.variant == variant and outcome.judged:
             found.setdefault(outcome.record_id, outcome)
     return found
 
