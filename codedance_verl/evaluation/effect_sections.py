@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 from markupsafe import Markup
 
@@ -36,7 +35,6 @@ _CONTROL_LABELS = {
 _EFFECT = (("right without tools", 5), ("won by tools", 2), ("lost by tools", 11))
 _CHANGE = (("drift", 5), ("change of gain", 2), ("harm avoided", 0))
 _GROUPS = {"overall": "all questions", "hard": "hard questions", "easy": "easy questions"}
-_Figures = TypeVar("_Figures")
 
 
 @dataclass(frozen=True)
@@ -64,16 +62,11 @@ def sections(report: Report) -> dict[str, object]:
     }
 
 
-def by_group(groups: Groups[_Figures]) -> list[tuple[str, _Figures]]:
-    """(title, figures) of all, easy and hard questions, then of each kind."""
-    return [(name, getattr(groups, name)) for name in ("overall", "easy", "hard")] + list(groups.kinds.items())
-
-
 def _greedy_chart(report: Report) -> Markup:
-    after = dict(by_group(report.rl))
+    after = report.rl.by_title()
     rows = [
         (name, before.accuracy_greedy, after[name].accuracy_greedy)
-        for name, before in by_group(report.sft)
+        for name, before in report.sft.by_title().items()
         if name in after
     ]
     return comparison_chart("Greedy accuracy, with 95 % intervals", rows, ("before RL (SFT)", "after RL"))
@@ -87,7 +80,7 @@ def _control_charts(report: Report) -> list[Markup]:
 
 
 def _control_chart(title: str, groups: Groups[GroupControls]) -> Markup:
-    found = by_group(groups)
+    found = groups.by_title().items()
     bars = [
         (name, [group.as_is.accuracy, *(_accuracy(group, control) for control in ("grey", "no_tools", "forced_tools"))])
         for name, group in found
@@ -104,10 +97,10 @@ def _control_rows(report: Report) -> list[tuple[str, str, float | None, ControlF
     """Group, control, chance, and the figures before and after RL, of what both have."""
     if report.controls is None:
         return []
-    after = dict(by_group(report.controls.rl))
+    after = report.controls.rl.by_title()
     return [
         (name, label, after[name].chance, old, new)
-        for name, before in by_group(report.controls.sft)
+        for name, before in report.controls.sft.by_title().items()
         for field, label in _CONTROL_LABELS.items()
         if name in after and (old := getattr(before, field)) and (new := getattr(after[name], field))
     ]
@@ -140,8 +133,8 @@ def _change_chart(title: str, effects: Sequence[GroupEffect], labels: Sequence[s
 def _effect_rows(checkpoints: Sequence[Checkpoint]) -> list[tuple[str, str, GroupEffect]]:
     """Group, checkpoint, and figures: of the start and of the last step of each seed."""
     last = {item.seed: item for item in checkpoints}.values()
-    names = [name for name, _ in by_group(checkpoints[0].groups)] if checkpoints else []
-    return [(name, checkpoint_label(item), dict(by_group(item.groups))[name]) for name in names for item in last]
+    names = list(checkpoints[0].groups.by_title()) if checkpoints else []
+    return [(name, checkpoint_label(item), item.groups.by_title()[name]) for name in names for item in last]
 
 
 def checkpoint_label(checkpoint: Checkpoint) -> str:

@@ -34,3 +34,7 @@ class Groups(Generic[_Figures]):
     easy: _Figures
     hard: _Figures
     kinds: dict[str, _Figures]
+
+    def by_title(self) -> dict[str, _Figures]:
+        """Figures by what people read: "all", "all easy", "all hard", then each kind; a kind may be called `easy`."""
+        return {"all": self.overall, "all easy": self.easy, "all hard": self.hard, **self.kinds}

@@ -139,8 +139,8 @@ def figure_text(figure: Figure, name: str) -> str:
 
 def _beside(before: Groups[_Figures], after: Groups[_Figures]) -> list[tuple[str, _Figures, _Figures]]:
     """(title, before, after) for every group; a kind that only one side has is left out."""
-    rows = [(name, getattr(before, name), getattr(after, name)) for name in ("overall", "easy", "hard")]
-    return rows + [(kind, before.kinds[kind], after.kinds[kind]) for kind in before.kinds if kind in after.kinds]
+    then = after.by_title()
+    return [(title, figures, then[title]) for title, figures in before.by_title().items() if title in then]
 
 
 def _headline_chart(report: Report) -> Markup:

@@ -131,6 +131,13 @@ def test_hostile_kinds_stay_text_in_tables_and_charts(tmp_path: Path) -> None:
     assert page.text.count(HOSTILE) >= 5
 
 
+def test_a_kind_called_as_a_difficulty_keeps_its_own_figures(report: Report) -> None:
+    kinds = {"easy": report.rl.kinds["sum"]}
+    titled = replace(report.rl, kinds=kinds).by_title()
+    assert titled["all easy"] == report.rl.easy != titled["easy"]
+    assert titled["easy"] == report.rl.kinds["sum"]
+
+
 def test_characters_that_hide_or_reorder_text_are_made_visible(report: Report, tmp_path: Path) -> None:
     rollout = line(turns=[{**answer_turn(), "text": "a\u202eb\x00c\x1b[31m\td\r\ne \N{EM DASH} Ä 漢字 😀"}])
     text = Page(render(report, [exhibit(tmp_path, rollout)])).text
