@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from codedance_verl.environment.call_watch import CallWatch
@@ -57,7 +57,7 @@ class TurnSampler:
     format: TurnFormat
     reserved: frozenset[int]
     code_temperature: float | None = None
-    watch: CallWatch | None = None
+    watch: CallWatch | None = field(default=None, kw_only=True)
 
     async def sample(
         self,

@@ -272,7 +272,7 @@ class MultiTurnLoop:
     def _sampler(self, rollout: Rollout, turn: int, watch: CallWatch | None) -> TurnSampler:
         """Returns what samples a turn, numbered from 1."""
         reserved = rollout.stream.special_tokens.reserved
-        sampler = TurnSampler(self.server, self.tokenizer, self.format, reserved, self.code_temperature, watch)
+        sampler = TurnSampler(self.server, self.tokenizer, self.format, reserved, self.code_temperature, watch=watch)
         if rollout.control is None:
             return sampler
         return BanningSampler(**vars(sampler), banned=controls.banned_strings(rollout.control, self.format, turn))

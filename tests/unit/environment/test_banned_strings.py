@@ -45,7 +45,7 @@ class Writer:
         self.asked: list[dict[str, Any]] = []
 
     async def generate(
-        self, request_id: str, prompt_ids: list[int], sampling_params: dict[str, Any], image_data: Any, **_: Any
+        self, request_id: str, prompt_ids: list[int], sampling_params: dict[str, Any], image_data: Any
     ) -> Any:
         self.asked.append(sampling_params)
         bias = {} if self._fixed else sampling_params.get("logit_bias") or {}
