@@ -210,7 +210,7 @@ def _image(seed: int) -> bytes:
     return buffer.getvalue()
 
 
-def _prompt(group: int, agent: str) -> dict[str, Any]:
+def _prompt(group: int, size: int, agent: str) -> dict[str, Any]:
     png = _image(group)
     image = Image.open(io.BytesIO(png)).convert("RGB")
     content = [{"type": "image", "bytes": png, "image": image}, {"type": "text", "text": "How many are there?"}]
@@ -223,6 +223,7 @@ def _prompt(group: int, agent: str) -> dict[str, Any]:
         "data_source": "benchmark",
         "extra_info": {"record_id": f"record-{group}"},
         "global_steps": 1,
+        "__rollout_n__": size,
     }
 
 
@@ -274,7 +275,8 @@ async def replay(setup: Setup, way: str, workload: Workload, watch: Stopwatch | 
         stack.enter_context(mock.patch.object(tq, "async_kv_batch_put", put))
         worker = _worker(setup, way, client, workload.tool_s, folder)
         prompts = [
-            _prompt(group, "tool_agent" if way == VERL else agent_loop.AGENT_NAME) for group in range(workload.groups)
+            _prompt(group, workload.size, "tool_agent" if way == VERL else agent_loop.AGENT_NAME)
+            for group in range(workload.groups)
         ]
         await stack.enter_async_context(running(engine))
         if watch is not None:
