@@ -22,6 +22,7 @@ from benchmarks.sandbox_bench import report
 from benchmarks.sandbox_bench.arrivals import Arrivals, measure_arrivals
 from benchmarks.sandbox_bench.contender import PoolContender, ServingPool
 from benchmarks.sandbox_bench.loop import Plan, measure_level, parse_levels
+from benchmarks.sandbox_bench.results import Measure
 from benchmarks.sandbox_peers import fresh
 from benchmarks.sandbox_peers.answers import Unavailable
 from codedance_verl.errors import UserError
@@ -104,12 +105,25 @@ def scaling(counts: Sequence[int], plan: Plan, backend: str) -> list[Found]:
             "callers": CALLERS_A_CORE * cores,
             "calls_per_s": rates,
             "calls_per_s_and_core": {name: rate / cores for name, rate in rates.items()},
+            "calls_per_cpu_s": {name: rate for name in rates if (rate := _per_cpu_s(level.measures[name]))},
             "incomplete": level.incomplete,
         }
         found.append(line)
-        by_core = ", ".join(f"{name} {rate:.0f}" for name, rate in line["calls_per_s_and_core"].items())
-        print(f"{cores} cores, a second and core: {by_core} {level.incomplete}", file=sys.stderr, flush=True)
+        shown = (
+            f"{name} {rate / cores:.0f} ({line['calls_per_cpu_s'].get(name, 0.0):.0f})" for name, rate in rates.items()
+        )
+        print(
+            f"{cores} cores, a second and core (a second of CPU time): {', '.join(shown)} {level.incomplete}",
+            file=sys.stderr,
+            flush=True,
+        )
     return found
+
+
+def _per_cpu_s(measure: Measure) -> float | None:
+    """Returns the calls in a second of CPU time, which other work on the machine disturbs far less than the rate."""
+    served = measure.serving_cpu_ms
+    return None if served is None else 1000 / (served + measure.client_cpu_ms)
 
 
 def core_counts(cores: int) -> tuple[int, ...]:

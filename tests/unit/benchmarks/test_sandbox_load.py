@@ -70,9 +70,9 @@ def test_arrivals_have_their_rate_and_are_the_same_for_every_contender() -> None
 
 def test_what_waits_behind_earlier_sessions_is_late_though_its_own_call_is_short() -> None:
     queue = Queue(seconds=0.05)
-    arrivals = Arrivals(rate=1000, seconds=0.05, deadline_s=0.4, warm_up=0)
+    arrivals = Arrivals(rate=400, seconds=0.05, deadline_s=0.4, grace_s=300, warm_up=0)
     found = asyncio.run(measure_arrivals(queue, arrivals))
-    assert found.sessions == found.answered == queue.begun > 20
+    assert found.sessions == found.answered == queue.begun > 12
     # at most eight can be done within the deadline of the first, and the last arrives 0.05 s after it
     assert found.late_share >= 1 - 9 / found.sessions
     assert found.latency_ms is not None and found.latency_ms.max >= 50 * (found.sessions - 1) - 50
