@@ -85,11 +85,15 @@ class Engine:
 
     async def generate(self, plan: Plan, turn: int) -> list[int]:
         ids = self._ids(plan[turn])
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._left[done] = len(ids)
-        self.tokens += len(ids)
-        await done
+        await self.sampled(len(ids))
         return ids
+
+    async def sampled(self, tokens: int) -> None:
+        """Takes as long as so many tokens of one request."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._left[done] = tokens
+        self.tokens += tokens
+        await done
 
     def least_seconds(self, plans: Sequence[Plan]) -> float:
         """Seconds that this engine takes for `plans` when all code runs at once and costs nothing but its own time."""

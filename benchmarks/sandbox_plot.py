@@ -27,6 +27,7 @@ _COLOURS = {
     "bare exec": "#777777",
     "plain processes": "#b0893b",
     "a container each": "#c44e52",
+    "a process each": "#8c6d31",
     "llm-sandbox": "#dd8452",
     "Jupyter kernels": "#55a868",
 }
@@ -77,7 +78,9 @@ def _lines(axes: Axes, contenders: Sequence[Found], name: str, value: Value, sty
         if points:
             width = 2.4 if contender["name"].startswith("ours") else 1.3
             width = width if style == "-" else 1.0
-            axes.plot(*zip(*points, strict=True), style, marker="o", markersize=4, lw=width, color=_colour(contender))
+            axes.plot(
+                *zip(*points, strict=True), style, marker="o", markersize=4, lw=width, color=colour(contender["name"])
+            )
 
 
 def _finish(axes: Axes, contenders: Sequence[Found], release: Sequence[tuple[int, float]]) -> None:
@@ -108,7 +111,7 @@ def _memory(axes: Axes, contenders: Sequence[Found]) -> None:
         return
     names = [f"{contender['name']}\n{level['sessions']} sessions" for contender, level in weighed]
     values = [max(level["memory_mib"] + level["base_mib"] / level["sessions"], 0.01) for _, level in weighed]
-    bars = axes.barh(names, values, color=[_colour(contender) for contender, _ in weighed])
+    bars = axes.barh(names, values, color=[colour(contender["name"]) for contender, _ in weighed])
     axes.bar_label(bars, [f"{value:.1f}" for value in values], padding=3)
     axes.set_xscale("log")
     axes.margins(x=0.25)
@@ -119,13 +122,14 @@ def _legend(axes: Axes, contenders: Sequence[Found]) -> None:
     axes.axis("off")
     for contender in contenders:
         label = f"{contender['name']}{'' if contender['isolated'] else ' (not isolated)'}"
-        axes.plot([], [], "-o", color=_colour(contender), lw=2, label=label)
+        axes.plot([], [], "-o", color=colour(contender["name"]), lw=2, label=label)
     axes.plot([], [], "kx", markersize=8, markeredgewidth=2, label="published release,\nmeasured elsewhere")
     axes.legend(loc="center", frameon=False)
 
 
-def _colour(contender: Found) -> str:
-    return _COLOURS.get(contender["name"], _OTHER)
+def colour(name: str) -> str:
+    """Returns the colour of a contender."""
+    return _COLOURS.get(name, _OTHER)
 
 
 def main() -> None:

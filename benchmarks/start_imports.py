@@ -28,10 +28,10 @@ import sys
 from pathlib import Path
 from ray import cloudpickle, remote
 from {_ROUTER} import GlobalRequestLoadBalancer
-from {_SERVER} import vLLMHttpServer
 from codedance_verl.verl_compat.light_actors import balance_without_verl, imported_where_made
+from codedance_verl.verl_compat.watching_server import WatchingServer
 balance_without_verl()
-for name, cls in (("server", imported_where_made(vLLMHttpServer)), ("balancer", GlobalRequestLoadBalancer)):
+for name, cls in (("server", imported_where_made(WatchingServer)), ("balancer", GlobalRequestLoadBalancer)):
     actor = remote(cls).__ray_metadata__.modified_class  # what Ray sends
     Path(sys.argv[1], name).write_bytes(cloudpickle.dumps(actor))
 """
@@ -68,7 +68,7 @@ KINDS = (
     Kind("driver", ("codedance_verl.trainer.runner", "verl.checkpoint_engine")),
     Kind("task_runner", ("codedance_verl.trainer.runner", _SERVER)),
     Kind("rollout_worker", ("codedance_verl.rollout.worker",), ("balancer", "server")),
-    Kind("vllm_server", (_SERVER,)),
+    Kind("vllm_server", (_SERVER, "codedance_verl.verl_compat.watching_server")),
     Kind("fsdp_worker", ("verl.workers.engine_workers",)),
     Kind("load_balancer", ("ray",), ("balancer", "server")),
     Kind("transfer_queue", ("transfer_queue",)),

@@ -76,14 +76,16 @@ class PoolContender:
         )
 
     @contextlib.asynccontextmanager
-    async def serving(self, sessions: int) -> AsyncIterator[Serving]:
+    async def serving(self, sessions: int) -> AsyncIterator[ServingPool]:
         config = with_room(self._config, sessions)
         async with _ray_pool(config) if self._through_ray else _local_pool(config) as serving:
             yield serving
 
 
 @dataclass(frozen=True)
-class _ServingPool:
+class ServingPool:
+    """This project's pool that is up; `interpreters` are the names of its containers or processes."""
+
     pool: SandboxPool
     interpreters: tuple[str, ...]
 
@@ -105,24 +107,24 @@ def with_room(config: SandboxConfig, sessions: int) -> SandboxConfig:
 
 
 @contextlib.asynccontextmanager
-async def _local_pool(config: SandboxConfig) -> AsyncIterator[Serving]:
+async def _local_pool(config: SandboxConfig) -> AsyncIterator[ServingPool]:
     node = SandboxNode(config)
     await node.start()
     try:
-        yield _ServingPool(SandboxPool([node]), await _all_ready(lambda: node.stats()["interpreters"], config))
+        yield ServingPool(SandboxPool([node]), await _all_ready(lambda: node.stats()["interpreters"], config))
     finally:
         await asyncio.shield(node.shutdown())
 
 
 @contextlib.asynccontextmanager
-async def _ray_pool(config: SandboxConfig) -> AsyncIterator[Serving]:
+async def _ray_pool(config: SandboxConfig) -> AsyncIterator[ServingPool]:
     import ray
 
     if not ray.is_initialized():
         ray.init(address="local", include_dashboard=False, logging_level="ERROR")
     pool = await asyncio.to_thread(get_or_start_pool, config)
     try:
-        yield _ServingPool(pool, await _all_ready(lambda: pool.stats()[0]["interpreters"], config))
+        yield ServingPool(pool, await _all_ready(lambda: pool.stats()[0]["interpreters"], config))
     finally:
         await asyncio.to_thread(pool.shutdown)
 

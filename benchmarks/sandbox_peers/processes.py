@@ -32,7 +32,7 @@ class Processes:
     @contextlib.asynccontextmanager
     async def serving(self, sessions: int) -> AsyncIterator[Serving]:
         async with contextlib.AsyncExitStack() as stack:
-            started = [await stack.enter_async_context(_worker()) for _ in range(self._workers)]
+            started = [await stack.enter_async_context(worker()) for _ in range(self._workers)]
             yield _Pool([line for _, line in started], [process.pid for process, _ in started])
 
 
@@ -49,7 +49,8 @@ class _Pool:
 
 
 @contextlib.asynccontextmanager
-async def _worker() -> AsyncIterator[tuple[Process, Line]]:
+async def worker() -> AsyncIterator[tuple[Process, Line]]:
+    """Starts one process; it ends with the block."""
     process = await asyncio.create_subprocess_exec(sys.executable, Path(repl.__file__), stdin=PIPE, stdout=PIPE)
     assert process.stdin is not None and process.stdout is not None
     line = Line(_chunks(process.stdout), process.stdin.write)

@@ -33,6 +33,8 @@ class EnvironmentConfig(Node):
     """Wall seconds of a trajectory without the pauses for training; then it ends as `time_limit`."""
     stall_limit_s: float = Field(1800.0, ge=10, le=86_400)
     """Seconds without progress of any trajectory of a worker, after which all of them end as `infrastructure`."""
+    open_early: bool = True
+    """Opens the sandbox session while the turn with the first call is still being sampled."""
     sandbox_retries: int = Field(4, ge=0, le=100)
     """Repetitions of a refused request for a session, after half a second, one, two, and so on."""
     max_faults_in_a_row: int = Field(256, ge=1, le=1_000_000)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from codedance_verl.environment.call_watch import CallWatch
 from codedance_verl.formats import TurnFormat
 
 
@@ -47,7 +48,8 @@ class TurnSampler:
 
     With `code_temperature` a turn is sampled in two parts at least (GRPO-ATS of Thyme): up to where a call begins at
     the temperature of the request, from there to its end at this one. `reserved` are tokens that the model may not
-    write: what follows one is cut, so nothing is sampled behind it.
+    write: what follows one is cut, so nothing is sampled behind it. `watch` goes to the server with every request, and
+    changes none.
     """
 
     server: Any
@@ -55,6 +57,7 @@ class TurnSampler:
     format: TurnFormat
     reserved: frozenset[int]
     code_temperature: float | None = None
+    watch: CallWatch | None = field(default=None, kw_only=True)
 
     async def sample(
         self,
@@ -83,6 +86,8 @@ class TurnSampler:
         turn, in_call, params = begun or _NOTHING, own and begun is not None, sampling_params
         if in_call:
             params = {**sampling_params, "temperature": self.code_temperature}
+        if begun is not None:
+            self._call_begun()
         stops = [*ends, self.format.call_start] if own and not in_call else ends
         left = budget - len(turn.token_ids)
         part = await self._request(request_id, [*prompt_ids, *turn.token_ids], params, images, left, stops)
@@ -96,6 +101,7 @@ class TurnSampler:
             params = for_part(sampling_params, "call" if number == 1 else f"part {number}")
             if in_call:
                 params["temperature"], stops = self.code_temperature, ends
+                self._call_begun()
             part = await self._request(request_id, [*prompt_ids, *turn.token_ids], params, images, left, stops)
             turn = joined(turn, part)
         return turn
@@ -109,6 +115,10 @@ class TurnSampler:
         if not any(stop in self._text(part) for stop in stops):
             return False
         return self.format.end(self._text(turn)) is None
+
+    def _call_begun(self) -> None:
+        if self.watch is not None:
+            self.watch.seen()
 
     def _text(self, sampled: Sampled) -> str:
         return str(self.tokenizer.decode(sampled.token_ids, skip_special_tokens=True))
@@ -132,6 +142,7 @@ class TurnSampler:
                 "include_stop_str_in_output": True,
             },
             image_data=images,
+            **({} if self.watch is None else {"call_watch": self.watch}),
         )
         return Sampled(
             token_ids=list(output.token_ids),

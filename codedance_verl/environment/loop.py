@@ -23,6 +23,7 @@ from codedance_verl.data.conditions import Control
 from codedance_verl.environment import controls
 from codedance_verl.environment.banned_strings import BanningSampler
 from codedance_verl.environment.branch import Kept, ReplayDiffers, check_replayed
+from codedance_verl.environment.call_watch import CallWatch
 from codedance_verl.environment.config import EnvironmentConfig
 from codedance_verl.environment.generation import EngineError, TurnSampler, for_part, kept_tokens
 from codedance_verl.environment.observations import ObservationLimits, fit, observation_text, refused
@@ -101,7 +102,7 @@ class MultiTurnLoop:
 
     Attributes:
         environment: limits of a trajectory.
-        server: samples tokens; has the `generate` of verl's server client.
+        server: samples tokens; has the `generate` of verl's server client, which may get a `call_watch` (`CallWatch`).
         tokenizer: of the model.
         processor: of the model; None for one without images.
         append: renders messages that were added: (messages before, messages now, tokens before) to all tokens now.
@@ -194,7 +195,8 @@ class MultiTurnLoop:
                 return FinishReason.LENGTH
             turn = rollout.progress.turn = len(rollout.turns) + 1
             drawn = for_part(sampling_params, turn)
-            parsed, span, aborted = await self._generate(rollout, request_id, drawn, budget)
+            watch = self._watch(rollout, turn, resources)
+            parsed, span, aborted = await self._generate(rollout, request_id, drawn, budget, watch)
             if aborted:
                 return FinishReason.INFRASTRUCTURE
             if parsed.code is None and parsed.fault is None:
@@ -226,14 +228,27 @@ class MultiTurnLoop:
             check_replayed(turn.execution, execution)
         return True
 
+    def _watch(self, rollout: Rollout, turn: int, resources: AsyncExitStack) -> CallWatch | None:
+        """Returns what opens the session once a call is begun; None where it is open, or where no call would be run."""
+        if not self.environment.open_early or not rollout.sandbox.unopened or turn >= self.environment.max_turns:
+            return None
+        if rollout.control is Control.NO_TOOLS:
+            return None
+        return CallWatch(self.format.call_prefix, functools.partial(rollout.sandbox.open_early, resources))
+
     async def _generate(
-        self, rollout: Rollout, request_id: str, sampling_params: dict[str, Any], budget: int
+        self,
+        rollout: Rollout,
+        request_id: str,
+        sampling_params: dict[str, Any],
+        budget: int,
+        watch: CallWatch | None,
     ) -> tuple[ParsedTurn, tuple[int, int], bool]:
         """Samples one assistant turn; returns it parsed, its span of the response, and whether vLLM aborted it."""
         self.watchdog.enter(rollout.progress, Phase.GENERATE)
         started = time.perf_counter()
         number = len(rollout.turns) + 1
-        sampler = self._sampler(rollout, number)
+        sampler = self._sampler(rollout, number, watch)
         kept = rollout.kept
         begun = kept.begun if kept is not None and len(rollout.turns) == kept.branch.turn else None
         output = await sampler.sample(
@@ -254,10 +269,10 @@ class MultiTurnLoop:
         self.listener.turn_sampled(rollout.turns[-1], parsed)
         return parsed, span, output.aborted
 
-    def _sampler(self, rollout: Rollout, turn: int) -> TurnSampler:
+    def _sampler(self, rollout: Rollout, turn: int, watch: CallWatch | None) -> TurnSampler:
         """Returns what samples a turn, numbered from 1."""
         reserved = rollout.stream.special_tokens.reserved
-        sampler = TurnSampler(self.server, self.tokenizer, self.format, reserved, self.code_temperature)
+        sampler = TurnSampler(self.server, self.tokenizer, self.format, reserved, self.code_temperature, watch=watch)
         if rollout.control is None:
             return sampler
         return BanningSampler(**vars(sampler), banned=controls.banned_strings(rollout.control, self.format, turn))

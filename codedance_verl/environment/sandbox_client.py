@@ -1,4 +1,4 @@
-"""Sandbox session of one trajectory: opened when first needed, asked for again when refused, always closed."""
+"""Sandbox session of one trajectory: opened when first needed or a little before, asked for again, always closed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
+from enum import StrEnum, auto
 from typing import TypeVar
 
 from codedance_verl.sandbox.errors import SandboxBusy, SandboxUnavailable
@@ -20,6 +21,14 @@ LONGEST_PAUSE_SECONDS = 30.0
 
 T = TypeVar("T")
 _logger = logging.getLogger(__name__)
+
+
+class EarlyOpening(StrEnum):
+    """Outcome of opening a session before its first cell: not tried, used by a cell, or closed without one."""
+
+    NONE = auto()
+    USED = auto()
+    IN_VAIN = auto()
 
 
 class SandboxClient:
@@ -36,7 +45,33 @@ class SandboxClient:
         self._images = images
         self._most_retries = most_retries
         self._session: SandboxSession | None = None
+        self._early: asyncio.Task[SandboxSession] | None = None
         self.retries = 0
+
+    @property
+    def unopened(self) -> bool:
+        """Returns whether no session is open, nor being opened."""
+        return self._session is None and self._early is None
+
+    @property
+    def early(self) -> EarlyOpening:
+        """Returns what came of `open_early`, once the trajectory has ended."""
+        if self._early is None:
+            return EarlyOpening.NONE
+        return EarlyOpening.IN_VAIN if self._session is None else EarlyOpening.USED
+
+    def open_early(self, resources: AsyncExitStack) -> None:
+        """Begins to open the session, once, and returns at once; `resources` closes it.
+
+        A refusal counts for nothing: `run` then asks for the session as if this had not been called.
+        """
+        if not self.unopened:
+            return
+        # a stack of its own: `resources` may be closing while the task opens
+        opened = AsyncExitStack()
+        self._early = asyncio.create_task(self._open(opened))
+        resources.push_async_exit(opened)
+        resources.push_async_callback(_ended, self._early)
 
     async def run(self, code: str, resources: AsyncExitStack) -> tuple[Execution, float]:
         """Runs one cell; also returns the seconds it waited. `resources` closes the session.
@@ -46,9 +81,17 @@ class SandboxClient:
         """
         started = time.perf_counter()
         if self._session is None:
-            self._session = await self._with_retries(lambda: self._open(resources))
+            self._session = await self._opened(resources)
         execution = await self._with_retries(functools.partial(self._session.run, code))
         return execution, max(time.perf_counter() - started - execution.duration_s, 0.0)
+
+    async def _opened(self, resources: AsyncExitStack) -> SandboxSession:
+        if self._early is not None:
+            try:
+                return await self._early
+            except (SandboxBusy, SandboxUnavailable) as error:
+                _logger.info("the sandbox refuses (%s); asking again", error)
+        return await self._with_retries(lambda: self._open(resources))
 
     async def _open(self, resources: AsyncExitStack) -> SandboxSession:
         images = () if self._images is None else await asyncio.to_thread(self._images)
@@ -67,3 +110,9 @@ class SandboxClient:
             # spread over time, so that the rollouts of a batch do not come back all at once
             await asyncio.sleep(pause * random.uniform(0.5, 1.5))
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+
+async def _ended(task: asyncio.Task[SandboxSession]) -> None:
+    """Ends the task; its error is the business of whoever needed the session."""
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

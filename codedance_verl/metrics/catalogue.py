@@ -192,6 +192,14 @@ ROLLOUT_SECONDS = _counter(
     "activity",
 )
 ROLLOUT_RETRIES = _counter("rollout_sandbox_retries", Unit.CALLS, "Retried refusals of the sandbox.", "split")
+ROLLOUT_OPENED_EARLY = _counter(
+    "rollout_sessions_opened_early",
+    Unit.SESSIONS,
+    "Sandbox sessions opened while the first call was being sampled (`environment.open_early`), by outcome: used, or "
+    "in_vain, as the turn ran no call after all.",
+    "split",
+    "outcome",
+)
 
 ROLLOUT_UNWRITTEN = _counter("rollout_unwritten_groups", Unit.GROUPS, "Groups missing in the trajectory log.", "split")
 

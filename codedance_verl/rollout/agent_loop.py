@@ -19,6 +19,7 @@ from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetr
 
 from codedance_verl.data.conditions import Condition
 from codedance_verl.environment.branch import Kept, ReplayDiffers
+from codedance_verl.environment.call_watch import CallWatch
 from codedance_verl.environment.config import EnvironmentConfig
 from codedance_verl.environment.generation import EngineError, seed_of
 from codedance_verl.environment.loop import Message, MultiTurnLoop, Rollout, question_images
@@ -33,6 +34,7 @@ from codedance_verl.rollout.output import KEPT, RESIZED_IMAGES, RolloutOutput
 from codedance_verl.rollout.sampling_config import SamplingConfig
 from codedance_verl.sandbox.pool import SandboxPool
 from codedance_verl.types import FinishReason, Trajectory, question_of, record_id_of
+from codedance_verl.verl_compat.call_watch import watching
 
 logger = logging.getLogger(__name__)
 
@@ -47,14 +49,20 @@ def _slots(most: int) -> asyncio.Semaphore:
 
 
 class _EngineClient:
-    """Client of verl's vLLM servers whose errors of Ray are those of the environment, which is free of Ray."""
+    """Client of verl's vLLM servers whose errors of Ray are those of the environment, which is free of Ray.
+
+    Another client than verl's, of a test, is not asked about watches.
+    """
 
     def __init__(self, client: Any) -> None:
         self._client = client
+        self._watching = watching(client)
 
-    async def generate(self, **request: Any) -> Any:
+    async def generate(self, call_watch: CallWatch | None = None, **request: Any) -> Any:
         try:
-            return await self._client.generate(**request)
+            if call_watch is None or self._watching is None:
+                return await self._client.generate(**request)
+            return await self._watching.generate(call_watch, **request)
         except RayError as error:
             raise EngineError(f"{type(error).__name__}: {error}") from error
 
@@ -190,6 +198,7 @@ class CodeDanceAgentLoop(AgentLoopBase):  # type: ignore[misc]  # verl ships no 
                 "image_hashes": rollout.image_hashes,
                 "timing": timing,
                 "sandbox_retries": rollout.sandbox.retries,
+                "early_opening": rollout.sandbox.early,
                 "min_global_steps": min(versions),
                 "max_global_steps": max(versions),
             },

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from codedance_verl.environment.sandbox_client import EarlyOpening
 from codedance_verl.grading.grader import ERROR
 from codedance_verl.grading.judge.stats import JudgeStats
 from codedance_verl.metrics import catalogue, emit
@@ -43,6 +44,7 @@ class RolloutStats:
     retries: int
     sampled: int
     context: int
+    early: EarlyOpening = EarlyOpening.NONE
 
     @classmethod
     def of_output(cls, output: Any, grade: Grade, terms: RewardTerms | LeftOut) -> RolloutStats:
@@ -51,8 +53,8 @@ class RolloutStats:
         branch = extra["trajectory"].branch
         mask = output.response_mask[0 if branch is None else branch.token :]
         sampled = int(sum(mask))
-        timing, retries = extra["timing"], extra["sandbox_retries"]
-        return cls(extra["trajectory"], grade, terms, timing, retries, sampled, len(mask) - sampled)
+        timing, retries, early = extra["timing"], extra["sandbox_retries"], extra["early_opening"]
+        return cls(extra["trajectory"], grade, terms, timing, retries, sampled, len(mask) - sampled, early)
 
     @property
     def ungraded(self) -> bool:
@@ -68,6 +70,9 @@ def record_group(group: Sequence[RolloutStats], split: str, grade_s: float) -> N
         emit.observe(catalogue.ROLLOUT_TURNS_EACH, len(trajectory.turns), split=split)
     for metric, amount in _sums(group).items():
         emit.add(metric, amount, split=split)
+    for outcome in (EarlyOpening.USED, EarlyOpening.IN_VAIN):
+        early = sum(member.early is outcome for member in group)
+        emit.add(catalogue.ROLLOUT_OPENED_EARLY, early, split=split, outcome=str(outcome))
     emit.add(catalogue.ROLLOUT_TOKENS, sum(item.sampled for item in group), split=split, origin="sampled")
     emit.add(catalogue.ROLLOUT_TOKENS, sum(item.context for item in group), split=split, origin="feedback")
     for activity, seconds in _seconds(group, grade_s).items():

@@ -17,6 +17,7 @@ import psutil
 from PIL import Image
 
 from codedance_verl.environment.banned_strings import NEVER
+from codedance_verl.environment.call_watch import CallWatch, TagSearch
 from codedance_verl.environment.resized_images import decoded_images
 from codedance_verl.errors import UserError
 from codedance_verl.serving.config import EngineConfig
@@ -232,15 +233,25 @@ class EngineClient:
     special: frozenset[int]
 
     async def generate(
-        self, request_id: str, prompt_ids: list[int], sampling_params: dict[str, Any], image_data: Any
+        self,
+        request_id: str,
+        prompt_ids: list[int],
+        sampling_params: dict[str, Any],
+        image_data: Any,
+        call_watch: CallWatch | None = None,
     ) -> Any:
-        sure = True
+        sure, sampled = True, ""
+        search = None if call_watch is None else TagSearch(call_watch.tag)
 
         def receive(text: str, token_ids: list[int]) -> None:
-            nonlocal sure
+            nonlocal sure, sampled
             sure = sure and self.special.isdisjoint(token_ids)
             if sure and text:
                 self.on_text(text)
+            if call_watch is not None and search is not None and not search.found:
+                sampled += text
+                if search.grown(sampled):
+                    call_watch.seen()
 
         return await self.engine.sample(prompt_ids, sampling_params, image_data, receive)
 

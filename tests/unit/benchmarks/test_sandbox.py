@@ -85,6 +85,13 @@ def test_bars_are_judged_by_the_worst(found: dict[str, Any]) -> None:
     assert (release.measured, release.passed) == (20.0, True)
 
 
+def test_what_a_core_does_is_read_from_cpu_time(found: dict[str, Any]) -> None:
+    crop = bar(found, "crop: a second and core")
+    assert crop.measured == pytest.approx(1000 / (1 + 1000 / 400)) and crop.passed
+    found["contenders"][0]["levels"][0]["measures"]["crop"]["serving_cpu_ms"] = None
+    assert bar(found, "crop: a second and core").passed is None
+
+
 def test_what_was_not_measured_neither_passes_nor_fails(found: dict[str, Any]) -> None:
     without = copy.deepcopy(found)
     without["contenders"] = without["contenders"][1:]

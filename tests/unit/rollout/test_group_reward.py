@@ -18,6 +18,7 @@ from verl.experimental.agent_loop.agent_loop import AgentLoopMetrics
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopWorkerTQ
 
 from codedance_verl.environment.loop import Timing
+from codedance_verl.environment.sandbox_client import EarlyOpening
 from codedance_verl.environment.time_limit import Clocks, pauses_of_process
 from codedance_verl.grading import Grader, GradingConfig, matchers
 from codedance_verl.grading.rules import number
@@ -46,7 +47,7 @@ def output_of(rollout: Trajectory) -> RolloutOutput:
     mask = [0] * length
     for turn in rollout.turns:
         mask[turn.token_start : turn.token_end] = [1] * (turn.token_end - turn.token_start)
-    extra = {"trajectory": rollout, "timing": Timing(), "sandbox_retries": 0}
+    extra = {"trajectory": rollout, "timing": Timing(), "sandbox_retries": 0, "early_opening": EarlyOpening.NONE}
     extra |= {"min_global_steps": 0, "max_global_steps": 0}
     return RolloutOutput(
         prompt_ids=[1],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from codedance_verl.environment.loop import Timing
+from codedance_verl.environment.sandbox_client import EarlyOpening
 from codedance_verl.metrics.emit import Recorder, for_trackers
 from codedance_verl.reward.monitors import Finding, Rates
 from codedance_verl.rollout.telemetry import RolloutStats, record_group, record_window
@@ -32,7 +33,9 @@ def member(
     turns = (*[Turn("c", 0, 4, "1", execution)] * calls, Turn("a", 6, 9))
     terms = RewardTerms(float(verdict is Verdict.CORRECT), 1.0, 0.75, score, score, (0.5,) * len(turns), masked)
     trajectory = Trajectory("r", "s", "q", "a", turns, finish)
-    return RolloutStats(trajectory, Grade(verdict, "exact"), terms, Timing(4.0, 2.0, 1.0, 0.5), 1, sampled=7, context=2)
+    early = EarlyOpening.USED if calls else EarlyOpening.IN_VAIN if masked else EarlyOpening.NONE
+    timing = Timing(4.0, 2.0, 1.0, 0.5)
+    return RolloutStats(trajectory, Grade(verdict, "exact"), terms, timing, 1, sampled=7, context=2, early=early)
 
 
 def test_a_group_is_told_by_its_sums_and_the_means_of_its_terms(recorder: Recorder) -> None:
@@ -53,6 +56,8 @@ def test_a_group_is_told_by_its_sums_and_the_means_of_its_terms(recorder: Record
         "rollout/with_calls_total/train": 1,
         "rollout/masked_total/train": 2,
         "rollout/sandbox_retries_total/train": 4,
+        "rollout/sessions_opened_early_total/train/used": 1,
+        "rollout/sessions_opened_early_total/train/in_vain": 2,
         "rollout/tokens_total/train/sampled": 28,
         "rollout/tokens_total/train/feedback": 8,
         "rollout/seconds_total/train/generate": 16,

@@ -15,10 +15,11 @@ from typing import Any
 import psutil
 import pytest
 
+from codedance_verl.environment.call_watch import CallWatch
 from codedance_verl.errors import UserError
 from codedance_verl.serving import engine
 from codedance_verl.serving.config import EngineConfig
-from codedance_verl.serving.engine import Engine, Tokens
+from codedance_verl.serving.engine import Engine, EngineClient, Tokens
 
 HANGING = """
 import contextlib, multiprocessing, signal, sys, threading, time
@@ -115,3 +116,24 @@ def test_a_client_that_comes_too_late_is_shut_down(monkeypatch: pytest.MonkeyPat
     with pytest.raises(UserError, match=r"^tiny: vLLM does not start: not up after 0\.1 s; "):
         asyncio.run(use())
     assert shut_down.wait(5.0)
+
+
+def test_a_tag_in_the_stream_is_reported_once_and_before_the_turn_ends() -> None:
+    events: list[str] = []
+
+    class Streaming:
+        async def sample(self, prompt_ids: Any, params: Any, images: Any, on_text: Any) -> str:
+            for text in ("<think>so", "</think><co", "de>", "\nprint(1)", "</code>"):
+                on_text(text, [7])
+                events.append(text)
+            return "sampled"
+
+    async def run() -> None:
+        shown: list[str] = []
+        client = EngineClient(Streaming(), shown.append, frozenset())  # type: ignore[arg-type]
+        watch = CallWatch("<code>", lambda: events.append("seen"))
+        assert await client.generate("id", [1], {}, None, call_watch=watch) == "sampled"
+        assert "".join(shown) == "<think>so</think><code>\nprint(1)</code>"
+        assert events.index("seen") == events.index("de>") - 1 and events.count("seen") == 1
+
+    asyncio.run(run())

@@ -77,7 +77,7 @@ def test_whoever_gets_the_load_balancer_and_a_servers_handle_imports_neither_ver
     assert found["inflight"] == 3
     assert found["loaded"] == []
     assert found["coroutines"] == [True, False]
-    assert found["name"] == "vLLMHttpServer"
+    assert found["name"] == "WatchingServer"
 
 
 def test_a_class_that_is_imported_where_it_is_made_behaves_as_the_class() -> None:
