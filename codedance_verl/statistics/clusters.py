@@ -10,6 +10,7 @@ Survey Methodology 24, 1998, who take Clopper's and Pearson's interval for that 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -116,15 +117,23 @@ def cluster_rate(sums: ClusterSums) -> Rate | None:
     return Rate(sums.rate, cluster_interval(sums), sums.clusters) if sums.clusters else None
 
 
-def sums_by_cluster(numerators: Array, denominators: Array, clusters: list[str] | None = None) -> ClusterSums:
-    """Sums of rows by the name of their cluster; without names each row is a cluster of its own.
+def sums_by_cluster(
+    numerators: Sequence[float] | Array, denominators: Sequence[float] | Array, clusters: Sequence[str] | None = None
+) -> ClusterSums:
+    """Sums of rows by the name of their cluster, in the order of the names; without names each row is a cluster.
+
+    Both are scaled until the denominators add up to the number of rows that have one, so that weights of rows (for a
+    mean of means) leave the number of answers as it is.
 
     Args:
-        numerators, denominators: float64 [rows].
+        numerators, denominators: of each row.
         clusters: name of each row's cluster.
     """
+    above, below = np.asarray(numerators, dtype=np.float64), np.asarray(denominators, dtype=np.float64)
+    weight = float(below.sum())
+    scale = float((below > 0).sum()) / weight if weight else 1.0
     if clusters is None:
-        return ClusterSums(numerators, denominators)
+        return ClusterSums(above * scale, below * scale)
     _, members = np.unique(clusters, return_inverse=True)
-    sums = [np.asarray(np.bincount(members, rows), dtype=np.float64) for rows in (numerators, denominators)]
+    sums = [np.asarray(np.bincount(members, rows * scale), dtype=np.float64) for rows in (above, below)]
     return ClusterSums(*sums)

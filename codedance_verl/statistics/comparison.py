@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -17,11 +17,9 @@ from codedance_verl.statistics.differences import (
     difference_test,
 )
 from codedance_verl.statistics.intervals import Interval
-from codedance_verl.statistics.items import ClusterFigure, Item, by_cluster, cluster_sums, mean_of_items
+from codedance_verl.statistics.items import Figure, Item, mean_of_items, unmeasured_clusters, valued
 from codedance_verl.statistics.pairs import PairedCounts, PValues, newcombe_pairs
 from codedance_verl.statistics.power import LEVEL, PowerLine, smallest_paired
-
-_Clusters = Mapping[str, tuple[Item, ...]]
 
 
 @dataclass(frozen=True)
@@ -138,31 +136,34 @@ class Comparison:
 
 
 def compare(
-    a: Evaluation, b: Evaluation, figure: ClusterFigure = mean_of_items, *, force: bool = False, seed: int = 0
+    a: Evaluation, b: Evaluation, figure: Figure = mean_of_items, *, force: bool = False, seed: int = 0
 ) -> Comparison:
     """Compares two models question by question.
 
     Args:
-        figure: of the items of a cluster; accuracy over items, unless another is given.
+        figure: of the benchmark; accuracy over items, unless another is given.
         force: compares what does not agree, over the items that both have, and says what differs.
         seed: of the bootstrap.
 
     Raises:
-        UserError: conditions or items differ, a line for each; or fewer than two clusters were measured by both.
+        UserError: conditions or items differ, a line for each; the figure counts other clusters for A than for B; or
+            both have measured fewer than two.
+        ValueError: an item comes twice.
     """
     unlike = (*a.conditions.unlike(b.conditions), *_items_unlike(a, b))
     if unlike and not force:
         raise UserError("\n".join(f"{a.model} and {b.model} differ in {line}; force the comparison" for line in unlike))
     left, right = _in_common(a, b)
-    whole = [name for name in left if not any(item.fault for item in (*left[name], *right[name]))]
-    first, second = {name: left[name] for name in whole}, {name: right[name] for name in whole}
-    sums_a, sums_b = cluster_sums(first, figure), cluster_sums(second, figure)
-    sides = cluster_differences(sums_a, sums_b)
-    table = _table(sums_a, sums_b)
+    broken = unmeasured_clusters((*left, *right))
+    compared = [[item for item in side if item.cluster not in broken] for side in (left, right)]
+    if not compared[0]:
+        raise UserError("no question was measured for both models; there is nothing to compare")
+    sums_a, sums_b = (figure(valued(side)) for side in compared)
+    sides, table = cluster_differences(sums_a, sums_b), _table(sums_a, sums_b)
     return Comparison(
         model_a=a.model,
         model_b=b.model,
-        items=sum(map(len, first.values())),
+        items=len(compared[0]),
         clusters=sides.clusters,
         rate_a=sums_a.rate,
         rate_b=sums_b.rate,
@@ -192,13 +193,11 @@ def _items_unlike(a: Evaluation, b: Evaluation) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _in_common(a: Evaluation, b: Evaluation) -> tuple[_Clusters, _Clusters]:
-    """Clusters of the items that both have, as A has them."""
-    clusters = {item.key: item.cluster for item in a.items}
-    of_b = {
-        item.key: Item(item.key, clusters[item.key], item.value, item.fault) for item in b.items if item.key in clusters
-    }
-    return by_cluster(item for item in a.items if item.key in of_b), by_cluster(of_b.values())
+def _in_common(a: Evaluation, b: Evaluation) -> tuple[list[Item], list[Item]]:
+    """Items that both have, in the clusters of A."""
+    clusters, keys_of_b = {item.key: item.cluster for item in a.items}, {item.key for item in b.items}
+    left = [item for item in a.items if item.key in keys_of_b]
+    return left, [replace(item, cluster=clusters[item.key]) for item in b.items if item.key in clusters]
 
 
 def _table(a: ClusterSums, b: ClusterSums) -> PairedCounts | None:
@@ -210,15 +209,15 @@ def _table(a: ClusterSums, b: ClusterSums) -> PairedCounts | None:
     return PairedCounts(*(int(kind.sum()) for kind in kinds))
 
 
-def _unmeasured(clusters: _Clusters) -> int:
-    return sum(item.value is None for members in clusters.values() for item in members)
+def _unmeasured(items: Sequence[Item]) -> int:
+    return sum(item.value is None for item in items)
 
 
-def _bounds(left: _Clusters, right: _Clusters, figure: ClusterFigure) -> Interval:
-    def rate(clusters: _Clusters, worth: float) -> ClusterSums:
-        return cluster_sums(clusters, figure, lambda _: worth)
+def _bounds(left: Sequence[Item], right: Sequence[Item], figure: Figure) -> Interval:
+    def rate(items: Sequence[Item], worth: float) -> float:
+        return figure(valued(items, lambda _: worth)).rate
 
-    return Interval(rate(left, 0.0).rate - rate(right, 1.0).rate, rate(left, 1.0).rate - rate(right, 0.0).rate)
+    return Interval(rate(left, 0.0) - rate(right, 1.0), rate(left, 1.0) - rate(right, 0.0))
 
 
 def _power(sides: ClusterDifferences) -> PowerLine:

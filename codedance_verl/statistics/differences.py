@@ -69,7 +69,7 @@ def cluster_differences(a: ClusterSums, b: ClusterSums) -> ClusterDifferences:
     Raises:
         UserError: there are fewer than two clusters, or the figure counts other clusters for A than for B.
     """
-    if not np.array_equal(a.denominators, b.denominators):
+    if a.denominators.shape != b.denominators.shape or not np.allclose(a.denominators, b.denominators):
         raise UserError("this figure counts other questions for A than for B; compare an accuracy or a score of all")
     seen = a.denominators > 0
     if int(seen.sum()) < 2:

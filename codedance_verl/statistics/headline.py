@@ -8,12 +8,13 @@ end: it holds the rate with all items measured at least as often as it says.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from codedance_verl.statistics.clusters import Rate, cluster_interval, cluster_rate
+from codedance_verl.statistics.clusters import ClusterSums, Rate, cluster_interval, cluster_rate
 from codedance_verl.statistics.intervals import Interval
-from codedance_verl.statistics.items import ClusterFigure, Item, by_cluster, cluster_sums, mean_of_items
+from codedance_verl.statistics.items import Figure, Item, counted_wrong, mean_of_items, unmeasured_clusters, valued
 
 
 @dataclass(frozen=True)
@@ -60,40 +61,43 @@ class Headline:
         )
 
 
-def headline(items: Iterable[Item], figure: ClusterFigure = mean_of_items) -> Headline:
+def headline(items: Sequence[Item], figure: Figure = mean_of_items) -> Headline:
     """The headline of all items.
 
     A figure must not fall where an item is right instead of wrong, or its bounds do not hold: means, all right and
     WeMath's scores are so, a rate of rote memorisation is not.
 
     Raises:
-        ValueError: there is no item, or one comes twice.
+        ValueError: there is no item, or one comes twice; or the figure counts none of them.
     """
-    clusters = by_cluster(items)
-    if not clusters:
+
+    def sums(worth: Callable[[Item], float]) -> ClusterSums:
+        return figure(valued(items, worth))
+
+    if not items:
         raise ValueError("no item")
-    everything = [item for members in clusters.values() for item in members]
-    faults = Counter(item.fault for item in everything if item.value is None)
-    worst, best = cluster_sums(clusters, figure), cluster_sums(clusters, figure, lambda _: 1.0)
-    whole = {name: members for name, members in clusters.items() if not any(item.fault for item in members)}
+    faults = Counter(item.fault for item in items if item.value is None)
+    worst, best = sums(counted_wrong), sums(lambda _: 1.0)
+    broken = unmeasured_clusters(items)
+    whole = [item for item in items if item.cluster not in broken]
     value = cluster_rate(worst)
     if value is None:
-        raise ValueError("the figure is not defined for any cluster")
-
-    def added_by(fault: str) -> float:
-        return cluster_sums(clusters, figure, lambda item: float(item.fault == fault)).rate - worst.rate
-
+        raise ValueError("the figure counts none of the items")
     low, high = cluster_interval(worst), cluster_interval(best)
     return Headline(
-        items=len(everything),
+        items=len(items),
         value=value,
         best=best.rate,
         bounds=Interval(low.low, high.high) if low and high else None,
-        measured=cluster_rate(cluster_sums(whole, figure)),
+        measured=cluster_rate(figure(valued(whole))) if whole else None,
         faults=dict(sorted(faults.items())),
-        could_add={fault: added_by(fault) for fault in sorted(faults)},
+        could_add={fault: sums(partial(_right_if, fault)).rate - worst.rate for fault in sorted(faults)},
         design_effect=worst.design_effect,
     )
+
+
+def _right_if(fault: str, item: Item) -> float:
+    return float(item.fault == fault)
 
 
 def _ends(interval: Interval | None) -> str:

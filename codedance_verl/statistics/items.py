@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
 
-import numpy as np
-
-from codedance_verl.statistics.clusters import ClusterSums
+from codedance_verl.statistics.clusters import ClusterSums, sums_by_cluster
 
 
 @dataclass(frozen=True)
@@ -37,18 +36,41 @@ class Item:
             raise ValueError(f"item {self.key}: value {self.value} is outside 0 to 1")
 
 
-ClusterFigure = Callable[[Mapping[str, float]], tuple[float, float]]
-"""Numerator and denominator that a cluster adds, from the values of its items by key."""
+class Valued(NamedTuple):
+    """An item with a value that it was given."""
+
+    key: str
+    cluster: str
+    value: float
 
 
-def mean_of_items(values: Mapping[str, float]) -> tuple[float, float]:
+Figure = Callable[[Sequence[Valued]], ClusterSums]
+"""Figure of a benchmark: what its clusters add to numerator and denominator, from items in any order.
+
+It must give the clusters of two models in the same order where the items are the same, as `sums_by_cluster` does.
+"""
+
+
+def mean_of_items(items: Sequence[Valued]) -> ClusterSums:
     """Every item counts alike: accuracy over rows."""
-    return sum(values.values()), float(len(values))
+    return sums_by_cluster([item.value for item in items], [1.0] * len(items), [item.cluster for item in items])
 
 
-def all_right(values: Mapping[str, float]) -> tuple[float, float]:
-    """A cluster counts once, and is right where all of its items are: HR-Bench in all four orders."""
-    return float(all(value == 1 for value in values.values())), 1.0
+def of_clusters(score: Callable[[Mapping[str, float]], tuple[float, float]]) -> Figure:
+    """Figure from what each cluster adds to numerator and denominator, given the values of its items by key."""
+
+    def figure(items: Sequence[Valued]) -> ClusterSums:
+        clusters: dict[str, dict[str, float]] = {}
+        for item in sorted(items):
+            clusters.setdefault(item.cluster, {})[item.key] = item.value
+        scores = [score(values) for values in clusters.values()]
+        return sums_by_cluster([above for above, _ in scores], [below for _, below in scores], list(clusters))
+
+    return figure
+
+
+all_right = of_clusters(lambda values: (float(all(value == 1 for value in values.values())), 1.0))
+"""A cluster counts once, and is right where all of its items are: HR-Bench in all four orders."""
 
 
 def counted_wrong(_: Item) -> float:
@@ -56,28 +78,19 @@ def counted_wrong(_: Item) -> float:
     return 0.0
 
 
-def by_cluster(items: Iterable[Item]) -> dict[str, tuple[Item, ...]]:
-    """Items of each cluster; clusters by name, items by key, so that the order of `items` does not matter.
+def valued(items: Iterable[Item], worth: Callable[[Item], float] = counted_wrong) -> list[Valued]:
+    """Items by name with their values; `worth` is that of an item that was not measured.
 
     Raises:
         ValueError: a key comes twice.
     """
-    ordered = sorted(items, key=lambda item: (item.cluster, item.key))
-    twice = [key for key, times in Counter(item.key for item in ordered).items() if times > 1]
+    found = sorted(Valued(item.key, item.cluster, worth(item) if item.value is None else item.value) for item in items)
+    twice = [item.key for item, following in pairwise(found) if item.key == following.key]
     if twice:
         raise ValueError(f"item {twice[0]} comes twice")
-    found: dict[str, list[Item]] = {}
-    for item in ordered:
-        found.setdefault(item.cluster, []).append(item)
-    return {name: tuple(members) for name, members in found.items()}
+    return found
 
 
-def cluster_sums(
-    clusters: Mapping[str, Iterable[Item]], figure: ClusterFigure, worth: Callable[[Item], float] = counted_wrong
-) -> ClusterSums:
-    """Sums of a figure, cluster by cluster; `worth` is the value of an item that was not measured."""
-    pairs = [
-        figure({item.key: worth(item) if item.value is None else item.value for item in members})
-        for members in clusters.values()
-    ]
-    return ClusterSums(*np.array(pairs, dtype=np.float64).reshape(-1, 2).T)
+def unmeasured_clusters(items: Iterable[Item]) -> set[str]:
+    """Names of the clusters in which an item was not measured."""
+    return {item.cluster for item in items if item.value is None}

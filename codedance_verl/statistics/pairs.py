@@ -13,8 +13,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import gammaln
 
-from codedance_verl.errors import UserError
 from codedance_verl.statistics.intervals import Z_95, Array, Interval, wilson
+
+EXCHANGES = 20_000
+"""Exchanges that are drawn where they cannot all be counted."""
 
 _MOST_PARTS = 64
 _BISECTIONS = 60
@@ -63,18 +65,19 @@ def mcnemar(only_a: int, only_b: int) -> PValues:
 
 
 def sign_flip(differences: Array) -> PValues:
-    """Exact permutation test over clusters: the two models change places in each with probability 1/2.
+    """Permutation test over clusters: the two models change places in each with probability 1/2.
 
-    It is McNemar's exact test where every cluster is one right or wrong answer. All 2^clusters exchanges are counted:
-    the distribution of the sum is a convolution of binomials, one for each size of difference.
+    It is McNemar's exact test where every cluster is one right or wrong answer. Where differences are multiples of a
+    common part, as sums of answers are, all 2^clusters exchanges are counted: the distribution of the sum is a
+    convolution of binomials, one for each size of difference. Else exchanges are drawn, and the p-values are at least
+    1 by their number.
 
     Args:
-        differences: sum of A less that of B in each cluster, float64 [clusters]; multiples of 1/64 or of a larger part.
-
-    Raises:
-        UserError: differences are no multiples of a common part.
+        differences: sum of A less that of B in each cluster, float64 [clusters].
     """
     steps = _whole_steps(differences)
+    if steps is None:
+        return _drawn_exchanges(np.abs(differences), abs(float(differences.sum())))
     observed = abs(int(steps.sum()))
     sizes, counts = np.unique(np.abs(steps[steps != 0]), return_counts=True)
     chances: Array = np.ones(1)  # of sums -T, -T + 2, ... T, float64 [T + 1]
@@ -86,6 +89,16 @@ def sign_flip(differences: Array) -> PValues:
     sums = np.abs(np.arange(chances.size) * 2 - (chances.size - 1))
     as_extreme, more = float(chances[sums >= observed].sum()), float(chances[sums > observed].sum())
     return PValues(min(1.0, as_extreme), min(1.0, (as_extreme + more) / 2))
+
+
+def _drawn_exchanges(sizes: Array, observed: float) -> PValues:
+    """p-values from exchanges that are drawn; those of the data count as one (B. Phipson and G. K. Smyth, 2010)."""
+    ordered, counts = np.unique(sizes, return_counts=True)
+    ups = np.random.default_rng(0).binomial(counts, 0.5, (EXCHANGES, counts.size))
+    sums = np.abs((2 * ups - counts) @ ordered)
+    rounding = 1e-9 * float(sizes.sum())
+    as_extreme, more = int((sums >= observed - rounding).sum()), int((sums > observed + rounding).sum())
+    return PValues((1 + as_extreme) / (1 + EXCHANGES), (1 + (as_extreme + more) / 2) / (1 + EXCHANGES))
 
 
 def newcombe_pairs(counts: PairedCounts, z: float = Z_95) -> Interval:
@@ -165,13 +178,10 @@ def _fair_coins(number: int) -> Array:
     return np.asarray(np.exp(logs))
 
 
-def _whole_steps(differences: Array) -> npt.NDArray[np.int64]:
-    """Differences as multiples of their common part, int64 [clusters]."""
+def _whole_steps(differences: Array) -> npt.NDArray[np.int64] | None:
+    """Differences as multiples of their common part, int64 [clusters]; None where there is none down to 1/64."""
     for parts in range(1, _MOST_PARTS + 1):
         steps = np.rint(differences * parts)
         if np.allclose(steps, differences * parts, rtol=0, atol=1e-9):
-            return steps.astype(np.int64)
-    raise UserError(
-        f"scores of a cluster must be multiples of 1, 1/2, ... or 1/{_MOST_PARTS} for an exact test; compare right and "
-        "wrong answers instead"
-    )
+            return np.asarray(steps, dtype=np.int64)
+    return None

@@ -4,7 +4,7 @@ from random import Random
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import stdtrit
 
@@ -75,6 +75,7 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
         ClusterSums(np.ones(3), np.ones(2))
 
 
+@settings(deadline=None, max_examples=40)
 @given(clusters, st.randoms(use_true_random=False))
 def test_the_order_of_clusters_does_not_matter(pairs: list[tuple[int, int]], shuffle: Random) -> None:
     shuffled = list(pairs)
@@ -83,6 +84,7 @@ def test_the_order_of_clusters_does_not_matter(pairs: list[tuple[int, int]], shu
     assert one == pytest.approx(other)
 
 
+@settings(deadline=None, max_examples=40)
 @given(clusters)
 def test_right_and_wrong_mirror_each_other(pairs: list[tuple[int, int]]) -> None:
     right, sizes = map(list, zip(*pairs, strict=True))
@@ -91,6 +93,7 @@ def test_right_and_wrong_mirror_each_other(pairs: list[tuple[int, int]]) -> None
     assert mirrored == pytest.approx(Interval(1 - interval.high, 1 - interval.low), abs=1e-9)
 
 
+@settings(deadline=None, max_examples=40)
 @given(clusters)
 def test_the_interval_holds_the_rate_and_stays_in_range(pairs: list[tuple[int, int]]) -> None:
     right, sizes = map(list, zip(*pairs, strict=True))
@@ -100,6 +103,7 @@ def test_the_interval_holds_the_rate_and_stays_in_range(pairs: list[tuple[int, i
     assert 0 <= interval.low <= sums.rate + 1e-9 and sums.rate - 1e-9 <= interval.high <= 1
 
 
+@settings(deadline=None, max_examples=40)
 @given(clusters, st.integers(2, 4))
 def test_repeating_each_answer_within_its_cluster_adds_nothing(pairs: list[tuple[int, int]], times: int) -> None:
     right, sizes = map(list, zip(*pairs, strict=True))
@@ -107,6 +111,7 @@ def test_repeating_each_answer_within_its_cluster_adds_nothing(pairs: list[tuple
     assert cluster_interval(once) == pytest.approx(cluster_interval(often), abs=1e-9)
 
 
+@settings(deadline=None, max_examples=40)
 @given(clusters, st.integers(2, 4))
 def test_more_clusters_of_the_same_kinds_narrow_the_interval(pairs: list[tuple[int, int]], times: int) -> None:
     right, sizes = map(list, zip(*pairs, strict=True))

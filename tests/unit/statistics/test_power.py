@@ -64,7 +64,7 @@ def test_a_power_line_in_words() -> None:
     assert "(not paired; power 80 %, level 5 %)" in smallest_unpaired(191, 0.8).sentence
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=12)
 @given(st.integers(60, 3000), st.floats(0.05, 0.5), st.floats(1.0, 4.0))
 def test_clusters_pairing_and_numbers_move_it_as_they_should(items: int, discordance: float, effect: float) -> None:
     def points(number: int, share: float, design_effect: float = 1.0) -> float:

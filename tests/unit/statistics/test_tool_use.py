@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codedance_verl.errors import UserError
@@ -38,6 +38,7 @@ def test_perfect_and_blind_use() -> None:
     assert use_calibration(counts([1.0] * 4, [0.5] * 4)).not_needed is None
 
 
+@settings(deadline=None, max_examples=30)
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=2, max_size=30))
 def test_the_ranking_is_that_of_all_pairs(rows: list[tuple[int, int]]) -> None:
     found = use_calibration(counts([wrong / 4 for wrong, _ in rows], [used / 4 for _, used in rows])).ranking
