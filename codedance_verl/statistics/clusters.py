@@ -54,7 +54,7 @@ class ClusterSums:
             raise ValueError(f"shapes {self.numerators.shape} and {self.denominators.shape}: two vectors are needed")
 
     def observed(self) -> ClusterSums:
-        """Those clusters whose denominator is not 0."""
+        """Clusters whose denominator is not 0."""
         seen = self.denominators > 0
         return ClusterSums(self.numerators[seen], self.denominators[seen])
 

@@ -24,7 +24,7 @@ from codedance_verl.statistics.power import LEVEL, PowerLine, smallest_paired
 
 @dataclass(frozen=True)
 class Conditions:
-    """What two evaluations must have in common for their difference to be that of the models.
+    """Conditions that two evaluations must have in common for their difference to be that of the models.
 
     Attributes:
         benchmark, revision: the items, and where they are from.

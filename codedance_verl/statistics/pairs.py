@@ -145,7 +145,7 @@ def _score(gained: float, lost: float, pairs: float, difference: float) -> float
 
 
 def _last_inside(outside: Callable[[float], bool], inside: float, end: float) -> float:
-    """Where a range that begins at `inside` stops on the way to `end`, by bisection."""
+    """Last point inside on the way from `inside`, which is, to `end`; by bisection."""
     if not outside(end):
         return end
     for _ in range(_BISECTIONS):

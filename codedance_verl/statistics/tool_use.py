@@ -54,7 +54,7 @@ class UseBin:
 
 @dataclass(frozen=True)
 class UseCalibration:
-    """How well the use of tools follows the need of them.
+    """Agreement of the use of tools with the need of them.
 
     Attributes:
         bins: use by difficulty.
@@ -102,7 +102,7 @@ def _ranking(difficulty: Array, use: Array) -> float | None:
 
 @dataclass(frozen=True)
 class TurnPoint:
-    """What is done within so many turns: share of questions answered, and answered right, of all that were asked."""
+    """Share of questions answered within so many turns, and answered right, of all that were asked."""
 
     turns: int
     answered: float
