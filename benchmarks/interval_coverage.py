@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit, logit, ndtr, stdtrit
 
-from codedance_verl.evaluation.crossed_intervals import Estimate, Strata, crossed_rate, resampled_rates
-from codedance_verl.evaluation.intervals import Array, Counts, Interval, mean_rate_interval, wilson
+from codedance_verl.statistics.crossed_intervals import Estimate, Strata, crossed_rate, resampled_rates
+from codedance_verl.statistics.intervals import Array, Counts, Interval, mean_rate_interval, wilson
 
 KIND_QUESTIONS = 64
 _TRUTH_SEEDS = 400

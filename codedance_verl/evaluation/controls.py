@@ -9,7 +9,6 @@ from dataclasses import replace
 from codedance_verl.data.conditions import BLANK, FORCED_TOOLS, GREEDY, GREY, NO_TOOLS, SAMPLED
 from codedance_verl.evaluation.effects import ControlFigures, GreedyGain, GroupControls, LookAlikes, PairFigures, Rates
 from codedance_verl.evaluation.figures import Figure, Groups
-from codedance_verl.evaluation.intervals import Counts, Interval, product_interval
 from codedance_verl.evaluation.metrics import (
     ACCURACY,
     TOOL_RATE,
@@ -21,6 +20,7 @@ from codedance_verl.evaluation.metrics import (
     rate_counts,
 )
 from codedance_verl.evaluation.outcomes import EvaluationRun, Outcome, Question
+from codedance_verl.statistics.intervals import Counts, Interval, product_interval
 
 _REFERENCE = {GREY: GREEDY, NO_TOOLS: GREEDY, FORCED_TOOLS: GREEDY, BLANK: SAMPLED}
 """Controls, and the variant of the same question that each is compared with."""

@@ -10,7 +10,6 @@ from typing import TypeVar
 import numpy as np
 
 from codedance_verl.data.conditions import BLANK, GREEDY, SAMPLED
-from codedance_verl.evaluation.intervals import Counts, mean_rate_interval, paired_gain
 from codedance_verl.evaluation.outcomes import EvaluationRun, Outcome
 from codedance_verl.evaluation.report import (
     BlankFigures,
@@ -23,6 +22,7 @@ from codedance_verl.evaluation.report import (
     RlFigures,
     SftFigures,
 )
+from codedance_verl.statistics.intervals import Counts, mean_rate_interval, paired_gain
 from codedance_verl.types import Verdict
 
 Runs = Sequence[Sequence[Outcome]]

@@ -17,8 +17,8 @@ import numpy as np
 from codedance_verl.data.conditions import GREEDY, NO_TOOLS
 from codedance_verl.evaluation.effects import Checkpoint, EffectChange, GroupEffect
 from codedance_verl.evaluation.figures import Figure, Groups
-from codedance_verl.evaluation.intervals import Array, Counts, mean_rate_interval, paired_gain
 from codedance_verl.evaluation.outcomes import Outcome, Question
+from codedance_verl.statistics.intervals import Array, Counts, mean_rate_interval, paired_gain
 from codedance_verl.types import Verdict
 
 Outcomes = Sequence[Outcome]

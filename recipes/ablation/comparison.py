@@ -10,7 +10,9 @@ import numpy as np
 from scipy.special import stdtrit
 
 from codedance_verl.errors import UserError
-from codedance_verl.evaluation.crossed_intervals import (
+from codedance_verl.evaluation.metrics import rate_counts
+from codedance_verl.evaluation.outcomes import Outcome
+from codedance_verl.statistics.crossed_intervals import (
     RESAMPLES,
     Estimate,
     Strata,
@@ -18,9 +20,7 @@ from codedance_verl.evaluation.crossed_intervals import (
     crossed_rate,
     holm,
 )
-from codedance_verl.evaluation.intervals import Counts
-from codedance_verl.evaluation.metrics import rate_counts
-from codedance_verl.evaluation.outcomes import Outcome
+from codedance_verl.statistics.intervals import Counts
 from recipes.ablation.columns import COMPARED, KIND_TABLES, Column, has_found, kinds_of
 from recipes.ablation.results import Result
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from codedance_verl.evaluation.crossed_intervals import Estimate
+from codedance_verl.statistics.crossed_intervals import Estimate
 from recipes.ablation.columns import COMPARED, HEADLINE, KIND_TABLES, UNDEMONSTRATED, Column
 from recipes.ablation.comparison import MIN_SEEDS, Comparison, Pair, Row, groups, seeds_needed, separated
 from recipes.ablation.variants import OURS, VARIANTS

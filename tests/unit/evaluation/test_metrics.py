@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from codedance_verl.evaluation.intervals import wilson
 from codedance_verl.evaluation.metrics import blank_control, gain, rl_figures, sft_figures
 from codedance_verl.evaluation.outcomes import EvaluationRun, Outcome, Question
+from codedance_verl.statistics.intervals import wilson
 from codedance_verl.types import FinishReason, Verdict
 from tests.unit.evaluation.logs import outcome
 

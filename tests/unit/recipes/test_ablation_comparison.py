@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from codedance_verl.evaluation.crossed_intervals import Estimate, Spread
 from codedance_verl.evaluation.outcomes import EvaluationRun, Outcome
+from codedance_verl.statistics.crossed_intervals import Estimate, Spread
 from recipes.ablation.columns import COMPARED, has_found
 from recipes.ablation.comparison import Cell, Comparison, Pair, Row, compare, groups, seeds_needed, separated
 from recipes.ablation.results import Origin, Result

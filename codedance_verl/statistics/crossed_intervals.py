@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr, stdtr, stdtrit
 
-from codedance_verl.evaluation.intervals import Array, Counts, Interval, newcombe_difference, wilson_of_questions
+from codedance_verl.statistics.intervals import Array, Counts, Interval, newcombe_difference, wilson_of_questions
 
 RESAMPLES = 20_000
 """Resamples of a bootstrap: with 5 seeds the level of a percentile can be 0.001."""

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from benchmarks.interval_coverage import POPULATIONS, Population, calibrated, coverage, percentile, questions_only
-from codedance_verl.evaluation.crossed_intervals import Spread, crossed_difference, crossed_rate, holm
-from codedance_verl.evaluation.intervals import Array, Counts, wilson
+from codedance_verl.statistics.crossed_intervals import Spread, crossed_difference, crossed_rate, holm
+from codedance_verl.statistics.intervals import Array, Counts, wilson
 
 
 def of(right: Array) -> Counts:

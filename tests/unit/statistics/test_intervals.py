@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from codedance_verl.evaluation.intervals import Counts, mean_rate_interval, paired_gain, product_interval, wilson
+from codedance_verl.statistics.intervals import Counts, mean_rate_interval, paired_gain, product_interval, wilson
 
 
 def counts(numerators: list[list[float]], denominators: list[list[float]] | None = None) -> Counts:
