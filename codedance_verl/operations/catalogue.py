@@ -160,14 +160,15 @@ TABLE: Mapping[Category, _Row] = {
         "skimage.filters.laplace skimage.feature.canny skimage.feature.hog skimage.feature.corner_* "
         "scipy.ndimage.sobel scipy.ndimage.prewitt scipy.ndimage.laplace scipy.ndimage.gaussian_laplace "
         "scipy.ndimage.gaussian_gradient_magnitude scipy.ndimage.distance_transform_*",
-        (_S, _U): "cv2.findContours",
+        (_S, _U): "cv2.findContours cv2.ORB_create().detectAndCompute cv2.SIFT_create().detectAndCompute "
+        "cv2.MSER_create().detectRegions scipy.signal.find_peaks",
         (_S,): "cv2.HoughLines cv2.HoughLinesP cv2.HoughCircles cv2.goodFeaturesToTrack "
         "cv2.createLineSegmentDetector().detect cv2.SimpleBlobDetector_create().detect cv2.ORB_create().detect* "
-        "cv2.SIFT_create().detect* cv2.MSER_create().detectRegions cv2.CascadeClassifier().detectMultiScale* "
+        "cv2.SIFT_create().detect* cv2.CascadeClassifier().detectMultiScale* "
         "cv2.QRCodeDetector().detect* skimage.measure.find_contours skimage.measure.regionprops* "
         "skimage.feature.peak_local_max skimage.feature.blob_* skimage.feature.corner_peaks "
         "skimage.transform.hough_* skimage.transform.probabilistic_hough_line scipy.ndimage.find_objects "
-        "scipy.signal.find_peaks scipy.signal.argrelextrema imutils.grab_contours",
+        "scipy.signal.argrelextrema imutils.grab_contours",
         (Kind.SHAPE,): "cv2.approxPolyDP cv2.convexHull cv2.minAreaRect cv2.boxPoints cv2.fitEllipse cv2.fitLine "
         "cv2.minEnclosingCircle cv2.minEnclosingTriangle cv2.boundingRect cv2.moments cv2.HuMoments "
         "cv2.convexityDefects PIL.Image.Image.getbbox scipy.ndimage.center_of_mass skimage.measure.approximate_polygon",

@@ -116,7 +116,23 @@ class Graph:
                 # an operation that is absorbed itself absorbs nothing
                 passing = frozenset(weak for weak in passing if node.category in _PASSED_BY[weak])
             pending += _steps(node.inputs, passing)
-        return sorted(alive)
+        return sorted(alive - self._means_of(alive))
+
+    def _means_of(self, alive: set[int]) -> set[int]:
+        """Plain arithmetic that an operation on an image gets its numbers from: a means, even if they are printed."""
+        found: set[int] = set()
+        pending = [
+            before
+            for number in alive
+            if self.nodes[number].category not in _PLAIN
+            for before in self.nodes[number].inputs.data
+        ]
+        while pending:
+            number = pending.pop()
+            if number not in found and self.nodes[number].weak in (Weak.PLAIN, Weak.COMPARISON):
+                found.add(number)
+                pending += self.nodes[number].inputs.data
+        return found
 
     def upstream(self, alive: Sequence[int]) -> dict[int, frozenset[int]]:
         """Nearest live operations before each live one along the data flow."""

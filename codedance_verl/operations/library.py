@@ -77,6 +77,8 @@ def _made(done: Invocation, kind: Kind, refs: Refs) -> Value:
     subject = done.subject
     if kind is Kind.OBJECT:
         found.path = f"{done.path}()"
+    elif done.path.startswith("itertools."):
+        found.series = True
     elif kind is Kind.PEN or kind is Kind.ACCESS:
         found.targets = (subject,)
     elif kind in (Kind.PIXELS, Kind.MASK) and subject.kind is Kind.IMAGE:

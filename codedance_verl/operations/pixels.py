@@ -70,10 +70,13 @@ def elementwise(state: State, node: ast.AST, call: str, operands: Sequence[Value
         return _of_lists(operands)
     if not kinds & _NUMBERS:
         return derived(Kind.UNKNOWN, *operands)
+    if Kind.FRAME in kinds:
+        # Arithmetic on columns belongs to the table.
+        return derived(Kind.FRAME, *operands)
     if any(value.path.startswith("sympy") for value in operands):
         kind = Kind.NUMBER
     else:
-        order = (Kind.FRAME, Kind.COORDINATES, Kind.PROFILE, Kind.SERIES)
+        order = (Kind.COORDINATES, Kind.PROFILE, Kind.SERIES)
         kind = next((kind for kind in order if kind in kinds), Kind.NUMBER)
     refs = state.operation(node, Category.ARITHMETIC, call, *operands, weak=Weak.PLAIN)
     found = derived(kind, *operands, refs=refs)
