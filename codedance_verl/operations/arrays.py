@@ -24,6 +24,9 @@ _ELEMENTWISE = words(
     "matmul sin cos tan arctan arctan2 arcsin arccos deg2rad rad2deg degrees radians cross inner outer "
     "trapz interp tensordot einsum norm det inv"
 )
+_UNSEEN = words("abs absolute fabs clip round rint hypot nan_to_num")
+"""Functions that change no colour by themselves: they bring numbers into the range of pixels."""
+
 _COMPARISONS = words(
     "greater greater_equal less less_equal equal not_equal isin in1d isclose __gt__ __ge__ __lt__ __le__ __eq__ __ne__"
 )
@@ -93,6 +96,8 @@ def aggregate(state: State, done: Invocation, subject: Value, axis: Value | None
         return derived(Kind.NUMBER, *done.operands)
     if subject.kind is Kind.LABELS and done.name in ("max", "amax"):
         return _plain(state, done, Category.COUNT, Weak.NO)
+    if done.name == "count_nonzero" and subject.objects:
+        return _plain(state, done, Category.COUNT, Weak.NO)
     if subject.pixels:
         one_axis = axis is not None and axis.kind is Kind.NUMBER and not isinstance(axis.const, bool)
         found = _plain(state, done, Category.STATISTICS, Weak.NO)
@@ -140,7 +145,9 @@ def _elementwise(state: State, done: Invocation) -> Value:
     if done.name in ("add", "subtract") and len(done.args) > 1:
         operator = pixels.ADD if done.name == "add" else pixels.SUBTRACT
         return pixels.binary(state, done.node, operator, done.args[0], done.args[1])
-    if done.name in ("norm",) and subject.pixels:
+    if done.name in _UNSEEN and subject.kind in ARRAYS and subject.kind is not Kind.COORDINATES:
+        return derived(subject.kind, *done.operands, part=subject.part)
+    if done.name == "norm" and subject.pixels:
         axis = done.argument(1, "axis")
         if axis is None:
             return aggregate(state, done, subject)

@@ -200,7 +200,7 @@ TABLE: Mapping[Category, _Row] = {
         "PIL.ImageChops.screen PIL.ImageChops.blend PIL.ImageChops.composite PIL.ImageChops.overlay "
         "PIL.ImageChops.lighter PIL.ImageChops.darker",
         (_P,): "cv2.addWeighted cv2.add cv2.hconcat cv2.vconcat cv2.copyMakeBorder cv2.bitwise_or "
-        "skimage.util.montage skimage.color.label2rgb torchvision.utils.make_grid",
+        "skimage.util.montage torchvision.utils.make_grid",
     },
     Category.TEXT: {
         (_T,): "pytesseract.* tesserocr.*",
@@ -235,8 +235,10 @@ TABLE: Mapping[Category, _Row] = {
 
 CONVERSIONS: _Row = {
     (_I,): "PIL.Image.open PIL.Image.fromarray PIL.Image.new PIL.Image.merge PIL.Image.Image.copy PIL.ImageGrab.* "
-    "skimage.util.img_as_* IPython.display.Image torchvision.transforms.functional.to_pil_image",
-    (_P,): "cv2.imread cv2.imdecode cv2.merge skimage.io.imread matplotlib.pyplot.imread imageio.* "
+    "IPython.display.Image torchvision.transforms.functional.to_pil_image",
+    (
+        _P,
+    ): "skimage.util.img_as_* cv2.imread cv2.imdecode cv2.merge skimage.io.imread matplotlib.pyplot.imread imageio.* "
     "matplotlib.image.imread torchvision.transforms.functional.to_tensor skimage.data.*",
     (Kind.PEN,): "PIL.ImageDraw.Draw",
     (Kind.ACCESS,): "PIL.Image.Image.load",

@@ -75,14 +75,14 @@ class Graph:
     nodes: list[Node] = field(default_factory=list)
     shown: Refs = NO_REFS
     touched: int = 0
-    """Times that an operation on an image was met."""
-    _numbers: dict[tuple[int, Category, str], int] = field(default_factory=dict)
+    """Times that an operation on an image or a drawing was met."""
+    _numbers: dict[tuple[int, int, Category, str], int] = field(default_factory=dict)
 
     def add(
         self, at: ast.AST, category: Category, call: str, turn: int, inputs: Refs, *, image: bool, weak: Weak = Weak.NO
     ) -> Refs:
         """Adds an operation at a node of a syntax tree, or further inputs of it; returns refs to it alone."""
-        key = (id(at), category, call)
+        key = (turn, id(at), category, call)
         number = self._numbers.get(key)
         if number is None:
             if len(self.nodes) >= MOST_OPERATIONS:
@@ -92,7 +92,7 @@ class Graph:
         node = self.nodes[number]
         node.inputs = node.inputs.union(inputs)
         node.image = node.image or image
-        self.touched += image
+        self.touched += category not in _PLAIN
         return Refs(frozenset((number,)))
 
     def show(self, refs: Refs) -> None:

@@ -121,6 +121,14 @@ def _find_extremes(state: State, done: Invocation) -> Value | None:
     return listed([derived(Kind.NUMBER, *done.operands) for _ in range(4)])
 
 
+def _label(state: State, done: Invocation) -> Value | None:
+    """With `return_num` scikit-image gives the number too."""
+    if "return_num" not in done.named:
+        return None
+    refs = state.operation(done.node, Category.COUNT, done.path, *done.operands)
+    return listed([derived(kind, *done.operands, refs=refs) for kind in (Kind.LABELS, Kind.NUMBER)])
+
+
 def _from_array(state: State, done: Invocation) -> Value:
     return derived(Kind.IMAGE, *done.operands, part=done.subject.part)
 
@@ -140,6 +148,7 @@ _RULES: Mapping[str, Callable[[State, Invocation], Value | None]] = {
     "cv2.cvtColor": _convert_colour,
     "cv2.split": _channels,
     "cv2.extractChannel": _channels,
+    "skimage.measure.label": _label,
     "cv2.minMaxLoc": _find_extremes,
     "cv2.imshow": _show,
     "cv2.imwrite": _save,

@@ -110,8 +110,8 @@ def compare(state: State, node: ast.AST, operators: Sequence[ast.cmpop], operand
         found = derived(Kind.NUMBER, *operands, refs=refs)
         _fold(found, node, operators, operands)
         return found
-    kind = Kind.FRAME if any(value.kind is Kind.FRAME for value in operands) else Kind.UNKNOWN
-    return derived(kind, *operands)
+    tables = (kind for kind in (Kind.FRAME, Kind.SERIES) if any(value.kind is kind for value in operands))
+    return derived(next(tables, Kind.UNKNOWN), *operands, objects=any(value.objects for value in operands))
 
 
 def _identity(operators: Sequence[ast.cmpop], operands: Sequence[Value]) -> Value:
@@ -150,7 +150,7 @@ def subscript(state: State, node: ast.Subscript, base: Value, index: Value) -> V
     if base.kind is Kind.SERIES:
         part = derived(Kind.SERIES, base, targets=(base,))
         part.kind = Kind.NUMBER if index.kind is Kind.NUMBER else Kind.SERIES
-        part.series = base.series
+        part.series, part.objects = base.series, base.objects and part.kind is Kind.SERIES
         return part.under(chosen)
     kinds = (Kind.STRING, Kind.PIXEL, Kind.NUMBER, Kind.SHAPE)
     found = derived(base.kind if base.kind in kinds else Kind.UNKNOWN, base, targets=(base,))
@@ -241,7 +241,7 @@ def assign(state: State, node: ast.Subscript, base: Value, index: Value, value: 
     whole_rows = isinstance(node.slice, ast.Tuple) and any(isinstance(part, ast.Slice) for part in node.slice.elts)
     canvas = base.kind is Kind.SERIES and (whole_rows or value.kind is Kind.PIXELS)
     if base.kind in (Kind.PIXELS, Kind.MASK, Kind.ACCESS) or canvas:
-        pastes = value.kind in (Kind.PIXELS, Kind.IMAGE) and not value.part
+        pastes = value.kind in (Kind.PIXELS, Kind.IMAGE, Kind.PROFILE) and not value.part
         category = Category.GRID if pastes else Category.DRAW
         refs = state.operation(node, category, "assignment to pixels", base, index, value)
         if canvas:
