@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from codedance_verl.data.parquet import batches, open_parquet
 from codedance_verl.errors import UserError
-from codedance_verl.formats import DEFAULT_FORMAT, get_format
+from codedance_verl.formats import DEFAULT_FORMAT, FORMATS, get_format
 from codedance_verl.operations.analysis import Analysis, analyse
 from codedance_verl.operations.catalogue import Category
 from codedance_verl.operations.lift import GroupMember, Lift, within_question_lift
@@ -142,6 +144,10 @@ def operation_figures(rollouts: Iterable[RolloutOperations], known: Repertoire) 
     )
 
 
+def _has(category: Category, session: Analysis) -> bool:
+    return category in session.categories
+
+
 def lift_of(rollouts: Iterable[RolloutOperations], has: Callable[[Analysis], bool]) -> Lift:
     """Lift within questions of the rollouts for which `has` holds; those without a verdict are left out."""
     return within_question_lift(
@@ -154,3 +160,22 @@ def lift_of(rollouts: Iterable[RolloutOperations], has: Callable[[Analysis], boo
 def known_from(path: Path, format_name: str = DEFAULT_FORMAT) -> Repertoire:
     """Repertoire of a file of demonstrations. Raises UserError."""
     return repertoire(read_demonstrations(path, format_name))
+
+
+def main() -> None:
+    """Prints the figures of one log against a file of demonstrations as JSON."""
+    parser = argparse.ArgumentParser(description="Counts operations in the code of rollouts.")
+    parser.add_argument("log", type=Path, help="folder `trajectories` of a run")
+    parser.add_argument("--sft", type=Path, required=True, help="parquet file of demonstrations")
+    parser.add_argument("--split", default="train", choices=("train", "val"), help="rollouts to count (default: train)")
+    parser.add_argument("--format", default=DEFAULT_FORMAT, choices=sorted(FORMATS), help="of the demonstrations")
+    options = parser.parse_args()
+    try:
+        figures = operation_figures(read_rollouts(options.log, options.split), known_from(options.sft, options.format))
+    except UserError as error:
+        parser.exit(2, f"error: {error}\n")
+    print(json.dumps(asdict(figures), indent=1))
+
+
+if __name__ == "__main__":
+    main()

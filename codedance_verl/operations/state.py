@@ -14,7 +14,7 @@ from codedance_verl.operations.graph import Graph, Weak
 from codedance_verl.operations.source import parse
 from codedance_verl.operations.values import NO_REFS, Function, Refs, Value, all_refs, from_image, listed
 
-MOST_STEPS = 50_000
+MOST_STEPS = 20_000
 """Nodes of syntax trees that are evaluated in a cell; a loop over 16 elements counts each pass."""
 
 MOST_DEPTH = 180
