@@ -63,12 +63,14 @@ class Analysis:
 
     Attributes:
         operations: live ones, in the order in which they are met.
+        means: operations of numbers or pixels that only serve another one, as the arithmetic of a box.
         dead: operations that were found, but nothing that was shown derives from them.
         compositions: pairs and chains of three, each once.
         cells: state of each cell.
     """
 
     operations: tuple[Operation, ...]
+    means: tuple[Operation, ...]
     dead: tuple[Operation, ...]
     compositions: tuple[Composition, ...]
     cells: tuple[CellState, ...]
@@ -132,11 +134,14 @@ def _run(state: State, tree: ast.Module, code: str) -> None:
 
 
 def _result(graph: Graph, cells: tuple[CellState, ...], failed: frozenset[int]) -> Analysis:
-    alive = [number for number in graph.live() if graph.nodes[number].turn not in failed]
-    living = set(alive)
-    dead = [number for number in range(len(graph.nodes)) if number not in living]
+    ran = {number for number, node in enumerate(graph.nodes) if node.turn not in failed}
+    living, serving = graph.live()
+    alive = sorted(living & ran)
+    means = sorted(serving & ran)
+    dead = [number for number in range(len(graph.nodes)) if number not in {*alive, *means}]
     return Analysis(
         tuple(_operation(graph, number) for number in alive),
+        tuple(_operation(graph, number) for number in means),
         tuple(_operation(graph, number) for number in dead),
         _compositions(graph, alive),
         cells,

@@ -98,8 +98,8 @@ class Graph:
     def show(self, refs: Refs) -> None:
         self.shown = self.shown.union(refs)
 
-    def live(self) -> list[int]:
-        """Numbers of the operations that something shown derives from, in the order they were met."""
+    def live(self) -> tuple[set[int], set[int]]:
+        """Numbers of the operations that something shown derives from, and of those among them that are only means."""
         alive: set[int] = set()
         seen: set[tuple[int, frozenset[Weak]]] = set()
         everything = frozenset(_PASSED_BY)
@@ -116,7 +116,9 @@ class Graph:
                 # an operation that is absorbed itself absorbs nothing
                 passing = frozenset(weak for weak in passing if node.category in _PASSED_BY[weak])
             pending += _steps(node.inputs, passing)
-        return sorted(alive - self._means_of(alive))
+        reached = {number for number, _ in seen}
+        alive -= self._means_of(alive)
+        return alive, reached - alive
 
     def _means_of(self, alive: set[int]) -> set[int]:
         """Plain arithmetic that an operation on an image gets its numbers from: a means, even if they are printed."""

@@ -70,6 +70,12 @@ def test_results_that_nobody_sees_are_dead() -> None:
     assert found.idle() == (0,)
 
 
+def test_the_arithmetic_of_a_box_is_a_means() -> None:
+    found = analyse(["w, h = input_image.size\nbox = (0, 0, w // 2, h // 2)\nprint(box)\ninput_image.crop(box)"])
+    assert found.categories == {Category.CROP} and not found.dead
+    assert {item.category for item in found.means} == {Category.ARITHMETIC}
+
+
 def test_a_value_that_a_later_cell_shows_is_live_in_its_own() -> None:
     found = analyse(["small = input_image.resize((5, 5))", "print('ok')", "small"])
     assert [(item.category, item.turn) for item in found.operations] == [(Category.RESIZE, 0)]
