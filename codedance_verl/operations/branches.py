@@ -11,11 +11,13 @@ from codedance_verl.operations.values import joined
 def branch(state: State, ways: Sequence[Callable[[], End]]) -> End:
     """Takes each way from the same names, and joins what they leave. Ways that end the call leave nothing."""
     scope = state.frame.scopes[-1]
+    # The names are copied once a way: many of them cost as much as many steps.
     state.step(1 + len(scope) // 16)
     before = dict(scope)
     left: list[Scope] = []
     ends: list[End] = []
     for way in ways:
+        # The scope stays the same object: functions that were defined in it see it too.
         scope.clear()
         scope.update(before)
         end = way()

@@ -97,6 +97,7 @@ def _bound(function: Function, args: Sequence[Value], named: Mapping[str, Value]
 def _instance(state: State, node: ast.AST, cls: Value, args: Sequence[Value], named: Mapping[str, Value]) -> Value:
     """Object of a class of the code; its methods are bound to it."""
     made = Value(path=cls.path)
+    # Each object has methods of its own, so that an attribute finds the object that it belongs to.
     for name, member in cls.fields.items():
         is_method = member.function is not None and member.decorated != "staticmethod"
         made.fields[name] = replace(member, receiver=made) if is_method else member

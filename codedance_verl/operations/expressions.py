@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from codedance_verl.operations import calls, pixels
@@ -13,6 +14,7 @@ from codedance_verl.operations.containers import store
 from codedance_verl.operations.state import State
 from codedance_verl.operations.values import (
     NO_REFS,
+    Refs,
     Value,
     all_refs,
     constant,
@@ -106,6 +108,7 @@ def _bool_op(state: State, node: ast.BoolOp) -> Value:
         for operand in node.values:
             value = evaluate(state, operand)
             found.append(value)
+            # Each operand is reached only if those before it decided so.
             if (known := truth(value)) is not None and known is isinstance(node.op, ast.Or):
                 break
             state.tests[-1] = state.tests[-1].union(all_refs(value).as_test(not value.image))
@@ -229,19 +232,29 @@ def _dict_comprehension(state: State, node: ast.DictComp) -> Value:
     return _collected(state, node, _each(state, node.generators, take), found, taken)
 
 
+@dataclass
 class _Flags:
-    """What the generators of a comprehension go over."""
+    """Containers that the generators of a comprehension go over, with the fields of `Value`.
 
-    exact = True
-    objects = series = pixels = tested = False
-    refs = NO_REFS
+    Attributes:
+        exact: each element is taken once, in order.
+        pixels: elements are pixels of a given image.
+        tested: a condition leaves elements out.
+        refs: of the conditions.
+    """
+
+    exact: bool = True
+    objects: bool = False
+    series: bool = False
+    pixels: bool = False
+    tested: bool = False
+    refs: Refs = NO_REFS
 
 
 def _collected(state: State, node: ast.expr, flags: _Flags, found: Value, taken: Sequence[Value]) -> Value:
-    found.objects = flags.objects
-    found.series = flags.series
-    found.refs = flags.refs
-    found.image = flags.pixels
+    found.objects, found.series = flags.objects, flags.series
+    found.refs, found.image = flags.refs, flags.pixels
+    # Pixels chosen from pixels are pixels: their sum is a statistic, not one of numbers that were typed in.
     if flags.pixels and all(value.kind in (Kind.PIXEL, Kind.NUMBER) for value in taken):
         found.kind, found.items = Kind.PROFILE, []
         found.refs = found.refs.union(all_refs(*taken))

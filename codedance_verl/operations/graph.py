@@ -111,6 +111,7 @@ class Graph:
             seen.add(step)
             number, passing = step
             node = self.nodes[number]
+            # A weak operation counts if one way from what is shown leads to it past no operation that absorbs it.
             if node.weak is Weak.NO or node.weak in passing:
                 alive.add(number)
                 # an operation that is absorbed itself absorbs nothing
@@ -160,6 +161,7 @@ def _steps(refs: Refs, passing: frozenset[Weak]) -> Iterator[tuple[int, frozense
         yield number, passing
     for number in refs.plain:
         yield number, passing & _PASSED_BY_PLAIN_TEST
+    # an index or a test of image values absorbs everything that is weak
     for number in refs.chosen:
         yield number, frozenset()
 

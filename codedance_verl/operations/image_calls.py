@@ -42,6 +42,7 @@ def _filter(state: State, done: Invocation) -> Value:
 
 def _point(state: State, done: Invocation) -> Value:
     rule = done.argument(0, "lut")
+    # `lambda p: 255 if p > 128 else 0` makes a mask, `lambda p: p * 2` a brighter image.
     compares = rule is not None and any(
         isinstance(node, ast.Compare) for node in (ast.walk(rule.function.node) if rule.function is not None else ())
     )
@@ -56,6 +57,7 @@ def _convert_colour(state: State, done: Invocation) -> Value:
     code = done.argument(0, "code")
     name = code.path.rpartition(".")[2].removeprefix("COLOR_") if code is not None else ""
     before, _, after = name.partition("2")
+    # OpenCV reads B, G, R: exchanging both ends changes nothing that is seen.
     if before in _CHANNEL_ORDERS and after in _CHANNEL_ORDERS:
         return derived(Kind.PIXELS, done.subject)
     refs = state.operation(done.node, Category.COLOUR, done.path, *done.operands)

@@ -46,6 +46,7 @@ def call(state: State, node: ast.AST, function: Value, args: Sequence[Value], na
 def _of_catalogue(state: State, done: Invocation, entry: Entry) -> Value:
     refs = all_refs(*done.operands)
     for category in entry.categories:
+        # `scipy.stats` and the like of pixels are statistics of them.
         if category is Category.ARITHMETIC and any(value.pixels for value in done.operands):
             category = Category.STATISTICS
         refs = state.operation(done.node, category, done.path, *done.operands, weak=_WEAK.get(category, Weak.NO))
@@ -54,10 +55,12 @@ def _of_catalogue(state: State, done: Invocation, entry: Entry) -> Value:
             refs = state.operation(done.node, Category.GRID, f"{done.path} in a loop", *done.operands, refs=refs)
     receiver = done.receiver
     if done.path in _CHANGED_IN_PLACE:
+        # An array of zeros that is drawn on is an image from now on.
         if done.subject.kind is Kind.SERIES:
             done.subject.kind = Kind.PIXELS
         state.change(done.subject, refs, image=any(from_image(value) for value in done.operands))
         return done.subject
+    # `pen.line(...)` and `model.fit(...)` leave their result in the object.
     if receiver is not None and entry.categories and receiver.kind in (Kind.PEN, Kind.OBJECT):
         state.change(receiver, refs, image=any(from_image(value) for value in done.operands))
     return _result(done, entry, refs)

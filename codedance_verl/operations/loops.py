@@ -43,8 +43,10 @@ def _passes(state: State, node: ast.For | ast.AsyncFor, container: Value, touche
         bind_target(state, node.target, element(container))
         return state.run(state, node.body)
 
+    # The second pass sees what the first one left, as all later passes do.
     with state.decided_by(refs=refs):
         first = branch(state, [once, lambda: End.PLAIN])
+    # Only after a pass it is known whether the loop works on images; what it shows then derives from the search.
     searching = _searches(state, node, container, touched)
     with state.decided_by(refs=refs.union(searching)):
         branch(state, [once, lambda: End.PLAIN])

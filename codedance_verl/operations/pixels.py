@@ -38,6 +38,7 @@ def binary(state: State, node: ast.AST, operator: ast.operator, left: Value, rig
         return derived(Kind.MASK, *operands)
     if len(images) == 2 and not all(value.part for value in images):
         return _of_two_images(state, node, operator, left, right)
+    # A mask times 255 is a mask, an image times a mask the image that is left.
     if images and any(value.kind is Kind.MASK for value in images):
         kind = Kind.PIXELS if any(value.kind is Kind.PIXELS for value in images) else Kind.MASK
         return derived(kind, *operands)
@@ -180,6 +181,7 @@ def _of_array(state: State, node: ast.Subscript, base: Value, index: Value) -> V
     if index.kind is Kind.SHAPE or (_is_slice(index) and not isinstance(node.slice, ast.Slice)):
         refs = state.operation(node, Category.CROP, "slice", base, index)
         return derived(base.kind, base, index, refs=refs, part=base.part, targets=(base,))
+    # Each slice works on what the one before it gives: `a[10:90, ::-1]` is a crop, then a flip.
     axes = _axes(node.slice)
     found = derived(base.kind, base, part=base.part, targets=(base,))
     for category, call in _slices(axes):

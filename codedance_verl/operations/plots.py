@@ -75,6 +75,7 @@ def _plot(state: State, done: Invocation, figure: Value) -> Value:
     name = done.name
     on_image = _SHOWS_IMAGE in figure.fields
     if name in _IMAGES:
+        # from now on lines and texts in it are marks on an image
         figure.fields[_SHOWS_IMAGE] = Value()
         _draw(state, done, figure, Category.DISPLAY)
     elif name in _PLOTS:
@@ -113,6 +114,7 @@ def _subplots(state: State, done: Invocation) -> Value:
 
 
 def _show(state: State, done: Invocation) -> Value:
+    # Without a figure nothing is shown; notebooks end most cells with this call.
     if state.figures:
         figures = state.figures.copy()
         state.show_figures()

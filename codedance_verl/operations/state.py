@@ -46,13 +46,19 @@ Scope = dict[str, Value]
 
 @dataclass
 class Frame:
-    """Call of a function of the code, or a cell. `scopes` are those that it sees, its own last."""
+    """Call of a function of the code, or a cell.
+
+    Attributes:
+        scopes: those that it sees, its own last.
+        returned, yielded: values that it gives.
+        elsewhere: scopes of the names that it declares global or nonlocal.
+    """
 
     scopes: tuple[Scope, ...]
     function: Function | None = None
     returned: list[Value] = field(default_factory=list)
     yielded: list[Value] = field(default_factory=list)
-    globals: set[str] = field(default_factory=set)
+    elsewhere: dict[str, Scope] = field(default_factory=dict)
 
 
 @dataclass
@@ -135,7 +141,7 @@ class State:
         return None
 
     def bind(self, name: str, value: Value) -> None:
-        scope = self.names if name in self.frame.globals else self.frame.scopes[-1]
+        scope = self.frame.elsewhere.get(name, self.frame.scopes[-1])
         if len(scope) >= MOST_NAMES and name not in scope:
             raise TooLarge(f"more than {MOST_NAMES:,} names")
         scope[name] = value.under(self.control()) if self.tests else value
@@ -189,8 +195,8 @@ class State:
         self.figures.clear()
 
     def given_names(self) -> Scope:
-        """Names of a new session: the images that were given."""
-        images = [Value(Kind.IMAGE, image=True) for _ in range(8)]
+        """Names of a new session: the images that were given, as many as are told apart."""
+        images = [Value(Kind.IMAGE, image=True) for _ in range(4)]
         several = listed(images, exact=True)
         return {"input_image": images[0], "input_images": several}
 

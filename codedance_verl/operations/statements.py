@@ -38,14 +38,18 @@ def _other(state: State, node: ast.stmt) -> End:
 
 def _expression(state: State, node: ast.Expr) -> End:
     evaluate(state, node.value)
-    if isinstance(node.value, ast.Call) and evaluate_name(state, node.value.func) in _EXITS:
+    if isinstance(node.value, ast.Call) and _called(state, node.value.func) in _EXITS:
         return End.CALL
     return End.PLAIN
 
 
-def evaluate_name(state: State, node: ast.expr) -> str:
-    """Dotted name of what is called, for names and attributes of modules alone."""
-    return evaluate(state, node).path if isinstance(node, ast.Name | ast.Attribute) else ""
+def _called(state: State, node: ast.expr) -> str:
+    """Dotted name of what is called, for names and attributes of names alone."""
+    plain = node
+    while isinstance(plain, ast.Attribute):
+        plain = plain.value
+    # Anything else was evaluated already, and would have its effects twice.
+    return evaluate(state, node).path if isinstance(plain, ast.Name) else ""
 
 
 def _assign(state: State, node: ast.Assign) -> End:
@@ -161,7 +165,14 @@ def _leave_loop(state: State, node: ast.stmt) -> End:
 
 
 def _global(state: State, node: ast.Global) -> End:
-    state.frame.globals.update(node.names)
+    state.frame.elsewhere.update(dict.fromkeys(node.names, state.names))
+    return End.PLAIN
+
+
+def _nonlocal(state: State, node: ast.Nonlocal) -> End:
+    for name in node.names:
+        outer = next((scope for scope in reversed(state.frame.scopes[:-1]) if name in scope), state.names)
+        state.frame.elsewhere[name] = outer
     return End.PLAIN
 
 
@@ -247,7 +258,7 @@ _HANDLERS: Mapping[type[ast.stmt], Callable[[State, Any], End]] = {
     ast.Break: _leave_loop,
     ast.Continue: _leave_loop,
     ast.Global: _global,
-    ast.Nonlocal: _global,
+    ast.Nonlocal: _nonlocal,
     ast.If: _if,
     ast.For: loops.run_for,
     ast.AsyncFor: loops.run_for,

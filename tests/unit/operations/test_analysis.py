@@ -208,3 +208,16 @@ def test_nothing_is_run() -> None:
     import os
 
     assert "OPERATIONS_RAN" not in os.environ
+
+
+def test_names_of_outer_functions() -> None:
+    code = (
+        "def outer():\n    shown = None\n    def inner():\n        nonlocal shown\n"
+        "        shown = input_image.rotate(5)\n    inner()\n    return shown\nouter()"
+    )
+    assert analyse([code]).categories == {Category.ROTATE}
+
+
+def test_a_figure_is_made_once() -> None:
+    code = "import matplotlib.pyplot as plt\nplt.figure().gca().imshow(input_image)\nplt.close()\nprint(1)"
+    assert analyse([code]).categories == {Category.NONE}
