@@ -146,7 +146,7 @@ def _elementwise(state: State, done: Invocation) -> Value:
         operator = pixels.ADD if done.name == "add" else pixels.SUBTRACT
         return pixels.binary(state, done.node, operator, done.args[0], done.args[1])
     if done.name in _UNSEEN and subject.kind in ARRAYS and subject.kind is not Kind.COORDINATES:
-        return derived(subject.kind, *done.operands, part=subject.part)
+        return _of_subject(done, subject, subject.kind)
     if done.name == "norm" and subject.pixels:
         axis = done.argument(1, "axis")
         if axis is None:
@@ -238,10 +238,20 @@ def _conversion(state: State, done: Invocation) -> Value:
         kind = Kind.PROFILE if kind is Kind.PIXELS else Kind.MASK
     elif kind in (Kind.LIST, Kind.UNKNOWN, Kind.NUMBER) and done.name in ("array", "asarray", "float32", "int32"):
         kind = Kind.SERIES if subject.image or kind is not Kind.UNKNOWN else Kind.UNKNOWN
-    found = derived(kind, *done.operands, part=subject.part, targets=targets)
+    found = _of_subject(done, subject, kind)
+    found.targets = targets
     found.objects, found.series = subject.objects, subject.series
     if subject.kind is Kind.LIST and done.name == "tolist":
         found.items = subject.items
+    return found
+
+
+def _of_subject(done: Invocation, subject: Value, kind: Kind) -> Value:
+    """Value with the pixels or numbers of one operand; the other operands are parameters."""
+    others = [value for value in done.operands if value is not subject and value.kind is Kind.NUMBER]
+    sources = [value for value in done.operands if all(value is not other for other in others)]
+    found = derived(kind, *sources, part=subject.part)
+    found.refs = found.refs.union(all_refs(*others).as_test(False))
     return found
 
 

@@ -157,7 +157,7 @@ TABLE: Mapping[Category, _Row] = {
     Category.EDGES: {
         (_P,): "cv2.Canny cv2.Sobel cv2.Scharr cv2.Laplacian cv2.cornerHarris cv2.distanceTransform "
         "skimage.filters.sobel* skimage.filters.prewitt* skimage.filters.scharr* skimage.filters.roberts* "
-        "skimage.filters.laplace skimage.feature.canny skimage.feature.hog skimage.feature.corner_* "
+        "skimage.filters.laplace skimage.feature.* skimage.morphology.convex_hull* "
         "scipy.ndimage.sobel scipy.ndimage.prewitt scipy.ndimage.laplace scipy.ndimage.gaussian_laplace "
         "scipy.ndimage.gaussian_gradient_magnitude scipy.ndimage.distance_transform_*",
         (_S, _U): "cv2.findContours cv2.ORB_create().detectAndCompute cv2.SIFT_create().detectAndCompute "
@@ -166,6 +166,7 @@ TABLE: Mapping[Category, _Row] = {
         "cv2.createLineSegmentDetector().detect cv2.SimpleBlobDetector_create().detect cv2.ORB_create().detect* "
         "cv2.SIFT_create().detect* cv2.CascadeClassifier().detectMultiScale* "
         "cv2.QRCodeDetector().detect* skimage.measure.find_contours skimage.measure.regionprops* "
+        "skimage.feature.*().detect* "
         "skimage.feature.peak_local_max skimage.feature.blob_* skimage.feature.corner_peaks "
         "skimage.transform.hough_* skimage.transform.probabilistic_hough_line scipy.ndimage.find_objects "
         "scipy.signal.argrelextrema imutils.grab_contours",
@@ -189,7 +190,8 @@ TABLE: Mapping[Category, _Row] = {
         (_N,): "skimage.metrics.* cv2.PSNR cv2.compareHist cv2.norm imagehash.*",
     },
     Category.DRAW: {
-        (_U,): "PIL.ImageDraw.ImageDraw.* PIL.Image.Image.putpixel PIL.Image.Image.putdata cv2.rectangle cv2.circle "
+        (_U,): "skimage.feature.plot_* skimage.feature.draw_* "
+        "PIL.ImageDraw.ImageDraw.* PIL.Image.Image.putpixel PIL.Image.Image.putdata cv2.rectangle cv2.circle "
         "cv2.ellipse cv2.line cv2.arrowedLine cv2.polylines cv2.fillPoly cv2.fillConvexPoly cv2.drawContours "
         "cv2.drawMarker cv2.putText cv2.drawKeypoints skimage.draw.set_color numpy.fill_diagonal",
         (_P,): "skimage.segmentation.mark_boundaries skimage.draw.*",
@@ -236,9 +238,8 @@ TABLE: Mapping[Category, _Row] = {
 CONVERSIONS: _Row = {
     (_I,): "PIL.Image.open PIL.Image.fromarray PIL.Image.new PIL.Image.merge PIL.Image.Image.copy PIL.ImageGrab.* "
     "IPython.display.Image torchvision.transforms.functional.to_pil_image",
-    (
-        _P,
-    ): "skimage.util.img_as_* cv2.imread cv2.imdecode cv2.merge skimage.io.imread matplotlib.pyplot.imread imageio.* "
+    (_P,): "skimage.util.img_as_* skimage.img_as_* "
+    "cv2.imread cv2.imdecode cv2.merge skimage.io.imread matplotlib.pyplot.imread imageio.* "
     "matplotlib.image.imread torchvision.transforms.functional.to_tensor skimage.data.*",
     (Kind.PEN,): "PIL.ImageDraw.Draw",
     (Kind.ACCESS,): "PIL.Image.Image.load",
@@ -249,7 +250,8 @@ CONVERSIONS: _Row = {
     (_O,): "PIL.ImageColor.* PIL.ImageFont.* PIL.ImageFilter.* PIL.ImageEnhance.* cv2.getStructuringElement "
     "cv2.getRotationMatrix2D cv2.getPerspectiveTransform cv2.getAffineTransform skimage.morphology.disk "
     "skimage.morphology.square skimage.morphology.rectangle skimage.morphology.ball skimage.morphology.footprint_* "
-    "sympy.symbols sympy.Symbol sympy.Symbol().* skimage.feature.hessian_* pandas.set_option random.seed "
+    "sympy.symbols sympy.Symbol sympy.Symbol().* skimage.feature.CENSURE skimage.feature.ORB skimage.feature.SIFT "
+    "skimage.feature.BRIEF pandas.set_option random.seed "
     "numpy.random.seed skimage.segmentation.clear_border numpy.random.default_rng math.isclose "
     "skimage.transform.AffineTransform skimage.transform.*Transform numpy.polynomial.* matplotlib.colors.*",
 }

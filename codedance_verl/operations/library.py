@@ -43,8 +43,20 @@ def call(state: State, node: ast.AST, function: Value, args: Sequence[Value], na
     return _unknown(state, done)
 
 
+_PARAMETERS = frozenset((Kind.NUMBER, Kind.LIST, Kind.STRING))
+"""Kinds of the operands that say how large or where, not what."""
+
+
+def _is_parameter(value: Value) -> bool:
+    return value.kind in _PARAMETERS and not from_image(value) and not any(item.pixels for item in value.items)
+
+
 def _of_catalogue(state: State, done: Invocation, entry: Entry) -> Value:
     refs = all_refs(*done.operands)
+    if not entry.categories and entry.result[0] in (Kind.IMAGE, Kind.PIXELS, Kind.PEN):
+        parameters = [value for value in done.operands if _is_parameter(value)]
+        others = [value for value in done.operands if all(value is not one for one in parameters)]
+        refs = all_refs(*others).union(all_refs(*parameters).as_test(False))
     for category in entry.categories:
         # `scipy.stats` and the like of pixels are statistics of them.
         if category is Category.ARITHMETIC and any(value.pixels for value in done.operands):
@@ -54,6 +66,8 @@ def _of_catalogue(state: State, done: Invocation, entry: Entry) -> Value:
             # Lines at regular places are a grid.
             refs = state.operation(done.node, Category.GRID, f"{done.path} in a loop", *done.operands, refs=refs)
     receiver = done.receiver
+    for axes in (value for value in done.operands if value.kind is Kind.AXES):
+        state.change(axes, refs)
     if done.path in _CHANGED_IN_PLACE:
         # An array of zeros that is drawn on is an image from now on.
         if done.subject.kind is Kind.SERIES:
@@ -96,6 +110,10 @@ def _unknown(state: State, done: Invocation) -> Value:
     """What is not known may derive from everything it is given, and may change the object it is called on."""
     if done.receiver is not None and (done.args or done.named):
         state.taint(done.receiver, *done.args, *done.named.values())
+    for value in done.operands:
+        if value.kind in (Kind.AXES, Kind.FIGURE):
+            # a function that gets axes draws into them
+            state.taint(value, *(other for other in done.operands if other is not value))
     known = not done.path.startswith("?.")
     kind = Kind.OBJECT if known else Kind.UNKNOWN
     path = f"{done.path}()" if known else ""

@@ -73,6 +73,8 @@ def _as_search(state: State, node: ast.stmt, names: frozenset[str], word: str) -
     values = [value for name in sorted(names) if (value := state.find(name)) is not None]
     if any(from_image(value) for value in values):
         return NO_REFS
+    if values and all(value.kind in (Kind.UNKNOWN, Kind.OBJECT) and not value.callable for value in values):
+        return NO_REFS  # what is repeated is not known
     refs = state.operation(node, Category.SEARCH, f"{word} loop", *values)
     return refs.as_test(True)
 

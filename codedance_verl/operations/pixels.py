@@ -241,7 +241,8 @@ def _slices(axes: Sequence[ast.expr | None]) -> list[tuple[Category, str]]:
 def assign(state: State, node: ast.Subscript, base: Value, index: Value, value: Value) -> None:
     """Assignment to an element, a slice or a mask."""
     whole_rows = isinstance(node.slice, ast.Tuple) and any(isinstance(part, ast.Slice) for part in node.slice.elts)
-    canvas = base.kind is Kind.SERIES and (whole_rows or value.kind is Kind.PIXELS)
+    drawn = whole_rows or value.kind is Kind.PIXELS or index.kind in ARRAYS
+    canvas = base.kind is Kind.SERIES and drawn
     if base.kind in (Kind.PIXELS, Kind.MASK, Kind.ACCESS) or canvas:
         pastes = value.kind in (Kind.PIXELS, Kind.IMAGE, Kind.PROFILE) and not value.part
         category = Category.GRID if pastes else Category.DRAW
