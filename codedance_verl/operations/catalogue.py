@@ -142,7 +142,7 @@ TABLE: Mapping[Category, _Row] = {
         "scipy.ndimage.*_filter scipy.ndimage.*_filter1d scipy.ndimage.convolve* scipy.ndimage.correlate* "
         "scipy.signal.convolve2d scipy.signal.medfilt* scipy.signal.wiener skimage.filters.gaussian "
         "skimage.filters.median skimage.filters.unsharp_mask skimage.filters.rank.* skimage.restoration.* "
-        "numpy.fft.*",
+        "numpy.fft.* scipy.fft.* scipy.fftpack.*",
         (_M,): "cv2.morphologyEx cv2.erode cv2.dilate scipy.ndimage.binary_* scipy.ndimage.grey_* "
         "scipy.ndimage.morphological_gradient skimage.morphology.*",
     },
@@ -157,7 +157,8 @@ TABLE: Mapping[Category, _Row] = {
     Category.EDGES: {
         (_P,): "cv2.Canny cv2.Sobel cv2.Scharr cv2.Laplacian cv2.cornerHarris cv2.distanceTransform "
         "skimage.filters.sobel* skimage.filters.prewitt* skimage.filters.scharr* skimage.filters.roberts* "
-        "skimage.filters.laplace skimage.feature.* skimage.morphology.convex_hull* "
+        "skimage.filters.laplace skimage.feature.* "
+        "skimage.morphology.convex_hull* skimage.morphology.*maxim* skimage.morphology.*minim* "
         "scipy.ndimage.sobel scipy.ndimage.prewitt scipy.ndimage.laplace scipy.ndimage.gaussian_laplace "
         "scipy.ndimage.gaussian_gradient_magnitude scipy.ndimage.distance_transform_*",
         (_S, _U): "cv2.findContours cv2.ORB_create().detectAndCompute cv2.SIFT_create().detectAndCompute "
@@ -168,6 +169,7 @@ TABLE: Mapping[Category, _Row] = {
         "cv2.QRCodeDetector().detect* skimage.measure.find_contours skimage.measure.regionprops* "
         "skimage.feature.*().detect* "
         "skimage.feature.peak_local_max skimage.feature.blob_* skimage.feature.corner_peaks "
+        "skimage.feature.corner_subpix "
         "skimage.transform.hough_* skimage.transform.probabilistic_hough_line scipy.ndimage.find_objects "
         "scipy.signal.argrelextrema imutils.grab_contours",
         (Kind.SHAPE,): "cv2.approxPolyDP cv2.convexHull cv2.minAreaRect cv2.boxPoints cv2.fitEllipse cv2.fitLine "
@@ -249,7 +251,8 @@ CONVERSIONS: _Row = {
     (_N,): "builtins.ord builtins.hash builtins.id time.* cv2.getTickCount",
     (_O,): "PIL.ImageColor.* PIL.ImageFont.* PIL.ImageFilter.* PIL.ImageEnhance.* cv2.getStructuringElement "
     "cv2.getRotationMatrix2D cv2.getPerspectiveTransform cv2.getAffineTransform skimage.morphology.disk "
-    "skimage.morphology.square skimage.morphology.rectangle skimage.morphology.ball skimage.morphology.footprint_* "
+    "skimage.morphology.square skimage.morphology.rectangle skimage.morphology.ball skimage.morphology.diamond "
+    "skimage.morphology.octa* skimage.morphology.star skimage.morphology.footprint_* "
     "sympy.symbols sympy.Symbol sympy.Symbol().* skimage.feature.CENSURE skimage.feature.ORB skimage.feature.SIFT "
     "skimage.feature.BRIEF pandas.set_option random.seed "
     "numpy.random.seed skimage.segmentation.clear_border numpy.random.default_rng math.isclose "

@@ -17,6 +17,7 @@ from codedance_verl.operations.values import (
     Refs,
     Value,
     all_refs,
+    axes_at,
     constant,
     derived,
     element,
@@ -320,6 +321,8 @@ def bind_target(state: State, target: ast.expr, value: Value) -> None:
 
 def unpacked(value: Value, position: int, of: int) -> Value:
     """Element of a value that is assigned to `of` targets."""
+    if value.kind is Kind.AXES:
+        return axes_at(value, position)
     if value.exact and len(value.items) == of:
         return value.items[position].under(value.refs)
     if value.exact and value.items:

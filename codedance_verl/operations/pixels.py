@@ -13,6 +13,7 @@ from codedance_verl.operations.values import (
     MOST_ITEMS,
     Value,
     all_refs,
+    axes_at,
     derived,
     element,
     from_image,
@@ -26,6 +27,8 @@ _SQUARE = frozenset((Kind.PIXELS, Kind.MASK, Kind.LABELS, Kind.SCORES))
 """Kinds with rows and columns."""
 
 _NUMBERS = frozenset((Kind.NUMBER, Kind.SERIES, Kind.FRAME, Kind.COORDINATES, Kind.PROFILE, Kind.PIXEL))
+_GRIDS = frozenset(("numpy.ogrid", "numpy.mgrid", "numpy.r_", "numpy.c_"))
+_HELD = frozenset((Kind.AXES, Kind.IMAGE, Kind.LIST, Kind.DICT, Kind.STRING))
 _BITWISE = (ast.BitAnd, ast.BitOr, ast.BitXor)
 
 
@@ -136,6 +139,8 @@ def subscript(state: State, node: ast.Subscript, base: Value, index: Value) -> V
     if base.kind is Kind.ACCESS:
         refs = state.operation(node, Category.STATISTICS, "pixel access", base, index, weak=Weak.READING)
         return derived(Kind.PIXEL, base, refs=refs)
+    if base.kind is Kind.AXES:
+        return axes_at(base, _place(index))
     if base.kind in (Kind.LIST, Kind.DICT) or base.fields:
         return _of_container(node, base, index).under(chosen)
     if base.kind in (Kind.PROFILE, Kind.COORDINATES):
@@ -146,8 +151,10 @@ def subscript(state: State, node: ast.Subscript, base: Value, index: Value) -> V
     if base.kind is Kind.SHAPES:
         whole = isinstance(node.slice, ast.Slice | ast.Tuple) or index.kind in ARRAYS
         return derived(Kind.SHAPES if whole else Kind.SHAPE, base).under(chosen)
-    if base.kind in (Kind.AXES, Kind.FRAME):
+    if base.kind is Kind.FRAME:
         return base.under(chosen)
+    if base.path in _GRIDS:
+        return derived(Kind.SERIES, base, series=True)
     if base.kind is Kind.SERIES:
         part = derived(Kind.SERIES, base, targets=(base,))
         part.kind = Kind.NUMBER if index.kind is Kind.NUMBER else Kind.SERIES
@@ -158,6 +165,14 @@ def subscript(state: State, node: ast.Subscript, base: Value, index: Value) -> V
     if base.kind is Kind.SHAPE:
         found.kind = Kind.NUMBER
     return found.under(chosen)
+
+
+def _place(index: Value) -> object:
+    """Constant index or indices; None where one is not known."""
+    places = tuple(item.const if item.is_const else None for item in index.items)
+    if places:
+        return None if None in places else places
+    return index.const if index.is_const else None
 
 
 def _of_container(node: ast.Subscript, base: Value, index: Value) -> Value:
@@ -251,6 +266,9 @@ def assign(state: State, node: ast.Subscript, base: Value, index: Value, value: 
             base.kind = Kind.PIXELS
         state.change(base, refs, image=from_image(value))
         return
+    if base.kind is Kind.SERIES and value.kind in _HELD:
+        # an array of objects holds what a list does
+        base.kind = Kind.LIST
     if base.kind in (Kind.LIST, Kind.DICT):
         store(state, base, index, value)
         return

@@ -19,6 +19,7 @@ _MARKS = words(
 )
 _LINES = words("axvline axhline hlines vlines plot")
 _SHOWS_IMAGE = "shows image"
+_CURRENT = "current axes"
 
 
 def handle(state: State, done: Invocation) -> Value | None:
@@ -49,12 +50,13 @@ def _of_figure(state: State, done: Invocation) -> Value:
     match name:
         case "figure":
             return state.new_figure()
-        case "subplots":
+        case "subplots" | "subplot_mosaic":
             return _subplots(state, done)
-        case (
-            "subplot" | "axes" | "gca" | "add_subplot" | "add_axes" | "subplot2grid" | "twinx" | "twiny" | "inset_axes"
-        ):
-            return Value(Kind.AXES, targets=(figure,))
+        case "gca":
+            return _current(figure)
+        case "subplot" | "axes" | "add_subplot" | "add_axes" | "subplot2grid" | "twinx" | "twiny" | "inset_axes":
+            axes = figure.fields[_CURRENT] = Value(Kind.AXES, targets=(figure,))
+            return axes
         case "gcf" | "get_figure":
             return figure
         case "show":
@@ -73,10 +75,12 @@ def _of_figure(state: State, done: Invocation) -> Value:
 
 def _plot(state: State, done: Invocation, figure: Value) -> Value:
     name = done.name
-    on_image = _SHOWS_IMAGE in figure.fields
+    receiver = done.receiver
+    axes = receiver if receiver is not None and receiver.kind is Kind.AXES else _current(figure)
+    on_image = _SHOWS_IMAGE in axes.fields
     if name in _IMAGES:
-        # from now on lines and texts in it are marks on an image
-        figure.fields[_SHOWS_IMAGE] = Value()
+        # from now on lines and texts in these axes are marks on an image
+        axes.fields[_SHOWS_IMAGE] = Value()
         _draw(state, done, figure, Category.DISPLAY)
     elif name in _PLOTS:
         if name.startswith("hist") and any(value.pixels for value in done.args):
@@ -111,6 +115,11 @@ def _subplots(state: State, done: Invocation) -> Value:
     figure = _figure_of(state, done) if done.receiver is not None else state.new_figure()
     axes = Value(Kind.AXES, targets=(figure,))
     return axes if done.receiver is not None else listed([figure, axes])
+
+
+def _current(figure: Value) -> Value:
+    """Axes that calls of pyplot draw into."""
+    return figure.fields.setdefault(_CURRENT, Value(Kind.AXES, targets=(figure,)))
 
 
 def _show(state: State, done: Invocation) -> Value:

@@ -238,3 +238,10 @@ def element(value: Value) -> Value:
         Kind.AXES: Kind.AXES,
     }
     return derived(kinds.get(value.kind, Kind.UNKNOWN), value, targets=(value,))
+
+
+def axes_at(axes: Value, place: object) -> Value:
+    """Axes at a place of several; the same ones each time."""
+    if place is None or not axes.targets:
+        return axes
+    return axes.fields.setdefault(("place", place), Value(Kind.AXES, targets=axes.targets))

@@ -221,3 +221,12 @@ def test_names_of_outer_functions() -> None:
 def test_a_figure_is_made_once() -> None:
     code = "import matplotlib.pyplot as plt\nplt.figure().gca().imshow(input_image)\nplt.close()\nprint(1)"
     assert analyse([code]).categories == {Category.NONE}
+
+
+def test_marks_are_told_from_plots_by_the_axes() -> None:
+    code = (
+        "import matplotlib.pyplot as plt\nfig, ax = plt.subplots(1, 2)\nax[0].imshow(input_image)\n"
+        "ax[1].plot([1, 2])\nax[1].axvline(1)\nplt.show()"
+    )
+    assert analyse([code]).categories == {Category.DISPLAY}
+    assert analyse([code.replace("ax[1].axvline", "ax[0].axvline")]).categories == {Category.DISPLAY, Category.DRAW}
