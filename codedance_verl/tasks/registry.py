@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from codedance_verl.errors import UserError
+from codedance_verl.tasks import chartqa, charxiv, countbench, hrbench, pixmocount, vstar
 from codedance_verl.tasks.task import Task
 
-_MODULES: tuple[tuple[Task, ...], ...] = ()
+_MODULES: tuple[tuple[Task, ...], ...] = (
+    *(countbench.TASKS, pixmocount.TASKS, vstar.TASKS, hrbench.TASKS, chartqa.TASKS, charxiv.TASKS),
+)
 
 TASKS: Mapping[str, Task] = MappingProxyType({task.name: task for tasks in _MODULES for task in tasks})
 

@@ -87,9 +87,10 @@ class Task:
 
 
 def unique(items: Iterable[Item]) -> Iterator[Item]:
-    """Items with `@N` behind an id that came before, N being the number of the item from 0."""
+    """Items with N for an empty id, `@N` behind one that came before, N being the number of the item from 0."""
     seen: set[str] = set()
     for number, item in enumerate(items):
-        named = item if item.id not in seen else replace(item, id=f"{item.id}@{number}")
+        named = item if item.id else replace(item, id=str(number))
+        named = named if named.id not in seen else replace(item, id=f"{named.id}@{number}")
         seen.add(named.id)
         yield named
