@@ -44,7 +44,7 @@ def figures(marks: Sequence[Mark]) -> tuple[Figure, ...]:
 
 def _item(row: Row, figure: str, columns: tuple[str, str, str, str], image: ImageReference, prompts: Prompts) -> Item:
     """Item of a row whose `columns` hold question, answer, type of answer and source of the question."""
-    question, truth = row.text(columns[0]).strip(), row.text(columns[1]).strip()
+    question, truth = row.text(columns[0]), row.text(columns[1])  # as they are: the prompts hold them
     kind, source = _number(row, columns[2], ANSWER_TYPES), _number(row, columns[3], SOURCES)
     return Item(
         id=figure,

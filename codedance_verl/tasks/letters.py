@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from codedance_verl.grading.rules.normalise import normalise
 from codedance_verl.grading.rules.options import parse_choice
 
 REJECTED = "Z"
@@ -22,11 +23,14 @@ _REFUSALS = (
 # The letter of an option is one of the last words of the reply, at most this far from its end.
 _LAST_WORDS = 4
 
+# A capital letter that stands alone; "A" in front of a noun is an article.
+_CAPITAL = r"(A(?!\s+(?!(?:and|because|but|is|nor|or)\b)[a-z])|[B-Z])(?![\w'-])"
 _STATED = re.compile(
-    r"\b(?:answer|option|choice)\b(?:\s+is)?\s*:?\s*(?:(?:the\s+)?(?:option|choice)\s+)?\**\s*(?:\(([A-Z])\)|([A-Z])(?![\w'])(?!\s+[a-z]))",
+    rf"\b(?i:answer|option|choice)(?:\s+is)?\s*:?\s*(?:(?:the\s+)?(?:option|choice)\s+)?\**\s*(?:\(([A-Z])\)|{_CAPITAL})"
+    r"(?!\s*(?:or\b|/))"
 )
 _BRACKETED = re.compile(r"[(\[]([A-Z])[)\]]")
-_ALONE = re.compile(r"(?<![\w'(\[-])([A-Z])(?![\w'-])(?!\s+[a-z])")
+_ALONE = re.compile(rf"(?<![\w'(\[-]){_CAPITAL}")
 
 
 def lettered(choices: Sequence[str]) -> dict[str, str]:
@@ -64,12 +68,13 @@ def _only_text(reply: str, choices: Mapping[str, str]) -> str:
 def letter_in_sentence(reply: str, choices: Mapping[str, str]) -> str:
     """Letter of the one option that a reply names; empty where it names none, or several.
 
-    In this order: the reply is the option (`grading/rules/options.py`); the last "answer", "option" or "choice" that
-    states one; the one letter in brackets; the one option whose text is in the reply; the one capital letter that
-    stands alone and is no article.
+    In this order: the reply is the option (`grading/rules/options.py`), and not with the text of another one; the last
+    "answer", "option" or "choice" that states one; the one letter in brackets; the one option whose text is in the
+    reply; the one capital letter that stands alone and is no article.
     """
     if (choice := parse_choice(reply, dict(choices))) is not None:
-        return choice.letter if choice.letter in choices else ""
+        others = {normalise(text) for letter, text in choices.items() if letter != choice.letter}
+        return choice.letter if choice.letter in choices and choice.text not in others else ""
     stated = [first or second for first, second in _STATED.findall(reply)]
     for letters in (stated[-1:], _BRACKETED.findall(reply), _texts_in(reply, choices), _ALONE.findall(reply)):
         named = {letter for letter in letters if letter in choices}

@@ -114,11 +114,12 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
     parquet = open_parquet(path)
     names = parquet.schema_arrow.names
     images = [name for name in IMAGE_COLUMNS if name in names and not _is_path(parquet.schema_arrow.field(name), names)]
-    number = 0
-    for batch in batches(path, parquet, [name for name in names if name not in images]):
-        for values in batch.to_pylist():
-            yield Row(path, number, values, {name: ParquetImage(path, number, name) for name in images})
-            number += 1
+    plain = [name for name in names if name not in images]
+    found = (values for batch in batches(path, parquet, plain) for values in batch.to_pylist())
+    if not plain:  # to `batches`, no name at all means all columns
+        found = ({} for _ in range(parquet.metadata.num_rows))
+    for number, values in enumerate(found):
+        yield Row(path, number, values, {name: ParquetImage(path, number, name) for name in images})
 
 
 def _is_path(column: Any, names: list[str]) -> bool:
