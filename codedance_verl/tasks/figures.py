@@ -8,7 +8,7 @@ serves them all.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from codedance_verl.tasks.item import Item
 
@@ -98,3 +98,22 @@ def means_by(marks: Sequence[Mark], stratum: str) -> tuple[Figure, ...]:
 def accuracy(marks: Sequence[Mark]) -> tuple[Figure, ...]:
     """The one figure of a benchmark without parts."""
     return (mean("accuracy", "mean over all items", marks),)
+
+
+@dataclass(frozen=True)
+class BoundedFigure:
+    """Figure in which items without a score are wrong, and its value if every one of them were right."""
+
+    figure: Figure
+    upper: float | None
+
+
+def bounded(figures: Figures, scored: Iterable[tuple[Item, float | None]]) -> tuple[BoundedFigure, ...]:
+    """Figures of items with their values under one way of scoring; None for an item without one.
+
+    Every item counts, whatever the reason: an image that cannot be read, an endpoint or a judge that has failed.
+    """
+    marks = [(Mark.of(item, value or 0.0), value is None) for item, value in scored]
+    least = figures([mark for mark, _ in marks])
+    most = figures([replace(mark, value=1.0) if missing else mark for mark, missing in marks])
+    return tuple(BoundedFigure(low, high.value) for low, high in zip(least, most, strict=True))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from codedance_verl.tasks.figures import Figure, Mark, Unit, accuracy, mean, mean_of_means, means_by, split
+from codedance_verl.tasks.figures import Figure, Mark, Unit, accuracy, bounded, mean, mean_of_means, means_by, split
 from codedance_verl.tasks.item import Item
 
 
@@ -48,3 +48,14 @@ def test_means_by_a_stratum_are_named_after_its_values() -> None:
 def test_a_mark_keeps_cluster_and_strata() -> None:
     mark = _mark(1, b="2", a="1")
     assert (mark.cluster, mark.strata, mark.stratum("b"), mark.stratum("c")) == ("c", (("a", "1"), ("b", "2")), "2", "")
+
+
+def test_items_without_a_score_are_wrong_and_bound_the_figure() -> None:
+    items = [Item(str(number), "?", (), "1", strata={"half": "ab"[number // 2]}) for number in range(4)]
+    scored = list(zip(items, (1.0, 0.0, None, 0.5), strict=True))
+    (found,) = bounded(accuracy, scored)
+    assert (found.figure.value, found.upper) == (0.375, 0.625)
+    halves = {
+        part.figure.name: (part.figure.value, part.upper) for part in bounded(lambda m: means_by(m, "half"), scored)
+    }
+    assert halves == {"a": (0.5, 0.5), "b": (0.25, 0.75)}

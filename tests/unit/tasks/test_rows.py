@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -163,3 +164,11 @@ def test_columns_are_known_without_reading_the_rows(tmp_path: Path) -> None:
 
 def test_an_image_file_says_where_it_stands(tmp_path: Path) -> None:
     assert ImageFile(tmp_path / "x.png", "a.jsonl row 3").where == "a.jsonl row 3, x.png"
+
+
+def test_images_of_parquet_may_be_read_by_several_threads(tmp_path: Path) -> None:
+    path = parquet(tmp_path / "a.parquet", [{"q": "?", "image": struct(n)} for n in range(40)], group=7)
+    found = list(rows(path))
+    order = [number * 17 % 40 for number in range(40)] * 3
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(lambda n: open_image(found[n].image()).width - 20, order)) == order

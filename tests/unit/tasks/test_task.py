@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -76,3 +78,24 @@ def test_the_registry_names_its_benchmarks() -> None:
 def test_an_item_without_a_truth_has_no_score(task: Task) -> None:
     score = task.official(Item("a", "?", (), None), "4")
     assert isinstance(score, Score) and score.value is None and score.reason
+
+
+DOCS = (Path(__file__).parents[3] / "docs/benchmarks.md").read_text()
+
+
+def test_the_example_of_the_docs_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [{"image": struct(n), "question": "How many?", "number": n} for n in range(3, 6)]
+    parquet(tmp_path / "data/countbench/a.parquet", rows)
+    (example,) = re.findall(r"```python\n(.*?)```", DOCS, re.DOTALL)
+    exec(example, {})
+    told, figure = capsys.readouterr().out.splitlines()
+    assert told.startswith("countbench: 3 items, but 491")
+    assert figure == "accuracy 0.3333333333333333 at most 0.3333333333333333"
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=list(TASKS))
+def test_the_docs_name_every_benchmark_and_its_figures(task: Task) -> None:
+    assert f"`{task.name}`" in DOCS
+    for figure in task.figures([]):
+        assert f"`{figure.name}`" in DOCS, figure.name
