@@ -65,16 +65,20 @@ def unreadable(path: Path, error: Exception) -> UserError:
 
 
 def batches(
-    path: Path, parquet: pq.ParquetFile, columns: Iterable[str] = (), leave_out: Iterable[str] = ()
+    path: Path,
+    parquet: pq.ParquetFile,
+    columns: Iterable[str] = (),
+    leave_out: Iterable[str] = (),
+    groups: Iterable[int] | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Rows of an open file in order, in batches of about `BATCH_BYTES`.
 
     `columns`: names of those to read, none for all; one that the file does not have is left out. `leave_out`: dotted
-    names of nested fields that are not read.
+    names of nested fields that are not read. `groups`: numbers of the row groups to read, None for all.
     """
     read = _leaves(parquet, tuple(columns), tuple(leave_out))
     try:
-        for group in range(parquet.num_row_groups):
+        for group in range(parquet.num_row_groups) if groups is None else groups:
             metadata = parquet.metadata.row_group(group)
             columns_of_group = map(metadata.column, range(metadata.num_columns))
             chosen = [column for column in columns_of_group if column.path_in_schema in read]

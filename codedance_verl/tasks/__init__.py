@@ -1,0 +1,1 @@
+"""Benchmarks: converters of their published files into items, their official scoring rules and figures."""
