@@ -79,7 +79,7 @@ class RowFile:
         """Rows, some megabytes at a time. Raises UserError where the file turns out to be damaged."""
         numbers = self.origin.numbers()
         for batch in batches(self.path, open_parquet(self.path), self.columns.read, _LEFT_OUT):
-            yield [self._read(number, row) for row, number in zip(_python_rows(batch), numbers, strict=False)]
+            yield [self._read(number, row) for row, number in zip(python_rows(batch), numbers, strict=False)]
 
     def _read(self, number: int, row: dict[str, Any] | BadRow) -> ReadRow:
         try:
@@ -102,7 +102,7 @@ def open_rows(path: str | Path, needs: Kind | None = None, keys: Keys = DEFAULT_
     return RowFile(path, columns, parquet.metadata.num_rows, Origin.of(path, parquet.schema_arrow))
 
 
-def _python_rows(batch: pa.RecordBatch) -> list[dict[str, Any] | BadRow]:
+def python_rows(batch: pa.RecordBatch) -> list[dict[str, Any] | BadRow]:
     """Rows of a batch, a fault in the place of each that Python has no values for."""
     try:
         return list(batch.to_pylist())
@@ -110,7 +110,7 @@ def _python_rows(batch: pa.RecordBatch) -> list[dict[str, Any] | BadRow]:
         # the batch is read again row by row, so that one value costs one row
         if batch.num_rows == 1:
             return [BadRow(f"a value of it cannot be read ({error})")]
-        return [row for index in range(batch.num_rows) for row in _python_rows(batch.slice(index, 1))]
+        return [row for index in range(batch.num_rows) for row in python_rows(batch.slice(index, 1))]
 
 
 def fault_line(path: Path, number: int, fault: str) -> str:

@@ -75,7 +75,7 @@ class Item:
     @property
     def sha256(self) -> str:
         """Digest (hex) of id, question, truth and options, images aside: the same from layouts that agree in them."""
-        asked = [self.task, self.id, self.question, self.truth, list(self.choices)]
+        asked = [self.id, self.question, self.truth, list(self.choices)]
         return hashlib.sha256(json.dumps(asked, ensure_ascii=False).encode("utf-8", "replace")).hexdigest()
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from codedance_verl.data.fields import BadRow
 from codedance_verl.data.parquet import batches, open_parquet
+from codedance_verl.data.reading import python_rows
 from codedance_verl.errors import UserError
 from codedance_verl.tasks.item import ImageReference, Item
 from codedance_verl.tasks.references import ImageFile, NoImage, ParquetImage, TsvImage
@@ -28,12 +29,16 @@ _SHARED = 64
 
 @dataclass(frozen=True)
 class Row:
-    """Row of a file by its number from 0. `values` has its plain columns, `stored` its images."""
+    """Row of a file by its number from 0. `values` has its plain columns, `stored` its images.
+
+    `fault` says why a row has no values; empty for one that could be read.
+    """
 
     path: Path
     number: int
     values: Mapping[str, Any]
     stored: Mapping[str, ImageReference] = field(default_factory=dict)
+    fault: str = ""
 
     @property
     def where(self) -> str:
@@ -57,10 +62,9 @@ class Row:
         """Image of a column: the stored one, or the file that it names, relative to the file's folder or `folder`."""
         if column in self.stored:
             return self.stored[column]
-        name = self.optional(column)
-        return (
-            ImageFile(self.path.parent / folder / name, self.where) if name else NoImage(self.where, "it has no image")
-        )
+        if name := self.optional(column):
+            return ImageFile(self.path.parent / folder / name, self.where)
+        return NoImage(self.where, "it has no image")
 
 
 # Reads one row. Raises BadRow where it is no item.
@@ -71,7 +75,7 @@ def table(name: str, pattern: str, columns: Collection[str], convert: Convert) -
     """Layout of files whose rows are items: those of a name that matches `pattern`, with all of the columns.
 
     `pattern` is a shell pattern of the path below the folder, `**` for folders of any depth. A row that is no item
-    becomes one with its fault, and its strata as far as `convert` set them.
+    becomes one with its fault.
     """
 
     def find(folder: Path) -> tuple[Path, ...]:
@@ -87,11 +91,12 @@ def table(name: str, pattern: str, columns: Collection[str], convert: Convert) -
 def converted(row: Row, convert: Convert) -> Item:
     """Item of a row, or one with its fault."""
     try:
+        if row.fault:
+            raise BadRow(row.fault)
         return convert(row)
     except BadRow as fault:
-        return Item(
-            id=f"{row.path.stem}:{row.number}", question="", images=(), truth=None, fault=f"{row.where}: {fault}"
-        )
+        name = f"{row.path.stem}:{row.number}"
+        return Item(id=name, question="", images=(), truth=None, fault=f"{row.where}: {fault}")
 
 
 def rows(path: Path) -> Iterator[Row]:
@@ -115,11 +120,15 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
     names = parquet.schema_arrow.names
     images = [name for name in IMAGE_COLUMNS if name in names and not _is_path(parquet.schema_arrow.field(name), names)]
     plain = [name for name in names if name not in images]
-    found = (values for batch in batches(path, parquet, plain) for values in batch.to_pylist())
+    found = (values for batch in batches(path, parquet, plain) for values in python_rows(batch))
     if not plain:  # to `batches`, no name at all means all columns
         found = ({} for _ in range(parquet.metadata.num_rows))
     for number, values in enumerate(found):
-        yield Row(path, number, values, {name: ParquetImage(path, number, name) for name in images})
+        stored = {name: ParquetImage(path, number, name) for name in images}
+        if isinstance(values, BadRow):
+            yield Row(path, number, {}, stored, str(values))
+        else:
+            yield Row(path, number, values, stored)
 
 
 def _is_path(column: Any, names: list[str]) -> bool:

@@ -42,6 +42,7 @@ class Task:
         rule: name of the official rule, with what differs from it, in a sentence.
         figures: figures of one way of scoring.
         hub_files: patterns of the files that are needed of the hub's dataset.
+        replies_of: benchmark with the same items, whose replies this one scores by another rule; empty for none.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Task:
     rule: str
     figures: Figures
     hub_files: tuple[str, ...] = ()
+    replies_of: str = ""
 
     def items(self, folder: Path) -> Iterator[Item]:
         """Items of the folder, in order, with unique ids; nothing is held but those ids.

@@ -6,9 +6,12 @@ import pickle
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from codedance_verl.errors import UserError
+from codedance_verl.tasks.countbench import COUNTBENCH
 from codedance_verl.tasks.item import UnreadableImage
 from codedance_verl.tasks.references import ImageFile, open_image
 from codedance_verl.tasks.rows import columns_of, rows
@@ -172,3 +175,11 @@ def test_images_of_parquet_may_be_read_by_several_threads(tmp_path: Path) -> Non
     order = [number * 17 % 40 for number in range(40)] * 3
     with ThreadPoolExecutor(8) as threads:
         assert list(threads.map(lambda n: open_image(found[n].image()).width - 20, order)) == order
+
+
+def test_a_value_that_is_no_text_costs_its_row_alone(tmp_path: Path) -> None:
+    column = pa.array([b"one", b"\xff\xfe", b"three"]).view(pa.string())
+    pq.write_table(pa.table({"question": column, "number": [1, 2, 3], "image": [image(0)] * 3}), tmp_path / "a.parquet")
+    items = list(COUNTBENCH.items(tmp_path))
+    assert [item.question for item in items] == ["one", "", "three"]
+    assert items[1].fault.startswith("a.parquet row 1: a value of it cannot be read")
