@@ -116,6 +116,8 @@ def _plain(text: str) -> str:
 def _plain_latex(text: str) -> str:
     text = _changed(text, _SECOND_CHANGES)
     text = "0" + text if text.startswith(".") else text
+    if text.count(r"\approx") == 1:  # one that the removals have made
+        text = text.split(r"\approx")[-1]
     if "sqrt" in text:
         text = _braced_fractions(_braced_roots(text))
     if text == "0.5":

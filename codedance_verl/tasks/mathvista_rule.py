@@ -34,6 +34,9 @@ ANSWER_TYPES = ("text", *NUMBERS, "list")
 # Tokens of a reply of the judge, at most, as in the authors' scripts.
 MAX_TOKENS = 1_024
 
+# Characters of its reply that are compared, at most; one of so many tokens is shorter.
+MAX_EXTRACTION_CHARS = 10_000
+
 AUTHORS_NAMES = ("demo_prompt",)
 _NONE = "none"
 _DATA = "<|data|>"
@@ -110,10 +113,11 @@ def _extraction(rule: str, compare: Compare, item: Item, reply: str) -> JudgeReq
 
 
 def _read(rule: str, compare: Compare, item: Item, own_words: bool, text: str) -> Score | None:
-    if not text.strip():
+    extraction = text.strip()[:MAX_EXTRACTION_CHARS]
+    if not extraction:
         return None
-    nothing = own_words and text.strip().lower().rstrip(".") == _NONE
-    return _scored(rule, compare, item, "" if nothing else text.strip())
+    nothing = own_words and extraction.lower().rstrip(".") == _NONE
+    return _scored(rule, compare, item, "" if nothing else extraction)
 
 
 def _scored(rule: str, compare: Compare, item: Item, extraction: str) -> Score:
