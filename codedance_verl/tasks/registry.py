@@ -6,11 +6,23 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from codedance_verl.errors import UserError
-from codedance_verl.tasks import chartqa, charxiv, countbench, hrbench, pixmocount, vstar
+from codedance_verl.tasks import (
+    chartqa,
+    charxiv,
+    countbench,
+    hrbench,
+    mathverse,
+    mathvision,
+    mathvista,
+    pixmocount,
+    vstar,
+    wemath,
+)
 from codedance_verl.tasks.task import Task
 
 _MODULES: tuple[tuple[Task, ...], ...] = (
     *(countbench.TASKS, pixmocount.TASKS, vstar.TASKS, hrbench.TASKS, chartqa.TASKS, charxiv.TASKS),
+    *(mathvision.TASKS, mathvista.TASKS, mathverse.TASKS, wemath.TASKS),
 )
 
 TASKS: Mapping[str, Task] = MappingProxyType({task.name: task for tasks in _MODULES for task in tasks})
