@@ -7,6 +7,7 @@ checkout of their repository, those are used; else own words that ask for the sa
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 from pathlib import Path
 
@@ -31,3 +32,20 @@ def texts_of(path: Path, *names: str) -> tuple[str, ...]:
     if missing:
         raise UserError(f"{path} is not the authors' file: it has no text {missing[0]}")
     return tuple(found[name] for name in names)
+
+
+def authors_file(data: Path, place: str, *names: str) -> Path | None:
+    """The authors' file with the constants `names`: beside a data file, or at `place` of the checkout it lies in.
+
+    None where there is none. Another file of that name is refused beside the data, and passed over at `place`.
+    """
+    beside = data.parent / Path(place).name
+    if beside.is_file():
+        texts_of(beside, *names)
+        return beside
+    found = next((path for path in (data.parent / place, data.parent.parent / place) if path.is_file()), None)
+    if found is not None:
+        with contextlib.suppress(UserError):
+            texts_of(found, *names)
+            return found
+    return None

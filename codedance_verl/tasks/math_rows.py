@@ -79,12 +79,6 @@ def image_near(row: Row, column: str, *folders: str) -> ImageReference:
     return ImageFile(next((place for place in places if place.is_file()), places[0]), row.where)
 
 
-def near(path: Path, *names: str) -> Path | None:
-    """File of one of these names in the folder of `path` or up to two above it; None where there is none."""
-    places = (folder / name for folder in path.parents[:3] for name in names)
-    return next((place for place in places if place.is_file()), None)
-
-
 def files_that(layout: Layout, keep: Callable[[str], bool]) -> Layout:
     """Layout that finds only the files whose names are to be kept."""
 

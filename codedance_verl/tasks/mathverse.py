@@ -15,10 +15,11 @@ from pathlib import Path
 from codedance_verl.data.fields import BadRow
 from codedance_verl.grading.matchers import MODEL
 from codedance_verl.grading.rules import choice
+from codedance_verl.tasks.authors_texts import authors_file
 from codedance_verl.tasks.figures import Figure, Mark, mean, means_by
 from codedance_verl.tasks.item import ImageReference, Item, JudgeRequest, Score
-from codedance_verl.tasks.math_rows import completed, image_near, items_that, mapping_in, near, parts
-from codedance_verl.tasks.mathverse_judge import authors_prompts, extraction, prompts_of
+from codedance_verl.tasks.math_rows import completed, image_near, items_that, mapping_in, parts
+from codedance_verl.tasks.mathverse_judge import AUTHORS_NAMES, authors_prompts, extraction, prompts_of
 from codedance_verl.tasks.rows import Row, columns_of, rows, table
 from codedance_verl.tasks.task import Layout, Task
 
@@ -84,8 +85,8 @@ def _complete(row: Row, query: str, question: str, known: Item) -> Item:
     if kind not in (CHOICE, FREE):
         raise BadRow(f"question_type is {kind[:20]!r}")
     question = row.optional("question_for_eval") or question or row.text("question")
-    if prompts := near(row.path, "prompts.py", "evaluation/prompts.py"):
-        authors_prompts(prompts)  # a file that cannot be used ends the run before it begins
+    if prompts := authors_file(row.path, "evaluation/prompts.py", *AUTHORS_NAMES):
+        authors_prompts(prompts)  # one that cannot be used ends the run before it begins
     return replace(
         known,
         question=row.text(query),

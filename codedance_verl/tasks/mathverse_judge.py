@@ -22,7 +22,7 @@ RULE, OWN_RULE = "mathverse", "mathverse_own_words"
 # Settings of the authors' scripts, which ask gpt-3.5-turbo; they never give up, `ATTEMPTS` is ours.
 MAX_TOKENS, ATTEMPTS = 256, 5
 
-_AUTHORS_NAMES = ("demo_prompt_extract", "demo_prompt_score")
+AUTHORS_NAMES = ("demo_prompt_extract", "demo_prompt_score")
 _BLANK = {"question": "", "gt": "", "extraction": ""}
 
 _DATA = "<|data|>"
@@ -62,7 +62,7 @@ OWN = Prompts(OWN_RULE, "", _OWN_EXTRACTION, _OWN_COMPARISON)
 @functools.lru_cache(maxsize=4)
 def authors_prompts(path: Path) -> Prompts:
     """Templates of the authors' `evaluation/prompts.py`. Raises UserError for another file."""
-    extraction, comparison = (text.strip() for text in texts_of(path, *_AUTHORS_NAMES))
+    extraction, comparison = (text.strip() for text in texts_of(path, *AUTHORS_NAMES))
     try:
         comparison.format(**_BLANK)
     except (ValueError, KeyError, IndexError, AttributeError):

@@ -13,7 +13,7 @@ from codedance_verl.data.fields import BadRow
 from codedance_verl.errors import UserError
 from codedance_verl.grading.matchers import RULE as RULES
 from codedance_verl.grading.rules import choice
-from codedance_verl.tasks.authors_texts import texts_of
+from codedance_verl.tasks.authors_texts import authors_file
 from codedance_verl.tasks.figures import Figure, Mark, mean
 from codedance_verl.tasks.item import ImageReference, Item
 from codedance_verl.tasks.letters import lettered
@@ -24,7 +24,6 @@ from codedance_verl.tasks.math_rows import (
     items_that,
     list_in,
     mapping_in,
-    near,
     parts,
 )
 from codedance_verl.tasks.mathvista_rule import (
@@ -94,8 +93,7 @@ def _complete(row: Row, query: str, known: Item) -> Item:
         raise BadRow("it has no choices")
     if kind == CHOICE and answer and answer not in choices:
         raise BadRow(f"its answer {answer[:20]!r} is none of its choices")
-    if prompts := near(row.path, "ext_ans.py", "evaluation/prompts/ext_ans.py"):
-        texts_of(prompts, *AUTHORS_NAMES)  # a file that cannot be used ends the run before it begins
+    prompts = authors_file(row.path, "evaluation/prompts/ext_ans.py", *AUTHORS_NAMES)
     truth = answer if kind != CHOICE or not answer else list(lettered(choices))[choices.index(answer)]
     return replace(
         known,
@@ -185,6 +183,7 @@ MATHVISTA = Task(
 MATHVISTA_CORRECTED = replace(
     MATHVISTA,
     name=CORRECTED,
+    replies_of=RULE,
     title="MathVista, testmini, corrected rule",
     official=corrected_score,
     rule=(

@@ -266,10 +266,19 @@ def test_prompts_of_a_checkout_are_found_and_checked(tmp_path: Path) -> None:
 
 def test_another_file_of_that_name_is_refused(tmp_path: Path) -> None:
     _make(tmp_path, "json")
-    (tmp_path / "ext_ans.py").write_text("other = 1\n")
+    (tmp_path / "data" / "ext_ans.py").write_text("other = 1\n")
 
     with pytest.raises(UserError, match="it has no text demo_prompt"):
         list(MATHVISTA.items(tmp_path))
+
+
+def test_a_file_of_that_name_in_another_project_is_passed_over(tmp_path: Path) -> None:
+    _make(tmp_path, "json")
+    file = tmp_path / "evaluation" / "prompts" / "ext_ans.py"
+    file.parent.mkdir(parents=True)
+    file.write_text("other = 1\n")
+
+    assert [item.facts["prompts"] for item in MATHVISTA.items(tmp_path)] == ["", ""]
 
 
 def test_figures() -> None:
