@@ -3,7 +3,8 @@
 The same trajectories, turn by turn the same tokens and images, go through verl's own rollout worker and tool agent loop
 with a bare tool in its process, and through this project's worker, loop, sandbox, grading, reward and trajectory log.
 The server is a script with a set token rate, so generation costs both the same. Between them stands this project with
-the bare tool, so the sandbox's part is told apart. Prints and writes wall time, CPU time and its parts, side by side.
+the bare tool, so the sandbox's part is told apart, and beside it the sandbox without early opening. Prints and writes
+wall time, CPU time and its parts, side by side.
 """
 
 from __future__ import annotations
@@ -11,45 +12,35 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import copy
 import dataclasses
-import hashlib
-import io
-import random
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from unittest import mock
-from uuid import uuid4
 
 import psutil
 import ray
 import transfer_queue as tq
 from omegaconf import DictConfig
-from PIL import Image
-from verl.tools.base_tool import BaseTool
-from verl.tools.schemas import OpenAIFunctionToolSchema, ToolResponse
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopWorkerTQ
 
 from benchmarks.rollout import Engine, running
 from benchmarks.sandbox_bench import footprint, report
+from benchmarks.step_workload import BarePool, BareTool, Script, Workload, prompt, recorded
 from benchmarks.stopwatch import Stopwatch
 from codedance_verl.cluster.connection import keep_to_loopback
 from codedance_verl.config.compose import compose_config
-from codedance_verl.environment.call_watch import CallWatch
 from codedance_verl.errors import UserError
-from codedance_verl.formats import get_format, render_answer
-from codedance_verl.formats.tool_call import FUNCTION
 from codedance_verl.rollout import agent_loop
 from codedance_verl.rollout.worker import CodeDanceAgentLoopWorker
 from codedance_verl.sandbox.config import SandboxConfig
 from codedance_verl.sandbox.pool import SandboxPool, get_or_start_pool
 from codedance_verl.trajectories.writer import TrajectoryLog
-from codedance_verl.types import Execution, ExecutionStatus, RenderedImage
 from recipes.cpu_demo.demo_set import DemoSizes, make_demo_data
 from recipes.cpu_demo.tiny_vlm import build_tiny_model
 
@@ -57,10 +48,8 @@ TOOLS_S = (0.005, 0.5)
 BARS = {0.005: 0.05, 0.5: 0.10}
 """Most overhead in wall time of the rollouts, by seconds of a tool."""
 
-VERL, BARE, OURS = "verl, bare tool", "ours, bare tool", "ours, sandbox"
-CALL = get_format("tool_call")
-BOX = (20, 20, 132, 132)
-SIDE = 224
+VERL, BARE, OURS, LATE = "verl, bare tool", "ours, bare tool", "ours, sandbox", "ours, opened late"
+WAYS = (VERL, BARE, OURS, LATE)
 _VerlWorker: Any = AgentLoopWorkerTQ.__ray_metadata__.modified_class
 
 _BUILDER = "verl.utils.tokenizer.continuous_token:"
@@ -92,139 +81,16 @@ PARTS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Workload:
-    """Groups of trajectories; each calls `calls` times, with a tool that takes `tool_s` and shows a crop."""
-
-    groups: int
-    size: int
-    calls: int
-    tool_s: float
-
-    @property
-    def trajectories(self) -> int:
-        return self.groups * self.size
-
-
-@dataclasses.dataclass(frozen=True)
 class Round:
-    """One replay: wall seconds, and CPU seconds of the worker's process and of what serves its cells, Ray included."""
+    """One replay: wall seconds, and CPU seconds of the worker's process and of what serves its cells, Ray included.
+
+    `waited_s`: seconds that all trajectories of ours together waited for the sandbox (`Timing.queue_s`).
+    """
 
     wall_s: float
     worker_cpu_s: float
     serving_cpu_s: float
-
-
-class Script:
-    """Stands for the vLLM servers: says the turns of one trajectory after another, each at the pace of the engine.
-
-    Which trajectory gets which is by the order of their first requests; all have the same number of calls.
-    """
-
-    def __init__(self, engine: Engine, turns: Sequence[Sequence[list[int]]]) -> None:
-        self._engine = engine
-        self._waiting = iter(turns)
-        self._begun: dict[str, Iterator[list[int]]] = {}
-
-    async def generate(self, request_id: str, call_watch: CallWatch | None = None, **_: Any) -> Any:
-        if request_id not in self._begun:
-            self._begun[request_id] = iter(next(self._waiting))
-        ids = next(self._begun[request_id])
-        await self._engine.sampled(len(ids))
-        return SimpleNamespace(
-            token_ids=list(ids),
-            log_probs=[-0.5] * len(ids),
-            stop_reason="completed",
-            extra_fields={"global_steps": 0, "min_global_steps": 0, "max_global_steps": 0},
-            num_preempted=None,
-            routed_experts=None,
-        )
-
-
-def code(tool_s: float) -> str:
-    """Code that takes so long and shows a crop."""
-    return f"import time\ntime.sleep({tool_s})\ninput_image.crop({BOX})"
-
-
-def recorded(tokenizer: Any, workload: Workload, seed: int) -> list[list[list[int]]]:
-    """Tokens of each turn of each trajectory: a thought of 40 to 160 words, then a call or the answer."""
-    chance, found = random.Random(seed), []
-
-    def turn(tail: str) -> list[int]:
-        return list(
-            tokenizer.encode(f"<think>{'so ' * chance.randint(40, 160)}</think>{tail}", add_special_tokens=False)
-        )
-
-    for _ in range(workload.trajectories):
-        calls = [turn(CALL.render_call(code(workload.tool_s))) for _ in range(workload.calls)]
-        found.append([*calls, turn(render_answer("1"))])
-    return found
-
-
-class BareTool(BaseTool):  # type: ignore[misc]  # verl ships no types
-    """Tool in the worker's process: waits as long as the code would run, and shows the same crop. No code is run."""
-
-    def __init__(self, tool_s: float) -> None:
-        schema = {
-            "type": "function",
-            "function": {
-                "name": FUNCTION,
-                "description": "Runs Python.",
-                "parameters": {"type": "object", "properties": {"code": {"type": "string"}}, "required": ["code"]},
-            },
-        }
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints its schema
-            super().__init__({}, OpenAIFunctionToolSchema.model_validate(schema))
-        self._tool_s = tool_s
-
-    async def execute(self, instance_id: str, parameters: dict[str, Any], **kwargs: Any) -> Any:
-        await asyncio.sleep(self._tool_s)
-        image = kwargs["agent_data"].image_data[0]
-        return ToolResponse(text="(shown)", image=[image.crop(BOX)]), 0.0, {}
-
-
-class BarePool:
-    """The same tool in the place of the sandbox: pool and session in one."""
-
-    def __init__(self, tool_s: float) -> None:
-        self._tool_s = tool_s
-
-    @contextlib.asynccontextmanager
-    async def session(self, *images: bytes) -> AsyncIterator[Any]:
-        image = Image.open(io.BytesIO(images[0]))
-
-        async def run(_: str) -> Execution:
-            await asyncio.sleep(self._tool_s)
-            buffer = io.BytesIO()
-            image.crop(BOX).save(buffer, "PNG", compress_level=1)
-            png = buffer.getvalue()
-            shown = RenderedImage(hashlib.sha256(png).hexdigest(), BOX[2] - BOX[0], BOX[3] - BOX[1], png)
-            return Execution(ExecutionStatus.OK, images=(shown,), duration_s=self._tool_s)
-
-        yield SimpleNamespace(run=run)
-
-
-def _image(seed: int) -> bytes:
-    buffer = io.BytesIO()
-    noise = Image.effect_noise((SIDE // 8, SIDE // 8), 60 + seed % 8).resize((SIDE, SIDE))
-    noise.convert("RGB").save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def _prompt(group: int, size: int, agent: str) -> dict[str, Any]:
-    png = _image(group)
-    image = Image.open(io.BytesIO(png)).convert("RGB")
-    content = [{"type": "image", "bytes": png, "image": image}, {"type": "text", "text": "How many are there?"}]
-    return {
-        "uid": uuid4().hex,
-        "index": group,
-        "agent_name": agent,
-        "raw_prompt": [{"role": "user", "content": content}],
-        "reward_model": {"ground_truth": "1", "style": "rule"},
-        "data_source": "benchmark",
-        "extra_info": {"record_id": f"record-{group}"},
-        "global_steps": 1,
-        "__rollout_n__": size,
-    }
+    waited_s: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,10 +117,22 @@ def _worker(setup: Setup, way: str, client: Script, tool_s: float, folder: Path)
             worker = _VerlWorker(setup.config, client)
             worker.tools = [BareTool(tool_s)]
             return worker
-        worker = CodeDanceAgentLoopWorker(setup.config, client)
+        config = copy.deepcopy(setup.config)
+        config.environment.open_early = way != LATE
+        worker = CodeDanceAgentLoopWorker(config, client)
     # a rollout worker makes its log by its actor's id, which this process has none of
     worker._log = TrajectoryLog(folder / "trajectories", "bench", worker._written.max_bytes)
     return worker
+
+
+def _noting(write_group: Callable[..., None], waits: list[float]) -> Callable[..., None]:
+    """Returns the writer of the trajectory log, which also notes the waits of its group for the sandbox."""
+
+    def written(members: Any, *rest: Any) -> None:
+        waits.extend(member.extra_fields["timing"].queue_s for member in members)
+        write_group(members, *rest)
+
+    return written
 
 
 async def replay(setup: Setup, way: str, workload: Workload, watch: Stopwatch | None = None) -> Round:
@@ -262,8 +140,9 @@ async def replay(setup: Setup, way: str, workload: Workload, watch: Stopwatch | 
     engine = Engine(None, setup.rate, setup.rate_each)
     tokenizer = _tokenizer(setup)
     client = Script(engine, recorded(tokenizer, workload, seed=0))
-    pool: Any = setup.pool if way == OURS else BarePool(workload.tool_s)
+    pool: Any = setup.pool if way in (OURS, LATE) else BarePool(workload.tool_s)
     rows: list[Any] = []
+    waits: list[float] = []
 
     async def put(**row: Any) -> None:
         rows.extend(row.get("keys", ()))
@@ -275,13 +154,15 @@ async def replay(setup: Setup, way: str, workload: Workload, watch: Stopwatch | 
         stack.enter_context(mock.patch.object(tq, "async_kv_batch_put", put))
         worker = _worker(setup, way, client, workload.tool_s, folder)
         prompts = [
-            _prompt(group, workload.size, "tool_agent" if way == VERL else agent_loop.AGENT_NAME)
+            prompt(group, workload.size, "tool_agent" if way == VERL else agent_loop.AGENT_NAME)
             for group in range(workload.groups)
         ]
         await stack.enter_async_context(running(engine))
         if watch is not None:
             stack.enter_context(watch.watching(PARTS))
         before, cpu, wall = setup.serving_cpu_s(), time.process_time(), time.perf_counter()
+        if way != VERL:
+            worker._write_group = _noting(worker._write_group, waits)
         info = {"step": 1, "validate": False, "sample_index": 0, "rollout_n": 0}
         await asyncio.gather(*(worker._run_prompt(prompt, {}, info) for prompt in prompts))
         found = Round(time.perf_counter() - wall, time.process_time() - cpu, max(setup.serving_cpu_s() - before, 0.0))
@@ -301,9 +182,9 @@ def _tokenizer(setup: Setup) -> Any:
 async def compare(setup: Setup, workload: Workload, rounds: int) -> dict[str, Any]:
     """All ways in turns, in another order each round; the first replay of each, which warms it up, does not count."""
     small = dataclasses.replace(workload, groups=1)
-    for way in (VERL, BARE, OURS):
+    for way in WAYS:
         await replay(setup, way, small)
-    found: dict[str, list[Round]] = {way: [] for way in (VERL, BARE, OURS)}
+    found: dict[str, list[Round]] = {way: [] for way in WAYS}
     for number in range(rounds):
         for way in list(found) if number % 2 else list(found)[::-1]:
             found[way].append(await replay(setup, way, workload))
@@ -338,6 +219,7 @@ def _median(rounds: Sequence[Round], workload: Workload) -> dict[str, float]:
         "wall_s": middle("wall_s"),
         "worker_cpu_ms": middle("worker_cpu_s") * each,
         "serving_cpu_ms": middle("serving_cpu_s") * each,
+        "sandbox_wait_ms": middle("waited_s") * each,
     }
 
 
@@ -357,6 +239,7 @@ def show(found: dict[str, Any]) -> None:
         ("wall_s", "wall, s"),
         ("worker_cpu_ms", "worker's CPU, ms each"),
         ("serving_cpu_ms", "serving CPU, ms each"),
+        ("sandbox_wait_ms", "sandbox wait, ms each"),
     ):
         print(f"{label:<24}" + "".join(f"{way[name]:>18.2f}" for way in ways.values()))
     for part in dict.fromkeys(part for way in ways.values() for part in way["parts_cpu_ms"]):

@@ -68,11 +68,14 @@ class WatchingServer(vLLMHttpServer):  # type: ignore[misc]  # verl ships no typ
 
 
 def watched(
-    generate: Callable[..., AsyncIterator[Any]], watches: Mapping[str, Watch], *, request_id: str, **request: Any
+    generate: Callable[..., AsyncIterator[Any]], watches: Mapping[str, Watch], *args: Any, **request: Any
 ) -> AsyncIterator[Any]:
-    """Returns the outputs of a request of vLLM, shown to its watch on their way; without a watch they are untouched."""
-    outputs = generate(request_id=request_id, **request)
-    watch = watches.get(request_id)
+    """Returns the outputs of a request of vLLM, shown to its watch on their way; without a watch they are untouched.
+
+    verl names all arguments; vLLM's own HTTP endpoints do not, and have no watches.
+    """
+    outputs = generate(*args, **request)
+    watch = watches.get(request.get("request_id", ""))
     return outputs if watch is None else _shown(outputs, watch)
 
 
