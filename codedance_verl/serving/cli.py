@@ -20,6 +20,7 @@ import typer
 from rich.console import Console
 
 from codedance_verl.errors import UserError
+from codedance_verl.verl_compat.warm_workers import warm_engine
 
 if TYPE_CHECKING:
     from codedance_verl.serving.service import Outcome, Service, StreamListener
@@ -38,7 +39,8 @@ def serve(
     api_key = settings.serving.api_key(os.environ)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("codedance_verl").setLevel(logging.INFO)
-    asyncio.run(_serve(settings, api_key))
+    with warm_engine(settings.warm_start):
+        asyncio.run(_serve(settings, api_key))
 
 
 def chat(
@@ -53,7 +55,8 @@ def chat(
     body = _body(image, question, temperature)
     _check_output(output)
     settings = _prepare(model, overrides or (), containers=1, standby_containers=0)
-    asyncio.run(_chat(settings, body, output))
+    with warm_engine(settings.warm_start):
+        asyncio.run(_chat(settings, body, output))
 
 
 async def _serve(settings: Settings, api_key: str | None) -> None:
