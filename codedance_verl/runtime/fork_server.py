@@ -24,7 +24,7 @@ import socket
 import struct
 import sys
 import types
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,7 @@ def main(arguments: Sequence[str]) -> None:
     """Imports and serves until the pipe ends. In each forked process it is the main function of that one."""
     listener, life, executable, *modules = arguments
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one whose pipe this is gets it, and ends the pipe
+    given = dict(os.environ)
     for module in modules:
         importlib.import_module(module)
     if opened := _accelerators():
@@ -77,7 +78,9 @@ def main(arguments: Sequence[str]) -> None:
         return
     gc.collect()
     gc.freeze()  # a collection would write to each object, and so copy every page that processes share
-    request = Server(socket.socket(fileno=int(listener)), int(life)).serve()
+    # a library may set variables for what it starts, as OpenCV does; who asks may have imported it too
+    environs = given, dict(os.environ)
+    request = Server(socket.socket(fileno=int(listener)), int(life), environs).serve()
     if request is not None:
         become(request, executable)
 
@@ -85,11 +88,11 @@ def main(arguments: Sequence[str]) -> None:
 class Server:
     """Loop of the server."""
 
-    def __init__(self, listener: socket.socket, life: int) -> None:
+    def __init__(self, listener: socket.socket, life: int, environs: Sequence[dict[str, str]]) -> None:
         self._listener = listener
         self._life = life
         self._clients: dict[int, socket.socket] = {}
-        self._environ = dict(os.environ)
+        self._environs = environs
         self._died, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._wake = wake
         self._selector = selectors.DefaultSelector()
@@ -124,7 +127,7 @@ class Server:
             client.close()
             return None
         child = REFUSED
-        if reason := refusal(request, self._environ):
+        if reason := refusal(request, self._environs):
             _logger.warning("a process starts without what is imported here: %s", reason)
         elif (child := os.fork()) == 0:
             self._leave()
@@ -204,14 +207,20 @@ def receive(client: socket.socket) -> Request:
     return Request(fds=dict(zip(numbers, fds, strict=True)), connection=client, **content)
 
 
-def refusal(request: Request, environ: dict[str, str]) -> str:
-    """Returns the reason for which a process cannot be forked from one with these variables; empty for none."""
+def refusal(request: Request, environs: Sequence[Mapping[str, str]]) -> str:
+    """Returns the reason for which a process cannot be forked here; empty for none.
+
+    Args:
+        request: of the process.
+        environs: variables before and after the imports; the process may have either value of each.
+    """
     options, _ = split(request.command)
     if strange := [option for option in options if option != "-u"]:
         return f"options {strange}"
-    differing = {name for name in {*environ, *request.environ} if environ.get(name) != request.environ.get(name)}
-    early = sorted(name for name in differing if name.startswith(_READ_WHEN_LOADED) and name not in _READ_LATER)
-    return ", ".join(f"{name}={request.environ.get(name)}" for name in early)
+    names = {*request.environ}.union(*environs)
+    early = sorted(name for name in names if name.startswith(_READ_WHEN_LOADED) and name not in _READ_LATER)
+    other = [name for name in early if request.environ.get(name) not in [environ.get(name) for environ in environs]]
+    return ", ".join(f"{name}={request.environ.get(name)}" for name in other)
 
 
 def split(command: Sequence[str]) -> tuple[list[str], list[str]]:

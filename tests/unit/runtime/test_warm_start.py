@@ -167,12 +167,20 @@ def test_options_of_python_are_told_from_the_command() -> None:
 
 
 def test_options_that_change_python_are_refused() -> None:
-    assert refusal(_request(["-O", "-c", "code"]), {}) == "options ['-O']"
-    assert refusal(_request(["-u", "-c", "code"]), {}) == ""
+    assert refusal(_request(["-O", "-c", "code"]), [{}]) == "options ['-O']"
+    assert refusal(_request(["-u", "-c", "code"]), [{}]) == ""
 
 
-def _request(command: list[str]) -> Request:
-    return Request(command, {}, "/", {}, 0, [], False, None)  # type: ignore[arg-type]
+def test_a_variable_may_have_its_value_before_or_after_the_imports() -> None:
+    environs: list[dict[str, str]] = [{}, {"LD_LIBRARY_PATH": "set by a library"}]
+    assert refusal(_request(["-c", "code"]), environs) == ""
+    assert refusal(_request(["-c", "code"], LD_LIBRARY_PATH="set by a library"), environs) == ""
+    assert refusal(_request(["-c", "code"], LD_LIBRARY_PATH="other"), environs) == "LD_LIBRARY_PATH=other"
+    assert refusal(_request(["-c", "code"], OMP_NUM_THREADS="1"), environs) == ""
+
+
+def _request(command: list[str], **environ: str) -> Request:
+    return Request(command, environ, "/", {}, 0, [], False, None)  # type: ignore[arg-type]
 
 
 def _wait_for_the_end_of(pid: int) -> None:
