@@ -2,7 +2,8 @@
 
 `python -m benchmarks.start_imports [--only NAME,NAME] [--repeats N] [--output FILE]`. Each import is a process of its
 own, whose user + system seconds count: they depend less on what else the machine does than wall time. *Before* is
-verl 0.9.1 without the work-arounds, its actors' classes pickled by name; *after* is what a run does.
+verl 0.9.1 without the work-arounds, its actors' classes pickled by name; *after* is what a run does; *forked* is what
+is left to do with `warm_start`, where one fork server has made most imports for all. Its memory is shared with others.
 """
 
 from __future__ import annotations
@@ -13,15 +14,19 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from codedance_verl.runtime.warm_start import warm_python
+from codedance_verl.verl_compat.warm_workers import PRELOADED
+
 _SERVER = "verl.workers.rollout.vllm_rollout.vllm_async_server"
 _ROUTER = "verl.workers.rollout.router"
 _TIMEOUT_S = 900
+_ENVIRON = {"VERL_PLATFORM": "cpu", "TORCHDYNAMO_DISABLE": "1"}
 
 _PICKLE = f"""
 import sys
@@ -39,6 +44,11 @@ for name, cls in (("server", imported_where_made(WatchingServer)), ("balancer", 
 _WITHOUT = """
 from codedance_verl.verl_compat import light_imports
 light_imports.skip_scikit_learn = light_imports.skip_ascend_transfer = lambda: None
+"""
+
+_ALIAS = """
+from codedance_verl.verl_compat.vllm_cpu import answer_to_the_name_vllm
+answer_to_the_name_vllm()
 """
 
 _MEASURE = """
@@ -69,6 +79,7 @@ KINDS = (
     Kind("task_runner", ("codedance_verl.trainer.runner", _SERVER)),
     Kind("rollout_worker", ("codedance_verl.rollout.worker",), ("balancer", "server")),
     Kind("vllm_server", (_SERVER, "codedance_verl.verl_compat.watching_server")),
+    Kind("vllm_engine", ("vllm.v1.engine.core", "vllm.v1.worker.cpu_worker")),
     Kind("fsdp_worker", ("verl.workers.engine_workers",)),
     Kind("load_balancer", ("ray",), ("balancer", "server")),
     Kind("transfer_queue", ("transfer_queue",)),
@@ -85,8 +96,8 @@ class Cost:
     modules: int
 
 
-def measure(kind: Kind, pickles: Path, before: bool, repeats: int = 1) -> Cost:
-    """Cost of the imports of a kind of process.
+def measure(kind: Kind, pickles: Path, before: bool, repeats: int = 1, python: str = sys.executable) -> Cost:
+    """Cost of the imports of a kind of process, started by `python`.
 
     Raises:
         subprocess.CalledProcessError: an import failed; its output has been shown.
@@ -94,8 +105,8 @@ def measure(kind: Kind, pickles: Path, before: bool, repeats: int = 1) -> Cost:
     by_name = {"server": _SERVER, "balancer": _ROUTER}
     handles = [by_name[handle] if before else str((pickles / handle).resolve()) for handle in kind.handles]
     arguments = [json.dumps([*kind.modules, *handles])]
-    code = _WITHOUT * before + _MEASURE
-    found = [json.loads(_run(code, arguments).splitlines()[-1]) for _ in range(repeats)]
+    code = _WITHOUT * before + _ALIAS + _MEASURE
+    found = [json.loads(_run(code, arguments, python).splitlines()[-1]) for _ in range(repeats)]
     cpu_s, peak_mib, modules = (median(column) for column in zip(*found, strict=True))
     return Cost(round(cpu_s, 2), round(peak_mib, 1), int(modules))
 
@@ -105,10 +116,10 @@ def write_pickles(folder: Path) -> None:
     _run(_PICKLE, [str(folder)])
 
 
-def _run(code: str, arguments: Sequence[str]) -> str:
+def _run(code: str, arguments: Sequence[str], python: str = sys.executable) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        env={**os.environ, "VERL_PLATFORM": "cpu"},
+        [python, "-c", code, *arguments],
+        env={**os.environ, **_ENVIRON},
         capture_output=True,
         text=True,
         timeout=_TIMEOUT_S,
@@ -129,28 +140,30 @@ def main() -> None:
     if unknown := set(chosen) - {kind.name for kind in KINDS}:
         parser.error(f"unknown {sorted(unknown)}: choose from {[kind.name for kind in KINDS]}")
     results: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, warm_python([PRELOADED], _ENVIRON) as warm:
         write_pickles(Path(folder))
+        preload = measure(Kind("fork_server", (PRELOADED,)), Path(folder), before=False)
+        print(f"{'fork_server':15} {preload.cpu_s:.1f} CPU s, {preload.peak_mib:.0f} MiB", flush=True)
         for kind in KINDS:
             if kind.name in chosen:
-                costs = [measure(kind, Path(folder), before, arguments.repeats) for before in (True, False)]
-                results[kind.name] = _row(*costs)
-                print(f"{kind.name:15} {_line(*costs)}", flush=True)
-    total = {when: round(sum(row[when]["cpu_s"] for row in results.values()), 2) for when in ("before", "after")}
-    print(f"{'sum':15} {total['before']:.1f} -> {total['after']:.1f} CPU s")
+                costs = {
+                    "before": measure(kind, Path(folder), True, arguments.repeats),
+                    "after": measure(kind, Path(folder), False, arguments.repeats),
+                    "forked": measure(kind, Path(folder), False, arguments.repeats, str(warm)),
+                }
+                results[kind.name] = {when: asdict(cost) for when, cost in costs.items()}
+                print(f"{kind.name:15} {_line(costs)}", flush=True)
+    total = {when: round(sum(row[when]["cpu_s"] for row in results.values()), 2) for when in costs}
+    total["forked"] = round(total["forked"] + preload.cpu_s, 2)
+    print(f"{'sum':15} {' -> '.join(f'{seconds:.1f}' for seconds in total.values())} CPU s, fork server included")
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(json.dumps({"kinds": results, "sum_cpu_s": total, "load": os.getloadavg()}, indent=1))
+    found = {"kinds": results, "fork_server": asdict(preload), "sum_cpu_s": total, "load": os.getloadavg()}
+    arguments.output.write_text(json.dumps(found, indent=1))
 
 
-def _row(before: Cost, after: Cost) -> dict[str, Any]:
-    return {"before": asdict(before), "after": asdict(after), "cpu_ratio": round(after.cpu_s / before.cpu_s, 3)}
-
-
-def _line(before: Cost, after: Cost) -> str:
-    return (
-        f"{before.cpu_s:.1f} -> {after.cpu_s:.1f} CPU s ({after.cpu_s / before.cpu_s:.2f}x), "
-        f"{before.peak_mib:.0f} -> {after.peak_mib:.0f} MiB"
-    )
+def _line(costs: Mapping[str, Cost]) -> str:
+    seconds = " -> ".join(f"{cost.cpu_s:.1f}" for cost in costs.values())
+    return f"{seconds} CPU s, {costs['before'].peak_mib:.0f} -> {costs['after'].peak_mib:.0f} MiB"
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import logging
 import os
 
 from codedance_verl.verl_compat import light_imports
+from codedance_verl.verl_compat.warm_workers import use_assigned_threads
 
 logger = logging.getLogger(__name__)
 _failure: BaseException | None = None
@@ -42,6 +43,7 @@ def _register_cpu_platform() -> None:
 
 def register() -> None:
     """Registers the CPU platform and repairs with verl; safe to call again."""
+    use_assigned_threads()
     light_imports.skip_scikit_learn()  # first: what follows may import models of transformers
     light_imports.skip_ascend_transfer()
     _register_cpu_platform()

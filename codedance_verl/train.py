@@ -24,6 +24,7 @@ from codedance_verl.runtime.progress import step_lines
 from codedance_verl.runtime.run_folder import last_step, new_metrics_file, publish_model
 from codedance_verl.runtime.run_limits import STOPPED_EXIT_CODE, Stopped, guarded, stops_on_signals
 from codedance_verl.trainer import determinism
+from codedance_verl.verl_compat.warm_workers import warm_workers
 
 if TYPE_CHECKING:
     from codedance_verl.preflight.report import Report
@@ -58,23 +59,24 @@ def run(config: DictConfig) -> None:
     determinism.limit_threads(config)
     env_vars = apply_env_vars(config)  # before anything imports verl, torch, vLLM or Ray
     keep_to_loopback(config.ray_kwargs.get("ray_init", {}))
-    from codedance_verl.preflight.checks import check
+    with warm_workers(config) as python:  # which imports while the checks are made
+        from codedance_verl.preflight.checks import check
 
-    check(config)
-    determinism.apply_determinism(config)
-    run_dir = Path(config.run_dir).resolve()
-    with run_lock(run_dir):
-        _run_locked(config, run_dir, env_vars)
+        check(config)
+        determinism.apply_determinism(config)
+        run_dir = Path(config.run_dir).resolve()
+        with run_lock(run_dir):
+            _run_locked(config, run_dir, env_vars, python)
 
 
-def _run_locked(config: DictConfig, run_dir: Path, env_vars: dict[str, str]) -> None:
+def _run_locked(config: DictConfig, run_dir: Path, env_vars: dict[str, str], python: Path | None) -> None:
     checkpoints.repair_tracker(run_dir / "checkpoints")
     _schedule_validation(config, _begins_after(config, run_dir))
     write_resolved(config, run_dir)
     os.environ["TENSORBOARD_DIR"] = str(run_dir / "tensorboard")
     os.environ["VERL_FILE_LOGGER_PATH"] = str(new_metrics_file(run_dir))
     with guarded(run_dir, config.time_limit_s, stop_grace_s=config.stop_grace_s):
-        _train(config, env_vars)
+        _train(config, env_vars, python)
     if last_step(run_dir):  # an evaluation has none
         publish_model(run_dir, "actor")
 
@@ -101,7 +103,7 @@ def _schedule_validation(config: DictConfig, step: int) -> None:
         trainer.val_before_train = trainer.test_freq > 0 and step == trainer.total_training_steps
 
 
-def _train(config: DictConfig, env_vars: dict[str, str]) -> None:
+def _train(config: DictConfig, env_vars: dict[str, str], python: Path | None) -> None:
     import ray
     from verl.trainer.main_ppo import run_ppo
 
@@ -115,7 +117,7 @@ def _train(config: DictConfig, env_vars: dict[str, str]) -> None:
 
     plugin.require_loaded()
     metrics_file, total = Path(os.environ["VERL_FILE_LOGGER_PATH"]), config.trainer.total_training_steps
-    arguments, run_dir = _ray_arguments(config, env_vars), Path(config.run_dir).resolve()
+    arguments, run_dir = _ray_arguments(config, env_vars, python), Path(config.run_dir).resolve()
     start(arguments)
     try:
         find_room(config, living_nodes)
@@ -136,8 +138,8 @@ def _train(config: DictConfig, env_vars: dict[str, str]) -> None:
         ray.shutdown()
 
 
-def _ray_arguments(config: DictConfig, env_vars: dict[str, str]) -> dict[str, Any]:
-    """Returns what verl's `run_ppo` would pass to `ray.init`, with our environment variables added.
+def _ray_arguments(config: DictConfig, env_vars: dict[str, str], python: Path | None = None) -> dict[str, Any]:
+    """Returns what verl's `run_ppo` would pass to `ray.init`, with our environment variables and the workers' Python.
 
     Ray must be up before `run_ppo`, since the interpreter pool is started first.
     """
@@ -148,7 +150,10 @@ def _ray_arguments(config: DictConfig, env_vars: dict[str, str]) -> dict[str, An
     passed_on = ("TENSORBOARD_DIR", "VERL_FILE_LOGGER_PATH", SWITCH_VARIABLE)
     ours |= {name: os.environ[name] for name in passed_on if name in os.environ}
     ray_init: Any = OmegaConf.to_container(config.ray_kwargs.get("ray_init", OmegaConf.create({})), resolve=True)
-    return ray_arguments(ray_init, {**runtime_env, "env_vars": {**runtime_env["env_vars"], **ours}})
+    arguments = ray_arguments(ray_init, {**runtime_env, "env_vars": {**runtime_env["env_vars"], **ours}})
+    if python is not None:
+        arguments["runtime_env"]["py_executable"] = str(python)  # where verl's tree has null
+    return arguments
 
 
 def _inputs(config: DictConfig) -> dict[str, str]:

@@ -26,5 +26,7 @@ class RunConfig(Node):
     """Draws the same rollouts and ends with the same weights in every run."""
     skip_bad_records: bool = False
     """Leaves out records that cannot be read, instead of an error."""
+    warm_start: bool = False
+    """Has the processes on this machine forked from one that has imported their libraries."""
     gpu_memory_gib: float | None = Field(None, ge=1, le=1024)
     """Memory of a GPU for the estimate of a dry run, in GiB; null where `hardware` has none."""

@@ -8,8 +8,6 @@ from typing import Annotated
 
 import typer
 
-from codedance_verl.data.checking import check_file, progress_line
-from codedance_verl.data.rows import DEFAULT_KEYS, Keys
 from recipes.cpu_demo.demo_sizes import DEMO_KINDS, DemoSizes
 
 data_app = typer.Typer(help="Make and check data files.", no_args_is_help=True)
@@ -48,10 +46,13 @@ def make(
 def check(
     files: Annotated[list[Path], typer.Argument(help="Parquet files: RL records or demonstrations.")],
     skip_bad_records: Annotated[bool, typer.Option(help="List bad rows instead of stopping at the first.")] = False,
-    prompt_key: Annotated[str, typer.Option(help="Column of the messages, as data.prompt_key.")] = DEFAULT_KEYS.prompt,
-    image_key: Annotated[str, typer.Option(help="Column of the images, as data.image_key.")] = DEFAULT_KEYS.images,
+    prompt_key: Annotated[str, typer.Option(help="Column of the messages, as data.prompt_key.")] = "prompt",
+    image_key: Annotated[str, typer.Option(help="Column of the images, as data.image_key.")] = "images",
 ) -> None:
     """Reads every record of the files, images included, and says what is wrong with them."""
+    from codedance_verl.data.checking import check_file, progress_line
+    from codedance_verl.data.rows import Keys
+
     for file in files:
         started = time.monotonic()
         found = check_file(file, skip_bad_records, keys=Keys(prompt_key, image_key), progress=progress_line(file.name))

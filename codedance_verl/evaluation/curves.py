@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from codedance_verl.errors import UserError
 from codedance_verl.evaluation.report import PARTS, CurvePoint, StepSplit
-from codedance_verl.evaluation.training import StepMetrics, TrainingLog, read_metrics, read_training, rl_steps
+
+if TYPE_CHECKING:
+    from codedance_verl.evaluation.training import StepMetrics
 
 FILE = "curves.png"
 _COLOUR = ["#4878a8", "#c44e52", "#55a868", "#8172b2", "#ccb974", "#64b5cd", "#8c8c8c", "#dd8452", "#937860", "#da8bc3"]
@@ -39,6 +41,8 @@ def draw(run: Path, path: Path) -> int:
         UserError: the folder holds no metrics of a training step, or the PNG cannot be written.
     """
     from matplotlib.figure import Figure
+
+    from codedance_verl.evaluation.training import TrainingLog, read_metrics, read_training, rl_steps
 
     metrics = [line for line in read_metrics(run) if line.step > 0] if run.is_dir() else []
     if not metrics:

@@ -20,9 +20,7 @@ from codedance_verl.errors import UserError
 from codedance_verl.sandbox.config import BACKENDS, SandboxConfig
 from codedance_verl.sandbox.docker import engine, image, reaper
 from codedance_verl.sandbox.errors import SandboxError
-from codedance_verl.sandbox.pool import SandboxPool
 from codedance_verl.types import Execution
-from sandbox_security import selfcheck as check
 
 sandbox_app = typer.Typer(help="The interpreters in which model-written code runs.", no_args_is_help=True)
 
@@ -95,6 +93,8 @@ def selfcheck(
 
     Exits with 0 when all is as it should be, with 1 when something is not.
     """
+    from sandbox_security import selfcheck as check
+
     with _one_line_errors():
         pids = check.RUNTIME_PIDS if runtime else check.SMALL.pids
         config = check.SMALL.replace(backend=backend, runtime=runtime, pids=pids)
@@ -142,6 +142,8 @@ def bench(
 
 
 async def _run_cells(config: SandboxConfig, cells: list[str], images: list[bytes]) -> list[Execution]:
+    from codedance_verl.sandbox.pool import SandboxPool
+
     async with SandboxPool.local(config) as pool, pool.session(*images) as session:
         return [await session.run(cell) for cell in cells]
 

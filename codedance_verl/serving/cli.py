@@ -38,7 +38,8 @@ def serve(
     api_key = settings.serving.api_key(os.environ)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("codedance_verl").setLevel(logging.INFO)
-    asyncio.run(_serve(settings, api_key))
+    with _warm_engine(settings):
+        asyncio.run(_serve(settings, api_key))
 
 
 def chat(
@@ -53,7 +54,8 @@ def chat(
     body = _body(image, question, temperature)
     _check_output(output)
     settings = _prepare(model, overrides or (), containers=1, standby_containers=0)
-    asyncio.run(_chat(settings, body, output))
+    with _warm_engine(settings):
+        asyncio.run(_chat(settings, body, output))
 
 
 async def _serve(settings: Settings, api_key: str | None) -> None:
@@ -155,6 +157,13 @@ def _prepare(model: str, overrides: Sequence[str], **sandbox: Any) -> Settings:
         os.environ.setdefault(key, value)  # what the user has set wins
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # most of its warnings mean nothing here
     return settings
+
+
+def _warm_engine(settings: Settings) -> contextlib.AbstractContextManager[None]:
+    """Has vLLM's engine process forked from one that imports vLLM while this one does, where the settings say so."""
+    from codedance_verl.verl_compat.warm_workers import warm_engine
+
+    return warm_engine(settings.warm_start)
 
 
 def _end_by_signals() -> None:

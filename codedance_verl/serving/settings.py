@@ -46,6 +46,7 @@ class Settings:
         model: Hugging Face folder, or a name on the Hub.
         name: what clients call it.
         origin: the file that the rules of training were read from; None where there is none.
+        warm_start: whether vLLM's engine is forked from a process that has imported it.
         env_vars: to be set before vLLM is imported, where the user has not.
     """
 
@@ -55,6 +56,7 @@ class Settings:
     environment: EnvironmentConfig
     sandbox: SandboxConfig
     serving: ServingConfig
+    warm_start: bool
     env_vars: Mapping[str, str]
 
 
@@ -86,6 +88,7 @@ def load(model: str, overrides: Sequence[str] = (), **defaults: Any) -> Settings
         environment=EnvironmentConfig.from_mapping(_plain(config, "environment")),
         sandbox=_isolated(SandboxConfig.from_mapping(_plain(config, "sandbox")), serving),
         serving=serving,
+        warm_start=config.warm_start is True,
         env_vars={key: str(value) for key, value in _plain(config, "env_vars").items()},
     )
 

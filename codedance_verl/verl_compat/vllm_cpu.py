@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import multiprocessing
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -55,8 +56,8 @@ def answer_to_the_name_vllm() -> None:
 
 
 def running_in_vllm_worker() -> bool:
-    """Returns True in vLLM's own worker process, the only one that imports vLLM before verl."""
-    return "vllm._custom_ops" in sys.modules
+    """Returns True in vLLM's own worker process, the only one started by multiprocessing that has vLLM before verl."""
+    return "vllm._custom_ops" in sys.modules and multiprocessing.parent_process() is not None
 
 
 def keep_weights_unpacked() -> None:

@@ -136,11 +136,16 @@ def test_the_comment_of_a_field_has_its_range_and_its_choices(node: type[Node], 
         assert re.search(rf"\b{re.escape(choice)}\b", comment), choice
 
 
+OF_THE_HARDWARE = {"gpu_memory_gib": "cpu", "warm_start": "1xgpu"}
+"""Settings that each option of the hardware sets, and an option that sets the default."""
+
+
 @pytest.mark.parametrize("name", RunConfig.model_fields)
 def test_a_setting_of_the_run_stands_at_the_root(name: str) -> None:
     field = RunConfig.model_fields[name]
-    if name == "gpu_memory_gib":  # each option of the hardware sets it
-        assert yaml.safe_load((CONF_DIR / "hardware/cpu.yaml").read_text())[name] is field.default
+    if name in OF_THE_HARDWARE:
+        option = CONF_DIR / "hardware" / f"{OF_THE_HARDWARE[name]}.yaml"
+        assert yaml.safe_load(option.read_text())[name] is field.default
         return
     low, high = bounds(field)
     assert yaml.safe_load(_file(RunConfig).read_text())[name] == field.default

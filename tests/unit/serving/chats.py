@@ -132,6 +132,7 @@ def service_of(engine: Any, pool: Any, environment: Mapping[str, Any], **serving
         environment=EnvironmentConfig.from_mapping({"add_system_prompt": False, "sandbox_retries": 0, **environment}),
         sandbox=SandboxConfig(backend="process"),
         serving=ServingConfig.from_mapping({"port": 0, "response_tokens": 1_000, **serving}),
+        warm_start=False,
         env_vars={},
     )
     return Service(settings, engine, pool)
