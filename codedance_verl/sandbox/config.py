@@ -41,9 +41,13 @@ class SandboxConfig(Node):
     """Libraries imported before sessions are forked; a fork copies what they have mapped."""
     containers: int = Field(2, ge=1, le=64)
     """Containers of a node. More survive the loss of one with fewer sessions struck; each holds about 70 MiB."""
+    cores_per_actor: int = Field(16, ge=1, le=4096)
+    """Cores of a node that one node actor serves; a node with twice as many has two, and so on, among which containers,
+    queue and cell slots are divided, rounded up. With too many cores an actor, its one event loop holds cells up; each
+    actor takes about 150 MiB."""
     standby_containers: int = Field(1, ge=0, le=64)
-    """Containers of a node started and empty, and as many in a second actor beside the node's; with 0 the loss of a
-    container or an actor takes a start, 2 to 5 s."""
+    """Containers of a node started and empty, and where one actor serves the node as many in a second one beside it;
+    with 0 the loss of a container or an actor takes a start, 2 to 5 s."""
     sessions_per_container: int = Field(128, ge=1, le=4096)
     """Sessions that one container serves at once; further `open` calls queue."""
     queue_length: int = Field(4096, ge=0, le=1 << 20)

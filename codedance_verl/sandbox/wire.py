@@ -105,6 +105,8 @@ class Peer(asyncio.Protocol):
 
     Attributes:
         uid: user id of the process at the other end, as the kernel vouches for it; -1 before there is a connection.
+        fault: error of the other side for which the connection was ended.
+        on_end: called once when the connection has ended, by either side.
     """
 
     def __init__(self, connected: Callable[[Peer], None] | None = None) -> None:
@@ -117,7 +119,8 @@ class Peer(asyncio.Protocol):
         self._paused = False
         self._waiting: asyncio.Future[Message | None] | None = None
         self._asked = False
-        self._fault: WireError | None = None
+        self.fault: WireError | None = None
+        self.on_end: Callable[[], Any] | None = None
         self.only_when_asked = False
         self.closed = False
         self.uid = -1
@@ -146,12 +149,16 @@ class Peer(asyncio.Protocol):
         """
         message = await self.receive(timeout_s)
         if message is None:
-            raise self._fault or EOFError("peer closed the connection")
+            raise self.fault or EOFError("peer closed the connection")
+        self.trust()
+        return message
+
+    def trust(self) -> None:
+        """Reads long frames too from here on; `hello` does so when it returns."""
         if not self.closed:
             self._is_stranger = False
             self._frames.limit, self._room = MAX_FRAME_BYTES, _INBOX_FRAMES
             self._read_frames()
-        return message
 
     def send(self, message: Mapping[str, Any]) -> None:
         """Queues a message for sending; a peer that has gone is noticed by `receive`, not here."""
@@ -199,7 +206,7 @@ class Peer(asyncio.Protocol):
                 self._asked = False
                 self._deliver(message)
         except WireError as error:
-            self._fault = error
+            self.fault = error
             self.close()
         self._hold_up(len(self._inbox) >= self._room)
 
@@ -226,6 +233,9 @@ class Peer(asyncio.Protocol):
             self._transport.close()
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(None)
+        if self.on_end is not None:
+            on_end, self.on_end = self.on_end, None
+            on_end()
 
 
 async def listen(path: Path, connected: Callable[[Peer], None], backlog: int = 100) -> asyncio.Server:

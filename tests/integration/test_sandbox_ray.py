@@ -146,7 +146,7 @@ async def main():
         back_s = time.monotonic() - killed_at
         again = (await struck.run("'x' in globals()")).stdout
     deadline = time.monotonic() + 60
-    while not pool._actors[0]._main.is_up and time.monotonic() < deadline:
+    while not pool._actors[0].is_up and time.monotonic() < deadline:
         await asyncio.sleep(0.1)
     async with pool.session() as late:
         restored = (await late.run("1 + 1")).stdout

@@ -49,10 +49,10 @@ class Cluster:
         self.found: list[tuple[str, int, bool]] = []
         self.asked: list[str] = []
 
-    def get(self, config: SandboxConfig, node_id: str) -> Any:
+    def get(self, config: SandboxConfig, node_id: str, index: int) -> Any:
         return None
 
-    def get_or_start(self, config: SandboxConfig, node_id: str, standby: bool) -> Any:
+    def get_or_start(self, config: SandboxConfig, node_id: str, standby: bool, index: int) -> Any:
         self.found.append((node_id, config.containers, standby))
 
         async def opened(*_: Any) -> str:
@@ -61,8 +61,11 @@ class Cluster:
                 raise SandboxBusy("full")
             return "session"
 
+        async def no_socket() -> str:
+            return "/nothing/there"
+
         actor = type("Actor", (), {})()
-        actor.open = Method(opened)
+        actor.open, actor.client_socket = Method(opened), Method(no_socket)
         return actor
 
     def is_alive(self, node_id: str) -> bool:
@@ -76,7 +79,7 @@ def _ids(number: int) -> list[str]:
 def _directory(number: int) -> tuple[Directory, Store]:
     store = Store()
     directory = Directory("sandbox-1-2-nodes", store)
-    directory.publish(_ids(number))
+    directory.publish(dict.fromkeys(_ids(number), 1))
     return directory, store
 
 
@@ -144,11 +147,11 @@ async def test_nodes_that_have_left_are_passed_over_for_others() -> None:
     nodes = _client(directory, cluster, "elsewhere")
     await _open(nodes)
     for node_id in list(nodes._others):
-        nodes.node(node_id)._main.gone = True
+        nodes.node(node_id)._mains[0].gone = True
     opened = await _open(nodes)
     assert not opened.gone
     for node_id in _ids(3 * PAGE_NODES):
-        nodes.node(node_id)._main.gone = True
+        nodes.node(node_id)._mains[0].gone = True
     with pytest.raises(SandboxUnavailable, match="every sandbox node has left the cluster"):
         await _open(nodes)
 
@@ -170,11 +173,11 @@ def test_of_the_actors_of_a_node_the_second_is_the_standby() -> None:
 def test_a_directory_has_every_node_once_in_pages_of_one_size() -> None:
     directory, store = _directory(1000)
     pages = [directory.page(number) for number in range(directory.pages())]
-    assert sorted(directory.all()) == _ids(1000)
+    assert directory.all() == dict.fromkeys(_ids(1000), 1)
     assert {len(page) for page in pages} <= {PAGE_NODES - 1, PAGE_NODES}
-    assert directory.has("node0999") and not directory.has("node1000")
+    assert directory.actors("node0999") == 1 and directory.actors("node1000") == 0
     directory.remove()
-    assert store.values == {} and directory.pages() == 0 and directory.all() == []
+    assert store.values == {} and directory.pages() == 0 and directory.all() == {}
 
 
 @pytest.mark.asyncio
@@ -184,4 +187,8 @@ async def test_a_refusal_is_told_when_another_node_is_asked(caplog: pytest.LogCa
     with caplog.at_level(logging.WARNING):
         await _open(_client(directory, cluster, "node0000"))
     assert cluster.asked == ["node0000", "node0001"]
-    assert [record.getMessage() for record in caplog.records] == ["sandbox: full; trying another node"]
+    said = [record.getMessage() for record in caplog.records]
+    assert [line.partition(": [Errno")[0] for line in said] == [
+        "sandbox: the socket of a node does not answer",
+        "sandbox: full; trying another node",
+    ]
