@@ -138,23 +138,28 @@ class SandboxNodeActor:
 class RayFinder:
     """Finds and starts node actors of this job in Ray."""
 
+    actor_class: type = SandboxNodeActor
+
     def get(self, config: SandboxConfig, node_id: str, index: int = 0) -> Any | None:
         """Returns the actor that has the name now; None where none has."""
         return find_actor(_actor_name(config, node_id, index))
 
     def get_or_start(self, config: SandboxConfig, node_id: str, standby: bool, index: int = 0) -> Any:
         """Returns the named actor of a node and a configuration; the first process to ask starts and owns it."""
-        actor_class = ray.remote(SandboxNodeActor)
-        return actor_class.options(
-            name=_actor_name(config, node_id, index),
-            namespace=NAMESPACE,
-            get_if_exists=True,
-            # It waits for interpreters, whose load Ray does not schedule.
-            num_cpus=0,
-            # Calls wait in the node's queue, which is bounded and says why it refuses; Ray's would be silent.
-            max_concurrency=_CONCURRENT_CALLS,
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False),
-        ).remote(config, standby, index)
+        return (
+            ray.remote(self.actor_class)
+            .options(
+                name=_actor_name(config, node_id, index),
+                namespace=NAMESPACE,
+                get_if_exists=True,
+                # It waits for interpreters, whose load Ray does not schedule.
+                num_cpus=0,
+                # Calls wait in the node's queue, which is bounded and says why it refuses; Ray's would be silent.
+                max_concurrency=_CONCURRENT_CALLS,
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False),
+            )
+            .remote(config, standby, index)
+        )
 
     def is_alive(self, node_id: str) -> bool:
         """Returns true while the cluster counts the node as alive; it takes seconds to notice that one has gone."""

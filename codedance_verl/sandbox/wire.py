@@ -14,7 +14,7 @@ import struct
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgpack  # type: ignore[import-untyped]
 
@@ -126,8 +126,8 @@ class Peer(asyncio.Protocol):
         self.uid = -1
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # That of uvloop, which Ray uses, is one in all but its base class.
+        self._transport = cast(asyncio.Transport, transport)
         # Asked now: a socket that has been closed meanwhile has no credentials.
         self.uid = _peer_uid(transport)
         if self._connected is not None:
@@ -254,7 +254,7 @@ def _time_out(waiting: asyncio.Future[Message | None]) -> None:
         waiting.set_exception(TimeoutError())
 
 
-def _peer_uid(transport: asyncio.Transport) -> int:
+def _peer_uid(transport: asyncio.BaseTransport) -> int:
     credentials = transport.get_extra_info("socket").getsockopt(
         socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")
     )

@@ -272,3 +272,18 @@ async def test_a_wait_that_times_out_leaves_the_answer_to_the_next(tmp_path: Pat
     its.close()
     assert await peer.receive(5) is None
     peer.close()
+
+
+def test_a_peer_is_served_by_the_event_loop_of_ray_too(tmp_path: Path) -> None:
+    uvloop = pytest.importorskip("uvloop")
+
+    async def talk() -> None:
+        peer, its = await _accepted(tmp_path / "socket")
+        its.sendall(inner_wire.encode({"op": "hello"}) + inner_wire.encode(MESSAGE))
+        assert peer.uid == os.geteuid()
+        assert (await peer.hello(5), await peer.receive(5)) == ({"op": "hello"}, MESSAGE)
+        its.close()
+        assert await peer.receive(5) is None
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(talk())
