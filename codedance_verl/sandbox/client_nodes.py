@@ -217,7 +217,9 @@ class RemoteNode:
             raise NodeLost(f"the session was ended: it sent a broken image: {error}") from None
 
     async def close(self, session_id: str) -> None:
-        held = self._holder(session_id)
+        held = self._held.get(session_id)
+        if held is None:
+            return
         with contextlib.suppress(NodeLost, UnknownSession), self._noticing(held):
             await held.session.close()
         self._release(session_id)

@@ -101,9 +101,10 @@ class SandboxConfig(Node):
     further sessions are refused (`SandboxFull`). Null: sized by the images, 512 at least."""
     cpus: float = Field(0.0, ge=0, le=1024)
     """Cores of one container; 0 for no limit."""
-    cpu_weight: int = Field(64, ge=2, le=262_144)
-    """Weight of one container where cores are short; the engine gives every other container 1,024. Low, so that code
-    takes the cores that training and vLLM leave idle. It counts within the containers' parent control group."""
+    cpu_weight: int = Field(4096, ge=2, le=1 << 24)
+    """Weight of all serving containers of a node together where cores are short. Every other control group at the top
+    of the hierarchy has 1,024 by default, and so has every thread that is in none. Too little on a busy node makes
+    cells reach their time limit; too much slows training and vLLM beside them."""
     pids: int = Field(1024, ge=16, le=1 << 20)
     """Processes and threads of one container."""
 

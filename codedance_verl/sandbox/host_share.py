@@ -16,7 +16,7 @@ def share_of(config: SandboxConfig, actors: int) -> SandboxConfig:
     """Returns what each of a host's node actors is given, rounded up, so that every one has a container."""
     if actors == 1:
         return config
-    names = ("containers", "standby_containers", "queue_length")
+    names = ("containers", "standby_containers", "queue_length", "cpu_weight")
     shares = {name: _rounded_up(getattr(config, name), actors) for name in names}
     return config.replace(**shares, concurrent_cells=_rounded_up(config.cell_slots, actors))
 

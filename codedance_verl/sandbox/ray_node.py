@@ -56,7 +56,8 @@ class SandboxNodeActor:
         self._config = config
         self._is_standby = standby
         self._index = index
-        self._engine = EngineOwner(config)
+        self._share = config if standby else share_of(config, actors_on(config))
+        self._engine = EngineOwner(self._share)
         self._node: SandboxNode | None = None
         self._socket = ClientSocket(self)
         self._path = ""
@@ -118,8 +119,7 @@ class SandboxNodeActor:
         return self._node
 
     async def _start(self) -> SandboxNode:
-        share = self._config if self._is_standby else share_of(self._config, actors_on(self._config))
-        node = SandboxNode(share, await asyncio.to_thread(self._launcher), decode_images=False)
+        node = SandboxNode(self._share, await asyncio.to_thread(self._launcher), decode_images=False)
         await node.start()
         self._path = self._path or str(await self._socket.start())
         return node

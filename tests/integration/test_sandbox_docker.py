@@ -282,7 +282,7 @@ async def test_containers_are_hardened(node: SandboxNode, docker_engine: DockerC
         ]
         assert "no-new-privileges:true" in host["SecurityOpt"]
         assert host["Memory"] == host["MemorySwap"] == 640 << 20 and host["PidsLimit"] == CONFIG.pids
-        assert host["CpuShares"] == CONFIG.cpu_weight < 1024
+        assert host["CpuShares"] == CONFIG.cpu_weight // CONFIG.containers
         assert all(mount["RW"] is False for mount in details["Mounts"])
         assert not any("TOKEN" in item or "HOME=/root" in item for item in details["Config"]["Env"])
 
