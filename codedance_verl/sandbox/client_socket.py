@@ -56,6 +56,7 @@ class ClientSocket:
         """Listens; returns the path of the socket."""
         # A folder of its own: that of the interpreters' socket is mounted into containers.
         self._directory = await asyncio.to_thread(reaper.owned_directory)
+        wire.allow_many_connections()
         path = self._directory / _NAME
         self._server = await wire.listen(path, self._connected, _BACKLOG)
         return path

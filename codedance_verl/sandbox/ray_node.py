@@ -23,6 +23,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from codedance_verl.errors import UserError
 from codedance_verl.metrics import emit
+from codedance_verl.sandbox import wire
 from codedance_verl.sandbox.actor_calls import answered, wait
 from codedance_verl.sandbox.client_nodes import ClientNodes, RemoteNode, standby_config
 from codedance_verl.sandbox.client_socket import ClientSocket
@@ -177,6 +178,7 @@ def client_nodes(config: SandboxConfig) -> ClientNodes:
 @functools.lru_cache(maxsize=16)
 def _client_nodes(config: SandboxConfig, _job_id: str, own: str) -> ClientNodes:
     """Looks the directory up once: `start_everywhere` comes before the clients."""
+    wire.allow_many_connections()
     return ClientNodes(config, own, _directory(config), RayFinder(), lambda: _own_or_all(config, own))
 
 

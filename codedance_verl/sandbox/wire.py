@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import resource
 import socket
 import struct
 from collections import deque
@@ -34,6 +35,7 @@ MAX_HELLO_BYTES = 4096  # a peer is not known before it: it gets no more memory 
 _INBOX_FRAMES = 4  # few, as each may have 64 MiB
 _MAX_ENTRIES = 256
 _MAX_CONTAINERS = 1000
+_OPEN_FILES = 1 << 16
 
 
 def decode(body: bytes) -> Message:
@@ -247,6 +249,13 @@ async def connect(path: Path) -> Peer:
     """Connects to a unix socket. Raises `OSError`."""
     _, peer = await asyncio.get_running_loop().create_unix_connection(Peer, str(path))
     return peer
+
+
+def allow_many_connections() -> None:
+    """Raises this process's limit of open files as far as it may: a node has two connections a session, a client one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < min(hard, _OPEN_FILES):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, _OPEN_FILES), hard))
 
 
 def _time_out(waiting: asyncio.Future[Message | None]) -> None:
