@@ -106,11 +106,12 @@ class SandboxNodeActor:
     async def shutdown(self, drain_s: float = 0.0) -> None:
         if self._telemetry is not None:
             self._telemetry.cancel()
-        async with self._starting:
-            if self._node is not None:
-                await self._node.drain(drain_s)
-                await self._socket.stop()
-                await self._node.shutdown()
+        async with self._starting:  # one that is starting has started then
+            node = self._node
+        if node is not None:
+            await node.drain(drain_s)
+            await self._socket.stop()
+            await node.shutdown()
 
     async def _started(self) -> SandboxNode:
         async with self._starting:

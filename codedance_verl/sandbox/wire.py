@@ -252,7 +252,7 @@ async def connect(path: Path) -> Peer:
 
 
 def allow_many_connections() -> None:
-    """Raises this process's limit of open files as far as it may: a node has two connections a session, a client one."""
+    """Raises this process's limit of open files as far as it may: a session takes one in a client, two in a node."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < min(hard, _OPEN_FILES):
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, _OPEN_FILES), hard))
