@@ -125,7 +125,10 @@ class Worker:
     async def lose_a_session(self, main_actor):
         async with SandboxPool.connect(CONFIG).session() as session:
             ray.kill(main_actor)
-            return (await session.run("1")).status.value
+            # Ray does not wait for the end of the process, which answers on its socket until then.
+            while (status := (await session.run("1")).status.value) == "ok":
+                await asyncio.sleep(0.1)
+            return status
 
 def folders():
     return {path.name for path in Path(tempfile.gettempdir()).glob("codedance-*-*-*-*")}
@@ -189,7 +192,7 @@ def test_a_standby_serves_while_a_lost_node_actor_is_replaced(sandbox_image: str
 
 
 SEVERAL = """
-import asyncio, dataclasses, json, os, time
+import asyncio, dataclasses, json, os, socket, time
 import ray
 from codedance_verl.sandbox.client_nodes import RemoteNode
 from codedance_verl.sandbox.config import SandboxConfig
@@ -202,6 +205,14 @@ CONFIG = SandboxConfig(
 CELLS = ("x = 40", "x + 2", "1/0", "x", "print('\\\\ud800')", "while True: pass", "exit(3)",
          "from PIL import Image; [display(Image.new('RGB', (90, 70), c)) for c in ('red', 'blue')]; None",
          "import numpy as np; np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype('uint8')")
+
+def answers(path):
+    try:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+        return True
+    except OSError:
+        return False
 
 def timeless(execution):
     return dataclasses.replace(execution, duration_s=0.0, queue_s=0.0)
@@ -249,7 +260,10 @@ async def main():
         for victim in (1, 0):
             struck = [s for s in sessions if node._held[s.session_id].handle is node._mains[victim]]
             spared = [s for s in sessions if s not in struck]
+            path = await node._mains[victim].socket()
             ray.kill(node.main_actors[victim])
+            while answers(path):  # Ray does not wait for the end of the process
+                await asyncio.sleep(0.1)
             cells_after = await asyncio.gather(*(s.run("x") for s in sessions))
             results[f"killed{victim}"] = sorted(
                 cell.status.value for s, cell in zip(sessions, cells_after) if s in struck)
@@ -269,12 +283,12 @@ async def main():
     collector.ask()
     results["tallies"] = len(collector.take(10.0))
     sockets = [await handle.socket() for handle in node._mains]
-    for socket in sockets:
-        socket.unlink()
+    for path in sockets:
+        path.unlink()
     worker = ray.remote(num_cpus=0)(Elsewhere).remote()
     results["fallback"] = await worker.socket.remote(image)
     await asyncio.to_thread(pool.shutdown)
-    results["left"] = [str(socket) for socket in sockets if socket.parent.exists()]
+    results["left"] = [str(path) for path in sockets if path.parent.exists()]
     print("RESULT " + json.dumps(results), flush=True)
 
 ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
