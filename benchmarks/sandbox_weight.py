@@ -3,6 +3,9 @@
 Run with `python -m benchmarks.sandbox_weight [--weights 64,1024,...] [--output FILE]`; needs Docker. Spinning processes
 stand for a trainer that takes all cores; sessions run cells that compute. Each weight is measured in turn, round by
 round, beside containers below the engine's own parent group, where the weight counts among containers alone.
+
+With `--within GROUP` all of it happens in a control group of its own (version 1, as root), which weighs as one thread
+and stands for the root: other work on the machine is hardly disturbed, and is not in the figures.
 """
 
 from __future__ import annotations
@@ -31,24 +34,45 @@ from codedance_verl.sandbox.pool import SandboxPool, SandboxSession
 WEIGHTS = (64, 1024, 4096, 16384)
 ENGINES_OWN = "the engine's own parent group"
 CELL = "sum(number * number for number in range(100_000)); None"
+_CPU = Path("/sys/fs/cgroup/cpu")
+_GROUP_WEIGHT = 1024
 _CONTAINERS = 2
 _SESSIONS = 4
 
 
-class _OwnParentLauncher(DockerLauncher):
-    """Launcher below the parent group that the engine chooses."""
+class _Launcher(DockerLauncher):
+    """Launcher of containers below a given parent group; `None` is the engine's own."""
+
+    def __init__(self, config: SandboxConfig, parent: str | None) -> None:
+        super().__init__(config, Owner.current())
+        self._parent = parent
 
     def prepare(self) -> None:
         super().prepare()
-        self._cgroup_parent = None
+        self._cgroup_parent = self._parent
 
 
 @contextlib.contextmanager
-def spinning(number: int) -> Iterator[Any]:
+def group(name: str) -> Iterator[None]:
+    """Makes a control group that weighs as one thread, and removes it in the end; does nothing without a name."""
+    if name:
+        (_CPU / name).mkdir(exist_ok=True)
+        (_CPU / name / "cpu.shares").write_text(str(_GROUP_WEIGHT))
+    try:
+        yield
+    finally:
+        if name:
+            for folder in sorted(_CPU.parent.glob(f"*/{name}/**/"), reverse=True):
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+
+
+@contextlib.contextmanager
+def spinning(number: int, within: str) -> Iterator[Any]:
     """Runs processes that take all the time they get; gives an array of their CPU seconds."""
     context = multiprocessing.get_context("spawn")
     seconds, ends = context.Array("d", number), context.Event()
-    processes = [context.Process(target=_spin, args=(seconds, index, ends)) for index in range(number)]
+    processes = [context.Process(target=_spin, args=(seconds, index, ends, within)) for index in range(number)]
     for process in processes:
         process.start()
     try:
@@ -59,7 +83,9 @@ def spinning(number: int) -> Iterator[Any]:
             process.join()
 
 
-def _spin(seconds: Any, index: int, ends: Event) -> None:
+def _spin(seconds: Any, index: int, ends: Event, within: str) -> None:
+    if within:
+        (_CPU / within / "cgroup.procs").write_text(str(os.getpid()))
     while not ends.is_set():
         for _ in range(100_000):
             pass
@@ -67,7 +93,7 @@ def _spin(seconds: Any, index: int, ends: Event) -> None:
 
 
 async def measured(launcher: DockerLauncher, config: SandboxConfig, spinners: Any, seconds: float) -> dict[str, float]:
-    """Returns calls a second, their median and the shares of all CPU time that cells and spinning processes got."""
+    """Returns calls a second, their median, and the share of cells in the CPU time of cells and spinning processes."""
     node = SandboxNode(config, launcher)
     await node.start()
     try:
@@ -82,13 +108,11 @@ async def measured(launcher: DockerLauncher, config: SandboxConfig, spinners: An
             cells, others = _used_s(launcher, names) - cells, sum(spinners) - others
     finally:
         await node.shutdown()
-    all_s = lasted * (os.cpu_count() or 1)
     durations = [duration for each in waits for duration in each]
     return {
         "calls_per_s": round(len(durations) / lasted, 2),
         "p50_ms": round(1e3 * statistics.median(durations), 1),
-        "cells_share": round(cells / all_s, 3),
-        "others_share": round(others / all_s, 3),
+        "cells_share": round(cells / (cells + others), 3),
     }
 
 
@@ -114,25 +138,31 @@ def main() -> Mapping[str, Any]:
     parser.add_argument("--spinning", type=int, default=4 * (os.cpu_count() or 1), help="busy processes beside it")
     parser.add_argument("--seconds", type=float, default=6.0, help="duration of one measurement")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--within", default="", metavar="GROUP", help="a control group to be made, in place of the root"
+    )
     parser.add_argument("--output", type=Path, help="a file for the JSON")
     given = parser.parse_args()
     machine = machine_facts()
     rounds: dict[str, list[dict[str, float]]] = {}
-    with spinning(given.spinning) as spinners:
+    facts = engine.ensure_engine(may_start=False).info()
+    own, top = (
+        (f"/{given.within}/engine", f"/{given.within}") if given.within else (None, container.cgroup_parent(facts))
+    )
+    with group(given.within), spinning(given.spinning, given.within) as spinners:
         for _ in range(given.rounds):
             for weight in (None, *map(int, given.weights.split(","))):
-                config = SandboxConfig(containers=_CONTAINERS, standby_containers=0, cpu_weight=weight or 64)
-                launcher = (_OwnParentLauncher if weight is None else DockerLauncher)(config, Owner.current())
+                config = SandboxConfig(
+                    containers=_CONTAINERS, standby_containers=0, cpu_weight=weight or 64, start_timeout_s=600
+                )
+                launcher = _Launcher(config, own if weight is None else top)
                 found = asyncio.run(measured(launcher, config, spinners, given.seconds))
                 rounds.setdefault(str(weight or ENGINES_OWN), []).append(found)
     figures = {
         weight: {key: statistics.median(each[key] for each in found) for key in found[0]}
         for weight, found in rounds.items()
     }
-    facts = engine.ensure_engine(may_start=False).info()
-    parent = {key: facts.get(key) for key in ("CgroupDriver", "CgroupVersion")} | {
-        "parent": container.cgroup_parent(facts)
-    }
+    parent = {key: facts.get(key) for key in ("CgroupDriver", "CgroupVersion")} | {"parent": top}
     document = {"machine": machine, "groups": parent, "spinning": given.spinning, "measured": figures}
     text = json.dumps(document, indent=1)
     if given.output is not None:
