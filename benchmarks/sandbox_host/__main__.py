@@ -6,6 +6,7 @@ import argparse
 import json
 import logging
 import statistics
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -34,11 +35,14 @@ def main() -> None:
     logging.getLogger("codedance_verl").setLevel(logging.ERROR)
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     load = Load(seconds=given.seconds)
-    rounds = [
-        {f"{path}, {actors} actors": measured(int(actors), PATHS[path], given.workloads.split(","), load)
-         for actors in given.actors.split(",") for path in given.paths.split(",")}
-        for _ in range(given.rounds)
-    ]  # fmt: skip
+    rounds = []
+    for _ in range(given.rounds):
+        found: dict[str, Any] = {}
+        rounds.append(found)
+        for actors in map(int, given.actors.split(",")):
+            for path in given.paths.split(","):
+                found[f"{path}, {actors} actors"] = measured(actors, PATHS[path], given.workloads.split(","), load)
+                print(path, actors, found[f"{path}, {actors} actors"], file=sys.stderr, flush=True)
     figures = _medians(rounds)
     document = {"machine": machine_facts(), "load": asdict(load), "measured": figures, "simulated": _scaling(figures)}
     text = json.dumps(document, indent=1)

@@ -69,7 +69,7 @@ class _ActorHandle:
         self._index = index
         self._is_standby = standby
         self._actor: Any = None
-        self._socket: asyncio.Task[Path] | None = None
+        self._socket: Path | None = None
         self._socket_answers = True
         self._restart: asyncio.Future[None] | None = None
         self.gone = False
@@ -91,17 +91,13 @@ class _ActorHandle:
 
         Raises what the start of its node does.
         """
-        if not self._socket_answers:
-            return None
-        if self._socket is None:
-            self._socket = asyncio.ensure_future(_path(self.actor))
-        asked = self._socket
-        try:
-            return await asyncio.shield(asked)
-        except (SandboxError, UserError):
-            if self._socket is asked:
-                self._socket = None
-            raise
+        actor = self.actor
+        if self._socket_answers and self._socket is None:
+            path = Path(await result(actor.client_socket.remote()))
+            if self._actor is not actor:  # replaced meanwhile
+                return path
+            self._socket = path
+        return self._socket if self._socket_answers else None
 
     def socket_failed(self, error: OSError) -> None:
         """Notes that nothing answers at the socket of the present actor."""
@@ -137,10 +133,6 @@ class _ActorHandle:
             # A closed connection is noticed before Ray counts the actor as dead: its name was still taken.
             await asyncio.sleep(pause)
             self._find()
-
-
-async def _path(actor: Any) -> Path:
-    return Path(await result(actor.client_socket.remote()))
 
 
 @dataclass
