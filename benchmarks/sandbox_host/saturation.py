@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import ray
 from PIL import Image
 
@@ -107,13 +108,9 @@ def process_cpu_s(pid: int) -> float:
 
 
 def raylets() -> list[int]:
-    """Returns the pids of Ray's own node processes on this machine."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            if path.read_text(errors="replace").split("\0")[0].endswith("/raylet"):
-                found.append(int(path.parent.name))
-    return found
+    """Returns the pids of Ray's own node processes that this process has started."""
+    children = psutil.Process().children()
+    return [child.pid for child in children if child.name() == "raylet"]
 
 
 def measured(actors: int, local: bool, workloads: Sequence[str], load: Load) -> dict[str, Any]:
