@@ -20,6 +20,7 @@ from codedance_verl.sandbox.docker.sizing import (
     predicted,
     sized,
 )
+from codedance_verl.sandbox.host_share import actors_on, containers_on
 
 SIZED = ("memory_mb", "scratch_mb", "session_file_mb")
 """Keys of `sandbox` that may be null."""
@@ -103,7 +104,8 @@ def _report_sizes(config: DictConfig, report: Report, given: SandboxConfig, load
         f"{memory_mb:,} MiB at most, {scratch_mb:,} of them files; {sessions} sessions with images as large use "
         f"{room.memory_mb:,} and {room.scratch_mb:,}",
     )
-    containers = given.containers + 2 * given.standby_containers  # the standby actor beside a node's has its own
+    # nodes of a cluster may have more actors than this machine would, each with a container at least
+    containers = containers_on(given, actors_on(given))
     # limits, not use: a machine may have less as long as sessions do not fill their containers
     total_mb = containers * memory_mb
     line = f"{containers} containers, up to {total_mb:,} MiB"

@@ -1,8 +1,11 @@
-"""Calls of node actors. An exception of a node arrives as it was raised there, without Ray's wrapping."""
+"""Calls of node actors, and a session by such calls.
+
+An exception of a node arrives as it was raised there, without Ray's wrapping.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -11,6 +14,7 @@ from ray.exceptions import ActorUnschedulableError, GetTimeoutError, RayActorErr
 from codedance_verl.errors import UserError
 from codedance_verl.runtime.remote_answers import answers_within
 from codedance_verl.sandbox.errors import NodeLost, SandboxError, SandboxUnavailable
+from codedance_verl.types import Execution
 
 
 def wait(references: Any, timeout_s: float) -> Any:
@@ -49,6 +53,27 @@ def answered(references: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
     A call that failed is there with its exception. Blocks until all are there, or the time is over.
     """
     return answers_within(references, timeout_s, lambda reference: wait(reference, 0.0))
+
+
+class ActorSession:
+    """A session by calls of a node actor: from any machine. Images that come back are not decoded."""
+
+    def __init__(self, actor: Any, session_id: str) -> None:
+        self._actor = actor
+        self._session_id = session_id
+
+    async def open(self, images: Sequence[bytes]) -> None:
+        """Opens the session; raises what `SandboxNode.open` does, and `NodeLost`."""
+        await result(self._actor.open.remote(images, self._session_id))
+
+    async def run(self, code: str, timeout_s: float | None) -> Execution:
+        """Runs one cell; raises what `SandboxNode.run` does, and `NodeLost`."""
+        execution: Execution = await result(self._actor.run.remote(self._session_id, code, timeout_s))
+        return execution
+
+    async def close(self) -> None:
+        """Ends the session; raises `UnknownSession` or `NodeLost` where it has ended."""
+        await result(self._actor.close.remote(self._session_id))
 
 
 def _cause(error: RayTaskError) -> Exception:

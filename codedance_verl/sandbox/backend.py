@@ -13,10 +13,11 @@ from codedance_verl.sandbox.docker.reaper import Owner
 from codedance_verl.sandbox.process import ProcessLauncher
 
 
-def choose_launcher(config: SandboxConfig) -> Launcher:
+def choose_launcher(config: SandboxConfig, owner: Owner | None = None) -> Launcher:
     """Returns the launcher that `config.backend` means; blocks while an engine is looked for, or started.
 
-    `docker` raises `UserError` when no engine can be had; `auto` then falls back to `process` and says so.
+    `owner` is the process with which containers end, this one by default. `docker` raises `UserError` when no engine
+    can be had; `auto` then falls back to `process` and says so.
     """
     if config.backend == "process":
         return ProcessLauncher(config)
@@ -27,4 +28,4 @@ def choose_launcher(config: SandboxConfig) -> Launcher:
             raise
         print(f"WARNING: sandbox.backend=auto found no container engine: {error}", file=sys.stderr, flush=True)
         return ProcessLauncher(config)
-    return DockerLauncher(config, Owner.current())
+    return DockerLauncher(config, owner or Owner.current())

@@ -41,9 +41,13 @@ class SandboxConfig(Node):
     """Libraries imported before sessions are forked; a fork copies what they have mapped."""
     containers: int = Field(2, ge=1, le=64)
     """Containers of a node. More survive the loss of one with fewer sessions struck; each holds about 70 MiB."""
+    cores_per_actor: int = Field(16, ge=1, le=4096)
+    """Cores of a node that one node actor serves; a node with twice as many has two, and so on, among which containers,
+    queue and cell slots are divided, rounded up. With too many cores an actor, its one event loop holds cells up; each
+    actor takes about 150 MiB."""
     standby_containers: int = Field(1, ge=0, le=64)
-    """Containers of a node started and empty, and as many in a second actor beside the node's; with 0 the loss of a
-    container or an actor takes a start, 2 to 5 s."""
+    """Containers of a node started and empty, and where one actor serves the node as many in a second one beside it;
+    with 0 the loss of a container or an actor takes a start, 2 to 5 s."""
     sessions_per_container: int = Field(128, ge=1, le=4096)
     """Sessions that one container serves at once; further `open` calls queue."""
     queue_length: int = Field(4096, ge=0, le=1 << 20)
@@ -97,9 +101,10 @@ class SandboxConfig(Node):
     further sessions are refused (`SandboxFull`). Null: sized by the images, 512 at least."""
     cpus: float = Field(0.0, ge=0, le=1024)
     """Cores of one container; 0 for no limit."""
-    cpu_weight: int = Field(64, ge=2, le=262_144)
-    """Weight of one container where cores are short; the engine gives every other container 1,024. Low, so that code
-    takes the cores that training and vLLM leave idle. It counts within the containers' parent control group."""
+    cpu_weight: int = Field(4096, ge=2, le=1 << 24)
+    """Weight of all serving containers of a node together where cores are short. Every other control group at the top
+    of the hierarchy has 1,024 by default, and so has every thread that is in none. Too little on a busy node makes
+    cells reach their time limit; too much slows training and vLLM beside them."""
     pids: int = Field(1024, ge=16, le=1 << 20)
     """Processes and threads of one container."""
 

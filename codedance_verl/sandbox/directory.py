@@ -7,7 +7,7 @@ cluster. Ray's list of named actors has every actor of every job, and would go t
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Protocol
 
 from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_put
@@ -56,31 +56,35 @@ class Directory:
         self._name = name
         self._store = store
 
-    def publish(self, node_ids: Sequence[str]) -> None:
-        """Writes the directory; the number of its pages comes last, so that a reader finds it whole or not at all."""
-        pages = -(-len(node_ids) // PAGE_NODES)  # rounded up
+    def publish(self, actors: Mapping[str, int]) -> None:
+        """Writes the ids of the nodes, each with its number of node actors.
+
+        The number of pages comes last, so that a reader finds the directory whole or not at all.
+        """
+        nodes = list(actors.items())
+        pages = -(-len(nodes) // PAGE_NODES)  # rounded up
         for page in range(pages):
-            # Every `pages`-th id, so that pages differ by one at most.
-            self._store.put(self._key(f"page/{page}"), json.dumps(node_ids[page::pages]).encode())
-        for node_id in node_ids:
-            self._store.put(self._key(f"node/{node_id}"), b"1")
+            # Every `pages`-th node, so that pages differ by one at most.
+            self._store.put(self._key(f"page/{page}"), json.dumps(dict(nodes[page::pages])).encode())
+        for node_id, number in nodes:
+            self._store.put(self._key(f"node/{node_id}"), str(number).encode())
         self._store.put(self._key("pages"), str(pages).encode())
 
     def pages(self) -> int:
         """Returns the number of pages; 0 where nobody has published."""
         return int(self._store.get(self._key("pages")) or 0)
 
-    def page(self, number: int) -> list[str]:
-        """Returns the ids of the nodes of a page; pages differ by one node at most."""
-        return list(json.loads(self._store.get(self._key(f"page/{number}")) or b"[]"))
+    def page(self, number: int) -> dict[str, int]:
+        """Returns the nodes of a page with their numbers of actors; pages differ by one node at most."""
+        return dict(json.loads(self._store.get(self._key(f"page/{number}")) or b"{}"))
 
-    def has(self, node_id: str) -> bool:
-        """Returns true for a node of the directory."""
-        return self._store.get(self._key(f"node/{node_id}")) is not None
+    def actors(self, node_id: str) -> int:
+        """Returns the number of node actors of a node; 0 where it is not of the directory."""
+        return int(self._store.get(self._key(f"node/{node_id}")) or 0)
 
-    def all(self) -> list[str]:
-        """Returns the ids of all nodes: for the one process that asks them all."""
-        return [node_id for page in range(self.pages()) for node_id in self.page(page)]
+    def all(self) -> dict[str, int]:
+        """Returns all nodes with their numbers of actors: for the one process that asks them all."""
+        return {node_id: number for page in range(self.pages()) for node_id, number in self.page(page).items()}
 
     def remove(self) -> None:
         """Removes what was published."""

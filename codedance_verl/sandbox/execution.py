@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import re
 from typing import Any
 
-from PIL import Image
-
 from codedance_verl.sandbox.config import SandboxConfig
+from codedance_verl.sandbox.returned_images import BadImage, decoded, undecoded
 from codedance_verl.sandbox.terminal import as_seen
 from codedance_verl.sandbox.wire import Message
 from codedance_verl.types import Execution, ExecutionError, ExecutionStatus, RenderedImage
@@ -28,8 +25,11 @@ class ReplyError(Exception):
     """The reply breaks the protocol: the session must have tampered with its interpreter."""
 
 
-def execution_of(reply: Message, call: int, config: SandboxConfig) -> Execution:
-    """Checks a `result` message and builds the record; times are left to the caller. Raises `ReplyError`."""
+def execution_of(reply: Message, call: int, config: SandboxConfig, decode: bool = True) -> Execution:
+    """Checks a `result` message and builds the record; times are left to the caller. Raises `ReplyError`.
+
+    Without `decode` of the images only the structure is checked, and their hashes are empty.
+    """
     if reply.get("op") != "result" or reply.get("call") != call:
         raise ReplyError("not the result of this call")
     # The bound holds for what arrives; what a terminal makes of it is shorter.
@@ -37,7 +37,7 @@ def execution_of(reply: Message, call: int, config: SandboxConfig) -> Execution:
     images = reply.get("images")
     if not isinstance(images, list) or len(images) > config.max_images:
         raise ReplyError("images")
-    rendered = tuple(_image(item, config.max_image_pixels) for item in images)
+    rendered = tuple(_image(item, config.max_image_pixels, decode) for item in images)
     truncated = _cuts(reply.get("truncated"))
     match reply.get("outcome"):
         case "done" if stdout.strip() or rendered:
@@ -82,22 +82,9 @@ def _error(value: Any) -> ExecutionError:
     return ExecutionError(kind, message, traceback)
 
 
-def _image(value: Any, max_pixels: int) -> RenderedImage:
-    """Decodes an image in full, so that readers can rely on it; hash and size are computed, not believed."""
-    png = value.get("png") if isinstance(value, dict) else None
-    if not isinstance(png, bytes):
-        raise ReplyError("image")
+def _image(value: Any, max_pixels: int, decode: bool) -> RenderedImage:
     try:
-        with Image.open(io.BytesIO(png), formats=("PNG",)) as image:
-            width, height = image.size
-            # Before decoding, which a small file with a large header could make expensive.
-            if width * height > max_pixels:
-                raise ReplyError("image size")
-            image.load()
-            if image.mode != "RGB" or image.info:  # the interpreter sends nothing else: no metadata, no transparency
-                raise ReplyError("image kind")
-    except ReplyError:
-        raise
-    except Exception as error:  # PIL raises many types on a broken file
-        raise ReplyError(f"image: {type(error).__name__}") from None
-    return RenderedImage(hashlib.sha256(png).hexdigest(), width, height, png)
+        image = undecoded(value.get("png") if isinstance(value, dict) else None, max_pixels)
+        return decoded(image, max_pixels) if decode else image
+    except BadImage as error:
+        raise ReplyError(f"image: {error}") from None

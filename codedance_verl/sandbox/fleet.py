@@ -64,7 +64,7 @@ class Fleet:
         if self._launcher.socket_mode != _PRIVATE:
             self._directory.chmod(0o755)
         socket_path = self._directory / SOCKET_NAME
-        self._server = await asyncio.start_unix_server(self._accept, socket_path, backlog=_BACKLOG)
+        self._server = await wire.listen(socket_path, self._connected, _BACKLOG)
         socket_path.chmod(self._launcher.socket_mode)
         for _ in range(self._config.containers + self._config.standby_containers):
             self._spawn(self._keep_one())
@@ -258,25 +258,23 @@ class Fleet:
             self.last_failure = reason
             _logger.warning("sandbox: %s; starting another interpreter", reason)
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._connections.add(task)
-        peer = Peer(reader, writer)
+    def _connected(self, peer: Peer) -> None:
         if self._trusted_uids and peer.uid not in self._trusted_uids:  # a session: it may not even hold a connection
             peer.close()
-            self._connections.discard(task)
             return
+        task = asyncio.create_task(self._accept(peer))
+        self._connections.add(task)
+        task.add_done_callback(self._connections.discard)
+
+    async def _accept(self, peer: Peer) -> None:
         try:
             hello = await peer.hello(HELLO_SECONDS)
             await self._welcome(peer, hello)
         except (TimeoutError, EOFError, OSError, wire.WireError, ValueError) as error:
             _logger.warning("sandbox: a connection was refused: %s: %s", type(error).__name__, error)
             peer.close()
-        except asyncio.CancelledError:  # by stop() only; asyncio would report it as a failure of the server
+        except asyncio.CancelledError:  # by stop() only
             peer.close()
-        finally:
-            self._connections.discard(task)
 
     async def _welcome(self, peer: Peer, hello: Message) -> None:
         """Checks the peer, then serves its connection until it ends; a session's goes to the caller who opens it."""

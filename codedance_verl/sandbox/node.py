@@ -63,12 +63,14 @@ class SandboxNode:
     """Owner of the interpreters of this machine. Create it and use it in one event loop, `start` before anything else.
 
     Calls of one session run one after another, sessions are independent of one another. Every method is bounded in
-    time. `launcher` overrides what `config.backend` would choose.
+    time. `launcher` overrides what `config.backend` would choose. Without `decode_images` those that come back have no
+    hashes, and callers must pass them through `returned_images.decoded`.
     """
 
-    def __init__(self, config: SandboxConfig, launcher: Launcher | None = None) -> None:
+    def __init__(self, config: SandboxConfig, launcher: Launcher | None = None, decode_images: bool = True) -> None:
         self.config = config = sized(config)
         self._launcher = launcher
+        self._decode_images = decode_images
         self._fleet: Fleet | None = None
         self._draining = False
         self._sessions: dict[str, _Session] = {}
@@ -318,9 +320,10 @@ class SandboxNode:
             self._drop(session)
 
     async def _execution(self, reply: Message, call: int) -> Execution:
-        if reply.get("images") or len(str(reply.get("stdout"))) > _LONG_TEXT_CHARS:
-            return await asyncio.to_thread(execution_of, reply, call, self.config)
-        return execution_of(reply, call, self.config)
+        decode = self._decode_images
+        if (decode and reply.get("images")) or len(str(reply.get("stdout"))) > _LONG_TEXT_CHARS:
+            return await asyncio.to_thread(execution_of, reply, call, self.config, decode)
+        return execution_of(reply, call, self.config, decode)
 
     def _drop(self, session: _Session) -> None:
         """Kills what the session has running, in the background, and gives its place back when that is done."""

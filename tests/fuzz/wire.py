@@ -2,7 +2,7 @@
 
     python -m tests.fuzz.wire --frames 1000000 --seed 0
 
-Every broken frame goes to the host's reader (as an asyncio stream, in the pieces it arrives in), to the interpreter's
+Every broken frame goes to the host's reader (in the pieces it arrives in), to the interpreter's
 `FrameBuffer`, and now and then through a real socket to the interpreter's `receive`. What may come out is a message,
 the end of the stream, or `WireError`; valid frames around a well-framed broken one come out unchanged; the sides agree.
 Every message that comes out goes on to `execution_of` (an `Execution` within its bounds, or `ReplyError`) and to the
@@ -13,7 +13,6 @@ ends the process itself.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import collections
 import contextlib
 import faulthandler
@@ -70,10 +69,6 @@ class Fuzzer:
 
     def __init__(self) -> None:
         self.tally = Tally()
-        self._loop = asyncio.new_event_loop()
-
-    def close(self) -> None:
-        self._loop.close()
 
     def run(self, seed: int, frames: int) -> None:
         """Try `frames` broken frames. Raises `Finding`, with what is needed to repeat it."""
@@ -101,26 +96,17 @@ class Fuzzer:
             _hear_as_supervisor(message)
 
     def read_as_host(self, chunks: Sequence[bytes]) -> tuple[list[Message], str]:
-        """Messages of a stream that ends, and how it ended. Drives the reader by hand: a hang is seen at once."""
-        reader = asyncio.StreamReader(loop=self._loop)
-        pending, ended = iter(chunks), False
+        """Messages of a stream that ends, and how it ended."""
+        reader = host_wire.FrameReader()
         messages: list[Message] = []
-        while True:
-            reading = host_wire.read_message(reader)
-            try:
-                while True:
-                    reading.send(None)  # it waits for bytes
-                    if ended:
-                        raise Finding("the reader goes on waiting after the end of the stream")
-                    chunk = next(pending, b"")
-                    ended = not chunk
-                    reader.feed_data(chunk) if chunk else reader.feed_eof()
-            except StopIteration as done:
-                messages.append(done.value)
-            except EOFError:
-                return messages, "end"
-            except host_wire.WireError:
-                return messages, "refused"
+        try:
+            for chunk in chunks:
+                reader.feed(chunk)
+                while (message := reader.take()) is not None:
+                    messages.append(message)
+        except host_wire.WireError:
+            return messages, "refused"
+        return messages, "end"
 
     def _believe(self, message: Message) -> None:
         try:
@@ -233,7 +219,6 @@ def fuzz(frames: int, seed: int, progress: Callable[[Tally, float], None]) -> di
         fuzzer.run(seed * 1_000_003 + block, min(BLOCK, frames - done))
         progress(fuzzer.tally, time.monotonic() - started)
     faulthandler.cancel_dump_traceback_later()
-    fuzzer.close()
     seconds = time.monotonic() - started
     figures = {"seed": seed, "seconds": round(seconds, 1), "frames_per_s": round(frames / seconds)}
     grown = round(peak_mib() - before_mib, 1)

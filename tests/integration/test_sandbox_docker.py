@@ -22,6 +22,7 @@ from PIL import Image
 
 from codedance_verl.sandbox.config import SandboxConfig
 from codedance_verl.sandbox.docker import reaper
+from codedance_verl.sandbox.docker.container import cgroup_parent
 from codedance_verl.sandbox.docker.sizing import ImageLoad, sized
 from codedance_verl.sandbox.errors import SandboxFull, UnknownSession
 from codedance_verl.sandbox.node import SandboxNode
@@ -282,8 +283,11 @@ async def test_containers_are_hardened(node: SandboxNode, docker_engine: DockerC
         ]
         assert "no-new-privileges:true" in host["SecurityOpt"]
         assert host["Memory"] == host["MemorySwap"] == 640 << 20 and host["PidsLimit"] == CONFIG.pids
-        assert host["CpuShares"] == CONFIG.cpu_weight < 1024
-        assert all(mount["RW"] is False for mount in details["Mounts"])
+        assert host["CpuShares"] == CONFIG.cpu_weight // CONFIG.containers
+        assert host["CgroupParent"] == (cgroup_parent(docker_engine.info()) or "")
+        # Nothing but the folder of their own socket: that for clients lies elsewhere.
+        assert node._fleet is not None
+        assert [(mount["Source"], mount["RW"]) for mount in details["Mounts"]] == [(str(node._fleet._directory), False)]
         assert not any("TOKEN" in item or "HOME=/root" in item for item in details["Config"]["Env"])
 
 

@@ -248,8 +248,8 @@ async def test_garbage_from_the_host_ends_that_session_alone(node: SandboxNode) 
             async with SandboxPool([node]).session() as session:
                 await session.run("x = 1")
                 where = node._sessions[session.session_id].where
-                assert where is not None and where[1].peer is not None
-                where[1].peer._writer.write(frame)
+                assert where is not None and where[1].peer is not None and where[1].peer._transport is not None
+                where[1].peer._transport.write(frame)
                 execution = await asyncio.wait_for(session.run("x", timeout_s=0.3), ANSWER_SECONDS)
                 assert execution.status is not ExecutionStatus.REJECTED
                 assert (await asyncio.wait_for(session.run("5", timeout_s=5.0), ANSWER_SECONDS)) is not None

@@ -125,7 +125,10 @@ class Worker:
     async def lose_a_session(self, main_actor):
         async with SandboxPool.connect(CONFIG).session() as session:
             ray.kill(main_actor)
-            return (await session.run("1")).status.value
+            # Ray does not wait for the end of the process, which answers on its socket until then.
+            while (status := (await session.run("1")).status.value) == "ok":
+                await asyncio.sleep(0.1)
+            return status
 
 def folders():
     return {path.name for path in Path(tempfile.gettempdir()).glob("codedance-*-*-*-*")}
@@ -146,7 +149,7 @@ async def main():
         back_s = time.monotonic() - killed_at
         again = (await struck.run("'x' in globals()")).stdout
     deadline = time.monotonic() + 60
-    while not pool._actors[0]._main.is_up and time.monotonic() < deadline:
+    while not pool._actors[0].is_up and time.monotonic() < deadline:
         await asyncio.sleep(0.1)
     async with pool.session() as late:
         restored = (await late.run("1 + 1")).stdout
@@ -186,3 +189,141 @@ def test_a_standby_serves_while_a_lost_node_actor_is_replaced(sandbox_image: str
     assert results["by_worker"] == "killed" and results["replaced"]
     assert not set(results["names"]) & ours(docker_engine, since), "the successor that a worker started was left alone"  # type: ignore[call-overload]
     assert results["left"] == [], "killed actors left their folders"
+
+
+SEVERAL = """
+import asyncio, dataclasses, json, os, socket, time
+import ray
+from codedance_verl.sandbox.client_nodes import RemoteNode
+from codedance_verl.sandbox.config import SandboxConfig
+from codedance_verl.sandbox.pool import SandboxPool, get_or_start_pool
+from codedance_verl.sandbox.ray_node import RayFinder, node_metrics
+
+CONFIG = SandboxConfig(
+    backend="docker", containers=2, standby_containers=0, cores_per_actor=max(os.cpu_count() // 2, 1)
+)
+CELLS = ("x = 40", "x + 2", "1/0", "x", "print('\\\\ud800')", "while True: pass", "exit(3)",
+         "from PIL import Image; [display(Image.new('RGB', (90, 70), c)) for c in ('red', 'blue')]; None",
+         "import numpy as np; np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype('uint8')")
+
+def answers(path):
+    try:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+        return True
+    except OSError:
+        return False
+
+def timeless(execution):
+    return dataclasses.replace(execution, duration_s=0.0, queue_s=0.0)
+
+async def cells(node, images):
+    async with SandboxPool([node]).session(*images) as session:
+        return [timeless(await session.run(cell, 2.0)) for cell in CELLS]
+
+async def until_up(node):
+    deadline = time.monotonic() + 90
+    while not node.is_up and time.monotonic() < deadline:
+        await asyncio.sleep(0.1)
+
+class Elsewhere:
+    def socket(self, image):
+        async def run():
+            async with SandboxPool.connect(CONFIG).session(image) as session:
+                return (await session.run("input_image.size")).stdout
+        return asyncio.run(run())
+
+async def main():
+    pool = get_or_start_pool(CONFIG)
+    node = pool._actors[0]
+    node_id = node.node_id
+    results = dict(actors=len(node.main_actors), all=len(node.actors))
+    import io
+    from PIL import Image
+    buffer = io.BytesIO(); Image.effect_noise((120, 80), 50).convert("RGB").save(buffer, "PNG")
+    image = buffer.getvalue()
+
+    # both ways
+    ways = [RemoteNode(CONFIG, node_id, RayFinder(), results["actors"], local) for local in (True, False)]
+    by_socket, by_ray = await asyncio.gather(*(cells(way, [image]) for way in ways))
+    results["same"] = by_socket == by_ray
+    results["statuses"] = [cell.status.value for cell in by_socket]
+    results["shown"] = [len(cell.images) for cell in by_socket]
+    results["hashed"] = all(len(image.sha256) == 64 for cell in by_socket for image in cell.images)
+
+    # spread, and the death of each actor
+    async with pool.session() as a, pool.session() as b, pool.session() as c, pool.session() as d:
+        sessions = [a, b, c, d]
+        for number, session in enumerate(sessions):
+            await session.run(f"x = {number}")
+        results["spread"] = sorted(handle.sessions for handle in node._mains)
+        for victim in (1, 0):
+            struck = [s for s in sessions if node._held[s.session_id].handle is node._mains[victim]]
+            spared = [s for s in sessions if s not in struck]
+            path = await node._mains[victim].socket()
+            ray.kill(node.main_actors[victim])
+            while answers(path):  # Ray does not wait for the end of the process
+                await asyncio.sleep(0.1)
+            cells_after = await asyncio.gather(*(s.run("x") for s in sessions))
+            results[f"killed{victim}"] = sorted(
+                cell.status.value for s, cell in zip(sessions, cells_after) if s in struck)
+            results[f"spared{victim}"] = [
+                cell.stdout == f"{sessions.index(s)}\\n" for s, cell in zip(sessions, cells_after) if s in spared]
+            async with pool.session() as fresh:
+                results[f"served{victim}"] = (await fresh.run("6 * 7")).stdout
+            await until_up(node)
+            for s in struck:
+                await s.run(f"x = {sessions.index(s)}")
+    stats = pool.stats()
+    results["interpreters"] = [len(each["interpreters"]) for each in stats]
+    results["names"] = sorted(name for each in stats for name in each["interpreters"])
+
+    # metrics of every actor, and a socket that is gone
+    collector = node_metrics(CONFIG)
+    collector.ask()
+    results["tallies"] = len(collector.take(10.0))
+    sockets = [await handle.socket() for handle in node._mains]
+    for path in sockets:
+        path.unlink()
+    worker = ray.remote(num_cpus=0)(Elsewhere).remote()
+    results["fallback"] = await worker.socket.remote(image)
+    await asyncio.to_thread(pool.shutdown)
+    results["left"] = [str(path) for path in sockets if path.parent.exists()]
+    print("RESULT " + json.dumps(results), flush=True)
+
+ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one core has one node actor")
+def test_several_node_actors_of_a_host_serve_fail_and_come_back_one_by_one(
+    sandbox_image: str, docker_engine: DockerClient
+) -> None:
+    since = time.time()
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    driver = subprocess.Popen(
+        [sys.executable, "-c", SEVERAL], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        results: dict[str, object] = dict(_result_of(driver))
+    finally:
+        driver.kill()
+        driver.communicate()
+    actors = results["actors"]
+    assert isinstance(actors, int) and actors >= 2 and results["all"] == actors, "a standby is needed by one alone"
+    assert results["same"], "the two ways give different executions"
+    assert results["statuses"] == ["no_output", "ok", "error", "ok", "ok", "timeout", "error", "ok", "ok"]
+    assert results["shown"] == [0, 0, 0, 0, 0, 0, 0, 2, 1] and results["hashed"]
+    assert results["spread"] == sorted([4 // actors + (index < 4 % actors) for index in range(actors)])
+    for victim in (1, 0):
+        assert set(results[f"killed{victim}"]) == {"killed"}  # type: ignore[call-overload]
+        assert all(results[f"spared{victim}"]) and results[f"spared{victim}"]  # type: ignore[call-overload]
+        assert results[f"served{victim}"] == "42\n"
+    assert results["interpreters"] == [1] * actors and results["tallies"] == actors
+    assert results["fallback"] == "(120, 80)\n"
+    assert results["left"] == []
+    deadline = time.monotonic() + GONE_SECONDS
+    while set(results["names"]) & ours(docker_engine, since):  # type: ignore[call-overload]
+        assert time.monotonic() < deadline, "containers outlive the driver"
+        time.sleep(0.2)

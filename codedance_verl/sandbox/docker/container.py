@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from docker.errors import APIError, DockerException
 from docker.types import LogConfig
@@ -22,6 +23,25 @@ if TYPE_CHECKING:
 
 SCRATCH = "/scratch"
 _SCRATCH_INODES = 65_536
+_LEAST_SHARES, _MOST_SHARES = 2, 262_144  # of the kernel
+
+
+def cgroup_parent(facts: Mapping[str, Any]) -> str | None:
+    """Returns the control group in which containers are made: the root's children, or None for the engine's own choice.
+
+    Below the engine's own parent, all containers together have that one's weight, which the engine does not set.
+
+    Args:
+        facts: what the engine says of itself (`docker info`).
+    """
+    if any("name=rootless" in option for option in facts.get("SecurityOptions") or []):
+        return None  # such an engine may use its user's groups alone
+    return {"cgroupfs": "/", "systemd": "-.slice"}.get(str(facts.get("CgroupDriver")))
+
+
+def cpu_shares(config: SandboxConfig) -> int:
+    """Returns the weight of one container, of which those that serve have `sandbox.cpu_weight` together."""
+    return min(max(round(config.cpu_weight / config.containers), _LEAST_SHARES), _MOST_SHARES)
 
 
 class DockerLauncher:
@@ -41,6 +61,7 @@ class DockerLauncher:
         self._client: DockerClient | None = None
         self._image = ""
         self._remapped = False
+        self._cgroup_parent: str | None = None
         self._root_uid: int | None = None
         self.socket_mode = 0o600
 
@@ -61,6 +82,7 @@ class DockerLauncher:
             )
         options = facts.get("SecurityOptions") or []
         self._remapped = any("name=userns" in option or "name=rootless" in option for option in options)
+        self._cgroup_parent = cgroup_parent(facts)
         if self._remapped or os.geteuid() != 0:
             self.socket_mode = 0o666  # PID 1 is no owner of the socket then; the node checks who connects
         reaper.remove_orphans(self.client)
@@ -97,7 +119,8 @@ class DockerLauncher:
                 # Equal to the memory: no swap, which would turn a limit into slowness for all.
                 memswap_limit=memory_bytes,
                 pids_limit=config.pids,
-                cpu_shares=config.cpu_weight,
+                cgroup_parent=self._cgroup_parent,
+                cpu_shares=cpu_shares(config),
                 nano_cpus=int(config.cpus * 1e9) or None,
                 # Bounded: PID 1 and the zygote write to it, and cells must not fill the host's disk.
                 log_config=LogConfig(type="json-file", config={"max-size": "1m", "max-file": "1"}),

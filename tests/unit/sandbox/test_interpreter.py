@@ -19,6 +19,11 @@ from codedance_verl.sandbox.interpreter import Interpreter
 from codedance_verl.sandbox.process import ProcessLauncher
 
 
+async def _peer(sock: socket.socket) -> wire.Peer:
+    _, peer = await asyncio.get_running_loop().create_unix_connection(wire.Peer, sock=sock)
+    return peer
+
+
 @pytest.mark.parametrize("uid_span", [None, "many", [], {}, -1, 0, 1 << 16, 1 << 32, 1 << 63, 0.5, float("inf"), True])
 def test_an_init_is_served_until_it_leaves_whatever_it_claims(uid_span: Any) -> None:
     async def serve() -> Interpreter:
@@ -26,7 +31,7 @@ def test_an_init_is_served_until_it_leaves_whatever_it_claims(uid_span: Any) -> 
         its.sendall(wire.encode({"op": "hello", "role": "init", "uid_span": uid_span}))
         its.sendall(wire.encode({"op": "killed", "session": ["unknown"]}))
         its.close()
-        peer = wire.Peer(*await asyncio.open_connection(sock=mine))
+        peer = await _peer(mine)
         member = Interpreter("init", capacity=1)
         await asyncio.wait_for(member.serve_init(peer, await peer.hello(5)), 5)
         return member
@@ -42,25 +47,27 @@ def _opened_with(answer: Callable[[wire.Message], wire.Message], *images: bytes)
         (mine, its), (session, its_session) = socket.socketpair(), socket.socketpair()
         its.sendall(wire.encode({"op": "hello"}))
         its_session.sendall(wire.encode({"op": "hello"}))
-        peer = wire.Peer(*await asyncio.open_connection(sock=mine))
-        session_peer = wire.Peer(*await asyncio.open_connection(sock=session))
+        peer = await _peer(mine)
+        session_peer = await _peer(session)
         for each in (peer, session_peer):
             await each.hello(5)
-        reader, _ = await asyncio.open_connection(sock=its)
+        zygote = await _peer(its)
         member = Interpreter("container", capacity=1, _uids=itertools.count(1 << 20, 2))
         serving = asyncio.create_task(member.serve_zygote(peer, lambda: None))
         await member.ready.wait()
         opening = asyncio.create_task(member.open("key", sized(SandboxConfig(scratch_mb=16)), images))
-        reply = answer(await asyncio.wait_for(wire.read_message(reader), 5))
+        request = await zygote.receive(5)
+        assert request is not None
+        reply = answer(request)
         if reply["op"] == "refused":
-            its.send(wire.encode(reply))
+            zygote.send(reply)
         else:
             assert member.admit("key", session_peer)
             its_session.sendall(wire.encode(reply))
         with pytest.raises(SandboxError) as raised:
             await asyncio.wait_for(opening, 10)
         serving.cancel()
-        for each in (peer, session_peer):
+        for each in (peer, session_peer, zygote):
             each.close()
         return raised.value
 

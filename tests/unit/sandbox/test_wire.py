@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import struct
 import tracemalloc
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,20 +29,13 @@ messages = st.dictionaries(st.text(), values, max_size=5)
 
 
 def read_as_host(stream: bytes, limit: int = host_wire.MAX_FRAME_BYTES) -> list[dict[str, Any]]:
-    """All messages of a stream that ends, or the exception that ended it."""
-
-    async def read() -> list[dict[str, Any]]:
-        reader = asyncio.StreamReader()
-        reader.feed_data(stream)
-        reader.feed_eof()
-        found = []
-        try:
-            while True:
-                found.append(await host_wire.read_message(reader, limit))
-        except EOFError:
-            return found
-
-    return asyncio.run(read())
+    """All whole messages of a stream, or the exception that ended it."""
+    reader = host_wire.FrameReader(limit)
+    reader.feed(stream)
+    found = []
+    while (message := reader.take()) is not None:
+        found.append(message)
+    return found
 
 
 def read_as_interpreter(stream: bytes) -> dict[str, Any]:
@@ -181,7 +176,7 @@ def test_the_host_does_not_decode_what_no_reply_holds(body: bytes) -> None:
 async def _talk(only_when_asked: bool, questions: int, answers: int) -> tuple[list[object], bool]:
     """Returns the replies to `questions` calls of `receive` after `answers` frames were sent, and true for its end."""
     mine, its = socket.socketpair()
-    peer = host_wire.Peer(*await asyncio.open_unix_connection(sock=mine))
+    _, peer = await asyncio.get_running_loop().create_unix_connection(host_wire.Peer, sock=mine)
     its.sendall(inner_wire.encode({"op": "hello"}))
     await peer.hello(5)
     peer.only_when_asked = only_when_asked
@@ -207,3 +202,88 @@ def test_a_peer_that_answers_once_per_question_is_heard() -> None:
 def test_an_answer_that_was_sent_ahead_of_its_question_ends_the_connection() -> None:
     replies, closed = asyncio.run(_talk(only_when_asked=True, questions=2, answers=2))
     assert closed and replies == [{"op": "result"}, None]
+
+
+async def _accepted(path: Path) -> tuple[host_wire.Peer, socket.socket]:
+    """Returns a peer as a listener gets it, and the socket that has connected to it."""
+    connected: asyncio.Future[host_wire.Peer] = asyncio.get_running_loop().create_future()
+    server = await host_wire.listen(path, connected.set_result)
+    its = socket.socket(socket.AF_UNIX)
+    its.setblocking(False)
+    its.connect(str(path))
+    peer = await connected
+    server.close()
+    return peer, its
+
+
+@pytest.mark.asyncio
+async def test_a_stranger_may_send_one_small_frame_and_is_read_on_after_it(tmp_path: Path) -> None:
+    peer, its = await _accepted(tmp_path / "socket")
+    assert peer.uid == os.geteuid()
+    its.sendall(inner_wire.encode({"op": "hello"}) + inner_wire.encode({"op": "input", "images": [bytes(100_000)]}))
+    await asyncio.sleep(0.05)
+    assert await peer.hello(5) == {"op": "hello"}
+    assert await peer.receive(5) == {"op": "input", "images": [bytes(100_000)]}
+    peer.close()
+    its.close()
+
+
+@pytest.mark.asyncio
+async def test_a_hello_that_is_too_long_or_broken_ends_the_connection_with_its_reason(tmp_path: Path) -> None:
+    for number, stream in enumerate((inner_wire.encode({"op": "x" * 5000}), struct.pack(">I", 3) + b"\xc1\xc1\xc1")):
+        peer, its = await _accepted(tmp_path / str(number))
+        its.sendall(stream)
+        with pytest.raises(host_wire.WireError):
+            await peer.hello(5)
+        assert peer.closed and await peer.receive(5) is None
+        its.close()
+
+
+@pytest.mark.asyncio
+async def test_a_sender_is_held_up_while_nobody_receives(tmp_path: Path) -> None:
+    peer, its = await _accepted(tmp_path / "socket")
+    its.sendall(inner_wire.encode({"op": "hello"}))
+    await peer.hello(5)
+    frame, sent = inner_wire.encode({"op": "pong", "number": bytes(50_000)}), 0
+    for _ in range(200):
+        with contextlib.suppress(BlockingIOError):
+            sent += its.send(frame)
+        await asyncio.sleep(0)
+    assert sent < 100 * len(frame)
+    whole = sent // len(frame)
+    its.setblocking(True)
+    its.shutdown(socket.SHUT_WR)
+    received = 0
+    while await peer.receive(5) is not None:
+        received += 1
+    assert 4 < received <= whole
+    its.close()
+
+
+@pytest.mark.asyncio
+async def test_a_wait_that_times_out_leaves_the_answer_to_the_next(tmp_path: Path) -> None:
+    peer, its = await _accepted(tmp_path / "socket")
+    its.sendall(inner_wire.encode({"op": "hello"}))
+    await peer.hello(5)
+    with pytest.raises(TimeoutError):
+        await peer.receive(0.01)
+    its.sendall(inner_wire.encode(MESSAGE))
+    assert await peer.receive(5) == MESSAGE
+    its.close()
+    assert await peer.receive(5) is None
+    peer.close()
+
+
+def test_a_peer_is_served_by_the_event_loop_of_ray_too(tmp_path: Path) -> None:
+    uvloop = pytest.importorskip("uvloop")
+
+    async def talk() -> None:
+        peer, its = await _accepted(tmp_path / "socket")
+        its.sendall(inner_wire.encode({"op": "hello"}) + inner_wire.encode(MESSAGE))
+        assert peer.uid == os.geteuid()
+        assert (await peer.hello(5), await peer.receive(5)) == ({"op": "hello"}, MESSAGE)
+        its.close()
+        assert await peer.receive(5) is None
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(talk())
