@@ -192,17 +192,24 @@ class Interpreter:
 
     async def kill(self, handle: SessionHandle) -> None:
         """Kills all processes of a session and waits, bounded, until they are gone."""
-        if handle.peer is not None:
-            handle.peer.close()
+        try:
+            await self._kill(handle)
+        finally:
+            # Only now: a supervisor that finds the connection closed would tidy up what is being killed.
+            if handle.peer is not None:
+                handle.peer.close()
+
+    async def _kill(self, handle: SessionHandle) -> None:
         if self._init is None or self.dead.is_set():
             return
         waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._killing[handle.key] = waiting
-        # Closing ends the supervisor. The kill is for what ignores that, and frees the uid for another session.
         self._init.send({"op": "kill", "session": handle.key, "uid": handle.uid, "leader": handle.leader})
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(waiting, KILL_CONFIRM_SECONDS)
-        self._killing.pop(handle.key, None)
+        try:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(waiting, KILL_CONFIRM_SECONDS)
+        finally:
+            self._killing.pop(handle.key, None)
 
     def abandon(self) -> None:
         """Closes everything: the interpreter is given up, or has gone."""

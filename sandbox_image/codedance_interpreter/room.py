@@ -6,12 +6,30 @@ import errno
 import os
 import re
 import signal
+from os import O_RDONLY, close, read
+from os import open as open_file
 from pathlib import Path
 
 FILES, MEMORY, SESSION_MEMORY, PROCESSES = "files", "memory", "session_memory", "processes"
 _OFFERED = re.compile(r"\.?input_image(?:_\d+)?\.(?:png|jpg)")
 _BLOCK_BYTES = 512
 """Unit of `st_blocks` (stat(2)), whatever the file system's block size."""
+
+_SHORT_SHARE = 0.8
+"""Share of a container's memory in use from which it counts as short."""
+
+_MEMORY_FILES = next(
+    (
+        (f"{folder}/{use}", f"{folder}/{limit}")
+        for folder, use, limit in (
+            ("/sys/fs/cgroup/memory", "memory.usage_in_bytes", "memory.limit_in_bytes"),
+            ("/sys/fs/cgroup", "memory.current", "memory.max"),
+        )
+        if os.access(f"{folder}/{limit}", os.R_OK)
+    ),
+    None,
+)
+"""Use and limit of the container's memory, by the control groups of version 1 or 2; None where there are none."""
 
 _BY_ERRNO = {errno.ENOSPC: FILES, errno.EDQUOT: FILES, errno.ENOMEM: MEMORY, errno.EAGAIN: PROCESSES}
 
@@ -22,6 +40,26 @@ class NoRoom(Exception):
     def __init__(self, lacks: str) -> None:
         super().__init__(lacks)
         self.lacks = lacks
+
+
+def is_memory_short() -> bool:
+    """Returns true where the container's memory is nearly used up; false where nothing says how much it may use."""
+    if _MEMORY_FILES is None:
+        return False
+    try:
+        used, limit = map(_number_in, _MEMORY_FILES)
+    except (OSError, ValueError):  # `max`: no limit
+        return False
+    return used > _SHORT_SHARE * limit
+
+
+def _number_in(path: str) -> int:
+    # Without a file object: each page that a fork touches is copied.
+    file = open_file(path, O_RDONLY)
+    try:
+        return int(read(file, 32))
+    finally:
+        close(file)
 
 
 def lacking(error: BaseException) -> str:
