@@ -39,7 +39,7 @@ def image(name: str, variant: int = 0) -> bytes:
     side, form = name.split()
     with Image.open(io.BytesIO(sample_image())) as whole:
         resized = whole.convert("RGB").resize((SIDES[side], SIDES[side]))
-    resized.putpixel((0, 0), (variant % 256, variant // 256 % 256, 0))
+    resized.paste((37 * variant % 256, variant % 256, 0), (0, 0, 16, 16))
     out = io.BytesIO()
     resized.save(out, form, **({"quality": 92} if form == "jpeg" else {}))
     return out.getvalue()

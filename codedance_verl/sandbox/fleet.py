@@ -185,7 +185,7 @@ class Fleet:
         pause = _FIRST_PAUSE
         while not self._stopped:
             name = f"codedance-{os.getpid()}-{secrets.token_hex(4)}"
-            member = Interpreter(name, self._config.sessions_per_container)
+            member = Interpreter(name, self._config.sessions_per_container, self._config.kept_images_mb * MIB)
             self._members[name] = member
             try:
                 await asyncio.to_thread(self._launcher.launch, name, self._directory)

@@ -8,16 +8,34 @@ import importlib
 import io
 import os
 import random
+import resource
 import secrets
+import select
 import shutil
 import signal
 import socket
 import sys
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
-from . import display, forks, limits, memory, own_modules, process_kill, room, runner, session, supervisor, wire
+from . import (
+    display,
+    forks,
+    limits,
+    memory,
+    own_modules,
+    process_kill,
+    room,
+    runner,
+    session,
+    shared_images,
+    supervisor,
+    wire,
+)
+from .image_store import ImageStore
+from .shared_images import SharedImage
 from .wire import Message
 
 LIGHT = (
@@ -28,7 +46,10 @@ LIGHT = (
 FULL = (*LIGHT, "scipy.optimize", "scipy.stats", "skimage.measure", "sympy", "pandas")
 PRELOADS = {"light": LIGHT, "full": FULL}
 CONNECT_SECONDS = 10.0
-HIGHEST_OWN_DESCRIPTOR = 256
+MOST_DESCRIPTORS = 1 << 16
+DECODE_SECONDS = 60
+"""Most processor time of the process that decodes an image."""
+
 _given_names: dict[str, object] = {"display": display.show}
 
 
@@ -65,18 +86,89 @@ def run(options: InterpreterOptions) -> NoReturn:
     _preload(PRELOADS[options.preload])
     sys.argv[:] = sys.orig_argv[:] = [""]  # of the init process; cells see a program without arguments
     sys.dont_write_bytecode = True
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # sessions are nobody's to wait for
-    mapped_bytes = limits.mapped_bytes()
-    control = connect(options, {"role": "zygote"})
-    while True:
+    # What a fork is to close has lower numbers.
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    most = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(MOST_DESCRIPTORS, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    child_ended = supervisor.socket_of_ended_children()
+    Zygote(options, connect(options, {"role": "zygote"}), limits.mapped_bytes()).serve(child_ended)
+
+
+class Zygote:
+    """Zygote's state: the connection to the host, the images of sessions, and its own address space, in bytes."""
+
+    def __init__(self, options: InterpreterOptions, control: socket.socket, mapped_bytes: int) -> None:
+        self._options = options
+        self._control = control
+        self._mapped_bytes = mapped_bytes
+        self._images = ImageStore()
+
+    def serve(self, child_ended: socket.socket) -> NoReturn:
+        """Answers the host until it leaves. `child_ended` becomes readable when a child has."""
+        while True:
+            ready, _, _ = select.select([self._control, child_ended], [], [])
+            try:
+                if child_ended in ready:
+                    with contextlib.suppress(BlockingIOError):
+                        child_ended.recv(4096)
+                    self._reap()
+                if self._control in ready:
+                    self._handle(wire.receive(self._control))
+            except (EOFError, OSError, wire.WireError):
+                os._exit(0)
+
+    def _handle(self, request: Message) -> None:
+        match request["op"]:
+            case "open":
+                self._open(request)
+            case "image":
+                self._decode(request)
+            case "forget":
+                self._images.forget(str(request["image"]))
+            case "ping":
+                held = limits.resident_bytes() + self._images.memory_bytes
+                wire.send(self._control, {"op": "pong", "memory_bytes": held})
+
+    def _reap(self) -> None:
+        """Collects children: sessions, which are nobody's to wait for, and decoders."""
+        for pid, status in process_kill.reap():
+            if (news := self._images.decoder_ended(pid, status)) is not None:
+                wire.send(self._control, news)
+
+    def _decode(self, request: Message) -> None:
+        """Has an image decoded by a process under a user id of its own."""
+        key = str(request["image"])
+        bounds = limits.Limits.from_message(request["limits"])
         try:
-            request = wire.receive(control)
-        except (EOFError, OSError, wire.WireError):
-            os._exit(0)
-        if request["op"] == "open":
-            _open(options, control, request, mapped_bytes)
-        elif request["op"] == "ping":
-            wire.send(control, {"op": "pong", "memory_bytes": limits.resident_bytes()})
+            file, unchecked = self._images.add(key)
+        except OSError as error:  # sessions with it are refused
+            wire.send(self._control, {"op": "image", "image": key, "bytes": 0, "reason": str(error)})
+            return
+        try:
+            pid = forks.fork()
+        except OSError as error:
+            wire.send(self._control, self._images.give_up(key, str(error), room.lacking(error)))
+        else:
+            if pid == 0:
+                _become_decoder(self._options, request, bounds, self._mapped_bytes, (file, unchecked))
+            self._images.decoder_started(pid, key)
+        os.close(unchecked)
+
+    def _open(self, request: Message) -> None:
+        """Forks one session, which opens a connection of its own; what fails before is answered with `refused`."""
+        connected = False
+        try:
+            images = self._images.images(request["images"])
+            peer = connect(self._options, {"role": "session", "session": request["session"]})
+            connected = True
+            if forks.fork() == 0:
+                _become_session(self._options, peer, request, images, self._mapped_bytes)
+            peer.close()
+        except (OSError, LookupError) as error:
+            # The host's socket has its own reasons.
+            lacks = room.lacking(error) if connected else ""
+            refused = {"op": "refused", "session": request["session"], "reason": str(error), "lacks": lacks}
+            wire.send(self._control, refused)
 
 
 def _bring_font_cache(options: InterpreterOptions) -> None:
@@ -125,32 +217,43 @@ def _warm_up() -> None:
     pyplot.close("all")
 
 
-def _open(options: InterpreterOptions, control: socket.socket, request: Message, mapped_bytes: int) -> None:
-    """Forks one session, which opens a connection of its own; what fails before is answered with `refused`."""
-    connected = False
+def _become_decoder(
+    options: InterpreterOptions, request: Message, bounds: limits.Limits, mapped_bytes: int, kept: tuple[int, int]
+) -> NoReturn:
+    """Turns the forked child into one that decodes an image, within the bounds of a session, and ends."""
     try:
-        peer = connect(options, {"role": "session", "session": request["session"]})
-        connected = True
-        if forks.fork() == 0:
-            _become_session(options, peer, request, mapped_bytes)
-        peer.close()
-    except OSError as error:
-        lacks = room.lacking(error) if connected else ""  # the host's socket has its own reasons
-        wire.send(control, {"op": "refused", "session": request["session"], "reason": str(error), "lacks": lacks})
+        _detach(kept)
+        _settle()
+        # The memory file is no file of a session, and its size that of the pixels.
+        limits.apply(
+            replace(bounds, file_bytes=bounds.memory_bytes, processes=1), mapped_bytes, per_uid=options.own_uids
+        )
+        resource.setrlimit(resource.RLIMIT_CPU, (DECODE_SECONDS, DECODE_SECONDS))
+        if options.own_uids:
+            _take_uid(int(request["uid"]), int(request["uid"]))
+        process_kill.forbid_inspection()
+        shared_images.write(*kept, request["data"])
+    finally:
+        os._exit(0)
 
 
-def _become_session(options: InterpreterOptions, peer: socket.socket, request: Message, mapped_bytes: int) -> NoReturn:
+def _become_session(
+    options: InterpreterOptions, peer: socket.socket, request: Message, images: list[SharedImage], mapped_bytes: int
+) -> NoReturn:
     """Turns the forked child into a session: gives up what is the zygote's, forks the runner, supervises it."""
     try:
         # The zygote's connection above all: a session with it could open sessions.
-        _detach(kept=peer.fileno())
+        _detach([peer.fileno(), *(descriptor for image in images for descriptor in image.descriptors)])
         bounds = _bind(options, request, mapped_bytes)
         own, runners = session.make_links()
         pid = forks.fork()
         if pid == 0:
             own.close()
-            _become_runner(options, peer, request, bounds, runners)
+            peer.close()
+            _become_runner(options, request, bounds, runners, images)
         runners.close()
+        for image in images:
+            image.close()
         if options.own_uids:
             _take_uid(real=int(request["uid"]) + 1, effective=int(request["uid"]))
         # After the change of uid, which resets it (prctl(2), PR_SET_DUMPABLE).
@@ -192,9 +295,13 @@ def _answer(links: session.Links, runner_pid: int) -> Message:
 
 
 def _become_runner(
-    options: InterpreterOptions, host: socket.socket, request: Message, bounds: limits.Limits, links: session.Links
+    options: InterpreterOptions,
+    request: Message,
+    bounds: limits.Limits,
+    links: session.Links,
+    images: list[SharedImage],
 ) -> NoReturn:
-    """Turns the second child into a runner: in a private directory, under its uid, it loads images and runs cells."""
+    """Turns the second child into a runner: in a private directory, under its uid, it takes images and runs cells."""
     try:
         killer: process_kill.ProcessKiller = process_kill.KillTree(os.getppid())
         if options.own_uids:
@@ -211,12 +318,11 @@ def _become_runner(
         sys.meta_path.append(own_modules.WorkingDirectoryFinder())
         namespace = session.new_namespace(_given_names)
         state = session.Session(killer, bounds, namespace, keep_on_error=request["on_error"] == "keep")
-        images = wire.receive(host)["images"]
-        host.close()
-        session.check_input_images(images)
+        for image in images:
+            shared_images.await_check(image)
         # The caller goes on while images are decoded.
         wire.send(links.channel, {"op": "ready"})
-        session.load_input_images(state, images)
+        session.offer_input_images(state, [shared_images.take(image) for image in images])
         wire.send(links.channel, {"op": "loaded", "file_bytes": state.files.most_bytes})
         gc.freeze()
         runner.serve(state, links)
@@ -228,19 +334,27 @@ def _become_runner(
 
 def _report_unusable(peer: socket.socket, error: BaseException) -> None:
     with contextlib.suppress(Exception):
-        reason = f"{type(error).__name__}: {error}"[:500]
-        wire.send(peer, {"op": "unusable", "reason": reason, "lacks": room.lacking(error)})
+        reason, lacks = f"{type(error).__name__}: {error}"[:500], room.lacking(error)
+        if isinstance(error, shared_images.Unusable):
+            reason, lacks = str(error), error.lacks
+        wire.send(peer, {"op": "unusable", "reason": reason, "lacks": lacks})
 
 
 def _bind(options: InterpreterOptions, request: Message, mapped_bytes: int) -> limits.Limits:
     """Applies what holds for supervisor and runner alike."""
-    os.setsid()
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    _settle()
     process_kill.adopt_orphans()
     bounds = limits.Limits.from_message(request["limits"])
     limits.apply(bounds, mapped_bytes, per_uid=options.own_uids)
     os.umask(0o077)
     return bounds
+
+
+def _settle() -> None:
+    """Makes the caller, forked from the zygote, a process of its own."""
+    os.setsid()
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def _directory(options: InterpreterOptions, request: Message) -> Path:
@@ -267,14 +381,16 @@ def _clear_environment(directory: str) -> None:
     )
 
 
-def _detach(kept: int) -> None:
+def _detach(kept: Collection[int]) -> None:
     """Closes every descriptor inherited from the zygote but `kept`; standard streams lead nowhere."""
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)
-    os.close(null)
-    os.closerange(3, kept)
-    os.closerange(kept + 1, HIGHEST_OWN_DESCRIPTOR)
+    first = 3
+    for descriptor in sorted(kept):
+        os.closerange(first, descriptor)
+        first = descriptor + 1
+    os.closerange(first, MOST_DESCRIPTORS)
     sys.stdin = io.TextIOWrapper(io.FileIO(0, closefd=False), encoding="utf-8")
 
 

@@ -52,7 +52,9 @@ def _opened_with(answer: Callable[[wire.Message], wire.Message], *images: bytes)
         serving = asyncio.create_task(member.serve_zygote(peer, lambda: None))
         await member.ready.wait()
         opening = asyncio.create_task(member.open("key", sized(SandboxConfig(scratch_mb=16)), images))
-        reply = answer(await asyncio.wait_for(wire.read_message(reader), 5))
+        while (request := await asyncio.wait_for(wire.read_message(reader), 5))["op"] != "open":
+            pass
+        reply = answer(request)
         if reply["op"] == "refused":
             its.send(wire.encode(reply))
         else:
