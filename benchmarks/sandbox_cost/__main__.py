@@ -14,6 +14,7 @@ import os
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ class Side:
         return answer
 
 
-def measure(sides: dict[str, Side], rounds: int, loops: int) -> Values:
+def measure(sides: dict[str, Side], images: Sequence[str], rounds: int, loops: int) -> Values:
     """Asks all sides in turn, round by round."""
     values: Values = {}
 
@@ -66,10 +67,10 @@ def measure(sides: dict[str, Side], rounds: int, loops: int) -> Values:
             values.setdefault(f"{image}: {operation}", {}).setdefault(side, []).append(value)
 
     for number in range(1, rounds + 1):
-        for image in IMAGES:
+        for image in images:
             for name, side in sides.items():
                 note(image, name, side.ask("single", image, number))
-    for image in (*IMAGES[:1], *IMAGES[2:]):
+    for image in images:
         for what, times in (("idle", 1), ("loop", loops)):
             for _ in range(times):
                 for name, side in sides.items():
@@ -93,6 +94,7 @@ def show(values: Values, console: Console) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--against", type=Path, help="another checkout; without it this one alone is measured")
+    parser.add_argument("--image", action="append", choices=IMAGES, help="repeatable; all by default")
     parser.add_argument("--rounds", type=int, default=25, help="times that each operation is measured")
     parser.add_argument("--loops", type=int, default=2, help="times that 64 callers open, call and close")
     parser.add_argument("--output", type=Path, help="JSON file for all values")
@@ -100,7 +102,7 @@ def main() -> None:
     checkouts = {"this": _HERE.parents[2]} | ({"other": given.against.resolve()} if given.against else {})
     sides = {name: Side(checkout) for name, checkout in checkouts.items()}
     try:
-        values = measure(sides, given.rounds, given.loops)
+        values = measure(sides, given.image or IMAGES, given.rounds, given.loops)
     finally:
         for side in sides.values():
             side.close()

@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from . import forks, leavings, limits, process_kill, wire
+from .host_connection import InterpreterOptions, connect
 from .supervisor import socket_of_ended_children
 from .wire import Message
-from .zygote import PRELOADS, InterpreterOptions, connect, run
+from .zygote import PRELOADS, run
 
 ZYGOTE_STARTS = 5
 REMOVAL_SECONDS = 10

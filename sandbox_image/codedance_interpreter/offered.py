@@ -77,7 +77,7 @@ class OfferedFiles:
 
     Attributes:
         images: as the host sent them.
-        directory: where the files go, absolute.
+        folder: where the files go, absolute.
         most_bytes: bound of the largest of the files, in bytes.
         pending: names of files that are not there yet, each with the number of its image.
         any_named: a cell has named one.
@@ -86,7 +86,7 @@ class OfferedFiles:
     """
 
     images: Sequence[Encoded] = ()
-    directory: Path = field(default_factory=Path)
+    folder: str = ""
     most_bytes: int = 0
     pending: dict[str, int] = field(default_factory=dict)
     any_named: bool = False
@@ -94,11 +94,15 @@ class OfferedFiles:
     any_computed: bool = False
 
     @classmethod
-    def of(cls, images: Sequence[Encoded], directory: Path, most_bytes: int) -> OfferedFiles:
+    def of(cls, images: Sequence[Encoded], folder: str, most_bytes: int) -> OfferedFiles:
         """Returns `input_image.png` and `.jpg` for the first image, and `input_image_0.png`, ... for each."""
         first = {"input_image.png": 0, "input_image.jpg": 0} if images else {}
         each = {f"input_image_{index}.png": index for index in range(len(images))}
-        return cls(images, directory, most_bytes, first | each)
+        return cls(images, folder, most_bytes, first | each)
+
+    @property
+    def directory(self) -> Path:
+        return Path(self.folder)
 
     def provide(self, code: str) -> None:
         """Writes the files that a cell may read. One that is there already stays as it is.

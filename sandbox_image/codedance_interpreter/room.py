@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -18,19 +19,6 @@ _BLOCK_BYTES = 512
 _SHORT_SHARE = 0.8
 """Share of a container's memory in use from which it counts as short."""
 
-_MEMORY_FILES = next(
-    (
-        (f"{folder}/{use}", f"{folder}/{limit}")
-        for folder, use, limit in (
-            ("/sys/fs/cgroup/memory", "memory.usage_in_bytes", "memory.limit_in_bytes"),
-            ("/sys/fs/cgroup", "memory.current", "memory.max"),
-        )
-        if os.access(f"{folder}/{limit}", os.R_OK)
-    ),
-    None,
-)
-"""Use and limit of the container's memory, by the control groups of version 1 or 2; None where there are none."""
-
 _BY_ERRNO = {errno.ENOSPC: FILES, errno.EDQUOT: FILES, errno.ENOMEM: MEMORY, errno.EAGAIN: PROCESSES}
 
 
@@ -44,13 +32,22 @@ class NoRoom(Exception):
 
 def is_memory_short() -> bool:
     """Returns true where the container's memory is nearly used up; false where nothing says how much it may use."""
-    if _MEMORY_FILES is None:
+    if _MEMORY is None:
         return False
-    try:
-        used, limit = map(_number_in, _MEMORY_FILES)
-    except (OSError, ValueError):  # `max`: no limit
-        return False
-    return used > _SHORT_SHARE * limit
+    use, limit = _MEMORY
+    return _number_in(use) > _SHORT_SHARE * limit
+
+
+def _memory() -> tuple[str, int] | None:
+    """Returns the file with the use of the container's memory, and the limit, in bytes, by control groups 1 or 2."""
+    for folder, use, limit in (
+        ("/sys/fs/cgroup/memory", "memory.usage_in_bytes", "memory.limit_in_bytes"),
+        ("/sys/fs/cgroup", "memory.current", "memory.max"),
+    ):
+        with contextlib.suppress(OSError, ValueError):  # the other version, or `max`: no limit
+            _number_in(f"{folder}/{use}")
+            return f"{folder}/{use}", _number_in(f"{folder}/{limit}")
+    return None
 
 
 def _number_in(path: str) -> int:
@@ -60,6 +57,9 @@ def _number_in(path: str) -> int:
         return int(read(file, 32))
     finally:
         close(file)
+
+
+_MEMORY = _memory()
 
 
 def lacking(error: BaseException) -> str:

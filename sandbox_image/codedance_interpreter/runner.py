@@ -24,8 +24,7 @@ from os import _exit, fork, getpid, listdir, waitpid
 from time import sleep
 from typing import Any, NoReturn
 
-from . import display, forks, output, room, wire
-from .cell import run_cell
+from . import cell, display, forks, output, room, wire
 from .process_kill import reap
 from .room import NoRoom
 from .session import Links, Session
@@ -48,7 +47,7 @@ def serve(session: Session, links: Links) -> NoReturn:
             while checkpoint == 0:
                 if (checkpoint := _leave_checkpoint(session, links)) == 0:
                     request = wire.receive(links.channel)
-            error = _run(session, links, request)
+            error = run_cell(session, links, request)
             # The supervisor wakes the checkpoint, which has the variables as they were.
             if error is not None and not session.keep_on_error:
                 _exit(0)
@@ -97,7 +96,7 @@ def _fork() -> int:
     _exit(1)
 
 
-def _run(session: Session, links: Links, request: Message) -> Message | None:
+def run_cell(session: Session, links: Links, request: Message) -> Message | None:
     """Runs one cell and sends the supervisor its end; returns the error, if any.
 
     A cell whose image files find no room is not run, and does not count.
@@ -115,7 +114,7 @@ def _run(session: Session, links: Links, request: Message) -> Message | None:
     shown = display.Display(session.limits, lambda message: wire.send(links.channel, mark | message))
     display.activate(shown)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # the supervisor's request to stop
-    error = run_cell(str(request["code"]), session.cells, session.namespace, shown)
+    error = cell.run_cell(str(request["code"]), session.cells, session.namespace, shown)
     # Before the end is reported: the supervisor reads the output then.
     _flush(sys.stdout)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

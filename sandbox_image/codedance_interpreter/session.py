@@ -11,7 +11,6 @@ import sys
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from . import output
@@ -72,8 +71,8 @@ def new_namespace(given: Mapping[str, Any]) -> dict[str, Any]:
     return module.__dict__
 
 
-def offer_input_images(session: Session, images: Sequence[InputImage]) -> None:
-    """Offers the question's images to code.
+def offer_input_images(session: Session, images: Sequence[InputImage], directory: str) -> None:
+    """Offers the question's images to code whose working directory is `directory`.
 
     `input_images` is the list of them (PIL, RGB) and `input_image` the first. As files there are `input_image_0.png`,
     `input_image_1.png`, ... and, of the first, `input_image.png` and `input_image.jpg`, for cells that read them.
@@ -82,5 +81,5 @@ def offer_input_images(session: Session, images: Sequence[InputImage]) -> None:
         session.namespace["input_image"] = images[0].rgb
     session.namespace["input_images"] = [image.rgb for image in images]
     most_bytes = max(map(largest_file, images), default=0)
-    session.files = OfferedFiles.of([Encoded(image.data, image.form) for image in images], Path.cwd(), most_bytes)
+    session.files = OfferedFiles.of([Encoded(image.data, image.form) for image in images], directory, most_bytes)
     session.given_names = frozenset(session.namespace)

@@ -103,8 +103,7 @@ def _write(data: bytes, folder: Path) -> list[Path]:
 def _seen_by_code(files: list[bytes], folder: Path) -> list[str]:
     """Hashes of what the interpreter offers as `input_images`."""
     session: Any = SimpleNamespace(namespace={})
-    with contextlib.chdir(folder):
-        offer_input_images(session, [decode(data) for data in files])
+    offer_input_images(session, [decode(data) for data in files], str(folder))
     return [pixels_sha256(image) for image in session.namespace["input_images"]]
 
 

@@ -34,8 +34,7 @@ def encoded(form: str = "PNG", **options: Any) -> bytes:
 
 def files_of(folder: Path, *images: bytes) -> OfferedFiles:
     session: Any = SimpleNamespace(namespace={})
-    with contextlib.chdir(folder):
-        offer_input_images(session, [decode(data) for data in images])
+    offer_input_images(session, [decode(data) for data in images], str(folder))
     files: OfferedFiles = session.files
     return files
 
