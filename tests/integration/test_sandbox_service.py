@@ -317,3 +317,28 @@ async def test_images_that_no_session_uses_are_given_up_and_no_descriptor_is_lef
             async with pool.session(image.getvalue()) as session:
                 assert (await session.run("input_image.getpixel((0, 0))")).stdout == f"({number}, 0, 0)\n"
         await until(lambda: zygote.num_fds() <= before)
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize(("held_mb", "kept"), [(0, False), (360, True)])
+async def test_an_idle_runner_that_is_killed_costs_its_variables_unless_memory_was_short(
+    sandbox_image: str, held_mb: int, kept: bool
+) -> None:
+    async with started(backend="docker", memory_mb=512) as node:
+        pool = SandboxPool([node])
+        async with pool.session() as session, pool.session() as neighbour:
+            uid = int((await session.run("import os; os.getuid()")).stdout)
+            assert (await neighbour.run(f"held = bytearray(b'1') * ({held_mb} << 20)")).succeeded
+            assert (await session.run("x = 1")).succeeded
+            await asyncio.sleep(0.5)
+            mine = {
+                process.pid: process
+                for process in psutil.process_iter(["uids", "status"])
+                if process.info["uids"].real == uid and process.info["status"] != psutil.STATUS_ZOMBIE
+            }
+            assert len(mine) == 1 + kept, "a checkpoint beside the runner"
+            next(process for process in mine.values() if process.ppid() not in mine).kill()
+            await asyncio.sleep(0.5)  # its supervisor hears of it
+            after = await session.run("x")
+            assert (after.stdout == "1\n") if kept else (after.status is ExecutionStatus.KILLED), after
+            assert (await session.run("6 * 7")).stdout == "42\n"
