@@ -28,6 +28,9 @@ from .shared_images import SharedImage
 from .wire import Message
 
 MOST_DESCRIPTORS = 1 << 16
+CELL_NICENESS = 5
+"""Niceness of runners: beside cells that spin, what stops them and opens sessions gets three times their share."""
+
 DECODE_SECONDS = 60
 """Most processor time of the process that decodes an image."""
 
@@ -158,6 +161,7 @@ def _become_runner(start: SessionStart) -> NoReturn:
         else:
             start.state.killer = process_kill.KillTree(os.getppid())
         process_kill.forbid_inspection()
+        os.nice(CELL_NICENESS)
         os.mkdir(start.directory, 0o700)  # noqa: PTH102  pathlib would be hundreds of pages
         os.chdir(start.directory)
         environ = os.environ
