@@ -75,7 +75,10 @@ class SandboxConfig(Node):
     recycle_sessions: int = Field(20_000, ge=0, le=1 << 30)
     """Sessions after which a container gets no more and is replaced once its last has ended; 0: never."""
     recycle_growth_mb: int = Field(256, ge=0, le=1 << 20)
-    """Growth of what a container's own two processes hold, in MiB, that leads to the same; 0: never."""
+    """Growth of what a container's own processes hold, in MiB, that leads to the same; 0: never."""
+    kept_images_mb: int = Field(64, ge=0, le=1 << 16)
+    """Decoded images of a container that no session uses, in MiB, kept for further sessions of their questions; 0 keeps
+    none, so that a session which comes when all others of its question have ended decodes its images again."""
     max_code_bytes: int = Field(256 * 1024, ge=1, le=8 * MIB)
     """Longest cell in bytes of UTF-8; a longer one is `rejected` unrun."""
     max_stdout_bytes: int = Field(64 * 1024, ge=256, le=MIB)

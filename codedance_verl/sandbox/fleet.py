@@ -185,7 +185,7 @@ class Fleet:
         pause = _FIRST_PAUSE
         while not self._stopped:
             name = f"codedance-{os.getpid()}-{secrets.token_hex(4)}"
-            member = Interpreter(name, self._config.sessions_per_container)
+            member = Interpreter(name, self._config.sessions_per_container, self._config.kept_images_mb * MIB)
             self._members[name] = member
             try:
                 await asyncio.to_thread(self._launcher.launch, name, self._directory)
@@ -281,11 +281,13 @@ class Fleet:
         member = self._members.get(str(hello.get("name")))
         if hello.get("op") != "hello" or hello.get("version") != wire.VERSION or member is None:
             raise ValueError(f"no interpreter of this node, or not of protocol version {wire.VERSION}")
+        # Asked once: the connection may end meanwhile, with an answer in it that is still to be read.
+        uid = peer.uid
         # In a thread, since this may ask the engine.
-        if peer.uid != await asyncio.to_thread(self._launcher.root_uid, member.name):
-            raise ValueError(f"uid {peer.uid} is not the interpreter's")
+        if uid != await asyncio.to_thread(self._launcher.root_uid, member.name):
+            raise ValueError(f"uid {uid} is not the interpreter's")
         # All containers have the same root, so later connections can be judged before a byte is read.
-        self._trusted_uids.add(peer.uid)
+        self._trusted_uids.add(uid)
         match hello.get("role"):
             case "init":
                 await member.serve_init(peer, hello)

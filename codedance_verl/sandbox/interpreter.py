@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from codedance_verl.sandbox.config import SandboxConfig
 from codedance_verl.sandbox.docker import sizing
 from codedance_verl.sandbox.errors import SandboxInputError, SandboxUnavailable
+from codedance_verl.sandbox.shared_images import HeldImage, SharedImages, digests
 from codedance_verl.sandbox.wire import MAX_FRAME_BYTES, Message, Peer
 
 KILL_CONFIRM_SECONDS = 3.0
 MAX_INPUT_BYTES = MAX_FRAME_BYTES - 4096
-"""Most bytes of the encoded images of one session together: they travel in one frame."""
+"""Most bytes of the encoded images of one session together; each travels in one frame."""
 _FIRST_UID, _UID_BLOCK, _UID_BLOCKS = 1 << 20, 1 << 20, 2000
 _NARROW_FIRST_UID = 10_000  # above the system's users
 _PONG: Message = {"op": "pong"}  # in place of an answer from a process that has gone
@@ -24,12 +25,14 @@ _PONG: Message = {"op": "pong"}  # in place of an answer from a process that has
 
 @dataclass
 class SessionHandle:
-    """Handle on a session: its connection, its user id, and the leader of its process group."""
+    """Handle on a session: its connection, its user id, the leader of its process group, and its images of `shared`."""
 
     key: str
     uid: int
     peer: Peer | None = None
     leader: int = 0
+    shared: SharedImages | None = None
+    images: list[HeldImage] = field(default_factory=list)
 
 
 @dataclass
@@ -38,11 +41,13 @@ class Interpreter:
 
     `ready` is set while sessions can be opened, `dead` once and for all. A standby is not `serving` yet; one that is
     `retired` keeps the sessions it has and gets no more. `opened` counts the sessions it ever had. `memory_bytes` is
-    what container init and zygote hold themselves, as of the last `check`, and `first_memory_bytes` as of the first.
+    what container init and zygote hold themselves and for no session, as of the last `check`, and `first_memory_bytes`
+    as of the first. `kept_bytes` bounds the images that no session uses.
     """
 
     name: str
     capacity: int
+    kept_bytes: int = 0
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     dead: asyncio.Event = field(default_factory=asyncio.Event)
     retired: asyncio.Event = field(default_factory=asyncio.Event)
@@ -54,6 +59,7 @@ class Interpreter:
     memory_bytes: int = 0
     _init: Peer | None = None
     _zygote: Peer | None = None
+    _images: SharedImages | None = None
     _uids: Iterator[int] = field(default_factory=lambda: iter(()))
     _expected: dict[str, asyncio.Future[Peer]] = field(default_factory=dict)
     _killing: dict[str, asyncio.Future[None]] = field(default_factory=dict)
@@ -102,9 +108,12 @@ class Interpreter:
         if self._zygote is not None:
             return
         self._zygote = peer
+        self._images = images = SharedImages(peer.send, lambda: next(self._uids), self._end_decoder)
         self.ready.set()
         ready()
         while (message := await peer.receive()) is not None:
+            if message.get("op") == "image":
+                images.note(message, self.kept_bytes)
             if message.get("op") == "refused":
                 self._refuse(str(message.get("session")), message)
             self._take_pong("zygote", message)
@@ -134,7 +143,7 @@ class Interpreter:
         handle = SessionHandle(key, next(self._uids))
         try:
             async with asyncio.timeout(config.open_timeout_s):
-                return await self._open(handle, config, images)
+                return await self._open(handle, config, images, await digests(images))
         except BaseException:
             self._expected.pop(key, None)
             # It may have been forked meanwhile; a caller that is cancelled must not leave it behind.
@@ -158,7 +167,7 @@ class Interpreter:
         held = [int(answer.get("memory_bytes", 0)) for answer in answers]
         # Of both or of none: one alone would look as if the interpreter had shrunk.
         if len(held) == 2 and all(held):
-            self.memory_bytes = sum(held)
+            self.memory_bytes = sum(held) - (self._images.used_bytes if self._images is not None else 0)
             self.first_memory_bytes = self.first_memory_bytes or self.memory_bytes
 
     def _take_pong(self, who: str, message: Message) -> None:
@@ -166,18 +175,23 @@ class Interpreter:
         if waiting is not None and not waiting.done():
             waiting.set_result(message)
 
-    async def _open(self, handle: SessionHandle, config: SandboxConfig, images: Sequence[bytes]) -> SessionHandle:
-        assert self._zygote is not None
+    async def _open(
+        self, handle: SessionHandle, config: SandboxConfig, images: Sequence[bytes], digests: Sequence[bytes]
+    ) -> SessionHandle:
+        if self._zygote is None or self._images is None:
+            raise SandboxUnavailable(f"{self.name} has no zygote")
         waiting: asyncio.Future[Peer] = asyncio.get_running_loop().create_future()
         # Registered before the request: the session's connection may be there first.
         self._expected[handle.key] = waiting
-        request = {"op": "open", "session": handle.key, "uid": handle.uid}
-        self._zygote.send(request | {"limits": config.session_limits(), "on_error": config.on_error})
+        limits = config.session_limits()
+        handle.shared, handle.images = self._images, self._images.take(images, digests, limits)
+        request = {"op": "open", "session": handle.key, "uid": handle.uid, "limits": limits}
+        keys = [image.key for image in handle.images]
+        self._zygote.send(request | {"images": keys, "on_error": config.on_error})
         try:
             handle.peer = await waiting
         except _Refused as refused:
             raise sizing.full(self.name, refused.lacks, config) from None
-        handle.peer.send({"op": "input", "images": list(images)})
         reply = await handle.peer.receive()
         if reply is not None and reply.get("op") == "ready":
             handle.leader = int(reply.get("leader", 0))
@@ -192,17 +206,31 @@ class Interpreter:
 
     async def kill(self, handle: SessionHandle) -> None:
         """Kills all processes of a session and waits, bounded, until they are gone."""
-        if handle.peer is not None:
-            handle.peer.close()
+        try:
+            await self._kill(handle)
+        finally:
+            if handle.shared is not None:
+                handle.shared.give_back(handle.images, self.kept_bytes)
+                handle.shared = None
+            # Only now: a supervisor that finds the connection closed would tidy up what is being killed.
+            if handle.peer is not None:
+                handle.peer.close()
+
+    def _end_decoder(self, image: HeldImage) -> None:
+        if self._init is not None and not self.dead.is_set():
+            self._init.send({"op": "kill", "session": "", "uid": image.uid, "leader": 0})
+
+    async def _kill(self, handle: SessionHandle) -> None:
         if self._init is None or self.dead.is_set():
             return
         waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._killing[handle.key] = waiting
-        # Closing ends the supervisor. The kill is for what ignores that, and frees the uid for another session.
         self._init.send({"op": "kill", "session": handle.key, "uid": handle.uid, "leader": handle.leader})
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(waiting, KILL_CONFIRM_SECONDS)
-        self._killing.pop(handle.key, None)
+        try:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(waiting, KILL_CONFIRM_SECONDS)
+        finally:
+            self._killing.pop(handle.key, None)
 
     def abandon(self) -> None:
         """Closes everything: the interpreter is given up, or has gone."""

@@ -13,36 +13,45 @@ import select
 import shutil
 import signal
 import socket
-import stat
 import time
+from collections import deque
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from . import forks, limits, process_kill, wire
+from . import forks, leavings, limits, process_kill, wire
+from .host_connection import InterpreterOptions, connect
 from .supervisor import socket_of_ended_children
 from .wire import Message
-from .zygote import PRELOADS, InterpreterOptions, connect, run
+from .zygote import PRELOADS, run
 
 ZYGOTE_STARTS = 5
-KILL_SECONDS = 10
+REMOVAL_SECONDS = 10
 FORK_RACE_SECONDS = 0.005
 
 
 class ContainerInit:
-    """Container init's state: the connection to the host, the zygote's pid, and the killers at work."""
+    """Container init's state: the connection to the host, the zygote's pid, and the sessions that are being ended.
+
+    `struck` are sessions killed once, each with the time at which it is due to be killed again, and its uid; `removers`
+    are children that remove much, by pid with the session each works for.
+    """
 
     def __init__(self, options: InterpreterOptions) -> None:
         self._options = options
         self._control = connect(options, {"role": "init", "uid_span": _uid_span()})
         self._zygote = 0
         self._starts = 0
-        self._killers: dict[int, str] = {}
+        self._struck: deque[tuple[float, str, int]] = deque()
+        self._removers: dict[int, str] = {}
 
     def serve(self, wakeup: socket.socket) -> NoReturn:
         """Answers the host until it closes the connection. `wakeup` becomes readable when a child has ended."""
         self._start_zygote()
         while True:
-            ready, _, _ = select.select([self._control, wakeup], [], [])
+            wait_s = max(self._struck[0][0] - time.monotonic(), 0.0) if self._struck else None
+            ready, _, _ = select.select([self._control, wakeup], [], [], wait_s)
             if wakeup in ready:
                 with contextlib.suppress(BlockingIOError):
                     wakeup.recv(4096)
@@ -52,6 +61,8 @@ class ContainerInit:
                     self._handle(wire.receive(self._control))
                 except (EOFError, OSError, wire.WireError):
                     self._leave()
+            if self._struck and self._struck[0][0] <= time.monotonic():
+                self._strike_again()
 
     def _handle(self, request: Message) -> None:
         if request["op"] == "kill":
@@ -82,27 +93,49 @@ class ContainerInit:
             if pid == self._zygote:
                 time.sleep(0.1)  # the cause may be brief, a memory peak for one
                 self._start_zygote()
-            elif pid in self._killers:
-                wire.send(self._control, {"op": "killed", "session": self._killers.pop(pid)})
+            elif pid in self._removers:
+                self._confirm(self._removers.pop(pid))
 
     def _kill(self, request: Message) -> None:
-        """Ends everything of one session in a child, so that a slow clean-up holds nobody up; its end is the answer."""
+        """Ends everything of one session: with uids of their own by a signal now, and another a little later."""
+        session, uid, leader = str(request["session"]), int(request["uid"]), int(request["leader"])
+        if self._options.own_uids:
+            process_kill.kill_uid(uid)
+            self._struck.append((time.monotonic() + FORK_RACE_SECONDS, session, uid))
+        else:
+            self._in_child(session, lambda: _kill_tree(leader, f"{self._options.root}/{session}"))
+
+    def _strike_again(self) -> None:
+        """Strikes what was just being forked, then removes what the sessions left; one look at `root` serves all."""
+        now, due = time.monotonic(), []
+        while self._struck and self._struck[0][0] <= now:
+            due.append(self._struck.popleft()[1:])
+        for _, uid in due:
+            process_kill.kill_uid(uid)
+        left = leavings.found({uid for _, uid in due}, self._options.root)
+        for session, uid in due:
+            if left is not None and leavings.remove_little(uid, left.get(uid, [])):
+                self._confirm(session)
+            else:
+                self._in_child(session, partial(_remove_as, uid, self._options.root))
+
+    def _in_child(self, session: str, work: Callable[[], None]) -> None:
+        """Does what may take long in a child, whose end is the answer to the host."""
         pid = forks.fork()
         if pid:
-            self._killers[pid] = request["session"]
+            self._removers[pid] = session
             return
         self._control.close()
         # A clean-up that hangs is ended by the signal, and the host still gets its answer.
-        signal.alarm(KILL_SECONDS)
+        signal.alarm(REMOVAL_SECONDS)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         try:
-            if self._options.own_uids:
-                _kill_as(int(request["uid"]), self._options.root)
-            elif int(request["leader"]) > 1:
-                process_kill.kill_session(int(request["leader"]))
-                shutil.rmtree(Path(self._options.root) / request["session"], ignore_errors=True)
+            work()
         finally:
             os._exit(0)
+
+    def _confirm(self, session: str) -> None:
+        wire.send(self._control, {"op": "killed", "session": session})
 
     def _leave(self) -> NoReturn:
         if os.getpid() != 1:  # as PID 1 its end takes all other processes along
@@ -129,50 +162,21 @@ def _part_sessions(root: str) -> None:
         Path("/dev/mqueue").chmod(0o755)  # what is made there outlives its session
 
 
-def _kill_as(uid: int, root: str) -> None:
-    """Kills all of a session, then removes what it left in the shared folders. The caller takes on its uid for good."""
+def _kill_tree(leader: int, directory: str) -> None:
+    if leader > 1:
+        process_kill.kill_session(leader)
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _remove_as(uid: int, root: str) -> None:
+    """Removes what a session left in the shared folders. The caller takes on its uid for good."""
     if uid < process_kill.LOWEST_UID:
         return
-    _become(uid, saved=0)
-    for pause_s in (0.0, FORK_RACE_SECONDS):  # the second strikes what was just being forked
-        time.sleep(pause_s)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(-1, signal.SIGKILL)
-    os.seteuid(0)
     # As root, which alone may list the folder; removed as the session, so that links lead nowhere else.
-    leavings = _owned_by(uid, root)
-    _become(uid, saved=uid + 1)
-    for path in leavings:
-        _remove(path)
-
-
-def _become(uid: int, saved: int) -> None:
-    """Takes the effective uid of a session but another real one; for good, unless the `saved` id is 0.
-
-    A signal is permitted by an id of the sender that is the real one of the target. So the session, which may be
-    sending kill(-1) as well, cannot strike back, as it cannot strike its supervisor, which has the same ids.
-    """
-    os.setgroups([])
+    paths = leavings.found({uid}, root, most=None) or {}
     os.setresgid(uid, uid, uid)
-    os.setresuid(uid + 1, uid, saved)
-
-
-def _owned_by(uid: int, top: str) -> list[str]:
-    found = []
-    with contextlib.suppress(OSError), os.scandir(top) as entries:
-        for entry in entries:
-            with contextlib.suppress(OSError):
-                if entry.stat(follow_symlinks=False).st_uid == uid:
-                    found.append(entry.path)
-    return found
-
-
-def _remove(path: str) -> None:
-    with contextlib.suppress(OSError):
-        if stat.S_ISDIR(os.lstat(path).st_mode):
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            Path(path).unlink()
+    os.setresuid(uid + 1, uid, uid + 1)
+    leavings.remove_all(paths.get(uid, []))
 
 
 def main() -> None:
@@ -186,6 +190,8 @@ def main() -> None:
     wakeup = socket_of_ended_children()
     # PID 1 ignores signals that it does not handle: without this `docker stop` would wait for its timeout.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    if given.own_uids:
+        os.setgroups([])
     if os.getpid() == 1:
         _part_sessions(given.root)
     else:

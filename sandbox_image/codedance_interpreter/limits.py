@@ -49,8 +49,12 @@ def _pages(column: int) -> int:
     return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[column]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def apply(limits: Limits, mapped_bytes: int, per_uid: bool) -> None:
-    """Sets the rlimits of this process and all its children; hard limits, so nothing can raise them again.
+Rlimit = tuple[int, tuple[int, int]]
+"""Arguments of `resource.setrlimit`."""
+
+
+def rlimits(limits: Limits, mapped_bytes: int, per_uid: bool) -> tuple[Rlimit, ...]:
+    """Returns what bounds a process and all its children; hard limits, so nothing can raise them again.
 
     `mapped_bytes` is the address space that the session begins with. The process count is kernel-wide per uid, so it is
     set only where the session has a uid of its own (`per_uid`).
@@ -63,7 +67,9 @@ def apply(limits: Limits, mapped_bytes: int, per_uid: bool) -> None:
     }
     if per_uid:
         bounds[resource.RLIMIT_NPROC] = limits.processes
+    found = []
     for which, bound in bounds.items():
         hard = resource.getrlimit(which)[1]
         bound = bound if hard == resource.RLIM_INFINITY else min(bound, hard)
-        resource.setrlimit(which, (bound, bound))
+        found.append((which, (bound, bound)))
+    return tuple(found)

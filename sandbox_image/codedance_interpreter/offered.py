@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from . import png, source
-from .pixels import as_rgb
+from .input_images import decode
 from .room import FILES, NoRoom, fills_it, lacking
 
 JPEG_QUALITY = 95
@@ -63,13 +63,21 @@ _SHORTEST_PIECE = 6
 """Characters of a string that count as the beginning of a file's name: `input_` does, `input` is any word."""
 
 
+@dataclass(frozen=True)
+class Encoded:
+    """Image file as the host sent it; `form` is its format, where it shows just the pixels that code gets."""
+
+    data: bytes | memoryview
+    form: str
+
+
 @dataclass
 class OfferedFiles:
     """The files of a session that are still to be written.
 
     Attributes:
-        images: encoded, as the host sent them.
-        directory: where the files go, absolute.
+        images: as the host sent them.
+        folder: where the files go, absolute.
         most_bytes: bound of the largest of the files, in bytes.
         pending: names of files that are not there yet, each with the number of its image.
         any_named: a cell has named one.
@@ -77,8 +85,8 @@ class OfferedFiles:
         any_computed: a cell has read a file whose name it computes; a function that does may be called later.
     """
 
-    images: Sequence[bytes] = ()
-    directory: Path = field(default_factory=Path)
+    images: Sequence[Encoded] = ()
+    folder: str = ""
     most_bytes: int = 0
     pending: dict[str, int] = field(default_factory=dict)
     any_named: bool = False
@@ -86,11 +94,15 @@ class OfferedFiles:
     any_computed: bool = False
 
     @classmethod
-    def of(cls, images: Sequence[bytes], directory: Path, most_bytes: int) -> OfferedFiles:
+    def of(cls, images: Sequence[Encoded], folder: str, most_bytes: int) -> OfferedFiles:
         """Returns `input_image.png` and `.jpg` for the first image, and `input_image_0.png`, ... for each."""
         first = {"input_image.png": 0, "input_image.jpg": 0} if images else {}
         each = {f"input_image_{index}.png": index for index in range(len(images))}
-        return cls(images, directory, most_bytes, first | each)
+        return cls(images, folder, most_bytes, first | each)
+
+    @property
+    def directory(self) -> Path:
+        return Path(self.folder)
 
     def provide(self, code: str) -> None:
         """Writes the files that a cell may read. One that is there already stays as it is.
@@ -232,11 +244,10 @@ def _names(node: ast.AST) -> Iterator[str]:
 class _Writer:
     """Writer of files of `images` to `directory`; decodes an image once for files that follow one another."""
 
-    def __init__(self, images: Sequence[bytes], directory: Path) -> None:
+    def __init__(self, images: Sequence[Encoded], directory: Path) -> None:
         self._images, self._directory = images, directory
         self._number = -1
         self._rgb: Any = None
-        self._form: str | None = None
         self._png: Path | None = None
 
     def write(self, name: str, number: int) -> bool:
@@ -260,16 +271,17 @@ class _Writer:
             if lacking(error) == FILES:
                 raise NoRoom(FILES) from None
             return error.errno in (None, errno.EFBIG)
-        if name.endswith(".png"):
+        if name.endswith(".png") and number == self._number:
             self._png = path
         return True
 
     def _putter(self, number: int, form: str) -> Callable[[Any], object]:
         """Returns a writer of an image to an open file: of its bytes as given where those are of that format."""
+        image = self._images[number]
+        if form == image.form:
+            return lambda file: file.write(image.data)
         if number != self._number:
             self._decode(number)
-        if form == self._form:
-            return lambda file: file.write(self._images[number])
         if form == "JPEG":
             return lambda file: file.write(_jpeg(self._rgb))
         if (written := self._png) is not None:
@@ -277,13 +289,8 @@ class _Writer:
         return lambda file: png.write(self._rgb, file)
 
     def _decode(self, number: int) -> None:
-        from PIL import Image
-
         self._rgb, self._png = None, None  # of the last image: two are not held at once
-        opened = Image.open(io.BytesIO(self._images[number]))
-        opened.load()
-        self._rgb = as_rgb(opened)
-        self._form = opened.format if self._rgb is opened else None
+        self._rgb = decode(self._images[number].data).rgb
         self._number = number
 
 

@@ -11,7 +11,7 @@ import contextlib
 import ctypes
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from os import getpid, getuid, kill, waitpid
 from pathlib import Path
 from typing import Protocol
@@ -78,6 +78,32 @@ class KillTree:
 
     def kill_others(self) -> None:
         _kill_all(lambda: descendants(self._supervisor) - {getpid()})
+
+
+@contextlib.contextmanager
+def acting_as(uid: int) -> Iterator[None]:
+    """Gives root the effective ids of a session for the block, and another real one.
+
+    A signal is permitted by an id of the sender that is the real one of the target. So the session, which may be
+    sending kill(-1) as well, cannot strike back, as it cannot strike its supervisor, which has the same ids. What an
+    equal effective id would allow it, to change priority and cores, no session may do to another process
+    (`seccomp.json`).
+    """
+    os.setresgid(uid, uid, 0)
+    os.setresuid(uid + 1, uid, 0)
+    try:
+        yield
+    finally:
+        os.setresuid(0, 0, 0)
+        os.setresgid(0, 0, 0)
+
+
+def kill_uid(uid: int) -> None:
+    """Kills every process of a session, its supervisor included. For root, which has to be no process of its own."""
+    if uid < LOWEST_UID:
+        return
+    with acting_as(uid), contextlib.suppress(ProcessLookupError):
+        kill(-1, signal.SIGKILL)
 
 
 def kill_session(leader: int) -> None:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
 import signal
+from os import O_RDONLY, close, read
+from os import open as open_file
 from pathlib import Path
 
 FILES, MEMORY, SESSION_MEMORY, PROCESSES = "files", "memory", "session_memory", "processes"
 _OFFERED = re.compile(r"\.?input_image(?:_\d+)?\.(?:png|jpg)")
 _BLOCK_BYTES = 512
 """Unit of `st_blocks` (stat(2)), whatever the file system's block size."""
+
+_SHORT_SHARE = 0.8
+"""Share of a container's memory in use from which it counts as short."""
 
 _BY_ERRNO = {errno.ENOSPC: FILES, errno.EDQUOT: FILES, errno.ENOMEM: MEMORY, errno.EAGAIN: PROCESSES}
 
@@ -22,6 +28,38 @@ class NoRoom(Exception):
     def __init__(self, lacks: str) -> None:
         super().__init__(lacks)
         self.lacks = lacks
+
+
+def is_memory_short() -> bool:
+    """Returns true where the container's memory is nearly used up; false where nothing says how much it may use."""
+    if _MEMORY is None:
+        return False
+    use, limit = _MEMORY
+    return _number_in(use) > _SHORT_SHARE * limit
+
+
+def _memory() -> tuple[str, int] | None:
+    """Returns the file with the use of the container's memory, and the limit, in bytes, by control groups 1 or 2."""
+    for folder, use, limit in (
+        ("/sys/fs/cgroup/memory", "memory.usage_in_bytes", "memory.limit_in_bytes"),
+        ("/sys/fs/cgroup", "memory.current", "memory.max"),
+    ):
+        with contextlib.suppress(OSError, ValueError):  # the other version, or `max`: no limit
+            _number_in(f"{folder}/{use}")
+            return f"{folder}/{use}", _number_in(f"{folder}/{limit}")
+    return None
+
+
+def _number_in(path: str) -> int:
+    # Without a file object: each page that a fork touches is copied.
+    file = open_file(path, O_RDONLY)
+    try:
+        return int(read(file, 32))
+    finally:
+        close(file)
+
+
+_MEMORY = _memory()
 
 
 def lacking(error: BaseException) -> str:

@@ -1,7 +1,11 @@
 """Runner of a session: runs its cells, and leaves a checkpoint before each, a sleeping copy of the process.
 
-A cell that succeeds makes its checkpoint obsolete; the runner kills it, with whatever else the cell left running, and
-forks the next one. When a cell fails, crashes or is stopped, the supervisor wakes the checkpoint instead: that kills
+The checkpoint is forked when a cell has come: so an idle session is one process, and after the last cell, which nobody
+knows to be the last, none is forked. Only where memory is short it is forked right after the cell before: what makes
+the kernel kill the runner of an idle session then leaves its variables.
+
+A cell that succeeds makes its checkpoint obsolete; the runner kills it, with whatever else the cell left running. When
+a cell fails, crashes or is stopped, the supervisor wakes the checkpoint instead: that kills
 everything of the session but the supervisor and itself, and is the runner from then on, with the variables as they
 were. (With `keep` an exception counts as an end like any other.) Files in the working directory are not rolled back.
 
@@ -20,26 +24,30 @@ from os import _exit, fork, getpid, listdir, waitpid
 from time import sleep
 from typing import Any, NoReturn
 
-from . import display, forks, output, wire
-from .cell import run_cell
+from . import cell, display, forks, output, room, wire
 from .process_kill import reap
 from .room import NoRoom
 from .session import Links, Session
 from .wire import Message
 
 FORK_PAUSES = (0.01, 0.03, 0.1, 0.3)
+_TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 
 
 def serve(session: Session, links: Links) -> NoReturn:
     """Runs cells until the supervisor closes the channel. Continues in a checkpoint whenever one is woken."""
-    obsolete = 0
+    obsolete = checkpoint = 0
     while True:
-        while (checkpoint := _leave_checkpoint(session, links)) == 0:
-            pass  # in a checkpoint that was woken, which needs one of its own
         try:
+            if room.is_memory_short():
+                checkpoint = _leave_checkpoint(session, links)
             request = wire.receive(links.channel)
             _collect(obsolete)
-            error = _run(session, links, request)
+            # In a checkpoint that was woken the next request is another, and wants a checkpoint of its own.
+            while checkpoint == 0:
+                if (checkpoint := _leave_checkpoint(session, links)) == 0:
+                    request = wire.receive(links.channel)
+            error = run_cell(session, links, request)
             # The supervisor wakes the checkpoint, which has the variables as they were.
             if error is not None and not session.keep_on_error:
                 _exit(0)
@@ -48,9 +56,10 @@ def serve(session: Session, links: Links) -> NoReturn:
             _exit(0)
         if _has_threads():
             _continue_in_fork(links.channel)
+        _disarm_timers()
         # The obsolete checkpoint and whatever the cell left running.
         session.killer.kill_others()
-        obsolete = checkpoint
+        obsolete, checkpoint = checkpoint, 0
         reap()
 
 
@@ -87,7 +96,7 @@ def _fork() -> int:
     _exit(1)
 
 
-def _run(session: Session, links: Links, request: Message) -> Message | None:
+def run_cell(session: Session, links: Links, request: Message) -> Message | None:
     """Runs one cell and sends the supervisor its end; returns the error, if any.
 
     A cell whose image files find no room is not run, and does not count.
@@ -105,12 +114,18 @@ def _run(session: Session, links: Links, request: Message) -> Message | None:
     shown = display.Display(session.limits, lambda message: wire.send(links.channel, mark | message))
     display.activate(shown)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # the supervisor's request to stop
-    error = run_cell(str(request["code"]), session.cells, session.namespace, shown)
+    error = cell.run_cell(str(request["code"]), session.cells, session.namespace, shown)
     # Before the end is reported: the supervisor reads the output then.
     _flush(sys.stdout)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     wire.send(links.channel, mark | {"done": {"error": error, "truncated": shown.truncated}})
     return error
+
+
+def _disarm_timers() -> None:
+    """Stops a timer that a cell has set: it must not end the runner while it has no checkpoint, between cells."""
+    for timer in _TIMERS:
+        signal.setitimer(timer, 0)
 
 
 def _has_threads() -> bool:

@@ -6,19 +6,17 @@ the variables and runs the cells. They talk over a socket pair; the runner's out
 
 from __future__ import annotations
 
-import io
 import socket
 import sys
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from . import output
+from .input_images import InputImage, largest_file
 from .limits import Limits
-from .offered import OfferedFiles
-from .pixels import as_rgb
+from .offered import Encoded, OfferedFiles
 from .process_kill import ProcessKiller
 
 
@@ -73,48 +71,15 @@ def new_namespace(given: Mapping[str, Any]) -> dict[str, Any]:
     return module.__dict__
 
 
-def check_input_images(images: Sequence[bytes]) -> None:
-    """Checks that each file is an image, as far as that goes without decoding it. Raises `ValueError` if not."""
-    for data in images:
-        from PIL import Image
-
-        try:
-            with Image.open(io.BytesIO(data)) as image:
-                # Reads headers and checksums; pixels are decoded after the host has its answer.
-                image.verify()
-        except (OSError, SyntaxError) as error:
-            raise ValueError(f"{len(data)} bytes that are no image: {error}") from None
-
-
-def load_input_images(session: Session, images: Sequence[bytes]) -> None:
-    """Offers the question's images to code.
+def offer_input_images(session: Session, images: Sequence[InputImage], directory: str) -> None:
+    """Offers the question's images to code whose working directory is `directory`.
 
     `input_images` is the list of them (PIL, RGB) and `input_image` the first. As files there are `input_image_0.png`,
     `input_image_1.png`, ... and, of the first, `input_image.png` and `input_image.jpg`, for cells that read them.
     """
-    decoded = [_decoded(data) for data in images]
-    if decoded:
-        session.namespace["input_image"] = decoded[0]
-    session.namespace["input_images"] = decoded
-    most_bytes = max(
-        (_most_bytes(image.size, len(data)) for image, data in zip(decoded, images, strict=True)), default=0
-    )
-    session.files = OfferedFiles.of(images, Path.cwd(), most_bytes)
+    if images:
+        session.namespace["input_image"] = images[0].rgb
+    session.namespace["input_images"] = [image.rgb for image in images]
+    most_bytes = max(map(largest_file, images), default=0)
+    session.files = OfferedFiles.of([Encoded(image.data, image.form) for image in images], directory, most_bytes)
     session.given_names = frozenset(session.namespace)
-
-
-def _most_bytes(size: tuple[int, int], encoded_bytes: int) -> int:
-    """Returns a bound of the bytes of an image's file: as it was sent, or a PNG that does not shrink."""
-    width, height = size
-    # Rows have a filter byte each; 1 % and 64 KiB are more than zlib and PNG put around stored data.
-    return int(1.01 * max((3 * width + 1) * height, encoded_bytes)) + (1 << 16)
-
-
-def _decoded(data: bytes) -> Any:
-    from PIL import Image
-
-    with Image.open(io.BytesIO(data)) as opened:
-        opened.load()
-        rgb = as_rgb(opened)
-        # The opened one is closed with its file.
-        return rgb.copy() if rgb is opened else rgb

@@ -86,11 +86,11 @@ class Supervisor:
     def serve(self) -> NoReturn:
         """Serves cells until the host closes the connection or the session cannot be saved."""
         while True:
-            cell = self._next_cell()
-            self._supervise(cell)
-            self._conclude(cell)
+            cell = self.next_cell()
+            self.supervise(cell)
+            self.conclude(cell)
 
-    def _next_cell(self) -> _Cell:
+    def next_cell(self) -> _Cell:
         """Waits for a cell and hands it to the runner; one that has died meanwhile is replaced by its checkpoint."""
         nothing = _Cell(0)
         while True:
@@ -110,7 +110,7 @@ class Supervisor:
                     wire.send(self._links.channel, {"code": request["code"], "cell": cell.mark})
                 return cell
 
-    def _supervise(self, cell: _Cell) -> None:
+    def supervise(self, cell: _Cell) -> None:
         """Collects what the runner sends until its last message, its death, or the time after its interruption."""
         kill_at = None
         while not cell.is_over and (kill_at is None or monotonic() < kill_at):
@@ -142,7 +142,7 @@ class Supervisor:
             return False
         return bool(chunk)
 
-    def _conclude(self, cell: _Cell) -> None:
+    def conclude(self, cell: _Cell) -> None:
         """Reports the cell, after it was undone if it has to be."""
         if cell.lacks and self._is_short_of(cell.lacks):
             self._send({"op": "no_room", "lacks": cell.lacks})
@@ -234,6 +234,11 @@ class Supervisor:
             wire.send(self._host, message)
         except (OSError, wire.WireError):
             self._leave()
+
+    def close(self) -> None:
+        """Closes its ends, but not the host's connection."""
+        self._links.close()
+        self._child_ended.close()
 
     def _leave(self) -> NoReturn:
         """Ends the session, whose host has gone or which is lost: the closed channel ends the other processes."""

@@ -7,17 +7,28 @@ import gc
 import importlib
 import io
 import os
-import random
-import secrets
+import select
 import shutil
-import signal
 import socket
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from . import display, forks, limits, memory, own_modules, process_kill, room, runner, session, supervisor, wire
+from . import (
+    display,
+    forks,
+    limits,
+    memory,
+    process_kill,
+    rehearsal,
+    room,
+    session_start,
+    supervisor,
+    wire,
+)
+from .host_connection import InterpreterOptions, connect
+from .image_store import ImageStore
+from .session_start import Bounds, SessionStart
 from .wire import Message
 
 LIGHT = (
@@ -27,36 +38,7 @@ LIGHT = (
 )
 FULL = (*LIGHT, "scipy.optimize", "scipy.stats", "skimage.measure", "sympy", "pandas")
 PRELOADS = {"light": LIGHT, "full": FULL}
-CONNECT_SECONDS = 10.0
-HIGHEST_OWN_DESCRIPTOR = 256
 _given_names: dict[str, object] = {"display": display.show}
-
-
-@dataclass(frozen=True)
-class InterpreterOptions:
-    """Options of an interpreter, as its command line has them.
-
-    `socket_path` is the host's socket and `name` the name by which the host addresses this interpreter.
-    `own_uids` is true in a container, where PID 1 is root and every session gets a uid. `root` holds the sessions'
-    working directories. `preload` names the set of libraries imported before sessions are forked: each costs every cell
-    a little, since a fork copies what they have mapped, and spares the session that uses it the import.
-    """
-
-    socket_path: str
-    name: str
-    root: str
-    own_uids: bool
-    preload: str
-
-
-def connect(options: InterpreterOptions, hello: Message) -> socket.socket:
-    """Opens a connection outward to the host and introduces it."""
-    peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    peer.settimeout(CONNECT_SECONDS)
-    peer.connect(options.socket_path)
-    peer.settimeout(None)
-    wire.send(peer, {"op": "hello", "version": wire.VERSION, "name": options.name, **hello})
-    return peer
 
 
 def run(options: InterpreterOptions) -> NoReturn:
@@ -65,18 +47,92 @@ def run(options: InterpreterOptions) -> NoReturn:
     _preload(PRELOADS[options.preload])
     sys.argv[:] = sys.orig_argv[:] = [""]  # of the init process; cells see a program without arguments
     sys.dont_write_bytecode = True
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # sessions are nobody's to wait for
-    mapped_bytes = limits.mapped_bytes()
-    control = connect(options, {"role": "zygote"})
-    while True:
+    session_start.prepare()
+    child_ended = supervisor.socket_of_ended_children()
+    Zygote(options, connect(options, {"role": "zygote"}), limits.mapped_bytes()).serve(child_ended)
+
+
+class Zygote:
+    """Zygote's state: the connection to the host, the images of sessions, and its own address space, in bytes."""
+
+    def __init__(self, options: InterpreterOptions, control: socket.socket, mapped_bytes: int) -> None:
+        self._options = options
+        self._control = control
+        self._mapped_bytes = mapped_bytes
+        self._images = ImageStore()
+
+    def serve(self, child_ended: socket.socket) -> NoReturn:
+        """Answers the host until it leaves. `child_ended` becomes readable when a child has."""
+        while True:
+            ready, _, _ = select.select([self._control, child_ended], [], [])
+            try:
+                if child_ended in ready:
+                    with contextlib.suppress(BlockingIOError):
+                        child_ended.recv(4096)
+                    self._reap()
+                if self._control in ready:
+                    self._handle(wire.receive(self._control))
+            except (EOFError, OSError, wire.WireError):
+                os._exit(0)
+
+    def _handle(self, request: Message) -> None:
+        match request["op"]:
+            case "open":
+                self._open(request)
+            case "image":
+                self._decode(request)
+            case "forget":
+                self._images.forget(str(request["image"]))
+            case "ping":
+                held = limits.resident_bytes() + self._images.memory_bytes
+                wire.send(self._control, {"op": "pong", "memory_bytes": held})
+
+    def _reap(self) -> None:
+        """Collects the decoders that have ended."""
+        for pid, status in process_kill.reap():
+            if (news := self._images.decoder_ended(pid, status)) is not None:
+                wire.send(self._control, news)
+
+    def _decode(self, request: Message) -> None:
+        """Has an image decoded by a process under a user id of its own."""
+        key = str(request["image"])
+        bounds = limits.Limits.from_message(request["limits"])
         try:
-            request = wire.receive(control)
-        except (EOFError, OSError, wire.WireError):
-            os._exit(0)
-        if request["op"] == "open":
-            _open(options, control, request, mapped_bytes)
-        elif request["op"] == "ping":
-            wire.send(control, {"op": "pong", "memory_bytes": limits.resident_bytes()})
+            file, unchecked = self._images.add(key)
+        except OSError as error:  # sessions with it are refused
+            wire.send(self._control, {"op": "image", "image": key, "bytes": 0, "reason": str(error)})
+            return
+        try:
+            pid = forks.fork()
+        except OSError as error:
+            wire.send(self._control, self._images.give_up(key, str(error), room.lacking(error)))
+        else:
+            if pid == 0:
+                uid = int(request["uid"]) if self._options.own_uids else 0
+                session_start.become_decoder(uid, bounds, self._mapped_bytes, file, unchecked, request["data"])
+            self._images.decoder_started(pid, key)
+        os.close(unchecked)
+
+    def _open(self, request: Message) -> None:
+        """Forks one session, which opens a connection of its own; what fails before is answered with `refused`."""
+        connected = False
+        try:
+            images = self._images.images(request["images"])
+            peer = connect(self._options, {"role": "session", "session": request["session"]})
+            connected = True
+            bounds = Bounds.of(request["limits"], self._mapped_bytes, per_uid=self._options.own_uids)
+            start = SessionStart.of(self._options, request, peer, images, bounds, _given_names)
+            try:
+                # A child of the init process, which reaps all that sessions leave: no news for the zygote.
+                if forks.fork_sibling() == 0:
+                    session_start.become_session(start)
+            finally:
+                start.close()
+        except (OSError, LookupError) as error:
+            # The host's socket has its own reasons.
+            lacks = room.lacking(error) if connected else ""
+            refused = {"op": "refused", "session": request["session"], "reason": str(error), "lacks": lacks}
+            wire.send(self._control, refused)
 
 
 def _bring_font_cache(options: InterpreterOptions) -> None:
@@ -102,8 +158,9 @@ def _preload(names: tuple[str, ...]) -> None:
     from . import hooks  # here, since the init process has no use for it
 
     _warm_up()
-    forks.after_fork()
     _given_names.update(hooks.install())
+    rehearsal.run(_given_names)
+    forks.after_fork()
     gc.collect()
     gc.freeze()  # objects that no collection touches stay shared between all forks
     memory.rebase()
@@ -123,163 +180,3 @@ def _warm_up() -> None:
     axes.set_title("a")
     figure.savefig(io.BytesIO(), format="png")
     pyplot.close("all")
-
-
-def _open(options: InterpreterOptions, control: socket.socket, request: Message, mapped_bytes: int) -> None:
-    """Forks one session, which opens a connection of its own; what fails before is answered with `refused`."""
-    connected = False
-    try:
-        peer = connect(options, {"role": "session", "session": request["session"]})
-        connected = True
-        if forks.fork() == 0:
-            _become_session(options, peer, request, mapped_bytes)
-        peer.close()
-    except OSError as error:
-        lacks = room.lacking(error) if connected else ""  # the host's socket has its own reasons
-        wire.send(control, {"op": "refused", "session": request["session"], "reason": str(error), "lacks": lacks})
-
-
-def _become_session(options: InterpreterOptions, peer: socket.socket, request: Message, mapped_bytes: int) -> NoReturn:
-    """Turns the forked child into a session: gives up what is the zygote's, forks the runner, supervises it."""
-    try:
-        # The zygote's connection above all: a session with it could open sessions.
-        _detach(kept=peer.fileno())
-        bounds = _bind(options, request, mapped_bytes)
-        own, runners = session.make_links()
-        pid = forks.fork()
-        if pid == 0:
-            own.close()
-            _become_runner(options, peer, request, bounds, runners)
-        runners.close()
-        if options.own_uids:
-            _take_uid(real=int(request["uid"]) + 1, effective=int(request["uid"]))
-        # After the change of uid, which resets it (prctl(2), PR_SET_DUMPABLE).
-        process_kill.forbid_inspection()
-        directory = _directory(options, request)
-        answer = _answer(own, pid)
-        wire.send(peer, answer | {"leader": os.getpid()})
-        if answer["op"] == "ready":
-            file_bytes = _await_input_images(peer, own, pid)
-            keep = request["on_error"] == "keep"
-            supervisor.Supervisor(peer, own, pid, bounds, str(directory), keep, file_bytes).serve()
-    except BaseException as error:
-        _report_unusable(peer, error)
-    finally:
-        os._exit(1)
-
-
-def _await_input_images(host: socket.socket, links: session.Links, runner_pid: int) -> int:
-    """Waits until the runner has decoded its images; a failure is the answer to the host's first request.
-
-    Returns a bound of their largest file, in bytes: the runner's word, before it has run any cell.
-    """
-    answer = _answer(links, runner_pid)
-    if answer["op"] != "loaded":
-        wire.receive(host)
-        wire.send(host, {"op": "bad_image", "reason": answer["reason"], "lacks": answer["lacks"]})
-        os._exit(0)
-    return int(answer["file_bytes"])
-
-
-def _answer(links: session.Links, runner_pid: int) -> Message:
-    """Returns the runner's next message; for one that has died before, the reason."""
-    try:
-        return wire.receive(links.channel)
-    except (EOFError, ConnectionError):
-        _, status = os.waitpid(runner_pid, 0)
-        lacks = room.lacking_by_end(status)
-        return {"op": "unusable", "reason": "the process that decoded it has died", "lacks": lacks}
-
-
-def _become_runner(
-    options: InterpreterOptions, host: socket.socket, request: Message, bounds: limits.Limits, links: session.Links
-) -> NoReturn:
-    """Turns the second child into a runner: in a private directory, under its uid, it loads images and runs cells."""
-    try:
-        killer: process_kill.ProcessKiller = process_kill.KillTree(os.getppid())
-        if options.own_uids:
-            uid = int(request["uid"])
-            _take_uid(uid, uid)
-            killer = process_kill.KillByUid(uid)
-        process_kill.forbid_inspection()
-        directory = _directory(options, request)
-        directory.mkdir(0o700)
-        os.chdir(directory)
-        _clear_environment(str(directory))
-        # Forked processes would all draw the same numbers.
-        _new_seeds()
-        sys.meta_path.append(own_modules.WorkingDirectoryFinder())
-        namespace = session.new_namespace(_given_names)
-        state = session.Session(killer, bounds, namespace, keep_on_error=request["on_error"] == "keep")
-        images = wire.receive(host)["images"]
-        host.close()
-        session.check_input_images(images)
-        # The caller goes on while images are decoded.
-        wire.send(links.channel, {"op": "ready"})
-        session.load_input_images(state, images)
-        wire.send(links.channel, {"op": "loaded", "file_bytes": state.files.most_bytes})
-        gc.freeze()
-        runner.serve(state, links)
-    except BaseException as error:  # whatever a decoder makes of a broken file is the host's to know
-        _report_unusable(links.channel, error)
-    finally:
-        os._exit(1)
-
-
-def _report_unusable(peer: socket.socket, error: BaseException) -> None:
-    with contextlib.suppress(Exception):
-        reason = f"{type(error).__name__}: {error}"[:500]
-        wire.send(peer, {"op": "unusable", "reason": reason, "lacks": room.lacking(error)})
-
-
-def _bind(options: InterpreterOptions, request: Message, mapped_bytes: int) -> limits.Limits:
-    """Applies what holds for supervisor and runner alike."""
-    os.setsid()
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    process_kill.adopt_orphans()
-    bounds = limits.Limits.from_message(request["limits"])
-    limits.apply(bounds, mapped_bytes, per_uid=options.own_uids)
-    os.umask(0o077)
-    return bounds
-
-
-def _directory(options: InterpreterOptions, request: Message) -> Path:
-    return Path(options.root) / str(request["session"])
-
-
-def _take_uid(real: int, effective: int) -> None:
-    """Becomes a session's user for good. A process that `effective` may not kill has another `real` uid."""
-    if effective < process_kill.LOWEST_UID:
-        raise ValueError(f"uid {effective} is not one a session may have")
-    os.setgroups([])
-    os.setresgid(effective, effective, effective)
-    os.setresuid(real, effective, real)
-
-
-def _clear_environment(directory: str) -> None:
-    os.environ.clear()
-    os.environ.update(
-        HOME=directory,
-        TMPDIR=directory,
-        MPLCONFIGDIR=directory,
-        PATH="/usr/local/bin:/usr/bin:/bin",
-        LANG="C.UTF-8",
-    )
-
-
-def _detach(kept: int) -> None:
-    """Closes every descriptor inherited from the zygote but `kept`; standard streams lead nowhere."""
-    null = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (0, 1, 2):
-        os.dup2(null, descriptor)
-    os.close(null)
-    os.closerange(3, kept)
-    os.closerange(kept + 1, HIGHEST_OWN_DESCRIPTOR)
-    sys.stdin = io.TextIOWrapper(io.FileIO(0, closefd=False), encoding="utf-8")
-
-
-def _new_seeds() -> None:
-    import numpy
-
-    random.seed(secrets.randbits(128))
-    numpy.random.seed(secrets.randbits(32))

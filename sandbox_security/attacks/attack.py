@@ -69,7 +69,7 @@ class Attack:
     `alone`: not to be run beside others, because it uses up what they need. `shared_fate`: what it uses up is
     bounded for the container only, so that other sessions there may be lost, as long as they are replaced.
     `timeout_s`: limit of each cell. `pause_s`: time between two cells. `setting_up_may_end`: whether cells before the
-    last need not succeed.
+    last need not succeed. `with_image`: its session has `input_image`, a red one of 64 x 48 pixels.
     """
 
     name: str
@@ -84,6 +84,7 @@ class Attack:
     shared_fate: bool = False
     timeout_s: float = 10.0
     pause_s: float = 0.0
+    with_image: bool = False
 
 
 ERROR = frozenset({ExecutionStatus.ERROR})

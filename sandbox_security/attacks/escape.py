@@ -42,6 +42,23 @@ ATTACKS = (
             raise PermissionError(str(error)) from None
         """,
     ),
+    _denied(
+        # the init process has a session's user id while it kills it, and would be slow for all from then on
+        "take cores or priority from another process",
+        """
+        child = os.fork()
+        if child == 0:
+            time.sleep(60)
+        for strike in (lambda: os.setpriority(os.PRIO_PROCESS, child, 19), lambda: os.sched_setaffinity(child, {0}),
+                       lambda: os.setpriority(os.PRIO_USER, os.getuid(), 19)):
+            try:
+                strike()
+                breach('another process')
+            except PermissionError as error:
+                refusal = error
+        raise refusal
+        """,
+    ),
     _denied("join another namespace", "forbidden('setns', -1, 0)"),
     _denied(
         "mount a file system",

@@ -76,6 +76,33 @@ ATTACKS = (
     ),
     _denied("have it killed first when memory runs out", "unwritable(f\"/proc/{NEIGHBOUR['pid']}/oom_score_adj\")"),
     Attack(
+        # every session with this image maps the same memory file
+        "change an image that sessions share",
+        GROUP,
+        (
+            cell("""
+            import mmap
+            input_image.paste((0, 0, 0), (0, 0, 64, 48))  # a copy of its own
+            paths = [f'/proc/self/fd/{number}' for number in os.listdir('/proc/self/fd')]
+            (path,) = [path for path in paths if os.path.exists(path) and os.readlink(path).startswith('/memfd:image')]
+            file = os.open(path, os.O_RDWR)
+            for strike in (lambda: os.pwrite(file, bytes(8192), 0), lambda: os.ftruncate(file, 0),
+                           lambda: os.posix_fallocate(file, 0, 1 << 20), lambda: os.sendfile(file, file, 0, 4096),
+                           lambda: mmap.mmap(file, 4096, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)):
+                try:
+                    strike()
+                    breach('the image')
+                except PermissionError as error:
+                    refusal = error
+            raise refusal
+            """),
+        ),
+        ERROR,
+        DENIED,
+        needs=Needs.NOTHING,
+        with_image=True,
+    ),
+    Attack(
         # sessions are forked from one process: what one writes must be its own copy
         "poison the libraries both share",
         GROUP,

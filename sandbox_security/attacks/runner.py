@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import contextlib
+import io
 import os
 import resource
 import secrets
@@ -18,6 +19,8 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from PIL import Image
 
 from codedance_verl.sandbox.errors import SandboxError
 from codedance_verl.sandbox.node import SandboxNode
@@ -202,7 +205,7 @@ class AttackRunner:
         space = await self._free_space() if attack.alone else ""
         if attack.alone:
             await self._neighbour.stand_still()
-        async with self._pool.session() as session:
+        async with self._pool.session(*([_image()] if attack.with_image else [])) as session:
             answer = await session.run(self._briefing())
             uid = answer.stdout.strip()
             if not uid.isdigit():
@@ -295,6 +298,12 @@ class AttackRunner:
             return ""
         now = await _until(self._free_space, lambda answer: _at_least(answer, before))
         return "" if _at_least(now, before) else f"file space is not free again: {before} before, {now} after"
+
+
+def _image() -> bytes:
+    encoded = io.BytesIO()
+    Image.new("RGB", (64, 48), (200, 30, 30)).save(encoded, "PNG")
+    return encoded.getvalue()
 
 
 async def _until(ask: Callable[[], Awaitable[str]], good: Callable[[str], bool]) -> str:

@@ -281,3 +281,64 @@ async def test_image_files_are_there_for_cells_that_read_them_after_any_failure(
         again = await session.run("import cv2\ncv2.imread('input_image.png').shape")
         assert again.stdout == "(40, 60, 3)\n"
         assert (await session.run(listing)).stdout == "['input_image.jpg', 'input_image.png', 'input_image_0.png']\n"
+
+
+async def test_sessions_of_one_question_share_its_image_and_what_one_draws_is_its_own(backend: str) -> None:
+    image = io.BytesIO()
+    Image.effect_noise((600, 400), 90).convert("RGB").save(image, "PNG")
+    draw = "input_image.paste((1, 2, 3), (0, 0, 600, 400)); input_image.getcolors()"
+    async with started(backend=backend) as node:
+        pool = SandboxPool([node])
+        async with pool.session(image.getvalue()) as one, pool.session(image.getvalue()) as two:
+            before = (await two.run("import hashlib\nhashlib.sha256(input_image.tobytes()).hexdigest()")).stdout
+            assert (await one.run(draw)).stdout == "[(240000, (1, 2, 3))]\n"
+            failed = await one.run("input_image.paste((9, 9, 9), (0, 0, 600, 400)); 1 / 0")
+            assert failed.status is ExecutionStatus.ERROR
+            assert (await one.run("input_image.getcolors()")).stdout == "[(240000, (1, 2, 3))]\n"
+            after = "hashlib.sha256(input_image.tobytes()).hexdigest()"
+            assert (await two.run(after)).stdout == before
+            # The file is that of the question, whatever was drawn.
+            written = "import cv2\nhashlib.sha256(cv2.imread('input_image.png')[..., ::-1].tobytes()).hexdigest()"
+            assert (await two.run(written)).stdout == before
+            assert (await one.run("import hashlib\n" + written)).stdout == before
+
+
+async def test_images_that_no_session_uses_are_given_up_and_no_descriptor_is_left(backend: str) -> None:
+    async with started(backend=backend, kept_images_mb=0) as node:
+        (name,) = node.stats()["interpreters"]
+        zygote = next(child for child in the_init_of(name).children() if child.num_fds() > 0)
+        pool = SandboxPool([node])
+        async with pool.session():
+            pass
+        before = zygote.num_fds()
+        for number in range(40):
+            image = io.BytesIO()
+            Image.new("RGB", (30, 20), (number, 0, 0)).save(image, "PNG")
+            async with pool.session(image.getvalue()) as session:
+                assert (await session.run("input_image.getpixel((0, 0))")).stdout == f"({number}, 0, 0)\n"
+        await until(lambda: zygote.num_fds() <= before)
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize(("held_mb", "kept"), [(0, False), (360, True)])
+async def test_an_idle_runner_that_is_killed_costs_its_variables_unless_memory_was_short(
+    sandbox_image: str, held_mb: int, kept: bool
+) -> None:
+    async with started(backend="docker", memory_mb=512) as node:
+        pool = SandboxPool([node])
+        async with pool.session() as session, pool.session() as neighbour:
+            uid = int((await session.run("import os; os.getuid()")).stdout)
+            assert (await neighbour.run(f"held = bytearray(b'1') * ({held_mb} << 20)")).succeeded
+            assert (await session.run("x = 1")).succeeded
+            await asyncio.sleep(0.5)
+            mine = {
+                process.pid: process
+                for process in psutil.process_iter(["uids", "status"])
+                if process.info["uids"].real == uid and process.info["status"] != psutil.STATUS_ZOMBIE
+            }
+            assert len(mine) == 1 + kept, "a checkpoint beside the runner"
+            next(process for process in mine.values() if process.ppid() not in mine).kill()
+            await asyncio.sleep(0.5)  # its supervisor hears of it
+            after = await session.run("x")
+            assert (after.stdout == "1\n") if kept else (after.status is ExecutionStatus.KILLED), after
+            assert (await session.run("6 * 7")).stdout == "42\n"

@@ -31,6 +31,7 @@ CLOSED_BY_THE_PROFILE = {
     "trace a process",
     "read and write the memory of a process",
     "pass calls by the filter through io_uring",
+    "take cores or priority from another process",
     "use the kernel's keyrings",
     "watch what others do with files",
     "weaken address randomisation",

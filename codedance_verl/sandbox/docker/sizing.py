@@ -94,7 +94,8 @@ def predicted(config: SandboxConfig, load: ImageLoad) -> Room:
     idle = SESSION_MB + (load.pixels * (DECODED + KEPT) + load.encoded_bytes) / MIB
     # Only cells that run compute, on the first image; they are fewer than sessions.
     computing = CELL_MB + load.first_pixels * COMPUTED / MIB
-    memory = CONTAINER_MB + config.sessions_per_container * idle + cells_at_once(config) * computing + scratch
+    memory = CONTAINER_MB + config.kept_images_mb + config.sessions_per_container * idle
+    memory += cells_at_once(config) * computing + scratch
     return Room(math.ceil(memory), math.ceil(scratch), math.ceil(PNG * _largest_pixels(load) / MIB) + 1)
 
 

@@ -20,7 +20,8 @@ from PIL import Image
 from codedance_verl.data.checking import check_file
 from codedance_verl.environment.resized_images import image_parts, load_resized, source_bytes
 from codedance_verl.images import pixels_sha256
-from sandbox_image.codedance_interpreter.session import load_input_images
+from sandbox_image.codedance_interpreter.input_images import decode
+from sandbox_image.codedance_interpreter.session import offer_input_images
 from tests.unit.data.loading import dataset
 
 FORMATS = {
@@ -102,8 +103,7 @@ def _write(data: bytes, folder: Path) -> list[Path]:
 def _seen_by_code(files: list[bytes], folder: Path) -> list[str]:
     """Hashes of what the interpreter offers as `input_images`."""
     session: Any = SimpleNamespace(namespace={})
-    with contextlib.chdir(folder):
-        load_input_images(session, files)
+    offer_input_images(session, [decode(data) for data in files], str(folder))
     return [pixels_sha256(image) for image in session.namespace["input_images"]]
 
 

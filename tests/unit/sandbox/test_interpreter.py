@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -56,8 +57,13 @@ def _opened_with(answer: Callable[[wire.Message], wire.Message], *images: bytes)
         serving = asyncio.create_task(member.serve_zygote(peer, lambda: None))
         await member.ready.wait()
         opening = asyncio.create_task(member.open("key", sized(SandboxConfig(scratch_mb=16)), images))
+<<<<<<< HEAD
         request = await zygote.receive(5)
         assert request is not None
+=======
+        while (request := await asyncio.wait_for(wire.read_message(reader), 5))["op"] != "open":
+            pass
+>>>>>>> cells
         reply = answer(request)
         if reply["op"] == "refused":
             zygote.send(reply)
@@ -97,6 +103,30 @@ def test_what_lacks_nothing_known_is_judged_as_before(lacks: Any) -> None:
     assert type(_opened_with(lambda _: unusable, b"image")) is SandboxInputError
     refused = {"op": "refused", "reason": "no more", "lacks": lacks}
     assert type(_opened_with(lambda request: refused | {"session": request["session"]})) is SandboxUnavailable
+
+
+def test_the_answer_of_a_session_that_has_ended_meanwhile_is_read() -> None:
+    async def welcome() -> wire.Message | None:
+        mine, its = socket.socketpair()
+        its.sendall(wire.encode({"op": "hello", "version": wire.VERSION, "name": "one", "role": "session"}))
+        config = SandboxConfig(backend="process")
+        peer = wire.Peer(*await asyncio.open_connection(sock=mine))
+
+        class Slow(ProcessLauncher):
+            def root_uid(self, name: str) -> int:
+                its.sendall(wire.encode({"op": "unusable"}))
+                its.close()
+                while not peer.closed:
+                    time.sleep(0.001)
+                return super().root_uid(name)
+
+        fleet = Fleet(config, Slow(config))
+        member = fleet._members["one"] = Interpreter("one", capacity=1)
+        waiting = member._expected["key"] = asyncio.get_running_loop().create_future()
+        await fleet._welcome(peer, await peer.hello(5) | {"session": "key"})
+        return await (await asyncio.wait_for(waiting, 5)).receive(5)
+
+    assert asyncio.run(welcome()) == {"op": "unusable"}
 
 
 def test_a_session_goes_to_the_interpreter_that_had_room_whatever_their_load() -> None:

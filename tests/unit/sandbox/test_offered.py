@@ -17,9 +17,10 @@ import pytest
 from PIL import Image
 
 from sandbox_image.codedance_interpreter import offered, room
+from sandbox_image.codedance_interpreter.input_images import decode
 from sandbox_image.codedance_interpreter.offered import OfferedFiles
 from sandbox_image.codedance_interpreter.room import NoRoom
-from sandbox_image.codedance_interpreter.session import load_input_images
+from sandbox_image.codedance_interpreter.session import offer_input_images
 
 ALL = ["input_image.jpg", "input_image.png", "input_image_0.png", "input_image_1.png"]
 NOISE = numpy.random.default_rng(0).integers(0, 256, (90, 70, 3), dtype=numpy.uint8)
@@ -33,8 +34,7 @@ def encoded(form: str = "PNG", **options: Any) -> bytes:
 
 def files_of(folder: Path, *images: bytes) -> OfferedFiles:
     session: Any = SimpleNamespace(namespace={})
-    with contextlib.chdir(folder):
-        load_input_images(session, images)
+    offer_input_images(session, [decode(data) for data in images], str(folder))
     files: OfferedFiles = session.files
     return files
 

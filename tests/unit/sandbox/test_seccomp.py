@@ -13,7 +13,17 @@ from sandbox_security.attacks.in_cell import NUMBERS
 PROFILE: dict[str, Any] = json.loads(seccomp_profile())
 RULES: list[dict[str, Any]] = PROFILE["syscalls"]
 ALLOWED = {name for rule in RULES if rule["action"] == "SCMP_ACT_ALLOW" for name in rule["names"]}
-CONDITIONAL = {"clone", "ioctl", "mknod", "mknodat", "prctl", "socket", "socketpair"}
+CONDITIONAL = {
+    "clone",
+    "ioctl",
+    "mknod",
+    "mknodat",
+    "prctl",
+    "sched_setaffinity",
+    "setpriority",
+    "socket",
+    "socketpair",
+}
 CLONE_FLAGS_OF_NAMESPACES = 0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000 | 0x40000000
 
 
