@@ -57,13 +57,9 @@ def _opened_with(answer: Callable[[wire.Message], wire.Message], *images: bytes)
         serving = asyncio.create_task(member.serve_zygote(peer, lambda: None))
         await member.ready.wait()
         opening = asyncio.create_task(member.open("key", sized(SandboxConfig(scratch_mb=16)), images))
-<<<<<<< HEAD
-        request = await zygote.receive(5)
-        assert request is not None
-=======
-        while (request := await asyncio.wait_for(wire.read_message(reader), 5))["op"] != "open":
+        while (request := await zygote.receive(5)) is not None and request["op"] != "open":
             pass
->>>>>>> cells
+        assert request is not None
         reply = answer(request)
         if reply["op"] == "refused":
             zygote.send(reply)
