@@ -106,7 +106,7 @@ def test_the_answer_of_a_session_that_has_ended_meanwhile_is_read() -> None:
         mine, its = socket.socketpair()
         its.sendall(wire.encode({"op": "hello", "version": wire.VERSION, "name": "one", "role": "session"}))
         config = SandboxConfig(backend="process")
-        peer = wire.Peer(*await asyncio.open_connection(sock=mine))
+        peer = await _peer(mine)
 
         class Slow(ProcessLauncher):
             def root_uid(self, name: str) -> int:
