@@ -107,6 +107,14 @@ def comparison_cells(draws: Draws) -> Iterator[Cell]:
         yield f"null | {name}", partial(_null, case, draws)
 
 
+GROUPS: Mapping[str, Callable[[Draws], Iterator[Cell]]] = {
+    "comparison": comparison_cells,
+    "rate": rate_cells,
+    "composite": composite_cells,
+    "difference": difference_cells,
+}
+
+
 def _rates(shape: str, accuracy: float, alike: float, draws: Draws) -> dict[str, Any]:
     right = right_answers(np.random.default_rng(1), SHAPES[shape], accuracy, alike, draws.closed)
     sums = [ClusterSums(row, SHAPES[shape].astype(np.float64)) for row in right]
@@ -218,14 +226,11 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("outputs/evaluation_statistics.json"))
     parser.add_argument("--draws", type=int, default=4_000, help="experiments of a cell (default: 4000)")
     parser.add_argument("--resampled", type=int, default=400, help="of them for methods that resample (default: 400)")
+    parser.add_argument("--only", choices=GROUPS, action="append", help="a group of cells; may come several times")
     options = parser.parse_args()
     draws = Draws(options.draws, options.resampled)
-
-    def cells() -> Iterator[Cell]:
-        for group in (comparison_cells, rate_cells, composite_cells, difference_cells):
-            yield from group(draws)
-
-    print(summary(measure(cells(), options.output, draws)))
+    cells = (cell for name in options.only or GROUPS for cell in GROUPS[name](draws))
+    print(summary(measure(cells, options.output, draws)))
 
 
 if __name__ == "__main__":
