@@ -59,6 +59,9 @@ class WatchingClient:
         if watch is None:
             return server_id, server
 
+        if not hasattr(server, "has_sampled"):
+            raise RuntimeError("the vLLM server has no watches: it was not started by codedance_verl.verl_compat")
+
         def generate(**request: Any) -> Any:
             # in this order: the server starts the calls of one client in the order in which they were made
             told = server.has_sampled.remote(request["request_id"], watch.tag)

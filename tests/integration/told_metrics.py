@@ -21,6 +21,7 @@ os.environ |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "CODEDANCE_RUN": "demo"
 import ray
 
 from codedance_verl.environment.loop import Timing
+from codedance_verl.environment.sandbox_client import EarlyOpening
 from codedance_verl.metrics import catalogue, emit
 from codedance_verl.reward.monitors import Finding, Rates
 from codedance_verl.rollout.telemetry import RolloutStats, record_group, record_window
@@ -64,7 +65,7 @@ def member(correct: bool) -> RolloutStats:
     trajectory = Trajectory("r", "s", "q", "a", turns, FinishReason.ANSWER, "a")
     grade = Grade(Verdict.CORRECT if correct else Verdict.WRONG, "exact")
     terms = RewardTerms(float(correct), 1.0, 0.5, 1.0, 1.2, (0.1, 0.2))
-    return RolloutStats(trajectory, grade, terms, Timing(3.0, 1.0, 0.5, 0.2, 5.0), 1, 7, 2)
+    return RolloutStats(trajectory, grade, terms, Timing(3.0, 1.0, 0.5, 0.2, 5.0), 1, 7, 2, EarlyOpening.USED)
 
 
 def tell_judge() -> None:
