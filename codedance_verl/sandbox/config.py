@@ -44,7 +44,7 @@ class SandboxConfig(Node):
     cores_per_actor: int = Field(16, ge=1, le=4096)
     """Cores of a node that one node actor serves; a node with twice as many has two, and so on, among which containers,
     queue and cell slots are divided, rounded up. With too many cores an actor, its one event loop holds cells up; each
-    actor takes about 150 MiB."""
+    actor takes about 100 MiB, and up to 128 MiB for images."""
     standby_containers: int = Field(1, ge=0, le=64)
     """Containers of a node started and empty, and where one actor serves the node as many in a second one beside it;
     with 0 the loss of a container or an actor takes a start, 2 to 5 s."""
