@@ -28,6 +28,10 @@ from .zygote import PRELOADS, run
 
 ZYGOTE_STARTS = 5
 REMOVAL_SECONDS = 10
+CELL_NICENESS = 5
+"""Niceness of cells in a container: beside those that spin, what stops them and opens sessions gets three times their
+share. On a host it would count against everything else that runs there."""
+
 FORK_RACE_SECONDS = 0.005
 
 
@@ -196,7 +200,9 @@ def main() -> None:
         _part_sessions(given.root)
     else:
         process_kill.adopt_orphans()
-    ContainerInit(InterpreterOptions(given.socket, given.name, given.root, given.own_uids, given.preload)).serve(wakeup)
+    niceness = CELL_NICENESS if os.getpid() == 1 else 0
+    options = InterpreterOptions(given.socket, given.name, given.root, given.own_uids, given.preload, niceness)
+    ContainerInit(options).serve(wakeup)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ class InterpreterOptions:
     `socket_path` is the host's socket and `name` the name by which the host addresses this interpreter.
     `own_uids` is true in a container, where PID 1 is root and every session gets a uid. `root` holds the sessions'
     working directories. `preload` names the set of libraries imported before sessions are forked: each costs every cell
-    a little, since a fork copies what they have mapped, and spares the session that uses it the import.
+    a little, since a fork copies what they have mapped, and spares the session that uses it the import. `niceness` is
+    that of the processes that run cells.
     """
 
     socket_path: str
@@ -26,6 +27,7 @@ class InterpreterOptions:
     root: str
     own_uids: bool
     preload: str
+    niceness: int
 
 
 def connect(options: InterpreterOptions, hello: Message) -> socket.socket:

@@ -2,7 +2,8 @@
 
 The checkpoint is forked when a cell has come: so an idle session is one process, and after the last cell, which nobody
 knows to be the last, none is forked. Only where memory is short it is forked right after the cell before: what makes
-the kernel kill the runner of an idle session then leaves its variables.
+the kernel kill the runner of an idle session then leaves its variables. And outside the image, where a fork copies
+large page tables (`memory.py`): that would be time of the cell.
 
 A cell that succeeds makes its checkpoint obsolete; the runner kills it, with whatever else the cell left running. When
 a cell fails, crashes or is stopped, the supervisor wakes the checkpoint instead: that kills
@@ -24,13 +25,14 @@ from os import _exit, fork, getpid, listdir, waitpid
 from time import sleep
 from typing import Any, NoReturn
 
-from . import cell, display, forks, output, room, wire
+from . import cell, display, forks, memory, output, room, wire
 from .process_kill import reap
 from .room import NoRoom
 from .session import Links, Session
 from .wire import Message
 
 FORK_PAUSES = (0.01, 0.03, 0.1, 0.3)
+_FORK_TAKES_LONG = not memory.HELPER.exists()
 _TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 
 
@@ -39,7 +41,7 @@ def serve(session: Session, links: Links) -> NoReturn:
     obsolete = checkpoint = 0
     while True:
         try:
-            if room.is_memory_short():
+            if _FORK_TAKES_LONG or room.is_memory_short():
                 checkpoint = _leave_checkpoint(session, links)
             request = wire.receive(links.channel)
             _collect(obsolete)

@@ -28,9 +28,6 @@ from .shared_images import SharedImage
 from .wire import Message
 
 MOST_DESCRIPTORS = 1 << 16
-CELL_NICENESS = 5
-"""Niceness of runners: beside cells that spin, what stops them and opens sessions gets three times their share."""
-
 DECODE_SECONDS = 60
 """Most processor time of the process that decodes an image."""
 
@@ -81,6 +78,7 @@ class SessionStart:
     state: Session
     uid: int
     directory: str
+    niceness: int
     rlimits: tuple[Rlimit, ...]
 
     @classmethod
@@ -100,7 +98,7 @@ class SessionStart:
             process_kill.KillByUid(uid), bounds.limits, session.new_namespace(given_names), keep_on_error=keep
         )
         directory = f"{options.root}/{request['session']}"
-        return cls(host, *session.make_links(), images, state, uid, directory, bounds.rlimits)
+        return cls(host, *session.make_links(), images, state, uid, directory, options.niceness, bounds.rlimits)
 
     @property
     def descriptors(self) -> Iterable[int]:
@@ -161,7 +159,7 @@ def _become_runner(start: SessionStart) -> NoReturn:
         else:
             start.state.killer = process_kill.KillTree(os.getppid())
         process_kill.forbid_inspection()
-        os.nice(CELL_NICENESS)
+        os.nice(start.niceness)
         os.mkdir(start.directory, 0o700)  # noqa: PTH102  pathlib would be hundreds of pages
         os.chdir(start.directory)
         environ = os.environ
