@@ -34,7 +34,7 @@ def result(**changes: Any) -> dict[str, Any]:
     return {**plain, "truncated": [], "seconds": 0.004, **changes}
 
 
-_HELLO = {"op": "hello", "version": 2, "name": "codedance-4711-0a1b2c3d"}
+_HELLO = {"op": "hello", "version": 3, "name": "codedance-4711-0a1b2c3d"}
 
 RESULTS = [
     result(stdout="42\n"),

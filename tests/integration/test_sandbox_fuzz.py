@@ -108,7 +108,7 @@ async def test_garbage_on_the_socket_of_a_node_harms_nobody(node: SandboxNode) -
     assert node._fleet is not None
     path = str(node._fleet._directory / SOCKET_NAME)
     (name,) = node.stats()["interpreters"]
-    hello = {"op": "hello", "version": 2, "name": name}
+    hello = {"op": "hello", "version": wire.VERSION, "name": name}
     hellos = [
         {**hello, "role": "init", "pid": 1, "uid_span": 1 << 32},
         {**hello, "role": "zygote", "pid": 7, "modules": ["numpy"]},
