@@ -144,9 +144,10 @@ def _ask(url: str) -> None:
     Image.new("RGB", (112, 112), "grey").save(image, "png")
     encoded = f"data:image/png;base64,{base64.b64encode(image.getvalue()).decode()}"
     parts = [{"type": "image_url", "image_url": {"url": encoded}}, {"type": "text", "text": "Which colour is it?"}]
-    body = json.dumps({"model": "any", "max_tokens": 64, "messages": [{"role": "user", "content": parts}]}).encode()
-    address = f"{url.rstrip('/').removesuffix('/v1')}/v1/chat/completions"
-    request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
+    address = f"{url.rstrip('/').removesuffix('/v1')}/v1"
+    name = json.loads(urllib.request.urlopen(f"{address}/models", timeout=_LIMIT_SECONDS).read())["data"][0]["id"]
+    body = json.dumps({"model": name, "max_tokens": 64, "messages": [{"role": "user", "content": parts}]}).encode()
+    request = urllib.request.Request(f"{address}/chat/completions", body, {"Content-Type": "application/json"})
     urllib.request.urlopen(request, timeout=_LIMIT_SECONDS).read()
 
 

@@ -22,6 +22,7 @@ import selectors
 import signal
 import socket
 import struct
+import subprocess
 import sys
 import types
 from collections.abc import Mapping, Sequence
@@ -215,7 +216,8 @@ def refusal(request: Request, environs: Sequence[Mapping[str, str]]) -> str:
         environs: variables before and after the imports; the process may have either value of each.
     """
     options, _ = split(request.command)
-    if strange := [option for option in options if option != "-u"]:
+    own = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as multiprocessing passes them on
+    if strange := [option for option in options if option not in ("-u", *own)]:
         return f"options {strange}"
     names = {*request.environ}.union(*environs)
     early = sorted(name for name in names if name.startswith(_READ_WHEN_LOADED) and name not in _READ_LATER)

@@ -169,6 +169,8 @@ def test_options_of_python_are_told_from_the_command() -> None:
 def test_options_that_change_python_are_refused() -> None:
     assert refusal(_request(["-O", "-c", "code"]), [{}]) == "options ['-O']"
     assert refusal(_request(["-u", "-c", "code"]), [{}]) == ""
+    own = ["-B"] if sys.flags.dont_write_bytecode else []
+    assert refusal(_request([*own, "-c", "code"]), [{}]) == ""
 
 
 def test_a_variable_may_have_its_value_before_or_after_the_imports() -> None:
