@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from sys import intern
 from typing import NamedTuple
 
 from codedance_verl.records import leases
-from codedance_verl.records.record import Asked, Head, Record, Status, decode, decode_head, plain_id
+from codedance_verl.records.record import Head, Record, Status, decode, decode_head
 from codedance_verl.trajectories.lines import raw_lines
 
 
@@ -74,9 +74,9 @@ class Index:
         """Samples that have a record."""
         return sum(map(len, self._state.tries.values()))
 
-    def tries(self, item: Asked) -> dict[int, Try]:
+    def tries(self, item: str) -> Mapping[int, Try]:
         """Tries of an item that count, by sample."""
-        return self._state.tries.get(plain_id(item), {})
+        return self._state.tries.get(item, {})
 
     def every_try(self) -> Iterator[tuple[str, int, Try]]:
         """Item, sample and the try that counts, of all."""
@@ -124,7 +124,7 @@ class Index:
                     yield record
 
     def _counts(self, record: Record, writer: str) -> bool:
-        counted = self._state.tries.get(record.item, {}).get(record.sample)
+        counted = self.tries(record.item).get(record.sample)
         return record.key == self._key and counted == _try_of(record, writer)
 
     def _add(self, writer: str, line: bytes | None) -> None:

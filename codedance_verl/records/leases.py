@@ -16,6 +16,7 @@ nodes nor renaming without replacement is safe. Nothing compares the clocks of t
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -33,6 +34,7 @@ from codedance_verl.runtime.watchdog import Watchdog
 BEATS_PER_LEASE = 5
 """Signs of life within the time after which a writer that gives none is taken for dead."""
 
+_WITHOUT_SYMLINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -141,10 +143,15 @@ def seal(folder: Path, writer: str, count: int) -> int:
 
 
 def _link_once(path: Path, target: str) -> str:
-    with contextlib.suppress(FileExistsError):
+    try:
         path.symlink_to(target)
-        return target
-    return path.readlink().name
+    except FileExistsError:  # also where a server has made it for us, and its answer was lost
+        return path.readlink().name
+    except OSError as error:
+        if error.errno in _WITHOUT_SYMLINKS:
+            raise UserError(f"{path.parent}: a file system without symbolic links cannot hold records") from error
+        raise
+    return target
 
 
 def _alive(folder: Path, writer: str) -> Path:

@@ -12,7 +12,7 @@ from codedance_verl.errors import UserError
 from codedance_verl.records.index import Index, Passed
 from codedance_verl.records.key import ChangedKey, Key
 from codedance_verl.records.leases import writer_alive
-from codedance_verl.records.record import FAILURES, Asked, Record, Status
+from codedance_verl.records.record import FAILURES, Asked, Record, Status, plain_id
 from codedance_verl.records.writer import Writer, unchanged
 from codedance_verl.runtime.atomic import write_atomically
 from codedance_verl.runtime.locks import exclusive_lock
@@ -77,7 +77,7 @@ class Store:
         statuses: Counter[Status] = Counter()
         total = listed = 0
         for item in unchanged(self.folder, items, index):
-            tries = index.tries(item)
+            tries = index.tries(plain_id(item))
             total += self.key.samples
             listed += bool(tries)
             statuses.update(one.status for sample, one in tries.items() if sample < self.key.samples)
@@ -122,16 +122,29 @@ def open_store(folder: Path, key: Key) -> Store:
     """
     path = folder / KEY_FILE
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with exclusive_lock(folder / ".lock", f"{folder}: another process holds its lock", _LOCK_WAIT_S):
-            if not path.exists():
-                write_atomically(path, key.encode())
-        found = Key.decode(path.read_bytes())
+        if not path.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            with exclusive_lock(folder / ".lock", f"{folder}: another process holds its lock", _LOCK_WAIT_S):
+                if not path.exists():
+                    write_atomically(path, key.encode())
     except OSError as error:
         raise UserError(f"{folder}: cannot hold records ({error.strerror or error})") from error
+    found = existing_store(folder)
+    if found.key.digest != key.digest:
+        first = f"{folder}: its records were made with other settings; restore these, or choose another folder"
+        raise ChangedKey("\n".join([first, *found.key.changes_to(key)]))
+    return found
+
+
+def existing_store(folder: Path) -> Store:
+    """Store of a folder that has records, with the key they were made with; the folder may be read-only.
+
+    Raises UserError: it has none, or its key cannot be read.
+    """
+    path = folder / KEY_FILE
+    try:
+        return Store(folder, Key.decode(path.read_bytes()))
+    except OSError as error:
+        raise UserError(f"{folder}: no records ({path.name}: {error.strerror})") from error
     except ValueError as error:
         raise UserError(f"{path}: {error}; restore it, or choose another folder") from error
-    if found.digest != key.digest:
-        first = f"{folder}: its records were made with other settings; restore these, or choose another folder"
-        raise ChangedKey("\n".join([first, *found.changes_to(key)]))
-    return Store(folder, key)

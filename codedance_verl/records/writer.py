@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -20,9 +22,9 @@ from codedance_verl.trajectories.lines import append_line
 _LISTED = 5
 """Items that a message lists."""
 
+_logger = logging.getLogger(__name__)
+
 _Item = TypeVar("_Item", bound=Asked)
-_Retried = Collection[tuple[str, int, int]]
-"""Item, sample and number of the failed tries that are followed by another one."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class Writer:
         self._lock = threading.Lock()
         self._mine: dict[str, set[int]] = {}
         """Items of this writer with samples that are not recorded."""
+        self._retried: Collection[tuple[str, int, int]] = ()
+        """Item, sample and number of the failed tries that are followed by another one."""
         self._synced_at = time.monotonic()
 
     def work(
@@ -68,25 +72,27 @@ class Writer:
                 so that `Store.plan` is to be asked before.
             OSError: the folder cannot be read or written.
         """
-        asked_again = FAILURES & set(again)
-        retried = {
-            (item, sample, one.attempt) for item, sample, one in self._index.every_try() if one.status in asked_again
-        }
+        failures = FAILURES & set(again)
+        with self._lock:
+            self._retried = {
+                (item, n, one.attempt) for item, n, one in self._index.every_try() if one.status in failures
+            }
         while True:
             held: list[tuple[str, Asked]] = []
             for item in unchanged(self._folder, items(), self._index):
-                owner = self._take(item, retried)
+                owner = self._take(item)
                 if owner == self.name:
-                    yield from self._samples(item, retried)
+                    yield from self._samples(item)
                 elif owner:
                     held.append((owner, item))
-            if not self._wait(held, retried, poll_s):
+            if not self._wait(held, poll_s):
                 return
 
     def add(self, work: Work[_Item], status: Status, data: Json = None, reason: str = "") -> Record:
         """Appends what came of a sample; returns the record.
 
         Raises:
+            ValueError: `work` has not given it, or it is on record.
             LeaseLost: it does not count; another process has the item.
             OSError: it cannot be written, and nothing of it was.
         """
@@ -103,19 +109,28 @@ class Writer:
         )
         line = encode(record)
         with self._lock:
+            if record.sample not in self._mine.get(record.item, ()):
+                raise ValueError(f"item {record.item}, sample {record.sample}: on record, or not of this writer")
             append_line(self._file, line)
-            self._sync()
             self._index.read(self.name)
             self._recorded(record)
+            self._sync()
             if leases.sealed(self._folder, self.name) is not None:
                 raise LeaseLost(f"{self._file}: this process gave no sign of life and lost its items to others")
         return record
 
     @property
     def done(self) -> int:
-        """Samples on record, of all writers, as far as they were read; `refresh` reads on."""
+        """Samples on record, of all writers, without failures that are to be asked again; `refresh` reads on."""
         with self._lock:
-            return self._index.samples
+            waiting = sum(self._index.tries(name)[n].attempt == attempt for name, n, attempt in self._retried)
+            return self._index.samples - waiting
+
+    @property
+    def statuses(self) -> Mapping[Status, int]:
+        """Samples on record, of all writers, by the status that counts; `refresh` reads on."""
+        with self._lock:
+            return Counter(one.status for _, _, one in self._index.every_try())
 
     def refresh(self) -> None:
         """Reads what others have recorded. Raises OSError."""
@@ -130,13 +145,13 @@ class Writer:
                 self._index.read(self.name)
             leases.seal(self._folder, self.name, self._index.offset(self.name))
 
-    def _take(self, item: Asked, retried: _Retried) -> str:
+    def _take(self, item: Asked) -> str:
         """Name of the writer that has the item, this one after its claim; empty where nothing is left of it."""
         name, number = plain_id(item), 0
         with self._lock:
             if name in self._mine:
                 return ""
-            while missing := self._missing(item, retried):
+            while missing := self._missing(item):
                 owner = leases.claim(self._folder, name, number, self.name)
                 if owner == self.name:
                     self._mine[name] = missing
@@ -145,39 +160,41 @@ class Writer:
                     dead = self._signs.dead(owner)
                     self._index.refresh()
                     if not dead:
-                        return owner if self._missing(item, retried) else ""
+                        return owner if self._missing(item) else ""
                     leases.seal(self._folder, owner, self._index.offset(owner))
                 self._index.refresh()  # all that its owners have recorded, before it is taken
                 number += 1
         return ""
 
-    def _missing(self, item: Asked, retried: _Retried) -> set[int]:
-        tries, name = self._index.tries(item), plain_id(item)
+    def _missing(self, item: Asked) -> set[int]:
+        name = plain_id(item)
+        tries = self._index.tries(name)
         return {
             sample
             for sample in range(self._key.samples)
-            if sample not in tries or (name, sample, tries[sample].attempt) in retried
+            if sample not in tries or (name, sample, tries[sample].attempt) in self._retried
         }
 
-    def _samples(self, item: _Item, retried: _Retried) -> list[Work[_Item]]:
+    def _samples(self, item: _Item) -> list[Work[_Item]]:
         with self._lock:
-            tries = self._index.tries(item)
+            tries = self._index.tries(plain_id(item))
             attempts = {sample: one.attempt + 1 for sample, one in tries.items()}
-            return [Work(item, sample, attempts.get(sample, 0)) for sample in sorted(self._missing(item, retried))]
+            return [Work(item, sample, attempts.get(sample, 0)) for sample in sorted(self._missing(item))]
 
     def _recorded(self, record: Record) -> None:
-        missing = self._mine.get(record.item, set())
-        missing.discard(record.sample)
-        if not missing:
-            self._mine.pop(record.item, None)
+        self._mine[record.item].discard(record.sample)
+        if not self._mine[record.item]:
+            del self._mine[record.item]
 
-    def _wait(self, held: Sequence[tuple[str, Asked]], retried: _Retried, poll_s: float) -> bool:
+    def _wait(self, held: Sequence[tuple[str, Asked]], poll_s: float) -> bool:
         """Waits until an item that others have is free, and returns True, or all are done, and returns False."""
+        if held:
+            _logger.info("%s: waiting for %d items that other processes have", self._folder, len(held))
         while held:
             time.sleep(poll_s)
             with self._lock:
                 self._index.refresh()
-                held = [(owner, item) for owner, item in held if self._missing(item, retried)]
+                held = [(owner, item) for owner, item in held if self._missing(item)]
                 if any(self._free(owner) for owner in {owner for owner, _ in held}):
                     return True
         return False
@@ -199,7 +216,7 @@ def unchanged(folder: Path, items: Iterable[_Item], index: Index) -> Iterator[_I
     changed: list[str] = []
     count = 0
     for item in items:
-        recorded = {one.item_sha256 for one in index.tries(item).values()} - {item.sha256[:16]}
+        recorded = {one.item_sha256 for one in index.tries(plain_id(item)).values()} - {item.sha256[:16]}
         if not recorded:
             yield item
             continue

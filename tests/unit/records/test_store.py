@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import tracemalloc
 from pathlib import Path
 
 import pytest
 
+from codedance_verl.errors import UserError
 from codedance_verl.records import leases
 from codedance_verl.records.index import Index
 from codedance_verl.records.key import ChangedKey
 from codedance_verl.records.record import Record, Status, decode, encode
-from codedance_verl.records.store import Store, open_store
+from codedance_verl.records.store import Store, existing_store, open_store
 from tests.unit.records.worker import Question, key_of, questions
 
 
@@ -114,6 +116,52 @@ def test_an_item_of_a_living_writer_is_waited_for(tmp_path: Path) -> None:
         threading.Timer(0.3, first.add, (mine, Status.ANSWERED)).start()
         assert [work.item.id for work in second.work(lambda: questions(2), poll_s=0.02)] == ["item/1"]
     assert [record.item for record in store.records()] == ["item/0"]
+
+
+def test_a_sample_is_added_once_and_only_by_who_has_taken_it(tmp_path: Path) -> None:
+    store = open_store(tmp_path, key_of())
+    with store.writer() as first, store.writer() as second:
+        (work,) = first.work(lambda: questions(1))
+        with pytest.raises(ValueError, match="item item/0, sample 0: "):
+            second.add(work, Status.ANSWERED)
+        first.add(work, Status.ANSWERED, "first")
+        with pytest.raises(ValueError, match="item item/0, sample 0: "):
+            first.add(work, Status.ANSWERED, "second")
+    assert [record.data for record in store.records()] == ["first"]
+
+
+def test_done_leaves_out_failures_that_are_to_be_asked_again(tmp_path: Path) -> None:
+    store = open_store(tmp_path, key_of())
+    with store.writer() as writer:
+        for work in writer.work(lambda: questions(3)):
+            writer.add(work, Status.SANDBOX_FAULT)
+    with store.writer() as writer:
+        assert writer.done == 3
+        for number, work in enumerate(writer.work(lambda: questions(3), [Status.SANDBOX_FAULT])):
+            assert writer.done == number
+            writer.add(work, Status.ANSWERED)
+        assert writer.done == 3 and writer.statuses == {Status.ANSWERED: 3}
+
+
+def test_records_are_read_from_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    folder = tmp_path / "records"
+    _fill(open_store(folder, key_of()), 2)
+    before = sorted(folder.rglob("*"))
+    store = existing_store(folder)
+    assert store.key == key_of() and open_store(folder, key_of()).plan(questions(3)).done == 2
+    assert len(list(store.records())) == 2
+    assert sorted(folder.rglob("*")) == before  # nothing is made for reading
+    with pytest.raises(UserError, match="no records"):
+        existing_store(tmp_path)
+
+
+def test_a_file_system_without_symbolic_links_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, target: str) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "symlink_to", refuse)  # as vfat answers
+    with pytest.raises(UserError, match="without symbolic links"), open_store(tmp_path, key_of()).writer() as writer:
+        list(writer.work(lambda: questions(1)))
 
 
 def test_ids_of_any_text_are_recorded(tmp_path: Path) -> None:
