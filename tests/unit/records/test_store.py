@@ -118,6 +118,13 @@ def test_an_item_of_a_living_writer_is_waited_for(tmp_path: Path) -> None:
     assert [record.item for record in store.records()] == ["item/0"]
 
 
+def test_what_another_has_recorded_since_is_not_asked(tmp_path: Path) -> None:
+    store = open_store(tmp_path, key_of())
+    with store.writer() as late:
+        _fill(store, 3)
+        assert [work.item.id for work in late.work(lambda: questions(4))] == ["item/3"]
+
+
 def test_a_sample_is_added_once_and_only_by_who_has_taken_it(tmp_path: Path) -> None:
     store = open_store(tmp_path, key_of())
     with store.writer() as first, store.writer() as second:
