@@ -7,7 +7,9 @@ writes to `trainer.rollout_data_dir` and `trainer.validation_data_dir` (`<step>.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +32,13 @@ class Line:
 def whole_lines(path: Path, offset: int = 0) -> Iterator[Line]:
     """Lines from `offset` on that end in a newline; a half one at the end is left for the next time. Blank ones are
     passed over, so the end of the last line is where to continue."""
+    for start, length, line in raw_lines(path, offset):
+        yield Line(start, length, None if line is None else decode(line))
+
+
+def raw_lines(path: Path, offset: int = 0) -> Iterator[tuple[int, int, bytes | None]]:
+    """Offset, length and bytes, newline included, of the lines that `whole_lines` reads; None for one that is longer
+    than `schema.MAX_LINE_BYTES`. Raises OSError."""
     limit = schema.MAX_LINE_BYTES
     with path.open("rb") as stream:
         stream.seek(offset)
@@ -44,8 +53,20 @@ def whole_lines(path: Path, offset: int = 0) -> Iterator[Line]:
                     break
             if not line.endswith(b"\n"):
                 return
-            yield Line(offset, length, None if broken else decode(line))
+            yield offset, length, None if broken else line
             offset += length
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """Appends a line, or nothing: half a line would spoil the next one. Raises OSError, after nothing was added."""
+    size = path.stat().st_size if path.exists() else 0
+    try:
+        with path.open("ab") as file:
+            file.write(line)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.truncate(path, size)
+        raise
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:

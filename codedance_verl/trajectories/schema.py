@@ -183,7 +183,7 @@ def decode(line: bytes) -> TrajectoryRecord:
         raise MalformedRecord("it is nested too deep") from None
     except ValueError:
         # Python's reader takes what msgspec's refuses and older writers wrote: NaN, half a surrogate pair.
-        record = convert(_encodable(loads(line)), TrajectoryRecord)
+        record = convert(encodable(loads(line)), TrajectoryRecord)
     if record.version > VERSION:
         _check_version(line)
     return record
@@ -217,15 +217,15 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON number")
 
 
-def _encodable(value: Any) -> Any:
+def encodable(value: Any) -> Any:
     """The JSON value with `?` for half surrogate pairs, which no file, page or table takes."""
     match value:
         case str():
             return value.encode("utf-8", "replace").decode()
         case list():
-            return [_encodable(item) for item in value]
+            return [encodable(item) for item in value]
         case dict():
-            return {_encodable(name): _encodable(item) for name, item in value.items()}
+            return {encodable(name): encodable(item) for name, item in value.items()}
         case _:
             return value
 

@@ -21,6 +21,7 @@ from codedance_verl.isolated.plain import plain_extra_info
 from codedance_verl.metrics import catalogue, emit
 from codedance_verl.runtime.atomic import replacing
 from codedance_verl.trajectories import disk
+from codedance_verl.trajectories.lines import append_line
 from codedance_verl.trajectories.schema import (
     VERSION,
     Advantage,
@@ -141,7 +142,7 @@ class TrajectoryLog:
         path = self._folder / split / f"step_{step:06d}.{self._worker}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         line = encode(record)
-        _append(path, line)
+        append_line(path, line)
         self._wrote(len(line))
 
     def _wrote(self, count: int) -> None:
@@ -205,15 +206,3 @@ class TrajectoryLog:
         while len(self._encoded) > ENCODED_KEPT:
             del self._encoded[next(iter(self._encoded))]
         return found
-
-
-def _append(path: Path, line: bytes) -> None:
-    """Append a line, or nothing: half a line would spoil the next one."""
-    size = path.stat().st_size if path.exists() else 0
-    try:
-        with path.open("ab") as file:
-            file.write(line)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.truncate(path, size)
-        raise
