@@ -135,6 +135,10 @@ class _ActorHandle:
             self._find()
 
 
+_NO_SOCKET = (FileNotFoundError, ConnectionRefusedError, PermissionError)
+"""Errors of a connection that will come again."""
+
+
 @dataclass
 class _Held:
     """A session of this process: the actor that has it, by its handle then, and the way to it."""
@@ -212,9 +216,11 @@ class RemoteNode:
         held = self._held.get(session_id)
         if held is None:
             return
-        with contextlib.suppress(NodeLost, UnknownSession), self._noticing(held):
-            await held.session.close()
-        self._release(session_id)
+        try:
+            with contextlib.suppress(NodeLost, UnknownSession), self._noticing(held):
+                await held.session.close()
+        finally:
+            self._release(session_id)
 
     async def _open(self, images: Sequence[bytes], session_id: str) -> None:
         handle = self._choose()
@@ -252,7 +258,9 @@ class RemoteNode:
                 handle.restart()
             raise
         except OSError as error:
-            handle.socket_failed(error)
+            # Not of a successor, whose socket is another one; nor for what passes, as a lack of descriptors does.
+            if handle.actor is actor and isinstance(error, _NO_SOCKET):
+                handle.socket_failed(error)
             return False
         return True
 

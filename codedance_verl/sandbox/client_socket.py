@@ -19,7 +19,7 @@ from codedance_verl.errors import UserError
 from codedance_verl.sandbox import session_messages as messages
 from codedance_verl.sandbox import wire
 from codedance_verl.sandbox.docker import reaper
-from codedance_verl.sandbox.errors import SandboxError
+from codedance_verl.sandbox.errors import SandboxError, SandboxUnavailable
 from codedance_verl.sandbox.image_store import ImageStore
 from codedance_verl.sandbox.wire import Message, Peer
 from codedance_verl.types import Execution
@@ -89,13 +89,16 @@ class ClientSocket:
             request = await peer.receive(REQUEST_SECONDS)
             if request is None:
                 return
-            session_id = _session_of(request)
-            await self._open(peer, session_id, request)
+            await self._open(peer, opened := _session_of(request), request)
+            session_id = opened  # before that the name may be another's; what is half open ends with the call
             while (request := await peer.receive()) is not None:
                 await self._run(peer, session_id, request)
         except _Refused:
             pass
-        except (KeyError, TypeError, ValueError, TimeoutError, wire.WireError) as error:
+        except TimeoutError:
+            late = f"the client has sent nothing for {REQUEST_SECONDS:g} s"
+            peer.send(messages.failure(SandboxUnavailable(late)))
+        except (KeyError, TypeError, ValueError, wire.WireError) as error:
             _logger.warning("sandbox: a client's request is none: %s: %s", type(error).__name__, error)
             peer.send(messages.failure(SandboxError(f"the sandbox node cannot read a request: {error}")))
         finally:

@@ -167,7 +167,7 @@ class Interpreter:
         held = [int(answer.get("memory_bytes", 0)) for answer in answers]
         # Of both or of none: one alone would look as if the interpreter had shrunk.
         if len(held) == 2 and all(held):
-            self.memory_bytes = sum(held) - (self._images.used_bytes if self._images is not None else 0)
+            self.memory_bytes = sum(held) - (self._images.decoded_bytes if self._images is not None else 0)
             self.first_memory_bytes = self.first_memory_bytes or self.memory_bytes
 
     def _take_pong(self, who: str, message: Message) -> None:

@@ -41,6 +41,7 @@ from codedance_verl.sandbox.telemetry import NodeTelemetry, record_call
 from codedance_verl.types import Execution
 
 SHUTDOWN_SECONDS = 30.0
+_COUNT_SECONDS = 120.0  # start of an actor's process, which is all that its answer needs
 _PREPARE_SECONDS = 420.0  # installing and starting an engine, where there is none and we may
 _CONCURRENT_CALLS = 10_000
 _logger = logging.getLogger(__name__)
@@ -123,7 +124,11 @@ class SandboxNodeActor:
     async def _start(self) -> SandboxNode:
         node = SandboxNode(self._share, await asyncio.to_thread(self._launcher), decode_images=False)
         await node.start()
-        self._path = self._path or str(await self._socket.start())
+        try:
+            self._path = self._path or str(await self._socket.start())
+        except BaseException:
+            await node.shutdown()  # else the next attempt would start interpreters beside these
+            raise
         return node
 
     def _launcher(self) -> Launcher | None:
@@ -257,8 +262,9 @@ def _actors_by_node(config: SandboxConfig, nodes: Sequence[RayNode], finder: Ray
         for node in nodes
         if node.node_id != own
     }
-    answers = answered(asked, SHUTDOWN_SECONDS)
-    # One that does not answer is told of when it does not start either.
+    answers = answered(asked, _COUNT_SECONDS)
+    for node_id in asked.keys() - answers.keys():
+        _logger.warning("sandbox: node %s has not said how many node actors it has; one is used", node_id[:12])
     return (
         {node.node_id: 1 for node in nodes}
         | found

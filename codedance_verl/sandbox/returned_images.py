@@ -41,6 +41,8 @@ def undecoded(png: object, max_pixels: int) -> RenderedImage:
     while at < len(png):
         length, kind = int.from_bytes(png[at : at + 4], "big"), png[at + 4 : at + 8]
         header = header or png[at + 8 : at + 8 + length]
+        if kind == b"IEND" and length:
+            raise BadImage("chunks")
         kinds.append(kind)
         at += 12 + length
         if len(kinds) > _MOST_CHUNKS:

@@ -19,7 +19,7 @@ class HeldImage:
     """An image that a zygote holds under `key`.
 
     `uid` is that of the process which decodes it. `users` counts the sessions that have it. `memory_bytes` is what it
-    uses by the zygote's word, once it is decoded, and the size of its file before.
+    uses by the zygote's word, once it `is_finished`, and the size of its file before.
     """
 
     digest: bytes
@@ -27,6 +27,7 @@ class HeldImage:
     uid: int
     memory_bytes: int
     users: int = 0
+    is_finished: bool = False
 
 
 async def digests(images: Sequence[bytes]) -> list[bytes]:
@@ -85,6 +86,7 @@ class SharedImages:
         if held is None:
             return
         used = message.get("bytes")
+        held.is_finished = True
         held.memory_bytes = used if isinstance(used, int) and used > 0 else 0
         if held.memory_bytes == 0 and self._by_digest.get(held.digest) is held:
             del self._by_digest[held.digest]
@@ -93,9 +95,9 @@ class SharedImages:
         self._keep(kept_bytes)
 
     @property
-    def used_bytes(self) -> int:
-        """Memory of the images that sessions use."""
-        return sum(held.memory_bytes for held in self._by_key.values() if held.users)
+    def decoded_bytes(self) -> int:
+        """Memory of the images that are decoded, whether sessions use them or not."""
+        return sum(held.memory_bytes for held in self._by_key.values() if held.is_finished)
 
     def _keep(self, most_bytes: int) -> None:
         unused = [held for held in self._by_digest.values() if not held.users]

@@ -69,6 +69,10 @@ def decode(body: bytes) -> Message:
     return message
 
 
+_CONNECT_PAUSES = (0.05, 0.2, 0.5)
+"""Seconds between attempts to connect."""
+
+
 class FrameReader:
     """Buffer of an untrusted stream, which hands out one message at a time; `limit` bounds the next frame's body."""
 
@@ -246,9 +250,20 @@ async def listen(path: Path, connected: Callable[[Peer], None], backlog: int = 1
 
 
 async def connect(path: Path) -> Peer:
-    """Connects to a unix socket. Raises `OSError`."""
-    _, peer = await asyncio.get_running_loop().create_unix_connection(Peer, str(path))
-    return peer
+    """Connects to a unix socket, several times where too many connect at once. Raises `OSError`."""
+    for pause in (*_CONNECT_PAUSES, None):
+        try:
+            _, peer = await asyncio.get_running_loop().create_unix_connection(Peer, str(path))
+        except BlockingIOError:  # the backlog is full
+            if pause is None:
+                raise
+        else:
+            # asyncio takes a full backlog for a connection that is being made, which unix sockets do not have.
+            if peer.uid >= 0 or pause is None:
+                return peer
+            peer.close()
+        await asyncio.sleep(pause)
+    raise AssertionError  # the last pass returns or raises
 
 
 def allow_many_connections() -> None:

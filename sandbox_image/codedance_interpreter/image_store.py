@@ -29,8 +29,8 @@ class ImageStore:
 
     @property
     def memory_bytes(self) -> int:
-        """Memory that all images of the store use."""
-        return sum(_used_bytes(held.image.file) for held in self._held.values())
+        """Memory of the images that are finished."""
+        return sum(_used_bytes(held.image.file) for held in self._held.values() if held.writable < 0)
 
     def add(self, key: str) -> tuple[int, int]:
         """Adds an image that is still to be decoded. Returns what its decoder takes: memory file and pipe to close."""

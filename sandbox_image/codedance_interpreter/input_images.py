@@ -36,6 +36,14 @@ def check(data: bytes) -> None:
         raise ValueError(f"{len(data)} bytes that are no image: {error}") from None
 
 
+def decode_without_threads(data: bytes) -> None:
+    """Has the one decoder of Pillow's that starts threads, AVIF's, start none: this process may have no other."""
+    if data[4:8] == b"ftyp":
+        from PIL import AvifImagePlugin
+
+        AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+
+
 def decode(data: bytes | memoryview) -> InputImage:
     """Decodes a file; raises what Pillow does."""
     from PIL import Image

@@ -63,6 +63,7 @@ def _share(data: bytes) -> None:
     (image,) = store.images(["image"])
     shared_images.await_check(image)
     shared_images.take(image)
+    image.close()
 
 
 def _run_cells(given_names: Mapping[str, object], image: input_images.InputImage) -> None:

@@ -20,7 +20,19 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NoReturn
 
-from . import forks, limits, own_modules, process_kill, room, runner, session, shared_images, supervisor, wire
+from . import (
+    forks,
+    input_images,
+    limits,
+    own_modules,
+    process_kill,
+    room,
+    runner,
+    session,
+    shared_images,
+    supervisor,
+    wire,
+)
 from .host_connection import InterpreterOptions
 from .limits import Limits, Rlimit
 from .session import Links, Session
@@ -131,8 +143,7 @@ def become_session(start: SessionStart) -> NoReturn:
             start.host.close()
             _become_runner(start)
         start.runners.close()
-        for image in start.images:
-            image.close()
+        _close(start.images)
         if start.uid:
             _take_uid(real=start.uid + 1, effective=start.uid)
         # After the change of uid, which resets it (prctl(2), PR_SET_DUMPABLE).
@@ -170,6 +181,7 @@ def _become_runner(start: SessionStart) -> NoReturn:
         # The caller goes on while images are decoded.
         wire.send(start.runners.channel, {"op": "ready"})
         images = [shared_images.take(image) for image in start.images]
+        _close(start.images)
         session.offer_input_images(start.state, images, start.directory)
         wire.send(start.runners.channel, {"op": "loaded", "file_bytes": start.state.files.most_bytes})
         gc.freeze()
@@ -191,13 +203,21 @@ def become_decoder(uid: int, bounds: Limits, mapped_bytes: int, file: int, unche
         larger = replace(bounds, file_bytes=bounds.memory_bytes, processes=1)
         for which, bound in limits.rlimits(larger, mapped_bytes, per_uid=uid > 0):
             resource.setrlimit(which, bound)
-        resource.setrlimit(resource.RLIMIT_CPU, (DECODE_SECONDS, DECODE_SECONDS))
+        # The soft limit ends it by SIGXCPU, which is not taken for a lack of memory as SIGKILL is.
+        resource.setrlimit(resource.RLIMIT_CPU, (DECODE_SECONDS, DECODE_SECONDS + 1))
         if uid:
             _take_uid(uid, uid)
         process_kill.forbid_inspection()
+        input_images.decode_without_threads(data)
         shared_images.write(file, unchecked, data)
     finally:
         os._exit(0)
+
+
+def _close(images: Iterable[SharedImage]) -> None:
+    """Closes the descriptors of images, of which a question may have one twice."""
+    for image in dict.fromkeys(images):
+        image.close()
 
 
 def _await_input_images(host: socket.socket, links: Links, runner_pid: int) -> int:

@@ -90,6 +90,7 @@ def write(file: int, checked: int, data: bytes) -> None:
 def fail(file: int, reason: str, lacks: str) -> None:
     """Notes in a memory file that its image cannot be used."""
     state = _BROKEN if _state(file) == _IS_IMAGE else _NO_IMAGE
+    os.ftruncate(file, _PIXELS_AT)
     _set_header(file, state, {"reason": reason[:_REASON_CHARS], "lacks": lacks})
 
 
@@ -116,13 +117,16 @@ def await_check(image: SharedImage) -> None:
 
 
 def take(image: SharedImage) -> InputImage:
-    """Waits until it is decoded, and maps it. Closes its descriptors. Raises `Unusable` where it cannot be used."""
+    """Waits until it is decoded, and maps it; each call gives a mapping of its own.
+
+    Raises `Unusable` where it cannot be used.
+    """
     os.read(image.decoded, 1)
     file = image.file
     if not is_decoded(file):
         raise _failure(file)
     if fcntl.fcntl(file, fcntl.F_GET_SEALS) & _NEVER_AGAIN != _NEVER_AGAIN:
-        raise Unusable("its memory file can still be changed")
+        raise Unusable("its memory file can still be changed", room.MEMORY)  # the zygote has died before it sealed it
     header = _header(file)
     (width, height), data_bytes, info_bytes = header["size"], int(header["data"]), int(header["info"])
     data_at = _PIXELS_AT + 4 * width * height
@@ -133,7 +137,6 @@ def take(image: SharedImage) -> InputImage:
         mapped = mmap.mmap(file, 0, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)
     except OSError as error:  # its address space has ended (RLIMIT_AS)
         raise Unusable(str(error), room.SESSION_MEMORY) from None
-    image.close()
     view = memoryview(mapped)
     info = msgpack.unpackb(view[data_at + data_bytes :], use_list=False, strict_map_key=False)
     return InputImage(_as_pil(mapped, (width, height), info), view[data_at : data_at + data_bytes], str(header["form"]))
@@ -193,6 +196,6 @@ def _header(file: int) -> dict[str, Any]:
 
 def _failure(file: int) -> Unusable:
     if not is_finished(file):
-        return Unusable("it was given up before it was decoded")
+        return Unusable("it was given up before it was decoded", room.MEMORY)  # the zygote has died
     fields = _header(file)
     return Unusable(str(fields["reason"]), str(fields["lacks"]))

@@ -76,6 +76,7 @@ def test_where_the_shared_folder_is_crowded_a_child_looks(root: Path) -> None:
     assert leavings.found({UID}, str(root), most=None) == {UID: [str(root / "session")]}
 
 
-def test_a_uid_that_no_session_has_is_never_struck() -> None:
+def test_a_uid_that_no_session_has_is_never_struck(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process_kill, "kill", lambda *_: pytest.fail("strikes the whole machine"))
     process_kill.kill_uid(0)
     process_kill.kill_uid(process_kill.LOWEST_UID - 1)

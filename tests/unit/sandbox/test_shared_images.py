@@ -184,11 +184,11 @@ def test_unused_images_are_kept_up_to_the_bound_the_last_used_longest() -> None:
     a, b = host.take("a"), host.take("b")
     for held in (*a, *b):
         host.images.note({"image": held.key, "bytes": 100}, 150)
-    assert host.images.used_bytes == 200
+    assert host.images.decoded_bytes == 200
     host.images.give_back(b, 150)
     host.images.give_back(a, 150)
     assert host.ops()[2:] == ["forget 0"] and host.ended == a, "a was taken first"
-    assert host.take("b") == b and host.images.used_bytes == 100
+    assert host.take("b") == b and host.images.decoded_bytes == 100
 
 
 def test_with_nothing_kept_an_image_ends_with_its_last_session() -> None:
@@ -218,4 +218,4 @@ def test_nonsense_about_an_image_harms_nothing(message: Any) -> None:
     held = host.take("a")
     host.images.note(message, 1000)
     host.images.give_back(held, 1000)
-    assert host.images.used_bytes == 0
+    assert host.images.decoded_bytes == 0
