@@ -105,7 +105,8 @@ def measure(kind: Kind, pickles: Path, before: bool, repeats: int = 1, python: s
     by_name = {"server": _SERVER, "balancer": _ROUTER}
     handles = [by_name[handle] if before else str((pickles / handle).resolve()) for handle in kind.handles]
     arguments = [json.dumps([*kind.modules, *handles])]
-    code = _WITHOUT * before + _ALIAS + _MEASURE
+    alias = _ALIAS * any("vllm" in module for module in kind.modules)
+    code = _WITHOUT * before + alias + _MEASURE
     found = [json.loads(_run(code, arguments, python).splitlines()[-1]) for _ in range(repeats)]
     cpu_s, peak_mib, modules = (median(column) for column in zip(*found, strict=True))
     return Cost(round(cpu_s, 2), round(peak_mib, 1), int(modules))

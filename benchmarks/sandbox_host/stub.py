@@ -100,10 +100,9 @@ class _Stub:
 
     async def _session(self, key: str) -> None:
         peer = await self._connect({"role": "session", "session": key})
+        peer.send({"op": "ready", "leader": 0})
         while (message := await peer.receive()) is not None:
-            if message["op"] == "input":
-                peer.send({"op": "ready", "leader": 0})
-            elif message["op"] == "run":
+            if message["op"] == "run":
                 crop = message["code"] == CROP
                 peer.send({**_RESULT, "call": message["call"], "stdout": "2\n", "images": [self._crop] if crop else []})
         peer.close()

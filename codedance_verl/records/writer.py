@@ -17,7 +17,7 @@ from codedance_verl.records.key import ChangedKey, Json, Key
 from codedance_verl.records.leases import LeaseLost, Signs
 from codedance_verl.records.record import FAILURES, Asked, Record, Status, encode, plain_id
 from codedance_verl.runtime.atomic import flush
-from codedance_verl.trajectories.lines import append_line
+from codedance_verl.trajectories.writer import append_line
 
 _LISTED = 5
 """Items that a message lists."""

@@ -7,9 +7,7 @@ writes to `trainer.rollout_data_dir` and `trainer.validation_data_dir` (`<step>.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,18 +53,6 @@ def raw_lines(path: Path, offset: int = 0) -> Iterator[tuple[int, int, bytes | N
                 return
             yield offset, length, None if broken else line
             offset += length
-
-
-def append_line(path: Path, line: bytes) -> None:
-    """Appends a line, or nothing: half a line would spoil the next one. Raises OSError, after nothing was added."""
-    size = path.stat().st_size if path.exists() else 0
-    try:
-        with path.open("ab") as file:
-            file.write(line)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.truncate(path, size)
-        raise
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:

@@ -21,7 +21,6 @@ from codedance_verl.isolated.plain import plain_extra_info
 from codedance_verl.metrics import catalogue, emit
 from codedance_verl.runtime.atomic import replacing
 from codedance_verl.trajectories import disk
-from codedance_verl.trajectories.lines import append_line
 from codedance_verl.trajectories.schema import (
     VERSION,
     Advantage,
@@ -206,3 +205,15 @@ class TrajectoryLog:
         while len(self._encoded) > ENCODED_KEPT:
             del self._encoded[next(iter(self._encoded))]
         return found
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """Appends a line, or nothing: half a line would spoil the next one. Raises OSError, after nothing was added."""
+    size = path.stat().st_size if path.exists() else 0
+    try:
+        with path.open("ab") as file:
+            file.write(line)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.truncate(path, size)
+        raise
