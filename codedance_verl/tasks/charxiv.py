@@ -108,7 +108,7 @@ CHARXIV = Task(
     score=score,
     rule=f"judge with a rubric for each type of answer: {AUTHORS} with the authors' texts, {OWN.rule} with own ones",
     figures=figures,
-    hub_files=("**/val*.parquet", "val.parquet"),
+    hub_files=("**/val*.parquet",),
 )
 
 TASKS = (CHARXIV,)
