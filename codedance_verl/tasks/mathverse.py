@@ -93,6 +93,7 @@ def _complete(row: Row, query: str, question: str, known: Item) -> Item:
         truth=answer.strip(),
         choices=options_in(question) if kind == CHOICE else (),
         style=choice.RULE if kind == CHOICE else MODEL,
+        graded_question=question,
         strata={**known.strata, "kind": "choice" if kind == CHOICE else "free"},
         facts={"question": question, "prompts": str(prompts) if prompts else ""},
     )

@@ -63,8 +63,8 @@ def test_a_folder_without_files_says_what_is_accepted(tmp_path: Path) -> None:
 def test_the_digest_is_that_of_what_is_asked_and_right() -> None:
     item = replace(_item("a"), task="t")
     assert item.sha256 == replace(item, task="other", fault="x", strata={"a": "b"}, cluster="c", revision="r").sha256
-    changed = ({"id": "b"}, {"question": "!"}, {"truth": "2"}, {"choices": ("1", "2")})
-    assert len({item.sha256, *(replace(item, **change).sha256 for change in changed)}) == 5
+    changed = ({"id": "b"}, {"question": "!"}, {"truth": "2"}, {"choices": ("1", "2")}, {"graded_question": "?"})
+    assert len({item.sha256, *(replace(item, **change).sha256 for change in changed)}) == 6
 
 
 def test_a_rule_gets_the_two_ends_of_a_long_reply() -> None:
