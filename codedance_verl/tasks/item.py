@@ -81,6 +81,14 @@ class Item:
         asked += [self.graded_question] if self.graded_question else []
         return hashlib.sha256(json.dumps(asked, ensure_ascii=False).encode("utf-8", "replace")).hexdigest()
 
+    @property
+    def key(self) -> str:
+        """Id and first 16 digits of the digest, by which evaluations are compared (`statistics/comparison.py`).
+
+        Ids alone may be numbers of rows, which are other questions in a layout of another order.
+        """
+        return f"{self.id}#{self.sha256[:16]}"
+
 
 @dataclass(frozen=True)
 class Score:

@@ -65,6 +65,7 @@ def test_the_digest_is_that_of_what_is_asked_and_right() -> None:
     assert item.sha256 == replace(item, task="other", fault="x", strata={"a": "b"}, cluster="c", revision="r").sha256
     changed = ({"id": "b"}, {"question": "!"}, {"truth": "2"}, {"choices": ("1", "2")}, {"graded_question": "?"})
     assert len({item.sha256, *(replace(item, **change).sha256 for change in changed)}) == 6
+    assert item.key == f"a#{item.sha256[:16]}"
 
 
 def test_a_rule_gets_the_two_ends_of_a_long_reply() -> None:
