@@ -64,7 +64,7 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Answers of one model to the items of a benchmark."""
+    """Answers of one model to the items of a benchmark, whose keys name item and content (`statistics/items.py`)."""
 
     model: str
     conditions: Conditions
@@ -138,7 +138,7 @@ class Comparison:
 def compare(
     a: Evaluation, b: Evaluation, figure: Figure = mean_of_items, *, force: bool = False, seed: int = 0
 ) -> Comparison:
-    """Compares two models question by question.
+    """Compares two models question by question: on the items of one key, whatever their order is.
 
     Args:
         figure: of the benchmark; accuracy over items, unless another is given.

@@ -15,7 +15,8 @@ class Item:
     """One item of a benchmark.
 
     Attributes:
-        key: name of the item, the same for every model.
+        key: name of the item and of what it asks, the same for every model. Two models are compared on items of one
+            key, so that it must tell apart a row number that is another question in another file (`tasks.Item.key`).
         cluster: name of what it shares its question with; the key itself where it stands alone.
         value: 0 for a wrong answer to 1 for a right one, the mean of several samples; None where it was not measured.
         fault: why it was not measured, such as "unreadable image"; empty where it was.

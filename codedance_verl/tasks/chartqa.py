@@ -121,7 +121,7 @@ CHARTQA = Task(
             "JSON lines with images beside them", "**/test*.jsonl", ("type", "question", "answer", "image"), _lmms_lab
         ),
     ),
-    official=score,
+    score=score,
     rule="relaxed accuracy: numbers within 5 %, other answers the same text in any case",
     figures=figures,
     hub_files=("**/test*.parquet",),

@@ -105,10 +105,10 @@ CHARXIV = Task(
             _parquet,
         ),
     ),
-    official=score,
+    score=score,
     rule=f"judge with a rubric for each type of answer: {AUTHORS} with the authors' texts, {OWN.rule} with own ones",
     figures=figures,
-    hub_files=("**/val*.parquet", "val.parquet"),
+    hub_files=("**/val*.parquet",),
 )
 
 TASKS = (CHARXIV,)

@@ -43,7 +43,7 @@ COUNTBENCH = Task(
         table("JSON lines with images beside them", "**/*.jsonl", ("image", "question", "number"), _published),
         table("CountBenchQA.tsv of VLMEvalKit", "**/*CountBench*.tsv", ("image", "question", "answer"), _tsv),
     ),
-    official=score_count,
+    score=score_count,
     rule=DEFINITION,
     figures=accuracy,
     hub_files=("**/*.parquet",),

@@ -23,10 +23,11 @@ _WORDS = (
 )
 _VALUES = {word: value for value, word in enumerate(_WORDS)}
 _WORD = re.compile(rf"(?<![\w-])(?:{'|'.join(_WORDS)})(?![\w-])", re.IGNORECASE)
-_NUMBER = re.compile(r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?(?![\d,])|-?\d+(?:\.\d+)?")
-
 # Digits of a number, at most: more are no count, and slow to convert.
 _MOST_DIGITS = 18
+
+# One group of digits more than a count has is enough to see that it is none.
+_NUMBER = re.compile(rf"-?\d{{1,3}}(?:,\d{{3}}){{1,{_MOST_DIGITS // 3}}}(?:\.\d+)?(?![\d,])|-?\d+(?:\.\d+)?")
 
 
 def score_count(item: Item, reply: str) -> Score:

@@ -153,7 +153,7 @@ def _task(size: str) -> Task:
             _grouped(table(f"hr_bench_{size}k.tsv, also of VLMEvalKit", f"**/{names}.tsv", _COLUMNS, _item)),
             _grouped(table("JSON lines with images beside them", f"**/{names}.jsonl", _COLUMNS, _item)),
         ),
-        official=score,
+        score=score,
         rule="VLMEvalKit: letter by rule, else a judge picks the option (own wording); mean over the four cycles",
         figures=figures,
         hub_files=(f"**/{names}.parquet",),

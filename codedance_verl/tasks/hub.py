@@ -32,9 +32,14 @@ def folder_of(task: Task, source: str) -> Path:
             f"there is no folder {source}; to read it from the hub install huggingface_hub, or download its files and "
             "name their folder"
         ) from None
-    repository, revision, patterns = named["repository"], named["revision"], list(task.hub_files)
+    repository, revision, patterns = named["repository"], named["revision"], hub_patterns(task)
     try:
         return Path(snapshot_download(repository, repo_type="dataset", revision=revision, allow_patterns=patterns))
     except (OSError, ValueError) as error:  # the hub's own errors are of these two
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"there is no folder {source}, and the hub does not give that dataset: {reason}") from None
+
+
+def hub_patterns(task: Task) -> list[str]:
+    """Patterns of the benchmark's files as the hub matches them, where `**/` does not stand for no folder."""
+    return [form for pattern in task.hub_files for form in dict.fromkeys((pattern, pattern.removeprefix("**/")))]

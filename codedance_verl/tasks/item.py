@@ -50,6 +50,7 @@ class Item:
             questions with options; None where the revision keeps it to itself.
         choices: texts of the options in the order of their letters; empty for an open question.
         style: comparison by the grader (`grading/matchers.py`), for the figure called ours.
+        graded_question: question that the grader reads, where it is another one than the model does; empty: `question`.
         task: name of the benchmark, as in the registry.
         revision: revision of the published files that converter, counts and rule were written for.
         cluster: items with the same cluster are dependent and are resampled together.
@@ -68,15 +69,25 @@ class Item:
     cluster: str = ""
     choices: tuple[str, ...] = ()
     style: str = RULE
+    graded_question: str = ""
     strata: Mapping[str, str] = field(default_factory=dict, hash=False)
     facts: Mapping[str, Any] = field(default_factory=dict, hash=False)
     fault: str = ""
 
     @property
     def sha256(self) -> str:
-        """Digest (hex) of id, question, truth and options, images aside: the same from layouts that agree in them."""
+        """Digest (hex) of id, questions, truth and options, images aside: the same from layouts that agree in them."""
         asked = [self.id, self.question, self.truth, list(self.choices)]
+        asked += [self.graded_question] if self.graded_question else []
         return hashlib.sha256(json.dumps(asked, ensure_ascii=False).encode("utf-8", "replace")).hexdigest()
+
+    @property
+    def key(self) -> str:
+        """Id and first 16 digits of the digest, by which evaluations are compared (`statistics/comparison.py`).
+
+        Ids alone may be numbers of rows, which are other questions in a layout of another order.
+        """
+        return f"{self.id}#{self.sha256[:16]}"
 
 
 @dataclass(frozen=True)

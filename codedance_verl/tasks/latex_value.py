@@ -14,11 +14,13 @@ import operator
 import re
 from collections.abc import Callable, Mapping
 
-# Bounds of a text and its nesting; of the bits of a power and the argument of a factorial.
+# Bounds of a text and its nesting; of the bits of a power and the argument of a factorial; of the bits of a value, so
+# that Python writes it in digits (4,300 of them at most).
 MAX_CHARS = 1_000
 MAX_DEPTH = 40
 MAX_BITS = 8_192
 MAX_FACTORIAL = 1_000
+MAX_VALUE_BITS = 14_000
 
 Number = int | float
 
@@ -67,11 +69,13 @@ def value_of(text: str) -> Number | None:
     reader = _Reader(text.replace(r"\dfrac", r"\frac").replace(r"\tfrac", r"\frac"))
     try:
         found = reader.sum()
-        if not reader.ends() or (isinstance(found, float) and not math.isfinite(found)):
-            return None
-    except (_NoValue, ArithmeticError, ValueError, TypeError):  # TypeError: a root that is complex
+    except (_NoValue, ArithmeticError, ValueError, TypeError, RecursionError):  # TypeError: a root that is complex
         return None
-    return found
+    return found if reader.ends() and _is_bounded(found) else None
+
+
+def _is_bounded(value: Number) -> bool:
+    return value.bit_length() <= MAX_VALUE_BITS if isinstance(value, int) else math.isfinite(value)
 
 
 class _Reader:
@@ -103,10 +107,13 @@ class _Reader:
         if not self._take(sign):
             raise _NoValue
 
-    def sum(self) -> Number:
+    def _descend(self) -> None:
         self._depth += 1
         if self._depth > MAX_DEPTH:
             raise _NoValue
+
+    def sum(self) -> Number:
+        self._descend()
         found = self._product()
         while (sign := self.peek()) in ("+", "-"):
             self._at += 1
@@ -198,8 +205,14 @@ class _Reader:
         exponent: Number = 1
         if self._take("^"):
             exponent = self._group("{") if self.peek() == "{" else self._atom()
-        argument = self._group("(") if self.peek() == "(" else self._product(functions=False)
+        argument = self._group("(") if self.peek() == "(" else self._bare_argument()
         return _power(math.log(argument, base) if name == r"\log" else _FUNCTIONS[name](argument), exponent)
+
+    def _bare_argument(self) -> Number:
+        self._descend()
+        found = self._product(functions=False)
+        self._depth -= 1
+        return found
 
     def _greatest_divisor(self) -> Number:
         self._expect("(")

@@ -32,6 +32,9 @@ _STATED = re.compile(
 _BRACKETED = re.compile(r"[(\[]([A-Z])[)\]]")
 _ALONE = re.compile(rf"(?<![\w'(\[-]){_CAPITAL}")
 
+MAX_SENTENCE_CHARS = 4_000
+"""Characters of a reply, its blanks taken as one each, that are read for a sentence, at most: the last ones."""
+
 
 def lettered(choices: Sequence[str]) -> dict[str, str]:
     """Options by their letters from A on."""
@@ -70,8 +73,10 @@ def letter_in_sentence(reply: str, choices: Mapping[str, str]) -> str:
 
     In this order: the reply is the option (`grading/rules/options.py`), and not with the text of another one; the last
     "answer", "option" or "choice" that states one; the one letter in brackets; the one option whose text is in the
-    reply; the one capital letter that stands alone and is no article.
+    reply; the one capital letter that stands alone and is no article. Of a long reply the last `MAX_SENTENCE_CHARS`
+    count.
     """
+    reply = " ".join(reply.split())[-MAX_SENTENCE_CHARS:]
     if (choice := parse_choice(reply, dict(choices))) is not None:
         others = {normalise(text) for letter, text in choices.items() if letter != choice.letter}
         return choice.letter if choice.letter in choices and choice.text not in others else ""
@@ -85,7 +90,7 @@ def letter_in_sentence(reply: str, choices: Mapping[str, str]) -> str:
 
 def _texts_in(reply: str, choices: Mapping[str, str]) -> list[str]:
     """Letters of the options whose texts are in the reply as words, those within another found text aside."""
-    bare = {letter: text.strip().strip(".").lower() for letter, text in choices.items()}
+    bare = {letter: " ".join(text.split()).strip(".").lower() for letter, text in choices.items()}
     inside = [letter for letter, text in bare.items() if text and _has_words(reply.lower(), text)]
     return [
         letter

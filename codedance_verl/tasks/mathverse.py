@@ -93,6 +93,7 @@ def _complete(row: Row, query: str, question: str, known: Item) -> Item:
         truth=answer.strip(),
         choices=options_in(question) if kind == CHOICE else (),
         style=choice.RULE if kind == CHOICE else MODEL,
+        graded_question=question,
         strata={**known.strata, "kind": "choice" if kind == CHOICE else "free"},
         facts={"question": question, "prompts": str(prompts) if prompts else ""},
     )
@@ -147,7 +148,7 @@ MATHVERSE = Task(
     revision="main",
     expected=3_940,
     layouts=_layouts(DIRECT),
-    official=score,
+    score=score,
     rule=_RULE,
     figures=figures,
     hub_files=("testmini.parquet", "**/testmini-*.parquet", "testmini.json"),

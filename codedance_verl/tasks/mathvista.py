@@ -171,7 +171,7 @@ MATHVISTA = Task(
     revision="main",
     expected=1_000,
     layouts=tuple(_only_testmini(layout) for layout in _LAYOUTS),
-    official=score,
+    score=score,
     rule=(
         "three stages of MathVista 53d5258 as published: an extraction that names no option, an empty one too, counts "
         "as the nearest; numbers are compared as text"
@@ -185,7 +185,7 @@ MATHVISTA_CORRECTED = replace(
     name=CORRECTED,
     replies_of=RULE,
     title="MathVista, testmini, corrected rule",
-    official=corrected_score,
+    score=corrected_score,
     rule=(
         "as mathvista, but an empty extraction and a letter beyond the options are wrong, and numbers are compared as "
         "numbers"

@@ -109,7 +109,7 @@ PIXMOCOUNT = Task(
         table("parquet of kcz358/pixmo-count", "**/test*.parquet", ("image", "question", "answer"), _with_image),
         table("JSON lines with images beside them", "**/*.jsonl", ("image", "question", "answer"), _with_image),
     ),
-    official=score_count,
+    score=score_count,
     rule=DEFINITION,
     figures=_figures,
     hub_files=("**/test*.parquet",),

@@ -10,6 +10,9 @@ from codedance_verl.errors import UserError
 from codedance_verl.tasks.figures import Figures
 from codedance_verl.tasks.item import Item, JudgeRequest, Score
 
+MAX_REPLY_CHARS = 32_768
+"""Characters of a reply that a rule gets, at most: some rules take time that grows with the square of the length."""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -37,11 +40,10 @@ class Task:
         revision: commit of it that counts and rule were written for.
         expected: items of the revision.
         layouts: accepted layouts; the first that finds files is read.
-        official: official score of an item's reply (its final answer as text, empty where there is none), or the
-            request to a judge that the rule asks for. Never raises, whatever the reply is.
+        score: official rule, for a reply of bounded length; `official` calls it. Never raises, whatever the reply is.
         rule: name of the official rule, with what differs from it, in a sentence.
         figures: figures of one way of scoring.
-        hub_files: patterns of the files that are needed of the hub's dataset.
+        hub_files: patterns of the files that are needed of the hub's dataset, `**/` for folders of any depth or none.
         replies_of: benchmark with the same items, whose replies this one scores by another rule; empty for none.
     """
 
@@ -51,11 +53,18 @@ class Task:
     revision: str
     expected: int
     layouts: tuple[Layout, ...]
-    official: Callable[[Item, str], Score | JudgeRequest]
+    score: Callable[[Item, str], Score | JudgeRequest]
     rule: str
     figures: Figures
     hub_files: tuple[str, ...] = ()
     replies_of: str = ""
+
+    def official(self, item: Item, reply: str) -> Score | JudgeRequest:
+        """Official score of an item's reply, or the request to a judge that the rule asks for. Never raises.
+
+        The reply is its final answer as text, empty where there is none; a long one is `clipped`.
+        """
+        return self.score(item, clipped(reply))
 
     def items(self, folder: Path) -> Iterator[Item]:
         """Items of the folder, in order, with unique ids; nothing is held but those ids.
@@ -86,6 +95,17 @@ class Task:
         if counted == self.expected:
             return ""
         return f"{self.name}: {counted:,} items, but {self.expected:,} in {self.source} at {self.revision}"
+
+
+def clipped(reply: str) -> str:
+    """Reply of at most `MAX_REPLY_CHARS` characters: of a longer one its two ends, on lines of their own.
+
+    Answers stand at either end: some rules look for a letter at the beginning, most for a phrase or box at the end.
+    """
+    if len(reply) <= MAX_REPLY_CHARS:
+        return reply
+    half = (MAX_REPLY_CHARS - 1) // 2
+    return f"{reply[:half]}\n{reply[-half:]}"
 
 
 def unique(items: Iterable[Item]) -> Iterator[Item]:

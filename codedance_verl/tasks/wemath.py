@@ -231,7 +231,7 @@ WEMATH = Task(
         ),
         table("WeMath.tsv of VLMEvalKit", "**/*WeMath*.tsv", (*_COLUMNS, "image", "A", "B"), _tsv),
     ),
-    official=score,
+    score=score,
     rule='letter behind the last "Answer" of a reply, by We-Math a57a0e8; strict and loose scores of 525 problems',
     figures=figures,
     hub_files=("**/testmini*.parquet",),

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +17,8 @@ from codedance_verl.statistics.comparison import Conditions, Evaluation, compare
 from codedance_verl.statistics.intervals import Interval
 from codedance_verl.statistics.items import Item, Valued, all_right, of_clusters
 from codedance_verl.statistics.pairs import PairedCounts, mcnemar, newcombe_pairs
+from codedance_verl.tasks.countbench import COUNTBENCH
+from tests.unit.tasks.files import parquet, struct
 
 CONDITIONS = Conditions(
     benchmark="vstar",
@@ -133,6 +137,20 @@ def test_unequal_items_are_refused_and_left_out_by_force() -> None:
     moved = replace(b, items=(replace(b.items[0], cluster="q1"), *b.items[1:]))
     with pytest.raises(UserError, match="clusters: 1 items are in others"):
         compare(a, moved)
+
+
+def test_rows_of_another_order_are_not_paired_by_their_numbers(tmp_path: Path) -> None:
+    rows = [{"image": struct(n), "question": f"How many cups are in {n}?", "number": n} for n in range(4)]
+
+    def measured(model: str, order: list[dict[str, Any]]) -> Evaluation:
+        folder = parquet(tmp_path / model / "test.parquet", order).parent
+        keys = [item.key for item in COUNTBENCH.items(folder)]
+        return Evaluation(model, CONDITIONS, tuple(Item(key, key, 1.0) for key in keys))
+
+    a = measured("A", rows)
+    assert compare(a, measured("B", rows)).items == 4
+    with pytest.raises(UserError, match="items: 4 that A alone has, such as 0#"):
+        compare(a, measured("C", rows[::-1]))
 
 
 def test_items_that_one_side_did_not_measure_are_left_out_and_bounded() -> None:

@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from huggingface_hub.utils import filter_repo_objects
 
 from codedance_verl.errors import UserError
 from codedance_verl.tasks.countbench import COUNTBENCH
-from codedance_verl.tasks.hub import folder_of
+from codedance_verl.tasks.hub import folder_of, hub_patterns
+from codedance_verl.tasks.registry import task_of
 from tests.unit.tasks.files import parquet, struct
 
 
@@ -23,6 +25,24 @@ def test_a_folder_is_itself(tmp_path: Path) -> None:
 def test_what_is_no_folder_and_no_name_ends_with_one_line(source: str) -> None:
     with pytest.raises(UserError, match=f"there is no folder {source}, and it is no name of a dataset on the hub"):
         folder_of(COUNTBENCH, source)
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("countbench", "test.parquet"),
+        ("pixmocount", "test-0.parquet"),
+        ("hrbench_4k", "hr_bench_4k.parquet"),
+        ("hrbench_8k", "hr_bench_8K.parquet"),
+        ("chartqa", "test-0.parquet"),
+        ("charxiv", "val.parquet"),
+        ("mathverse", "testmini-0.parquet"),
+        ("wemath", "testmini-0.parquet"),
+    ],
+)
+def test_files_are_fetched_from_the_root_of_a_dataset_and_from_its_folders(name: str, file: str) -> None:
+    stored = [file, f"data/{file}", f"other_{file}.md", "README.md"]
+    assert list(filter_repo_objects(stored, allow_patterns=hub_patterns(task_of(name)))) == stored[:2]
 
 
 _PROGRAM = """

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from codedance_verl.tasks.letters import letter_as_vlmevalkit, letter_in_sentence, lettered
+from codedance_verl.tasks.letters import MAX_SENTENCE_CHARS, letter_as_vlmevalkit, letter_in_sentence, lettered
 
 OFFICIAL = json.loads((Path(__file__).parents[2] / "data/tasks/letters.json").read_text())
 COLOURS = {"A": "red", "B": "dark red", "C": "blue", "D": "green"}
@@ -65,6 +65,13 @@ def test_the_one_option_that_a_sentence_names(reply: str, letter: str) -> None:
 def test_the_longer_of_two_texts_counts_where_one_holds_the_other() -> None:
     assert letter_in_sentence("It is dark red.", COLOURS) == "B"
     assert letter_in_sentence("It is red.", COLOURS) == "A"
+
+
+def test_blanks_count_as_one_and_the_end_of_a_long_reply_is_read() -> None:
+    assert letter_in_sentence("The answer" + "\n" * 20_000 + "is B", PLACES) == "B"
+    assert letter_in_sentence("It is on the\n left  side.", {**PLACES, "C": "left\nside"}) == "C"
+    assert letter_in_sentence("Option A? " + "well " * MAX_SENTENCE_CHARS + "I take B.", PLACES) == "B"
+    assert letter_in_sentence("Option A. " + "well " * MAX_SENTENCE_CHARS, PLACES) == ""
 
 
 def test_letters_go_by_the_order_of_options() -> None:

@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 
 from codedance_verl.errors import UserError
+from codedance_verl.grading import grade
+from codedance_verl.grading.context import Context
 from codedance_verl.tasks.figures import Mark
 from codedance_verl.tasks.item import Item, JudgeRequest, Score
 from codedance_verl.tasks.mathverse import MATHVERSE, VERSIONS, options_in, score
 from codedance_verl.tasks.mathverse_judge import ATTEMPTS
 from codedance_verl.tasks.registry import TASKS, task_of
+from codedance_verl.types import Verdict
 from tests.unit.tasks.files import base64_image, image, parquet, struct, tsv, widths
 from tests.unit.tasks.official import results
 
@@ -98,10 +101,22 @@ def test_layouts(layout: str, tmp_path: Path) -> None:
     assert items[0].strata["subfield"] == "Plane Geometry, Angle"
     assert [item.question for item in items] == [row["query_wo"] for row in _rows()]
     assert items[4].question == "Answer directly."
-    assert items[4].facts["question"] == FULL  # the judge reads what the model only sees
+    assert items[4].facts["question"] == items[4].graded_question == FULL  # judges read what the model only sees
     assert items[0].choices == items[4].choices == ("40°", "60°")
     assert (items[0].style, items[9].style) == ("choice", "model")
     assert widths(items) == list(range(10))
+
+
+def test_the_grader_reads_the_question_that_is_meant_for_judging(tmp_path: Path) -> None:
+    """It knows the options, which the prompt of Vision Only leaves to the image."""
+    _make(tmp_path, "parquet")
+    item = list(MATHVERSE.items(tmp_path))[4]
+
+    def verdict(question: str) -> Verdict:
+        return grade("60°", item.truth or "", item.style, Context(question=question)).verdict
+
+    assert verdict(item.graded_question) is Verdict.CORRECT
+    assert verdict(item.question) is not Verdict.CORRECT
 
 
 def test_one_version_and_reasoning_are_tasks_of_their_own(tmp_path: Path) -> None:

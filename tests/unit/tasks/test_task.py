@@ -15,7 +15,7 @@ from codedance_verl.tasks.countbench import COUNTBENCH
 from codedance_verl.tasks.item import Item, Score
 from codedance_verl.tasks.registry import TASKS, task_of
 from codedance_verl.tasks.rows import Row, table
-from codedance_verl.tasks.task import Task, unique
+from codedance_verl.tasks.task import MAX_REPLY_CHARS, Task, unique
 from tests.unit.tasks.files import parquet, struct
 
 
@@ -63,8 +63,23 @@ def test_a_folder_without_files_says_what_is_accepted(tmp_path: Path) -> None:
 def test_the_digest_is_that_of_what_is_asked_and_right() -> None:
     item = replace(_item("a"), task="t")
     assert item.sha256 == replace(item, task="other", fault="x", strata={"a": "b"}, cluster="c", revision="r").sha256
-    changed = ({"id": "b"}, {"question": "!"}, {"truth": "2"}, {"choices": ("1", "2")})
-    assert len({item.sha256, *(replace(item, **change).sha256 for change in changed)}) == 5
+    changed = ({"id": "b"}, {"question": "!"}, {"truth": "2"}, {"choices": ("1", "2")}, {"graded_question": "?"})
+    assert len({item.sha256, *(replace(item, **change).sha256 for change in changed)}) == 6
+    assert item.key == f"a#{item.sha256[:16]}"
+
+
+def test_a_rule_gets_the_two_ends_of_a_long_reply() -> None:
+    task = replace(COUNTBENCH, score=lambda _, reply: Score(None, "r", reply))
+
+    def read(reply: str) -> str:
+        found = task.official(_item("a"), reply)
+        assert isinstance(found, Score) and found.extracted is not None
+        return found.extracted
+
+    assert read("x" * MAX_REPLY_CHARS) == "x" * MAX_REPLY_CHARS
+    long = read("B" + "x" * MAX_REPLY_CHARS + "C")
+    assert MAX_REPLY_CHARS - 2 < len(long) <= MAX_REPLY_CHARS
+    assert (long[0], long[-1], set(long[1:-1])) == ("B", "C", {"x", "\n"})
 
 
 def test_the_registry_names_its_benchmarks() -> None:
