@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack
 from enum import StrEnum, auto
 from typing import TypeVar
 
-from codedance_verl.sandbox.errors import SandboxBusy, SandboxUnavailable
+from codedance_verl.sandbox.errors import SandboxBusy, SandboxUnavailable, UnknownSession
 from codedance_verl.sandbox.pool import SandboxPool, SandboxSession
 from codedance_verl.types import Execution
 
@@ -24,7 +24,10 @@ _logger = logging.getLogger(__name__)
 
 
 class EarlyOpening(StrEnum):
-    """Outcome of opening a session before its first cell: not tried, used by a cell, or closed without one."""
+    """Outcome of a session opened before its first cell: there was none, it was used by a cell, or closed without one.
+
+    A session that is refused, or not open yet when its trajectory ends, was none.
+    """
 
     NONE = auto()
     USED = auto()
@@ -56,9 +59,10 @@ class SandboxClient:
     @property
     def early(self) -> EarlyOpening:
         """Returns what came of `open_early`, once the trajectory has ended."""
-        if self._early is None:
+        task = self._early
+        if task is None or not task.done() or task.cancelled() or task.exception() is not None:
             return EarlyOpening.NONE
-        return EarlyOpening.IN_VAIN if self._session is None else EarlyOpening.USED
+        return EarlyOpening.USED if self._session is task.result() else EarlyOpening.IN_VAIN
 
     def open_early(self, resources: AsyncExitStack) -> None:
         """Begins to open the session, once, and returns at once; `resources` closes it.
@@ -81,9 +85,19 @@ class SandboxClient:
         """
         started = time.perf_counter()
         if self._session is None:
-            self._session = await self._opened(resources)
-        execution = await self._with_retries(functools.partial(self._session.run, code))
+            execution = await self._run_first(code, resources)
+        else:
+            execution = await self._with_retries(functools.partial(self._session.run, code))
         return execution, max(time.perf_counter() - started - execution.duration_s, 0.0)
+
+    async def _run_first(self, code: str, resources: AsyncExitStack) -> Execution:
+        self._session = await self._opened(resources)
+        try:
+            return await self._with_retries(functools.partial(self._session.run, code))
+        except UnknownSession as error:  # its lease has ended while the call was being sampled; it had no variables yet
+            _logger.info("the sandbox has closed the session before its first cell (%s); opening another", error)
+        self._session = await self._with_retries(lambda: self._open(resources))
+        return await self._with_retries(functools.partial(self._session.run, code))
 
     async def _opened(self, resources: AsyncExitStack) -> SandboxSession:
         if self._early is not None:

@@ -51,12 +51,12 @@ def _slots(most: int) -> asyncio.Semaphore:
 class _EngineClient:
     """Client of verl's vLLM servers whose errors of Ray are those of the environment, which is free of Ray.
 
-    Another client than verl's, of a test, is not asked about watches.
+    Watches are used where `has_watches` says so, and of verl's own client alone: that of a test has none.
     """
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, has_watches: bool) -> None:
         self._client = client
-        self._watching = watching(client)
+        self._watching = watching(client) if has_watches else None
 
     async def generate(self, call_watch: CallWatch | None = None, **request: Any) -> Any:
         try:
@@ -77,7 +77,7 @@ class CodeDanceAgentLoop(AgentLoopBase):  # type: ignore[misc]  # verl ships no 
         self.format = get_format(self.environment.format)
         self.multi_turn = MultiTurnLoop(
             environment=self.environment,
-            server=_EngineClient(self.server_manager),
+            server=_EngineClient(self.server_manager, has_watches=self.environment.open_early),
             tokenizer=self.tokenizer,
             processor=self.processor,
             append=self._append,

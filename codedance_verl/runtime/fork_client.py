@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import marshal
 import os
+import resource
 import signal
 import socket
 import struct
@@ -66,6 +67,8 @@ def _ask(path: str, command: list[str]) -> tuple[socket.socket, int]:
             "group": os.getpgrp(),
             "blocked": [int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())],
             "ignores_interrupts": signal.getsignal(signal.SIGINT) is signal.SIG_IGN,
+            "open_files": resource.getrlimit(resource.RLIMIT_NOFILE),
+            "nice": os.nice(0),
         }
     )
     socket.send_fds(connection, [struct.pack("!I", len(request))], fds)

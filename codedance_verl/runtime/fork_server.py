@@ -17,6 +17,7 @@ import logging
 import marshal
 import multiprocessing
 import os
+import resource
 import runpy
 import selectors
 import signal
@@ -36,9 +37,12 @@ REQUEST_SECONDS = 10.0
 """Longest wait for the parts of a request, whose sender has nothing else to do."""
 _MOST_FDS = 200
 _OF_CUDA = ("/dev/nvidia-uvm", "/dev/kfd")  # open once CUDA, or ROCm, has been initialised; looking for devices is not
-_READ_WHEN_LOADED = ("LD_", "PYTHON", "OMP_", "KMP_", "GOMP_", "MALLOC_", "MKL_", "OPENBLAS_", "TORCHDYNAMO_")
+_READ_WHEN_LOADED = (
+    *("LD_", "PYTHON", "OMP_", "KMP_", "GOMP_", "MALLOC_", "MKL_", "OPENBLAS_", "TORCHDYNAMO_"),
+    *("HF_", "HUGGINGFACE_", "TRANSFORMERS_", "VLLM_BATCH_"),
+)
 """Variables that libraries read when they are loaded: a process with others of these cannot be forked."""
-_READ_LATER = ("OMP_NUM_THREADS", "PYTHONBREAKPOINT", "PYTHONUNBUFFERED")
+_READ_LATER = ("OMP_NUM_THREADS", "PYTHONBREAKPOINT", "PYTHONUNBUFFERED", "HF_TOKEN")
 _logger = logging.getLogger(__name__)
 
 
@@ -54,6 +58,8 @@ class Request:
         group: process group of the one that asks.
         blocked: numbers of blocked signals.
         ignores_interrupts: whether SIGINT is ignored.
+        open_files: soft and hard limit on the number of open files.
+        nice: value of `nice`, -20 to 19.
         connection: to the one that asks; open for as long as the process lives.
     """
 
@@ -64,6 +70,8 @@ class Request:
     group: int
     blocked: list[int]
     ignores_interrupts: bool
+    open_files: tuple[int, int]
+    nice: int
     connection: socket.socket
 
 
@@ -104,13 +112,18 @@ class Server:
         """Returns None when the pipe ends, and in a forked process what that one is to run."""
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
+        try:
+            return self._loop()
+        finally:
+            self._kill_all()
+
+    def _loop(self) -> Request | None:
         while True:
             for key, _ in self._selector.select():
                 if key.fileobj is self._listener:
                     if (request := self._accept()) is not None:
                         return request
                 elif key.fileobj == self._life:
-                    self._kill_all()
                     return None
                 elif key.fileobj == self._died:
                     self._reap()
@@ -127,12 +140,18 @@ class Server:
         except (OSError, EOFError, ValueError):  # it has gone, and starts by itself
             client.close()
             return None
-        child = REFUSED
-        if reason := refusal(request, self._environs):
+        child, reason = REFUSED, refusal(request, self._environs)
+        if not reason:
+            try:
+                child = os.fork()
+            except OSError as error:  # no memory, or too many processes
+                reason = str(error)
+            else:
+                if child == 0:
+                    self._leave()
+                    return request
+        if reason:
             _logger.warning("a process starts without what is imported here: %s", reason)
-        elif (child := os.fork()) == 0:
-            self._leave()
-            return request
         for fd in request.fds.values():
             os.close(fd)
         with contextlib.suppress(OSError):
@@ -164,23 +183,27 @@ class Server:
 
     def _end(self, child: int) -> None:
         """Kills the process of a client that has gone, which was killed itself."""
-        self._selector.unregister(self._clients[child])
-        self._clients.pop(child).close()
+        client = self._clients.pop(child, None)
+        if client is None:  # the process has ended too, and was reaped since the selector told of both
+            return
+        self._selector.unregister(client)
+        client.close()
         with contextlib.suppress(ProcessLookupError):
             os.kill(child, signal.SIGKILL)
 
     def _kill_all(self) -> None:
-        """Kills the processes that are left: nobody is there any more to end them."""
+        """Kills the processes that are left: nobody is there any more to end them. A forked process has none."""
         for child in self._clients:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
 
     def _leave(self) -> None:
         """Gives up what is the server's, in a process forked from it."""
+        clients, self._clients = self._clients, {}
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self._selector.close()
-        for open_socket in (self._listener, *self._clients.values()):
+        for open_socket in (self._listener, *clients.values()):
             open_socket.close()
         for fd in (self._life, self._died, self._wake):
             os.close(fd)
@@ -235,6 +258,7 @@ def split(command: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def become(request: Request, executable: str) -> None:
     """Turns this process into the requested one, and runs it. `executable` starts what multiprocessing spawns there."""
+    _take_limits(request)
     _take_files(request)
     with contextlib.suppress(PermissionError, ProcessLookupError):  # of another session, or gone
         os.setpgid(0, request.group)
@@ -255,6 +279,13 @@ def _adjust_libraries() -> None:
         sys.modules["numpy"].random.seed()  # else all would draw the same numbers; Python's `random` does it by itself
     if "torch" in sys.modules and os.environ.get("OMP_NUM_THREADS"):
         sys.modules["torch"].set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+
+def _take_limits(request: Request) -> None:
+    """Takes over limits; what only the privileged may have back is left as it is here."""
+    with contextlib.suppress(ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, request.open_files)
+    os.nice(max(request.nice - os.nice(0), 0))
 
 
 def _take_files(request: Request) -> None:

@@ -63,7 +63,7 @@ class WatchingClient:
             raise RuntimeError("the vLLM server has no watches: it was not started by codedance_verl.verl_compat")
 
         def generate(**request: Any) -> Any:
-            # in this order: the server starts the calls of one client in the order in which they were made
+            # as a rule in this order at the server too; Ray does not promise it, and a watch may come second
             told = server.has_sampled.remote(request["request_id"], watch.tag)
             self._waiting[request_id].add(asyncio.create_task(_report(told, watch)))
             return server.generate.remote(**request)

@@ -13,8 +13,10 @@ from verl.workers.rollout.vllm_rollout.vllm_async_server import vLLMHttpServer
 
 from codedance_verl.environment.call_watch import TagSearch
 
-LONGEST_REQUEST_S = 86_400.0
-"""Bound of a watch whose request never arrives."""
+MOST_WATCHES = 512
+"""Most watches that wait at once, each in a call of its own; the next is answered at once that nothing was sampled."""
+LONGEST_WATCH_S = 600.0
+"""Longest wait of a watch: its request may take longer, may be over already, or may never arrive."""
 
 
 class Watch:
@@ -36,7 +38,7 @@ class Watch:
 
 
 class WatchingServer(vLLMHttpServer):  # type: ignore[misc]  # verl ships no types
-    """Server with watches of requests; without one a request runs as in verl."""
+    """Server with watches of requests, which change none."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         require_server()
@@ -48,10 +50,18 @@ class WatchingServer(vLLMHttpServer):  # type: ignore[misc]  # verl ships no typ
         self.engine.generate = functools.partial(watched, self.engine.generate, self._watches)
 
     async def has_sampled(self, request_id: str, tag: str) -> bool:
-        """Returns whether a request that is about to arrive samples the tag: true at once then, false at its end."""
+        """Returns whether a request samples the tag: true as soon as it has, false at its end.
+
+        The request may arrive before or after this call. False at once beyond `MOST_WATCHES`, and after
+        `LONGEST_WATCH_S`.
+        """
+        if (earlier := self._watches.pop(request_id, None)) is not None:  # a deterministic run names its turns alike
+            earlier.answer(False)
+        if len(self._watches) >= MOST_WATCHES:
+            return False
         watch = self._watches[request_id] = Watch(tag)
         try:
-            async with asyncio.timeout(LONGEST_REQUEST_S):
+            async with asyncio.timeout(LONGEST_WATCH_S):
                 return await watch.sampled
         except TimeoutError:
             return False
@@ -70,20 +80,21 @@ class WatchingServer(vLLMHttpServer):  # type: ignore[misc]  # verl ships no typ
 def watched(
     generate: Callable[..., AsyncIterator[Any]], watches: Mapping[str, Watch], *args: Any, **request: Any
 ) -> AsyncIterator[Any]:
-    """Returns the outputs of a request of vLLM, shown to its watch on their way; without a watch they are untouched.
+    """Returns the outputs of a request of vLLM, shown to its watch on their way, if it has one then.
 
-    verl names all arguments; vLLM's own HTTP endpoints do not, and have no watches.
+    verl names all arguments. A request of another that does not is handed on as it is.
     """
     outputs = generate(*args, **request)
-    watch = watches.get(request.get("request_id", ""))
-    return outputs if watch is None else _shown(outputs, watch)
+    return _shown(outputs, watches, request["request_id"]) if "request_id" in request else outputs
 
 
-async def _shown(outputs: Any, watch: Watch) -> AsyncIterator[Any]:
+async def _shown(outputs: Any, watches: Mapping[str, Watch], request_id: str) -> AsyncIterator[Any]:
     async with contextlib.aclosing(outputs):
         async for output in outputs:
-            for part in output.outputs:  # none where the request was aborted
-                watch.grown(part.text)
+            # looked up at each output, which holds all text so far: a watch may arrive after its request
+            if (watch := watches.get(request_id)) is not None:
+                for part in output.outputs:  # none where the request was aborted
+                    watch.grown(part.text)
             yield output
 
 

@@ -25,7 +25,8 @@ from transformers import AutoModelForImageTextToText
 
 from benchmarks.prometheus import Prometheus, metrics_address, panel_queries, prometheus
 from codedance_verl.data.conditions import Control
-from codedance_verl.metrics.catalogue import METRICS, Kind
+from codedance_verl.environment.sandbox_client import EarlyOpening
+from codedance_verl.metrics.catalogue import METRICS, ROLLOUT_OPENED_EARLY, Kind
 from tests.browser import browser_or_skip, clean_page, open_run, press, until, viewer
 from tests.e2e.conftest import REPOSITORY, ColdStart, run_main
 from tests.e2e.runs import containers, metrics_of, rollout_files, rollouts_in, wait_for_run, wait_until
@@ -57,6 +58,7 @@ test_prometheus.py fills their panels.
 """
 
 GAUGES = [metric.exposed for metric in METRICS if metric.kind is Kind.GAUGE]
+OPENED_EARLY = f"{ROLLOUT_OPENED_EARLY.tracker}/train/{EarlyOpening.USED}"
 
 FAULTY = "actor_rollout_ref.rollout.agent.agent_loop_manager_class=benchmarks.faulty_rollouts.FaultyManager"
 
@@ -179,6 +181,8 @@ def test_killed_it_leaves_no_container_and_is_resumed_with_a_faulty_sandbox(
     assert sorted(before) == list(range(1, done + 1)) and done >= STEPS
     _assert_trained(before)
     assert "actor/kl_loss" in before[STEPS], "the reference model took no part"
+    opened = sum(metrics.get(OPENED_EARLY, 0.0) for metrics in before.values())
+    assert opened > 0, "no session was opened while its first call was being sampled"
     first_files = rollout_files(run_dir)
     _assert_rolled_out(run_dir, first_files, steps=done)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Callable
+import itertools
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, Self
@@ -16,7 +17,7 @@ import pytest
 from codedance_verl.environment.call_watch import CallWatch, TagSearch
 from codedance_verl.environment.sandbox_client import EarlyOpening
 from codedance_verl.formats import FORMATS, get_format
-from codedance_verl.sandbox.errors import SandboxBusy
+from codedance_verl.sandbox.errors import SandboxBusy, UnknownSession
 from codedance_verl.sandbox.pool import SandboxPool
 from codedance_verl.types import Execution, ExecutionStatus, FinishReason
 from tests.unit.environment.harness import Say, Script, loop_of
@@ -137,7 +138,7 @@ def test_an_opening_that_is_not_done_when_the_trajectory_ends_is_given_up() -> N
 
     output, pool = asyncio.run(run())
     assert pool.opened == 0
-    assert output.extra_fields["early_opening"] is EarlyOpening.IN_VAIN
+    assert output.extra_fields["early_opening"] is EarlyOpening.NONE
 
 
 def test_an_opening_that_is_refused_costs_none_of_the_retries() -> None:
@@ -149,6 +150,49 @@ def test_an_opening_that_is_refused_costs_none_of_the_retries() -> None:
 
     output, pool = asyncio.run(run())
     assert output.trajectory.finish is FinishReason.ANSWER and pool.opened == 1
+    assert output.extra_fields["sandbox_retries"] == 0
+    assert output.extra_fields["early_opening"] is EarlyOpening.NONE
+
+
+@dataclass
+class Leases(Pool):
+    """Pool that has closed a session before one of its cells, both told by their numbers."""
+
+    ended: Sequence[tuple[int, int]] = ()
+
+    @contextlib.asynccontextmanager
+    async def session(self, *images: bytes) -> AsyncIterator[Any]:
+        async with super().session(*images):
+            number, cells = self.opened, itertools.count(1)
+
+            async def run(code: str) -> Execution:
+                if (number, next(cells)) in self.ended:
+                    raise UnknownSession("its lease has ended")
+                return await self.run(code)
+
+            yield SimpleNamespace(run=run)
+
+
+@pytest.mark.parametrize(
+    ("ended", "finish", "opened", "early"),
+    [
+        ([(1, 1)], FinishReason.ANSWER, 2, EarlyOpening.IN_VAIN),
+        ([(1, 1), (2, 1)], FinishReason.INFRASTRUCTURE, 2, EarlyOpening.IN_VAIN),
+        ([(1, 2)], FinishReason.INFRASTRUCTURE, 1, EarlyOpening.USED),
+    ],
+    ids=["before its first cell", "twice", "with variables"],
+)
+def test_a_session_whose_lease_has_ended_is_opened_once_more_before_its_first_cell(
+    ended: Sequence[tuple[int, int]], finish: FinishReason, opened: int, early: EarlyOpening
+) -> None:
+    async def run() -> tuple[Any, Pool]:
+        pool = Leases(ended=ended)
+        pool.may_open.set()
+        return await rolled_out(pool, Server([Say(CALL), Say(CALL), Say(ANSWER)], lambda: is_open(pool))), pool
+
+    output, pool = asyncio.run(run())
+    assert output.trajectory.finish is finish and pool.opened == opened
+    assert output.extra_fields["early_opening"] is early
     assert output.extra_fields["sandbox_retries"] == 0
 
 

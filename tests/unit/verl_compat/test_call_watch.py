@@ -15,6 +15,7 @@ from verl.workers.rollout.replica import TokenOutput
 
 from codedance_verl.environment.call_watch import CallWatch
 from codedance_verl.verl_compat import call_watch
+from tests.unit.environment.harness import Script, loop_of
 
 CONFIG = OmegaConf.create({"actor_rollout_ref": {"rollout": {"name": "vllm"}}})
 
@@ -132,3 +133,15 @@ def test_another_verl_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LLMServerClient, "generate", generate)
     with pytest.raises(RuntimeError, match=r"not that of 0\.9\.1: .*or set environment\.open_early=false"):
         call_watch.require_client()
+
+
+def test_without_early_opening_another_verl_is_used_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def generate(self: Any, request_id: str) -> None:
+        """Sends a request in another way."""
+
+    monkeypatch.setattr(LLMServerClient, "generate", generate)
+    client = client_of(Server([], []))
+    loop_of(Script([], environment={"open_early": False}), client)
+    assert client._acquire_server.__self__ is client
+    with pytest.raises(RuntimeError, match=r"or set environment\.open_early=false"):
+        loop_of(Script([], environment={"open_early": True}), client)

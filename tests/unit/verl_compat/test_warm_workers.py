@@ -5,6 +5,7 @@ import multiprocessing.spawn
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
@@ -88,3 +89,41 @@ def test_what_is_preloaded_leaves_ray_and_verl_to_the_process() -> None:
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert json.loads(done.stdout.splitlines()[-1]) == [[], True, 1, False]
+
+
+_IN_CHILDREN = """
+def in_worker():
+    from codedance_verl.verl_compat.vllm_cpu import running_in_vllm_worker
+    return running_in_vllm_worker()
+
+def in_worker_with_vllm():
+    import vllm.v1.worker.cpu_worker
+    return in_worker()
+"""
+_SPAWN = """
+import concurrent.futures, multiprocessing
+import in_children
+from codedance_verl.verl_compat.vllm_cpu import answer_to_the_name_vllm
+
+def of_child(function):
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, context, answer_to_the_name_vllm) as pool:
+        return pool.submit(function).result()
+
+print(of_child(in_children.in_worker), of_child(in_children.in_worker_with_vllm))
+"""
+
+
+@pytest.mark.slow
+def test_a_process_of_multiprocessing_that_has_vllm_first_is_its_worker(tmp_path: Path) -> None:
+    (tmp_path / "in_children.py").write_text(_IN_CHILDREN)
+    done = subprocess.run(
+        [sys.executable, "-c", _SPAWN],
+        env={**os.environ, "VERL_PLATFORM": "cpu"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.splitlines()[-1] == "False True"
