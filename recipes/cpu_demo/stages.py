@@ -179,7 +179,7 @@ def _sft(layout: Layout) -> Stage:
         outputs=(layout.sft_model / "config.json",),
         folder=layout.sft,
         timeout_s=1_200,
-        expected_s=300,
+        expected_s=200,
         resumable=True,
         progress=training_progress(layout.sft, sft_steps()),
     )
@@ -249,7 +249,7 @@ def rl_stage(
         ),
         folder=run,
         timeout_s=2_400,
-        expected_s=740,
+        expected_s=680,
         resumable=True,
         progress=in_turn(evaluation_progress(run, test), training_progress(run, steps)),
     )
