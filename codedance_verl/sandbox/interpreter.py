@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from codedance_verl.sandbox.config import SandboxConfig
 from codedance_verl.sandbox.docker import sizing
 from codedance_verl.sandbox.errors import SandboxInputError, SandboxUnavailable
-from codedance_verl.sandbox.shared_images import HeldImage, SharedImages, digests
+from codedance_verl.sandbox.image_store import digests_of
+from codedance_verl.sandbox.shared_images import HeldImage, SharedImages
 from codedance_verl.sandbox.wire import MAX_FRAME_BYTES, Message, Peer
 
 KILL_CONFIRM_SECONDS = 3.0
@@ -143,7 +144,7 @@ class Interpreter:
         handle = SessionHandle(key, next(self._uids))
         try:
             async with asyncio.timeout(config.open_timeout_s):
-                return await self._open(handle, config, images, await digests(images))
+                return await self._open(handle, config, images, await digests_of(images))
         except BaseException:
             self._expected.pop(key, None)
             # It may have been forked meanwhile; a caller that is cancelled must not leave it behind.

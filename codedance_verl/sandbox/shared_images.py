@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from codedance_verl.sandbox.wire import Message
-
-_HASHED_AT_ONCE_BYTES = 1 << 16
-"""Bytes that are hashed in the event loop; more in a thread, since the loop serves other sessions meanwhile."""
 
 
 @dataclass
@@ -28,17 +23,6 @@ class HeldImage:
     memory_bytes: int
     users: int = 0
     is_finished: bool = False
-
-
-async def digests(images: Sequence[bytes]) -> list[bytes]:
-    """Returns the SHA-256 of each image."""
-    if sum(map(len, images)) <= _HASHED_AT_ONCE_BYTES:
-        return _digests(images)
-    return await asyncio.to_thread(_digests, images)
-
-
-def _digests(images: Sequence[bytes]) -> list[bytes]:
-    return [hashlib.sha256(image).digest() for image in images]
 
 
 class SharedImages:

@@ -10,6 +10,7 @@ import ast
 import contextlib
 import functools
 from pathlib import Path
+from typing import Any
 
 from codedance_verl.errors import UserError
 
@@ -17,9 +18,18 @@ from codedance_verl.errors import UserError
 @functools.lru_cache(maxsize=8)
 def texts_of(path: Path, *names: str) -> tuple[str, ...]:
     """Values of the constants `names` of a Python file, all of them texts. Raises UserError for another file."""
+    found = constants_of(path, *names)
+    missing = [name for name in names if not isinstance(found.get(name), str)]
+    if missing:
+        raise UserError(f"{path} is not the authors' file: it has no text {missing[0]}")
+    return tuple(found[name] for name in names)
+
+
+def constants_of(path: Path, *names: str) -> dict[str, Any]:
+    """Values of those constants `names` that a Python file assigns. Raises UserError: it cannot be read as one."""
     try:
         statements = ast.parse(path.read_text(encoding="utf-8")).body
-        found = {
+        return {
             target.id: ast.literal_eval(statement.value)
             for statement in statements
             if isinstance(statement, ast.Assign)
@@ -28,10 +38,6 @@ def texts_of(path: Path, *names: str) -> tuple[str, ...]:
         }
     except (OSError, ValueError, SyntaxError, RecursionError) as error:
         raise UserError(f"{path} cannot be read as the authors' file ({type(error).__name__}: {error})") from None
-    missing = [name for name in names if not isinstance(found.get(name), str)]
-    if missing:
-        raise UserError(f"{path} is not the authors' file: it has no text {missing[0]}")
-    return tuple(found[name] for name in names)
 
 
 def authors_file(data: Path, place: str, *names: str) -> Path | None:

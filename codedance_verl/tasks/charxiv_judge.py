@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import functools
 import hashlib
 import json
@@ -13,6 +12,7 @@ from typing import Any
 
 from codedance_verl.errors import UserError
 from codedance_verl.grading.judge.prompt import quote
+from codedance_verl.tasks.authors_texts import constants_of
 from codedance_verl.tasks.item import Item, JudgeRequest, Score
 
 AUTHORS = "charxiv"
@@ -92,18 +92,11 @@ OWN = Prompts(
 def authors_prompts(path: Path) -> Prompts:
     """Texts of the authors' `src/constants.py`, which is read and not run. Raises UserError for another file."""
     try:
-        statements = ast.parse(path.read_text(encoding="utf-8")).body
-        found = {
-            target.id: ast.literal_eval(statement.value)
-            for statement in statements
-            if isinstance(statement, ast.Assign)
-            for target in statement.targets
-            if isinstance(target, ast.Name) and target.id in _NAMES
-        }
+        found = constants_of(path, *_NAMES)
         instructions, prefix, gradings = (found[name] for name in _NAMES)
         texts = {kind: prefix + gradings[kind] for kind in range(1, 5)}
         return Prompts(AUTHORS, str(path), {kind: instructions[kind] for kind in range(1, 5)}, texts)
-    except (OSError, ValueError, SyntaxError, KeyError, TypeError) as error:
+    except (UserError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is not the src/constants.py of CharXiv ({type(error).__name__}: {error})") from None
 
 
