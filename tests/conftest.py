@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import shutil
 from pathlib import Path
@@ -14,6 +15,8 @@ from codedance_verl.errors import UserError
 from tests.required import lacks
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from docker import DockerClient
     from xdist.remote import Producer
     from xdist.scheduler import LoadFileScheduling
@@ -75,6 +78,20 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFil
         if "pytest.mark.docker" in path.read_text()
     }
     return Scheduling(config, log)
+
+
+@pytest.fixture(autouse=True)
+def _levels_of_loggers() -> Iterator[None]:
+    """Gives the project's loggers their levels back: commands set them, and are called in this process."""
+    before = {name: logger.level for name, logger in _own_loggers().items()}
+    yield
+    for name, logger in _own_loggers().items():
+        logger.setLevel(before.get(name, logging.NOTSET))
+
+
+def _own_loggers() -> dict[str, logging.Logger]:
+    found = {name: logger for name, logger in logging.root.manager.loggerDict.items() if name.startswith("codedance")}
+    return {name: logger for name, logger in found.items() if isinstance(logger, logging.Logger)}
 
 
 @pytest.fixture(scope="session")

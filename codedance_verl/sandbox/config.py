@@ -104,7 +104,7 @@ class SandboxConfig(Node):
     further sessions are refused (`SandboxFull`). Null: sized by the images, 512 at least."""
     cpus: float = Field(0.0, ge=0, le=1024)
     """Cores of one container; 0 for no limit."""
-    cpu_weight: int = Field(4096, ge=2, le=1 << 24)
+    cpu_weight: int = Field(1024, ge=2, le=1 << 24)
     """Weight of all serving containers of a node together where cores are short. Every other control group at the top
     of the hierarchy has 1,024 by default, and so has every thread that is in none. Too little on a busy node makes
     cells reach their time limit; too much slows training and vLLM beside them."""
