@@ -1,0 +1,1 @@
+"""Evaluation harness (`codedance eval`): benchmarks, asked of any model, with figures that can be defended."""
