@@ -151,11 +151,9 @@ def _prepare(model: str, overrides: Sequence[str], **sandbox: Any) -> Settings:
     """Loads the settings of the model and sets the environment variables of vLLM; call it before vLLM is imported."""
     from codedance_verl.serving.settings import load
 
-    _end_by_signals()
+    end_by_signals()
     settings = load(model, overrides, **sandbox)
-    for key, value in settings.env_vars.items():
-        os.environ.setdefault(key, value)  # what the user has set wins
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # most of its warnings mean nothing here
+    settings.set_environment()
     return settings
 
 
@@ -166,7 +164,7 @@ def _warm_engine(settings: Settings) -> contextlib.AbstractContextManager[None]:
     return warm_engine(settings.warm_start)
 
 
-def _end_by_signals() -> None:
+def end_by_signals() -> None:
     """Has SIGTERM end a command as Ctrl-C does, which ends vLLM's processes and the sandbox with it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs with it ignored
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +60,12 @@ class Settings:
     warm_start: bool
     env_vars: Mapping[str, str]
 
+    def set_environment(self) -> None:
+        """Sets the environment variables of vLLM, but those that the user has set; before vLLM is imported."""
+        for key, value in self.env_vars.items():
+            os.environ.setdefault(key, value)
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # most of its warnings mean nothing here
+
 
 def load(model: str, overrides: Sequence[str] = (), **defaults: Any) -> Settings:
     """Loads the settings of a model under the configuration `serve`.
@@ -71,8 +78,12 @@ def load(model: str, overrides: Sequence[str] = (), **defaults: Any) -> Settings
     Raises:
         UserError: no model there, or a bad setting.
     """
+    return settings_of(model, compose_config("serve", list(overrides)), overrides, **defaults)
+
+
+def settings_of(model: str, config: DictConfig, overrides: Sequence[str] = (), **defaults: Any) -> Settings:
+    """Settings of a model under a configuration that holds that of `serve`; it is changed. See `load`."""
     folder, origin = find_model(model)
-    config = compose_config("serve", list(overrides))
     chosen = {override.split("=", 1)[0].lstrip("+~") for override in overrides}
     values = {f"sandbox.{key}": value for key, value in defaults.items()}
     of_training = inherited(origin) if origin is not None else {}

@@ -100,6 +100,7 @@ def _choices(field: FieldInfo) -> list[str]:
 def test_the_nodes_are_these() -> None:
     assert [node.KEY for node in NODES] == [
         "environment",
+        "eval",
         "grading",
         "grading.custom",
         "grading.judge",

@@ -1,0 +1,90 @@
+"""Settings of `eval` (`conf/eval.yaml`): which benchmarks are asked, of which model, and how."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import AfterValidator, Field
+
+from codedance_verl.config.node import Allowed, Node, null_as
+from codedance_verl.data.conditions import Control
+from codedance_verl.records.record import FAILURES, Status
+from codedance_verl.tasks.registry import TASKS
+
+BLANK = "blank"
+"""Control that is a change of the question; the others are the service's own (`data.conditions.Control`)."""
+
+
+def _known(name: str) -> str:
+    if name not in TASKS:
+        raise ValueError(f"must be of {', '.join(TASKS)}")
+    return name
+
+
+def _failure(name: str) -> str:
+    if name not in FAILURES:
+        raise ValueError(f"must be of {', '.join(sorted(FAILURES))}")
+    return name
+
+
+Names = Annotated[
+    tuple[Annotated[str, AfterValidator(_known)], ...],
+    Field(strict=False),  # a list of YAML is none of Python's tuples
+    null_as(()),
+    Allowed("a list of names of benchmarks"),
+]
+Failures = Annotated[
+    tuple[Annotated[str, AfterValidator(_failure)], ...],
+    Field(strict=False),
+    null_as(()),
+    Allowed(f"a list of {', '.join(sorted(FAILURES))}"),
+]
+
+
+class EvalConfig(Node):
+    """Benchmarks, the model that is asked, and how."""
+
+    KEY: ClassVar[str] = "eval"
+
+    model: str = ""
+    """A run's folder, a Hugging Face folder, or a name on the Hub; with `endpoint` the name of the model there."""
+    benchmarks: Names = ()
+    """Names of benchmarks (`tasks.registry`)."""
+    data: str = ""
+    """Folder that holds a folder of files for each benchmark, by its name; or the files of a single one."""
+    out: str = Field("outputs/eval", min_length=1)
+    """Folder of records, scores and report; run again with the same one, an evaluation continues."""
+    endpoint: str | None = None
+    """Base URL of a running `codedance serve`, or of any OpenAI-compatible server; null: the model runs here."""
+    loop: Literal["auto", "chat", "plain"] = "auto"
+    """Loop of an endpoint: `auto` leaves it to `codedance serve`, `chat` runs it here, `plain` has none."""
+    api_key_env: str = Field("CODEDANCE_API_KEY", min_length=1)
+    """Environment variable that holds the key of the endpoint."""
+    samples: int = Field(1, ge=1, le=1000)
+    """Replies to an item; the mean of their scores counts."""
+    temperature: float = Field(0.0, ge=0, le=2)
+    """Sampling temperature."""
+    top_p: float = Field(1.0, ge=0.01, le=1)
+    """Probability mass that is sampled from."""
+    seed: int = Field(0, ge=0, le=2**31 - 1)
+    """Seed of the first reply to an item; the next reply has the next one."""
+    control: Literal["no_tools", "forced_tools", "grey_observations", "blank"] | None = None
+    """What is changed on purpose."""
+    max_turns: int | None = Field(None, ge=1, le=1000)
+    """Turns of a trajectory; null: those of the model's own settings."""
+    concurrency: int | None = Field(None, ge=1, le=4096)
+    """Questions at once; null: as many as engine and sandbox take."""
+    limit: int | None = Field(None, ge=1, le=10_000_000)
+    """Items of each benchmark, from the first; null: all."""
+    again: Failures = ("endpoint_failure", "sandbox_fault")
+    """Failures on record that are asked again when the evaluation is run once more."""
+
+    @property
+    def service_control(self) -> Control | None:
+        """Control of the service; None where there is none, or the question is changed."""
+        return Control(self.control) if self.control not in (None, BLANK) else None
+
+    @property
+    def asked_again(self) -> tuple[Status, ...]:
+        """Statuses of `again`."""
+        return tuple(Status(name) for name in self.again)

@@ -1,0 +1,159 @@
+"""Model in this process: the service of `codedance serve` without its server."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from codedance_verl.environment.system_prompt import instructions
+from codedance_verl.formats import get_format
+from codedance_verl.harness.config import EvalConfig
+from codedance_verl.harness.fingerprint import model_fingerprint
+from codedance_verl.harness.reply import ImageFolder, Question, Reply, Unanswered
+from codedance_verl.records.key import Json
+from codedance_verl.records.record import Status
+from codedance_verl.serving.engine import Tokens
+from codedance_verl.serving.errors import RequestError
+from codedance_verl.serving.replies import content
+from codedance_verl.serving.requests import ChatRequest, read_request
+from codedance_verl.serving.service import Outcome, Service
+from codedance_verl.serving.settings import Settings
+from codedance_verl.trajectories.schema import ExecutionRecord, Timing, TurnRecord
+from codedance_verl.types import Execution, Turn
+
+IMAGE_FAULTS = ("invalid_image", "image_too_large", "too_many_images")
+"""Codes of a refused request whose images are at fault."""
+
+_OF_ENVIRONMENT = (
+    "max_images",
+    "max_image_pixels",
+    "max_observation_chars",
+    "min_answer_tokens",
+    "trajectory_limit_s",
+)
+_OF_SANDBOX = ("preload", "on_error", "cell_timeout_s", "session_memory_mb")
+
+
+@dataclass(frozen=True)
+class LocalAnswerer:
+    """Answers with a service of this process."""
+
+    service: Service
+    asked: EvalConfig
+    described: dict[str, Json]
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def started(cls, settings: Settings, asked: EvalConfig) -> AsyncIterator[LocalAnswerer]:
+        """Starts vLLM and interpreters, which end with the block. Raises UserError: one does not start."""
+        async with Service.started(settings) as service:
+            yield cls(service, asked, describe(settings, service.engine.tokens, asked))
+
+    @property
+    def most_at_once(self) -> int:
+        settings = self.service.settings
+        places = settings.sandbox.containers * settings.sandbox.sessions_per_container
+        return min(settings.serving.engine.max_num_seqs, places, settings.serving.max_requests)
+
+    def describe(self) -> dict[str, Json]:
+        return self.described
+
+    async def answer(self, question: Question, images: ImageFolder) -> Reply:
+        """Reply of the service, to the request that a client of its server would send."""
+        try:
+            outcome = await self.service.answer(await asyncio.to_thread(self._request, question))
+        except RequestError as error:
+            raise _unanswered(error) from None
+        return await asyncio.to_thread(reply_of, outcome, images, self.service.settings.name)
+
+    def _request(self, question: Question) -> ChatRequest:
+        body = json.dumps({"messages": messages_of(question), **sampling_of(self.asked, question.sample)}).encode()
+        read = read_request(body, self.service.special_tokens, self.service.bounds)
+        return replace(read, control=self.asked.service_control, max_turns=self.asked.max_turns)
+
+
+def messages_of(question: Question) -> list[dict[str, Any]]:
+    """Messages of a question in OpenAI's format: its images, then its text."""
+    parts: list[dict[str, Any]] = [
+        {"type": "image_url", "image_url": {"url": f"data:image/*;base64,{base64.b64encode(image).decode()}"}}
+        for image in question.images
+    ]
+    return [{"role": "user", "content": [*parts, {"type": "text", "text": question.item.question}]}]
+
+
+def sampling_of(asked: EvalConfig, sample: int) -> dict[str, Any]:
+    """Fields of a request that decide the sampling of a reply."""
+    return {"temperature": asked.temperature, "top_p": asked.top_p, "seed": asked.seed + sample}
+
+
+def describe(settings: Settings, tokens: Tokens, asked: EvalConfig) -> dict[str, Json]:
+    """Parts of the key of records that the model, its settings and what is asked of them decide."""
+    environment, serving, sandbox = settings.environment, settings.serving, settings.sandbox
+    folder = Path(settings.model)
+    fingerprint = model_fingerprint(folder) if folder.is_dir() else settings.model
+    system = instructions(get_format(environment.format))
+    return {
+        "model": {"name": settings.name, "weights": fingerprint},
+        "prompt": {
+            "format": environment.format,
+            "system_prompt": _digest(system) if environment.add_system_prompt else "",
+            "chat_template": _digest(str(getattr(tokens.processor, "chat_template", "") or "")),
+        },
+        "limits": {
+            **{name: getattr(environment, name) for name in _OF_ENVIRONMENT},
+            **{name: getattr(sandbox, name) for name in _OF_SANDBOX},
+            "max_turns": min(asked.max_turns or environment.max_turns, environment.max_turns),
+            "response_tokens": serving.response_tokens,
+            "max_model_len": tokens.max_model_len,
+            "code_temperature": serving.code_temperature,
+        },
+    }
+
+
+def reply_of(outcome: Outcome, images: ImageFolder, name: str) -> Reply:
+    """Reply of a trajectory, whose images are kept. Raises OSError."""
+    timing = outcome.timing
+    return Reply(
+        text=content(outcome),
+        finish=outcome.finish,
+        turns=tuple(_turn(turn, len(ids), images) for turn, ids in zip(outcome.turns, outcome.turn_ids, strict=True)),
+        prompt_tokens=len(outcome.prompt_ids),
+        completion_tokens=sum(map(len, outcome.turn_ids)),
+        timing=Timing(timing.generate_s, timing.execute_s, timing.queue_s, timing.total_s, timing.observe_s),
+        served_by=name,
+    )
+
+
+def _turn(turn: Turn, tokens: int, images: ImageFolder) -> TurnRecord:
+    observation = turn.observation
+    return TurnRecord(
+        text=turn.text,
+        code=turn.code,
+        observation=None if observation is None else observation.text,
+        execution=None if turn.execution is None else _execution(turn.execution, images),
+        tokens=tokens,
+        images_shown=None if observation is None else observation.images,
+    )
+
+
+def _execution(execution: Execution, images: ImageFolder) -> ExecutionRecord:
+    return ExecutionRecord(**execution.as_record([images.keep(image.png) for image in execution.images]))
+
+
+def _unanswered(error: RequestError) -> Unanswered:
+    if error.code in IMAGE_FAULTS:
+        return Unanswered(Status.IMAGE_UNREADABLE, error.message)
+    if error.code == "infrastructure":
+        return Unanswered(Status.SANDBOX_FAULT, error.message)
+    return Unanswered(Status.ENDPOINT_FAILURE, error.message)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
