@@ -11,7 +11,10 @@ import click
 import typer
 from typer.core import TyperGroup
 
-_OVERRIDES = "keys of conf/eval.yaml, e.g. eval.temperature=1 environment.max_turns=10"
+_BENCHMARKS = (
+    "names of benchmarks, parquet files of questions, and keys of conf/eval.yaml, e.g. eval.temperature=1 "
+    "environment.max_turns=10"
+)
 
 
 class _RunByDefault(TyperGroup):
@@ -30,9 +33,12 @@ eval_app = typer.Typer(cls=_RunByDefault, no_args_is_help=True, pretty_exception
 def run(
     model: Annotated[str, typer.Argument(help="a run's folder, a Hugging Face folder, a name on the Hub or endpoint")],
     benchmarks: Annotated[
-        list[str], typer.Argument(metavar="BENCHMARK... [KEY=VALUE...]", help=f"names of benchmarks; {_OVERRIDES}")
+        list[str],
+        typer.Argument(metavar="BENCHMARK... [KEY=VALUE...]", help=_BENCHMARKS),
     ],
-    data: Annotated[str, typer.Option(help="folder with a folder of files for each benchmark; or a dataset's name")],
+    data: Annotated[
+        str | None, typer.Option(help="folder with a folder of files for each benchmark; or a dataset's name")
+    ] = None,
     out: Annotated[Path, typer.Option(help="folder of records, scores and report; run again, it continues")] = Path(
         "outputs/eval"
     ),

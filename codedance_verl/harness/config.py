@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field
 from codedance_verl.config.node import Allowed, Node, null_as
 from codedance_verl.data.conditions import Control
 from codedance_verl.records.record import FAILURES, Status
+from codedance_verl.tasks.own_records import is_own
 from codedance_verl.tasks.registry import TASKS
 
 BLANK = "blank"
@@ -16,8 +17,8 @@ BLANK = "blank"
 
 
 def _known(name: str) -> str:
-    if name not in TASKS:
-        raise ValueError(f"must be of {', '.join(TASKS)}")
+    if name not in TASKS and not is_own(name):
+        raise ValueError(f"must be a parquet file of questions, or of {', '.join(TASKS)}")
     return name
 
 
@@ -31,7 +32,7 @@ Names = Annotated[
     tuple[Annotated[str, AfterValidator(_known)], ...],
     Field(strict=False),  # a list of YAML is none of Python's tuples
     null_as(()),
-    Allowed("a list of names of benchmarks"),
+    Allowed("a list of names of benchmarks, and of parquet files of one's own questions"),
 ]
 Failures = Annotated[
     tuple[Annotated[str, AfterValidator(_failure)], ...],
@@ -49,7 +50,7 @@ class EvalConfig(Node):
     model: str = ""
     """A run's folder, a Hugging Face folder, or a name on the Hub; with `endpoint` the name of the model there."""
     benchmarks: Names = ()
-    """Names of benchmarks (`tasks.registry`)."""
+    """Names of benchmarks (`tasks.registry`), and parquet files of one's own questions (`tasks.own_records`)."""
     data: str = ""
     """Folder that holds a folder of files for each benchmark, by its name; or the files of a single one."""
     out: str = Field("outputs/eval", min_length=1)

@@ -80,12 +80,13 @@ class LocalAnswerer:
 
 
 def messages_of(question: Question) -> list[dict[str, Any]]:
-    """Messages of a question in OpenAI's format: its images, then its text."""
+    """Messages of a question in OpenAI's format: its images, then its text, behind a system message if it has one."""
     parts: list[dict[str, Any]] = [
         {"type": "image_url", "image_url": {"url": f"data:image/*;base64,{base64.b64encode(image).decode()}"}}
         for image in question.images
     ]
-    return [{"role": "user", "content": [*parts, {"type": "text", "text": question.item.question}]}]
+    system = [{"role": "system", "content": question.item.system}] if question.item.system else []
+    return [*system, {"role": "user", "content": [*parts, {"type": "text", "text": question.item.question}]}]
 
 
 def sampling_of(asked: EvalConfig, sample: int) -> dict[str, Any]:

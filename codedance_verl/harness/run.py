@@ -24,11 +24,15 @@ from codedance_verl.records.record import plain_id
 from codedance_verl.records.store import Plan, Store, existing_store, open_store
 from codedance_verl.records.writer import Writer
 from codedance_verl.tasks.item import Item
+from codedance_verl.tasks.own_records import is_own, own_task
 from codedance_verl.tasks.registry import task_of
 from codedance_verl.tasks.task import Task
 
 TOLD_EVERY_S = 10.0
 """Seconds between two lines of progress."""
+
+TABLES = "tables"
+"""Folder, in that of the run, for the rows of files of one's own."""
 
 Tell = Callable[[str], None]
 
@@ -51,8 +55,9 @@ def listed(settings: EvalSettings, tell: Tell) -> tuple[Listed, ...]:
     """Benchmarks of the settings, their items counted. Raises UserError: files of one are not there."""
     found = []
     for name in settings.evaluation.benchmarks:
-        task = task_of(name)
-        folder = source_of(task, settings.evaluation.data)
+        own = is_own(name)
+        task = own_task(Path(name), settings.out / TABLES) if own else task_of(name)
+        folder = Path(name).parent if own else source_of(task, settings.evaluation.data)
         items = items_of(task, folder, settings.evaluation.limit)
         count = sum(1 for _ in items())
         whole = (limit := settings.evaluation.limit) is None or count < limit

@@ -13,6 +13,7 @@ from codedance_verl.config.compose import compose_config
 from codedance_verl.errors import UserError
 from codedance_verl.grading.config import GradingConfig
 from codedance_verl.harness.config import EvalConfig
+from codedance_verl.tasks.own_records import is_own
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ def load(overrides: Sequence[str]) -> EvalSettings:
     """
     tree = compose_config("eval", list(overrides))
     evaluation = EvalConfig.from_mapping(_plain(tree, "eval"))
-    if missing := [name for name in ("model", "benchmarks", "data") if not getattr(evaluation, name)]:
+    needed = ["model", "benchmarks", *(["data"] if not all(map(is_own, evaluation.benchmarks)) else [])]
+    if missing := [name for name in needed if not getattr(evaluation, name)]:
         raise UserError("\n".join(f"eval.{name}: must be given" for name in missing))
     return EvalSettings(
         evaluation=evaluation,

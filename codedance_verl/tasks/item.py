@@ -51,6 +51,7 @@ class Item:
         choices: texts of the options in the order of their letters; empty for an open question.
         style: comparison by the grader (`grading/matchers.py`), for the figure called ours.
         graded_question: question that the grader reads, where it is another one than the model does; empty: `question`.
+        system: text of a system message before the question; empty: the one of the model's settings, if any.
         task: name of the benchmark, as in the registry.
         revision: revision of the published files that converter, counts and rule were written for.
         cluster: items with the same cluster are dependent and are resampled together.
@@ -70,6 +71,7 @@ class Item:
     choices: tuple[str, ...] = ()
     style: str = RULE
     graded_question: str = ""
+    system: str = ""
     strata: Mapping[str, str] = field(default_factory=dict, hash=False)
     facts: Mapping[str, Any] = field(default_factory=dict, hash=False)
     fault: str = ""
@@ -78,7 +80,7 @@ class Item:
     def sha256(self) -> str:
         """Digest (hex) of id, questions, truth and options, images aside: the same from layouts that agree in them."""
         asked = [self.id, self.question, self.truth, list(self.choices)]
-        asked += [self.graded_question] if self.graded_question else []
+        asked += [text for text in (self.graded_question, self.system) if text]
         return hashlib.sha256(json.dumps(asked, ensure_ascii=False).encode("utf-8", "replace")).hexdigest()
 
     @property

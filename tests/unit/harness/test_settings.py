@@ -34,9 +34,12 @@ def test_blank_is_no_control_of_the_service(control: str, of_service: Control | 
             ["eval.control=no_code"],
             "eval.control=no_code: must be one of no_tools, forced_tools, grey_observations, blank, or null",
         ),
-        (["eval.benchmarks=[vsta]"], "eval.benchmarks=vsta: must be of countbench, pixmocount, vstar"),
+        (
+            ["eval.benchmarks=[vsta]"],
+            "eval.benchmarks=vsta: must be a parquet file of questions, or of countbench, pixmocount, vstar",
+        ),
         (["eval.again=[answered]"], "eval.again=answered: must be of endpoint_failure"),
-        (["eval.benchmarks=[]", "eval.data=''"], "eval.benchmarks: must be given\neval.data: must be given"),
+        (["eval.model=''", "eval.data=''"], "eval.model: must be given\neval.data: must be given"),
         (["eval.modle=3"], "did you mean eval.model?"),
     ],
 )
