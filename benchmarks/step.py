@@ -69,7 +69,7 @@ PARTS = {
     f"{_LOOP}kept_tokens": "parsing",
     "codedance_verl.formats.base:TurnFormat.parse": "parsing",
     f"{_LOOP}fit": "observation",
-    f"{_LOOP}_shown_images": "observation",
+    f"{_LOOP}shown_images": "observation",
     f"{_LOOP}TokenStream.append_sampled": "token checks",
     f"{_LOOP}TokenStream.append_context": "token checks",
     f"{_LOOP}TokenStream.sampled_prefix": "token checks",

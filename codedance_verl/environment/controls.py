@@ -1,6 +1,7 @@
 """Interventions on the rollouts of an evaluation: what the model may write, and what it is shown.
 
-`data/conditions.py` names them, a record states them (`extra_info.control`); serving has none.
+`data/conditions.py` names them. A record states them (`extra_info.control`), or a request to a
+server (`codedance.control`).
 """
 
 from __future__ import annotations

@@ -64,6 +64,7 @@ class Rollout:
         images: as the model sees them, the question's first.
         image_hashes: `pixels_sha256` of the question's whole images (`resized_images.ResizedImage`).
         fault: error outside of the model that ended it.
+        lost_sandbox: that error is the sandbox's.
         control: intervention of an evaluation; None for the environment as it is.
         kept: part of an earlier rollout that it begins with.
     """
@@ -78,6 +79,7 @@ class Rollout:
     weight_versions: list[int] = field(default_factory=list)
     answer: str | None = None
     fault: str | None = None
+    lost_sandbox: bool = False
     image_hashes: tuple[str, ...] = ()
     control: Control | None = None
     kept: Kept | None = None
@@ -169,6 +171,7 @@ class MultiTurnLoop:
             rollout.fault = f"TimeoutError: {error}"
         except (SandboxError, EngineError, InvariantError) as error:
             rollout.fault = f"{type(error).__name__}: {error}"
+            rollout.lost_sandbox = isinstance(error, SandboxError)
         except asyncio.CancelledError:
             # the watchdog's own cancellation is taken back, and ends the trajectory alone; any other one goes through
             task = asyncio.current_task()
@@ -303,13 +306,7 @@ class MultiTurnLoop:
         return appended
 
     def _fit(self, rollout: Rollout, execution: Execution, room: int) -> ObservationLimits | None:
-        environment = self.environment
-        largest = ObservationLimits(
-            chars=environment.max_observation_chars,
-            pixels=environment.max_image_pixels,
-            images=max(environment.max_images - len(rollout.images), 0),
-            last_turn=len(rollout.turns) == environment.max_turns - 1,
-        )
+        largest = largest_limits(self.environment, len(rollout.images), len(rollout.turns))
 
         def text_cost(text: str) -> int:
             return len(self.tokenizer.encode(text, add_special_tokens=False)) + TURN_MARKS
@@ -320,11 +317,11 @@ class MultiTurnLoop:
     async def _append_observation(
         self, rollout: Rollout, execution: Execution, limits: ObservationLimits, room: int
     ) -> bool:
-        shown = await asyncio.to_thread(_shown_images, execution, limits)
+        shown = await asyncio.to_thread(shown_images, execution, limits)
         text = observation_text(execution, limits)
         assistant = {"role": "assistant", "content": [{"type": "text", "text": rollout.turns[-1].text}]}
         previous = [*rollout.messages, assistant]
-        updated = [*previous, {"role": "user", "content": _with_images(text, shown)}]
+        updated = [*previous, {"role": "user", "content": with_images(text, shown)}]
         ids = rollout.stream.ids
         # a turn that ended at a stop string lacks the template's end of turn, which no one sampled
         boundary = [] if ids[-1] == self.end_of_turn_id else [self.end_of_turn_id]
@@ -367,13 +364,23 @@ def question_images(messages: list[Message]) -> Callable[[], list[bytes]] | None
     return (lambda: [source_bytes(part) for part in parts]) if parts else None
 
 
-def _shown_images(execution: Execution, limits: ObservationLimits) -> list[Image.Image]:
+def largest_limits(environment: EnvironmentConfig, images: int, turns: int) -> ObservationLimits:
+    """Returns the most that the observation of turn `turns`, from 1, may show, `images` being in the trajectory."""
+    return ObservationLimits(
+        chars=environment.max_observation_chars,
+        pixels=environment.max_image_pixels,
+        images=max(environment.max_images - images, 0),
+        last_turn=turns == environment.max_turns - 1,
+    )
+
+
+def shown_images(execution: Execution, limits: ObservationLimits) -> list[Image.Image]:
     """Decodes the images that are shown and scales them down."""
     shown = execution.images[: limits.images]
     return [resize_image(Image.open(io.BytesIO(image.png)), limits.pixels) for image in shown]
 
 
-def _with_images(text: str, images: list[Image.Image]) -> list[dict[str, Any]]:
+def with_images(text: str, images: list[Image.Image]) -> list[dict[str, Any]]:
     """Returns message content with each image in the place of its placeholder."""
     parts: list[dict[str, Any]] = []
     for position, piece in enumerate(text.split(IMAGE_PLACEHOLDER)):

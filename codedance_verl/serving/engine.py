@@ -139,9 +139,14 @@ class Engine:
         from vllm.sampling_params import RequestOutputKind
 
         room = self.tokens.max_model_len - len(prompt_ids)
+        # tokens that an intervention bans, beside those that are never sampled
+        bias = {**(sampling_params.get("logit_bias") or {}), **self._bias}
         params = SamplingParams(
-            **{**sampling_params, "max_tokens": max(1, min(sampling_params["max_tokens"], room))},
-            logit_bias=self._bias or None,
+            **{
+                **sampling_params,
+                "max_tokens": max(1, min(sampling_params["max_tokens"], room)),
+                "logit_bias": bias or None,
+            },
             output_kind=RequestOutputKind.DELTA,
         )
         # a run of placeholder tokens becomes one, which vLLM expands again by the size of the image

@@ -154,8 +154,7 @@ class Reply:
     def _all_turns(self, outcome: Outcome) -> list[dict[str, Any]]:
         turns, images = [], 0
         for index, turn in enumerate(outcome.turns):
-            observation = turn.observation.text if turn.observation is not None else None
-            turns.append(_turn(turn, index, images) | {"observation": observation})
+            turns.append(_turn(turn, index, images) | _shown(turn))
             images += len(turn.execution.images) if turn.execution else 0
         return turns
 
@@ -163,6 +162,8 @@ class Reply:
         summary: dict[str, Any] = {
             "finish": str(outcome.finish),
             "answer": outcome.answer,
+            "control": self._request.control,
+            "max_turns": self._request.max_turns,
             "timing": {name: round(seconds, 4) for name, seconds in asdict(outcome.timing).items()},
         }
         if self._request.with_token_ids:
@@ -172,10 +173,15 @@ class Reply:
 
 
 def content(outcome: Outcome) -> str:
+    """Returns the `content` of the reply."""
+    return final_text(outcome.answer, outcome.finish, outcome.turns[-1].text if outcome.turns else "")
+
+
+def final_text(answer: str | None, finish: FinishReason, last_turn: str) -> str:
     """Returns the answer; without one the last turn, if it had no call either, else an empty text."""
-    if outcome.answer is not None:
-        return outcome.answer
-    return outcome.turns[-1].text.strip() if outcome.finish is FinishReason.NO_ACTION else ""
+    if answer is not None:
+        return answer
+    return last_turn.strip() if finish is FinishReason.NO_ACTION else ""
 
 
 def finish_reason(outcome: Outcome) -> str:
@@ -194,6 +200,14 @@ def _turn(turn: Turn, index: int, first_image: int) -> dict[str, Any]:
     # images are referred to by their index in the reply, which has their bytes once
     done = None if execution is None else _execution(execution, first_image)
     return {"index": index, "text": turn.text, "code": turn.code, "execution": done}
+
+
+def _shown(turn: Turn) -> dict[str, Any]:
+    """Returns what the model was shown of a turn's execution, and the tokens that it wrote."""
+    shown, tokens = turn.observation, turn.token_end - turn.token_start
+    if shown is None:
+        return {"observation": None, "images_shown": None, "tokens": tokens}
+    return {"observation": shown.text, "images_shown": shown.images, "tokens": tokens}
 
 
 def _execution(execution: Execution, first_image: int) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from codedance_verl.data.conditions import Control
 from codedance_verl.formats import ANSWER_END, render_answer
 from codedance_verl.serving.errors import RequestError
 from codedance_verl.serving.request_images import Bounds, read_image
@@ -35,6 +36,12 @@ _NEUTRAL: Mapping[str, Sequence[Any]] = {
 """Fields of the API that are not supported, with the values that change nothing and are allowed."""
 
 
+EXTENSION = "codedance"
+"""Field of a request, and of a reply's message, that is no part of OpenAI's API."""
+
+_EXAMPLE = '{"control": "no_tools", "max_turns": 3}'
+
+
 @dataclass(frozen=True)
 class ChatRequest:
     """Request in the form that the loop of training takes.
@@ -50,6 +57,8 @@ class ChatRequest:
         stream: the reply comes in parts.
         with_usage: a stream ends with counts of tokens.
         with_token_ids: the reply has the tokens of prompt and turns.
+        control: intervention of an evaluation; None for the environment as it is.
+        max_turns: assistant turns, no more than the server allows; None for the server's own.
     """
 
     messages: tuple[dict[str, Any], ...]
@@ -62,6 +71,8 @@ class ChatRequest:
     stream: bool = False
     with_usage: bool = False
     with_token_ids: bool = False
+    control: Control | None = None
+    max_turns: int | None = None
 
 
 def read_request(body: bytes, special_tokens: Sequence[str], bounds: Bounds) -> ChatRequest:
@@ -81,6 +92,7 @@ def read_request(body: bytes, special_tokens: Sequence[str], bounds: Bounds) -> 
     _refuse_unsupported(asked)
     messages, images = _Messages(special_tokens, bounds).read(asked.get("messages"))
     options = asked.get("stream_options")
+    control, max_turns = _extension(asked)
     return ChatRequest(
         messages=tuple(messages),
         images=tuple(images),
@@ -93,6 +105,8 @@ def read_request(body: bytes, special_tokens: Sequence[str], bounds: Bounds) -> 
         stream=_flag(asked, "stream"),
         with_usage=isinstance(options, dict) and _flag(options, "include_usage"),
         with_token_ids=_flag(asked, "return_token_ids"),
+        control=control,
+        max_turns=max_turns,
     )
 
 
@@ -190,6 +204,30 @@ def _refuse_unsupported(asked: Mapping[str, Any]) -> None:
             raise RequestError(f"{key} is not supported here; leave it out or set it to {allowed}", param=key)
 
 
+def _extension(asked: Mapping[str, Any]) -> tuple[Control | None, int | None]:
+    """Returns control and most turns of the field that is this server's own."""
+    given = asked.get(EXTENSION)
+    if given is None:
+        return None, None
+    if not isinstance(given, dict):
+        raise RequestError(f"{EXTENSION} must be an object, such as {_EXAMPLE}", param=EXTENSION)
+    if unknown := sorted(set(given) - {"control", "max_turns"}):
+        names = ", ".join(f"{EXTENSION}.{name}"[:100] for name in unknown[:5])
+        raise RequestError(f"unknown: {names}; control and max_turns are understood", param=names.split(", ")[0])
+    return _control(given), _whole(given, "max_turns", 1, 2**31, f"{EXTENSION}.")
+
+
+def _control(given: Mapping[str, Any]) -> Control | None:
+    value = given.get("control")
+    if value is None:
+        return None
+    # a list or an object among the JSON values has no hash, so that `Control(value)` alone would not do
+    if not isinstance(value, str) or value not in set(Control):
+        param = f"{EXTENSION}.control"
+        raise RequestError(f"{param} must be one of {', '.join(Control)}, or null", param=param)
+    return Control(value)
+
+
 def _number(asked: Mapping[str, Any], key: str, low: float, high: float) -> float | None:
     value = asked.get(key)
     if value is None:
@@ -201,12 +239,12 @@ def _number(asked: Mapping[str, Any], key: str, low: float, high: float) -> floa
     return float(value)
 
 
-def _whole(asked: Mapping[str, Any], key: str, low: int, high: int) -> int | None:
+def _whole(asked: Mapping[str, Any], key: str, low: int, high: int, below: str = "") -> int | None:
     value = asked.get(key)
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise RequestError(f"{key} must be a whole number, at least {low}", param=key)
+        raise RequestError(f"{below}{key} must be a whole number, at least {low}", param=below + key)
     return value
 
 

@@ -20,6 +20,7 @@ from aiohttp import web
 
 from codedance_verl.runtime.loopback import names_loopback
 from codedance_verl.serving.errors import RequestError
+from codedance_verl.serving.identity import identity
 from codedance_verl.serving.replies import Reply, pieces
 from codedance_verl.serving.requests import ChatRequest, read_request
 from codedance_verl.serving.service import Service
@@ -44,6 +45,8 @@ class Server:
         self._started = int(time.time())
         self._in_flight = 0
         self._answered = 0
+        self._identity: dict[str, Any] | None = None
+        self._identifying = asyncio.Lock()
         # Threads of their own rather than a semaphore: they stay busy with a request whose client has left.
         self._decoders = ThreadPoolExecutor(DECODERS, "decoder")
 
@@ -54,6 +57,7 @@ class Server:
             client_max_size=serving.max_request_mb << 20, middlewares=[self._errors, self._admission]
         )
         application.router.add_get("/health", self._health)
+        application.router.add_get("/v1/codedance", self._identify)
         application.router.add_get("/v1/models", self._models)
         application.router.add_get("/v1/models/{name:.+}", self._model)
         application.router.add_post("/v1/chat/completions", self._chat)
@@ -107,6 +111,13 @@ class Server:
             "owned_by": "codedance-verl",
             "max_model_len": self._service.engine.tokens.max_model_len,
         }
+
+    async def _identify(self, request: web.Request) -> web.Response:
+        async with self._identifying:  # files are read once, whoever asks
+            if self._identity is None:
+                service = self._service
+                self._identity = await asyncio.to_thread(identity, service.settings, service.engine.tokens)
+        return web.json_response(self._identity)
 
     async def _models(self, request: web.Request) -> web.Response:
         return web.json_response({"object": "list", "data": [self._description()]})

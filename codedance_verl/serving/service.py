@@ -7,11 +7,13 @@ import contextlib
 import functools
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
+from codedance_verl.data.conditions import Control
+from codedance_verl.environment.config import EnvironmentConfig
 from codedance_verl.environment.loop import Listener, MultiTurnLoop, Rollout, Timing, resized_images_of
 from codedance_verl.environment.sandbox_client import SandboxClient
 from codedance_verl.environment.stall_watchdog import StallWatchdog, TrackedRollout
@@ -19,11 +21,11 @@ from codedance_verl.environment.system_prompt import with_instructions
 from codedance_verl.formats import get_format
 from codedance_verl.sandbox.pool import SandboxPool
 from codedance_verl.serving.engine import Engine, EngineClient, Renderer, load_tokens
-from codedance_verl.serving.errors import RequestError
+from codedance_verl.serving.errors import Fault, RequestError
 from codedance_verl.serving.request_images import Bounds
 from codedance_verl.serving.requests import ChatRequest
 from codedance_verl.serving.settings import Settings
-from codedance_verl.types import FinishReason, Turn
+from codedance_verl.types import ExecutionStatus, FinishReason, Turn
 
 logger = logging.getLogger(__name__)
 
@@ -98,13 +100,15 @@ class Service:
         """Runs the loop until the model answers or a limit is met. Cancelled, it ends vLLM's request and the session.
 
         Raises:
-            RequestError: the prompt does not fit into the model, or something outside of the model failed (503).
+            RequestError: the prompt does not fit into the model, more turns are asked for than the server allows, or
+                something outside of the model failed (503).
         """
+        environment = _limited(self.settings.environment, request.max_turns)
         name = uuid4().hex[:12]
         started = time.perf_counter()
         with self._watch.trajectory(name) as progress:
             try:
-                loop, rollout = await self._begin(request, listener or StreamListener(), progress)
+                loop, rollout = await self._begin(request, environment, listener or StreamListener(), progress)
             except asyncio.CancelledError:
                 if progress.stalled:  # by the watchdog, not by a client that left
                     raise _failed(name, "its prompt was not rendered in time") from None
@@ -112,13 +116,14 @@ class Service:
             finish = await loop.run(rollout, self._sampling(request))
         rollout.timing.total_s = time.perf_counter() - started
         if finish is FinishReason.INFRASTRUCTURE:
-            raise _failed(name, rollout.fault or "its session or its vLLM request was ended")
+            reason = rollout.fault or "its session or its vLLM request was ended"
+            raise _failed(name, reason, _fault_of(rollout))
         return _outcome(rollout, finish)
 
     async def _begin(
-        self, request: ChatRequest, listener: StreamListener, progress: TrackedRollout
+        self, request: ChatRequest, environment: EnvironmentConfig, listener: StreamListener, progress: TrackedRollout
     ) -> tuple[MultiTurnLoop, Rollout]:
-        environment, tokens = self.settings.environment, self.engine.tokens
+        tokens = self.engine.tokens
         messages = list(request.messages)
         if environment.add_system_prompt:
             messages = with_instructions(messages, get_format(environment.format))
@@ -129,7 +134,7 @@ class Service:
         prompt_ids = await renderer.prompt(messages, resized)
         loop = MultiTurnLoop(
             environment=environment,
-            server=EngineClient(self.engine, listener.text_sampled, self._special_ids),
+            server=EngineClient(self.engine, _on_text(listener, request.control), self._special_ids),
             tokenizer=tokens.tokenizer,
             processor=tokens.processor,
             append=renderer.append,
@@ -139,7 +144,9 @@ class Service:
             listener=listener,
         )
         sandbox = SandboxClient(lambda: self._pool, lambda: request.images, environment.sandbox_retries)
-        return loop, loop.begin(messages, resized, prompt_ids, sandbox, progress)
+        rollout = loop.begin(messages, resized, prompt_ids, sandbox, progress)
+        rollout.control = request.control
+        return loop, rollout
 
     def _room(self, prompt: int, wanted: int | None) -> int:
         """Returns the tokens that may follow a prompt of `prompt` tokens; `wanted` is the client's own limit."""
@@ -161,11 +168,36 @@ class Service:
         return params if request.seed is None else {**params, "seed": request.seed}
 
 
-def _failed(name: str, reason: str) -> RequestError:
+def _limited(environment: EnvironmentConfig, max_turns: int | None) -> EnvironmentConfig:
+    """Returns the environment with no more turns than a request allows."""
+    if max_turns is None:
+        return environment
+    if max_turns > environment.max_turns:
+        raise RequestError(
+            f"codedance.max_turns is {max_turns}; at most {environment.max_turns} are allowed (environment.max_turns)",
+            param="codedance.max_turns",
+        )
+    return environment.replace(max_turns=max_turns)
+
+
+def _on_text(listener: StreamListener, control: Control | None) -> Callable[[str], None]:
+    """Returns what gets text as it is sampled: nothing where a ban may take text back, so that turns come whole."""
+    banning = control in (Control.NO_TOOLS, Control.FORCED_TOOLS)
+    return StreamListener().text_sampled if banning else listener.text_sampled
+
+
+def _fault_of(rollout: Rollout) -> Fault:
+    """Returns what has failed: the sandbox, as far as the trajectory shows it, else the engine."""
+    last = rollout.turns[-1].execution if rollout.turns else None
+    killed = last is not None and last.status is ExecutionStatus.KILLED
+    return Fault.SANDBOX if killed or rollout.lost_sandbox else Fault.ENGINE
+
+
+def _failed(name: str, reason: str, fault: Fault = Fault.ENGINE) -> RequestError:
     # the reason may have paths and texts of the machine: the log gets it, the client a number to ask about
     logger.error("request %s failed: %s", name, reason)
     message = f"something outside of the model failed (request {name} in the server's log); ask again"
-    return RequestError(message, status=503, code="infrastructure")
+    return RequestError(message, status=503, code="infrastructure", fault=fault)
 
 
 def _outcome(rollout: Rollout, finish: FinishReason) -> Outcome:

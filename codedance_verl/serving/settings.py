@@ -20,7 +20,7 @@ from codedance_verl.serving.config import ServingConfig
 SETTINGS_FILE = "codedance.yaml"
 """Beside an exported model: the part of its run's configuration that `inherited` reads."""
 
-_OF_THE_SANDBOX = (
+OF_THE_SANDBOX = (
     "preload",
     "on_error",
     "cell_timeout_s",
@@ -131,7 +131,7 @@ def inherited(origin: Path) -> dict[str, Any]:
     # a run of an earlier version has keys by their old names
     values = {renamed(f"environment.{key}"): value for key, value in _plain(trained, "environment").items()}
     sandbox = _plain(trained, "sandbox")
-    values |= {f"sandbox.{key}": sandbox[key] for key in _OF_THE_SANDBOX if key in sandbox}
+    values |= {f"sandbox.{key}": sandbox[key] for key in OF_THE_SANDBOX if key in sandbox}
     if not values:
         return {}
     named = {ours: OmegaConf.select(trained, key) for key, ours in _OF_SERVING.items()}
@@ -147,7 +147,7 @@ def settings_document(origin: Path) -> str:
     sandbox = _plain(trained, "sandbox")
     kept: dict[str, Any] = {
         "environment": _plain(trained, "environment"),
-        "sandbox": {key: sandbox[key] for key in _OF_THE_SANDBOX if key in sandbox},
+        "sandbox": {key: sandbox[key] for key in OF_THE_SANDBOX if key in sandbox},
     }
     for key in _OF_SERVING:
         node, name = key.split(".")
