@@ -5,22 +5,17 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import hashlib
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from codedance_verl.environment.system_prompt import instructions
-from codedance_verl.formats import get_format
 from codedance_verl.harness.config import EvalConfig
-from codedance_verl.harness.fingerprint import model_fingerprint
 from codedance_verl.harness.reply import ImageFolder, Question, Reply, Unanswered
 from codedance_verl.records.key import Json
 from codedance_verl.records.record import Status
-from codedance_verl.serving.engine import Tokens
-from codedance_verl.serving.errors import RequestError
+from codedance_verl.serving.errors import Fault, RequestError
+from codedance_verl.serving.identity import identity
 from codedance_verl.serving.replies import content
 from codedance_verl.serving.requests import ChatRequest, read_request
 from codedance_verl.serving.service import Outcome, Service
@@ -30,15 +25,6 @@ from codedance_verl.types import Execution, Turn
 
 IMAGE_FAULTS = ("invalid_image", "image_too_large", "too_many_images")
 """Codes of a refused request whose images are at fault."""
-
-_OF_ENVIRONMENT = (
-    "max_images",
-    "max_image_pixels",
-    "max_observation_chars",
-    "min_answer_tokens",
-    "trajectory_limit_s",
-)
-_OF_SANDBOX = ("preload", "on_error", "cell_timeout_s", "session_memory_mb")
 
 
 @dataclass(frozen=True)
@@ -53,8 +39,11 @@ class LocalAnswerer:
     @contextlib.asynccontextmanager
     async def started(cls, settings: Settings, asked: EvalConfig) -> AsyncIterator[LocalAnswerer]:
         """Starts vLLM and interpreters, which end with the block. Raises UserError: one does not start."""
+        if asked.max_turns is not None:
+            settings = replace(settings, environment=settings.environment.replace(max_turns=asked.max_turns))
         async with Service.started(settings) as service:
-            yield cls(service, asked, describe(settings, service.engine.tokens, asked))
+            described = await asyncio.to_thread(identity, settings, service.engine.tokens)
+            yield cls(service, asked, {name: described[name] for name in ("model", "prompt", "limits")})
 
     @property
     def most_at_once(self) -> int:
@@ -76,7 +65,7 @@ class LocalAnswerer:
     def _request(self, question: Question) -> ChatRequest:
         body = json.dumps({"messages": messages_of(question), **sampling_of(self.asked, question.sample)}).encode()
         read = read_request(body, self.service.special_tokens, self.service.bounds)
-        return replace(read, control=self.asked.service_control, max_turns=self.asked.max_turns)
+        return replace(read, control=self.asked.service_control)
 
 
 def messages_of(question: Question) -> list[dict[str, Any]]:
@@ -92,30 +81,6 @@ def messages_of(question: Question) -> list[dict[str, Any]]:
 def sampling_of(asked: EvalConfig, sample: int) -> dict[str, Any]:
     """Fields of a request that decide the sampling of a reply."""
     return {"temperature": asked.temperature, "top_p": asked.top_p, "seed": asked.seed + sample}
-
-
-def describe(settings: Settings, tokens: Tokens, asked: EvalConfig) -> dict[str, Json]:
-    """Parts of the key of records that the model, its settings and what is asked of them decide."""
-    environment, serving, sandbox = settings.environment, settings.serving, settings.sandbox
-    folder = Path(settings.model)
-    fingerprint = model_fingerprint(folder) if folder.is_dir() else settings.model
-    system = instructions(get_format(environment.format))
-    return {
-        "model": {"name": settings.name, "weights": fingerprint},
-        "prompt": {
-            "format": environment.format,
-            "system_prompt": _digest(system) if environment.add_system_prompt else "",
-            "chat_template": _digest(str(getattr(tokens.processor, "chat_template", "") or "")),
-        },
-        "limits": {
-            **{name: getattr(environment, name) for name in _OF_ENVIRONMENT},
-            **{name: getattr(sandbox, name) for name in _OF_SANDBOX},
-            "max_turns": min(asked.max_turns or environment.max_turns, environment.max_turns),
-            "response_tokens": serving.response_tokens,
-            "max_model_len": tokens.max_model_len,
-            "code_temperature": serving.code_temperature,
-        },
-    }
 
 
 def reply_of(outcome: Outcome, images: ImageFolder, name: str) -> Reply:
@@ -151,10 +116,6 @@ def _execution(execution: Execution, images: ImageFolder) -> ExecutionRecord:
 def _unanswered(error: RequestError) -> Unanswered:
     if error.code in IMAGE_FAULTS:
         return Unanswered(Status.IMAGE_UNREADABLE, error.message)
-    if error.code == "infrastructure":
+    if error.fault is Fault.SANDBOX:
         return Unanswered(Status.SANDBOX_FAULT, error.message)
     return Unanswered(Status.ENDPOINT_FAILURE, error.message)
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
