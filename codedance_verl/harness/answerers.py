@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from codedance_verl.harness.reply import Answerer
 from codedance_verl.harness.settings import EvalSettings
 from codedance_verl.serving.settings import settings_of
+from codedance_verl.verl_compat.warm_workers import warm_engine
 
 
 @contextlib.asynccontextmanager
@@ -24,5 +25,6 @@ async def started(settings: EvalSettings) -> AsyncIterator[Answerer]:
     service.set_environment()
     from codedance_verl.harness.local_answerer import LocalAnswerer
 
-    async with LocalAnswerer.started(service, asked) as local:
-        yield local
+    with warm_engine(service.warm_start):
+        async with LocalAnswerer.started(service, asked) as local:
+            yield local
