@@ -98,21 +98,19 @@ class Scorer:
         await self._grader.close()
 
     async def official(self, task: Task, item: Item, reply: str) -> tuple[Score, bool]:
-        """Score of a final answer by the benchmark's rule, and whether a judge was asked for it.
+        """Score of a final answer by the benchmark's rule, and whether a judge gave it, or failed to.
 
         An error of the rule costs this item its score, and no other one. It is logged.
 
         Raises:
             UserError: the authors' texts that the item names cannot be read.
         """
-        asked = False
         try:
             found = await self._calls.call(task.official, item, reply)
             if isinstance(found, Score):
                 return found, False
             if self._judge is None:
                 return without_judge(found), False
-            asked = True
             return await self._judged(task, self._judge, found), True
         except TimeoutError:
             return Score(None, task.name, reason="the rule did not end in time"), False
@@ -120,7 +118,7 @@ class Scorer:
             raise
         except Exception as error:
             _logger.exception("%s: item %s could not be scored", task.name, item.id)
-            return Score(None, task.name, reason=f"the rule failed ({type(error).__name__})"), asked
+            return Score(None, task.name, reason=f"the rule failed ({type(error).__name__})"), False
 
     async def ours(self, task: Task, item: Item, reply: str) -> Score:
         """Score of a final answer by the grader of this project; its settings for a data source go by the benchmark.
