@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -171,6 +171,27 @@ def test_scoring_again_asks_no_judge(tmp_path: Path) -> None:
     idle = JudgeServer(always=Fault(status=500))
     second, _ = scored(samples, task_of("charxiv"), idle, tmp_path)
     assert second == first and idle.requests == []
+
+
+def test_a_scoring_that_was_broken_off_asks_for_the_rest_alone(tmp_path: Path) -> None:
+    """The first ten requests are answered, the others hang until the scoring is given up."""
+    samples = [sample(option(number), f"an azure {number}") for number in range(24)]
+    hanging = JudgeServer(faults=[Fault(text="B")] * 10, always=Fault(wait_s=30.0))
+
+    async def broken_off() -> None:
+        async with serving(hanging) as urls, aclosing(Scorer(grading(urls, concurrency=4), tmp_path)) as scorer:
+            scoring = asyncio.create_task(score(samples, HRBENCH, scorer))
+            while len(hanging.requests) < 14:
+                await asyncio.sleep(0.01)
+            scoring.cancel()
+            with suppress(asyncio.CancelledError):
+                await scoring
+
+    asyncio.run(broken_off())
+    server = JudgeServer(answer=both)
+    found, _ = scored(samples, HRBENCH, server, tmp_path)
+    assert [one.official.value for one in found if one.official] == [1.0] * 24
+    assert len(server.requests) == 14
 
 
 def test_no_more_requests_at_once_than_configured_and_none_waits_in_vain() -> None:
