@@ -105,17 +105,6 @@ def replies_key(
     return _key(values | {"limits": limits, "control": control, "samples": samples})
 
 
-def grades_key(replies: Key, *, grader: Json, judge: Json = None) -> Key:
-    """Key of grades of these replies, kept apart from them: grading can be repeated without asking the model.
-
-    Args:
-        replies: key of what is graded.
-        grader: version and settings of the rules.
-        judge: model, digest of its prompt and sampling; None where none is asked.
-    """
-    return _key({"replies": replies.digest, "grader": grader, "judge": judge, "samples": replies.samples})
-
-
 def _key(values: Mapping[str, Json]) -> Key:
     # through JSON, so that a key agrees with itself after it was written: tuples become lists, names texts
     return Key(tuple(Part(name, json.loads(_text(value))) for name, value in values.items()))

@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass
@@ -19,7 +19,7 @@ class Endpoint:
         served: requests sent to it so far.
         failures: failures in a row.
         resting_until: monotonic time before which it is not asked.
-        takes_schema: false once it has refused a JSON schema for its reply.
+        refused_forms: types of `response_format` that it has refused.
     """
 
     url: str
@@ -27,7 +27,12 @@ class Endpoint:
     served: int = 0
     failures: int = 0
     resting_until: float = 0.0
-    takes_schema: bool = True
+    refused_forms: set[str] = field(default_factory=set)
+
+    @property
+    def takes_schema(self) -> bool:
+        """False once it has refused a JSON schema for its reply."""
+        return "json_schema" not in self.refused_forms
 
     @property
     def on_trial(self) -> bool:

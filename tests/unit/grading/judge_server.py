@@ -56,11 +56,15 @@ class Fault:
 
 @dataclass
 class JudgeServer:
-    """What the server saw, and how it behaves. `faults` are spent one a request, `always` applies to every one."""
+    """What the server saw, and how it behaves. `faults` are spent one a request, `always` applies to every one.
+
+    `reply` answers what the grader asks; where `answer` is given, it answers every request by its body instead.
+    """
 
     faults: list[Fault] = field(default_factory=list)
     always: Fault | None = None
     reply: Reply = honest
+    answer: Callable[[dict[str, Any]], str | None] | None = None
     takes_schema: bool = True
     requests: list[dict[str, Any]] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
@@ -91,13 +95,16 @@ class JudgeServer:
             return await _cut(request)
         if fault.body is not None:
             return web.Response(text=fault.body)
-        text = fault.text if fault.text is not None else self.reply(*read_prompt(body))
+        text = fault.text if fault.text is not None else self._text(body)
         return web.json_response(
             {
                 "choices": [{"message": {"role": "assistant", "content": text}, "finish_reason": fault.finish}],
                 "usage": {"prompt_tokens": 100, "completion_tokens": 10},
             }
         )
+
+    def _text(self, body: dict[str, Any]) -> str | None:
+        return self.answer(body) if self.answer is not None else self.reply(*read_prompt(body))
 
     async def _models(self, _: web.Request) -> web.Response:
         return web.json_response({"data": [{"id": "judge"}]})

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from codedance_verl.errors import UserError
-from codedance_verl.records.key import ChangedKey, Key, grades_key, replies_key
+from codedance_verl.records.key import ChangedKey, Key, replies_key
 from codedance_verl.records.store import open_store
 
 SETTINGS: dict[str, Any] = {
@@ -58,16 +58,6 @@ def test_long_values_are_told_apart_by_their_digests_and_terminals_are_safe() ->
     (line,) = key.changes_to(replies_key(**{**SETTINGS, "task": "\u202evstar"}))
     assert "⟨U+202E⟩" in line
     assert replies_key(**{**SETTINGS, "task": "\ud800"}).digest  # half a surrogate pair has a digest
-
-
-def test_grades_have_a_key_of_their_own() -> None:
-    replies = replies_key(**SETTINGS, samples=3)
-    grades = grades_key(replies, grader={"version": 2}, judge={"model": "a", "prompt": "p"})
-    assert grades.samples == 3
-    assert grades.changes_to(grades_key(replies, grader={"version": 2}, judge={"model": "b", "prompt": "p"})) == (
-        'judge.model: "a" -> "b"',
-    )
-    assert grades.digest != grades_key(replies_key(**SETTINGS), grader={"version": 2}).digest
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"parts": [{"name": "task"}]}', '{"parts": 3}'])
