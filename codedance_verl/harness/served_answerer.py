@@ -1,0 +1,183 @@
+"""Answers of a running `codedance serve`, whose loop and sandbox are the server's: trajectories come back as data."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from codedance_verl.data.conditions import Control
+from codedance_verl.errors import UserError
+from codedance_verl.harness.http import Endpoint, Refusal, Transport
+from codedance_verl.harness.image_urls import file_url, png_of, user_message
+from codedance_verl.harness.reply import ImageFolder, Overloaded, Question, Reply, Unanswered
+from codedance_verl.harness.sampling import Sampling
+from codedance_verl.records.key import Json
+from codedance_verl.records.record import Status
+from codedance_verl.trajectories.schema import ImageRef, Timing, TurnRecord
+from codedance_verl.types import FinishReason
+
+IDENTITY_S = 600.0
+"""Wall seconds for the server's identity, for which it may read files of the model."""
+
+
+@dataclass(frozen=True)
+class ServedSettings:
+    """Switches of the requests.
+
+    Attributes:
+        sampling: temperature None is the server's own.
+        control: intervention; None for the environment as it is.
+        max_turns: assistant turns, no more than the server allows; None for the server's own.
+    """
+
+    sampling: Sampling = field(default_factory=Sampling)
+    control: Control | None = None
+    max_turns: int | None = None
+
+
+class ServedAnswerer:
+    """Answerer over one server; get one from `opened`."""
+
+    def __init__(self, transport: Transport, settings: ServedSettings, identity: Mapping[str, Any]) -> None:
+        self._transport = transport
+        self._settings = settings
+        self._identity = identity
+
+    @classmethod
+    @asynccontextmanager
+    async def opened(
+        cls, endpoint: Endpoint, settings: ServedSettings, variables: Mapping[str, str] | None = None
+    ) -> AsyncIterator[ServedAnswerer]:
+        """Asks the server who it is; connections close with the block. `variables` hold the key, as `os.environ`.
+
+        Raises:
+            UserError: no such server there, or it allows fewer turns than are asked for.
+        """
+        async with Transport.opened(endpoint, variables) as transport:
+            identity = await _identity(transport)
+            allowed = identity["limits"]["environment"]["max_turns"]
+            if settings.max_turns is not None and settings.max_turns > allowed:
+                raise UserError(
+                    f"max_turns={settings.max_turns}: {endpoint.url} allows {allowed}; start it with "
+                    f"environment.max_turns={settings.max_turns}"
+                )
+            yield cls(transport, settings, identity)
+
+    @property
+    def most_at_once(self) -> int:
+        """Questions in flight: no more than the server takes."""
+        return min(self._transport.endpoint.at_once, int(self._identity["capacity"]["max_requests"]))
+
+    def describe(self) -> dict[str, Json]:
+        """Parts of the key as the server states them, turns and tokens as they are asked for."""
+        limits, settings = self._identity["limits"], self._settings
+        environment = dict(limits["environment"])
+        environment["max_turns"] = settings.max_turns or environment["max_turns"]
+        tokens = min(limits["response_tokens"], settings.sampling.max_tokens or limits["response_tokens"])
+        return {
+            "model": self._identity["model"],
+            "prompt": self._identity["prompt"],
+            "limits": {**limits, "environment": environment, "response_tokens": tokens},
+        }
+
+    async def answer(self, question: Question, images: ImageFolder) -> Reply:
+        """Reply of the server (`Answerer.answer`)."""
+        try:
+            reply = await self._transport.post("chat/completions", lambda: self._body(question))
+        except Refusal as refusal:
+            raise refusal.unanswered() from None
+        except _UNREADABLE as error:
+            raise Unanswered(Status.IMAGE_UNREADABLE, f"{type(error).__name__}: {error}"[:300]) from None
+        return await asyncio.to_thread(_reply, reply, images)
+
+    def _body(self, question: Question) -> bytes:
+        settings = self._settings
+        body: dict[str, Any] = {
+            "model": self._identity["model"]["name"],
+            "messages": [user_message([file_url(image) for image in question.images], question.item.question)],
+            **settings.sampling.fields(settings.sampling.seed_of_sample(question.sample)),
+        }
+        if settings.sampling.max_tokens is not None:
+            body["max_tokens"] = settings.sampling.max_tokens
+        extension = {"control": settings.control, "max_turns": settings.max_turns}
+        if chosen := {name: value for name, value in extension.items() if value is not None}:
+            body["codedance"] = chosen
+        return json.dumps(body).encode()
+
+
+_UNREADABLE = (OSError, SyntaxError, ValueError)
+"""What `images.decode` raises; the transport itself raises none of them."""
+
+
+async def _identity(transport: Transport) -> dict[str, Any]:
+    url = transport.endpoint.url
+    try:
+        async with asyncio.timeout(IDENTITY_S):
+            identity = await transport.get("codedance")
+    except Refusal as refusal:
+        raise UserError(f"{url}/codedance: {refusal}; {_hint(refusal, transport.endpoint)}") from None
+    except (Unanswered, Overloaded, TimeoutError) as error:
+        raise UserError(f"{url}: cannot be asked ({error or 'no reply in time'}); is the server running?") from None
+    try:
+        return _checked(identity)
+    except (KeyError, TypeError, ValueError):
+        raise UserError(f"{url}/codedance: states no model and limits; is it `codedance serve`?") from None
+
+
+def _hint(refusal: Refusal, endpoint: Endpoint) -> str:
+    if refusal.status in (401, 403):
+        return f"set {endpoint.api_key_env or 'a variable'} to its key" if refusal.status == 401 else "it admits others"
+    return "it is no `codedance serve` of this version: eval.loop=chat runs the loop here, eval.loop=plain asks once"
+
+
+def _checked(identity: dict[str, Any]) -> dict[str, Any]:
+    """Identity with the fields that are read here in place. Raises KeyError, TypeError or ValueError."""
+    limits, capacity = identity["limits"], identity["capacity"]
+    wholes = (limits["environment"]["max_turns"], limits["response_tokens"], capacity["max_requests"])
+    if any(int(number) < 1 for number in wholes) or not isinstance(identity["model"]["name"], str):
+        raise ValueError("no limits")
+    return {**identity, "prompt": identity["prompt"]}
+
+
+def _reply(body: Mapping[str, Any], images: ImageFolder) -> Reply:
+    """Reply of a body, its images kept. Raises Unanswered: it is none, or an image is not what it is said to be."""
+    try:
+        message = body["choices"][0]["message"]
+        record, usage = message["codedance"], body["usage"]
+        turns = msgspec.convert(record["turns"], tuple[TurnRecord, ...])
+        _keep(turns, [png_of(part["image_url"]["url"]) for part in message["images"]], images)
+        return Reply(
+            text=msgspec.convert(message["content"], str),
+            finish=FinishReason(record["finish"]),
+            turns=turns,
+            prompt_tokens=msgspec.convert(usage["prompt_tokens"], int),
+            completion_tokens=msgspec.convert(usage["completion_tokens"], int),
+            timing=msgspec.convert(record["timing"], Timing),
+            served_by=msgspec.convert(body["model"], str),
+        )
+    except (KeyError, IndexError, TypeError, ValueError, SyntaxError) as error:  # msgspec's errors are ValueErrors
+        reason = f"{type(error).__name__}: {error}"[:200]
+        raise Unanswered(Status.ENDPOINT_FAILURE, f"the reply is none of `codedance serve` ({reason})") from None
+
+
+def _keep(turns: Sequence[TurnRecord], files: Sequence[bytes], images: ImageFolder) -> None:
+    """Keeps the files that turns refer to. Raises ValueError: a file is missing, or another one than was stated."""
+    by_hash = {hashlib.sha256(file).hexdigest(): file for file in files}
+    for reference in _references(turns):
+        file = by_hash.get(reference.sha256)
+        if file is None:
+            raise ValueError(f"image {reference.sha256[:12]} is not in the reply")
+        kept = images.keep(file)
+        if (kept.width, kept.height) != (reference.width, reference.height):
+            raise ValueError(f"image {reference.sha256[:12]} has another size than stated")
+
+
+def _references(turns: Sequence[TurnRecord]) -> list[ImageRef]:
+    return [image for turn in turns if turn.execution is not None for image in turn.execution.images]
