@@ -222,7 +222,7 @@ def encodable(value: Any) -> Any:
     match value:
         case str():
             return value.encode("utf-8", "replace").decode()
-        case list():
+        case list() | tuple():
             return [encodable(item) for item in value]
         case dict():
             return {encodable(name): encodable(item) for name, item in value.items()}
