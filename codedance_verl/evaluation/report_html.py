@@ -38,7 +38,7 @@ MAX_IMAGE_SIDE = 640
 """Pixels; larger images are made smaller before they are inlined."""
 
 TEMPLATES = Path(__file__).parent / "templates"
-"""Folder of the page, of its style (`style.css.j2`) and of the parts that other pages share (`parts.html.j2`)."""
+"""Folder of the page, of its style (`style.css.j2`) and of the macros for trajectories (`turns.html.j2`)."""
 _BOUNDS = Bounds(images=500)
 
 GROUP_COLUMNS = (

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from codedance_verl.harness.estimate import Estimate
-from codedance_verl.harness.report import OFFICIAL, Behaviour, Denominator
+from codedance_verl.harness.figures import OFFICIAL
+from codedance_verl.harness.report import Behaviour, Denominator
 from codedance_verl.harness.scores import ItemScores, SampleScores, TaskScores
 from codedance_verl.harness.tool_use import Answered
 from codedance_verl.records.record import Status
@@ -17,8 +18,6 @@ from codedance_verl.tasks.item import Score
 NOT_STATED = "not stated"
 _MOST_REASONS = 10
 _REASON_CHARS = 200
-NO_VERDICT = "no verdict"
-NOT_ASKED = "not asked"
 
 
 def answered(scores: TaskScores, which: str) -> tuple[Answered, ...]:
@@ -72,23 +71,12 @@ def rules_applied(scores: TaskScores, which: str) -> dict[str, int]:
     return _counts(score.rule for score in found if score is not None)
 
 
-def without_score(scores: TaskScores, which: str) -> dict[str, int]:
-    """Samples without a score, by why: status, `no verdict` of a rule, or `not asked`."""
-    return _counts(_reason(sample) for _, sample in _samples(scores) if _value(sample, which) is None)
-
-
 def _samples(scores: TaskScores) -> Iterable[tuple[ItemScores, SampleScores | None]]:
     """Every sample that there is to be; None for one that nobody asked."""
     for item in scores.items:
         found = {sample.sample: sample for sample in item.samples}
         for number in range(scores.samples):
             yield item, found.get(number)
-
-
-def _reason(sample: SampleScores | None) -> str:
-    if sample is None:
-        return NOT_ASKED
-    return NO_VERDICT if sample.status is Status.ANSWERED else sample.status.value
 
 
 def _score(sample: SampleScores, which: str) -> Score | None:

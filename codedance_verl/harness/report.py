@@ -22,8 +22,6 @@ from codedance_verl.trajectories.schema import encodable, in_words
 SCHEMA_VERSION = 1
 """Of the reports that are written. It rises when a field changes its meaning, not when one is added."""
 
-OFFICIAL, OURS = "official", "ours"
-
 
 class ReportedFigure(msgspec.Struct, frozen=True, kw_only=True):
     """Figure over all items of a benchmark, those without a score counted wrong.
@@ -63,7 +61,7 @@ class Scoring(msgspec.Struct, frozen=True, kw_only=True):
         rules_applied: rules that scores name, with the number of scores each.
         judge: model and prompt of the judge; empty where none was asked.
         figures: the one usually quoted first, then the published variants.
-        without_score: items without a score, by why; they are wrong in the figures.
+        without_score: samples without a score, by why; they are wrong in the figures.
     """
 
     which: str
@@ -101,6 +99,11 @@ class Denominator(msgspec.Struct, frozen=True, kw_only=True):
     reasons: dict[str, int] = {}
     not_asked: int = 0
     note: str = ""
+
+    @property
+    def not_answered(self) -> int:
+        """Samples without a reply, for whatever reason."""
+        return self.not_asked + sum(self.faults.values())
 
 
 class Behaviour(msgspec.Struct, frozen=True, kw_only=True):
@@ -181,6 +184,7 @@ class BenchmarkReport(msgspec.Struct, frozen=True, kw_only=True):
         source, revision: dataset on the hub, and commit of it that counts and rule were written for.
         key: digest of the settings that replies must agree in.
         budget: these settings in words, by name: model, prompt, sampling, limits, control.
+        call_format: name of the format of calls; empty where the settings state none.
         denominator: items, and what became of them.
         scorings: `official`, `ours`.
         published: figures of papers that compare with the first official figure.
@@ -195,6 +199,7 @@ class BenchmarkReport(msgspec.Struct, frozen=True, kw_only=True):
     revision: str
     key: str
     budget: dict[str, str]
+    call_format: str = ""
     denominator: Denominator
     scorings: tuple[Scoring, ...]
     published: tuple[PublishedFigure, ...] = ()

@@ -14,6 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from codedance_verl.formats import DEFAULT_FORMAT
+from codedance_verl.grading.rules.alternatives import show_alternatives
 from codedance_verl.harness.measured import Measured
 from codedance_verl.harness.reply import Reply
 from codedance_verl.tasks.item import Score, UnreadableImage
@@ -179,7 +180,7 @@ def trajectory_of(one: Measured, reply: Reply, format_name: str = DEFAULT_FORMAT
         variant=None,
         format=format_name,
         question=one.item.question,
-        ground_truth=one.item.truth or "",
+        ground_truth=show_alternatives(one.item.truth or ""),
         input_images=(),
         turns=reply.turns,
         finish=reply.finish or (FinishReason.ANSWER if reply.text else FinishReason.NO_ACTION),
