@@ -10,9 +10,8 @@ import numpy.typing as npt
 from scipy.special import expit
 
 from codedance_verl.statistics.clusters import ClusterSums
-from codedance_verl.statistics.comparison import Conditions, Evaluation
+from codedance_verl.statistics.comparison import Side
 from codedance_verl.statistics.intervals import Array
-from codedance_verl.statistics.items import Item
 
 SHAPES: Mapping[str, npt.NDArray[np.int64]] = {
     "V*, 191 alone": np.ones(191, dtype=np.int64),
@@ -153,23 +152,15 @@ COMPARED: Mapping[str, Compared] = {
     "skewed, 200 of 4": Compared(200, 4, 0.16, 0.0, skewed=True),
 }
 
-_CONDITIONS = Conditions("made up", "1", "", "", "", "", 0.0, 1.0, 1, 1, 7, 8192, 600.0, 1_000_000)
 
-
-def paired_evaluations(
-    case: Compared, generator: np.random.Generator, difference: float
-) -> tuple[Evaluation, Evaluation]:
-    """One experiment as two evaluations; where both answers are alike, half of them are right."""
+def paired_sides(case: Compared, generator: np.random.Generator, difference: float) -> tuple[Side, Side]:
+    """One experiment as two sides of a comparison; where both answers are alike, half of them are right."""
     outcome = case.outcomes(generator, difference, 1)[0]
     alike = generator.random(outcome.shape) < 0.5
     right_a, right_b = (outcome > 0) | ((outcome == 0) & alike), (outcome < 0) | ((outcome == 0) & alike)
 
-    def evaluation(model: str, right: npt.NDArray[np.bool_]) -> Evaluation:
-        items = (
-            Item(f"{row}.{place}", str(row), float(value))
-            for row, values in enumerate(right.tolist())
-            for place, value in enumerate(values)
-        )
-        return Evaluation(model, _CONDITIONS, tuple(items))
+    def side(model: str, right: npt.NDArray[np.bool_]) -> Side:
+        sums = ClusterSums(right.sum(axis=1).astype(np.float64), np.full(case.clusters, float(case.size)))
+        return Side(model, sums, sums, sums, 0)
 
-    return evaluation("A", right_a), evaluation("B", right_b)
+    return side("A", right_a), side("B", right_b)

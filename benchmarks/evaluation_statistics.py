@@ -27,7 +27,7 @@ from benchmarks.evaluation_models import (
     Compared,
     composite_sums,
     composite_truth,
-    paired_evaluations,
+    paired_sides,
     right_answers,
 )
 from benchmarks.interval_methods import DIFFERENCE_METHODS, RATE_METHODS, RESAMPLED
@@ -159,7 +159,7 @@ def _planted(case: Compared, draws: Draws) -> dict[str, Any]:
     everything = ClusterDifferences(drawn.ravel(), np.full(drawn.size, float(case.size)))
     items = case.clusters * case.size
     stated = paired_power(int(items / everything.design_effect), everything.discordance, PLANTED)
-    pairs = [paired_evaluations(case, generator, PLANTED) for _ in range(min(_FULL_PAIRS, draws.closed))]
+    pairs = [paired_sides(case, generator, PLANTED) for _ in range(min(_FULL_PAIRS, draws.closed))]
     return {
         "stated": round(100 * stated, 1),
         "found": round(100 * _share_seen(drawn), 1),
@@ -174,7 +174,7 @@ def _null(case: Compared, draws: Draws) -> dict[str, Any]:
     """False positives: of 20 pairs as they are and after Holm's adjustment, and percent of many."""
     generator = np.random.default_rng(5)
     many = case.differences(generator, 0.0, draws.closed)
-    found = [compare(*paired_evaluations(case, generator, 0.0)) for _ in range(20)]
+    found = [compare(*paired_sides(case, generator, 0.0)) for _ in range(20)]
     tests = [difference_test(ClusterDifferences(row, np.ones(row.size))) for row in many]
     return {
         "of 20": sum(one.seen for one in found),

@@ -52,7 +52,7 @@ class SampleScores(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 class ItemScores(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Scores of an item; `key`, `id`, `cluster` and `strata` are those of `tasks.Item`. Empty where nobody asked it."""
+    """Scores of an item; `key`, `id`, `cluster` and `strata` are those of `tasks.Item`, `samples` those that were asked."""
 
     key: str
     id: str
@@ -123,14 +123,6 @@ def scores_of(
     Raises:
         ValueError: a sample comes twice.
     """
-    found: dict[str, Item] = {item.key: item for item in items}
-    samples: dict[str, dict[int, SampleScores]] = {name: {} for name in found}
-    for one in measured:
-        found.setdefault(one.item.key, one.item)
-        of_item = samples.setdefault(one.item.key, {})
-        if one.sample in of_item:
-            raise ValueError(f"sample {one.sample} of item {one.item.key} comes twice")
-        of_item[one.sample] = _sample(one)
     return TaskScores(
         task=task.name,
         revision=task.revision,
@@ -140,8 +132,21 @@ def scores_of(
         rule=task.rule,
         judge=judge,
         grader=grader,
-        items=tuple(_item(item, samples[name]) for name, item in found.items()),
+        items=item_scores(measured, items),
     )
+
+
+def item_scores(measured: Iterable[Measured], items: Iterable[Item] = ()) -> tuple[ItemScores, ...]:
+    """Scores of items, and of those that `measured` has besides. Raises ValueError: a sample comes twice."""
+    found: dict[str, Item] = {item.key: item for item in items}
+    samples: dict[str, dict[int, SampleScores]] = {name: {} for name in found}
+    for one in measured:
+        found.setdefault(one.item.key, one.item)
+        of_item = samples.setdefault(one.item.key, {})
+        if one.sample in of_item:
+            raise ValueError(f"sample {one.sample} of item {one.item.key} comes twice")
+        of_item[one.sample] = _sample(one)
+    return tuple(_item(item, samples[name]) for name, item in found.items())
 
 
 def scores_path(run: Path, task: str) -> Path:
@@ -180,7 +185,7 @@ def _item(item: Item, samples: dict[int, SampleScores]) -> ItemScores:
     return ItemScores(
         key=item.key,
         id=item.id,
-        cluster=item.cluster,
+        cluster=item.cluster or item.id,
         strata=dict(item.strata),
         samples=tuple(samples[number] for number in sorted(samples)),
     )

@@ -6,11 +6,12 @@ chose which rollouts have it.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-_RESAMPLES = 2_000
+import numpy as np
+
+from codedance_verl.statistics.differences import ClusterDifferences, bootstrap_difference
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,9 @@ def within_question_lift(members: Iterable[GroupMember], seed: int = 0) -> Lift:
     if not pairs:
         return Lift(None, None, None, 0, left_out, None, None)
     differences = [having - other for having, other in pairs]
-    low, high = _interval(differences, seed) if len(pairs) > 1 else (None, None)
+    # each group counts alike, whatever the number of its rollouts is
+    sides = ClusterDifferences(np.array(differences), np.ones(len(pairs)))
+    low, high = bootstrap_difference(sides, seed) if len(pairs) > 1 else (None, None)
     return Lift(
         _mean(differences),
         low,
@@ -67,11 +70,3 @@ def within_question_lift(members: Iterable[GroupMember], seed: int = 0) -> Lift:
 
 def _mean(values: list[bool] | list[float]) -> float:
     return sum(values) / len(values)
-
-
-def _interval(differences: list[float], seed: int) -> tuple[float, float]:
-    """Middle 95 % of the means of resampled groups."""
-    generator = random.Random(seed)
-    means = sorted(_mean(generator.choices(differences, k=len(differences))) for _ in range(_RESAMPLES))
-    cut = round(0.025 * _RESAMPLES)
-    return means[cut], means[-cut - 1]

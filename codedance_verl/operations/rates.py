@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-_Z_95 = 1.959963984540054
-"""Two-sided 95 % quantile of the normal distribution."""
+from codedance_verl.statistics.intervals import wilson
 
 
 @dataclass(frozen=True)
@@ -24,13 +22,8 @@ class Rate:
 
 
 def rate(count: int, rollouts: int) -> Rate:
-    """Rate with Wilson's score interval (E. B. Wilson, JASA 22, 1927). Raises ValueError for no rollouts."""
+    """Rate with Wilson's score interval. Raises ValueError for no rollouts."""
     if not 0 <= count <= rollouts or rollouts == 0:
         raise ValueError(f"{count} of {rollouts} rollouts is no rate")
-    share, square = count / rollouts, _Z_95 * _Z_95
-    centre = share + square / (2 * rollouts)
-    spread = _Z_95 * math.sqrt(share * (1 - share) / rollouts + square / (4 * rollouts * rollouts))
-    scale = 1 + square / rollouts
-    low = 0.0 if count == 0 else max(0.0, (centre - spread) / scale)
-    high = 1.0 if count == rollouts else min(1.0, (centre + spread) / scale)
-    return Rate(count, rollouts, 1000 * share, 1000 * low, 1000 * high)
+    low, high = wilson(count, rollouts)
+    return Rate(count, rollouts, 1000 * count / rollouts, 1000 * low, 1000 * high)

@@ -59,7 +59,9 @@ def wilson(successes: float, trials: float, z: float = Z_95) -> Interval:
     centre = share + z * z / (2 * trials)
     spread = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
     scale = 1 + z * z / trials
-    return Interval(max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale))
+    # rounding must not leave the share outside where it is 0 or 1
+    low, high = max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+    return Interval(min(low, share), max(high, share))
 
 
 def mean_rate_interval(counts: Counts, *, proportion: bool, seed: int = 0) -> Interval | None:

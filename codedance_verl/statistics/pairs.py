@@ -13,10 +13,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import gammaln
 
+from codedance_verl.statistics.clusters import ClusterSums
 from codedance_verl.statistics.intervals import Z_95, Array, Interval, wilson
 
 EXCHANGES = 20_000
 """Exchanges that are drawn where they cannot all be counted."""
+
+ROUNDING = 1e-9
+"""Difference below which two sums of answers are the same."""
 
 _MOST_PARTS = 64
 _BISECTIONS = 60
@@ -41,6 +45,20 @@ class PairedCounts:
     def difference(self) -> float:
         """Accuracy of A less that of B."""
         return (self.only_a - self.only_b) / self.pairs
+
+
+def paired_counts(a: ClusterSums, b: ClusterSums) -> PairedCounts | None:
+    """Clusters by who is right; None where one is more than a right or a wrong answer.
+
+    Sums come from weights (a mean of means scales them), so that 1 is 1 but for rounding.
+    """
+    right_a, right_b = np.abs(a.numerators - 1) < ROUNDING, np.abs(b.numerators - 1) < ROUNDING
+    wrong_a, wrong_b = np.abs(a.numerators) < ROUNDING, np.abs(b.numerators) < ROUNDING
+    single = (np.abs(sums.denominators - 1) < ROUNDING for sums in (a, b))
+    if not all(map(np.all, (right_a | wrong_a, right_b | wrong_b, *single))):
+        return None
+    kinds = (right_a & right_b, right_a & wrong_b, wrong_a & right_b, wrong_a & wrong_b)
+    return PairedCounts(*(int(kind.sum()) for kind in kinds))
 
 
 @dataclass(frozen=True)
@@ -182,6 +200,6 @@ def _whole_steps(differences: Array) -> npt.NDArray[np.int64] | None:
     """Differences as multiples of their common part, int64 [clusters]; None where there is none down to 1/64."""
     for parts in range(1, _MOST_PARTS + 1):
         steps = np.rint(differences * parts)
-        if np.allclose(steps, differences * parts, rtol=0, atol=1e-9):
+        if np.allclose(steps, differences * parts, rtol=0, atol=ROUNDING):
             return np.asarray(steps, dtype=np.int64)
     return None

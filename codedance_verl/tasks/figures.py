@@ -45,11 +45,20 @@ class Unit:
 
 @dataclass(frozen=True)
 class Figure:
-    """Figure with its name, its definition in a sentence, and its units."""
+    """Figure of a benchmark.
+
+    Attributes:
+        name: unique among the figures of a benchmark.
+        definition: what it is, in a sentence.
+        units: what it is the ratio of.
+        rises: True where an item that is right instead of wrong never lowers it. Rates of one kind of failure can fall,
+            and have no bounds from items without a score.
+    """
 
     name: str
     definition: str
     units: tuple[Unit, ...]
+    rises: bool = True
 
     @property
     def value(self) -> float | None:
@@ -102,7 +111,10 @@ def accuracy(marks: Sequence[Mark]) -> tuple[Figure, ...]:
 
 @dataclass(frozen=True)
 class BoundedFigure:
-    """Figure in which items without a score are wrong, and its value if every one of them were right."""
+    """Figure in which items without a score are wrong, and its value if every one of them were right.
+
+    `upper` is None for a figure that can fall where an item is right, or with nothing to divide by.
+    """
 
     figure: Figure
     upper: float | None
@@ -116,4 +128,4 @@ def bounded(figures: Figures, scored: Iterable[tuple[Item, float | None]]) -> tu
     marks = [(Mark.of(item, value or 0.0), value is None) for item, value in scored]
     least = figures([mark for mark, _ in marks])
     most = figures([replace(mark, value=1.0) if missing else mark for mark, missing in marks])
-    return tuple(BoundedFigure(low, high.value) for low, high in zip(least, most, strict=True))
+    return tuple(BoundedFigure(low, high.value if low.rises else None) for low, high in zip(least, most, strict=True))

@@ -116,12 +116,19 @@ def _points(problems: Sequence[Composite], loose: bool) -> Figure:
 def _classes(problems: Sequence[Composite]) -> tuple[Figure, ...]:
     """Shares of the classes among composites, and of memorisation among wholes that are right."""
     figures = [
-        _share("insufficient knowledge", "a step and the whole wrong", problems, [one.not_known for one in problems]),
+        _share(
+            "insufficient knowledge",
+            "a step and the whole wrong",
+            problems,
+            [one.not_known for one in problems],
+            rises=False,
+        ),
         _share(
             "inadequate generalisation",
             "all steps right, the whole wrong",
             problems,
             [one.not_generalised for one in problems],
+            rises=False,
         ),
     ]
     for loose, name, needed in ((False, "strict", "all steps"), (True, "loose", "a step")):
@@ -129,13 +136,15 @@ def _classes(problems: Sequence[Composite]) -> tuple[Figure, ...]:
         figures.append(_share(f"complete mastery ({name})", f"{needed} and the whole right", problems, mastered))
         units = (Unit(one.cluster, one.memorised(loose), one.whole) for one in problems)
         definition = f"share without {needed} right among wholes that are right"
-        figures.append(Figure(f"rote memorisation ({name})", definition, tuple(units)))
+        figures.append(Figure(f"rote memorisation ({name})", definition, tuple(units), rises=False))
     return tuple(figures)
 
 
-def _share(name: str, definition: str, problems: Sequence[Composite], member: Sequence[bool]) -> Figure:
+def _share(
+    name: str, definition: str, problems: Sequence[Composite], member: Sequence[bool], rises: bool = True
+) -> Figure:
     units = (Unit(one.cluster, float(is_in)) for one, is_in in zip(problems, member, strict=True))
-    return Figure(name, f"share of problems: {definition}", tuple(units))
+    return Figure(name, f"share of problems: {definition}", tuple(units), rises)
 
 
 def _of_part(marks: Sequence[Mark], *wanted: str) -> list[Mark]:

@@ -13,7 +13,7 @@ from benchmarks.evaluation_models import (
     COMPOSITES,
     composite_sums,
     composite_truth,
-    paired_evaluations,
+    paired_sides,
     right_answers,
 )
 from benchmarks.evaluation_statistics import Draws, measure, summary
@@ -47,8 +47,8 @@ def test_pairs_have_the_planted_difference(name: str, difference: float) -> None
     drawn = case.differences(np.random.default_rng(1), difference, 60)
     error = float(drawn.sum(axis=1).std()) / (case.clusters * case.size) / 60**0.5
     assert drawn.mean() / case.size == pytest.approx(difference, abs=4 * error)
-    a, b = paired_evaluations(case, np.random.default_rng(2), difference)
-    assert len(a.items) == case.clusters * case.size and compare(a, b).clusters == case.clusters
+    found = compare(*paired_sides(case, np.random.default_rng(2), difference))
+    assert (found.cases, found.clusters) == (case.clusters * case.size, case.clusters)
 
 
 def test_methods_agree_where_all_is_easy() -> None:
