@@ -37,7 +37,8 @@ from codedance_verl.viewer.trajectory_view import Bounds, TrajectoryView, trajec
 MAX_IMAGE_SIDE = 640
 """Pixels; larger images are made smaller before they are inlined."""
 
-_TEMPLATES = Path(__file__).parent / "templates"
+TEMPLATES = Path(__file__).parent / "templates"
+"""Folder of the page, of its style (`style.css.j2`) and of the macros for trajectories (`turns.html.j2`)."""
 _BOUNDS = Bounds(images=500)
 
 GROUP_COLUMNS = (
@@ -93,7 +94,7 @@ def render(report: Report, exhibits: Sequence[ExampleGroup], discoveries: Sequen
     """The page as HTML; `discoveries` are the first trajectories that show a behaviour, folded away."""
     seconds = [(label, getattr(report.rl_steps.mean_seconds, name)) for name, label in _SECONDS_LABELS.items()]
     blank_rows = _beside(report.blank_image.sft, report.blank_image.rl)
-    environment = templates(_TEMPLATES, figure=figure_text, percent=percent, points=points, duration=duration)
+    environment = templates(TEMPLATES, figure=figure_text, percent=percent, points=points, duration=duration)
     return environment.get_template("report.html.j2").render(
         report=report,
         groups=_beside(report.sft, report.rl),
@@ -108,7 +109,7 @@ def render(report: Report, exhibits: Sequence[ExampleGroup], discoveries: Sequen
         discoveries=_shown(discoveries),
         **sections(report),
         colours=COLOURS,
-        code_style=Markup(_code_style()),
+        code_style=Markup(code_style()),
     )
 
 
@@ -176,7 +177,7 @@ def _example_view(example: Example) -> ExampleView:
     return ExampleView(example.model, trajectory.reward.score, trajectory_view(trajectory, _BOUNDS), example.folder)
 
 
-def _code_style() -> str:
+def code_style() -> str:
     """Colours of highlighted code for both modes."""
     light = HtmlFormatter(style="default").get_style_defs(".code")
     dark = HtmlFormatter(style="github-dark").get_style_defs(".code")

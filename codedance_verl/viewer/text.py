@@ -38,10 +38,10 @@ class Shown:
         return bool(self.head)
 
 
-def templates(folder: Path, **filters: Callable[..., str]) -> Environment:
-    """The templates of a folder, with everything escaped and these filters."""
+def templates(*folders: Path, **filters: Callable[..., str]) -> Environment:
+    """The templates of folders, the first that has a name counts, with everything escaped and these filters."""
     environment = Environment(
-        loader=FileSystemLoader(folder),
+        loader=FileSystemLoader(folders),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
