@@ -193,6 +193,8 @@ class _Trajectory:
         self._images = len(resized)
         parts: list[dict[str, Any]] = [{"type": "image", "image": image} for image in resized]
         messages = [{"role": "user", "content": [*parts, {"type": "text", "text": self._question.item.question}]}]
+        if self._question.item.system:
+            messages.insert(0, {"role": "system", "content": self._question.item.system})
         if self._settings.tools and environment.add_system_prompt:
             messages = with_instructions(messages, self._format)
         return [{**message, "content": _as_openai(message["content"])} for message in messages]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
-import click
 import typer
 from typer.core import TyperGroup
+
+if TYPE_CHECKING:
+    from codedance_verl.harness.settings import EvalSettings
 
 _BENCHMARKS = (
     "names of benchmarks, parquet files of questions, and keys of conf/eval.yaml, e.g. eval.temperature=1 "
@@ -20,9 +22,7 @@ _BENCHMARKS = (
 class _RunByDefault(TyperGroup):
     """Group whose command `run` need not be named."""
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         return super().resolve_command(ctx, args if args[0] in self.commands else ["run", *args])
 
 
@@ -45,6 +45,9 @@ def run(
     endpoint: Annotated[str | None, typer.Option(help="base URL of `codedance serve` or any OpenAI server")] = None,
     control: Annotated[str | None, typer.Option(help="no_tools, forced_tools, grey_observations or blank")] = None,
     samples: Annotated[int, typer.Option(min=1, help="replies to an item")] = 1,
+    beside: Annotated[
+        list[Path] | None, typer.Option(help="folder of a run of the same model under a control; shown beside this one")
+    ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="say what is on record and what is left, and end")] = False,
 ) -> None:
     """Asks a model the items of benchmarks, scores the replies, and writes a report."""
@@ -55,6 +58,7 @@ def run(
     given: dict[str, object] = {"model": model, "data": data, "out": out, "endpoint": endpoint, "control": control}
     overrides = [f"eval.{name}={_quoted(str(value))}" for name, value in given.items() if value is not None]
     overrides += [f"eval.benchmarks=[{','.join(map(_quoted, names))}]", f"eval.samples={samples}"]
+    overrides += [f"eval.beside=[{','.join(_quoted(str(folder)) for folder in beside)}]"] if beside else []
     loaded = settings.load([*overrides, *(name for name in benchmarks if "=" in name)])
     if plan:
         _tell_plans(loaded)
@@ -65,11 +69,24 @@ def run(
     asyncio.run(evaluate(loaded, _tell))
 
 
-def _tell_plans(loaded: object) -> None:
-    from codedance_verl.harness.run import plans
-    from codedance_verl.harness.settings import EvalSettings
+@eval_app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(help="output folder of an evaluation")],
+    b: Annotated[Path, typer.Argument(help="output folder of another one, of the same questions")],
+    every_figure: Annotated[bool, typer.Option(help="all figures, not only the one usually quoted")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="compare what was asked under other settings, and say so")
+    ] = False,
+) -> None:
+    """Compares two evaluations question by question, and says what can be said."""
+    from codedance_verl.harness.comparing import compare_runs, lines
 
-    assert isinstance(loaded, EvalSettings)
+    print("\n".join(lines(compare_runs(a, b, force, every_figure))))
+
+
+def _tell_plans(loaded: EvalSettings) -> None:
+    from codedance_verl.harness.run import plans
+
     for benchmark, plan in plans(loaded, _tell):
         asked = benchmark.count * loaded.evaluation.samples
         done = f"{plan.done:,} on record, {plan.left:,} left" if plan is not None else "none on record"

@@ -22,7 +22,8 @@ from codedance_verl.statistics.comparison import Comparison, Side, compare, p_te
 from codedance_verl.statistics.crossed_intervals import holm
 from codedance_verl.statistics.power import LEVEL
 from codedance_verl.tasks.figures import Figure, Figures
-from codedance_verl.tasks.registry import task_of
+from codedance_verl.tasks.own_records import own_figures
+from codedance_verl.tasks.registry import TASKS
 
 MODEL = "model"
 """Part of the key of replies that may differ: what is compared."""
@@ -106,7 +107,7 @@ def compare_runs(a: Path, b: Path, force: bool = False, every_figure: bool = Fal
 
 def _evaluated(run: Path, name: str) -> _Evaluated:
     scores = read_scores(run, name)
-    shared = task_of(name).replies_of
+    shared = TASKS[name].replies_of if name in TASKS else ""
     folder = run / (shared if shared and not (run / name / KEY_FILE).exists() else name)
     key = existing_store(folder).key
     if scores.key != key.digest:
@@ -146,7 +147,7 @@ def _items_unlike(a: _Evaluated, b: _Evaluated) -> tuple[str, ...]:
 
 
 def _compared(name: str, a: _Evaluated, b: _Evaluated, unlike: Sequence[str], every_figure: bool) -> TaskComparison:
-    figures = task_of(name).figures
+    figures = TASKS[name].figures if name in TASKS else own_figures
     found: list[FigureComparison] = []
     for which in WAYS:
         sides = [valued(side.scores.items, side.scores.samples, which) for side in (a, b)]

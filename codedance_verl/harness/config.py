@@ -42,6 +42,9 @@ Failures = Annotated[
 ]
 
 
+Folders = Annotated[tuple[str, ...], Field(strict=False), null_as(()), Allowed("a list of folders")]
+
+
 class EvalConfig(Node):
     """Benchmarks, the model that is asked, and how."""
 
@@ -79,6 +82,9 @@ class EvalConfig(Node):
     """Items of each benchmark, from the first; null: all."""
     again: Failures = ("endpoint_failure", "sandbox_fault")
     """Failures on record that are asked again when the evaluation is run once more."""
+
+    beside: Folders = ()
+    """Output folders of runs of the same model under a control, or with another limit of turns."""
 
     @property
     def service_control(self) -> Control | None:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from codedance_verl import images
 from codedance_verl.environment.resized_images import source_bytes
+from codedance_verl.harness.reply import Question
 
 MEDIA_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "GIF": "image/gif", "BMP": "image/bmp"}
 """Media types by Pillow's names, of the formats that a server of this project reads."""
@@ -54,3 +55,12 @@ def image_part(url: str) -> dict[str, Any]:
 def user_message(urls: Sequence[str], text: str) -> dict[str, Any]:
     """Message of the user: images in order, the text behind them."""
     return {"role": "user", "content": [*map(image_part, urls), {"type": "text", "text": text}]}
+
+
+def question_messages(question: Question) -> list[dict[str, Any]]:
+    """Messages of a question: its system message if it has one, then images and text of the user.
+
+    Raises what `file_url` does.
+    """
+    system = [{"role": "system", "content": question.item.system}] if question.item.system else []
+    return [*system, user_message([file_url(image) for image in question.images], question.item.question)]

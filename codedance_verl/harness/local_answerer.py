@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 from codedance_verl.harness.config import EvalConfig
+from codedance_verl.harness.image_urls import question_messages
 from codedance_verl.harness.reply import ImageFolder, Question, Reply, Unanswered
+from codedance_verl.harness.sampling import Sampling
 from codedance_verl.records.key import Json
 from codedance_verl.records.record import Status
 from codedance_verl.serving.errors import Fault, RequestError
@@ -22,6 +22,9 @@ from codedance_verl.serving.service import Outcome, Service
 from codedance_verl.serving.settings import Settings
 from codedance_verl.trajectories.schema import ExecutionRecord, Timing, TurnRecord
 from codedance_verl.types import Execution, Turn
+
+_UNREADABLE = (OSError, SyntaxError, ValueError)
+"""What `images.decode` raises."""
 
 IMAGE_FAULTS = ("invalid_image", "image_too_large", "too_many_images")
 """Codes of a refused request whose images are at fault."""
@@ -60,27 +63,16 @@ class LocalAnswerer:
             outcome = await self.service.answer(await asyncio.to_thread(self._request, question))
         except RequestError as error:
             raise _unanswered(error) from None
+        except _UNREADABLE as error:
+            raise Unanswered(Status.IMAGE_UNREADABLE, f"{type(error).__name__}: {error}"[:300]) from None
         return await asyncio.to_thread(reply_of, outcome, images, self.service.settings.name)
 
     def _request(self, question: Question) -> ChatRequest:
-        body = json.dumps({"messages": messages_of(question), **sampling_of(self.asked, question.sample)}).encode()
+        asked = self.asked
+        sampling = Sampling(asked.temperature, asked.top_p).fields(asked.seed + question.sample)
+        body = json.dumps({"messages": question_messages(question), **sampling}).encode()
         read = read_request(body, self.service.special_tokens, self.service.bounds)
         return replace(read, control=self.asked.service_control)
-
-
-def messages_of(question: Question) -> list[dict[str, Any]]:
-    """Messages of a question in OpenAI's format: its images, then its text, behind a system message if it has one."""
-    parts: list[dict[str, Any]] = [
-        {"type": "image_url", "image_url": {"url": f"data:image/*;base64,{base64.b64encode(image).decode()}"}}
-        for image in question.images
-    ]
-    system = [{"role": "system", "content": question.item.system}] if question.item.system else []
-    return [*system, {"role": "user", "content": [*parts, {"type": "text", "text": question.item.question}]}]
-
-
-def sampling_of(asked: EvalConfig, sample: int) -> dict[str, Any]:
-    """Fields of a request that decide the sampling of a reply."""
-    return {"temperature": asked.temperature, "top_p": asked.top_p, "seed": asked.seed + sample}
 
 
 def reply_of(outcome: Outcome, images: ImageFolder, name: str) -> Reply:

@@ -6,65 +6,24 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 from codedance_verl.harness import answerers
 from codedance_verl.harness.config import BLANK
 from codedance_verl.harness.dispatch import Dispatch, ask_all
-from codedance_verl.harness.measured import Measured
-from codedance_verl.harness.reply import Answerer, ImageFolder, Reply
-from codedance_verl.harness.scores import scores_of, write_scores
-from codedance_verl.harness.scoring import Scorer, score
+from codedance_verl.harness.listing import Listed, listed
+from codedance_verl.harness.reply import Answerer, ImageFolder
+from codedance_verl.harness.score_run import score_and_report, summary
 from codedance_verl.harness.settings import EvalSettings
-from codedance_verl.harness.sources import items_of, source_of
 from codedance_verl.records.key import Key, replies_key
 from codedance_verl.records.progress import Progress
-from codedance_verl.records.record import plain_id
-from codedance_verl.records.store import Plan, Store, existing_store, open_store
+from codedance_verl.records.store import Plan, existing_store, open_store
 from codedance_verl.records.writer import Writer
-from codedance_verl.tasks.item import Item
-from codedance_verl.tasks.own_records import is_own, own_task
-from codedance_verl.tasks.registry import task_of
 from codedance_verl.tasks.task import Task
 
 TOLD_EVERY_S = 10.0
 """Seconds between two lines of progress."""
 
-TABLES = "tables"
-"""Folder, in that of the run, for the rows of files of one's own."""
-
 Tell = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Listed:
-    """Benchmark with the items that are asked, and `replies`, the benchmark whose replies are scored."""
-
-    task: Task
-    replies: Task
-    items: Callable[[], Iterator[Item]]
-    count: int
-
-    def folder(self, out: Path) -> Path:
-        """Folder of the replies' records."""
-        return out / self.replies.name
-
-
-def listed(settings: EvalSettings, tell: Tell) -> tuple[Listed, ...]:
-    """Benchmarks of the settings, their items counted. Raises UserError: files of one are not there."""
-    found = []
-    for name in settings.evaluation.benchmarks:
-        own = is_own(name)
-        task = own_task(Path(name), settings.out / TABLES) if own else task_of(name)
-        folder = Path(name).parent if own else source_of(task, settings.evaluation.data)
-        items = items_of(task, folder, settings.evaluation.limit)
-        count = sum(1 for _ in items())
-        whole = (limit := settings.evaluation.limit) is None or count < limit
-        if whole and (note := task.count_note(count)):
-            tell(note)
-        found.append(Listed(task, task_of(task.replies_of) if task.replies_of else task, items, count))
-    return tuple(found)
 
 
 def key_of(settings: EvalSettings, task: Task, described: dict[str, object]) -> Key:
@@ -92,9 +51,10 @@ async def evaluate(settings: EvalSettings, tell: Tell) -> None:
     async with answerers.started(settings) as answerer:
         for benchmark in _to_ask(benchmarks):
             await _ask(settings, benchmark, answerer, tell)
-    async with contextlib.aclosing(Scorer(settings.grading, settings.out)) as scorer:
-        for benchmark in benchmarks:
-            await _score(settings, benchmark, scorer, tell)
+    written = await score_and_report(settings, benchmarks, tell)
+    for found in written.report.benchmarks:
+        tell(f"{found.task}: {summary(found)}")
+    tell(f"report: {written.files[1]}")
 
 
 def plans(settings: EvalSettings, tell: Tell) -> Iterator[tuple[Listed, Plan | None]]:
@@ -153,31 +113,3 @@ async def _progress(name: str, plan: Plan, tell: Tell) -> AsyncIterator[Callable
     yield told
     if seen:
         tell(line(seen[0]))
-
-
-async def _score(settings: EvalSettings, benchmark: Listed, scorer: Scorer, tell: Tell) -> None:
-    store = existing_store(benchmark.folder(settings.out))
-    items = await asyncio.to_thread(lambda: list(benchmark.items()))
-    measured = await asyncio.to_thread(_measured, store, items)
-    tell(f"{benchmark.task.name}: scoring {len(measured):,} samples")
-    scored = await score(measured, benchmark.task, scorer)
-    scores = scores_of(
-        benchmark.task,
-        store.key,
-        scored,
-        items=items,
-        judge=scorer.judge_name(benchmark.task),
-        grader=scorer.grader_name,
-    )
-    await asyncio.to_thread(write_scores, settings.out, scores)
-
-
-def _measured(store: Store, items: Sequence[Item]) -> list[Measured]:
-    """What is on record of these items, in their order."""
-    by_id = {plain_id(item): item for item in items}
-    found: dict[tuple[str, int], Measured] = {}
-    for record in store.records():
-        if (item := by_id.get(record.item)) is not None and record.sample < store.key.samples:
-            reply = None if record.data is None else Reply.from_json(record.data)
-            found[record.item, record.sample] = Measured(item, record.sample, record.status, record.reason, reply)
-    return [found[name, sample] for name in by_id for sample in range(store.key.samples) if (name, sample) in found]

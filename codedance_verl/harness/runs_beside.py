@@ -12,7 +12,7 @@ from codedance_verl.records.key import Json, Key
 from codedance_verl.records.store import existing_store
 
 _MUST_AGREE = ("task", "revision", "model")
-_MAY_DIFFER = ("control: ", "limits.max_turns: ")
+_MAY_DIFFER = ("control: ", "limits.environment.max_turns: ")
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ def runs_beside(key: Key, scores: TaskScores, folders: Iterable[Path]) -> Beside
 def max_turns(key: Key) -> int | None:
     """Limit of turns of a key; None where it states none."""
     limits = _part(key, "limits")
-    found = limits.get("max_turns") if isinstance(limits, Mapping) else None
+    environment = limits.get("environment") if isinstance(limits, Mapping) else None
+    found = environment.get("max_turns") if isinstance(environment, Mapping) else None
     return found if isinstance(found, int) else None
 
 

@@ -15,7 +15,7 @@ import msgspec
 from codedance_verl.data.conditions import Control
 from codedance_verl.errors import UserError
 from codedance_verl.harness.http import Endpoint, Refusal, Transport
-from codedance_verl.harness.image_urls import file_url, png_of, user_message
+from codedance_verl.harness.image_urls import png_of, question_messages
 from codedance_verl.harness.reply import ImageFolder, Overloaded, Question, Reply, Unanswered
 from codedance_verl.harness.sampling import Sampling
 from codedance_verl.records.key import Json
@@ -25,6 +25,10 @@ from codedance_verl.types import FinishReason
 
 IDENTITY_S = 600.0
 """Wall seconds for the server's identity, for which it may read files of the model."""
+
+
+class NotServed(UserError):
+    """Server that answers, but is no `codedance serve`."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,7 @@ class ServedAnswerer:
         settings = self._settings
         body: dict[str, Any] = {
             "model": self._identity["model"]["name"],
-            "messages": [user_message([file_url(image) for image in question.images], question.item.question)],
+            "messages": question_messages(question),
             **settings.sampling.fields(settings.sampling.seed_of_sample(question.sample)),
         }
         if settings.sampling.max_tokens is not None:
@@ -122,13 +126,14 @@ async def _identity(transport: Transport) -> dict[str, Any]:
         async with asyncio.timeout(IDENTITY_S):
             identity = await transport.get("codedance")
     except Refusal as refusal:
-        raise UserError(f"{url}/codedance: {refusal}; {_hint(refusal, transport.endpoint)}") from None
+        kind = UserError if refusal.status in (401, 403) else NotServed
+        raise kind(f"{url}/codedance: {refusal}; {_hint(refusal, transport.endpoint)}") from None
     except (Unanswered, Overloaded, TimeoutError) as error:
         raise UserError(f"{url}: cannot be asked ({error or 'no reply in time'}); is the server running?") from None
     try:
         return _checked(identity)
     except (KeyError, TypeError, ValueError):
-        raise UserError(f"{url}/codedance: states no model and limits; is it `codedance serve`?") from None
+        raise NotServed(f"{url}/codedance: states no model and limits; is it `codedance serve`?") from None
 
 
 def _hint(refusal: Refusal, endpoint: Endpoint) -> str:

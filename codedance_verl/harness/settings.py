@@ -30,6 +30,11 @@ class EvalSettings:
         """Folder of records, scores and report."""
         return Path(self.evaluation.out).expanduser()
 
+    @property
+    def beside(self) -> tuple[Path, ...]:
+        """Folders of runs that the report shows beside this one."""
+        return tuple(Path(folder).expanduser() for folder in self.evaluation.beside)
+
 
 def load(overrides: Sequence[str]) -> EvalSettings:
     """Loads the settings under the configuration `eval`.

@@ -56,7 +56,7 @@ def own_task(path: Path, tables: Path) -> Task:
         layouts=(Layout("records of training", lambda _: (path,), lambda _: map(_item, asked)),),
         score=_score,
         rule=RULE,
-        figures=_figures,
+        figures=own_figures,
     )
 
 
@@ -124,7 +124,8 @@ def _score(item: Item, reply: str) -> Score:
     return Score.of(found.correct, found.rule, reply)
 
 
-def _figures(marks: Sequence[Mark]) -> tuple[Figure, ...]:
+def own_figures(marks: Sequence[Mark]) -> tuple[Figure, ...]:
+    """Accuracy over all questions, and over those of each data source, kind and difficulty where there are several."""
     parts = [means_by(marks, name) for name in STRATA]
     return (
         mean("accuracy", "mean over all questions", marks),

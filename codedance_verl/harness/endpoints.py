@@ -1,0 +1,73 @@
+"""Endpoint of an evaluation: a running `codedance serve`, or any chat endpoint with the loop on this side or none."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from codedance_verl.environment.config import EnvironmentConfig
+from codedance_verl.harness.chat_answerer import ChatAnswerer, ChatSettings
+from codedance_verl.harness.http import Endpoint
+from codedance_verl.harness.reply import Answerer
+from codedance_verl.harness.sampling import Sampling
+from codedance_verl.harness.served_answerer import NotServed, ServedAnswerer, ServedSettings
+from codedance_verl.harness.settings import EvalSettings
+from codedance_verl.sandbox.config import SandboxConfig
+
+AT_ONCE = 16
+"""Questions at once, where `eval.concurrency` does not say."""
+
+
+@contextlib.asynccontextmanager
+async def connected(settings: EvalSettings) -> AsyncIterator[Answerer]:
+    """Connects to the endpoint of the settings; with `eval.loop=auto` it is asked what it is.
+
+    Raises UserError: nothing answers there, or it cannot do what is asked.
+    """
+    async with contextlib.AsyncExitStack() as resources:
+        yield await _opened(settings, resources)
+
+
+async def _opened(settings: EvalSettings, resources: contextlib.AsyncExitStack) -> Answerer:
+    asked = settings.evaluation
+    endpoint = Endpoint(str(asked.endpoint), asked.api_key_env, asked.concurrency or AT_ONCE)
+    if asked.loop == "auto":
+        switches = ServedSettings(_sampling(settings), asked.service_control, asked.max_turns)
+        try:
+            return await resources.enter_async_context(ServedAnswerer.opened(endpoint, switches, os.environ))
+        except NotServed:
+            pass  # it answers, and is another server: the loop runs here
+    chat = ChatAnswerer.opened(endpoint, _chat_settings(settings), _sandbox(settings), os.environ)
+    return await resources.enter_async_context(chat)
+
+
+def _sampling(settings: EvalSettings) -> Sampling:
+    asked = settings.evaluation
+    return Sampling(asked.temperature, asked.top_p, asked.seed)
+
+
+def _chat_settings(settings: EvalSettings) -> ChatSettings:
+    asked = settings.evaluation
+    environment = EnvironmentConfig.from_mapping(_plain(settings, "environment"))
+    if asked.max_turns is not None:
+        environment = environment.replace(max_turns=asked.max_turns)
+    return ChatSettings(
+        model=asked.model,
+        sampling=_sampling(settings),
+        environment=environment,
+        tools=asked.loop != "plain",
+        control=asked.service_control,
+    )
+
+
+def _sandbox(settings: EvalSettings) -> SandboxConfig:
+    return SandboxConfig.from_mapping(_plain(settings, "sandbox"))
+
+
+def _plain(settings: EvalSettings, node: str) -> dict[str, Any]:
+    values: Any = OmegaConf.to_container(OmegaConf.select(settings.tree, node), resolve=True)
+    return dict(values)

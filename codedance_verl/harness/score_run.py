@@ -1,0 +1,79 @@
+"""Scores and report of the replies on record."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+
+from codedance_verl.harness.comparing import model_name
+from codedance_verl.harness.listing import Listed
+from codedance_verl.harness.measured import Measured
+from codedance_verl.harness.reply import Reply
+from codedance_verl.harness.report import BenchmarkReport, Scoring
+from codedance_verl.harness.report_build import ScoredBenchmark
+from codedance_verl.harness.report_files import Written, write_files
+from codedance_verl.harness.scores import scores_of, write_scores
+from codedance_verl.harness.scoring import Scorer, score
+from codedance_verl.harness.settings import EvalSettings
+from codedance_verl.records.record import plain_id
+from codedance_verl.records.store import Store, existing_store
+from codedance_verl.tasks.item import Item
+
+
+async def score_and_report(
+    settings: EvalSettings, benchmarks: Sequence[Listed], tell: Callable[[str], None]
+) -> Written:
+    """Scores every reply on record, and writes scores and report into the folder of the run.
+
+    Raises:
+        UserError: there are no records, or a run of `beside` cannot stand beside this one.
+        OSError: a file cannot be written.
+    """
+    scored = []
+    async with contextlib.aclosing(Scorer(settings.grading, settings.out)) as scorer:
+        for benchmark in benchmarks:
+            tell(f"{benchmark.task.name}: scoring")
+            scored.append(await _scored(settings, benchmark, scorer))
+    notes = [f"{one.task.name}: {_limited(one, settings)}" for one in benchmarks if settings.evaluation.limit]
+    return await asyncio.to_thread(
+        write_files, settings.out, model_name(scored[0].key), scored, settings.beside, [note for note in notes if note]
+    )
+
+
+def summary(benchmark: BenchmarkReport) -> str:
+    """Headline of a benchmark in a line: by the official rule, and by the grader of this project."""
+    return "; ".join(f"{one.which} {_headline(one)}" for one in benchmark.scorings)
+
+
+def _headline(scoring: Scoring) -> str:
+    found = scoring.headline
+    return "not scored" if found is None else f"{found.name} {found.sentence}"
+
+
+async def _scored(settings: EvalSettings, benchmark: Listed, scorer: Scorer) -> ScoredBenchmark:
+    store = existing_store(benchmark.folder(settings.out))
+    items = await asyncio.to_thread(lambda: list(benchmark.items()))
+    measured = await score(await asyncio.to_thread(_measured, store, items), benchmark.task, scorer)
+    named = {"judge": scorer.judge_name(benchmark.task), "grader": scorer.grader_name}
+    scores = scores_of(benchmark.task, store.key, measured, items=items, **named)
+    await asyncio.to_thread(write_scores, settings.out, scores)
+    return ScoredBenchmark(benchmark.task, store.key, scores, measured)
+
+
+def _measured(store: Store, items: Sequence[Item]) -> list[Measured]:
+    """What is on record of these items, in their order."""
+    by_id = {plain_id(item): item for item in items}
+    found: dict[tuple[str, int], Measured] = {}
+    for record in store.records():
+        if (item := by_id.get(record.item)) is not None and record.sample < store.key.samples:
+            reply = None if record.data is None else Reply.from_json(record.data)
+            found[record.item, record.sample] = Measured(item, record.sample, record.status, record.reason, reply)
+    wanted = ((name, sample) for name in by_id for sample in range(store.key.samples))
+    return [found[one] for one in wanted if one in found]
+
+
+def _limited(benchmark: Listed, settings: EvalSettings) -> str:
+    """Note for a benchmark of which only the first items were asked; empty for a whole one."""
+    limit = settings.evaluation.limit
+    return "" if limit is None or benchmark.count < limit else f"the first {limit:,} items alone (eval.limit)"
