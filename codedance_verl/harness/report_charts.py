@@ -30,12 +30,13 @@ def overview_chart(benchmarks: Sequence[BenchmarkReport]) -> Markup:
     return comparison_chart("Official figure of each benchmark, with 95 % intervals", rows, labels)
 
 
-def tool_charts(tools: Tools) -> tuple[Markup, ...]:
-    """Charts of the parts that were measured."""
+def bar_charts(tools: Tools) -> tuple[Markup, ...]:
+    """Wide charts: use of tools against difficulty, accuracy under controls; those that were measured."""
     charts = []
     if tools.calibration is not None:
+        bins = [bar for bar in tools.calibration.bins if bar.items]
         groups = [
-            (f"{bar.low:.0%} to {bar.high:.0%} wrong", [_figure(bar.use, bar.items)]) for bar in tools.calibration.bins
+            (f"{bar.low:.0%} to {bar.high:.0%}, {bar.items:,} items", [_figure(bar.use, bar.items)]) for bar in bins
         ]
         labels = [("share of answers in which a call ran, by how often the item is wrong without tools", 0)]
         charts.append(grouped_bars("Use of tools against difficulty", groups, labels, [None] * len(groups)))
@@ -49,6 +50,12 @@ def tool_charts(tools: Tools) -> tuple[Markup, ...]:
         ]
         labels = [("as it is, same items", 0), ("under the control", 1)]
         charts.append(grouped_bars("Accuracy under controls", bars, labels, [None] * len(bars)))
+    return tuple(charts)
+
+
+def curves(tools: Tools) -> tuple[Markup, ...]:
+    """Narrow charts: answers by turn, accuracy by limit of turns; those that were measured."""
+    charts = []
     if tools.turns:
         answered = Series("answered", [(point.turns, point.answered) for point in tools.turns], 5)
         right = Series("answered and right", [(point.turns, point.right.value) for point in tools.turns], 0)

@@ -19,7 +19,7 @@ from codedance_verl.formats import DEFAULT_FORMAT, FORMATS
 from codedance_verl.harness.estimate import Estimate
 from codedance_verl.harness.measured import Measured
 from codedance_verl.harness.report import BenchmarkReport, EvaluationReport
-from codedance_verl.harness.report_charts import overview_chart, tool_charts
+from codedance_verl.harness.report_charts import bar_charts, curves, overview_chart
 from codedance_verl.harness.shown import PageImages, ShownTrajectory, choose, shown
 from codedance_verl.runtime.atomic import write_atomically
 from codedance_verl.runtime.text import visible
@@ -33,7 +33,8 @@ class Section:
     """Benchmark on the page, with the charts and trajectories that stand there."""
 
     found: BenchmarkReport
-    charts: tuple[Markup, ...]
+    bars: tuple[Markup, ...]
+    curves: tuple[Markup, ...]
     trajectories: tuple[ShownTrajectory, ...]
 
 
@@ -94,4 +95,6 @@ def _ends(estimate: Estimate, digits: int, sign: str = "") -> Markup:
 def _section(found: BenchmarkReport, measured: Sequence[Measured], images: PageImages) -> Section:
     format_name = found.call_format if found.call_format in FORMATS else DEFAULT_FORMAT
     trajectories = tuple(shown(title, one, images, format_name) for title, one in choose(measured))
-    return Section(found, tool_charts(found.tools) if found.tools is not None else (), trajectories)
+    if found.tools is None:
+        return Section(found, (), (), trajectories)
+    return Section(found, bar_charts(found.tools), curves(found.tools), trajectories)
