@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -17,6 +18,7 @@ from codedance_verl.harness.sampling import Sampling
 from codedance_verl.harness.served_answerer import NotServed, ServedAnswerer, ServedSettings
 from codedance_verl.harness.settings import EvalSettings
 from codedance_verl.sandbox.config import SandboxConfig
+from codedance_verl.serving.config import ServingConfig
 
 AT_ONCE = 16
 """Questions at once, where `eval.concurrency` does not say."""
@@ -41,7 +43,7 @@ async def _opened(settings: EvalSettings, resources: contextlib.AsyncExitStack) 
             return await resources.enter_async_context(ServedAnswerer.opened(endpoint, switches, os.environ))
         except NotServed:
             pass  # it answers, and is another server: the loop runs here
-    chat = ChatAnswerer.opened(endpoint, _chat_settings(settings), _sandbox(settings), os.environ)
+    chat = ChatAnswerer.opened(endpoint, chat_settings(settings), _sandbox(settings), os.environ)
     return await resources.enter_async_context(chat)
 
 
@@ -50,14 +52,17 @@ def _sampling(settings: EvalSettings) -> Sampling:
     return Sampling(asked.temperature, asked.top_p, asked.seed)
 
 
-def _chat_settings(settings: EvalSettings) -> ChatSettings:
+def chat_settings(settings: EvalSettings) -> ChatSettings:
+    """Settings of the loop on this side. Raises UserError: a control that no chat endpoint offers."""
     asked = settings.evaluation
     environment = EnvironmentConfig.from_mapping(_plain(settings, "environment"))
     if asked.max_turns is not None:
         environment = environment.replace(max_turns=asked.max_turns)
+    # the budget of a trajectory, as `codedance serve` has it
+    tokens = ServingConfig.from_mapping(_plain(settings, "serving")).response_tokens
     return ChatSettings(
         model=asked.model,
-        sampling=_sampling(settings),
+        sampling=replace(_sampling(settings), max_tokens=tokens),
         environment=environment,
         tools=asked.loop != "plain",
         control=asked.service_control,

@@ -48,7 +48,7 @@ class Endpoint:
     url: str
     api_key_env: str = ""
     at_once: int = 16
-    reply_s: float = 1800.0
+    reply_s: float = 3600.0
     connect_s: float = 30.0
     tries: int = 3
     pause_s: float = 1.0
@@ -145,8 +145,10 @@ class Transport:
                 method, url, data=body, headers=headers, allow_redirects=False
             ) as response:
                 data = await self._bounded(response)
-        except TimeoutError:
-            raise _Trouble(f"no reply within {self.endpoint.reply_s:g} s") from None
+        except aiohttp.ServerTimeoutError:
+            raise _Trouble(f"no connection within {self.endpoint.connect_s:g} s") from None
+        except TimeoutError:  # further tries would take as long
+            raise Unanswered(Status.ENDPOINT_FAILURE, f"no reply within {self.endpoint.reply_s:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
             raise _Trouble(self._safe(f"{type(error).__name__}: {error}")) from None
         return await self._value(response, data)

@@ -31,8 +31,8 @@ class _File:
         return self.data
 
 
-def question(text: str, *files: bytes, sample: int = 0) -> Question:
+def question(text: str, *files: bytes, sample: int = 0, system: str = "") -> Question:
     """Question with images, one of its own where none is given."""
     images = files or (encoded(),)
-    item = Item(id="1", question=text, images=tuple(map(_File, images)), truth="7", task="made_up")
+    item = Item(id="1", question=text, images=tuple(map(_File, images)), truth="7", task="made_up", system=system)
     return Question(item, images, sample)

@@ -21,6 +21,7 @@ from codedance_verl.harness.sampling import Sampling
 from codedance_verl.harness.served_answerer import ServedAnswerer, ServedSettings
 from codedance_verl.records.record import Status
 from codedance_verl.types import FinishReason
+from tests.unit.environment.harness import tokenizer
 from tests.unit.harness.asked import encoded, question
 from tests.unit.serving.chats import CALL, MODEL, SHOWN, Running, messages, running
 
@@ -88,6 +89,14 @@ def test_sampling_and_switches_are_asked_for(tmp_path: Path) -> None:
     (image,) = replies[0].turns[0].execution.images
     shown = Image.open(image.file(tmp_path)).convert("RGB")
     assert shown.getcolors() == [(shown.width * shown.height, (128, 128, 128))]
+
+
+def test_a_system_message_of_the_item_goes_with_it(tmp_path: Path) -> None:
+    async def asked(answerer: ServedAnswerer, server: Running) -> str:
+        await answerer.answer(question("please look", system="count the circles"), ImageFolder(tmp_path))
+        return tokenizer().decode(server.engine.prompts[0])
+
+    assert "count the circles" in against(asked)
 
 
 def test_files_reach_the_sandbox_as_they_are(tmp_path: Path) -> None:
