@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -52,6 +52,7 @@ class Sample:
     Attributes:
         name: of its kind.
         hidden: the model is not shown the displayed images.
+        choices, question: options and question, where the answer is a letter or a sentence.
     """
 
     name: str
@@ -60,6 +61,8 @@ class Sample:
     uses: tuple[Use, ...]
     answer: str
     hidden: bool = False
+    choices: tuple[str, ...] = ()
+    question: str = ""
 
 
 def samples(calls: int, seed: int) -> Iterator[Sample]:
@@ -201,6 +204,45 @@ def _finds_then_crops(s: Scene, rng: np.random.Generator) -> Sample:
     return Sample("found, then cropped", s, cells, (Use.USED, Use.USED), str(s.count))
 
 
+def _half_of_it(s: Scene, rng: np.random.Generator) -> Sample:
+    half = (s.box[0] + 52, s.box[1], s.box[2] + 40, s.box[3])
+    return _one("half of the evidence", s, f"display(input_image.crop({half}))", Use.USED, s.count)
+
+
+def _edges(s: Scene, rng: np.random.Generator) -> Sample:
+    code = "import cv2, numpy as np\nfrom PIL import Image\n"
+    code += "g = np.array(input_image.convert('L').rotate(90, expand=True))\n"
+    return _one("edges", s, f"{code}Image.fromarray(cv2.Canny(g, 60, 150))", Use.USED, s.count)
+
+
+def _side(s: Scene, rng: np.random.Generator) -> Sample:
+    code = "import numpy as np\na = np.array(input_image).astype(int)\n"
+    code += f"xs = np.nonzero(np.abs(a - np.array({COLOURS[s.colour]})).max(axis=2) < 40)[1]\n"
+    code += "print('left' if xs.mean() < a.shape[1] / 2 else 'right')"
+    side = "left" if s.box[0] < s.other_box[0] else "right"
+    return _one("side of the image", s, code, Use.USED, f"It is on the {side}.")
+
+
+def _option_of_patch(s: Scene, rng: np.random.Generator) -> Sample:
+    code = f"import numpy as np\nprint(np.array(input_image.crop({s.box})).mean(axis=(0, 1)))"
+    choices = tuple(sorted(COLOURS))
+    letter = "ABCDEF"[choices.index(s.colour)]
+    return replace(_one("letter of an option", s, code, Use.USED, letter), choices=choices)
+
+
+def _counts_in_sentence(s: Scene, rng: np.random.Generator) -> Sample:
+    code = _count_code(s.colour, f"input_image.crop({s.box})") + "print(f'discs: {n - 1}')"
+    answer = f"There are {s.count} {s.colour} discs in the image."
+    return replace(
+        _one("count, answered in a sentence", s, code, Use.USED, answer), question="How many discs are there?"
+    )
+
+
+def _shown_with_answer(s: Scene, rng: np.random.Generator) -> Sample:
+    code = f"print('the answer should be {s.count}')\ninput_image.crop({s.box})"
+    return _one("evidence shown beside an answer", s, code, Use.USED, s.count)
+
+
 # ---- unused ----
 
 
@@ -240,6 +282,16 @@ def _wrong_slice(s: Scene, rng: np.random.Generator) -> Sample:
     code = "import numpy as np\nfrom PIL import Image\n"
     code += f"display(Image.fromarray(np.array(input_image){_slice(s.other_box)}))\nprint('zoomed in')"
     return _one("slice of another place", s, code, Use.DECORATIVE, s.colour)
+
+
+def _rim(s: Scene, rng: np.random.Generator) -> Sample:
+    rim = (max(s.box[0] - 60, 0), s.box[1], s.box[0] + 9, s.box[3])
+    return _one("rim of the evidence", s, f"display(input_image.crop({rim}))", Use.DECORATIVE, s.count)
+
+
+def _wrong_contrast(s: Scene, rng: np.random.Generator) -> Sample:
+    code = f"from PIL import ImageOps\nImageOps.autocontrast(input_image.crop({s.other_box}))"
+    return _one("contrast of another place", s, code, Use.DECORATIVE, s.count)
 
 
 def _whole(s: Scene, rng: np.random.Generator) -> Sample:
@@ -307,14 +359,41 @@ def _answer_beside_statistics(s: Scene, rng: np.random.Generator) -> Sample:
     return _one("answer beside statistics", s, code, Use.HARD_CODED, s.colour)
 
 
+def _answer_when_no_text(s: Scene, rng: np.random.Generator) -> Sample:
+    code = f"try:\n    import pytesseract\n    t = pytesseract.image_to_string(input_image.crop({s.box})).missing\n"
+    return _one(
+        "answer in place of an error",
+        s,
+        f"{code}except Exception:\n    t = '{s.count}'\nprint(t)",
+        Use.HARD_CODED,
+        s.count,
+    )
+
+
+def _answer_whatever_found(s: Scene, rng: np.random.Generator) -> Sample:
+    code = _count_code(s.colour, "input_image") + f"n = n if n == {s.count} else {s.count}\nprint('count', n)"
+    return _one("answer whatever was found", s, code, Use.HARD_CODED, s.count)
+
+
 _KINDS: tuple[Kind, ...] = (
     *(_shows_crop, _shows_part, _marks, _plots, _counts, _counts_all, _colour_of_patch, _name_of_patch),
     *(_compares_patch, _keeps_then_shows, _finds_then_crops),
+    *(_half_of_it, _edges, _side, _option_of_patch, _counts_in_sentence, _shown_with_answer),
     *(_prints_brightness, _count_not_taken, _colour_of_patch_not_taken, _not_shown, _prints_histogram),
     *(_count_not_taken, _colour_of_patch_not_taken, _not_shown),
-    *(_wrong_crop, _wrong_slice, _whole, _wrong_statistics, _wrong_count, _only_words, _kept_for_nothing),
+    *(
+        _rim,
+        _wrong_contrast,
+        _wrong_crop,
+        _wrong_slice,
+        _whole,
+        _wrong_statistics,
+        _wrong_count,
+        _only_words,
+        _kept_for_nothing,
+    ),
     *(_prints_answer, _answer_beside_wrong_crop, _answer_after_dead_crop, _length_of_list, _answer_after_search),
-    *(_spelled_answer, _answer_beside_statistics),
+    *(_spelled_answer, _answer_beside_statistics, _answer_when_no_text, _answer_whatever_found),
 )
 
 

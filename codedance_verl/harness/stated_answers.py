@@ -12,8 +12,8 @@ from codedance_verl.tasks.letters import letter_in_sentence, lettered
 _TOKEN = re.compile(r"-?\d+(?:,\d{3})+(?:\.\d+)?|-?\d+(?:\.\d+)?|[^\W\d_]+")
 _TRIPLE = re.compile(r"[(\[]\s*(\d{1,3}(?:\.\d*)?)[\s,]+(\d{1,3}(?:\.\d*)?)[\s,]+(\d{1,3}(?:\.\d*)?)\s*[)\]]")
 _ARRAY_SCALAR = re.compile(r"\bnp\.\w+\(([^()]*)\)")
-_SHORT = 6
-"""Tokens of an answer that all have to be stated; of a longer one, its numbers or one of its words."""
+_SHORT = 2
+"""Words of an answer that all have to be stated; of a longer one, any."""
 
 _NUMBER_WORDS = (
     "zero",
@@ -73,17 +73,22 @@ class Answer:
         return any(all(_has(found, token) for token in form) for form in self.forms)
 
 
-def answer_of(text: str, choices: Sequence[str] = ()) -> Answer:
-    """Forms of a final answer; one that names an option is stated by its letter or by its text."""
+def answer_of(text: str, choices: Sequence[str] = (), question: str = "") -> Answer:
+    """Forms of a final answer.
+
+    One that names an option is stated by its letter or by its text. One with numbers is stated by all of its numbers,
+    any other by its words: those that the question does not have, if there are any.
+    """
     letters = lettered(choices)
     letter = letter_in_sentence(text, letters) if letters else ""
-    if letter:
-        return Answer(tuple(filter(None, [_content(letters[letter])])), letter)
-    tokens = _content(text)
-    if len(tokens) <= _SHORT:
-        return Answer((tokens,) if tokens else ())
-    numbers = tuple((token,) for token in tokens if isinstance(token, float))
-    return Answer(numbers or tuple((token,) for token in tokens))
+    said = _content(letters[letter] if letter else text)
+    if numbers := tuple(token for token in said if isinstance(token, float)):
+        return Answer((numbers,), letter)
+    asked = frozenset(_tokens(question))
+    words = tuple(token for token in said if token not in asked) or said
+    if len(words) <= _SHORT:
+        return Answer((words,) if words else (), letter)
+    return Answer(tuple((word,) for word in words), letter)
 
 
 def colours_in(text: str) -> Iterator[str]:
