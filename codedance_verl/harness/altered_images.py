@@ -26,6 +26,9 @@ _CORE = 0.6
 _MARGIN = 4
 """Pixels around a box that tell the colour of its surroundings."""
 
+_BLOCK = 4
+"""Side in pixels of the blocks of an image that replaces another."""
+
 _PLACES = 8
 """Places by side that are tried for a region of the same size."""
 
@@ -37,7 +40,7 @@ class Alteration(StrEnum):
     CORE = "core"  # the inner part of the evidence is one grey
     MOVED = "moved"  # the evidence lies elsewhere, the colour of its surroundings in its place
     SWAPPED = "swapped"  # the evidence and another region of its size change places
-    NOISE = "noise"  # another image of the same size
+    NOISE = "noise"  # another image, of random colours, of the same size
     LARGER = "larger"  # another, nearly black image that is larger
 
 
@@ -74,11 +77,18 @@ def altered(image: Pixels, boxes: Sequence[Box], alteration: Alteration) -> Pixe
         case Alteration.MOVED | Alteration.SWAPPED:
             return _exchanged(image, inside, both=alteration is Alteration.SWAPPED)
         case Alteration.NOISE:
-            return np.random.default_rng(0).integers(0, 256, image.shape, dtype=np.uint8)
+            return _blocks(image.shape[0], image.shape[1], brightest=256)
         case Alteration.LARGER:
             # Larger, not smaller: indices that fit the image still do.
             height, width = (side + max(8, side // 10) for side in image.shape[:2])
-            return np.random.default_rng(1).integers(0, 24, (height, width, 3), dtype=np.uint8)
+            return _blocks(height, width, brightest=24)
+
+
+def _blocks(height: int, width: int, brightest: int) -> Pixels:
+    """Image of blocks of random colours, which unlike noise by the pixel is small as a file."""
+    shape = (-(-height // _BLOCK), -(-width // _BLOCK), 3)
+    colours = np.random.default_rng(0).integers(0, brightest, shape, dtype=np.uint8)
+    return colours.repeat(_BLOCK, axis=0).repeat(_BLOCK, axis=1)[:height, :width]
 
 
 def clipped(boxes: Sequence[Box], image: Pixels) -> list[Box]:

@@ -53,10 +53,10 @@ def normalised(text: str) -> str:
     return "\n".join(map(str.rstrip, _ADDRESS.sub("0x", text).split("\n"))).strip("\n")
 
 
-def pixels(image: RenderedImage) -> NDArray[np.int16]:
+def pixels(image: RenderedImage) -> NDArray[np.uint8]:
     """Pixels of a displayed image, shape (height, width, 3), 0 to 255. Images of the pool are checked: none fails."""
     with Image.open(io.BytesIO(image.png), formats=("PNG",)) as opened:
-        return np.asarray(opened.convert("RGB")).astype(np.int16)
+        return np.asarray(opened.convert("RGB"))
 
 
 def images_differ(one: RenderedImage, other: RenderedImage) -> bool:
@@ -68,17 +68,17 @@ def images_differ(one: RenderedImage, other: RenderedImage) -> bool:
     return _visible(pixels(one), pixels(other))
 
 
-def _visible(one: NDArray[np.int16], other: NDArray[np.int16]) -> bool:
-    apart = np.abs(one - other).max(axis=2) > _VISIBLE
+def _visible(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
+    apart = np.abs(one.astype(np.int16) - other).max(axis=2) > _VISIBLE
     return bool(apart.sum() >= max(1, min(_FEWEST, _LEAST_PART * apart.size)))
 
 
-def shows_nothing_new(image: RenderedImage, known: Sequence[NDArray[np.int16]]) -> bool:
+def shows_nothing_new(image: RenderedImage, known: Sequence[NDArray[np.uint8]]) -> bool:
     """True for a copy of a known image as a whole, of its size or smaller: it holds nothing that the model had not."""
     return any(_is_copy(image, whole) for whole in known)
 
 
-def _is_copy(image: RenderedImage, whole: NDArray[np.int16]) -> bool:
+def _is_copy(image: RenderedImage, whole: NDArray[np.uint8]) -> bool:
     height, width = whole.shape[:2]
     # One pixel of rounding in either side is the same shape.
     same_shape = abs(image.width * height - image.height * width) <= max(width, height)
@@ -88,5 +88,5 @@ def _is_copy(image: RenderedImage, whole: NDArray[np.int16]) -> bool:
     if shown.shape == whole.shape:
         # Marks drawn on it are new, however small.
         return not _visible(shown, whole)
-    smaller = Image.fromarray(whole.astype(np.uint8)).resize((image.width, image.height), Image.Resampling.BOX)
-    return float(np.abs(shown - np.asarray(smaller)).mean()) <= _LIKE_THE_INPUT
+    smaller = Image.fromarray(whole).resize((image.width, image.height), Image.Resampling.BOX)
+    return float(np.abs(shown.astype(np.int16) - np.asarray(smaller)).mean()) <= _LIKE_THE_INPUT

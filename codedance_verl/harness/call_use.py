@@ -58,7 +58,7 @@ class Use(StrEnum):
 
 CLASSES = (Use.USED, Use.UNUSED, Use.DECORATIVE, Use.HARD_CODED)
 
-Known = Sequence[NDArray[np.int16]]
+Known = Sequence[NDArray[np.uint8]]
 """Images that the model had before a call, each of shape (height, width, 3)."""
 
 

@@ -68,9 +68,10 @@ class _Part:
     answer: Answer
     at_once: asyncio.Semaphore
 
-    async def replayed(self, images: Sequence[bytes], calls: Sequence[Call] | None = None) -> dict[int, Output]:
+    async def replayed(self, calls: Sequence[Call]) -> dict[int, Output]:
+        """Outputs with the images as they are."""
         async with self.at_once:
-            return await replay(self.pool, images, self.calls if calls is None else calls)
+            return await replay(self.pool, self.images, calls)
 
 
 async def faithfulness(
@@ -98,7 +99,7 @@ async def faithfulness(
         OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError: an image of the question cannot be decoded.
     """
     calls = calls_of(turns)
-    known = [np.asarray(decode(data)).astype(np.int16) for data in images]
+    known = [np.asarray(decode(data)) for data in images]
     found = {call.turn: CallFinding(call.turn, Use.FAILED) for call in calls}
     bound = asyncio.Semaphore(at_once)
     for part in parts(calls):
@@ -120,9 +121,9 @@ def shares(findings: Sequence[CallFinding]) -> dict[str, int | float | None]:
 
 
 async def _findings(
-    part: _Part, known: list[NDArray[np.int16]], boxes: tuple[Box, ...], recorded: Path | None
+    part: _Part, known: list[NDArray[np.uint8]], boxes: tuple[Box, ...], recorded: Path | None
 ) -> list[CallFinding]:
-    unchanged = await part.replayed(part.images)
+    unchanged = await part.replayed(part.calls)
     facts = facts_of([call.code for call in part.calls], [call.execution.succeeded for call in part.calls])
     evidence = [_evidence(boxes, fact, known) for fact in facts]
     chosen = dict.fromkeys(where for where, _ in evidence)
@@ -138,7 +139,7 @@ async def _findings(
 
 
 def _evidence(
-    boxes: tuple[Box, ...], facts: CodeFacts, known: Sequence[NDArray[np.int16]]
+    boxes: tuple[Box, ...], facts: CodeFacts, known: Sequence[NDArray[np.uint8]]
 ) -> tuple[tuple[Box, ...], str]:
     if boxes:
         return boxes, "benchmark"
@@ -152,7 +153,9 @@ async def _altered(part: _Part, boxes: tuple[Box, ...]) -> dict[Alteration, dict
     """Outputs by alteration and turn."""
 
     async def one(which: Alteration) -> dict[int, Output]:
-        return await part.replayed(await asyncio.to_thread(altered_files, part.images, boxes, which))
+        async with part.at_once:
+            images = await asyncio.to_thread(altered_files, part.images, boxes, which)
+            return await replay(part.pool, images, part.calls)
 
     outputs = await asyncio.gather(*map(one, Alteration))
     return dict(zip(Alteration, outputs, strict=True))
@@ -168,7 +171,7 @@ def _finding(
     facts: CodeFacts,
     unchanged: Output | None,
     altered: Mapping[Alteration, Mapping[int, Output]],
-    known: Sequence[NDArray[np.int16]],
+    known: Sequence[NDArray[np.uint8]],
     recorded: Path | None,
 ) -> CallFinding:
     if not call.execution.succeeded:
@@ -252,7 +255,7 @@ async def _depending(part: _Part, place: int, later: Sequence[int], unchanged: M
     """First later call whose output differs when this call's statements are left out, imports and definitions kept."""
     left_out = replace(part.calls[place], code=imports_of(part.calls[place].code))
     calls = [*part.calls[:place], left_out, *part.calls[place + 1 :]]
-    without = await part.replayed(part.images, calls)
+    without = await part.replayed(calls)
     return next((other for other in later if _differ(part.calls[other].turn, unchanged, without)), None)
 
 
