@@ -9,8 +9,9 @@ comparison with figures that were made with it.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -79,7 +80,17 @@ def _lettered_text(row: Row) -> Item:
         raise BadRow(f"its label is {letter[:20]!r}, and its text has the options {', '.join(options) or 'none'}")
     right, name = list(options).index(letter), row.optional("question_id")
     question = text[: first.start()].strip()
-    return _item(name, row.optional("category"), question, tuple(options.values()), right, row.image())
+    item = _item(name, row.optional("category"), question, tuple(options.values()), right, row.image())
+    return _with_boxes(item, _beside(item.images[0]))
+
+
+def _beside(image: ImageReference) -> Mapping[str, object]:
+    """Values of the file of one image, where it lies beside the image; else none."""
+    try:
+        values = json.loads(image.path.with_suffix(".json").read_bytes()) if isinstance(image, ImageFile) else {}
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}
 
 
 def _tsv(row: Row) -> Item:
@@ -101,7 +112,24 @@ def _single(row: Row) -> Item:
     image = next(
         (ImageFile(path, row.where) for path in images if path.is_file()), NoImage(row.where, "it has no image")
     )
-    return _item(f"{category}/{stem}", category, row.text("question"), [str(text) for text in options], 0, image)
+    item = _item(f"{category}/{stem}", category, row.text("question"), [str(text) for text in options], 0, image)
+    return _with_boxes(item, row.values)
+
+
+def _with_boxes(item: Item, values: Mapping[str, object]) -> Item:
+    """Item with the boxes of a file of one image as the fact `boxes`."""
+    return replace(item, facts={**item.facts, "boxes": _boxes(values.get("bbox"))})
+
+
+def _boxes(values: object) -> tuple[tuple[int, int, int, int], ...]:
+    """Edges (left, top, right, bottom) in pixels of boxes that a file gives by left, top, width and height."""
+    rows = values if isinstance(values, list) else []
+    whole = [row for row in rows if isinstance(row, list) and len(row) == 4 and all(map(_is_number, row))]
+    return tuple((int(x), int(y), round(x + width), round(y + height)) for x, y, width, height in whole)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e6
 
 
 def _find_singles(folder: Path) -> tuple[Path, ...]:
@@ -132,7 +160,7 @@ def _with_order(item: Item, order: Sequence[int]) -> Item:
     right = list(lettered(item.choices)).index(item.truth)
     choices, question = [item.choices[place] for place in order], item.facts["question"]
     new = _item(item.id, item.strata["category"], question, choices, list(order).index(right), item.images[0])
-    return replace(new, strata=item.strata)
+    return replace(new, strata=item.strata, facts=item.facts)
 
 
 def _shuffled(item: Item) -> Item:

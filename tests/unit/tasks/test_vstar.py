@@ -98,6 +98,16 @@ def test_files_of_single_images_are_shuffled_by_a_rule(tmp_path: Path) -> None:
         assert sorted(item.choices) == sorted(options)
         assert item.choices["ABCD".index(item.truth or "")] == options[0]
         assert item.question == option_prompt(question, item.choices)
+        assert item.facts["boxes"] == ((1, 2, 4, 6),), "left, top, right, bottom"
+
+
+def test_boxes_of_published_questions_lie_beside_the_images(tmp_path: Path) -> None:
+    _make(tmp_path, "folders")
+    _make(tmp_path, "jsonl")
+    (tmp_path / CATEGORIES[1] / "sa_1.json").write_text("{")
+    (tmp_path / CATEGORIES[2] / "sa_2.json").write_text('{"bbox": [[1, 2, 3], ["x", 2, 3, 4], [5.5, 6, 10, 20]]}')
+    boxes = [item.facts["boxes"] for item in VSTAR.items(tmp_path)]
+    assert boxes == [((1, 2, 4, 6),), (), ((5, 6, 16, 26),)]
 
 
 def test_the_rule_of_shuffling_prefers_no_letter(tmp_path: Path) -> None:
