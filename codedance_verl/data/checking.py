@@ -151,6 +151,11 @@ def inspect_image(source: Source, where: str) -> tuple[tuple[int, int], int]:
         raise BadRow(f"{where} is not a readable image ({reason})") from None
 
 
+def fault_of_images(row: CanonicalRow[Source]) -> str:
+    """Fault of a row's images: one that cannot be read, or more bytes than the sandbox takes; empty without one."""
+    return _row_images(ReadRow(0, row))[0]
+
+
 def _decode(data: bytes) -> tuple[int, int]:
     """Decodes an image, at least in part; returns width and height as code gets it."""
     size = images.shown_size(data)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,10 +75,13 @@ class RowFile:
     rows: int
     origin: Origin
 
-    def batches(self) -> Iterator[list[ReadRow]]:
-        """Rows, some megabytes at a time. Raises UserError where the file turns out to be damaged."""
-        numbers = self.origin.numbers()
-        for batch in batches(self.path, open_parquet(self.path), self.columns.read, _LEFT_OUT):
+    def batches(self, groups: Iterable[int] | None = None, first_row: int = 0) -> Iterator[list[ReadRow]]:
+        """Rows, some megabytes at a time, of all row groups or of `groups`, which begin with row `first_row`.
+
+        Raises UserError where the file turns out to be damaged.
+        """
+        numbers = itertools.islice(self.origin.numbers(), first_row, None)
+        for batch in batches(self.path, open_parquet(self.path), self.columns.read, _LEFT_OUT, groups):
             yield [self._read(number, row) for row, number in zip(python_rows(batch), numbers, strict=False)]
 
     def _read(self, number: int, row: dict[str, Any] | BadRow) -> ReadRow:

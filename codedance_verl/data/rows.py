@@ -27,6 +27,9 @@ NOT_KEPT = ("tools_kwargs", "interaction_kwargs")
 
 OTHER_MEDIA = ("videos", "audios")
 
+# Columns of demonstrations that describe them, for people and for mixtures.
+LABELS = ("record_id", "kind", "difficulty", "style")
+
 
 class Kind(StrEnum):
     """Kind of a file, by its content."""
@@ -56,7 +59,7 @@ class CanonicalRow(Generic[Image]):
 
     `sources` has one image per `<image>` of the messages, in order: a `Source` where the row comes from a file, a
     `StoredImage` or a path where it comes from a table (`table.py`). The fields from `data_source` on are those of a
-    question and empty for a demonstration.
+    question and empty for a demonstration, but for `extra_info`, which has its `LABELS`.
     """
 
     messages: tuple[Message, ...]
@@ -85,7 +88,7 @@ class Columns:
     def read(self) -> tuple[str, ...]:
         """Names of the columns that are read."""
         images = (self.images,) if self.images else ()
-        rest = ("data_source", "ability", "reward_model", "extra_info") if self.kind is Kind.QUESTIONS else ()
+        rest = ("data_source", "ability", "reward_model", "extra_info") if self.kind is Kind.QUESTIONS else LABELS
         return (self.prompt, *images, *OTHER_MEDIA, *rest)
 
 
@@ -133,7 +136,8 @@ def canonical_row(row: Mapping[str, Any], columns: Columns, folder: Path) -> Can
     if columns.kind is Kind.DEMONSTRATIONS:
         if not any(message.role == "assistant" for message in messages):
             raise BadRow(f"{columns.prompt} has no assistant message: nothing can be learnt from it")
-        return CanonicalRow(messages, sources)
+        labels = {name: str(row[name]) for name in LABELS if row.get(name)}
+        return CanonicalRow(messages, sources, extra_info=labels)
     if messages[-1].role == "assistant":
         raise BadRow(f"{columns.prompt} ends with an assistant message: nothing is left to answer")
     reward_model = mapping_of(row.get("reward_model"), "reward_model")

@@ -29,7 +29,7 @@ from codedance_verl.runtime.atomic import replacing
 from codedance_verl.runtime.locks import exclusive_lock
 
 # Part of the name of a table: changes with what it holds, so that no reader takes an older one.
-FORMAT = "2"
+FORMAT = "3"
 
 BATCH_BYTES = 16 << 20
 BATCH_ROWS = 1_000

@@ -41,6 +41,11 @@ def match_by_sha256(folder: Path, wanted: Collection[str]) -> dict[str, Path]:
     return found
 
 
+def question_about(label: str) -> str:
+    """Question that stands in no published row: how many of what the label names."""
+    return f"How many {label} are there in the image?"
+
+
 def _sha256(path: Path) -> str:
     """Digest of a file; empty where it cannot be read, which leaves its item without an image."""
     try:
@@ -71,7 +76,7 @@ def _published(row: Row, found: dict[str, Path]) -> Item:
     reason = f"no file has the SHA-256 {digest} of {row.optional('image_url')}"
     return Item(
         id="",
-        question=f"How many {row.text('label').strip()} are there in the image?",
+        question=question_about(row.text("label").strip()),
         images=(ImageFile(path, row.where) if path is not None else NoImage(row.where, reason),),
         truth=whole_number(row, "count"),
         cluster=digest,

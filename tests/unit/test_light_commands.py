@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from codedance_verl.data.cli import check
 from codedance_verl.data.rows import DEFAULT_KEYS
+from codedance_verl.datasets.cli import check
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

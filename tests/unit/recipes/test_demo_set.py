@@ -9,9 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from codedance_verl.data.checking import check_file
-from codedance_verl.data.cli import data_app
 from codedance_verl.data.conditions import CONTROL_OF_VARIANT, Condition, Control
 from codedance_verl.data.schema import read_records
+from codedance_verl.datasets.cli import data_app
 from codedance_verl.errors import UserError
 from recipes.cpu_demo.demo_set import (
     DEMO_KINDS,

@@ -1,0 +1,1 @@
+"""Data sets in bounded memory: pieces of files, image store, converters of published sets, `codedance data`."""

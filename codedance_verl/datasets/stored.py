@@ -1,0 +1,98 @@
+"""Records as `codedance data` writes them: the published layout, with paths of stored images in place of the images.
+
+Regions and points of the image, in pixels, stand in `extra_info`; what a file has beside the known keys is kept as JSON
+text in `extra_info.other`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from codedance_verl.data.fields import Source
+from codedance_verl.data.rows import CanonicalRow, Kind
+from codedance_verl.data.schema import RECORD_SCHEMA, SFT_SCHEMA
+from codedance_verl.datasets.image_store import ImageStore, reference
+from codedance_verl.types import stated_record_id
+
+_IMAGES = pa.list_(pa.string())
+_NUMBERS = dict.fromkeys(("x", "y"), pa.float64())
+REGION = pa.struct({"label": pa.string(), **dict.fromkeys(("x1", "y1", "x2", "y2"), pa.float64())})
+POINT = pa.struct({"label": pa.string(), **_NUMBERS})
+
+_EXTRA = pa.struct(
+    [
+        *RECORD_SCHEMA.field("extra_info").type,
+        pa.field("source_id", pa.string()),
+        pa.field("regions", pa.list_(REGION)),
+        pa.field("points", pa.list_(POINT)),
+        pa.field("other", pa.string()),
+    ]
+)
+QUESTION_SCHEMA = pa.schema(
+    [field.with_type({"images": _IMAGES, "extra_info": _EXTRA}.get(field.name, field.type)) for field in RECORD_SCHEMA]
+)
+DEMONSTRATION_SCHEMA = pa.schema(
+    [field.with_type(_IMAGES) if field.name == "images" else field for field in SFT_SCHEMA]
+)
+SCHEMAS: Mapping[Kind, pa.Schema] = {Kind.QUESTIONS: QUESTION_SCHEMA, Kind.DEMONSTRATIONS: DEMONSTRATION_SCHEMA}
+
+_TEXTS = tuple(field.name for field in _EXTRA if pa.types.is_string(field.type) and field.name != "other")
+_KNOWN = frozenset(field.name for field in _EXTRA)
+
+
+def image_paths(sources: Sequence[Source], store: ImageStore, file: Path, copy_files: bool) -> list[str]:
+    """References of the images of a record of `file`; what is no file of its own is stored first.
+
+    With `copy_files` image files are stored too; without, the record refers to them where they lie. Raises OSError
+    where such a file cannot be read.
+    """
+    found = []
+    for source in sources:
+        data = source if isinstance(source, bytes) else source.read_bytes() if copy_files else None
+        found.append(reference(Path(source) if data is None else store.put(data), file))  # type: ignore[arg-type]
+    return found
+
+
+def stored_row(row: CanonicalRow[Source], images: Sequence[str], name: str, kind: Kind) -> dict[str, Any]:
+    """Row in `SCHEMAS[kind]`. `name` is the record's where it states none."""
+    messages = [{"role": message.role, "content": message.content} for message in row.messages]
+    if kind is Kind.DEMONSTRATIONS:
+        labels = {key: _text(row.extra_info.get(key)) for key in ("record_id", "kind", "difficulty", "style")}
+        return {"messages": messages, "images": list(images), **labels, "record_id": labels["record_id"] or name}
+    extra = _extra(row.extra_info)
+    extra["record_id"] = stated_record_id(row.data_source, row.extra_info) or name
+    return {
+        "data_source": row.data_source,
+        "prompt": messages,
+        "images": list(images),
+        "ability": row.ability,
+        "reward_model": {"style": row.style, "ground_truth": row.ground_truth},
+        "extra_info": extra,
+    }
+
+
+def _extra(stated: Mapping[str, Any]) -> dict[str, Any]:
+    index = stated.get("index")
+    whole = isinstance(index, int) and not isinstance(index, bool)
+    found: dict[str, Any] = {key: stated.get(key) for key in _KNOWN}
+    found |= {key: _text(stated.get(key)) for key in _TEXTS}
+    found["index"] = index if whole else None
+    if not whole and found["source_id"] is None:
+        found["source_id"] = _text(index)
+    others = {key: value for key, value in stated.items() if key not in _KNOWN and value is not None}
+    if others:  # of a file of another writer
+        found["other"] = json.dumps(others, default=_plain, ensure_ascii=False)
+    return found
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None or value == "" else str(value)
+
+
+def _plain(value: Any) -> str | None:
+    return None if isinstance(value, bytes) else str(value)

@@ -1,0 +1,210 @@
+"""Commands over record files: counts, samples, splits, mixtures, pages; and their command lines."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from codedance_verl.data.checking import check_file
+from codedance_verl.data.schema import read_records
+from codedance_verl.datasets import mix as mixing
+from codedance_verl.datasets import pieces as pieces_module
+from codedance_verl.datasets.cli import data_app
+from codedance_verl.datasets.commands import Options, mix, sample, split
+from codedance_verl.datasets.mix import Share, parse_share
+from codedance_verl.errors import UserError
+from tests.unit.datasets import published
+
+
+def _questions(folder: Path, name: str, count: int, strata: tuple[str, ...] = (), shared: int = 1) -> Path:
+    """Questions with embedded images, `shared` of them on each image."""
+    rows = []
+    for index in range(count):
+        row = published.rl_row(index, image=published.png(index // shared))
+        row["data_source"] = name
+        extra = {"index": index, "split": "train"}
+        row["extra_info"] = {**extra, "difficulty": strata[index % len(strata)]} if strata else extra
+        rows.append(row)
+    folder.mkdir(exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows), folder / f"{name}.parquet", row_group_size=8)
+    return folder / f"{name}.parquet"
+
+
+@pytest.fixture(autouse=True)
+def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pieces_module, "PIECE_BYTES", 4_000)
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    return list(pq.read_table(path).to_pylist())
+
+
+def _indices(path: Path) -> list[int]:
+    return [row["extra_info"]["index"] for row in _rows(path)]
+
+
+def _run(*arguments: object) -> str:
+    done = CliRunner().invoke(data_app, [str(argument) for argument in arguments])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done.output
+
+
+def test_a_sample_has_its_size_keeps_the_order_and_repeats_with_its_seed(tmp_path: Path) -> None:
+    file = _questions(tmp_path, "q", 60)
+    found = []
+    for out, seed in (("a", 1), ("b", 1), ("c", 2)):
+        sample([file], Options(tmp_path / out / "s.parquet"), 20, seed)
+        found.append(_indices(tmp_path / out / "s.parquet"))
+    assert found[0] == found[1] != found[2]
+    assert len(found[0]) == 20 and found[0] == sorted(set(found[0]))
+    records = read_records(tmp_path / "a" / "s.parquet").records
+    assert [record.images[0] for record in records] == [published.png(index) for index in found[0]]
+    assert records[0].record_id == f"q/{found[0][0]}"
+
+
+def test_what_a_file_has_beside_the_known_keys_is_kept(tmp_path: Path) -> None:
+    sample([published.codedance_rl(tmp_path)], Options(tmp_path / "s.parquet"), 9, 0)
+    extra = _rows(tmp_path / "s.parquet")[0]["extra_info"]
+    assert json.loads(extra["other"])["detected_objects"]["label"] == "lamp"
+    sample([tmp_path / "s.parquet"], Options(tmp_path / "again.parquet"), 9, 0)
+    assert _rows(tmp_path / "again.parquet")[0]["extra_info"] == extra
+
+
+def test_a_file_in_another_folder_refers_to_the_images_where_they_lie(tmp_path: Path) -> None:
+    sample([_questions(tmp_path, "q", 5)], Options(tmp_path / "a" / "s.parquet"), 5, 0)
+    sample([tmp_path / "a" / "s.parquet"], Options(tmp_path / "b" / "c" / "t.parquet"), 5, 0)
+    assert _rows(tmp_path / "b" / "c" / "t.parquet")[0]["images"][0].startswith("../../a/images/")
+    assert not (tmp_path / "b" / "c" / "images").exists()
+    assert check_file(tmp_path / "b" / "c" / "t.parquet").good == 5
+
+
+@pytest.mark.parametrize("by", ["image", "question", "record"])
+def test_a_split_loses_nothing_and_keeps_an_image_on_one_side(by: str, tmp_path: Path) -> None:
+    file = _questions(tmp_path, "q", 200, shared=4)
+    tally = split([file], Options(tmp_path / "out"), 0.25, by, 0)
+    train, val = (_indices(tmp_path / "out" / f"{side}.parquet") for side in ("train", "val"))
+    assert sorted(train + val) == list(range(200)) and 20 <= len(val) <= 80
+    assert tally.made == Counter(train=len(train), val=len(val))
+    sides = {index // 4 for index in train} & {index // 4 for index in val}
+    assert not sides if by == "image" else sides
+
+
+def test_a_mixture_has_its_weights_and_is_shuffled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mixing, "MOST_BUCKET_ROWS", 16)
+    files = [_questions(tmp_path, "a", 60), _questions(tmp_path, "b", 10)]
+    out = tmp_path / "m" / "mix.parquet"
+    mix([Share(files[0], 3), Share(files[1], 1)], Options(out), 80, (), 0)
+    rows = _rows(out)
+    assert Counter(row["data_source"] for row in rows) == {"a": 60, "b": 20}
+    counts = Counter((row["data_source"], row["extra_info"]["index"]) for row in rows)
+    assert {key: count for key, count in counts.items() if count != (2 if key[0] == "b" else 1)} == {}
+    indices = [row["extra_info"]["index"] for row in rows if row["data_source"] == "a"]
+    assert sorted(indices) == list(range(60)) and indices != sorted(indices)
+    assert sum(row["data_source"] == "b" for row in rows[:40]) in range(4, 17)
+    first = rows
+    mix([Share(files[0], 3), Share(files[1], 1)], Options(out), 80, (), 0)
+    assert _rows(out) == first
+    assert sorted(path.name for path in out.parent.iterdir()) == [".mix.parquet.lock", "images", "mix.parquet"]
+
+
+def test_without_a_total_no_row_is_given_twice(tmp_path: Path) -> None:
+    files = [_questions(tmp_path, "a", 30), _questions(tmp_path, "b", 10)]
+    mix([Share(files[0], 1), Share(files[1], 1)], Options(tmp_path / "m.parquet"), None, (), 0)
+    assert Counter(row["data_source"] for row in _rows(tmp_path / "m.parquet")) == {"a": 10, "b": 10}
+    mix([Share(file) for file in files], Options(tmp_path / "all.parquet"), None, (), 0)
+    assert Counter(row["data_source"] for row in _rows(tmp_path / "all.parquet")) == {"a": 30, "b": 10}
+
+
+def test_a_curriculum_goes_from_stratum_to_stratum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mixing, "MOST_BUCKET_ROWS", 16)
+    strata = ("hard", "easy", "medium")
+    files = [_questions(tmp_path, name, 30, strata) for name in ("a", "b")]
+    mix([Share(file) for file in files], Options(tmp_path / "m.parquet"), None, ("easy", "medium", "hard"), 0)
+    rows = _rows(tmp_path / "m.parquet")
+    assert [row["extra_info"]["difficulty"] for row in rows] == ["easy"] * 20 + ["medium"] * 20 + ["hard"] * 20
+    sources = [row["data_source"] for row in rows[:20]]
+    assert Counter(sources) == {"a": 10, "b": 10} and sources != sorted(sources)
+    with pytest.raises(UserError, match=r"a\.parquet row 0: its difficulty is 'hard', .*name every stratum"):
+        mix([Share(file) for file in files], Options(tmp_path / "n.parquet"), None, ("easy", "medium"), 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"), [("a.parquet=x", "is no weight"), ("a.parquet=0", "over 0"), ("a.parquet=-1", "over 0")]
+)
+def test_a_weight_that_is_none_is_refused(text: str, fault: str) -> None:
+    with pytest.raises(UserError, match=fault):
+        parse_share(text)
+
+
+def test_weights_for_some_files_only_are_refused(tmp_path: Path) -> None:
+    files = [_questions(tmp_path, "a", 3), _questions(tmp_path, "b", 3)]
+    with pytest.raises(UserError, match="give each one or none"):
+        mix([Share(files[0], 1), Share(files[1])], Options(tmp_path / "m.parquet"), None, (), 0)
+
+
+def test_files_of_two_kinds_are_not_mixed(tmp_path: Path) -> None:
+    shares = [Share(published.codedance_rl(tmp_path)), Share(published.codedance_sft(tmp_path))]
+    with pytest.raises(UserError, match="different kinds"):
+        mix(shares, Options(tmp_path / "m.parquet"), None, (), 0)
+
+
+def test_demonstrations_keep_their_labels(tmp_path: Path) -> None:
+    messages = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]
+    rows = [{"messages": messages, "record_id": f"r{index}", "difficulty": "easy", "kind": "k"} for index in range(4)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "d.parquet")
+    mix([Share(tmp_path / "d.parquet")], Options(tmp_path / "m.parquet"), None, ("easy",), 0)
+    found = _rows(tmp_path / "m.parquet")
+    assert {row["record_id"] for row in found} == {"r0", "r1", "r2", "r3"}
+    assert {(row["difficulty"], row["kind"], row["style"]) for row in found} == {("easy", "k", None)}
+
+
+def test_bad_rows_of_record_files_are_named_or_skipped(tmp_path: Path) -> None:
+    rows = [published.rl_row(0), {**published.rl_row(1), "reward_model": None}, published.rl_row(2)]
+    file = published.write(tmp_path / "x.parquet", rows, published.rl_schema())
+    for command in (["stats"], ["split", "--out", tmp_path / "o", "--val", 0.5, "--by", "record", "--seed", 2]):
+        with pytest.raises(UserError, match=r"x\.parquet row 1: .*missing or empty; fix or drop the row, .*--skip-bad"):
+            _run(command[0], file, *command[1:], "--workers", 1)
+        assert "skipped x.parquet row 1: " in _run(command[0], file, *command[1:], "--skip-bad", "--workers", 1)
+    assert "skipped x.parquet row 1: " in _run("check", file, "--skip-bad")
+
+
+def test_counts(tmp_path: Path) -> None:
+    file = _questions(tmp_path, "q", 40, ("easy", "hard"), shared=4)
+    _run("stats", file, "--json", tmp_path / "s.json", "--workers", 2)
+    found = json.loads((tmp_path / "s.json").read_text())
+    assert (found["records"], found["images"], found["distinct_images"]) == (40, 40, 10)
+    assert found["difficulty"] == {"easy": 20, "hard": 20} and found["data_source"] == {"q": 40}
+    assert found["answers"]["7"] == 1 and found["roles"] == {"system user": 40}
+    assert found["megapixels"] == {"0.000977": 40} and found["images_of_record"] == {"1": 40}
+
+
+def test_a_page_shows_rows_with_their_images_and_faults(tmp_path: Path) -> None:
+    rows = [published.rl_row(0), {**published.rl_row(1), "reward_model": None}, published.rl_row(2)]
+    rows[2]["messages"][1]["content"] = "<image>\n<b>bold?</b>"
+    rows[2]["extra_info"]["question"] = None
+    file = published.write(tmp_path / "x.parquet", rows, published.rl_schema())
+    _run("show", file, "--row", 1, "--out", tmp_path / "p.html", "--no-browser")
+    text = (tmp_path / "p.html").read_text()
+    assert "Row 0" not in text and "row 1: " in text and "Row 2" in text
+    assert text.count("data:image/png;base64,") == 1 and 'alt="image 0, 40 x 30 pixels"' in text
+    assert "&lt;b&gt;bold?" in text and "<b>" not in text
+    with pytest.raises(UserError, match="has no row 9"):
+        _run("show", file, "--row", 9, "--no-browser")
+
+
+def test_the_commands_in_a_row(tmp_path: Path) -> None:
+    rl = published.codedance_rl(tmp_path, 40, group=8)
+    output = _run("convert", rl, "--out", tmp_path / "c" / "rl.parquet", "--workers", 1)
+    assert "40 records, 0 bad rows left out" in output
+    assert "(" in _run("split", tmp_path / "c" / "rl.parquet", "--out", tmp_path / "c", "--val", 0.3, "--workers", 1)
+    train = tmp_path / "c" / "train.parquet"
+    _run("mix", f"{train}=1", "--records", 10, "--out", tmp_path / "mix.parquet", "--workers", 1)
+    assert "10 good records, 0 bad" in _run("check", tmp_path / "mix.parquet")

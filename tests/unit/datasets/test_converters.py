@@ -1,0 +1,248 @@
+"""Published layouts, from the file to what verl's dataset gives the trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from codedance_verl.data.checking import check_file
+from codedance_verl.data.rows import Kind
+from codedance_verl.data.schema import read_records
+from codedance_verl.data.table import open_table
+from codedance_verl.datasets.commands import Options, convert
+from codedance_verl.datasets.converter import find_form, schema_of
+from codedance_verl.datasets.converters import CONVERTERS
+from codedance_verl.datasets.converters.deepeyes import question_in
+from codedance_verl.errors import UserError
+from tests.unit.data.loading import dataset
+from tests.unit.datasets import published
+
+QUESTIONS = {
+    "codedance-rl": (published.codedance_rl, "How many lamps, 0?", "0", "model"),
+    "codedance-rl, prompt": (published.codedance_rl_prompt, "How many lamps, 0?", "0", "model"),
+    "deepeyes-47k": (published.deepeyes, "What colour is the bicycle?", "red", "model"),
+    "chart-refocus": (published.refocus, "What is the value?", "12", "model"),
+    "chart-refocus, verl": (published.refocus_verl, "How many lamps, 0?", "0", "model"),
+    "chart-refocus, raw": (published.refocus_raw, "What is the value?", "12", "model"),
+    "pixmocount": (published.pixmocount, "How many people are there in the image?", "2", "count"),
+    "thinklite": (published.thinklite, "How many?", "4", "model"),
+    "mmk12": (published.mmk12, "AB is 3. A. 3 B. 5", "B", "model"),
+    "geoqa": (published.geoqa, "Find the angle.", "60°", "model"),
+    "chartqapro": (published.chartqapro, "Question: What is it in 2018?\nAnswer: 4\n\nAnd in 2019?", "7", "model"),
+}
+
+
+def _converted(file: Path, tmp_path: Path, **options: Any) -> Path:
+    out = tmp_path / "made" / "out.parquet"
+    folder = tmp_path / "downloads"
+    convert([file], Options(out, **options), image_folder=folder if folder.is_dir() else None)
+    return out
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    return list(pq.read_table(path).to_pylist())
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_a_published_layout_reaches_the_trainer(name: str, tmp_path: Path) -> None:
+    make, question, truth, style = QUESTIONS[name]
+    file = make(tmp_path)
+    assert find_form(file, list(CONVERTERS.values()))[0].name == name.split(",")[0]
+    out = _converted(file, tmp_path)
+    record = read_records(out).records[0]
+    assert (record.question, record.ground_truth, record.style) == (question, truth, style)
+    assert record.extra_info["record_id"] == f"{name.split(',')[0]}/{file.stem}:0"
+    assert record.images[0] == published.png(0)
+    assert check_file(out, needs=Kind.QUESTIONS).good == pq.read_metadata(out).num_rows
+    item = dataset([out], tmp_path / "table")[0]
+    assert item["reward_model"] == {"style": style, "ground_truth": truth}
+    assert item["extra_info"]["record_id"] == record.extra_info["record_id"]
+
+
+def test_demonstrations_keep_their_messages_and_images(tmp_path: Path) -> None:
+    out = _converted(published.codedance_sft(tmp_path), tmp_path)
+    found = open_table([out], tmp_path / "table", Kind.DEMONSTRATIONS)
+    assert [message.role for message in found[2].messages] == ["user", "assistant", "user", "assistant"]
+    assert [source.read_bytes() for source in found[2].sources] == [published.png(2), published.png(52)]
+    assert found[2].extra_info["record_id"] == "codedance-sft/sft:2"
+
+
+def test_the_foreign_tool_of_deepeyes_is_gone(tmp_path: Path) -> None:
+    rows = _rows(_converted(published.deepeyes(tmp_path), tmp_path))
+    assert [[message["role"] for message in row["prompt"]] for row in rows] == [["user"]] * 3
+    assert [row["prompt"][0]["content"] for row in rows] == [
+        "<image>\nWhat colour is the bicycle?",
+        "<image>\nWhat is it?",
+        "<image>\nWhat is x?\nA. 1\nB. 2",
+    ]
+    assert [row["extra_info"]["source_id"] for row in rows] == ["sa-0", "sa-1", "sa-2"]
+    assert "image_zoom_in_tool" not in str(rows)
+
+
+def test_instructions_of_a_format_take_the_place_of_the_foreign_prompt(tmp_path: Path) -> None:
+    out = tmp_path / "out.parquet"
+    convert([published.deepeyes(tmp_path)], Options(out), format="code")
+    system = _rows(out)[0]["prompt"][0]
+    assert system["role"] == "system" and "<code>" in system["content"] and "zoom" not in system["content"]
+
+
+def test_a_request_for_the_tool_in_other_words_is_refused() -> None:
+    with pytest.raises(Exception, match="image_zoom_in_tool in words that are not known"):
+        question_in("Use the image_zoom_in_tool to say what it is.")
+
+
+def test_points_and_regions_are_kept(tmp_path: Path) -> None:
+    (lamp, *_) = _rows(_converted(published.codedance_rl(tmp_path), tmp_path))
+    assert lamp["extra_info"]["points"] == [
+        {"label": "lamp", "x": 1.0, "y": 3.0},
+        {"label": "lamp", "x": 2.5, "y": 4.0},
+    ]
+    (chart,) = _rows(_converted(published.refocus(tmp_path), tmp_path))
+    assert chart["extra_info"]["regions"] == [{"label": None, "x1": 10.0, "y1": 20.0, "x2": 30.0, "y2": 25.0}]
+    assert chart["extra_info"]["kind"] == "h_bar"
+
+
+def test_missing_images_of_pixmo_are_listed_and_stop_nothing(tmp_path: Path) -> None:
+    out = _converted(published.pixmocount(tmp_path), tmp_path)
+    assert len(_rows(out)) == 2
+    (line,) = (out.parent / "out.missing.tsv").read_text().splitlines()
+    assert line.endswith("\thttps://example.org/2.png") and len(line.split("\t")[0]) == 64
+    with pytest.raises(UserError, match="--image-folder"):
+        convert([tmp_path / "pixmo.parquet"], Options(out))
+
+
+def test_a_download_that_comes_later_is_found_by_the_next_run(tmp_path: Path) -> None:
+    file = published.pixmocount(tmp_path)
+    _converted(file, tmp_path)
+    (tmp_path / "downloads" / "late.png").write_bytes(published.png(2))
+    assert len(_rows(_converted(file, tmp_path))) == 3
+
+
+def test_a_schema_tells_all_its_differences_at_once(tmp_path: Path) -> None:
+    schema = published.rl_schema()
+    del schema["data_source"]
+    schema |= {"images": pa.int64(), "reward_model": pa.struct({"style": pa.string()})}
+    file = published.write(tmp_path / "x.parquet", [{**published.rl_row(0), "images": 3}], schema)
+    with pytest.raises(UserError) as caught:
+        find_form(file, [CONVERTERS["codedance-rl"]])
+    text = str(caught.value)
+    assert "3 differences" in text and "\n" not in text
+    assert "it has no column data_source (text)" in text and "it has no column reward_model.ground_truth" in text
+    assert "column images is int64, not list of bytes or {bytes, path} or path" in text
+
+
+def test_an_unknown_file_names_the_nearest_layout(tmp_path: Path) -> None:
+    file = published.write(
+        tmp_path / "x.parquet", [{"problem": "a", "image": b"x"}], {"problem": pa.string(), "image": pa.binary()}
+    )
+    with pytest.raises(UserError, match=r"x\.parquet is in no known layout \(nearest is .*it has no column"):
+        find_form(file, list(CONVERTERS.values()))
+
+
+def test_files_of_two_layouts_are_not_converted_into_one(tmp_path: Path) -> None:
+    files = [published.thinklite(tmp_path), published.mmk12(tmp_path)]
+    with pytest.raises(UserError, match=r"several layouts .*thinklite.*mmk12"):
+        convert(files, Options(tmp_path / "o.parquet"))
+
+
+def test_the_columns_of_json_lines_are_inferred(tmp_path: Path) -> None:
+    assert set(schema_of(published.refocus_raw(tmp_path)).names) >= {"id", "query", "answer", "conversations"}
+
+
+def _changed(**changes: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    def change(row: dict[str, Any]) -> dict[str, Any]:
+        extra = {**row["extra_info"], **changes.get("extra_info", {})}
+        return {**row, **changes, "extra_info": extra}
+
+    return change
+
+
+_USER = {"role": "user", "content": "<image>\nx"}
+MALFORMED: dict[str, tuple[Callable[[dict[str, Any]], dict[str, Any]], str]] = {
+    "no source": (_changed(data_source=None), "data_source is missing or empty"),
+    "empty source": (_changed(data_source=""), "data_source is missing or empty"),
+    "no messages": (_changed(messages=None), "messages is missing or empty"),
+    "no message": (_changed(messages=[]), "no user message"),
+    "no role": (_changed(messages=[{"role": None, "content": "x"}]), r"prompt\[0\].role is missing"),
+    "no content": (_changed(messages=[{"role": "user", "content": None}]), r"prompt\[0\].content is missing"),
+    "empty content": (_changed(messages=[{"role": "user", "content": ""}]), r"prompt\[0\].content is missing"),
+    "only a system message": (_changed(messages=[{"role": "system", "content": "x"}]), "no user message"),
+    "ends with a reply": (
+        _changed(messages=[_USER, {"role": "assistant", "content": "4"}]),
+        "ends with an assistant message",
+    ),
+    "no images": (_changed(images=None), "images is missing or empty"),
+    "empty list of images": (_changed(images=[]), "it has no image"),
+    "empty image": (_changed(images=[b""]), r"images\[0\]"),
+    "null image": (_changed(images=[None]), r"images\[0\]"),
+    "no image file": (_changed(images=[b"not an image"]), r"images\[0\] is not a readable image"),
+    "truncated image": (
+        _changed(images=[published.png(size=(300, 300))[:200]]),
+        r"images\[0\] is not a readable image",
+    ),
+    "a page of HTML": (_changed(images=[b"<html>404</html>"]), r"images\[0\] is not a readable image"),
+    "two images, one mark": (_changed(images=[published.png(), published.png(1)]), "1 <image> but there are 2 images"),
+    "two marks, one image": (
+        _changed(messages=[{"role": "user", "content": "<image><image>\nx"}]),
+        "2 <image> but there are 1 images",
+    ),
+    "no mark": (_changed(messages=[{"role": "user", "content": "x"}]), "0 <image> but there are 1 images"),
+    "no reward": (_changed(reward_model=None), "reward_model.ground_truth is missing or empty"),
+    "no truth": (_changed(reward_model={"ground_truth": None, "style": "model"}), "ground_truth is missing or empty"),
+    "blank truth": (
+        _changed(reward_model={"ground_truth": "  ", "style": "model"}),
+        "ground_truth is missing or empty",
+    ),
+    "empty tags": (
+        _changed(reward_model={"ground_truth": "<answer></answer>", "style": "model"}),
+        "ground_truth is missing or empty",
+    ),
+    "unknown style": (_changed(reward_model={"ground_truth": "4", "style": "gpt"}), "reward_model.style is 'gpt'"),
+    "x without y": (
+        _changed(extra_info={"detected_objects": {"label": "a", "point": {"x": [1.0], "y": []}}}),
+        "1 x and 0 y",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_a_malformed_row_is_named_with_its_cure_and_can_be_skipped(name: str, tmp_path: Path) -> None:
+    change, fault = MALFORMED[name]
+    rows = [published.rl_row(0), change(published.rl_row(1)), published.rl_row(2)]
+    file = published.write(tmp_path / "shard.parquet", rows, published.rl_schema())
+    with pytest.raises(UserError, match=rf"^shard\.parquet row 1: .*{fault}.*; fix or drop the row, .*--skip-bad$"):
+        _converted(file, tmp_path)
+    out = tmp_path / "made" / "out.parquet"
+    assert not out.exists()
+    tally = convert([file], Options(out, skip_bad=True))
+    assert tally.bad == 1 and tally.lines[0].startswith("shard.parquet row 1: ")
+    assert [row["extra_info"]["index"] for row in _rows(out)] == [0, 2]
+
+
+def test_text_that_is_no_unicode_costs_its_row_alone(tmp_path: Path) -> None:
+    row = {"problem": "How?", "answer": "4", "image": published.png()}
+    schema = {"problem": pa.binary(), "answer": pa.string(), "image": pa.binary()}
+    table = pa.Table.from_pylist([row, {**row, "problem": b"\xff\xfe"}, row], schema=pa.schema(schema))
+    column = pa.Array.from_buffers(pa.string(), 3, table["problem"].chunk(0).buffers())
+    file = tmp_path / "t.parquet"
+    pq.write_table(table.set_column(0, "problem", column), file)
+    with pytest.raises(UserError, match=r"t\.parquet row 1: a value of it cannot be read"):
+        _converted(file, tmp_path)
+    assert len(_rows(_converted(file, tmp_path, skip_bad=True))) == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [("{", "the line is no JSON"), ("[1]", "no JSON object"), ("{}", "id is missing"), ("\ufeff", "no JSON")],
+)
+def test_a_broken_line_of_json_costs_its_row_alone(line: str, fault: str, tmp_path: Path) -> None:
+    file = published.refocus_raw(tmp_path)
+    file.write_text(file.read_text() + line + "\n" + file.read_text())
+    with pytest.raises(UserError, match=rf"train\.jsonl row 1: .*{fault}"):
+        _converted(file, tmp_path)
+    assert len(_rows(_converted(file, tmp_path, skip_bad=True))) == 2
