@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -54,12 +55,11 @@ def run(
     from codedance_verl.harness import settings
     from codedance_verl.serving.cli import end_by_signals
 
-    names = [name for name in benchmarks if "=" not in name]
     given: dict[str, object] = {"model": model, "data": data, "out": out, "endpoint": endpoint, "control": control}
-    overrides = [f"eval.{name}={_quoted(str(value))}" for name, value in given.items() if value is not None]
-    overrides += [f"eval.benchmarks=[{','.join(map(_quoted, names))}]", f"eval.samples={samples}"]
-    overrides += [f"eval.beside=[{','.join(_quoted(str(folder)) for folder in beside)}]"] if beside else []
-    loaded = settings.load([*overrides, *(name for name in benchmarks if "=" in name)])
+    overrides = _overrides({**given, "samples": samples}, benchmarks)
+    if beside:
+        overrides.append(f"eval.beside=[{','.join(_quoted(str(folder)) for folder in beside)}]")
+    loaded = settings.load(overrides)
     if plan:
         _tell_plans(loaded)
         return
@@ -82,6 +82,34 @@ def compare(
     from codedance_verl.harness.comparing import compare_runs, lines
 
     print("\n".join(lines(compare_runs(a, b, force, every_figure))))
+
+
+@eval_app.command()
+def faithfulness(
+    out: Annotated[Path, typer.Argument(help="output folder of an evaluation")],
+    benchmarks: Annotated[list[str], typer.Argument(metavar="BENCHMARK... [KEY=VALUE...]", help=_BENCHMARKS)],
+    data: Annotated[str | None, typer.Option(help="folder of the files, as for the evaluation")] = None,
+    replies: Annotated[int, typer.Option(min=1, help="replies of each benchmark whose calls run again")] = 100,
+) -> None:
+    """Runs calls on record again with the evidence altered: which were used, unused, decorative or hard-coded."""
+    from codedance_verl.harness import settings
+    from codedance_verl.harness.faithfulness_run import faithfulness_of
+
+    given = {"model": "on record", "out": out, "data": data}
+    loaded = settings.load(_overrides(given, benchmarks))
+    asyncio.run(faithfulness_of(loaded, replies, _tell))
+
+
+def _overrides(given: Mapping[str, object], benchmarks: Sequence[str]) -> list[str]:
+    """Overrides of what was given by argument, then of the keys among the benchmarks, which go before."""
+    names = [name for name in benchmarks if "=" not in name]
+    overrides = [
+        f"eval.{name}={value if isinstance(value, int) else _quoted(str(value))}"
+        for name, value in given.items()
+        if value is not None
+    ]
+    listed = f"eval.benchmarks=[{','.join(map(_quoted, names))}]"
+    return [*overrides, listed, *(name for name in benchmarks if "=" in name)]
 
 
 def _tell_plans(loaded: EvalSettings) -> None:
