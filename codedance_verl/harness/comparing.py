@@ -204,7 +204,7 @@ def _sides(
 
 # ---- text ----
 
-_HEAD = ("benchmark", "figure", "scored", "A", "B", "A - B", "95 %", "exact p", "over")
+_HEAD = ("benchmark", "figure", "scored", "A", "B", "A - B", "95 %", "bootstrap", "exact p", "over")
 
 
 def lines(found: Sequence[TaskComparison]) -> list[str]:
@@ -215,25 +215,18 @@ def lines(found: Sequence[TaskComparison]) -> list[str]:
     table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     said = [f"{task}, {one.name}, {one.which}: {_sentence(one)}" for task, one in compared]
     left_out = [f"{task.task}: left out; {task.left_out}." for task in found if task.left_out]
-    return [*(table if compared else []), *(["", *said] if said else []), *_several(compared), *left_out]
+    found_lines = [*(table if compared else []), *(["", *said] if said else []), *_several(compared), *left_out]
+    return [visible(line) for line in found_lines]  # names of parts come from the benchmark's files
 
 
 def _row(task: str, figure: FigureComparison) -> tuple[str, ...]:
     found = figure.comparison
     if found is None:
         return (task, figure.name, figure.which, *("-" for _ in _HEAD[3:]))
-    low, high = found.interval
     numbers = (f"{100 * found.rate_a:.1f}", f"{100 * found.rate_b:.1f}", f"{100 * found.difference:+.1f}")
-    interval = f"{100 * low:+.1f} to {100 * high:+.1f}"
-    return (
-        task,
-        figure.name,
-        figure.which,
-        *numbers,
-        interval,
-        p_text(found.p.exact),
-        f"{found.cases:,} {found.counted}",
-    )
+    intervals = (f"{100 * low:+.1f} to {100 * high:+.1f}" for low, high in (found.interval, found.bootstrap))
+    over = f"{found.cases:,} {found.counted}"
+    return (task, figure.name, figure.which, *numbers, *intervals, p_text(found.p.exact), over)
 
 
 def _sentence(figure: FigureComparison) -> str:

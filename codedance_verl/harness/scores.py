@@ -52,7 +52,7 @@ class SampleScores(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 class ItemScores(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Scores of an item; `key`, `id`, `cluster` and `strata` are those of `tasks.Item`, `samples` those that were asked."""
+    """Scores of an item: of `samples` that were asked. The other fields are those of `tasks.Item`."""
 
     key: str
     id: str
