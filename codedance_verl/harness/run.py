@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from codedance_verl.harness import answerers
 from codedance_verl.harness.config import BLANK
@@ -26,17 +27,18 @@ TOLD_EVERY_S = 10.0
 Tell = Callable[[str], None]
 
 
-def key_of(settings: EvalSettings, task: Task, described: dict[str, object]) -> Key:
-    """Key of the replies to a benchmark."""
-    asked = settings.evaluation
+def key_of(settings: EvalSettings, task: Task, described: Mapping[str, Any]) -> Key:
+    """Key of the replies to a benchmark. The chat template stands with the model, as other models have others."""
+    asked, template = settings.evaluation, "chat_template_sha256"
+    prompt = {name: value for name, value in described["prompt"].items() if name != template}
     return replies_key(
         task=task.name,
         revision=task.revision,
         sampling={"temperature": asked.temperature, "top_p": asked.top_p, "seed": asked.seed},
         control=asked.control or "",
         samples=asked.samples,
-        model=described["model"],
-        prompt=described["prompt"],
+        model={**described["model"], template: described["prompt"].get(template)},
+        prompt=prompt,
         limits=described["limits"],
     )
 

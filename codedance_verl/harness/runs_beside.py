@@ -10,6 +10,7 @@ from codedance_verl.errors import UserError
 from codedance_verl.harness.scores import TaskScores, read_scores, scores_path
 from codedance_verl.records.key import Json, Key
 from codedance_verl.records.store import existing_store
+from codedance_verl.tasks.registry import TASKS
 
 _MUST_AGREE = ("task", "revision", "model")
 _MAY_DIFFER = ("control: ", "limits.environment.max_turns: ")
@@ -43,7 +44,7 @@ def runs_beside(key: Key, scores: TaskScores, folders: Iterable[Path]) -> Beside
     for folder in folders:
         if not scores_path(folder, scores.task).exists():
             continue
-        found = existing_store(folder / scores.task).key
+        found = existing_store(folder / _replies(scores.task)).key
         notes += _checked(folder, key, found)
         if control := str(_part(found, "control") or ""):
             _put(controls, control, read_scores(folder, scores.task), folder)
@@ -82,6 +83,12 @@ def format_of(key: Key) -> str | None:
     prompt = _part(key, "prompt")
     found = prompt.get("format") if isinstance(prompt, Mapping) else None
     return found if isinstance(found, str) else None
+
+
+def _replies(name: str) -> str:
+    """Benchmark whose replies are scored, which is another one where only the rule differs."""
+    task = TASKS.get(name)
+    return task.replies_of or name if task is not None else name
 
 
 def _checked(folder: Path, key: Key, found: Key) -> Sequence[str]:

@@ -86,7 +86,7 @@ def _assert_ray_knows(arguments: list[str]) -> None:
 
 def _assert_cli_knows(arguments: list[str]) -> None:
     if arguments[0] == "eval":
-        arguments = arguments if arguments[1] in ("compare", "run") else ["eval", "run", *arguments[1:]]
+        arguments = arguments if arguments[1] in ("compare", "faithfulness", "run") else ["eval", "run", *arguments[1:]]
         compose_config("eval", [item for item in arguments if "=" in item and not item.startswith("--")])
     depth = 2 if arguments[0] in {"sandbox", "data", "reward", "cluster", "eval"} else 1
     application = typer.main.get_command(build_app(arguments))

@@ -56,7 +56,7 @@ class Scripted:
     peak: int = 0
 
     def describe(self) -> dict[str, Json]:
-        return {"model": "scripted", "prompt": "", "limits": {}}
+        return {"model": {"name": "scripted"}, "prompt": {"format": "code"}, "limits": {}}
 
     async def answer(self, question: Question, images: ImageFolder) -> Reply:
         self.asked.append(question)

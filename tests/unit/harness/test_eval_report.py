@@ -127,13 +127,26 @@ def test_what_is_no_report_is_refused_in_one_line(text: str, said: str, tmp_path
     assert "\n" not in str(caught.value)
 
 
-def run(folder: Path, right: str, calls: str = "", control: str = "", max_turns: int = 10, model: str = "tiny") -> Path:
+def run(
+    folder: Path, right: str, control: str = "", max_turns: int = 10, model: str = "tiny", task: str = "vstar"
+) -> Path:
     """Output folder of a run over as many items as there are signs."""
-    of, asked = key(control=control, max_turns=max_turns, model=model), items(len(right))
-    answers = every(asked, lambda n: float(right[n]), lambda n: int(calls[n]) if calls else 0)
-    open_store(folder / "vstar", of)
-    write_scores(folder, scores_of(task_of("vstar"), of, answers, items=asked))
+    replies = task_of(task).replies_of or task
+    of, asked = key(replies, control, max_turns, model), items(len(right), task)
+    open_store(folder / replies, of)
+    answers = every(asked, lambda n: float(right[n]), lambda _: 0)
+    write_scores(folder, scores_of(task_of(task), of, answers, items=asked))
     return folder
+
+
+def test_a_second_rule_for_the_same_replies_finds_their_key(tmp_path: Path) -> None:
+    asked = items(2, "mathvista_corrected")
+    answers = every(asked, lambda _: 1.0, lambda _: 0)
+    own = benchmark(answers, asked, "mathvista_corrected", key("mathvista"))
+    other = run(tmp_path / "off", "10", control="no_tools", task="mathvista_corrected")
+    tools = evaluation_report("tiny", [own], [other]).benchmarks[0].tools
+    assert tools is not None and tools.effect is not None
+    assert tools.effect.gain.value == 0.5
 
 
 def test_runs_under_controls_give_the_effect_of_tools(tmp_path: Path) -> None:

@@ -64,8 +64,8 @@ def test_the_page_shows_figures_beside_published_rows(tmp_path: Path) -> None:
 
 def test_a_page_without_anything_measured_says_so(tmp_path: Path) -> None:
     assert "no benchmark was evaluated" in page(tmp_path).text
-    assert "n/a" in page(tmp_path, benchmark([], items(3))).text
-    shown = page(tmp_path, benchmark([failed(item) for item in items(3)], items(3)))
+    shown = page(tmp_path, benchmark([failed(item) for item in items(3)], items(3)), benchmark([], items(0), "chartqa"))
+    assert "n/a" in shown.text
     assert "endpoint_failure 3" in shown.text
     assert "Trajectories" not in shown.text
 
@@ -95,11 +95,18 @@ def test_images_are_made_small_and_bounded_in_number_and_bytes(tmp_path: Path) -
     returned = [kept(tmp_path, png(20, 20, "blue")), missing()]
     answers = [measured(item, 1.0, reply(calls=1, images=returned)) for item in asked]
     one = benchmark(answers, asked)
-    assert len(page(tmp_path, one).pictures) == 2  # of the question and of the code; the missing one is said
-    assert "picture missing" in page(tmp_path, one).text
-    assert len(page(tmp_path, one, most=1).pictures) == 1
-    assert page(tmp_path, one, most_bytes=0).pictures == []
-    assert "more images are left out" in page(tmp_path, one, most=1).text
+    whole, few = page(tmp_path, one), page(tmp_path, one, most=1)
+    assert len(whole.pictures) == 2  # of the question and of the code; the missing one is said
+    assert "picture missing" in whole.text and "left out, to keep the page small" not in whole.text
+    assert len(few.pictures) == 1 and "left out, to keep the page small" in few.text
+
+
+def test_images_beyond_the_bytes_of_a_page_are_left_out(tmp_path: Path) -> None:
+    images = PageImages(tmp_path, most_bytes=5_000)
+    found = [images.of(png(300, 300, colour)) for colour in ("red", "blue", "green")]
+    assert found[0] is not None and found[-1] is None
+    assert images.left_out == found.count(None)
+    assert all(source is None or len(source) < 5_000 for source in found)
 
 
 @pytest.mark.parametrize("broken", [b"", b"no image", png()[:40], b"<svg onload='alert(1)'/>"])
