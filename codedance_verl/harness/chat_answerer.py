@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -167,7 +167,7 @@ class _Trajectory:
     async def run(self) -> Reply:
         started = time.perf_counter()
         self._messages = await asyncio.to_thread(self._asked)
-        finish = await (self._in_time() if self._settings.tools else self._plain())
+        finish = await self._in_time(self._interact if self._settings.tools else self._plain)
         timing = Timing(
             self._generate_s, self._execute_s, self._queue_s, time.perf_counter() - started, self._observe_s
         )
@@ -199,25 +199,25 @@ class _Trajectory:
             messages = with_instructions(messages, self._format)
         return [{**message, "content": _as_openai(message["content"])} for message in messages]
 
-    async def _plain(self) -> FinishReason:
+    async def _in_time(self, finish: Callable[[AsyncExitStack], Awaitable[FinishReason]]) -> FinishReason:
+        limit = asyncio.timeout(self._settings.environment.trajectory_limit_s)
+        try:
+            async with AsyncExitStack() as resources, limit:
+                return await finish(resources)
+        except TimeoutError as error:
+            if limit.expired():
+                return FinishReason.TIME_LIMIT
+            raise Unanswered(Status.SANDBOX_FAULT, f"TimeoutError: {error}"[:300]) from None
+
+    async def _plain(self, _: AsyncExitStack) -> FinishReason:
         """Asks once, without tools."""
         try:
-            async with asyncio.timeout(self._settings.environment.trajectory_limit_s):
-                found = await self._sampled(None)
-        except TimeoutError:
-            return FinishReason.TIME_LIMIT
+            found = await self._sampled(None)
         except ContextFull as error:
             raise Unanswered(Status.ENDPOINT_FAILURE, str(error)) from None
         self._turns.append(TurnRecord(_whole_text(found), None, None, None, found.completion_tokens))
         self._answer = found.text.strip()
         return FinishReason.LENGTH if found.cut else FinishReason.ANSWER
-
-    async def _in_time(self) -> FinishReason:
-        try:
-            async with AsyncExitStack() as resources, asyncio.timeout(self._settings.environment.trajectory_limit_s):
-                return await self._interact(resources)
-        except TimeoutError:
-            return FinishReason.TIME_LIMIT
 
     async def _interact(self, resources: AsyncExitStack) -> FinishReason:
         """Alternates turns and observations, as `MultiTurnLoop` does."""

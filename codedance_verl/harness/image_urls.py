@@ -17,13 +17,16 @@ from codedance_verl.harness.reply import Question
 MEDIA_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "GIF": "image/gif", "BMP": "image/bmp"}
 """Media types by Pillow's names, of the formats that a server of this project reads."""
 
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+"""What `file_url` raises for bytes that are no image, or too large a one."""
+
 _PNG_HEAD = "data:image/png;base64,"
 
 
 def file_url(data: bytes) -> str:
     """URL of an encoded file as it is; one of another format than `MEDIA_TYPES` becomes a PNG.
 
-    Raises what `images.decode` does for bytes that are no image.
+    Raises `UNREADABLE`.
     """
     with Image.open(io.BytesIO(data)) as opened:
         kind = MEDIA_TYPES.get(opened.format or "")

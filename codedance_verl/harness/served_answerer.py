@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+from PIL import Image, UnidentifiedImageError
 
 from codedance_verl.data.conditions import Control
 from codedance_verl.errors import UserError
 from codedance_verl.harness.http import Endpoint, Refusal, Transport
-from codedance_verl.harness.image_urls import png_of, question_messages
+from codedance_verl.harness.image_urls import UNREADABLE, png_of, question_messages
 from codedance_verl.harness.reply import ImageFolder, Overloaded, Question, Reply, Unanswered
 from codedance_verl.harness.sampling import Sampling
 from codedance_verl.records.key import Json
@@ -97,7 +98,7 @@ class ServedAnswerer:
             reply = await self._transport.post("chat/completions", lambda: self._body(question))
         except Refusal as refusal:
             raise refusal.unanswered() from None
-        except _UNREADABLE as error:
+        except UNREADABLE as error:  # of an image; the transport itself raises none of them
             raise Unanswered(Status.IMAGE_UNREADABLE, f"{type(error).__name__}: {error}"[:300]) from None
         return await asyncio.to_thread(_reply, reply, images)
 
@@ -114,10 +115,6 @@ class ServedAnswerer:
         if chosen := {name: value for name, value in extension.items() if value is not None}:
             body["codedance"] = chosen
         return json.dumps(body).encode()
-
-
-_UNREADABLE = (OSError, SyntaxError, ValueError)
-"""What `images.decode` raises; the transport itself raises none of them."""
 
 
 async def _identity(transport: Transport) -> dict[str, Any]:
@@ -151,6 +148,17 @@ def _checked(identity: dict[str, Any]) -> dict[str, Any]:
     return {**identity, "prompt": identity["prompt"]}
 
 
+_NO_REPLY = (
+    KeyError,
+    IndexError,
+    TypeError,
+    ValueError,  # of msgspec too
+    SyntaxError,
+    UnidentifiedImageError,
+    Image.DecompressionBombError,
+)
+
+
 def _reply(body: Mapping[str, Any], images: ImageFolder) -> Reply:
     """Reply of a body, its images kept. Raises Unanswered: it is none, or an image is not what it is said to be."""
     try:
@@ -167,7 +175,7 @@ def _reply(body: Mapping[str, Any], images: ImageFolder) -> Reply:
             timing=msgspec.convert(record["timing"], Timing),
             served_by=msgspec.convert(body["model"], str),
         )
-    except (KeyError, IndexError, TypeError, ValueError, SyntaxError) as error:  # msgspec's errors are ValueErrors
+    except _NO_REPLY as error:
         reason = f"{type(error).__name__}: {error}"[:200]
         raise Unanswered(Status.ENDPOINT_FAILURE, f"the reply is none of `codedance serve` ({reason})") from None
 

@@ -48,8 +48,9 @@ def identity(settings: Settings, tokens: Tokens) -> dict[str, Any]:
             **limits_of(environment, settings.sandbox),
             "response_tokens": serving.response_tokens,
             "max_model_len": tokens.max_model_len,
+            "code_temperature": serving.code_temperature,  # no request can change it
         },
-        "sampling": {"temperature": serving.temperature, "code_temperature": serving.code_temperature, "top_p": 1.0},
+        "sampling": {"temperature": serving.temperature, "top_p": 1.0},
         "capacity": {
             "max_requests": serving.max_requests,
             "max_request_mb": serving.max_request_mb,

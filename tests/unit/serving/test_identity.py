@@ -43,6 +43,8 @@ def test_what_decides_about_replies_is_in_it() -> None:
         theirs = identity(settings_of(**changed), tokens)
         assert (theirs["prompt"], theirs["limits"]) != (ours["prompt"], ours["limits"]), changed
     assert identity(settings_of(sandbox_retries=3, max_in_flight=2), tokens) == ours
+    hotter = replace(settings_of(), serving=settings_of().serving.replace(code_temperature=0.5))
+    assert identity(hotter, tokens)["limits"] != ours["limits"]
 
 
 def test_formats_have_system_messages_of_their_own() -> None:
