@@ -19,8 +19,8 @@ Classes, the first that fits:
    the statement is not constant.
 2. `HARD_CODED`: the text states the answer, the statement is constant, and the code reads the image or computes
    nothing.
-3. `CALCULATION`, no class of the four: as 2, but code that does not read the image computes what it prints; also where
-   it does not state the answer. There is no evidence to be faithful to.
+3. `CALCULATION`, no class of the four: code that does not read the image computes what it prints, which does not depend
+   on the evidence, whether or not it states the answer. There is no evidence to be faithful to.
 4. `UNUSED`: the text depends on the evidence and does not state the answer, or a displayed image depends on it that the
    model was not shown.
 5. `DECORATIVE`: the rest. Nothing that is shown depends on the evidence: another place, a copy, or nothing at all.
@@ -120,7 +120,7 @@ def use_of(signs: Signs, facts: CodeFacts) -> Use:
     """Class by the signs, or `CALCULATION`."""
     if signs.image_depends or (signs.text_depends and signs.states and not signs.constant):
         return Use.USED
-    calculates = facts.computes and not facts.reads_image
+    calculates = facts.computes and not facts.reads_image and not signs.text_depends
     if signs.constant and not calculates:
         return Use.HARD_CODED
     if calculates:

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from codedance_verl.harness.altered_images import OF_EVIDENCE, Alteration, Box, altered_files
+from codedance_verl.harness.altered_images import LOCAL, OF_EVIDENCE, Alteration, Box, altered_files
 from codedance_verl.harness.call_code import CodeFacts, facts_of, imports_of
 from codedance_verl.harness.call_outputs import Output, images_differ, normalised, pixels
 from codedance_verl.harness.call_use import CLASSES, Replayed, Signs, Use, signs_of, use_of
@@ -126,8 +126,10 @@ async def _findings(
     unchanged = await part.replayed(part.calls)
     facts = facts_of([call.code for call in part.calls], [call.execution.succeeded for call in part.calls])
     evidence = [_evidence(boxes, fact, known) for fact in facts]
-    chosen = dict.fromkeys(where for where, _ in evidence)
-    altered = {where: await _altered(part, where) for where in chosen}
+    turns: dict[tuple[Box, ...], set[int]] = {}
+    for call, (where, _) in zip(part.calls, evidence, strict=True):
+        turns.setdefault(where, set()).add(call.turn)
+    altered = {where: await _altered(part, where, of) for where, of in turns.items()}
     found = []
     seen = list(known)
     for call, fact, (where, source) in zip(part.calls, facts, evidence, strict=True):
@@ -149,13 +151,15 @@ def _evidence(
     return ((0, 0, width, height),), "image"
 
 
-async def _altered(part: _Part, boxes: tuple[Box, ...]) -> dict[Alteration, dict[int, Output]]:
-    """Outputs by alteration and turn."""
+async def _altered(part: _Part, boxes: tuple[Box, ...], turns: set[int]) -> dict[Alteration, dict[int, Output]]:
+    """Outputs of these turns by alteration; images only where they are compared, since they may be large."""
 
     async def one(which: Alteration) -> dict[int, Output]:
         async with part.at_once:
             images = await asyncio.to_thread(altered_files, part.images, boxes, which)
-            return await replay(part.pool, images, part.calls)
+            found = await replay(part.pool, images, part.calls)
+        kept = {turn: output for turn, output in found.items() if turn in turns}
+        return kept if which in LOCAL else {turn: replace(output, images=()) for turn, output in kept.items()}
 
     outputs = await asyncio.gather(*map(one, Alteration))
     return dict(zip(Alteration, outputs, strict=True))

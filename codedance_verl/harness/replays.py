@@ -15,7 +15,7 @@ from codedance_verl.types import Execution, ExecutionStatus
 MOST_REOPENED = 3
 """Sessions that a replay opens again after calls that ended theirs."""
 
-_LEAST_S, _MOST_S, _SLOWER = 2.0, 15.0, 10.0
+_LEAST_S, _MOST_S, _SLOWER = 5.0, 15.0, 10.0
 """Time limit of a cell in a replay: this many times the recorded run time on top of the least, and the most."""
 
 

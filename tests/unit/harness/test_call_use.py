@@ -78,6 +78,7 @@ def test_a_test_of_the_evidence_may_come_out_the_same() -> None:
 
 def test_a_calculation_from_given_numbers_is_apart() -> None:
     computes = CodeFacts(reads_image=False, computes=True, constants="", boxes=())
+    assert use(text("9"), {which: text("8") for which in LOCAL}, computes) is Use.UNUSED
     assert use(text("4"), {}, computes) is use(text("9"), {}, computes) is Use.CALCULATION
 
 
