@@ -53,9 +53,11 @@ def image_paths(sources: Sequence[Source], store: ImageStore, file: Path, copy_f
     """
     found = []
     for source in sources:
-        data = source if isinstance(source, bytes) else source.read_bytes() if copy_files else None
-        found.append(reference(Path(source) if data is None else store.put(data), file))  # type: ignore[arg-type]
-    return found
+        if isinstance(source, bytes):
+            found.append(store.put(source))
+        else:
+            found.append(store.put(source.read_bytes()) if copy_files else source)
+    return [reference(path, file) for path in found]
 
 
 def stored_row(row: CanonicalRow[Source], images: Sequence[str], name: str, kind: Kind) -> dict[str, Any]:

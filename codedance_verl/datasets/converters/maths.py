@@ -1,7 +1,7 @@
-"""Questions of mathematics and science: ThinkLite, MMK12 and GEOQA+ in the form of R1-V.
+"""Questions of mathematics and science: ThinkLite, MMK12 and GEOQA+ in the forms of R1-V and of MM-Eureka.
 
-Layouts are those of the cards (`russwang/ThinkLite-VL-hard-11k`, `FanqingM/MMK12`, `leonardPKU/GEOQA_R1V_Train_8K`); no
-row of the files was read here.
+Layouts are those of the cards (`russwang/ThinkLite-VL-hard-11k`, `FanqingM/MMK12`, `leonardPKU/GEOQA_R1V_Train_8K`) and
+of MM-Eureka's code (bccddd7); no row of the files was read here.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from codedance_verl.data.fields import messages_of
 from codedance_verl.data.rows import Kind
-from codedance_verl.datasets.column_types import ANSWER, IMAGE, TEXT
+from codedance_verl.datasets.column_types import ANSWER, ANYTHING, IMAGE, TEXT, list_of
 from codedance_verl.datasets.converter import Converter, Field, Form, Values, question_record
 from codedance_verl.grading.matchers import MODEL
 
@@ -32,6 +33,24 @@ def _builder(data_source: str, style: str) -> Callable[[Values], Mapping[str, An
         )
 
     return build
+
+
+def _last_asked(conversations: Any) -> str:
+    """Text of the last user message; of a system message, which asks for another format, nothing is kept."""
+    messages, _ = messages_of(conversations, "conversations")
+    return [message.content for message in messages if message.role == "user"][-1]
+
+
+def _with_several_images(values: Values) -> Mapping[str, Any]:
+    return question_record(
+        "geoqa",
+        values["question"],
+        values["images"],
+        values["answer"],
+        ability="maths",
+        style=MODEL,
+        source_id=values["id"],
+    )
 
 
 THINKLITE = Converter(
@@ -73,7 +92,7 @@ MMK12 = Converter(
 
 GEOQA = Converter(
     name="geoqa",
-    title="leonardPKU/GEOQA_R1V_Train_8K",
+    title="leonardPKU/GEOQA_R1V_Train_8K, GEOQA+ of MM-Eureka",
     kind=Kind.QUESTIONS,
     forms=(
         Form(
@@ -84,6 +103,16 @@ GEOQA = Converter(
                 Field("solution", TEXT, "answer", lambda text: _ANSWER_TAGS.sub("", text).strip()),
             ),
             _builder("geoqa", MODEL),
+        ),
+        Form(
+            "JSON lines of MM-Eureka",
+            (
+                Field("id", ANSWER, "id", required=False),
+                Field("conversations", ANYTHING, "question", _last_asked),
+                Field("answer", ANSWER, "answer"),
+                Field("image_urls", list_of(TEXT), "images"),
+            ),
+            _with_several_images,
         ),
     ),
 )

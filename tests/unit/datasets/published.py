@@ -218,3 +218,18 @@ def chartqapro(folder: Path) -> Path:
     lists = dict.fromkeys(("Question", "Answer", "Year"), pa.list_(pa.string()))
     texts = dict.fromkeys(("Question Type", "Paragraph"), pa.string())
     return write(folder / "pro.parquet", [row], {"image": pa.binary(), **lists, **texts})
+
+
+def geoqa_lines(folder: Path) -> Path:
+    (folder / "g.png").write_bytes(png())
+    conversations = [
+        {"role": "system", "content": "Answer in <answer>."},
+        {"role": "user", "content": "<image>Find the angle."},
+    ]
+    rows = [
+        {"id": "7", "conversations": conversations, "answer": "60", "image_urls": ["g.png"]},
+        {"id": "8", "conversations": conversations, "answer": "60", "image_urls": [(folder / "g.png").as_uri()]},
+    ]
+    path = folder / "dataset.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path

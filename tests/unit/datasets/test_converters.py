@@ -33,6 +33,7 @@ QUESTIONS = {
     "thinklite": (published.thinklite, "How many?", "4", "model"),
     "mmk12": (published.mmk12, "AB is 3. A. 3 B. 5", "B", "model"),
     "geoqa": (published.geoqa, "Find the angle.", "60°", "model"),
+    "geoqa, lines": (published.geoqa_lines, "Find the angle.", "60", "model"),
     "chartqapro": (published.chartqapro, "Question: What is it in 2018?\nAnswer: 4\n\nAnd in 2019?", "7", "model"),
 }
 
