@@ -65,35 +65,29 @@ class AnswerLint:
         self._counts: Counter[str] = Counter()
         self._answers: dict[str, Counter[str]] = defaultdict(Counter)
         self._letters: dict[str, Counter[str]] = defaultdict(Counter)
-        self._seen: dict[int, int] = {}
+        self._seen: dict[int, int] = {}  # hashes of question and images, and of the answer
 
     def add(self, where: str, data_source: str, question: str, truth: str, images: Sequence[int]) -> None:
         """Adds a record. `truth` is one of the canonical row; `images` are the numbers of its images."""
         answers = alternatives_of(truth)
         for fault in dict.fromkeys(found for answer in answers for found in answer_faults(question, answer)):
             self._note(fault, where)
-        if fault := self._repetition(question, truth, images):
+        if fault := self._contradiction(question, truth, images):
             self._note(fault, where)
         shown = _shown(answers[0])
         self._answers[data_source][shown] += 1
         if letter := _LETTER.fullmatch(shown):
             self._letters[data_source][letter.group(1)] += 1
 
-    def note(self, fault: str, where: str) -> None:
-        """Adds a fault that was found elsewhere."""
-        self._note(fault, where)
-
     def _note(self, fault: str, where: str) -> None:
         self._counts[fault] += 1
         if len(self._faults[fault]) < EXAMPLES:
             self._faults[fault].append(where)
 
-    def _repetition(self, question: str, truth: str, images: Sequence[int]) -> str:
+    def _contradiction(self, question: str, truth: str, images: Sequence[int]) -> str:
         key, answer = hash((normalised(question).text, tuple(images))), hash(truth)
-        before = self._seen.setdefault(key, answer)
-        if len(self._seen) and before != answer:
-            return "question and images of a record before, with another answer"
-        return ""
+        contradicts = self._seen.setdefault(key, answer) != answer
+        return "question and images of a record before, with another answer" if contradicts else ""
 
     def found(self) -> tuple[Lint, ...]:
         """Faults, the most frequent first."""

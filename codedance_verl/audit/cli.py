@@ -35,6 +35,8 @@ def audit(
     if bool(recipe) != (model is not None):
         raise UserError("--recipe and --model go together: the model's tokenizer counts what the recipe allows")
     sets = [Against.parse(text) for text in against]
+    if len({each.name for each in sets}) < len(sets):
+        raise UserError("--against names a set twice; give each a name of its own")
     started = time.monotonic()
     try:
         out.mkdir(parents=True, exist_ok=True)  # before hours of work whose result could not be written

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from codedance_verl.audit.thumbnails import SIDE, Plane, Thumbnail
 
-COPY_SCORE = 0.85
+COPY_SCORE = 0.7
 """Score from which a pair counts as copies; `benchmarks/audit.py` measures how far pairs are from it."""
 
 _COARSE = 64  # pixels of a side at which the place is looked for
@@ -29,7 +29,7 @@ _SMOOTH = 3  # pixels of the filter before the fit
 _BLOCK = 16  # pixels of a side of the blocks that are compared, at full size
 _CONTRASTS = (6.0, 2.0)  # grey levels of deviation of a block that counts; the second where few reach the first
 _LEAST_BLOCKS = 12
-_WORST = 0.15  # share of the blocks that may be different: noise, a cursor, a mark
+_WORST = 0.05  # share of the blocks that may be different: a mark, a cursor; bars of other heights are in more
 _PLAIN = 0.5  # grey levels of deviation of a block without anything in it
 _TONED_BLUR = 1.2  # pixels
 _FILLED = 255

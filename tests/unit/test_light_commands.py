@@ -28,6 +28,7 @@ HELPS = {
     "view": (*ARRAYS, *TRAINING, *CONFIGURATION, *NETWORK),
     "plot": (*ARRAYS, *TRAINING, *CONFIGURATION, *NETWORK),
     "export": (*ARRAYS, *TRAINING, *NETWORK),
+    "data audit": (*ARRAYS, *TRAINING, *CONFIGURATION, *NETWORK),
     "data check": (*ARRAYS, *TRAINING, *CONFIGURATION, *NETWORK),
     "data make": (*ARRAYS, *TRAINING, *CONFIGURATION, *NETWORK),
     "reward explain": (*ARRAYS, *TRAINING, "hydra", *NETWORK),
