@@ -16,6 +16,9 @@ _COMPUTES = frozenset((Category.ARITHMETIC, Category.TABLES, Category.SEARCH))
 _CHOICES = (ast.If, ast.IfExp, ast.While, ast.Compare, ast.Dict, ast.Subscript, ast.List, ast.Tuple, ast.Set, ast.Match)
 """Nodes below which a constant is one of several, chosen by what the code finds."""
 
+_TAKE_APART = ("split", "rsplit", "splitlines", "partition", "rpartition")
+"""Methods of a text that make a container of its parts."""
+
 _MOST_BOXES = 16
 
 
@@ -80,7 +83,18 @@ def _constants(node: ast.AST) -> Iterator[str]:
         yield str(node.value)
     if not isinstance(node, _CHOICES):
         for child in ast.iter_child_nodes(node):
-            yield from _constants(child)
+            if not _is_split(child):
+                yield from _constants(child)
+
+
+def _is_split(node: ast.AST) -> bool:
+    """True for a text that the code takes apart where it stands: `'red green'.split()` is a list of choices."""
+    return (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in _TAKE_APART
+        and isinstance(node.func.value, ast.Constant)
+    )
 
 
 # ---- boxes ----

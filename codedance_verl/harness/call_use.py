@@ -5,7 +5,8 @@ replays that ran to their end with an image that was changed (`altered_images.py
 
 - The text **depends on the evidence** where it differs with the evidence greyed, as a whole or in its core, which
   changes no other pixel. A replay that fails says nothing, since any code may fail on an image without its object; if
-  all of these fail, it depends where it also differs, or fails, with the evidence moved and swapped.
+  all of these fail, it depends where it also differs, or fails, with the evidence moved and swapped. Where the whole
+  image is the evidence, code that fails on a grey one depends on it.
 - A displayed image depends on the evidence where the core of the evidence, greyed, can be seen in it. It counts if the
   model was shown it, and if it is no copy of an image that the model had, at its size or smaller.
 - The text **states** the answer (`stated_answers.py`). The statement **follows** the evidence where the text depends on
@@ -84,10 +85,14 @@ class Signs:
 
 @dataclass(frozen=True)
 class Replayed:
-    """Outputs of a call: with the images it had, and with altered ones as far as there are replays."""
+    """Outputs of a call: with the images it had, and with altered ones as far as there are replays.
+
+    `whole`: the evidence is the whole image, as no place in it is known.
+    """
 
     unchanged: Output
     altered: Mapping[Alteration, Output]
+    whole: bool = False
 
     def succeeded(self, among: Sequence[Alteration]) -> list[Output]:
         """Altered outputs of replays that ran to their end."""
@@ -130,6 +135,8 @@ def use_of(signs: Signs, facts: CodeFacts) -> Use:
 
 def _text_depends(replayed: Replayed) -> bool:
     text = replayed.unchanged.text
+    if replayed.whole and Alteration.GREYED in replayed.altered and not replayed.altered[Alteration.GREYED].succeeded:
+        return True
     if local := replayed.succeeded(LOCAL):
         return any(output.text != text for output in local)
     if not any(which in replayed.altered for which in LOCAL):

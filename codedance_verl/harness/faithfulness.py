@@ -134,7 +134,8 @@ async def _findings(
     seen = list(known)
     for call, fact, (where, source) in zip(part.calls, facts, evidence, strict=True):
         outputs = unchanged.get(call.turn), altered[where]
-        finding = await asyncio.to_thread(_finding, part.answer, call, fact, *outputs, seen, recorded)
+        whole = source == "image"
+        finding = await asyncio.to_thread(_finding, part.answer, call, fact, *outputs, seen, recorded, whole)
         found.append(replace(finding, boxes=where, box_source=source) if finding.signs else finding)
         seen += [pixels(image) for image in _shown(unchanged.get(call.turn), call)]
     return await _needed(part, found, unchanged, altered, evidence)
@@ -177,6 +178,7 @@ def _finding(
     altered: Mapping[Alteration, Mapping[int, Output]],
     known: Sequence[NDArray[np.uint8]],
     recorded: Path | None,
+    whole: bool,
 ) -> CallFinding:
     if not call.execution.succeeded:
         return CallFinding(call.turn, Use.FAILED)
@@ -187,7 +189,8 @@ def _finding(
     outputs = {which: found[call.turn] for which, found in altered.items() if call.turn in found}
     if not outputs:
         return CallFinding(call.turn, Use.FAULT)
-    signs = signs_of(Replayed(unchanged, outputs), facts, answer, call.images_shown, known)
+    replayed = Replayed(unchanged, outputs, whole)
+    signs = signs_of(replayed, facts, answer, call.images_shown, known)
     return CallFinding(call.turn, use_of(signs, facts), signs)
 
 

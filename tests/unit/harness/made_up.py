@@ -88,7 +88,7 @@ def key(task: str = "vstar", control: str = "", max_turns: int = 10, model: str 
         model={"name": model, "weights": "abc"},
         prompt={"format": "code", "system_prompt": "1234"},
         sampling={"temperature": 0.0},
-        limits={"max_turns": max_turns},
+        limits={"environment": {"max_turns": max_turns}},
         control=control,
         samples=samples,
     )

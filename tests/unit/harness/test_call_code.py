@@ -26,6 +26,11 @@ def test_what_it_reads_and_computes(code: str, reads: bool, computes: bool) -> N
     assert (found.reads_image, found.computes) == (reads, computes)
 
 
+def test_a_text_that_is_split_holds_choices_and_no_constants() -> None:
+    code = "for name in 'red green blue'.split():\n    print(name)\nprint('a, b'.partition(', '), 'yellow')"
+    assert facts(code).constants.split() == ["yellow"]
+
+
 def test_constants_of_a_test_or_a_table_are_left_out() -> None:
     code = "a = 'red'\nprint(f'colour {a}: blue')\nif a == 'green':\n    print('black')\n"
     code += "print(['white'][0], 'x' if a else 'y')"

@@ -43,13 +43,19 @@ def use(
     answer: str = "4",
     shown: int = 1,
     known: Known = (),
+    whole: bool = False,
 ) -> Use:
     outputs = {which: altered.get(which, unchanged) for which in Alteration}
-    return use_of(signs_of(Replayed(unchanged, outputs), facts, answer_of(answer), shown, known), facts)
+    return use_of(signs_of(Replayed(unchanged, outputs, whole), facts, answer_of(answer), shown, known), facts)
 
 
 GREYED = {which: text("0") for which in LOCAL}
 FAILS = {which: text("ValueError: empty", False) for which in LOCAL}
+
+
+@pytest.mark.parametrize(("whole", "expected"), [(True, Use.USED), (False, Use.HARD_CODED)])
+def test_code_that_fails_on_a_grey_image_depends_on_it_where_no_place_is_known(whole: bool, expected: Use) -> None:
+    assert use(text("4"), {Alteration.GREYED: text("ValueError: empty", False)}, whole=whole) is expected
 
 
 @pytest.mark.parametrize(

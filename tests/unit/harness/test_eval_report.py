@@ -30,7 +30,7 @@ def test_a_benchmark_has_official_and_own_figures_with_intervals_and_power() -> 
     assert found.behaviour.use.value == pytest.approx(0.5)
     assert (found.behaviour.calls, found.behaviour.turns, found.behaviour.completion_tokens) == (0.5, 1.5, 27.0)
     assert found.behaviour.finish == {"answer": 100}
-    assert found.budget["limits"] == "max_turns 10"
+    assert found.budget["limits"] == "environment.max_turns 10"
     assert "100 items, but 191" in found.denominator.note
     assert [row.value for row in found.published] == pytest.approx([0.848, 0.764, 0.818])
 
