@@ -2,7 +2,7 @@
 
 `python -m benchmarks.data_streaming --out FOLDER` makes files in the layout of CodeDance-RL there, runs each command as
 a process of its own, prints a line for each, and writes `data_streaming.json`. A record has a JPEG of about 8 kB, which
-it shares with nine others, so that storing each once can be seen. The files take 9 MB for 1,000 records.
+it shares with nine others, so that storing each once can be seen. The files take 3 MB for 1,000 records.
 """
 
 from __future__ import annotations
