@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 
 from codedance_verl.harness.config import EvalConfig
-from codedance_verl.harness.image_urls import question_messages
+from codedance_verl.harness.image_urls import UNREADABLE, question_messages
 from codedance_verl.harness.reply import ImageFolder, Question, Reply, Unanswered
 from codedance_verl.harness.sampling import Sampling
 from codedance_verl.records.key import Json
@@ -22,9 +22,6 @@ from codedance_verl.serving.service import Outcome, Service
 from codedance_verl.serving.settings import Settings
 from codedance_verl.trajectories.schema import ExecutionRecord, Timing, TurnRecord
 from codedance_verl.types import Execution, Turn
-
-_UNREADABLE = (OSError, SyntaxError, ValueError)
-"""What `images.decode` raises."""
 
 IMAGE_FAULTS = ("invalid_image", "image_too_large", "too_many_images")
 """Codes of a refused request whose images are at fault."""
@@ -63,7 +60,7 @@ class LocalAnswerer:
             outcome = await self.service.answer(await asyncio.to_thread(self._request, question))
         except RequestError as error:
             raise _unanswered(error) from None
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise Unanswered(Status.IMAGE_UNREADABLE, f"{type(error).__name__}: {error}"[:300]) from None
         return await asyncio.to_thread(reply_of, outcome, images, self.service.settings.name)
 

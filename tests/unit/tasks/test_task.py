@@ -97,14 +97,15 @@ def test_an_item_without_a_truth_has_no_score(task: Task) -> None:
 
 
 DOCS = (Path(__file__).parents[3] / "docs/benchmarks.md").read_text()
+EXAMPLES = re.findall(r"```python\n(.*?)```", DOCS, re.DOTALL)
 
 
 def test_the_example_of_the_docs_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.chdir(tmp_path)
     rows = [{"image": struct(n), "question": "How many?", "number": n} for n in range(3, 6)]
     parquet(tmp_path / "data/countbench/a.parquet", rows)
-    (example,) = re.findall(r"```python\n(.*?)```", DOCS, re.DOTALL)
-    exec(example, {})
+    first, _ = EXAMPLES
+    exec(first, {})
     told, figure = capsys.readouterr().out.splitlines()
     assert told.startswith("countbench: 3 items, but 491")
     assert figure == "accuracy 0.3333333333333333 at most 0.3333333333333333"
@@ -115,3 +116,12 @@ def test_the_docs_name_every_benchmark_and_its_figures(task: Task) -> None:
     assert f"`{task.name}`" in DOCS
     for figure in task.figures([]):
         assert f"`{figure.name}`" in DOCS, figure.name
+
+
+def test_the_example_of_scoring_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _, second = EXAMPLES
+    exec(second, {})
+    assert capsys.readouterr().out.count("Score(value=1.0") == 2
