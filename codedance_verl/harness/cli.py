@@ -46,6 +46,9 @@ def run(
     endpoint: Annotated[str | None, typer.Option(help="base URL of `codedance serve` or any OpenAI server")] = None,
     control: Annotated[str | None, typer.Option(help="no_tools, forced_tools, grey_observations or blank")] = None,
     samples: Annotated[int, typer.Option(min=1, help="replies to an item")] = 1,
+    judge_agreement: Annotated[
+        int, typer.Option(min=0, help="items on which the judge is compared with the official score; 0 for none")
+    ] = 0,
     beside: Annotated[
         list[Path] | None, typer.Option(help="folder of a run of the same model under a control; shown beside this one")
     ] = None,
@@ -56,7 +59,7 @@ def run(
     from codedance_verl.serving.cli import end_by_signals
 
     given: dict[str, object] = {"model": model, "data": data, "out": out, "endpoint": endpoint, "control": control}
-    overrides = _overrides({**given, "samples": samples}, benchmarks)
+    overrides = _overrides({**given, "samples": samples, "judge_agreement": judge_agreement}, benchmarks)
     if beside:
         overrides.append(f"eval.beside=[{','.join(_quoted(str(folder)) for folder in beside)}]")
     loaded = settings.load(overrides)

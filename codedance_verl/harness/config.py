@@ -83,6 +83,8 @@ class EvalConfig(Node):
     again: Failures = ("endpoint_failure", "sandbox_fault")
     """Failures on record that are asked again when the evaluation is run once more."""
 
+    judge_agreement: int = Field(0, ge=0, le=100_000)
+    """Items of each benchmark on which the judge is compared with the official score; 0 for none."""
     beside: Folders = ()
     """Output folders of runs of the same model under a control, or with another limit of turns."""
 

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 
 from codedance_verl.harness.comparing import model_name
+from codedance_verl.harness.judge_agreement import judge_agreement
 from codedance_verl.harness.listing import Listed
 from codedance_verl.harness.measured import Measured
 from codedance_verl.harness.reply import Reply
@@ -36,9 +37,17 @@ async def score_and_report(
             tell(f"{benchmark.task.name}: scoring")
             scored.append(await _scored(settings, benchmark, scorer))
     notes = [f"{one.task.name}: {_limited(one, settings)}" for one in benchmarks if settings.evaluation.limit]
+    notes += [await _agreement(settings, one) for one in scored if settings.evaluation.judge_agreement]
     return await asyncio.to_thread(
         write_files, settings.out, model_name(scored[0].key), scored, settings.beside, [note for note in notes if note]
     )
+
+
+async def _agreement(settings: EvalSettings, scored: ScoredBenchmark) -> str:
+    """Note on how often the judge of the grader says what the official score does."""
+    count, judge = settings.evaluation.judge_agreement, settings.grading.judge
+    found = await judge_agreement(scored.measured, count, judge, settings.out)
+    return f"{scored.task.name}: {found.sentence}"
 
 
 def summary(benchmark: BenchmarkReport) -> str:

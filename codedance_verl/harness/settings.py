@@ -47,9 +47,12 @@ def load(overrides: Sequence[str]) -> EvalSettings:
     needed = ["model", "benchmarks", *(["data"] if not all(map(is_own, evaluation.benchmarks)) else [])]
     if missing := [name for name in needed if not getattr(evaluation, name)]:
         raise UserError("\n".join(f"eval.{name}: must be given" for name in missing))
+    grading = GradingConfig.from_mapping(_plain(tree, "grading"))
+    if evaluation.judge_agreement and not grading.judge.endpoints:
+        raise UserError("eval.judge_agreement: there is no judge; name its servers in grading.judge.endpoints")
     return EvalSettings(
         evaluation=evaluation,
-        grading=GradingConfig.from_mapping(_plain(tree, "grading")),
+        grading=grading,
         tree=tree,
         overrides=tuple(overrides),
     )

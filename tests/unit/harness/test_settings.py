@@ -40,6 +40,7 @@ def test_blank_is_no_control_of_the_service(control: str, of_service: Control | 
         ),
         (["eval.again=[answered]"], "eval.again=answered: must be of endpoint_failure"),
         (["eval.model=''", "eval.data=''"], "eval.model: must be given\neval.data: must be given"),
+        (["eval.judge_agreement=5"], "eval.judge_agreement: there is no judge; name its servers"),
         (["eval.modle=3"], "did you mean eval.model?"),
     ],
 )
