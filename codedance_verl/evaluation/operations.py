@@ -96,10 +96,15 @@ def read_demonstrations(path: Path, format_name: str = DEFAULT_FORMAT) -> Iterat
     file = open_parquet(path)
     if "messages" not in file.schema_arrow.names:
         raise UserError(f"{path}: not a file of demonstrations, it has no column messages")
-    turn_format = get_format(format_name)
     for batch in batches(path, file, ("messages",)):
         for row in batch.to_pylist():
-            yield _analysed(tuple(_cells(row["messages"], lambda text: turn_format.parse(text).code)))
+            yield analysed_demonstration(row["messages"], format_name)
+
+
+def analysed_demonstration(messages: Sequence[Mapping[str, object]], format_name: str = DEFAULT_FORMAT) -> Analysis:
+    """Operations of one demonstration, all of whose cells are taken to have run."""
+    turn_format = get_format(format_name)
+    return _analysed(tuple(_cells(messages, lambda text: turn_format.parse(text).code)))
 
 
 def _cells(messages: Sequence[Mapping[str, object]], code_of: Callable[[str], str | None]) -> Iterator[str]:
