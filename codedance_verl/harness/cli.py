@@ -52,6 +52,7 @@ def run(
     beside: Annotated[
         list[Path] | None, typer.Option(help="folder of a run of the same model under a control; shown beside this one")
     ] = None,
+    score_only: Annotated[bool, typer.Option("--score-only", help="score and report what is on record")] = False,
     plan: Annotated[bool, typer.Option("--plan", help="say what is on record and what is left, and end")] = False,
 ) -> None:
     """Asks a model the items of benchmarks, scores the replies, and writes a report."""
@@ -59,7 +60,9 @@ def run(
     from codedance_verl.serving.cli import end_by_signals
 
     given: dict[str, object] = {"model": model, "data": data, "out": out, "endpoint": endpoint, "control": control}
-    overrides = _overrides({**given, "samples": samples, "judge_agreement": judge_agreement}, benchmarks)
+    overrides = _overrides(
+        {**given, "samples": samples, "judge_agreement": judge_agreement, "score_only": score_only}, benchmarks
+    )
     if beside:
         overrides.append(f"eval.beside=[{','.join(_quoted(str(folder)) for folder in beside)}]")
     loaded = settings.load(overrides)
@@ -105,14 +108,14 @@ def faithfulness(
 
 def _overrides(given: Mapping[str, object], benchmarks: Sequence[str]) -> list[str]:
     """Overrides of what was given by argument, then of the keys among the benchmarks, which go before."""
-    names = [name for name in benchmarks if "=" not in name]
+    names = [name for name in benchmarks if "=" not in name or Path(name).is_file()]
     overrides = [
         f"eval.{name}={value if isinstance(value, int) else _quoted(str(value))}"
         for name, value in given.items()
         if value is not None
     ]
     listed = f"eval.benchmarks=[{','.join(map(_quoted, names))}]"
-    return [*overrides, listed, *(name for name in benchmarks if "=" in name)]
+    return [*overrides, listed, *(name for name in benchmarks if name not in names)]
 
 
 def _tell_plans(loaded: EvalSettings) -> None:

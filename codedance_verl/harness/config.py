@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field
 
 from codedance_verl.config.node import Allowed, Node, null_as
 from codedance_verl.data.conditions import Control
-from codedance_verl.records.record import FAILURES, Status
+from codedance_verl.records.record import Status
 from codedance_verl.tasks.own_records import is_own
 from codedance_verl.tasks.registry import TASKS
 
@@ -22,9 +22,13 @@ def _known(name: str) -> str:
     return name
 
 
+ASKED_AGAIN = (Status.ENDPOINT_FAILURE, Status.SANDBOX_FAULT, Status.IMAGE_UNREADABLE)
+"""Failures that another try may not meet. What a judge has not decided is asked by every scoring."""
+
+
 def _failure(name: str) -> str:
-    if name not in FAILURES:
-        raise ValueError(f"must be of {', '.join(sorted(FAILURES))}")
+    if name not in ASKED_AGAIN:
+        raise ValueError(f"must be of {', '.join(ASKED_AGAIN)}")
     return name
 
 
@@ -38,7 +42,7 @@ Failures = Annotated[
     tuple[Annotated[str, AfterValidator(_failure)], ...],
     Field(strict=False),
     null_as(()),
-    Allowed(f"a list of {', '.join(sorted(FAILURES))}"),
+    Allowed(f"a list of {', '.join(ASKED_AGAIN)}"),
 ]
 
 
@@ -74,7 +78,7 @@ class EvalConfig(Node):
     """Seed of the first reply to an item; the next reply has the next one."""
     control: Literal["no_tools", "forced_tools", "grey_observations", "blank"] | None = None
     """What is changed on purpose."""
-    max_turns: int | None = Field(None, ge=1, le=1000)
+    max_turns: int | None = Field(None, ge=1, le=100)
     """Turns of a trajectory; null: those of the model's own settings."""
     concurrency: int | None = Field(None, ge=1, le=4096)
     """Questions at once; null: as many as engine and sandbox take."""
@@ -83,6 +87,8 @@ class EvalConfig(Node):
     again: Failures = ("endpoint_failure", "sandbox_fault")
     """Failures on record that are asked again when the evaluation is run once more."""
 
+    score_only: bool = False
+    """Asks nothing: what is on record is scored and reported."""
     judge_agreement: int = Field(0, ge=0, le=100_000)
     """Items of each benchmark on which the judge is compared with the official score; 0 for none."""
     beside: Folders = ()

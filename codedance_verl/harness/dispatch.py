@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -31,7 +32,12 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 """Pause after a refusal that names none; it doubles with each."""
 
 FAILURES_IN_A_ROW = 32
-"""Failures of the endpoint without an answer between them, after which the evaluation ends: it is down."""
+"""Failures of the endpoint, or of the sandbox, without an answer between them, after which the evaluation ends."""
+
+_DOWN = {
+    Status.ENDPOINT_FAILURE: "failures of the model or its endpoint",
+    Status.SANDBOX_FAULT: "faults of the sandbox",
+}
 
 
 @dataclass(frozen=True)
@@ -90,7 +96,7 @@ class _Read:
 
 
 class _Run:
-    """Workers of one dispatch, which share the limit and the count of failures."""
+    """Workers of one dispatch, which share the limit and the counts of failures."""
 
     def __init__(
         self,
@@ -101,58 +107,75 @@ class _Run:
     ) -> None:
         self._dispatch, self._writer, self._questions, self._told = dispatch, writer, questions, told
         self._limit = AdaptiveLimit(dispatch.most_at_once)
-        self._failed = 0
+        self._failed: Counter[Status] = Counter()
 
     async def work(self) -> None:
-        """Takes questions until there are no more."""
-        while (read := await self._questions.get()) is not None:
-            await self._record(read)
-        self._questions.put_nowait(None)  # for the next worker
+        """Takes questions until there are no more; each once there is a place for it, so that few wait in memory."""
+        while True:
+            async with self._limit.place() as sent_in:
+                if (read := await self._questions.get()) is None:
+                    self._questions.put_nowait(None)  # for the next worker
+                    return
+                await self._record(read, sent_in)
 
-    async def _record(self, read: _Read) -> None:
+    async def _record(self, read: _Read, sent_in: int) -> None:
         if read.fault:
             await self._add(read.work, Status.IMAGE_UNREADABLE, reason=read.fault)
             return
         try:
-            reply = await self._answered(Question(read.work.item, read.images, read.work.sample))
+            reply = await self._answered(Question(read.work.item, read.images, read.work.sample), sent_in)
         except Unanswered as fault:
-            self._failed += fault.status is Status.ENDPOINT_FAILURE
             await self._add(read.work, fault.status, reason=fault.reason)
-            if self._failed >= FAILURES_IN_A_ROW:
-                raise EndpointDown(
-                    f"{self._failed} failures of the endpoint in a row, the last: {fault.reason}; what was answered is "
-                    "on record, run the same command again once it works"
-                ) from None
+            self._count(fault)
             return
-        self._failed = 0
+        self._failed.clear()
         await self._add(read.work, Status.ANSWERED, reply)
 
-    async def _answered(self, question: Question) -> Reply:
+    def _count(self, fault: Unanswered) -> None:
+        """Counts a failure. Raises EndpointDown: there were too many in a row."""
+        if fault.of_item or fault.status not in _DOWN:
+            return
+        self._failed[fault.status] += 1
+        if self._failed[fault.status] >= FAILURES_IN_A_ROW:
+            raise EndpointDown(
+                f"{self._failed[fault.status]} {_DOWN[fault.status]} in a row, the last: {fault.reason}; what was "
+                "answered is on record, run the same command again once it works"
+            ) from None
+
+    async def _answered(self, question: Question, sent_in: int) -> Reply:
         try:
-            return await self._answer(question)
+            return await self._answer(question, sent_in)
         except (Unanswered, UserError):
             raise
         except Exception as error:  # a defect of ours: it costs this item alone
             logger.exception("item %s", question.item.id)
             reason = f"{type(error).__name__}: {error}; please report this"
-            raise Unanswered(Status.ENDPOINT_FAILURE, reason) from error
+            raise Unanswered(Status.ENDPOINT_FAILURE, reason, of_item=True) from error
 
-    async def _answer(self, question: Question) -> Reply:
+    async def _answer(self, question: Question, sent_in: int) -> Reply:
+        """Reply, asked for again after refusals; the place is kept meanwhile, so that fewer are asked."""
         pause_s = FIRST_PAUSE_S
-        for refusals in range(REFUSALS + 1):
-            async with self._limit.place() as sent_in:
-                try:
-                    reply = await self._dispatch.answerer.answer(question, self._dispatch.images)
-                    await self._limit.answered()
-                    return reply
-                except Overloaded as refusal:
-                    self._limit.refused(sent_in)
-                    reason, asked_s = refusal.reason, refusal.retry_after_s
-            if refusals == REFUSALS:
-                break
-            await asyncio.sleep(min(LONGEST_PAUSE_S, asked_s if asked_s is not None else pause_s))
+        for _ in range(REFUSALS):
+            try:
+                return await self._asked(question, sent_in)
+            except Overloaded as refusal:
+                # an endpoint that names no pause, or a short one, is left alone longer each time
+                await asyncio.sleep(min(LONGEST_PAUSE_S, max(refusal.retry_after_s or 0.0, pause_s)))
             pause_s *= 2
-        raise Unanswered(Status.ENDPOINT_FAILURE, f"refused {REFUSALS + 1} times, the last: {reason}")
+        try:
+            return await self._asked(question, sent_in)
+        except Overloaded as refusal:
+            reason = f"refused {REFUSALS + 1} times, the last: {refusal.reason}"
+            raise Unanswered(Status.ENDPOINT_FAILURE, reason) from None
+
+    async def _asked(self, question: Question, sent_in: int) -> Reply:
+        try:
+            reply = await self._dispatch.answerer.answer(question, self._dispatch.images)
+        except Overloaded:
+            self._limit.refused(sent_in)
+            raise
+        await self._limit.answered()
+        return reply
 
     async def _add(self, work: Work[Item], status: Status, reply: Reply | None = None, reason: str = "") -> None:
         data = None if reply is None else reply.as_json()
@@ -208,5 +231,5 @@ def _read(work: Work[Item], blank: bool) -> _Read:
         return _Read(work, tuple(map(blank_like, images)) if blank else images)
     except UnreadableImage as fault:
         return _Read(work, fault=str(fault))
-    except (OSError, ValueError) as error:
+    except Exception as error:  # decoders raise almost anything for broken files
         return _Read(work, fault=f"{type(error).__name__}: {error}")

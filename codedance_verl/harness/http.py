@@ -28,6 +28,8 @@ _READ_BYTES = 4096
 _REDACTED = "[key]"
 _TRANSIENT = (408, 425)
 _OVERLOADED = (429, 503)
+_OF_THE_ENDPOINT = (401, 403, 404, 405)
+"""Refusals that have nothing to do with what was asked."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class Refusal(Exception):
 
     def unanswered(self) -> Unanswered:
         """Fault that goes on record."""
-        return Unanswered(Status.ENDPOINT_FAILURE, str(self))
+        return Unanswered(Status.ENDPOINT_FAILURE, str(self), of_item=self.status not in _OF_THE_ENDPOINT)
 
 
 class _Trouble(Exception):

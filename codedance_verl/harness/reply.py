@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,7 +14,7 @@ from PIL import Image
 
 from codedance_verl.records.key import Json
 from codedance_verl.records.record import Status
-from codedance_verl.runtime.atomic import write_atomically
+from codedance_verl.runtime.atomic import replacing
 from codedance_verl.tasks.item import Item
 from codedance_verl.trajectories.schema import ImageRef, Timing, TurnRecord
 from codedance_verl.types import FinishReason
@@ -71,11 +72,14 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Unanswered(Exception):
-    """Fault outside of the model; the item is on record with `status` and counts as wrong."""
+    """Fault outside of the model; the item is on record with `status` and counts as wrong.
 
-    def __init__(self, status: Status, reason: str) -> None:
+    `of_item`: it lies in what was asked, such as a prompt that is too long, and says nothing about the endpoint.
+    """
+
+    def __init__(self, status: Status, reason: str, of_item: bool = False) -> None:
         super().__init__(reason)
-        self.status, self.reason = status, reason
+        self.status, self.reason, self.of_item = status, reason, of_item
 
 
 class Overloaded(Exception):
@@ -122,5 +126,7 @@ class ImageFolder:
         path = reference.file(self.folder)
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, png)
+            # replies that show the same image are kept at the same time, by threads and nodes
+            with replacing(path, writer=secrets.token_hex(8), durable=False) as partial:
+                partial.write_bytes(png)
         return reference

@@ -13,16 +13,13 @@ from codedance_verl.harness.config import BLANK
 from codedance_verl.harness.dispatch import Dispatch, ask_all
 from codedance_verl.harness.listing import Listed, listed
 from codedance_verl.harness.reply import Answerer, ImageFolder
-from codedance_verl.harness.score_run import score_and_report, summary
+from codedance_verl.harness.score_run import TOLD_EVERY_S, score_and_report, summary
 from codedance_verl.harness.settings import EvalSettings
-from codedance_verl.records.key import Key, replies_key
+from codedance_verl.records.key import ChangedKey, Key, replies_key
 from codedance_verl.records.progress import Progress
-from codedance_verl.records.store import Plan, existing_store, open_store
+from codedance_verl.records.store import KEY_FILE, Plan, existing_store, open_store
 from codedance_verl.records.writer import Writer
 from codedance_verl.tasks.task import Task
-
-TOLD_EVERY_S = 10.0
-"""Seconds between two lines of progress."""
 
 Tell = Callable[[str], None]
 
@@ -30,6 +27,7 @@ Tell = Callable[[str], None]
 def key_of(settings: EvalSettings, task: Task, described: Mapping[str, Any]) -> Key:
     """Key of the replies to a benchmark. The chat template stands with the model, as other models have others."""
     asked, template = settings.evaluation, "chat_template_sha256"
+    model = {template: described["prompt"].get(template), **described["model"]}
     prompt = {name: value for name, value in described["prompt"].items() if name != template}
     return replies_key(
         task=task.name,
@@ -37,7 +35,7 @@ def key_of(settings: EvalSettings, task: Task, described: Mapping[str, Any]) -> 
         sampling={"temperature": asked.temperature, "top_p": asked.top_p, "seed": asked.seed},
         control=asked.control or "",
         samples=asked.samples,
-        model={**described["model"], template: described["prompt"].get(template)},
+        model=model,
         prompt=prompt,
         limits=described["limits"],
     )
@@ -50,9 +48,10 @@ async def evaluate(settings: EvalSettings, tell: Tell) -> None:
         UserError: files, model or endpoint are not there; the records were made with other settings.
     """
     benchmarks = listed(settings, tell)
-    async with answerers.started(settings) as answerer:
-        for benchmark in _to_ask(benchmarks):
-            await _ask(settings, benchmark, answerer, tell)
+    if not settings.evaluation.score_only:
+        async with answerers.started(settings) as answerer:
+            for benchmark in _to_ask(benchmarks):
+                await _ask(settings, benchmark, answerer, tell)
     written = await score_and_report(settings, benchmarks, tell)
     for found in written.report.benchmarks:
         tell(f"{found.task}: {summary(found)}")
@@ -60,13 +59,21 @@ async def evaluate(settings: EvalSettings, tell: Tell) -> None:
 
 
 def plans(settings: EvalSettings, tell: Tell) -> Iterator[tuple[Listed, Plan | None]]:
-    """What is on record of each benchmark, and what is left; None where there are no records yet."""
+    """What is on record of each benchmark, and what is left; None where there are no records yet.
+
+    Raises ChangedKey: the records were made with other settings, as far as these are known without the model.
+    """
     for benchmark in listed(settings, tell):
         folder = benchmark.folder(settings.out)
-        if not (folder / "key.json").is_file():
+        if not (folder / KEY_FILE).is_file():
             yield benchmark, None
-        else:
-            yield benchmark, existing_store(folder).plan(benchmark.items(), settings.evaluation.asked_again)
+            continue
+        store = existing_store(folder)
+        known = {part.name: part.value for part in store.key.parts}
+        wanted = key_of(settings, benchmark.replies, {name: known[name] for name in ("model", "prompt", "limits")})
+        if changes := store.key.changes_to(wanted):
+            raise ChangedKey("\n".join([f"{folder}: its records were made with other settings", *changes]))
+        yield benchmark, store.plan(benchmark.items(), settings.evaluation.asked_again)
 
 
 def _to_ask(benchmarks: Sequence[Listed]) -> list[Listed]:
@@ -98,20 +105,24 @@ async def _ask(settings: EvalSettings, benchmark: Listed, answerer: Answerer, te
 
 @contextlib.asynccontextmanager
 async def _progress(name: str, plan: Plan, tell: Tell) -> AsyncIterator[Callable[[Writer], None]]:
-    """Tells how far it is every `TOLD_EVERY_S` seconds and in the end; gives what is called after each record."""
+    """Tells how far all processes are, every `TOLD_EVERY_S` seconds and in the end; gives what notes the writer."""
     progress = Progress(plan.total, plan.done, time.monotonic())
-    last: list[float] = [time.monotonic()]
     seen: list[Writer] = []
 
-    def line(writer: Writer) -> str:
-        return f"{name}: {progress.line(writer.done, time.monotonic(), writer.statuses)}"
+    async def line() -> str:
+        await asyncio.to_thread(seen[0].refresh)
+        return f"{name}: {progress.line(seen[0].done, time.monotonic(), seen[0].statuses)}"
 
-    def told(writer: Writer) -> None:
-        seen[:] = [writer]
-        if time.monotonic() - last[0] >= TOLD_EVERY_S:
-            last[0] = time.monotonic()
-            tell(line(writer))
+    async def telling() -> None:
+        while True:
+            await asyncio.sleep(TOLD_EVERY_S)
+            tell(await line() if seen else f"{name}: waiting for the first reply")
 
-    yield told
+    task = asyncio.create_task(telling())
+    try:
+        yield lambda writer: seen.__setitem__(slice(None), [writer])
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
     if seen:
-        tell(line(seen[0]))
+        tell(await line())

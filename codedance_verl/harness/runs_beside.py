@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from codedance_verl.errors import UserError
-from codedance_verl.harness.scores import TaskScores, read_scores, scores_path
+from codedance_verl.harness.scores import FOLDER, TaskScores, read_scores, scores_path
 from codedance_verl.records.key import Json, Key
 from codedance_verl.records.store import existing_store
 from codedance_verl.tasks.registry import TASKS
@@ -42,6 +42,8 @@ def runs_beside(key: Key, scores: TaskScores, folders: Iterable[Path]) -> Beside
     limits: dict[int, TaskScores] = {}
     notes: list[str] = []
     for folder in folders:
+        if not (folder / FOLDER).is_dir():
+            raise UserError(f"{folder}: no evaluation with scores there; name its output folder")
         if not scores_path(folder, scores.task).exists():
             continue
         found = existing_store(folder / _replies(scores.task)).key

@@ -118,7 +118,7 @@ def scores_of(
         measured: samples of items, each once.
         items: all that are to count, in order; those without a sample count as not asked. Without them the items of
             `measured` are all.
-        judge, grader: name, digest of the prompt and settings, as in `records.key.grades_key`.
+        judge, grader: name, digest of the prompt and settings.
 
     Raises:
         ValueError: a sample comes twice.

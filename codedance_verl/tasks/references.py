@@ -161,18 +161,25 @@ class _Column:
     def cell(self, row: int) -> Any:
         """Value of a row. Raises IndexError where the file has no such row."""
         with self._lock:
-            group = next((number for number, end in enumerate(self._ends) if row < end), None)
-            if group is None:
-                raise IndexError(f"no row {row}")
-            if group != self._group or row < self._first:
-                self._rest = batches(self._path, self._parquet, (self._column,), groups=(group,))
-                self._group, self._batch = group, None
-                self._first = self._next = self._ends[group - 1] if group else 0
-            while row >= self._next:
-                self._batch = next(self._rest).column(0)
-                self._first, self._next = self._next, self._next + len(self._batch)
-            assert self._batch is not None
-            return self._batch[row - self._first].as_py()
+            try:
+                return self._cell(row)
+            except BaseException:
+                self._group = -1  # what was begun cannot be read on
+                raise
+
+    def _cell(self, row: int) -> Any:
+        group = next((number for number, end in enumerate(self._ends) if row < end), None)
+        if group is None:
+            raise IndexError(f"no row {row}")
+        if group != self._group or row < self._first:
+            self._rest = batches(self._path, self._parquet, (self._column,), groups=(group,))
+            self._group, self._batch = group, None
+            self._first = self._next = self._ends[group - 1] if group else 0
+        while row >= self._next:
+            self._batch = next(self._rest).column(0)
+            self._first, self._next = self._next, self._next + len(self._batch)
+        assert self._batch is not None
+        return self._batch[row - self._first].as_py()
 
 
 @functools.lru_cache(_OPEN_COLUMNS)

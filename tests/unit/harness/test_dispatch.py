@@ -6,18 +6,21 @@ import asyncio
 import io
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from codedance_verl.harness import dispatch as dispatching
+from codedance_verl.harness.concurrency import FIRST
 from codedance_verl.harness.dispatch import Dispatch, EndpointDown, ask_all
 from codedance_verl.harness.reply import ImageFolder, Overloaded, Question, Reply, Unanswered
 from codedance_verl.records.record import Record, Status
 from codedance_verl.records.store import Store, open_store
 from codedance_verl.tasks.item import Item
-from tests.unit.harness.asked_items import Scripted, item, key
+from tests.unit.harness.asked_items import Held, Scripted, item, key, png
 
 
 def ask(folder: Path, items: Sequence[Item], answerer: Scripted, **fields: object) -> list[Record]:
@@ -126,6 +129,64 @@ def test_an_endpoint_that_is_down_ends_the_evaluation_and_keeps_what_there_is(tm
     records = list(open_store(tmp_path, key()).records())
     assert sum(record.status is Status.ANSWERED for record in records) == 5
     assert len(records) < 60
+
+
+def test_refusals_that_lie_in_the_questions_do_not_end_the_evaluation(tmp_path: Path) -> None:
+    def too_long(_: Question) -> Reply:
+        raise Unanswered(Status.ENDPOINT_FAILURE, "HTTP 400: the prompt is too long", of_item=True)
+
+    records = ask(tmp_path, [item(f"i{number}") for number in range(100)], Scripted(too_long))
+    assert Counter(record.status for record in records) == {Status.ENDPOINT_FAILURE: 100}
+
+
+def test_a_dead_sandbox_ends_it_under_its_own_name(tmp_path: Path) -> None:
+    def lost(_: Question) -> Reply:
+        raise Unanswered(Status.SANDBOX_FAULT, "no interpreter is left")
+
+    with pytest.raises(EndpointDown, match=r"32 faults of the sandbox in a row, the last: no interpreter is left"):
+        ask(tmp_path, [item(f"i{number:03}") for number in range(100)], Scripted(lost, most_at_once=2))
+
+
+def test_an_image_whose_reading_fails_in_any_way_costs_its_item(tmp_path: Path) -> None:
+    class Odd:
+        where = "odd"
+
+        def fault(self) -> str:
+            return ""
+
+        def read(self) -> bytes:
+            raise SyntaxError("broken PNG file")
+
+    broken = replace(item("a"), images=(Odd(),))
+    records = {record.item: record for record in ask(tmp_path, [broken, item("b")], Scripted(echo))}
+    assert (records["a"].status, records["a"].reason) == (Status.IMAGE_UNREADABLE, "SyntaxError: broken PNG file")
+    assert records["b"].status == Status.ANSWERED
+
+
+def test_no_more_questions_are_taken_than_there_are_places(tmp_path: Path) -> None:
+    read: list[str] = []
+
+    class Counted(Held):
+        def read(self) -> bytes:
+            read.append(self.where)
+            return super().read()
+
+    def noted(question: Question) -> Reply:
+        ahead.append(len(read))
+        return echo(question)
+
+    ahead: list[int] = []
+    items = [replace(item(f"i{n}"), images=(Counted(png(), f"i{n}"),)) for n in range(60)]
+    ask(tmp_path, items, Scripted(noted, most_at_once=256, wait_s=0.3))
+    assert ahead[0] <= dispatching.READ_AHEAD + FIRST + 2
+
+
+def test_replies_that_show_the_same_image_keep_it_at_the_same_time(tmp_path: Path) -> None:
+    folder, data = ImageFolder(tmp_path), png(300, 200)
+    with ThreadPoolExecutor(16) as threads:
+        found = set(threads.map(folder.keep, [data] * 200))
+    assert len(found) == 1
+    assert [path.name for path in (tmp_path / "images").iterdir()] == [f"{found.pop().sha256}.png"]
 
 
 def test_a_blank_image_has_the_size_of_the_one_it_stands_for(tmp_path: Path) -> None:

@@ -11,16 +11,18 @@ from pathlib import Path
 import pytest
 
 from codedance_verl.cli import main
+from codedance_verl.data.schema import write_records
 from codedance_verl.errors import UserError
 from codedance_verl.harness import answerers
 from codedance_verl.harness.reply import Answerer, Question, Reply
-from codedance_verl.harness.run import evaluate
+from codedance_verl.harness.run import evaluate, plans
 from codedance_verl.harness.settings import EvalSettings, load
 from codedance_verl.harness.sources import source_of
 from codedance_verl.records.key import ChangedKey
 from codedance_verl.tasks.registry import task_of
 from tests.unit.harness.asked_items import Scripted
 from tests.unit.tasks import test_counting, test_mathvista, test_vstar
+from tests.unit.tasks.test_own_records import record
 
 
 @pytest.fixture
@@ -108,6 +110,42 @@ def test_the_plan_says_what_is_left(
         "countbench: 4 items, 4 samples, 4 on record, 0 left",
         "vstar: 3 items, 3 samples, none on record",
     ]
+
+
+def test_the_plan_names_settings_that_have_changed(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(settings(data, tmp_path / "out", "countbench"), monkeypatch)
+    changed = settings(data, tmp_path / "out", "countbench", "eval.samples=4")
+    with pytest.raises(ChangedKey, match="samples: 1 -> 4"):
+        list(plans(changed, lambda _: None))
+
+
+def test_what_is_on_record_is_scored_without_the_model(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(settings(data, tmp_path / "out", "countbench"), monkeypatch)
+    (tmp_path / "out" / "report.json").unlink()
+    monkeypatch.setattr(answerers, "started", None)
+    asyncio.run(evaluate(settings(data, tmp_path / "out", "countbench", "eval.score_only=true"), lambda _: None))
+    assert (tmp_path / "out" / "report.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("files", "line"),
+    [
+        (("a/test.parquet", "b/test.parquet"), "b/test.parquet: its name is that of .*a/test.parquet; rename the file"),
+        (("vstar.parquet",), "vstar.parquet: its name is that of a benchmark"),
+        (("scores.parquet",), "scores.parquet: its name is that of a folder of the run"),
+    ],
+)
+def test_a_file_with_a_name_that_is_taken_is_refused(
+    tmp_path: Path, files: tuple[str, ...], line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, name in enumerate(files):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write_records(tmp_path / name, [record(number)])
+    names = ",".join(str(tmp_path / name) for name in files)
+    with pytest.raises(UserError, match=line):
+        run(settings(tmp_path, tmp_path / "out", names), monkeypatch)
 
 
 def test_two_runs_are_compared_from_the_command_line(
