@@ -119,7 +119,10 @@ class ChatAnswerer:
         else:
             prompt, ours = (
                 {"format": None, "system_prompt_sha256": None},
-                {"max_image_pixels": environment.max_image_pixels},
+                {
+                    "max_image_pixels": environment.max_image_pixels,
+                    "trajectory_limit_s": environment.trajectory_limit_s,
+                },
             )
         return {
             "model": {"name": settings.model, "revision": settings.revision},
@@ -163,6 +166,7 @@ class _Trajectory:
         self._prompt_tokens: int | None = None
         self._written: int | None = 0
         self._generate_s = self._execute_s = self._queue_s = self._observe_s = 0.0
+        self._waiting_since: float | None = None
 
     async def run(self) -> Reply:
         started = time.perf_counter()
@@ -206,15 +210,26 @@ class _Trajectory:
                 return await finish(resources)
         except TimeoutError as error:
             if limit.expired():
-                return FinishReason.TIME_LIMIT
+                return self._out_of_time()
             raise Unanswered(Status.SANDBOX_FAULT, f"TimeoutError: {error}"[:300]) from None
+
+    def _out_of_time(self) -> FinishReason:
+        """End at the time limit. Raises Unanswered: the endpoint owed a reply then, which is no fault of the model."""
+        if self._waiting_since is None:
+            return FinishReason.TIME_LIMIT
+        waited_s, limit_s = time.perf_counter() - self._waiting_since, self._settings.environment.trajectory_limit_s
+        raise Unanswered(
+            Status.ENDPOINT_FAILURE,
+            f"turn {len(self._turns) + 1}: no reply within {waited_s:.0f} s, and the trajectory's {limit_s:g} s "
+            "(environment.trajectory_limit_s) are over",
+        ) from None
 
     async def _plain(self, _: AsyncExitStack) -> FinishReason:
         """Asks once, without tools."""
         try:
             found = await self._sampled(None)
         except ContextFull as error:
-            raise Unanswered(Status.ENDPOINT_FAILURE, str(error)) from None
+            raise Unanswered(Status.ENDPOINT_FAILURE, str(error), of_item=True) from None
         self._turns.append(TurnRecord(_whole_text(found), None, None, None, found.completion_tokens))
         self._answer = found.text.strip()
         return FinishReason.LENGTH if found.cut else FinishReason.ANSWER
@@ -232,7 +247,7 @@ class _Trajectory:
                 found = await self._sampled(self._format)
             except ContextFull as error:
                 if not self._turns:
-                    raise Unanswered(Status.ENDPOINT_FAILURE, str(error)) from None
+                    raise Unanswered(Status.ENDPOINT_FAILURE, str(error), of_item=True) from None
                 return FinishReason.LENGTH
             parsed = self._format.parse(found.text)
             self._last_text = found.text
@@ -253,7 +268,7 @@ class _Trajectory:
         fields, left = self._fields(turn), self._left()
         if left is not None:
             fields["max_tokens"] = left
-        wait_s = FIRST_WAIT_S
+        wait_s, self._waiting_since = FIRST_WAIT_S, started
         for waits in range(OVERLOADED_WAITS + 1):
             try:
                 if format is None:
@@ -265,9 +280,10 @@ class _Trajectory:
                 # before the first turn nothing is lost: the question gives its place to another one
                 if turn == 1 or waits == OVERLOADED_WAITS:
                     raise
-                asked_s = wait_s if refusal.retry_after_s is None else refusal.retry_after_s
-                await asyncio.sleep(min(asked_s, LONGEST_WAIT_S))
+                # an endpoint that always asks for 0 or 1 s is to be left alone for longer and longer too
+                await asyncio.sleep(min(max(refusal.retry_after_s or 0.0, wait_s), LONGEST_WAIT_S))
                 wait_s *= 2
+        self._waiting_since = None
         self._generate_s += time.perf_counter() - started
         self._count(found)
         return found

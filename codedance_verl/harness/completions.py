@@ -74,13 +74,15 @@ class Completions:
             ContextFull: the messages do not fit into the model.
             Overloaded, Unanswered, Refusal: as `Transport.post`.
         """
+        # another request may learn the newer name while this one is under way
+        sent = self._tokens_field
         try:
-            return await self._asked(messages, fields)
+            return await self._asked(messages, fields, sent)
         except Refusal as refusal:
-            if "max_tokens" not in fields or _NEWER_NAME not in refusal.message or self._tokens_field == _NEWER_NAME:
+            if "max_tokens" not in fields or _NEWER_NAME not in refusal.message or sent == _NEWER_NAME:
                 raise
         self._tokens_field = _NEWER_NAME
-        return await self._asked(messages, fields)
+        return await self._asked(messages, fields, _NEWER_NAME)
 
     async def turn(
         self, messages: Sequence[Mapping[str, Any]], fields: Mapping[str, Any], format: TurnFormat
@@ -100,8 +102,10 @@ class Completions:
         whole = _completed(found, stops, format) if forms[number] else _at_end(found, format)
         return whole or _at_end(await self.once(messages, fields), format)
 
-    async def _asked(self, messages: Sequence[Mapping[str, Any]], fields: Mapping[str, Any]) -> Completion:
-        named = {self._tokens_field if name == "max_tokens" else name: value for name, value in fields.items()}
+    async def _asked(
+        self, messages: Sequence[Mapping[str, Any]], fields: Mapping[str, Any], tokens_field: str
+    ) -> Completion:
+        named = {tokens_field if name == "max_tokens" else name: value for name, value in fields.items()}
         body = {"model": self._model, "messages": list(messages), **named}
         try:
             reply = await self._transport.post("chat/completions", lambda: json.dumps(body).encode())

@@ -56,6 +56,8 @@ class EvalConfig(Node):
 
     model: str = ""
     """A run's folder, a Hugging Face folder, or a name on the Hub; with `endpoint` the name of the model there."""
+    model_revision: str = ""
+    """What else tells the model of a chat endpoint apart from another of its name; part of the records' key."""
     benchmarks: Names = ()
     """Names of benchmarks (`tasks.registry`), and parquet files of one's own questions (`tasks.own_records`)."""
     data: str = ""
@@ -66,16 +68,16 @@ class EvalConfig(Node):
     """Base URL of a running `codedance serve`, or of any OpenAI-compatible server; null: the model runs here."""
     loop: Literal["auto", "chat", "plain"] = "auto"
     """Loop of an endpoint: `auto` leaves it to `codedance serve`, `chat` runs it here, `plain` has none."""
-    api_key_env: str = Field("CODEDANCE_API_KEY", min_length=1)
-    """Environment variable that holds the key of the endpoint."""
+    api_key_env: str = "CODEDANCE_API_KEY"
+    """Environment variable that holds the key of the endpoint; empty for no key."""
     samples: int = Field(1, ge=1, le=1000)
     """Replies to an item; the mean of their scores counts."""
-    temperature: float = Field(0.0, ge=0, le=2)
-    """Sampling temperature."""
-    top_p: float = Field(1.0, ge=0.01, le=1)
-    """Probability mass that is sampled from."""
-    seed: int = Field(0, ge=0, le=2**31 - 1)
-    """Seed of the first reply to an item; the next reply has the next one."""
+    temperature: float | None = Field(0.0, ge=0, le=2)
+    """Sampling temperature; null: none is sent, and the endpoint's own counts, or `serving.temperature`."""
+    top_p: float | None = Field(1.0, ge=0.01, le=1)
+    """Probability mass that is sampled from; null as for the temperature."""
+    seed: int | None = Field(0, ge=0, le=2**31 - 1)
+    """Seed of the first reply to an item; the next reply has the next one. Null: none is sent."""
     control: Literal["no_tools", "forced_tools", "grey_observations", "blank"] | None = None
     """What is changed on purpose."""
     max_turns: int | None = Field(None, ge=1, le=100)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
 
 from omegaconf import OmegaConf
 
 from codedance_verl.environment.config import EnvironmentConfig
+from codedance_verl.errors import UserError
 from codedance_verl.harness.chat_answerer import ChatAnswerer, ChatSettings
 from codedance_verl.harness.http import Endpoint
 from codedance_verl.harness.reply import Answerer
@@ -25,26 +26,48 @@ AT_ONCE = 16
 
 
 @contextlib.asynccontextmanager
-async def connected(settings: EvalSettings) -> AsyncIterator[Answerer]:
+async def connected(settings: EvalSettings, tell: Callable[[str], None]) -> AsyncIterator[Answerer]:
     """Connects to the endpoint of the settings; with `eval.loop=auto` it is asked what it is.
 
-    Raises UserError: nothing answers there, or it cannot do what is asked.
+    `tell` gets a line that names the loop. Raises UserError: nothing answers there, or it cannot do what is asked.
     """
     async with contextlib.AsyncExitStack() as resources:
-        yield await _opened(settings, resources)
+        yield await _opened(settings, resources, tell)
 
 
-async def _opened(settings: EvalSettings, resources: contextlib.AsyncExitStack) -> Answerer:
+async def _opened(
+    settings: EvalSettings, resources: contextlib.AsyncExitStack, tell: Callable[[str], None]
+) -> Answerer:
     asked = settings.evaluation
     endpoint = Endpoint(str(asked.endpoint), asked.api_key_env, asked.concurrency or AT_ONCE)
     if asked.loop == "auto":
         switches = ServedSettings(_sampling(settings), asked.service_control, asked.max_turns)
         try:
-            return await resources.enter_async_context(ServedAnswerer.opened(endpoint, switches, os.environ))
+            served = await resources.enter_async_context(ServedAnswerer.opened(endpoint, switches, os.environ))
         except NotServed:
             pass  # it answers, and is another server: the loop runs here
+        else:
+            _check_model(settings, served)
+            tell(f"{endpoint.url}: `codedance serve` with {served.model}, whose loop it is")
+            return served
+    loop = "the plain question is asked once" if asked.loop == "plain" else "the loop runs here"
+    tell(f"{endpoint.url}: a chat endpoint; {loop} (eval.loop={asked.loop})")
     chat = ChatAnswerer.opened(endpoint, chat_settings(settings), _sandbox(settings), os.environ)
     return await resources.enter_async_context(chat)
+
+
+def _check_model(settings: EvalSettings, served: ServedAnswerer) -> None:
+    """Raises UserError: another model is served than is asked for, or one with a revision of the caller's."""
+    asked = settings.evaluation
+    if served.model != asked.model:
+        raise UserError(
+            f"eval.model={asked.model}: {asked.endpoint} serves {served.model}; give this name, or the address of "
+            f"{asked.model}"
+        )
+    if asked.model_revision:
+        raise UserError(
+            f"eval.model_revision={asked.model_revision}: {asked.endpoint} states its weights itself; leave it out"
+        )
 
 
 def _sampling(settings: EvalSettings) -> Sampling:
@@ -66,6 +89,7 @@ def chat_settings(settings: EvalSettings) -> ChatSettings:
         environment=environment,
         tools=asked.loop != "plain",
         control=asked.service_control,
+        revision=asked.model_revision,
     )
 
 

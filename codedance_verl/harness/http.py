@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from codedance_verl.errors import UserError
+from codedance_verl.harness.faults import status_of
 from codedance_verl.harness.reply import Overloaded, Unanswered
 from codedance_verl.records.record import Status
 from codedance_verl.runtime.text import visible
@@ -135,8 +136,7 @@ class Transport:
                 return await self._send(method, path, body)
             except _Trouble as trouble:
                 last = trouble
-        status = Status.SANDBOX_FAULT if last.fault == "sandbox" else Status.ENDPOINT_FAILURE
-        raise Unanswered(status, f"{last} (in {self.endpoint.tries} tries)")
+        raise Unanswered(status_of(None, last.fault), f"{last} (in {self.endpoint.tries} tries)")
 
     async def _send(self, method: str, path: str, body: bytes | None) -> dict[str, Any]:
         url = f"{self.endpoint.url.rstrip('/')}/{path}"

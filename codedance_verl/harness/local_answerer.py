@@ -9,12 +9,13 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 
 from codedance_verl.harness.config import EvalConfig
+from codedance_verl.harness.faults import status_of
 from codedance_verl.harness.image_urls import UNREADABLE, question_messages
 from codedance_verl.harness.reply import ImageFolder, Question, Reply, Unanswered
-from codedance_verl.harness.sampling import Sampling
+from codedance_verl.harness.sampling import Sampling, defaults_of
 from codedance_verl.records.key import Json
 from codedance_verl.records.record import Status
-from codedance_verl.serving.errors import Fault, RequestError
+from codedance_verl.serving.errors import RequestError
 from codedance_verl.serving.identity import identity
 from codedance_verl.serving.replies import content
 from codedance_verl.serving.requests import ChatRequest, read_request
@@ -22,9 +23,6 @@ from codedance_verl.serving.service import Outcome, Service
 from codedance_verl.serving.settings import Settings
 from codedance_verl.trajectories.schema import ExecutionRecord, Timing, TurnRecord
 from codedance_verl.types import Execution, Turn
-
-IMAGE_FAULTS = ("invalid_image", "image_too_large", "too_many_images")
-"""Codes of a refused request whose images are at fault."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +40,10 @@ class LocalAnswerer:
         if asked.max_turns is not None:
             settings = replace(settings, environment=settings.environment.replace(max_turns=asked.max_turns))
         async with Service.started(settings) as service:
-            described = await asyncio.to_thread(identity, settings, service.engine.tokens)
-            yield cls(service, asked, {name: described[name] for name in ("model", "prompt", "limits")})
+            stated = await asyncio.to_thread(identity, settings, service.engine.tokens)
+            described = {name: stated[name] for name in ("model", "prompt", "limits")}
+            described["limits"] |= defaults_of(asked.temperature, stated)
+            yield cls(service, asked, described)
 
     @property
     def most_at_once(self) -> int:
@@ -59,15 +59,17 @@ class LocalAnswerer:
         try:
             outcome = await self.service.answer(await asyncio.to_thread(self._request, question))
         except RequestError as error:
-            raise _unanswered(error) from None
+            status = status_of(error.code, error.fault)
+            raise Unanswered(status, error.message, of_item=error.status < 500) from None
         except UNREADABLE as error:
             raise Unanswered(Status.IMAGE_UNREADABLE, f"{type(error).__name__}: {error}"[:300]) from None
         return await asyncio.to_thread(reply_of, outcome, images, self.service.settings.name)
 
     def _request(self, question: Question) -> ChatRequest:
         asked = self.asked
-        sampling = Sampling(asked.temperature, asked.top_p).fields(asked.seed + question.sample)
-        body = json.dumps({"messages": question_messages(question), **sampling}).encode()
+        sampling = Sampling(asked.temperature, asked.top_p, asked.seed)
+        fields = sampling.fields(sampling.seed_of_sample(question.sample))
+        body = json.dumps({"messages": question_messages(question), **fields}).encode()
         read = read_request(body, self.service.special_tokens, self.service.bounds)
         return replace(read, control=self.asked.service_control)
 
@@ -100,11 +102,3 @@ def _turn(turn: Turn, tokens: int, images: ImageFolder) -> TurnRecord:
 
 def _execution(execution: Execution, images: ImageFolder) -> ExecutionRecord:
     return ExecutionRecord(**execution.as_record([images.keep(image.png) for image in execution.images]))
-
-
-def _unanswered(error: RequestError) -> Unanswered:
-    if error.code in IMAGE_FAULTS:
-        return Unanswered(Status.IMAGE_UNREADABLE, error.message)
-    if error.fault is Fault.SANDBOX:
-        return Unanswered(Status.SANDBOX_FAULT, error.message)
-    return Unanswered(Status.ENDPOINT_FAILURE, error.message)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,13 +13,13 @@ class Sampling:
 
     Attributes:
         temperature: 0 to 2; None for the endpoint's own.
-        top_p: above 0, to 1.
+        top_p: above 0, to 1; None for the endpoint's own.
         seed: of the first sample of an item; the next sample has the next one. None sends none.
         max_tokens: of a trajectory; None for as many as the endpoint allows.
     """
 
     temperature: float | None = 0.0
-    top_p: float = 1.0
+    top_p: float | None = 1.0
     seed: int | None = None
     max_tokens: int | None = None
 
@@ -30,3 +31,8 @@ class Sampling:
         """Fields of a request but for `max_tokens`."""
         values = {"temperature": self.temperature, "top_p": self.top_p, "seed": seed}
         return {name: value for name, value in values.items() if value is not None}
+
+
+def defaults_of(temperature: float | None, identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Limits to add to the key: the temperature of a server that is left to choose it, by its identity."""
+    return {} if temperature is not None else {"temperature": identity["sampling"]["temperature"]}

@@ -15,10 +15,12 @@ from PIL import Image, UnidentifiedImageError
 
 from codedance_verl.data.conditions import Control
 from codedance_verl.errors import UserError
+from codedance_verl.harness.completions import MOST_TOKENS
+from codedance_verl.harness.faults import status_of
 from codedance_verl.harness.http import Endpoint, Refusal, Transport
 from codedance_verl.harness.image_urls import UNREADABLE, png_of, question_messages
 from codedance_verl.harness.reply import ImageFolder, Overloaded, Question, Reply, Unanswered
-from codedance_verl.harness.sampling import Sampling
+from codedance_verl.harness.sampling import Sampling, defaults_of
 from codedance_verl.records.key import Json
 from codedance_verl.records.record import Status
 from codedance_verl.trajectories.schema import ImageRef, Timing, TurnRecord
@@ -76,6 +78,11 @@ class ServedAnswerer:
             yield cls(transport, settings, identity)
 
     @property
+    def model(self) -> str:
+        """Name of the model that is served."""
+        return str(self._identity["model"]["name"])
+
+    @property
     def most_at_once(self) -> int:
         """Questions in flight: no more than the server takes."""
         return min(self._transport.endpoint.at_once, int(self._identity["capacity"]["max_requests"]))
@@ -89,7 +96,12 @@ class ServedAnswerer:
         return {
             "model": self._identity["model"],
             "prompt": self._identity["prompt"],
-            "limits": {**limits, "environment": environment, "response_tokens": tokens},
+            "limits": {
+                **limits,
+                "environment": environment,
+                "response_tokens": tokens,
+                **defaults_of(settings.sampling.temperature, self._identity),
+            },
         }
 
     async def answer(self, question: Question, images: ImageFolder) -> Reply:
@@ -97,7 +109,7 @@ class ServedAnswerer:
         try:
             reply = await self._transport.post("chat/completions", lambda: self._body(question))
         except Refusal as refusal:
-            raise refusal.unanswered() from None
+            raise Unanswered(status_of(refusal.code), str(refusal), refusal.unanswered().of_item) from None
         except UNREADABLE as error:  # of an image; the transport itself raises none of them
             raise Unanswered(Status.IMAGE_UNREADABLE, f"{type(error).__name__}: {error}"[:300]) from None
         return await asyncio.to_thread(_reply, reply, images)
@@ -105,7 +117,7 @@ class ServedAnswerer:
     def _body(self, question: Question) -> bytes:
         settings = self._settings
         body: dict[str, Any] = {
-            "model": self._identity["model"]["name"],
+            "model": self.model,
             "messages": question_messages(question),
             **settings.sampling.fields(settings.sampling.seed_of_sample(question.sample)),
         }
@@ -117,6 +129,9 @@ class ServedAnswerer:
         return json.dumps(body).encode()
 
 
+_OTHER_LOOPS = "eval.loop=chat runs the loop here, eval.loop=plain asks once"
+
+
 async def _identity(transport: Transport) -> dict[str, Any]:
     url = transport.endpoint.url
     try:
@@ -126,22 +141,29 @@ async def _identity(transport: Transport) -> dict[str, Any]:
         kind = UserError if refusal.status in (401, 403) else NotServed
         raise kind(f"{url}/codedance: {refusal}; {_hint(refusal, transport.endpoint)}") from None
     except (Unanswered, Overloaded, TimeoutError) as error:
-        raise UserError(f"{url}: cannot be asked ({error or 'no reply in time'}); is the server running?") from None
+        # a gateway before another server may say anything to an unknown path
+        reason = f"{url}/codedance: cannot be asked ({error or 'no reply in time'}); is the server running?"
+        raise UserError(f"{reason} If it is no `codedance serve`: {_OTHER_LOOPS}") from None
     try:
         return _checked(identity)
-    except (KeyError, TypeError, ValueError):
-        raise NotServed(f"{url}/codedance: states no model and limits; is it `codedance serve`?") from None
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        reason = f"{url}/codedance: states no model and limits ({type(error).__name__}: {error})"[:300]
+        raise UserError(f"{reason}; is it `codedance serve` of this version? If not: {_OTHER_LOOPS}") from None
 
 
 def _hint(refusal: Refusal, endpoint: Endpoint) -> str:
     if refusal.status in (401, 403):
         return f"set {endpoint.api_key_env or 'a variable'} to its key" if refusal.status == 401 else "it admits others"
-    return "it is no `codedance serve` of this version: eval.loop=chat runs the loop here, eval.loop=plain asks once"
+    return f"it is no `codedance serve` of this version: {_OTHER_LOOPS}"
 
 
 def _checked(identity: dict[str, Any]) -> dict[str, Any]:
-    """Identity with the fields that are read here in place. Raises KeyError, TypeError or ValueError."""
+    """Identity with the fields that are read here in place.
+
+    Raises KeyError, TypeError, ValueError or OverflowError: one is missing, or not what it should be.
+    """
     limits, capacity = identity["limits"], identity["capacity"]
+    float(identity["sampling"]["temperature"])
     wholes = (limits["environment"]["max_turns"], limits["response_tokens"], capacity["max_requests"])
     if any(int(number) < 1 for number in wholes) or not isinstance(identity["model"]["name"], str):
         raise ValueError("no limits")
@@ -153,6 +175,7 @@ _NO_REPLY = (
     IndexError,
     TypeError,
     ValueError,  # of msgspec too
+    OverflowError,
     SyntaxError,
     UnidentifiedImageError,
     Image.DecompressionBombError,
@@ -165,19 +188,36 @@ def _reply(body: Mapping[str, Any], images: ImageFolder) -> Reply:
         message = body["choices"][0]["message"]
         record, usage = message["codedance"], body["usage"]
         turns = msgspec.convert(record["turns"], tuple[TurnRecord, ...])
+        timing = msgspec.convert(record["timing"], Timing)
+        counts = [msgspec.convert(usage[name], int) for name in ("prompt_tokens", "completion_tokens")]
+        _check_numbers(msgspec.to_builtins((turns, timing, counts)))
         _keep(turns, [png_of(part["image_url"]["url"]) for part in message["images"]], images)
         return Reply(
             text=msgspec.convert(message["content"], str),
             finish=FinishReason(record["finish"]),
             turns=turns,
-            prompt_tokens=msgspec.convert(usage["prompt_tokens"], int),
-            completion_tokens=msgspec.convert(usage["completion_tokens"], int),
-            timing=msgspec.convert(record["timing"], Timing),
+            prompt_tokens=counts[0],
+            completion_tokens=counts[1],
+            timing=timing,
             served_by=msgspec.convert(body["model"], str),
         )
     except _NO_REPLY as error:
         reason = f"{type(error).__name__}: {error}"[:200]
         raise Unanswered(Status.ENDPOINT_FAILURE, f"the reply is none of `codedance serve` ({reason})") from None
+
+
+def _check_numbers(value: Any) -> None:
+    """Raises ValueError: a number in a JSON value is none that a record can hold, or that sums can take."""
+    match value:
+        case int() | float():
+            if not 0 <= value <= MOST_TOKENS:  # NaN is not, either
+                raise ValueError(f"a number is not from 0 to {MOST_TOKENS}")
+        case list() | tuple():
+            for item in value:
+                _check_numbers(item)
+        case dict():
+            for item in value.values():
+                _check_numbers(item)
 
 
 def _keep(turns: Sequence[TurnRecord], files: Sequence[bytes], images: ImageFolder) -> None:

@@ -47,6 +47,8 @@ def load(overrides: Sequence[str]) -> EvalSettings:
     needed = ["model", "benchmarks", *(["data"] if not all(map(is_own, evaluation.benchmarks)) else [])]
     if missing := [name for name in needed if not getattr(evaluation, name)]:
         raise UserError("\n".join(f"eval.{name}: must be given" for name in missing))
+    if evaluation.model_revision and evaluation.endpoint is None:
+        raise UserError("eval.model_revision: for a chat endpoint alone; a model that runs here is told by its weights")
     grading = GradingConfig.from_mapping(_plain(tree, "grading"))
     if evaluation.judge_agreement and not grading.judge.endpoints:
         raise UserError("eval.judge_agreement: there is no judge; name its servers in grading.judge.endpoints")

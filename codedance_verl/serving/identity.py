@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,17 @@ BLOCKS, BLOCK_BYTES = 64, 1 << 16
 """Blocks of a weight file that its digest reads, evenly spread, and the bytes of each."""
 
 _WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.gguf")
+_PROCESSING = (
+    "tokenizer*",
+    "vocab*",
+    "merges.txt",
+    "spiece.model",
+    "added_tokens.json",
+    "special_tokens_map.json",
+    "*processor_config.json",
+)
+"""Files that decide how texts become tokens, and images patches."""
+
 _OF_THE_ENVIRONMENT = (
     "max_turns",
     "max_images",
@@ -72,6 +83,7 @@ def model_of(settings: Settings, tokens: Tokens) -> dict[str, Any]:
         "type": tokens.model_type,
         "dtype": settings.serving.engine.dtype,
         "config_sha256": None if folder is None else _file_sha256(folder / "config.json"),
+        "processing_sha256": None if folder is None else processing_sha256(folder),
         "weights_sha256": None if folder is None else weights_sha256(folder),
     }
 
@@ -96,13 +108,26 @@ def limits_of(environment: EnvironmentConfig, sandbox: SandboxConfig) -> dict[st
 
 def weights_sha256(folder: Path) -> str | None:
     """Returns the digest (hex) of the weight files of a folder, by their names; None where there are none."""
-    files = sorted({path for pattern in _WEIGHTS for path in folder.glob(pattern)})
+    return _files_sha256(_files(folder, _WEIGHTS), _blocks)
+
+
+def processing_sha256(folder: Path) -> str | None:
+    """Returns the digest (hex) of the files of tokenizer and image processor, whole; None where there are none."""
+    return _files_sha256(_files(folder, _PROCESSING), lambda path: [path.read_bytes()])
+
+
+def _files(folder: Path, patterns: Sequence[str]) -> list[Path]:
+    return sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
+
+
+def _files_sha256(files: Sequence[Path], blocks: Callable[[Path], Iterable[bytes]]) -> str | None:
+    """Returns the digest of names, sizes and the blocks that are read of files; None without any."""
     if not files:
         return None
     digest = hashlib.sha256()
     for path in files:
         digest.update(f"{path.name}:{path.stat().st_size}:".encode())
-        for block in _blocks(path):
+        for block in blocks(path):
             digest.update(block)
     return digest.hexdigest()
 

@@ -28,11 +28,13 @@ def refusal(status: int, message: str, **headers: str) -> web.Response:
 class Scripted:
     """Endpoint that says what the script has next, and keeps what it was asked.
 
-    `takes` are the fields that it accepts beside those of every request; None for all of them.
+    `takes` are the fields that it accepts beside those of every request; None for all of them. `identity` is what it
+    says where `codedance serve` states its own; None for no such page.
     """
 
     says: Sequence[Say]
     takes: frozenset[str] | None = None
+    identity: web.Response | None = None
     bodies: list[dict[str, Any]] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
 
@@ -50,11 +52,18 @@ class Scripted:
             return said(body)
         return said if isinstance(said, web.Response) else completion(str(said))
 
+    async def page(self, request: web.Request) -> web.Response:
+        found = self.identity
+        if found is None:
+            raise web.HTTPNotFound
+        return web.Response(status=found.status, body=found.body, content_type=found.content_type)
+
 
 @contextlib.asynccontextmanager
 async def running(endpoint: Scripted) -> AsyncIterator[str]:
     application = web.Application(client_max_size=1 << 26)
     application.router.add_post("/v1/chat/completions", endpoint.reply)
+    application.router.add_get("/v1/codedance", endpoint.page)
     runner = web.AppRunner(application, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
     try:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -218,6 +220,25 @@ def test_time_ends_a_trajectory(ask: Asking, tmp_path: Path) -> None:
     assert (reply.text, reply.finish) == ("", FinishReason.TIME_LIMIT)
 
 
+class Stalled(Scripted):
+    """Endpoint that does not reply once its script is over."""
+
+    async def reply(self, request: web.Request) -> web.Response:
+        if len(self.bodies) == len(self.says):
+            await asyncio.Event().wait()
+        return await super().reply(request)
+
+
+@pytest.mark.parametrize(("tools", "says"), [(True, []), (True, [CALL("print(1)")]), (False, [])])
+def test_an_endpoint_that_does_not_reply_in_time_has_failed(
+    ask: Asking, tools: bool, says: list[str], tmp_path: Path
+) -> None:
+    turn = len(says) + 1
+    with pytest.raises(Unanswered, match=rf"turn {turn}: no reply within .* 3 s \(environment\.trajectory") as raised:
+        ask(tmp_path, Stalled(says), settings_of(tools, trajectory_limit_s=3.0))
+    assert raised.value.status is Status.ENDPOINT_FAILURE
+
+
 def test_a_base_model_gets_the_plain_question(ask: Asking, tmp_path: Path) -> None:
     endpoint = Scripted([completion(" There are 4. ", message={"reasoning_content": "I count"})])
     reply = ask(tmp_path, endpoint, settings_of(tools=False, seed=5), sample=2)
@@ -242,6 +263,30 @@ def test_the_newer_name_of_the_limit_is_used_where_it_is_asked_for(ask: Asking, 
     endpoint = Scripted(["4"], takes=frozenset())
     ask(tmp_path, endpoint, settings_of(tools=False, max_tokens=50))
     assert endpoint.bodies[0]["max_completion_tokens"] == 50 and "max_tokens" not in endpoint.bodies[0]
+
+
+@pytest.mark.parametrize("tools", [True, False])
+def test_requests_at_the_same_time_learn_the_newer_name_together(ask: Asking, tools: bool, tmp_path: Path) -> None:
+    endpoint = Scripted(["<answer>4</answer>"] * 8, takes=frozenset({"stop", "include_stop_str_in_output"}))
+    everyone = asyncio.Barrier(8)
+
+    class Together(Scripted):
+        async def reply(self, request: web.Request) -> web.Response:
+            if "max_tokens" in await request.json():
+                await everyone.wait()  # all have been sent before one is refused
+            return await super().reply(request)
+
+    together = Together(endpoint.says, endpoint.takes)
+
+    async def run() -> list[Reply]:
+        async with running(together) as url, asyncio.timeout(60), Transport.opened(Endpoint(url), {}) as transport:
+            answerer = ChatAnswerer(transport, settings_of(tools, max_tokens=50), SANDBOX, ask.pool)
+            asked = [answerer.answer(question("How many?"), ImageFolder(tmp_path)) for _ in range(8)]
+            return await asyncio.gather(*asked)
+
+    assert {reply.finish for reply in ask.runner.run(run())} == {FinishReason.ANSWER}
+    assert all(body["max_completion_tokens"] == 50 for body in together.bodies) and len(together.bodies) == 8
+    assert {"stop" in body for body in together.bodies} == {tools}, "the refusal is not taken for one of stop strings"
 
 
 def test_images_that_code_returns_are_greyed(ask: Asking, tmp_path: Path) -> None:
@@ -269,6 +314,30 @@ def test_a_crowded_endpoint_is_overloaded_at_first_and_waited_for_later(
     assert ask(tmp_path, later).text == "1"
 
 
+def test_waits_become_longer_whatever_the_endpoint_asks_for(
+    ask: Asking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chat_answerer, "FIRST_WAIT_S", 0.05)
+    monkeypatch.setattr(chat_answerer, "LONGEST_WAIT_S", 0.1)
+    times: list[float] = []
+
+    def busy(after: str) -> Callable[[Mapping[str, Any]], web.Response]:
+        def said(_: Mapping[str, Any]) -> web.Response:
+            times.append(time.monotonic())
+            return refusal(429, "busy", **{"Retry-After": after})
+
+        return said
+
+    def done(_: Mapping[str, Any]) -> web.Response:
+        times.append(time.monotonic())
+        return completion("<answer>1</answer>")
+
+    # 0.05 s, then its double, then no more than the longest
+    assert ask(tmp_path, Scripted([CALL("print(1)"), busy("0"), busy("0"), busy("9"), done])).text == "1"
+    waits = [later - earlier for earlier, later in itertools.pairwise(times)]
+    assert waits[0] >= 0.05 and waits[1] >= 0.1 and 0.1 <= waits[2] < 5
+
+
 @pytest.mark.parametrize(
     ("said", "reason"),
     [
@@ -286,6 +355,11 @@ def test_what_is_no_reply_leaves_the_question_unanswered(
     with pytest.raises(Unanswered, match=reason) as raised:
         ask(tmp_path, Scripted([said]), settings_of(tools=False))
     assert raised.value.status is Status.ENDPOINT_FAILURE
+    assert raised.value.of_item == said_of_the_question(reason)
+
+
+def said_of_the_question(reason: str) -> bool:
+    return "takes no images" in reason or "too long" in reason
 
 
 def test_what_is_no_image_is_unreadable_and_a_dead_session_a_fault_of_the_sandbox(ask: Asking, tmp_path: Path) -> None:
@@ -318,6 +392,7 @@ def test_the_key_of_records_follows_what_decides_about_replies() -> None:
 
     plain, turns, tokens, revision, elsewhere = asyncio.run(all_of_them())
     assert plain == turns == elsewhere and plain["model"] == {"name": "vlm", "revision": ""}
+    assert plain["limits"]["trajectory_limit_s"] == EnvironmentConfig().trajectory_limit_s
     assert tokens["limits"] != plain["limits"] and revision["model"] != plain["model"]
     with_tools = asyncio.run(tooled(settings_of(max_turns=2)))
     assert with_tools["limits"]["environment"]["max_turns"] == 2 and with_tools["prompt"]["format"] == "code"

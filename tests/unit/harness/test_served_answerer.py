@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import io
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,14 @@ from PIL import Image
 
 from codedance_verl.data.conditions import Control
 from codedance_verl.errors import UserError
+from codedance_verl.harness.faults import status_of
 from codedance_verl.harness.http import Endpoint
 from codedance_verl.harness.reply import ImageFolder, Overloaded, Reply, Unanswered
 from codedance_verl.harness.sampling import Sampling
 from codedance_verl.harness.served_answerer import ServedAnswerer, ServedSettings
 from codedance_verl.records.record import Status
+from codedance_verl.serving.config import ServingConfig
+from codedance_verl.serving.errors import Fault, RequestError
 from codedance_verl.types import FinishReason
 from tests.unit.environment.harness import tokenizer
 from tests.unit.harness.asked import encoded, question
@@ -112,6 +116,25 @@ def test_files_reach_the_sandbox_as_they_are(tmp_path: Path) -> None:
         assert (image.format, image.size) == ("PNG", (30, 40))
 
 
+def test_an_image_that_the_server_refuses_is_unreadable_as_it_is_here(tmp_path: Path) -> None:
+    """A file whose head Pillow reads here, and whose pixels the server cannot."""
+
+    async def asked(answerer: ServedAnswerer, server: Running) -> None:
+        await answerer.answer(question("please look", encoded(200, 200)[:200]), ImageFolder(tmp_path))
+
+    with pytest.raises(Unanswered) as raised:
+        against(asked)
+    assert raised.value.status is Status.IMAGE_UNREADABLE and raised.value.reason.startswith("HTTP 400")
+    for error in (
+        RequestError("no image", code="invalid_image"),
+        RequestError("large", code="image_too_large"),
+        RequestError("many", code="too_many_images"),
+    ):
+        assert status_of(error.code, error.fault) is Status.IMAGE_UNREADABLE
+    assert status_of("infrastructure", Fault.SANDBOX) is status_of(None, "sandbox") is Status.SANDBOX_FAULT
+    assert status_of("infrastructure", Fault.ENGINE) is status_of("", "") is Status.ENDPOINT_FAILURE
+
+
 def test_what_is_no_image_is_unreadable(tmp_path: Path) -> None:
     async def asked(answerer: ServedAnswerer, server: Running) -> None:
         await answerer.answer(question("please look", b"no image"), ImageFolder(tmp_path))
@@ -132,6 +155,8 @@ def test_the_key_of_records_has_the_servers_identity(tmp_path: Path) -> None:
     limited, _ = against(described, ServedSettings(Sampling(max_tokens=64), max_turns=2))
     assert limited["limits"]["environment"]["max_turns"] == 2 and limited["limits"]["response_tokens"] == 64
     assert limited["model"] == plain["model"] and limited["prompt"] == plain["prompt"]
+    own, _ = against(described, ServedSettings(Sampling(temperature=None)))
+    assert own["limits"] == {**plain["limits"], "temperature": ServingConfig().temperature}
     with pytest.raises(UserError, match=r"max_turns=9: .* allows 6; start it with environment\.max_turns=9"):
         against(described, ServedSettings(max_turns=9))
 
@@ -155,7 +180,7 @@ def test_a_crowded_server_is_overloaded_and_a_refused_request_unanswered(tmp_pat
     against(crowd, max_requests=1)
     with pytest.raises(Unanswered, match="of at most 2000 together") as raised:
         reply_to("a" * 9000, tmp_path)
-    assert raised.value.status is Status.ENDPOINT_FAILURE
+    assert raised.value.status is Status.ENDPOINT_FAILURE and raised.value.of_item
 
 
 def test_a_key_is_sent_and_its_lack_is_told() -> None:
@@ -178,7 +203,7 @@ async def _changed(body: Any, change: Callable[[Any], None]) -> tuple[str, web.A
     async def identity(request: web.Request) -> web.Response:
         limits = {"environment": {"max_turns": 6}, "response_tokens": 10}
         stated = {"model": {"name": "m"}, "prompt": {}, "limits": limits, "capacity": {"max_requests": 1}}
-        return web.json_response(stated)
+        return web.json_response({**stated, "sampling": {"temperature": 0.0}})
 
     application = web.Application(client_max_size=1 << 26)
     application.router.add_post("/v1/chat/completions", reply)
@@ -212,6 +237,12 @@ def _set(path: str, value: Any) -> Callable[[Any], None]:
         ("choices.0.message.codedance.turns.0.execution.status", "fine"),
         ("choices.0.message.codedance.turns.0.execution.images.0.sha256", "../../etc/passwd"),
         ("choices.0.message.codedance.turns.0.execution.images.0.width", 9),
+        ("choices.0.message.codedance.timing.total_s", math.nan),
+        ("choices.0.message.codedance.timing.observe_s", math.inf),
+        ("choices.0.message.codedance.turns.0.tokens", 1 << 70),
+        ("choices.0.message.codedance.turns.0.execution.duration_s", math.nan),
+        ("choices.0.message.codedance.turns.0.images_shown", -1),
+        ("usage.completion_tokens", 1 << 64),
         ("usage.prompt_tokens", "many"),
         ("usage", None),
     ],

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 
 from codedance_verl.environment.config import EnvironmentConfig
-from codedance_verl.serving.identity import BLOCK_BYTES, BLOCKS, identity, prompt_of, weights_sha256
+from codedance_verl.serving.identity import BLOCK_BYTES, BLOCKS, identity, processing_sha256, prompt_of, weights_sha256
 from codedance_verl.serving.settings import Settings
 from tests.unit.serving.chats import MODEL, ScriptedEngine, ScriptedPool, running, service_of
 
@@ -34,6 +35,7 @@ def test_what_decides_about_replies_is_in_it() -> None:
         "type": "qwen2_5_vl",
         "dtype": "auto",
         "config_sha256": None,
+        "processing_sha256": None,
         "weights_sha256": None,
     }
     assert ours["limits"]["environment"]["max_turns"] == 6
@@ -67,6 +69,18 @@ def test_the_digest_of_weights_tells_files_apart(tmp_path: Path) -> None:
     settings = replace(settings_of(), model=str(small))
     stated = identity(settings, ScriptedEngine().tokens)["model"]
     assert stated["weights_sha256"] == weights_sha256(small) and len(stated["config_sha256"]) == 64
+
+
+@pytest.mark.parametrize("name", ["preprocessor_config.json", "tokenizer.json", "tokenizer_config.json", "merges.txt"])
+def test_files_of_tokenizer_and_image_processor_are_told_apart(name: str, tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "model", b"abc")
+    assert processing_sha256(folder) is None
+    (folder / name).write_text("{}")
+    first = processing_sha256(folder)
+    settings = replace(settings_of(), model=str(folder))
+    assert identity(settings, ScriptedEngine().tokens)["model"]["processing_sha256"] == first is not None
+    (folder / name).write_text('{"max_pixels": 1}')
+    assert processing_sha256(folder) != first
 
 
 def test_the_server_states_it() -> None:
