@@ -48,7 +48,7 @@ class _Recorded:
 async def faithfulness_of(settings: EvalSettings, most: int, tell: Callable[[str], None]) -> None:
     """Finds how calls use the evidence, benchmark by benchmark, and writes `reply_findings.FOLDER`.
 
-    Run again, it takes the replies that have no findings yet.
+    Run again, it takes the replies that have no findings yet (`ReplyFindings.again`).
 
     Args:
         settings: of the evaluation that is on record.
@@ -91,7 +91,7 @@ async def _found(settings: EvalSettings, recorded: _Recorded, most: int, pool: S
     async def one(record: Record) -> ReplyFindings:
         item = items[record.item]
         of = reply_findings.digest_of(record, key, item.facts.get("boxes", ()))
-        if (before := known.get(of)) is not None and not before.fault:
+        if (before := known.get(of)) is not None and not before.again:
             return before
         async with places:
             found = await _reply(of, item, record, pool, settings)

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from codedance_verl.harness.altered_images import Box
+from codedance_verl.harness.call_use import Use
 from codedance_verl.harness.faithfulness import CallFinding, shares
 from codedance_verl.records.key import Key
 from codedance_verl.records.record import Record
@@ -35,7 +36,7 @@ class ReplyFindings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         of: `digest_of` the reply.
         item, sample: id of the item, and number of the reply.
         calls: a finding for each call that ran.
-        fault: reason for which there are none; such a reply is taken again by the next run.
+        fault: reason for which there are none.
     """
 
     of: str
@@ -43,6 +44,12 @@ class ReplyFindings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     sample: int
     calls: tuple[CallFinding, ...] = ()
     fault: str = ""
+
+    @property
+    def again(self) -> bool:
+        """True where the next run takes the reply again: it has no findings, or no replay of it came to its end."""
+        uses = {call.use for call in self.calls}
+        return bool(self.fault) or (Use.FAULT in uses and uses <= {Use.FAULT, Use.FAILED})
 
 
 class Findings(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,6 +11,7 @@ from codedance_verl.harness.call_use import Use
 from codedance_verl.harness.figures import OFFICIAL, OURS
 from codedance_verl.harness.report import EvaluationReport, read_report, write_report
 from codedance_verl.harness.report_build import benchmark_report, evaluation_report
+from codedance_verl.harness.report_files import write_files
 from codedance_verl.harness.scores import scores_of, write_scores
 from codedance_verl.records.record import Status
 from codedance_verl.records.store import open_store
@@ -232,3 +233,13 @@ def test_findings_without_a_class_or_on_other_replies_are_no_shares(tmp_path: Pa
         report = evaluation_report("tiny", [own], out=tmp_path / name)
         assert report.benchmarks[0].faithfulness is None
         assert len(report.notes) == 1 and said in report.notes[0] and "\n" not in report.notes[0]
+
+
+def test_files_of_a_run_have_the_findings_of_its_folder(tmp_path: Path) -> None:
+    asked = items(2)
+    own = benchmark(every(asked, lambda _: 1.0, lambda _: 1), asked)
+    ran_again(tmp_path, own.key, [[Use.USED], [Use.DECORATIVE]])
+    write_files(tmp_path, "tiny", [own])
+    found = read_report(tmp_path / "report.json").benchmarks[0].faithfulness
+    assert found is not None and [row.calls for row in found.classes] == [1, 0, 1, 0]
+    assert "Faithfulness of calls" in (tmp_path / "report.html").read_text()

@@ -160,6 +160,22 @@ def test_half_a_line_spoils_no_other(tmp_path: Path, turns: Sequence[TurnRecord]
     assert list(opened(path)) == ["a", "b"]
 
 
+@pytest.mark.parametrize(
+    ("uses", "fault", "again"),
+    [
+        ((), "", False),
+        ((), "an image", True),
+        ((Use.FAULT, Use.FAULT), "", True),
+        ((Use.FAILED, Use.FAULT), "", True),
+        ((Use.FAILED,), "", False),
+        ((Use.FAULT, Use.USED), "", False),
+    ],
+)
+def test_replies_whose_sandbox_was_lost_are_taken_again(uses: Sequence[Use], fault: str, again: bool) -> None:
+    calls = tuple(CallFinding(turn, use) for turn, use in enumerate(uses))
+    assert ReplyFindings(of="", item="", sample=0, calls=calls, fault=fault).again is again
+
+
 @pytest.mark.parametrize("control", ["blank", "grey_observations"])
 def test_replies_without_the_evidence_are_refused(control: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"under the control {control}.*name the output folder"):
