@@ -46,12 +46,15 @@ def facts_of(cells: Sequence[str], ran: Sequence[bool]) -> list[CodeFacts]:
     return [_facts(analysis, place, code, known) for place, code in enumerate(cells)]
 
 
-def imports_of(code: str) -> str:
-    """The cell without all that is no import or definition of a function or class."""
+def imports_of(code: str) -> str | None:
+    """The cell without all that is no import or definition of a function or class; None where these nest too deep."""
     tree = parse(code)
     kept = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
     body: list[ast.stmt] = [node for node in tree.body if isinstance(node, kept)] if tree is not None else []
-    return ast.unparse(ast.Module(body, []))
+    try:
+        return ast.unparse(ast.Module(body, []))
+    except RecursionError:
+        return None
 
 
 def _facts(analysis: Analysis, place: int, code: str, known: dict[str, int]) -> CodeFacts:

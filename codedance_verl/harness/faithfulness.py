@@ -260,8 +260,10 @@ def _quoting(
 
 async def _depending(part: _Part, place: int, later: Sequence[int], unchanged: Mapping[int, Output]) -> int | None:
     """First later call whose output differs when this call's statements are left out, imports and definitions kept."""
-    left_out = replace(part.calls[place], code=imports_of(part.calls[place].code))
-    calls = [*part.calls[:place], left_out, *part.calls[place + 1 :]]
+    kept = imports_of(part.calls[place].code)
+    if kept is None:
+        return None
+    calls = [*part.calls[:place], replace(part.calls[place], code=kept), *part.calls[place + 1 :]]
     without = await part.replayed(calls)
     return next((other for other in later if _differ(part.calls[other].turn, unchanged, without)), None)
 

@@ -18,6 +18,9 @@ MOST_REOPENED = 3
 _LEAST_S, _MOST_S, _SLOWER = 5.0, 15.0, 10.0
 """Time limit of a cell in a replay: this many times the recorded run time on top of the least, and the most."""
 
+_LONG, _LONGEST_S = 2.0, 600.0
+"""Time limit of a cell that took long when it was recorded: this many times its run time, up to the longest."""
+
 
 class Session(Protocol):
     """Session of a pool, as `sandbox.pool.SandboxSession`."""
@@ -50,7 +53,8 @@ class Call:
     @property
     def limit_s(self) -> float:
         """Time limit of its replay in seconds: altered images may send a loop on for ever."""
-        return min(_LEAST_S + _SLOWER * max(self.execution.duration_s, 0.0), _MOST_S)
+        took_s = max(self.execution.duration_s, 0.0)
+        return max(min(_LEAST_S + _SLOWER * took_s, _MOST_S), min(_LONG * took_s, _LONGEST_S))
 
 
 def calls_of(turns: Sequence[TurnRecord]) -> tuple[Call, ...]:

@@ -176,6 +176,46 @@ class Operations(msgspec.Struct, frozen=True, kw_only=True):
     not_analysed: int
 
 
+class UseShare(msgspec.Struct, frozen=True):
+    """Calls of a class among those that have one, with its interval by item.
+
+    Attributes:
+        use: name of the class (`call_use.Use`).
+        meaning: the same in words.
+        calls: how many have it.
+        share: of the calls that have a class.
+    """
+
+    use: str
+    meaning: str
+    calls: int
+    share: Estimate
+
+
+class Faithfulness(msgspec.Struct, frozen=True, kw_only=True):
+    """Use of the evidence by calls that ran again with it altered (`docs/evaluation.md`).
+
+    Attributes:
+        replies: replies in which code ran.
+        drawn: those whose calls ran again.
+        faults: those of `drawn` that have no findings.
+        with_class: those of `drawn` with a call that has a class.
+        calls: calls that have a class.
+        classes: `used`, `unused`, `decorative`, `hard_coded`.
+        apart: calls without a class, by why.
+        evidence: calls that have a class, by what their evidence was: `benchmark`, `code`, `image`.
+    """
+
+    replies: int
+    drawn: int
+    faults: int = 0
+    with_class: int
+    calls: int
+    classes: tuple[UseShare, ...]
+    apart: dict[str, int] = {}
+    evidence: dict[str, int] = {}
+
+
 class BenchmarkReport(msgspec.Struct, frozen=True, kw_only=True):
     """What was measured on one benchmark.
 
@@ -191,6 +231,7 @@ class BenchmarkReport(msgspec.Struct, frozen=True, kw_only=True):
         behaviour: calls, turns, tokens and ends of the replies.
         tools: effect of tools; None where no run under a control was given.
         operations: operations in the code; None where no code ran.
+        faithfulness: use of the evidence by calls; None where no calls ran again.
     """
 
     task: str
@@ -206,6 +247,7 @@ class BenchmarkReport(msgspec.Struct, frozen=True, kw_only=True):
     behaviour: Behaviour
     tools: Tools | None = None
     operations: Operations | None = None
+    faithfulness: Faithfulness | None = None
 
     def scoring(self, which: str) -> Scoring | None:
         """Figures of a way of scoring; None where there are none."""

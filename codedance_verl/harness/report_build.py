@@ -9,12 +9,20 @@ from pathlib import Path
 
 from codedance_verl.evaluation.build import versions
 from codedance_verl.harness import behaviour
+from codedance_verl.harness.call_shares import faithfulness_on_disk
 from codedance_verl.harness.estimate import Estimate
 from codedance_verl.harness.figures import OFFICIAL, OURS, NamedHeadline, faults_of, headlines_of, valued
 from codedance_verl.harness.measured import Measured
 from codedance_verl.harness.operations_count import operations_of
 from codedance_verl.harness.published import published
-from codedance_verl.harness.report import BenchmarkReport, EvaluationReport, ReportedFigure, Scoring, Tools
+from codedance_verl.harness.report import (
+    BenchmarkReport,
+    EvaluationReport,
+    Faithfulness,
+    ReportedFigure,
+    Scoring,
+    Tools,
+)
 from codedance_verl.harness.runs_beside import Beside, budget, control_of, format_of, runs_beside
 from codedance_verl.harness.scores import TaskScores
 from codedance_verl.harness.tool_use import calibration, control_effect, limits_curve, tool_effect, turns_curve
@@ -44,7 +52,11 @@ class ScoredBenchmark:
 
 
 def evaluation_report(
-    model: str, benchmarks: Sequence[ScoredBenchmark], others: Sequence[Path] = (), notes: Sequence[str] = ()
+    model: str,
+    benchmarks: Sequence[ScoredBenchmark],
+    others: Sequence[Path] = (),
+    notes: Sequence[str] = (),
+    out: Path | None = None,
 ) -> EvaluationReport:
     """The report of a run.
 
@@ -53,6 +65,7 @@ def evaluation_report(
         benchmarks: in the order of the page.
         others: output folders of runs of the same model under controls, or with other limits of turns.
         notes: lines that a reader must see.
+        out: output folder of the run, for findings on its calls; None for a report without these.
 
     Raises:
         UserError: one of `others` is of another model or revision, or cannot be read.
@@ -60,8 +73,9 @@ def evaluation_report(
     found, said = [], list(notes)
     for one in benchmarks:
         beside = runs_beside(one.key, one.scores, others)
-        found.append(benchmark_report(one, beside))
-        said += [f"{one.task.name}: {note}" for note in beside.notes]
+        calls, without = (None, "") if out is None else faithfulness_on_disk(out, one.task.name, one.key)
+        found.append(benchmark_report(one, beside, calls))
+        said += [f"{one.task.name}: {note}" for note in (*beside.notes, without) if note]
     return EvaluationReport(
         model=model,
         created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -72,7 +86,9 @@ def evaluation_report(
     )
 
 
-def benchmark_report(found: ScoredBenchmark, beside: Beside | None = None) -> BenchmarkReport:
+def benchmark_report(
+    found: ScoredBenchmark, beside: Beside | None = None, faithfulness: Faithfulness | None = None
+) -> BenchmarkReport:
     """What was measured on one benchmark, with the effect of tools where runs under controls are given."""
     task, scores = found.task, found.scores
     replies = (one.reply for one in found.measured if one.reply is not None)
@@ -90,6 +106,7 @@ def benchmark_report(found: ScoredBenchmark, beside: Beside | None = None) -> Be
         behaviour=behaviour.behaviour(scores),
         tools=tools(scores, beside or Beside()),
         operations=operations_of(replies),
+        faithfulness=faithfulness,
     )
 
 

@@ -30,14 +30,14 @@ def write_files(
     """Writes the files into the output folder of a run, each atomically.
 
     Args:
-        out: folder of the run, which has `images/`.
+        out: folder of the run, which has `images/`, and `faithfulness/` where calls ran again.
         model, benchmarks, others, notes: as of `evaluation_report`.
 
     Raises:
         UserError: one of `others` cannot stand beside this run.
         OSError: a file cannot be written.
     """
-    report = evaluation_report(model, benchmarks, others, notes)
+    report = evaluation_report(model, benchmarks, others, notes, out)
     write_report(report, out / REPORT)
     write_html(report, out / PAGE, {one.task.name: one.measured for one in benchmarks}, out)
     write_card(report, out / CARD)

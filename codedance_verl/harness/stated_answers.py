@@ -114,7 +114,9 @@ def _colour(red: float, green: float, blue: float) -> str:
 def _tokens(text: str) -> Iterator[str | float]:
     for token in _TOKEN.findall(text):
         word = token.casefold()
-        yield float(token.replace(",", "")) if not token[-1].isalpha() else _NUMBERS.get(word, _SAME.get(word, word))
+        # `cm²` and `½` are words: float reads decimal digits alone
+        number = token[-1].isdecimal()
+        yield float(token.replace(",", "")) if number else _NUMBERS.get(word, _SAME.get(word, word))
 
 
 def _content(text: str) -> tuple[str | float, ...]:

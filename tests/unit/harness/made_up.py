@@ -10,8 +10,11 @@ from pathlib import Path
 
 from PIL import Image
 
+from codedance_verl.harness.call_use import Signs, Use
+from codedance_verl.harness.faithfulness import CallFinding
 from codedance_verl.harness.measured import Measured
 from codedance_verl.harness.reply import ImageFolder, Reply
+from codedance_verl.harness.reply_findings import FOLDER, ReplyFindings, write_summary
 from codedance_verl.harness.report_build import ScoredBenchmark
 from codedance_verl.harness.scores import scores_of
 from codedance_verl.records.key import Key, replies_key
@@ -112,3 +115,19 @@ def kept(folder: Path, image: bytes) -> ImageRef:
 
 def missing() -> ImageRef:
     return ImageRef(hashlib.sha256(b"gone").hexdigest(), 8, 8)
+
+
+def ran_again(out: Path, of: Key, uses: Sequence[Sequence[Use]]) -> None:
+    """Findings on disk, a reply for each row of uses; a row without any is a fault."""
+    (out / FOLDER).mkdir(parents=True)
+    found = [
+        ReplyFindings(
+            of=str(number),
+            item=str(number),
+            sample=0,
+            calls=tuple(CallFinding(turn, use, Signs(), box_source="code") for turn, use in enumerate(row)),
+            fault="" if row else "<b>unreadable</b>",
+        )
+        for number, row in enumerate(uses)
+    ]
+    write_summary(out, "vstar", of, 40, found)

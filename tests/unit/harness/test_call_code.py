@@ -65,3 +65,8 @@ def test_no_box_where_it_is_not_constant(code: str) -> None:
 def test_imports_and_definitions_are_kept() -> None:
     kept = imports_of("import numpy as np\nx = 3\ndef f():\n    return 1\nprint(x)")
     assert kept == "import numpy as np\n\ndef f():\n    return 1" and imports_of("no python at all") == ""
+
+
+def test_definitions_that_nest_too_deep_are_not_written_out() -> None:
+    deep = "def f():\n    return " + "+".join("1" * 900)
+    assert imports_of(deep) is None and imports_of("1" + "+1" * 900) == ""

@@ -7,14 +7,17 @@ import msgspec
 import pytest
 
 from codedance_verl.errors import UserError
+from codedance_verl.harness.call_use import Use
 from codedance_verl.harness.figures import OFFICIAL, OURS
 from codedance_verl.harness.report import EvaluationReport, read_report, write_report
 from codedance_verl.harness.report_build import benchmark_report, evaluation_report
+from codedance_verl.harness.report_files import write_files
 from codedance_verl.harness.scores import scores_of, write_scores
 from codedance_verl.records.record import Status
 from codedance_verl.records.store import open_store
+from codedance_verl.statistics.intervals import wilson
 from codedance_verl.tasks.registry import task_of
-from tests.unit.harness.made_up import benchmark, every, failed, items, key, measured, reply
+from tests.unit.harness.made_up import benchmark, every, failed, items, key, measured, ran_again, reply
 
 
 def test_a_benchmark_has_official_and_own_figures_with_intervals_and_power() -> None:
@@ -194,3 +197,49 @@ def test_several_replies_count_as_samples() -> None:
     headline = found.scorings[0].headline
     assert headline is not None and headline.estimate.value == pytest.approx(0.5)
     assert (found.denominator.samples, found.denominator.answered, found.behaviour.replies) == (2, 8, 8)
+
+
+def test_shares_of_calls_have_intervals_by_reply_and_calls_apart_are_counted(tmp_path: Path) -> None:
+    asked = items(4)
+    own = benchmark(every(asked, lambda _: 1.0, lambda _: 1), asked)
+    # all calls of a reply alike: worth as much as one call of each
+    ran_again(tmp_path, own.key, [[Use.USED] * 5] * 6 + [[Use.UNUSED] * 5] * 4 + [[Use.FAULT, Use.CALCULATION], []])
+    write_report(evaluation_report("tiny", [own], out=tmp_path), tmp_path / "report.json")
+    report = read_report(tmp_path / "report.json")
+    found = report.benchmarks[0].faithfulness
+    assert found is not None and report.notes == ()
+    assert (found.replies, found.drawn, found.faults, found.with_class, found.calls) == (40, 12, 1, 10, 50)
+    assert {row.use: row.calls for row in found.classes} == {"used": 30, "unused": 20, "decorative": 0, "hard_coded": 0}
+    used, none = found.classes[0].share, found.classes[2].share
+    assert used.value == pytest.approx(0.6) and none.value == 0.0
+    by_call, by_reply = wilson(30, 50), wilson(6, 10)
+    assert used.low is not None and used.high is not None and none.high is not None
+    assert used.low < by_reply.low + 0.02 < by_call.low and used.high > by_reply.high - 0.02 > by_call.high
+    assert none.high > wilson(0, 10).high
+    assert found.apart == {"calculation": 1, "fault": 1} and found.evidence == {"code": 50}
+
+
+def test_findings_without_a_class_or_on_other_replies_are_no_shares(tmp_path: Path) -> None:
+    asked = items(2)
+    own = benchmark(every(asked, lambda _: 1.0, lambda _: 1), asked)
+    assert evaluation_report("tiny", [own], out=tmp_path).benchmarks[0].faithfulness is None
+    ran_again(tmp_path / "faults", own.key, [[Use.FAULT], []])
+    faults = evaluation_report("tiny", [own], out=tmp_path / "faults").benchmarks[0].faithfulness
+    assert faults is not None and faults.calls == 0 and faults.classes[0].share.value is None
+    ran_again(tmp_path / "other", key(max_turns=3), [[Use.USED]])
+    (tmp_path / "broken/faithfulness").mkdir(parents=True)
+    (tmp_path / "broken/faithfulness/vstar.json").write_text("{")
+    for name, said in (("other", "is of replies under other settings"), ("broken", "cannot be read")):
+        report = evaluation_report("tiny", [own], out=tmp_path / name)
+        assert report.benchmarks[0].faithfulness is None
+        assert len(report.notes) == 1 and said in report.notes[0] and "\n" not in report.notes[0]
+
+
+def test_files_of_a_run_have_the_findings_of_its_folder(tmp_path: Path) -> None:
+    asked = items(2)
+    own = benchmark(every(asked, lambda _: 1.0, lambda _: 1), asked)
+    ran_again(tmp_path, own.key, [[Use.USED], [Use.DECORATIVE]])
+    write_files(tmp_path, "tiny", [own])
+    found = read_report(tmp_path / "report.json").benchmarks[0].faithfulness
+    assert found is not None and [row.calls for row in found.classes] == [1, 0, 1, 0]
+    assert "Faithfulness of calls" in (tmp_path / "report.html").read_text()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from codedance_verl.harness.call_use import Use
 from codedance_verl.harness.report_build import ScoredBenchmark, evaluation_report
 from codedance_verl.harness.report_html import render
 from codedance_verl.harness.shown import PageImages, choose
@@ -20,6 +21,7 @@ from tests.unit.harness.made_up import (
     measured,
     missing,
     png,
+    ran_again,
     reply,
 )
 
@@ -47,7 +49,7 @@ class Page(HTMLParser):
 
 
 def page(folder: Path, *found: ScoredBenchmark, **bounds: int) -> Page:
-    report = evaluation_report("tiny", found, notes=["beware"])
+    report = evaluation_report("tiny", found, notes=["beware"], out=folder)
     return Page(render(report, {one.task.name: one.measured for one in found}, PageImages(folder, **bounds)))
 
 
@@ -68,6 +70,18 @@ def test_a_page_without_anything_measured_says_so(tmp_path: Path) -> None:
     assert "n/a" in shown.text
     assert "endpoint_failure 3" in shown.text
     assert "Trajectories" not in shown.text
+
+
+def test_shares_of_calls_stand_on_the_page_where_calls_ran_again(tmp_path: Path) -> None:
+    asked = items(3)
+    one = benchmark(every(asked, lambda _: 1.0, lambda _: 1), asked)
+    assert "Faithfulness of calls" not in page(tmp_path, one).text
+    ran_again(tmp_path, one.key, [[Use.USED, Use.HARD_CODED], [Use.USED, Use.FAULT], [Use.USED], []])
+    text = page(tmp_path, one).text
+    assert "Faithfulness of calls" in text and "hard coded" in text
+    assert "75.0\N{NO-BREAK SPACE}%" in text and "25.0\N{NO-BREAK SPACE}%" in text
+    assert "4 calls of 3 replies; 4 of 40 replies with code ran again" in text and "1 of them without findings" in text
+    assert "fault 1" in text and "code 4" in text
 
 
 def test_nothing_hostile_reaches_the_page_as_markup(tmp_path: Path) -> None:

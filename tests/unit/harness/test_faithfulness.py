@@ -18,12 +18,13 @@ from benchmarks.faithful_calls import Sample, scene
 from benchmarks.faithfulness import Judged, agreement, judge, record, wrong
 from codedance_verl.harness.call_use import Use
 from codedance_verl.harness.faithfulness import CallFinding, faithfulness, shares
-from codedance_verl.harness.replays import MOST_REOPENED, Session
+from codedance_verl.harness.replays import MOST_REOPENED, Call, Session
 from codedance_verl.harness.reply import ImageFolder
 from codedance_verl.harness.stated_answers import answer_of
 from codedance_verl.sandbox.errors import SandboxBusy
 from codedance_verl.sandbox.pool import SandboxPool
-from codedance_verl.trajectories.schema import TurnRecord
+from codedance_verl.trajectories.schema import ExecutionRecord, TurnRecord
+from codedance_verl.types import ExecutionStatus
 
 CONFIG = {"backend": "process", "containers": 1, "standby_containers": 0}
 SCENE = scene(np.random.default_rng(3), patch=True)
@@ -105,6 +106,12 @@ def test_without_boxes_evidence_is_what_the_code_reads(run: Runner) -> None:
     assert (first.use, first.boxes, first.box_source) == (Use.USED, (SCENE.box,), "code")
     assert (second.use, second.boxes, second.box_source) == (Use.USED, ((0, 0, *SCENE.size),), "image")
     assert third.use in (Use.HARD_CODED, Use.DECORATIVE) and (third.use is Use.HARD_CODED) == (SCENE.colour == "red")
+
+
+@pytest.mark.parametrize(("took_s", "limit_s"), [(0.0, 5.0), (0.5, 10.0), (3.0, 15.0), (40.0, 80.0), (1e9, 600.0)])
+def test_a_replay_has_longer_than_the_recorded_call(took_s: float, limit_s: float) -> None:
+    execution = ExecutionRecord(ExecutionStatus.OK, "", None, (), took_s, 0.0, ())
+    assert Call(0, "", execution, 0).limit_s == limit_s
 
 
 class Faulty:

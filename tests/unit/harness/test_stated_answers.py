@@ -31,6 +31,10 @@ OPTIONS = ("glass", "red metal", "paper")
         ("stop sign", "sign: STOP", True),
         ("stop sign", "sign", False),
         ("", "anything", False),
+        ("12 cm\N{SUPERSCRIPT TWO}", "area: 12.0 cm\N{SUPERSCRIPT TWO}", True),
+        ("\N{VULGAR FRACTION ONE HALF}", "\N{VULGAR FRACTION ONE HALF} of it", True),
+        ("red", "\N{SUPERSCRIPT THREE}\N{CIRCLED DIGIT ONE}", False),
+        ("inf", "Inf", True),
     ],
 )
 def test_a_short_answer(answer: str, text: str, stated: bool) -> None:
