@@ -8,11 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from codedance_verl.data.checking import progress_line
 from codedance_verl.datasets import mix as mixing
-from codedance_verl.datasets.convert import ConvertJob, Matches, match_images
+from codedance_verl.datasets.convert import ConvertJob, Matches, match_images, matching
 from codedance_verl.datasets.converter import Converter, Form, find_form
 from codedance_verl.datasets.converters import CONVERTERS
 from codedance_verl.datasets.converters.counting import DIGEST
@@ -20,7 +18,7 @@ from codedance_verl.datasets.parts import Job, Tally, join_parts, parts_folder, 
 from codedance_verl.datasets.pieces import Piece, giant_groups, pieces_of
 from codedance_verl.datasets.select import TRAIN, VAL, SampleJob, SplitJob, Target, kind_of, sample_counts
 from codedance_verl.errors import UserError
-from codedance_verl.runtime.atomic import replacing, write_atomically
+from codedance_verl.runtime.atomic import write_atomically
 
 
 @dataclass(frozen=True)
@@ -67,13 +65,11 @@ def convert(
     for note in _notes(converter, form):
         print(f"note: {note}", file=sys.stderr)
     store = options.images or options.out.parent / "images"
-    found = options.out.with_name(f"{options.out.name}.matched")
-    matches = _matches(converter, files, image_folder, found)
-    job = ConvertJob(converter.name, form.name, options.out.absolute(), store.absolute(), format, matches)
-    with _parts(job, files, options.out, options) as (folder, tally, _):
+    matches = _matches(converter, files, image_folder)
+    job = ConvertJob(converter.name, form.name, options.out.absolute(), store.absolute(), format, matches.key)
+    with _parts(job, files, options.out, options, lambda folder: matching(job, matches, folder)) as (folder, tally, _):
         _refuse_nothing(tally, files)
         join_parts(folder, "all", options.out, job.schema)
-    found.unlink(missing_ok=True)
     if tally.missing:
         write_atomically(_missing_file(options.out), "".join(f"{line}\n" for line in tally.missing))
     return tally
@@ -113,17 +109,15 @@ def mix(
     plan = mixing.plan_mixture(shares, total, curriculum, seed)
     if not plan.shape[1]:
         raise UserError("the mixture has no record; raise --records")
-    path = options.out.with_name(f"{options.out.name}.plan.npy").absolute()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as partial, partial.open("wb") as file:
-        np.save(file, plan)
-    target, key = _target(files, options.out, options), repr((tuple(shares), total, tuple(curriculum), seed))
-    rows = mixing.bucket_rows(shares, plan.shape[1])
-    job = mixing.MixJob(target, path, key, tuple(str(file) for file in files), rows)
-    with _parts(job, files, options.out, options) as (folder, tally, _):
+    target, rows = _target(files, options.out, options), mixing.bucket_rows(shares, plan.shape[1])
+    job = mixing.MixJob(target, mixing.plan_key(plan), tuple(str(file) for file in files), rows)
+    with _parts(job, files, options.out, options, lambda folder: mixing.planned(job, plan, folder)) as (
+        folder,
+        tally,
+        _,
+    ):
         _refuse_nothing(tally, files)
         mixing.join_buckets(folder, options.out, job.schema)
-    path.unlink(missing_ok=True)
     return tally
 
 
@@ -136,11 +130,16 @@ def progress_of(files: Sequence[Path]) -> Callable[[int, int], None] | None:
 
 @contextlib.contextmanager
 def _parts(
-    job: Job, files: Sequence[Path], out: Path, options: Options
+    job: Job, files: Sequence[Path], out: Path, options: Options, prepared: Callable[[Path], Job] | None = None
 ) -> Iterator[tuple[Path, Tally, tuple[Piece, ...]]]:
+    """Parts of an output, made by the job, or by what `prepared` makes of it in the folder of the parts.
+
+    What a job reads beside its files is written there, so that no other process can exchange it.
+    """
     pieces = pieces_of(files)
     with parts_folder(out, job, pieces) as folder:
-        tally = write_parts(job, pieces, folder, options.workers, options.skip_bad, progress_of(files))
+        work = prepared(folder) if prepared is not None else job
+        tally = write_parts(work, pieces, folder, options.workers, options.skip_bad, progress_of(files))
         yield folder, tally, pieces
 
 
@@ -164,15 +163,15 @@ def _notes(converter: Converter, form: Form) -> Iterator[str]:
         yield "this converter follows the card of the set and has seen none of its rows: look at some (data show)"
 
 
-def _matches(converter: Converter, files: Sequence[Path], folder: Path | None, target: Path) -> Matches | None:
+def _matches(converter: Converter, files: Sequence[Path], folder: Path | None) -> Matches:
     if not converter.needs_folder:
-        return None
+        return Matches()
     if folder is None or not folder.is_dir():
         raise UserError(
             f"{converter.title} holds no images: download those of its column image_url into a folder, under any "
             "names, and name it with --image-folder"
         )
-    return match_images(files, DIGEST, folder, target.absolute())
+    return match_images(files, DIGEST, folder)
 
 
 def _refuse_nothing(tally: Tally, files: Sequence[Path]) -> None:

@@ -18,8 +18,10 @@ from codedance_verl.datasets import mix as mixing
 from codedance_verl.datasets import pieces as pieces_module
 from codedance_verl.datasets.cli import data_app
 from codedance_verl.datasets.commands import Options, mix, sample, split
-from codedance_verl.datasets.mix import Share, parse_share
+from codedance_verl.datasets.mix import MixJob, Share, parse_share, plan_key, plan_mixture, planned
+from codedance_verl.datasets.select import Target, kind_of
 from codedance_verl.errors import UserError
+from codedance_verl.runtime.locks import exclusive_lock
 from tests.unit.datasets import published
 
 
@@ -134,6 +136,26 @@ def test_a_curriculum_goes_from_stratum_to_stratum(tmp_path: Path, monkeypatch: 
     assert Counter(sources) == {"a": 10, "b": 10} and sources != sorted(sources)
     with pytest.raises(UserError, match=r"a\.parquet row 0: its difficulty is 'hard', .*name every stratum"):
         mix([Share(file) for file in files], Options(tmp_path / "n.parquet"), None, ("easy", "medium"), 0)
+
+
+def test_a_second_mixture_on_an_output_leaves_the_files_of_the_first_alone(tmp_path: Path) -> None:
+    file, out = _questions(tmp_path, "a", 6), tmp_path / "m" / "mix.parquet"
+    out.parent.mkdir()
+    with (
+        exclusive_lock(out.parent / ".mix.parquet.lock", "busy"),
+        pytest.raises(UserError, match="another process is making it"),
+    ):
+        mix([Share(file)], Options(out), None, (), 0)
+    assert [path.name for path in out.parent.iterdir()] == [".mix.parquet.lock"]
+
+
+def test_a_plan_of_another_run_is_not_followed(tmp_path: Path) -> None:
+    file = _questions(tmp_path, "a", 6)
+    plans = [plan_mixture([Share(file)], None, (), seed) for seed in (0, 1)]
+    target = Target(tmp_path / "m.parquet", tmp_path / "images", kind_of([file]))
+    job = planned(MixJob(target, plan_key(plans[0]), (str(file),), 8), plans[1], tmp_path)
+    with pytest.raises(UserError, match="not the plan of this run; start the command again"):
+        next(iter(job(pieces_module.pieces_of([file])[0])))
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from codedance_verl.datasets.converter import find_form, schema_of
 from codedance_verl.datasets.converters import CONVERTERS
 from codedance_verl.datasets.converters.deepeyes import question_in
 from codedance_verl.errors import UserError
+from codedance_verl.runtime.locks import exclusive_lock
 from tests.unit.data.loading import dataset
 from tests.unit.datasets import published
 
@@ -247,3 +248,14 @@ def test_a_broken_line_of_json_costs_its_row_alone(line: str, fault: str, tmp_pa
     with pytest.raises(UserError, match=rf"train\.jsonl row 1: .*{fault}"):
         _converted(file, tmp_path)
     assert len(_rows(_converted(file, tmp_path, skip_bad=True))) == 2
+
+
+def test_a_second_conversion_to_an_output_leaves_the_files_of_the_first_alone(tmp_path: Path) -> None:
+    file, out = published.pixmocount(tmp_path), tmp_path / "made" / "out.parquet"
+    out.parent.mkdir()
+    with (
+        exclusive_lock(out.parent / ".out.parquet.lock", "busy"),
+        pytest.raises(UserError, match="another process is making it"),
+    ):
+        convert([file], Options(out), image_folder=tmp_path / "downloads")
+    assert [path.name for path in out.parent.iterdir()] == [".out.parquet.lock"]
