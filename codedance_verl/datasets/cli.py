@@ -110,12 +110,13 @@ def stats(
     """Counts records, labels, images and their sizes, lengths and answers."""
     import json
 
-    from codedance_verl.datasets.commands import progress_of
+    from codedance_verl.datasets.commands import check_files, progress_of
     from codedance_verl.datasets.pieces import pieces_of
     from codedance_verl.datasets.pool import default_workers
     from codedance_verl.datasets.stats import gather, lines_of
     from codedance_verl.runtime.atomic import write_atomically
 
+    check_files(files, [json_out] if json_out is not None else [])
     pieces = pieces_of(files)
     found = gather(pieces, workers or default_workers(), skip_bad, progress_of(files))
     for line in found.lines:
@@ -195,10 +196,12 @@ def show(
     """Shows records with their images as a page in a browser."""
     import webbrowser
 
+    from codedance_verl.datasets.commands import check_files
     from codedance_verl.datasets.show import page, rows_of
     from codedance_verl.runtime.atomic import write_atomically
 
     target = out or file.with_suffix(".html")
+    check_files([file], [target])
     write_atomically(target, page(file, rows_of(file, row, rows)))
     print(target)
     if browser:

@@ -54,6 +54,7 @@ def convert(
             fails.
     """
     chosen = _converters(source)
+    check_files(files, [options.out, _missing_file(options.out)])
     forms = [find_form(file, chosen) for file in files]
     if len({(converter.name, form.name) for converter, form in forms}) > 1:
         listed = ", ".join(
@@ -77,6 +78,7 @@ def convert(
 
 def sample(files: Sequence[Path], options: Options, count: int | None, seed: int) -> Tally:
     """Draws records of all files without replacement, in the order of the files; all where `count` is None."""
+    check_files(files, [options.out])
     pieces, target = pieces_of(files), _target(files, options.out, options)
     job = SampleJob(target, seed, sample_counts(pieces, count, seed))
     with _parts(job, files, options.out, options) as (folder, tally, _):
@@ -87,6 +89,7 @@ def sample(files: Sequence[Path], options: Options, count: int | None, seed: int
 
 def split(files: Sequence[Path], options: Options, share: float, by: str, seed: int) -> Tally:
     """Divides records into `train.parquet` and `val.parquet` of the folder `options.out`."""
+    check_files(files, [options.out / f"{side}.parquet" for side in (TRAIN, VAL)])
     target = _target(files, options.out / f"{TRAIN}.parquet", options, options.out / "images")
     job = SplitJob(target, seed, share, by)
     with _parts(job, files, options.out / "split", options) as (folder, tally, _):
@@ -103,8 +106,7 @@ def mix(
 ) -> Tally:
     """Mixes files by weight, shuffled or stratum by stratum."""
     files = [share.path for share in shares]
-    if len(set(files)) < len(files):
-        raise UserError("a file is named twice; name it once, with a larger weight")
+    check_files(files, [options.out], "with a larger weight")
     kind_of(files)  # before the plan, which reads every difficulty
     plan = mixing.plan_mixture(shares, total, curriculum, seed)
     if not plan.shape[1]:
@@ -119,6 +121,28 @@ def mix(
         _refuse_nothing(tally, files)
         mixing.join_buckets(folder, options.out, job.schema)
     return tally
+
+
+def check_files(files: Sequence[Path], outputs: Sequence[Path], instead: str = "") -> None:
+    """Refuses a file that is named twice, or would be replaced by an output, under whatever names.
+
+    Args:
+        files: those that are read.
+        outputs: those that are made.
+        instead: what naming a file twice may have been meant as.
+
+    Raises:
+        UserError: there is such a file.
+    """
+    seen = dict[Path, Path]()
+    for file in files:
+        if (before := seen.get(file.resolve())) is not None:
+            which = str(file) if before == file else f"{file} and {before} are one file, which"
+            raise UserError(f"{which} is named twice; name it once{f', {instead}' if instead else ''}")
+        seen[file.resolve()] = file
+    for output in outputs:
+        if (found := seen.get(output.resolve())) is not None:
+            raise UserError(f"{output} would replace {found}, which is read; name another output")
 
 
 def progress_of(files: Sequence[Path]) -> Callable[[int, int], None] | None:

@@ -172,6 +172,34 @@ def test_weights_for_some_files_only_are_refused(tmp_path: Path) -> None:
         mix([Share(files[0], 1), Share(files[1])], Options(tmp_path / "m.parquet"), None, (), 0)
 
 
+def test_no_command_replaces_a_file_that_it_reads(tmp_path: Path) -> None:
+    file = _questions(tmp_path, "train", 8)
+    (tmp_path / "link").symlink_to(tmp_path)
+    before, linked = file.read_bytes(), tmp_path / "link" / "train.parquet"
+    for command in (
+        ["sample", file, "--out", linked],
+        ["split", file, "--out", tmp_path / "link", "--val", 0.5],
+        ["mix", linked, "--out", file],
+        ["convert", file, "--out", tmp_path / "." / "train.parquet"],
+        ["stats", file, "--json", linked],
+        ["show", file, "--out", linked, "--no-browser"],
+    ):
+        with pytest.raises(UserError, match=r"would replace .*train\.parquet, which is read; name another output"):
+            _run(*command)
+    assert file.read_bytes() == before
+
+
+def test_a_file_counts_once(tmp_path: Path) -> None:
+    file = _questions(tmp_path, "q", 8)
+    (tmp_path / "r.parquet").symlink_to(file)
+    for command in ("sample", "split", "stats", "convert"):
+        out = () if command == "stats" else ("--out", tmp_path / "o")
+        with pytest.raises(UserError, match=r"r\.parquet and .*q\.parquet are one file, .*named twice; name it once$"):
+            _run(command, file, tmp_path / "r.parquet", *out)
+    with pytest.raises(UserError, match="named twice; name it once, with a larger weight"):
+        mix([Share(file, 1), Share(file, 1)], Options(tmp_path / "o"), None, (), 0)
+
+
 def test_files_of_two_kinds_are_not_mixed(tmp_path: Path) -> None:
     shares = [Share(published.codedance_rl(tmp_path)), Share(published.codedance_sft(tmp_path))]
     with pytest.raises(UserError, match="different kinds"):
