@@ -22,6 +22,9 @@ NOT_COVERED = (
 )
 """Copies that the audit does not look for, or mostly does not find."""
 
+MOST_FAULTS = 20
+"""Lines on what could not be read of an evaluation set, at most."""
+
 _MOST_COMPARED = 10_000  # questions of an image pair: some images have thousands of records
 _MOST_NAMED = 20  # items and records that a pair names
 
@@ -137,6 +140,7 @@ def _figures(compared: Compared, name: str, case: _Cases) -> SetFigures:
         len(case.joint_records),
         len(case.image_records - case.joint_records),
         len(compared.evaluation.faults[name]),
+        tuple(compared.evaluation.faults[name][:MOST_FAULTS]),
     )
 
 

@@ -64,6 +64,8 @@ def _of_item(name: str, item: Item) -> EvaluationItem:
             images.append(reference.read())
         except UnreadableImage as fault:
             faults.append(str(fault))
+    if item.fault and not faults:  # of what is missing without a reference, such as an empty column
+        faults.append(f"{item.id}: {item.fault}")
     return EvaluationItem(name, item.id, item.graded_question or item.question, tuple(images), tuple(faults))
 
 

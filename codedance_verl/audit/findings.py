@@ -69,7 +69,8 @@ class SetFigures:
         image_only: items of which an image is in the training set, and the question not with it.
         question_only: items of which only the question is.
         records_joint, records_image: training records of these kinds; a record of the first is none of the second.
-        unreadable: images of it that could not be read.
+        unreadable: images and rows of it that could not be read, and so were not compared.
+        faults: lines on these, at most `build.MOST_FAULTS`.
     """
 
     set: str
@@ -81,6 +82,7 @@ class SetFigures:
     records_joint: int
     records_image: int
     unreadable: int
+    faults: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,13 @@ from benchmarks.audit_images import charts, cropped, encoded, photographs, reenc
 from codedance_verl.audit.build import findings
 from codedance_verl.audit.cli import data_app
 from codedance_verl.audit.comparison import compare
-from codedance_verl.audit.evaluation_items import Against
+from codedance_verl.audit.evaluation_items import Against, _of_item
 from codedance_verl.audit.page import render
 from codedance_verl.cli import main
 from codedance_verl.data.fields import Message
 from codedance_verl.data.schema import Record, write_records
 from codedance_verl.errors import UserError
+from codedance_verl.tasks.item import Item
 
 QUESTION = "In which year is the share of respondents <b>largest</b> & why?"
 PHOTOGRAPHS, CHARTS = photographs(4, 3), charts(3, 3)
@@ -118,6 +119,30 @@ def test_a_benchmark_is_read_by_its_task(training: Path, tmp_path: Path) -> None
     assert not item.fault
     (figures,) = findings(compare([training], [Against("countbench", folder)]), [training]).sets
     assert (figures.items, figures.image_only) == (1, 1)
+
+
+def test_what_could_not_be_read_is_said_first(evaluation: Path, tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    PHOTOGRAPHS[2].save(images / "good.png")
+    for name in ("a", "b"):
+        (images / f"{name}.png").write_bytes(b"no image")
+    command = ["audit", str(evaluation), "--against", f"folder={images}", "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(data_app, command)
+    assert result.exit_code == 0, result.output
+    assert "folder: 2 of its images could not be read and were not compared, such as a.png" in result.output
+    page = (tmp_path / "out" / "audit.html").read_text()
+    head, table = page.split("<h2>Evaluation items", 1)
+    assert "2 images of folder could not be read and were not compared: a.png" in head and "b.png" in head
+    assert "<th>not readable</th>" in table and '<td class="bad">2</td>' in table
+    (figures,) = json.loads((tmp_path / "out" / "audit.json").read_text())["sets"]
+    assert figures["unreadable"] == 2 and len(figures["faults"]) == 2
+
+
+def test_an_item_that_cannot_be_asked_counts_as_not_compared() -> None:
+    item = Item("7", "How many?", (), "4", fault="test.parquet row 7: it has no image")
+    found = _of_item("countbench", item)
+    assert found.faults == ("7: test.parquet row 7: it has no image",)
 
 
 @pytest.mark.parametrize("against", ["nothing", "=x", "ours="])
