@@ -20,7 +20,7 @@ from codedance_verl.datasets.converter import Converter, Form, MissingImage
 from codedance_verl.datasets.converters import CONVERTERS
 from codedance_verl.datasets.image_store import ImageStore
 from codedance_verl.datasets.parts import Fault, Made
-from codedance_verl.datasets.pieces import Piece, raw_rows
+from codedance_verl.datasets.pieces import JSON, Piece, raw_rows
 from codedance_verl.datasets.stored import SCHEMAS, image_paths, stored_row
 from codedance_verl.environment.system_prompt import instructions
 from codedance_verl.errors import UserError
@@ -85,7 +85,7 @@ class ConvertJob:
     def _converted(
         self, raw: Mapping[str, Any], number: int, file: Path, converter: Converter, form: Form
     ) -> dict[str, Any]:
-        record = dict(form.record(raw))
+        record = dict(form.record(raw, file.suffix.lower() not in JSON))
         if self.matches is not None:
             record["images"] = [_matched(image, self.matches, self.matches_key) for image in record["images"]]
         prompt = "prompt" if converter.kind is Kind.QUESTIONS else "messages"

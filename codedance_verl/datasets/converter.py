@@ -18,6 +18,7 @@ from codedance_verl.errors import UserError
 from codedance_verl.types import IMAGE_PLACEHOLDER
 
 _JSON_SAMPLE = 100
+_UNFORESEEN = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError)  # of values of published files
 
 
 class MissingImage(BadRow):
@@ -64,9 +65,16 @@ class Form:
         """Dotted names of the columns that are read."""
         return tuple(item.column for item in self.fields)
 
-    def record(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Record of a row. Raises BadRow."""
-        return self.build({item.target: _value(row, item) for item in self.fields})
+    def record(self, row: Mapping[str, Any], typed: bool = True) -> Mapping[str, Any]:
+        """Record of a row. Without `typed` the types of its values are looked at too, as JSON has any in any row.
+
+        Raises BadRow: a value is missing, is of another type, or has a form that nobody foresaw.
+        """
+        values = {item.target: _value(row, item, typed) for item in self.fields}
+        try:
+            return self.build(values)
+        except _UNFORESEEN as error:
+            raise BadRow(f"its {', '.join(self.columns)} do not go together ({_named(error)})") from None
 
 
 @dataclass(frozen=True)
@@ -178,7 +186,7 @@ def _type_at(schema: pa.Schema, names: Sequence[str]) -> pa.DataType | None:
     return found
 
 
-def _value(row: Mapping[str, Any], item: Field) -> Any:
+def _value(row: Mapping[str, Any], item: Field, typed: bool) -> Any:
     found: Any = row
     for name in item.column.split("."):
         found = found.get(name) if isinstance(found, Mapping) else None
@@ -186,16 +194,27 @@ def _value(row: Mapping[str, Any], item: Field) -> Any:
         if item.required and not item.may_be_empty:
             raise BadRow(f"{item.column} is missing or empty")
         return None
-    return item.transform(found)
+    if not typed and not item.type.holds(kind := _inferred([found])):
+        raise BadRow(
+            f"{item.column} is {_short(kind) if kind != pa.null() else 'of mixed types'}, not {item.type.name}"
+        )
+    try:
+        return item.transform(found)
+    except _UNFORESEEN as error:
+        raise BadRow(f"{item.column} is not as it is published ({_named(error)})") from None
+
+
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {_short(str(error))}"
 
 
 def _inferred(values: Sequence[Any]) -> pa.DataType:
     try:
         return pa.array(values).type
-    except (pa.ArrowException, ValueError, TypeError):
+    except (pa.ArrowException, ValueError, TypeError, OverflowError):
         return pa.null()  # of several types: rows tell which is wrong
 
 
-def _short(kind: pa.DataType) -> str:
+def _short(kind: object) -> str:
     text = str(kind)
     return text if len(text) <= 80 else f"{text[:80]}…"

@@ -125,6 +125,8 @@ def _asked(values: Values) -> Mapping[str, Any]:
     questions, answers = values["questions"], values["answers"]
     if len(questions) != len(answers):
         raise BadRow(f"Question has {len(questions)} entries and Answer {len(answers)}")
+    if not questions:
+        raise BadRow("Question is an empty list")
     earlier = [
         f"Question: {question}\nAnswer: {answer}" for question, answer in zip(questions[:-1], answers[:-1], strict=True)
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from codedance_verl.data.checking import check_file
+from codedance_verl.data.fields import BadRow
 from codedance_verl.data.rows import Kind
 from codedance_verl.data.schema import read_records
 from codedance_verl.data.table import open_table
@@ -224,6 +226,69 @@ def test_a_malformed_row_is_named_with_its_cure_and_can_be_skipped(name: str, tm
     tally = convert([file], Options(out, skip_bad=True))
     assert tally.bad == 1 and tally.lines[0].startswith("shard.parquet row 1: ")
     assert [row["extra_info"]["index"] for row in _rows(out)] == [0, 2]
+
+
+def _extra(objects: Any) -> dict[str, Any]:
+    return {"extra_info": {"detected_objects": objects}}
+
+
+UNFORESEEN: dict[str, tuple[Callable[[Path], Path], dict[str, Any], str]] = {
+    "no question": (published.chartqapro, {"Question": [], "Answer": []}, "Question is an empty list"),
+    "words for numbers": (
+        published.refocus,
+        {"focus_areas_bbox": [dict.fromkeys(("x1", "y1", "x2", "y2"), "ten")]},
+        "focus_areas_bbox is not as it is published",
+    ),
+    "a list of points": (
+        published.codedance_rl,
+        _extra({"label": "a", "point": [1.0, 2.0]}),
+        "extra_info.detected_objects is not as it is published",
+    ),
+    "an empty x": (
+        published.codedance_rl,
+        _extra({"label": "a", "point": {"x": [None], "y": [2.0]}}),
+        "extra_info.detected_objects is not as it is published",
+    ),
+    "an empty point": (published.pixmocount, {"points": {"x": [None], "y": [2.0]}}, "points is not as it is published"),
+    "no message": (published.deepeyes, {"prompt": [None]}, "prompt is not as it is published"),
+}
+
+
+@pytest.mark.parametrize("name", UNFORESEEN)
+def test_a_form_that_nobody_foresaw_is_a_bad_row(name: str, tmp_path: Path) -> None:
+    make, changes, fault = UNFORESEEN[name]
+    file = make(tmp_path)
+    row = pq.read_table(file).to_pylist()[0]
+    form = find_form(file, list(CONVERTERS.values()))[1]
+    assert form.record(row)
+    with pytest.raises(BadRow, match=fault):
+        form.record({**row, **changes})
+
+
+def test_a_bad_row_of_unforeseen_form_can_be_skipped(tmp_path: Path) -> None:
+    good = pq.read_table(published.chartqapro(tmp_path)).to_pylist()[0]
+    file = tmp_path / "pro.parquet"
+    pq.write_table(pa.Table.from_pylist([good, {**good, "Question": [], "Answer": []}]), file)
+    with pytest.raises(UserError, match=r"pro\.parquet row 1: Question is an empty list; fix or drop the row"):
+        _converted(file, tmp_path)
+    assert len(_rows(_converted(file, tmp_path, skip_bad=True))) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"query": 5}, "query is int64, not text"),
+        ({"answer": {"a": 1}}, "answer is struct<a: int64>, not text or number"),
+        ({"source": ["a", 1]}, "source is of mixed types, not text"),
+    ],
+)
+def test_json_of_another_type_far_behind_is_a_bad_row(change: dict[str, Any], fault: str, tmp_path: Path) -> None:
+    file = published.refocus_raw(tmp_path)
+    line = file.read_text()
+    file.write_text(line * 101 + json.dumps(json.loads(line) | change) + "\n" + line)
+    with pytest.raises(UserError, match=rf"train\.jsonl row 101: {fault}"):
+        _converted(file, tmp_path)
+    assert len(_rows(_converted(file, tmp_path, skip_bad=True))) == 102
 
 
 def test_text_that_is_no_unicode_costs_its_row_alone(tmp_path: Path) -> None:
