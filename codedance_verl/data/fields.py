@@ -18,6 +18,7 @@ import json
 import math
 import os
 import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -34,6 +35,9 @@ Source = bytes | Path
 
 # Keys of a mapping that may hold the image, the first one with a value counts.
 KEYS = ("bytes", "image", "path", "image_url", "url")
+
+MAX_FILE_BYTES = 256 << 20
+"""Bytes of an image file, at most."""
 
 _FILE = "file://"
 _SHOWN_CHARS = 120
@@ -166,10 +170,15 @@ def source_of(value: Any, where: str, folder: Path) -> Source:
 
 
 def read_source(source: Source, where: str) -> bytes:
-    """Encoded image. Raises BadRow where its file cannot be read."""
+    """Encoded image. Raises BadRow where its file cannot be read, is no regular one or has more than 256 MiB."""
     if isinstance(source, bytes):
         return source
     try:
+        found = source.stat()  # before it is opened: to open a pipe may take for ever
+        if not stat.S_ISREG(found.st_mode):
+            raise ValueError("it is no regular file")
+        if found.st_size > MAX_FILE_BYTES:
+            raise ValueError(f"it has {found.st_size >> 20} MiB; an image may have {MAX_FILE_BYTES >> 20}")
         return source.read_bytes()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error

@@ -82,10 +82,13 @@ def convert(
     files: Annotated[list[Path], typer.Argument(help="Files of one published set: parquet, JSON or JSON lines.")],
     out: Out,
     source: Annotated[str, typer.Option("--from", help="Name of the set (docs/data.md); found without it.")] = "",
-    image_folder: Annotated[Path | None, typer.Option(help="Folder of images that rows name by SHA-256.")] = None,
+    image_folder: Annotated[
+        Path | None, typer.Option(help="Folder of images that rows name by SHA-256, or by path outside the file's.")
+    ] = None,
     instructions: Annotated[
         str, typer.Option(help="Write the instructions of this turn format as system message; not at all without it.")
     ] = "",
+    any_path: Annotated[bool, typer.Option("--any-path", help="Copy images from wherever a path leads.")] = False,
     images: Images = None,
     workers: Workers = None,
     skip_bad: SkipBad = False,
@@ -94,7 +97,7 @@ def convert(
     from codedance_verl.datasets import commands
 
     options = _options(out, images, workers, skip_bad)
-    tally = commands.convert(files, options, source, image_folder, instructions)
+    tally = commands.convert(files, options, source, image_folder, instructions, any_path)
     _report(out, tally)
     if tally.missing:
         print(f"{len(tally.missing)} images are missing: SHA-256 and address of each in {out.stem}.missing.tsv")

@@ -39,15 +39,21 @@ class Options:
 
 
 def convert(
-    files: Sequence[Path], options: Options, source: str = "", image_folder: Path | None = None, format: str = ""
+    files: Sequence[Path],
+    options: Options,
+    source: str = "",
+    image_folder: Path | None = None,
+    format: str = "",
+    any_path: bool = False,
 ) -> Tally:
     """Converts files of one published set into one file of records.
 
     Args:
         files: in the order of the output.
         source: name of the converter; empty to find it by the columns.
-        image_folder: folder of images that rows name by SHA-256.
+        image_folder: folder of images that rows name by SHA-256, or by paths that lead out of the file's folder.
         format: turn format whose instructions are written as system message; empty to leave it to the environment.
+        any_path: whether paths of images may lead anywhere.
 
     Raises:
         UserError: the columns differ from those of the set (all differences are named), a row is bad, or the disk
@@ -67,7 +73,16 @@ def convert(
         print(f"note: {note}", file=sys.stderr)
     store = options.images or options.out.parent / "images"
     matches = _matches(converter, files, image_folder)
-    job = ConvertJob(converter.name, form.name, options.out.absolute(), store.absolute(), format, matches.key)
+    job = ConvertJob(
+        converter.name,
+        form.name,
+        options.out.absolute(),
+        store.absolute(),
+        format,
+        matches.key,
+        image_folder=image_folder,
+        any_path=any_path,
+    )
     with _parts(job, files, options.out, options, lambda folder: matching(job, matches, folder)) as (folder, tally, _):
         _refuse_nothing(tally, files)
         join_parts(folder, "all", options.out, job.schema)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -55,6 +56,8 @@ class ConvertJob:
             where the environment adds them.
         matches_key: key of the files of images that rows name by digest; empty where rows have their images.
         matches: file of these matches, which worker processes read.
+        image_folder: folder that images may lie in beside that of the file; None for no other.
+        any_path: whether they may lie anywhere.
     """
 
     converter: str
@@ -64,6 +67,8 @@ class ConvertJob:
     format: str = ""
     matches_key: str = ""
     matches: Path | None = None
+    image_folder: Path | None = None
+    any_path: bool = False
 
     @property
     def schema(self) -> pa.Schema:
@@ -90,6 +95,8 @@ class ConvertJob:
             record["images"] = [_matched(image, self.matches, self.matches_key) for image in record["images"]]
         prompt = "prompt" if converter.kind is Kind.QUESTIONS else "messages"
         row = canonical_row(record, Columns(converter.kind, prompt, "images"), file.parent)
+        if not self.any_path and self.matches is None:
+            row = replace(row, sources=self._within(row.sources, file))
         if fault := fault_of_images(row):
             raise BadRow(fault)
         row = self._with_system_message(row)
@@ -99,6 +106,24 @@ class ConvertJob:
         name = f"{converter.name}/{file.stem}:{number}"
         (stored["extra_info"] if converter.kind is Kind.QUESTIONS else stored)["record_id"] = name
         return stored
+
+    def _within(self, sources: Sequence[Source], file: Path) -> tuple[Source, ...]:
+        """Images, of which those in files lie where a published set may have them. Raises BadRow where one does not.
+
+        A path goes into the store with what it names, and a published file may name any that its user can read.
+        """
+        folders = [Path(os.path.normpath(folder.absolute())) for folder in (file.parent, self.image_folder) if folder]
+        found = list[Source]()
+        for index, source in enumerate(sources):
+            if not isinstance(source, bytes):
+                source = Path(os.path.normpath(source))  # also for reading: a link in front of `..` leads elsewhere
+                if not any(source.is_relative_to(folder) for folder in folders):
+                    raise BadRow(
+                        f"images[{index}] names {source}, which is outside the folder of the file; name its folder "
+                        "with --image-folder, or allow all with --any-path"
+                    )
+            found.append(source)
+        return tuple(found)
 
     def _with_system_message(self, row: CanonicalRow[Source]) -> CanonicalRow[Source]:
         if not self.format or any(message.role == "system" for message in row.messages):

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from codedance_verl.data.fields import BadRow
 from codedance_verl.data.parquet import GROUP_BYTES, batches, open_parquet
@@ -19,6 +19,11 @@ PIECE_BYTES = 64 << 20
 """Uncompressed bytes of the row groups of a piece, at most, but for a single larger group."""
 
 JSON = (".json", ".jsonl")
+
+MOST_LINE_BYTES = 64 << 20
+"""Bytes of a line of JSON, at most."""
+
+_TOO_LONG = f"the line has more than {MOST_LINE_BYTES >> 20} MiB"
 
 
 @dataclass(frozen=True)
@@ -99,10 +104,21 @@ def _pieces(file: Path) -> Iterator[Piece]:
 def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | BadRow]]:
     try:
         with path.open("rb") as file:
-            for number, line in enumerate(line for line in file if line.strip()):
-                yield number, _json_object(line)
+            for number, line in enumerate(line for line in _lines(file) if line is None or line.strip()):
+                yield number, BadRow(_TOO_LONG) if line is None else _json_object(line)
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); make or download it again") from None
+
+
+def _lines(file: IO[bytes]) -> Iterator[bytes | None]:
+    """Lines of a file, None for one that is too long to be held."""
+    while line := file.readline(MOST_LINE_BYTES + 1):
+        if len(line) <= MOST_LINE_BYTES:
+            yield line
+            continue
+        while line and not line.endswith(b"\n"):
+            line = file.readline(MOST_LINE_BYTES)
+        yield None
 
 
 def _json_object(line: bytes) -> dict[str, Any] | BadRow:

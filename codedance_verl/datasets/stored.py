@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from codedance_verl.data.fields import Source
+from codedance_verl.data.fields import Source, read_source
 from codedance_verl.data.rows import CanonicalRow, Kind
 from codedance_verl.data.schema import RECORD_SCHEMA, SFT_SCHEMA
 from codedance_verl.datasets.image_store import ImageStore, reference
@@ -48,7 +48,7 @@ _KNOWN = frozenset(field.name for field in _EXTRA)
 def image_paths(sources: Sequence[Source], store: ImageStore, file: Path, copy_files: bool) -> list[str]:
     """References of the images of a record of `file`; what is no file of its own is stored first.
 
-    With `copy_files` image files are stored too; without, the record refers to them where they lie. Raises OSError
+    With `copy_files` image files are stored too; without, the record refers to them where they lie. Raises BadRow
     where such a file cannot be read.
     """
     found = []
@@ -56,7 +56,7 @@ def image_paths(sources: Sequence[Source], store: ImageStore, file: Path, copy_f
         if isinstance(source, bytes):
             found.append(store.put(source))
         else:
-            found.append(store.put(source.read_bytes()) if copy_files else source)
+            found.append(store.put(read_source(source, "images")) if copy_files else source)
     return [reference(path, file) for path in found]
 
 

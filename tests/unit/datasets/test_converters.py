@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from codedance_verl.data.fields import BadRow
 from codedance_verl.data.rows import Kind
 from codedance_verl.data.schema import read_records
 from codedance_verl.data.table import open_table
+from codedance_verl.datasets import pieces as pieces_module
 from codedance_verl.datasets.commands import Options, convert
 from codedance_verl.datasets.converter import find_form, schema_of
 from codedance_verl.datasets.converters import CONVERTERS
@@ -324,3 +326,56 @@ def test_a_second_conversion_to_an_output_leaves_the_files_of_the_first_alone(tm
     ):
         convert([file], Options(out), image_folder=tmp_path / "downloads")
     assert [path.name for path in out.parent.iterdir()] == [".out.parquet.lock"]
+
+
+@pytest.mark.parametrize("absolute", [True, False])
+def test_images_are_not_copied_from_anywhere(absolute: bool, tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    file, elsewhere = published.refocus_raw(tmp_path / "set"), tmp_path / "private"
+    elsewhere.mkdir()
+    (elsewhere / "p.png").write_bytes(published.png(5))
+    path = str(elsewhere / "p.png") if absolute else "../private/p.png"
+    row = json.loads(file.read_text())
+    file.write_text(json.dumps({**row, "conversations": [{"images": [path]}]}) + "\n")
+    out = tmp_path / "out.parquet"
+    with pytest.raises(
+        UserError, match=r"images\[0\] names .*p\.png, which is outside the folder of the file; .*--any"
+    ):
+        convert([file], Options(out))
+    assert not list(tmp_path.glob("images/**/*.png"))
+    for allowed in ({"any_path": True}, {"image_folder": elsewhere}):
+        convert([file], Options(out), **allowed)
+        assert read_records(out).records[0].images == (published.png(5),)
+
+
+def test_a_link_in_front_of_dots_does_not_lead_out_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    (tmp_path / "private" / "deep").mkdir(parents=True)
+    file = published.refocus_raw(tmp_path / "set")
+    (tmp_path / "private" / "p.png").write_bytes(published.png(5))
+    (tmp_path / "set" / "link").symlink_to(tmp_path / "private" / "deep")
+    row = json.loads(file.read_text())
+    file.write_text(json.dumps({**row, "conversations": [{"images": ["link/../p.png"]}]}) + "\n")
+    with pytest.raises(UserError, match="cannot be read"):
+        convert([file], Options(tmp_path / "out.parquet"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["x" + " " * 200_000 + "y", "x" + "\n" * 200_000 + "y", "Question:" * 20_000],
+    ids=["blanks", "lines", "heads"],
+)
+def test_hostile_questions_take_no_time(text: str) -> None:
+    started = time.process_time()
+    assert question_in(text) == text.strip()
+    assert time.process_time() - started < 1
+
+
+def test_a_line_that_is_too_long_costs_its_row_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = published.refocus_raw(tmp_path)
+    line = file.read_text()
+    file.write_text(line + " " * 5_000 + line + line)
+    monkeypatch.setattr(pieces_module, "MOST_LINE_BYTES", 2_000)
+    with pytest.raises(UserError, match=r"train\.jsonl row 1: the line has more than"):
+        _converted(file, tmp_path)
+    assert len(_rows(_converted(file, tmp_path, skip_bad=True))) == 2
