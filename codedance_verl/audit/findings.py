@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -11,8 +13,10 @@ from codedance_verl.audit.answer_lint import Balance, Lint
 from codedance_verl.audit.lengths import Lengths
 from codedance_verl.audit.question_match import Likeness
 from codedance_verl.runtime.atomic import write_atomically
+from codedance_verl.runtime.text import visible
 
 SCHEMA_VERSION = 1
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -119,5 +123,15 @@ class Findings:
     schema_version: int = SCHEMA_VERSION
 
     def write(self, path: Path) -> None:
-        """Writes the findings as JSON, whole or not at all."""
-        write_atomically(path, msgspec.json.format(msgspec.json.encode(self), indent=1))
+        """Writes the findings as JSON, whole or not at all; half a surrogate pair becomes its code point."""
+        document = _encodable(msgspec.to_builtins(self))
+        write_atomically(path, msgspec.json.format(msgspec.json.encode(document), indent=1))
+
+
+def _encodable(value: Any) -> Any:
+    """Value whose texts UTF-8 can hold: names of files and texts of benchmarks may be others."""
+    if isinstance(value, str):
+        return visible(value) if _HALF.search(value) else value
+    if isinstance(value, dict):
+        return {_encodable(key): _encodable(item) for key, item in value.items()}
+    return [_encodable(item) for item in value] if isinstance(value, list | tuple) else value

@@ -71,13 +71,28 @@ def messages_of(value: Any, name: str) -> tuple[tuple[Message, ...], tuple[Any, 
         if not isinstance(role, str) or not role:
             raise BadRow(f"{where}.role is missing or not text")
         content = _content(message.get("content"), f"{where}.content", references)
-        # such text cannot be encoded as UTF-8, and would end a run where a log is written
-        if not content.isascii() and any("\ud800" <= sign <= "\udfff" for sign in content):
-            raise BadRow(f"{where}.content holds half of a surrogate pair, which is no text")
+        check_text(content, f"{where}.content")
         messages.append(Message(role, content))
     if not any(message.role == "user" for message in messages):
         raise BadRow(f"{name} has no user message")
     return tuple(messages), tuple(references)
+
+
+def check_text(value: Any, where: str) -> None:
+    """Refuses half of a surrogate pair in a text, or in any text of a list or mapping, keys included.
+
+    Such text cannot be encoded as UTF-8, and would end a run where a log is written. Raises BadRow.
+    """
+    if isinstance(value, str):
+        if not value.isascii() and any("\ud800" <= sign <= "\udfff" for sign in value):
+            raise BadRow(f"{where} holds half of a surrogate pair, which is no text")
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            check_text(key, f"a key of {where}")
+            check_text(item, f"{where}.{key}")
+    elif isinstance(value, list | tuple):
+        for item in value:
+            check_text(item, where)
 
 
 def _as_list(value: Any, name: str) -> list[Any]:

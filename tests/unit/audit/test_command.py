@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -14,7 +17,9 @@ from codedance_verl.audit.build import findings
 from codedance_verl.audit.cli import data_app
 from codedance_verl.audit.comparison import compare
 from codedance_verl.audit.evaluation_items import Against, _of_item
+from codedance_verl.audit.findings import QuestionMatch
 from codedance_verl.audit.page import render
+from codedance_verl.audit.question_match import Likeness
 from codedance_verl.cli import main
 from codedance_verl.data.fields import Message
 from codedance_verl.data.schema import Record, write_records
@@ -105,9 +110,6 @@ def test_nothing_in_common_is_said(evaluation: Path, tmp_path: Path) -> None:
 
 
 def test_a_benchmark_is_read_by_its_task(training: Path, tmp_path: Path) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     from codedance_verl.tasks.registry import task_of
 
     folder = tmp_path / "countbench"
@@ -143,6 +145,36 @@ def test_an_item_that_cannot_be_asked_counts_as_not_compared() -> None:
     item = Item("7", "How many?", (), "4", fault="test.parquet row 7: it has no image")
     found = _of_item("countbench", item)
     assert found.faults == ("7: test.parquet row 7: it has no image",)
+
+
+def test_half_a_surrogate_pair_does_not_end_an_audit(evaluation: Path, tmp_path: Path) -> None:
+    image = encoded(PHOTOGRAPHS[0])
+    messages = [{"role": "user", "content": "<image>How many?"}]
+    rows = [
+        {"data_source": "x", "prompt": messages, "images": [image], "reward_model": reward, "extra_info": extra}
+        for reward, extra in (
+            ('{"ground_truth": "4"}', "{}"),
+            ('{"ground_truth": "\\ud83d"}', "{}"),
+            ('{"ground_truth": "4"}', '{"question": "How \\ud83d many?"}'),
+        )
+    ]
+    file = tmp_path / "train.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), file)
+    command = ["audit", str(file), "--against", f"ours={evaluation}", "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(data_app, command)
+    assert result.exit_code == 0, result.output
+    found = json.loads((tmp_path / "out" / "audit.json").read_text())
+    assert found["training"]["bad_rows"] == 2
+    assert "row 1: reward_model.ground_truth holds half of a surrogate pair" in found["training"]["faults"][0]
+    assert "row 2: extra_info.question holds half of a surrogate pair" in found["training"]["faults"][1]
+
+
+def test_half_a_surrogate_pair_of_a_benchmark_is_written_as_its_code_point(training: Path, tmp_path: Path) -> None:
+    found = findings(compare([training], [Against("ours", training)]), [training])
+    match = QuestionMatch("ours", "\ud83d", Likeness.EQUAL, "How \ud83d?", "How?", (), 0)
+    replace(found, question_matches=(match,)).write(tmp_path / "audit.json")
+    (written,) = json.loads((tmp_path / "audit.json").read_text())["question_matches"]
+    assert (written["item"], written["evaluation_question"]) == ("⟨U+D83D⟩", "How ⟨U+D83D⟩?")
 
 
 @pytest.mark.parametrize("against", ["nothing", "=x", "ours="])
