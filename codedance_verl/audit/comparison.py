@@ -126,7 +126,8 @@ def read_evaluation(against: Sequence[Against], executor: Executor) -> Evaluatio
         list[ItemEntry](),
         defaultdict[str, list[str]](list),
     )
-    items = itertools.chain.from_iterable(evaluation_items(each) for each in against)
+    sets = [evaluation_items(each) for each in against]  # all of them first: one that is missing ends it at once
+    items = itertools.chain.from_iterable(sets)
     items_of_image: dict[int, list[int]] = defaultdict(list)
     while held := list(itertools.islice(items, _ITEMS_AT_A_TIME)):
         for item, (numbers, reasons) in zip(held, store.add([item.images for item in held]), strict=True):

@@ -61,6 +61,11 @@ def is_parquet(path: Path) -> bool:
 
 def unreadable(path: Path, error: Exception) -> UserError:
     """Error for a file that cannot be read."""
+    if path.suffix.lower() in (".json", ".jsonl"):
+        return UserError(
+            f"{path} is JSON, not a parquet file; make one of it: `codedance data convert` where it is of a published "
+            "set, else `pandas.read_json(FILE, lines=True).to_parquet(NEW)`"
+        )
     return UserError(f"{path} is not a readable parquet file ({error}); make or download it again")
 
 

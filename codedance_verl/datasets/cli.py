@@ -113,11 +113,10 @@ def stats(
     """Counts records, labels, images and their sizes, lengths and answers."""
     import json
 
-    from codedance_verl.datasets.commands import check_files, progress_of
+    from codedance_verl.datasets.commands import check_files, progress_of, write_result
     from codedance_verl.datasets.pieces import pieces_of
     from codedance_verl.datasets.pool import default_workers
     from codedance_verl.datasets.stats import gather, lines_of
-    from codedance_verl.runtime.atomic import write_atomically
 
     check_files(files, [json_out] if json_out is not None else [])
     pieces = pieces_of(files)
@@ -128,7 +127,7 @@ def stats(
     for line in lines_of(document):
         print(line)
     if json_out is not None:
-        write_atomically(json_out, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+        write_result(json_out, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
 
 @data_app.command("sample")
@@ -199,13 +198,15 @@ def show(
     """Shows records with their images as a page in a browser."""
     import webbrowser
 
-    from codedance_verl.datasets.commands import check_files
-    from codedance_verl.datasets.show import page, rows_of
-    from codedance_verl.runtime.atomic import write_atomically
+    from codedance_verl.datasets.commands import check_files, write_result
+    from codedance_verl.datasets.show import is_page, page, rows_of
+    from codedance_verl.errors import UserError
 
     target = out or file.with_suffix(".html")
     check_files([file], [target])
-    write_atomically(target, page(file, rows_of(file, row, rows)))
+    if out is None and target.exists() and not is_page(target):
+        raise UserError(f"{target} is there and was not made by this command; name another file with --out")
+    write_result(target, page(file, rows_of(file, row, rows)))
     print(target)
     if browser:
         webbrowser.open(target.absolute().as_uri())

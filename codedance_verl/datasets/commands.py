@@ -85,9 +85,9 @@ def convert(
     )
     with _parts(job, files, options.out, options, lambda folder: matching(job, matches, folder)) as (folder, tally, _):
         _refuse_nothing(tally, files)
+        if tally.missing:
+            write_atomically(_missing_file(options.out), "".join(f"{line}\n" for line in tally.missing))
         join_parts(folder, "all", options.out, job.schema)
-    if tally.missing:
-        write_atomically(_missing_file(options.out), "".join(f"{line}\n" for line in tally.missing))
     return tally
 
 
@@ -158,6 +158,17 @@ def check_files(files: Sequence[Path], outputs: Sequence[Path], instead: str = "
     for output in outputs:
         if (found := seen.get(output.resolve())) is not None:
             raise UserError(f"{output} would replace {found}, which is read; name another output")
+
+
+def write_result(path: Path, text: str) -> None:
+    """Writes a file that a command makes, whole or not at all. Raises UserError where the disk does not take it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, text)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}; free some space or name another file"
+        ) from error
 
 
 def progress_of(files: Sequence[Path]) -> Callable[[int, int], None] | None:

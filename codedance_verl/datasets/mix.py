@@ -82,6 +82,9 @@ def plan_mixture(shares: Sequence[Share], total: int | None, curriculum: Sequenc
     Raises UserError: weights are not positive, some files have one and others none, or a stratum is unknown.
     """
     rows = [open_parquet(share.path).metadata.num_rows for share in shares]
+    for share, count in zip(shares, rows, strict=True):
+        if not count:
+            raise UserError(f"{share.path} holds no row; leave it out, or make or download it again")
     counts = _counts(shares, rows, total)
     random = np.random.default_rng(seed)
     drawn = [_draw(random, n, count) for n, count in zip(rows, counts, strict=True)]

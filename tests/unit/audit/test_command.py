@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +17,7 @@ from typer.testing import CliRunner
 from benchmarks.audit_images import charts, cropped, encoded, photographs, reencoded
 from codedance_verl.audit.build import findings
 from codedance_verl.audit.cli import data_app
-from codedance_verl.audit.comparison import compare
+from codedance_verl.audit.comparison import compare, read_evaluation
 from codedance_verl.audit.evaluation_items import Against, _of_item
 from codedance_verl.audit.findings import QuestionMatch
 from codedance_verl.audit.page import render
@@ -175,6 +177,16 @@ def test_half_a_surrogate_pair_of_a_benchmark_is_written_as_its_code_point(train
     replace(found, question_matches=(match,)).write(tmp_path / "audit.json")
     (written,) = json.loads((tmp_path / "audit.json").read_text())["question_matches"]
     assert (written["item"], written["evaluation_question"]) == ("⟨U+D83D⟩", "How ⟨U+D83D⟩?")
+
+
+@pytest.mark.parametrize("name", ["countbench", "other"])
+def test_a_set_that_is_missing_ends_it_before_any_is_read(name: str, evaluation: Path, tmp_path: Path) -> None:
+    with (
+        ThreadPoolExecutor(1) as executor,
+        patch("codedance_verl.audit.image_store.ImageStore.add", side_effect=AssertionError("an image was read")),
+        pytest.raises(UserError, match=f"--against {name}=.*none: there is no such file or folder"),
+    ):
+        read_evaluation([Against("ours", evaluation), Against(name, tmp_path / "none")], executor)
 
 
 @pytest.mark.parametrize("against", ["nothing", "=x", "ours="])

@@ -200,6 +200,42 @@ def test_a_file_counts_once(tmp_path: Path) -> None:
         mix([Share(file, 1), Share(file, 1)], Options(tmp_path / "o"), None, (), 0)
 
 
+def test_a_file_without_a_row_is_not_mixed(tmp_path: Path) -> None:
+    file = _questions(tmp_path, "a", 3)
+    pq.write_table(pq.read_table(file).slice(0, 0), tmp_path / "empty.parquet")
+    for total in (None, 10):
+        with pytest.raises(UserError, match=r"empty\.parquet holds no row; leave it out"):
+            mix([Share(file, 1), Share(tmp_path / "empty.parquet", 1)], Options(tmp_path / "m"), total, (), 0)
+
+
+def test_a_result_that_cannot_be_written_is_an_error_of_one_line(tmp_path: Path) -> None:
+    file = _questions(tmp_path, "q", 3)
+    taken = file / "x.json"  # a file is no folder
+    for command in (["stats", file, "--json", taken], ["show", file, "--out", taken, "--no-browser"]):
+        with pytest.raises(UserError, match=r"cannot write .*x\.json: .*; free some space or name another file"):
+            _run(*command)
+    for command in ("mix", "sample", "split"):
+        with pytest.raises(UserError, match=r"cannot write beside .*; name another --out"):
+            _run(command, file, "--out", file / "out")
+
+
+def test_a_page_of_another_maker_is_not_replaced(tmp_path: Path) -> None:
+    file = _questions(tmp_path, "q", 3)
+    (tmp_path / "q.html").write_text("<p>mine</p>")
+    with pytest.raises(UserError, match=r"q\.html is there and was not made by this command; .*--out"):
+        _run("show", file, "--no-browser")
+    assert (tmp_path / "q.html").read_text() == "<p>mine</p>"
+    (tmp_path / "q.html").unlink()
+    for row in (0, 1):  # its own page it does replace
+        _run("show", file, "--row", row, "--no-browser")
+    assert "Row 0" not in (tmp_path / "q.html").read_text()
+
+
+def test_json_is_refused_with_what_makes_records_of_it(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"train\.jsonl is JSON, not a parquet file; .*codedance data convert"):
+        _run("sample", published.refocus_raw(tmp_path), "--out", tmp_path / "s.parquet")
+
+
 def test_files_of_two_kinds_are_not_mixed(tmp_path: Path) -> None:
     shares = [Share(published.codedance_rl(tmp_path)), Share(published.codedance_sft(tmp_path))]
     with pytest.raises(UserError, match="different kinds"):
