@@ -16,7 +16,7 @@ from codedance_verl.datasets.converters import CONVERTERS
 from codedance_verl.datasets.converters.counting import DIGEST
 from codedance_verl.datasets.parts import Job, Tally, join_parts, parts_folder, write_parts
 from codedance_verl.datasets.pieces import Piece, giant_groups, pieces_of
-from codedance_verl.datasets.select import TRAIN, VAL, SampleJob, SplitJob, Target, kind_of, sample_counts
+from codedance_verl.datasets.select import TRAIN, VAL, SampleJob, SplitJob, Target, kind_of, sample_counts, shared_stems
 from codedance_verl.errors import UserError
 from codedance_verl.runtime.atomic import write_atomically
 
@@ -61,6 +61,8 @@ def convert(
     """
     chosen = _converters(source)
     check_files(files, [options.out, _missing_file(options.out)])
+    if shared := shared_stems(files):
+        raise UserError(f"several files are named {shared[0]}, of which ids of records are made; rename them")
     forms = [find_form(file, chosen) for file in files]
     if len({(converter.name, form.name) for converter, form in forms}) > 1:
         listed = ", ".join(
@@ -195,7 +197,7 @@ def _parts(
 
 def _target(files: Sequence[Path], out: Path, options: Options, images: Path | None = None) -> Target:
     store = options.images or images or out.parent / "images"
-    return Target(out.absolute(), store.absolute(), kind_of(files))
+    return Target(out.absolute(), store.absolute(), kind_of(files), shared_stems(files))
 
 
 def _converters(source: str) -> list[Converter]:

@@ -26,7 +26,7 @@ from codedance_verl.errors import UserError
 from codedance_verl.runtime.atomic import write_atomically
 from codedance_verl.runtime.locks import exclusive_lock
 
-FORMAT = "1"
+FORMAT = "2"
 """Part of the key of a run: changes with what parts hold."""
 
 SHOWN_FAULTS = 1_000

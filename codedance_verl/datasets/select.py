@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from codedance_verl.data.rows import CanonicalRow, Kind
 from codedance_verl.datasets.image_store import ImageStore
 from codedance_verl.datasets.parts import Fault, Made
 from codedance_verl.datasets.pieces import Piece, canonical_rows
-from codedance_verl.datasets.stored import SCHEMAS, image_paths, stored_row
+from codedance_verl.datasets.stored import SCHEMAS, image_paths, stated_name, stored_row
 from codedance_verl.errors import UserError
 from codedance_verl.types import IMAGE_PLACEHOLDER
 
@@ -27,15 +28,27 @@ SPLIT_BY = ("image", "question", "record")
 
 @dataclass(frozen=True)
 class Target:
-    """File that records will stand in, the folder of its images, and the kind of the records."""
+    """File that records will stand in, the folder of its images, and the kind of the records.
+
+    `shared_stems` are names, without ending, that several of the files have.
+    """
 
     out: Path
     images: Path
     kind: Kind
+    shared_stems: tuple[str, ...] = ()
 
     def row(self, read: ReadRow, file: Path) -> dict[str, Any]:
-        """Stored form of a good row of `file`. Raises OSError where an image file cannot be read."""
+        """Stored form of a good row of `file`.
+
+        Raises UserError: a name has to be made of the file's, and another file has the same.
+        """
         assert read.row is not None
+        if file.stem in self.shared_stems and not stated_name(read.row):
+            raise UserError(
+                f"{file} row {read.number} has no record_id, and one made of the name of the file would not be unique: "
+                f"several files are named {file.stem}; rename them"
+            )
         images = image_paths(read.row.sources, ImageStore(self.images), self.out, copy_files=False)
         return stored_row(read.row, images, f"{read.row.data_source or 'record'}/{file.stem}:{read.number}", self.kind)
 
@@ -100,6 +113,11 @@ def made(read: ReadRow, file: Path, target: Target, output: str = "all") -> Made
     if read.row is None:
         return Fault(read.number, read.fault)
     return Made(read.number, target.row(read, file), output)
+
+
+def shared_stems(files: Sequence[Path]) -> tuple[str, ...]:
+    """Names, without ending, that several files have, in order of the alphabet."""
+    return tuple(sorted(stem for stem, count in Counter(file.stem for file in files).items() if count > 1))
 
 
 def kind_of(files: Sequence[Path]) -> Kind:

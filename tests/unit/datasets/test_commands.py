@@ -69,7 +69,48 @@ def test_a_sample_has_its_size_keeps_the_order_and_repeats_with_its_seed(tmp_pat
     assert len(found[0]) == 20 and found[0] == sorted(set(found[0]))
     records = read_records(tmp_path / "a" / "s.parquet").records
     assert [record.images[0] for record in records] == [published.png(index) for index in found[0]]
-    assert records[0].record_id == f"q/{found[0][0]}"
+    assert records[0].record_id == f"q/q:{found[0][0]}" and records[0].extra_info["index"] == found[0][0]
+
+
+def _ids(path: Path) -> list[str]:
+    return [row["extra_info"]["record_id"] for row in _rows(path)]
+
+
+def test_questions_of_one_index_stay_two(tmp_path: Path) -> None:
+    files = [_questions(tmp_path, name, 3) for name in ("a", "b")]
+    for file in files:
+        rows = [{**row, "data_source": "same"} for row in _rows(file)]
+        pq.write_table(pa.Table.from_pylist(rows), file)
+    mix([Share(file) for file in files], Options(tmp_path / "m.parquet"), None, (), 0)
+    found = _ids(tmp_path / "m.parquet")
+    assert sorted(found) == [f"same/{name}:{row}" for name in ("a", "b") for row in range(3)]
+    sample([tmp_path / "m.parquet"], Options(tmp_path / "again.parquet"), None, 0)
+    assert _ids(tmp_path / "again.parquet") == found
+
+
+def test_variants_of_a_question_keep_the_id_that_they_share(tmp_path: Path) -> None:
+    rows = [published.rl_row(index) for index in (4, 4, 5)]
+    for row, variant in zip(rows, ("sampled", "greedy", None), strict=True):
+        row["extra_info"] = {"index": row["extra_info"]["index"], "variant": variant}
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "v.parquet")
+    sample([tmp_path / "v.parquet"], Options(tmp_path / "s.parquet"), None, 0)
+    assert _ids(tmp_path / "s.parquet") == ["SA1B/4", "SA1B/4", "SA1B/v:2"]
+
+
+def test_files_of_one_name_need_records_with_ids(tmp_path: Path) -> None:
+    files = [_questions(tmp_path / folder, "q", 3) for folder in ("a", "b")]
+    shares = [Share(file) for file in files]
+    with pytest.raises(UserError, match=r"row \d has no record_id, .*several files are named q; rename them"):
+        mix(shares, Options(tmp_path / "m.parquet"), None, (), 0)
+    with pytest.raises(UserError, match="several files are named q, of which ids of records are made; rename them"):
+        _run("convert", *files, "--out", tmp_path / "c.parquet")
+    for file in files:
+        rows = _rows(file)
+        for row in rows:
+            row["extra_info"]["record_id"] = f"{file.parent.name}/{row['extra_info']['index']}"
+        pq.write_table(pa.Table.from_pylist(rows), file)
+    mix(shares, Options(tmp_path / "m.parquet"), None, (), 0)
+    assert sorted(_ids(tmp_path / "m.parquet")) == ["a/0", "a/1", "a/2", "b/0", "b/1", "b/2"]
 
 
 def test_what_a_file_has_beside_the_known_keys_is_kept(tmp_path: Path) -> None:
