@@ -48,8 +48,11 @@ class ImageStore:
 
 
 def reference(image: Path, file: Path) -> str:
-    """Text by which a record of `file` refers to an image: its path from the folder of the file."""
-    return Path(os.path.relpath(image.absolute(), file.absolute().parent)).as_posix()
+    """Text by which a record of `file` refers to an image: its path from the folder of the file.
+
+    Links are followed in both folders, as the system follows them before it goes up by `..`.
+    """
+    return Path(os.path.relpath(image.parent.resolve() / image.name, file.parent.resolve())).as_posix()
 
 
 def _ending(data: bytes) -> str:

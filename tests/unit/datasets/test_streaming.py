@@ -169,6 +169,17 @@ def test_an_image_is_stored_once_and_its_reference_is_relative(tmp_path: Path) -
     assert reference(first, tmp_path / "b" / "x.parquet") == f"../a/images/{first.parent.name}/{first.name}"
 
 
+@pytest.mark.parametrize("linked", ["file", "image"])
+def test_a_reference_leads_to_the_image_through_links(linked: str, tmp_path: Path) -> None:
+    (tmp_path / "far" / "deep").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "deep")
+    near, behind = tmp_path / "near", tmp_path / "link"
+    near.mkdir()
+    store, folder = (near, behind) if linked == "file" else (behind, near)
+    image = ImageStore(store / "images").put(published.png(1))
+    assert (folder / reference(image, folder / "x.parquet")).read_bytes() == published.png(1)
+
+
 @pytest.mark.usefixtures("small_pieces")
 def test_images_that_rows_share_are_stored_once_by_all_processes(tmp_path: Path) -> None:
     rows = [published.rl_row(index, image=published.png(index % 3)) for index in range(24)]
