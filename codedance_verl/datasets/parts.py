@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,6 +26,8 @@ from codedance_verl.datasets.pool import in_order
 from codedance_verl.errors import UserError
 from codedance_verl.runtime.atomic import write_atomically
 from codedance_verl.runtime.locks import exclusive_lock
+
+_logger = logging.getLogger(__name__)
 
 FORMAT = "2"
 """Part of the key of a run: changes with what parts hold."""
@@ -87,7 +90,10 @@ def parts_folder(out: Path, job: Job, pieces: Sequence[Piece]) -> Iterator[Path]
     lock = out.with_name(f".{out.name}.lock")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with exclusive_lock(lock, f"{out}: another process is making it; wait for its end or name another --out"):
+        busy = f"{out}: another process is making it; wait for its end or name another --out"
+        with exclusive_lock(lock, busy) as held:
+            if not held:
+                _logger.warning("%s: no locks on that file system; a second process would not be noticed", out)
             for stale in out.parent.glob(f"{out.name}.parts-*"):
                 if stale != folder:  # of other arguments, or of a file that has changed since
                     shutil.rmtree(stale, ignore_errors=True)

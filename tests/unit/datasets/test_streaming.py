@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -20,6 +23,7 @@ from codedance_verl.datasets.parts import Fault, Made, join_parts, parts_folder,
 from codedance_verl.datasets.pieces import Piece, giant_groups, pieces_of, raw_rows
 from codedance_verl.datasets.pool import in_order
 from codedance_verl.errors import UserError
+from codedance_verl.runtime import atomic, locks
 from tests.unit.datasets import published
 
 SCHEMA = pa.schema({"number": pa.int64()})
@@ -157,6 +161,58 @@ def _die(_: int) -> None:
 def test_a_killed_worker_ends_the_run_with_a_cure() -> None:
     with pytest.raises(UserError, match=r"a worker process was killed.*fewer --workers"):
         list(in_order(_die, [1, 2, 3], 2))
+
+
+def _note_and_wait(folder: Path) -> None:
+    (folder / str(os.getpid())).touch()
+    time.sleep(60)
+
+
+def test_workers_end_with_a_main_process_that_was_killed(tmp_path: Path) -> None:
+    main = multiprocessing.get_context("spawn").Process(target=_use_pool, args=(tmp_path,))
+    main.start()
+    pids = list[int]()
+    deadline = time.monotonic() + 60
+    while len(pids) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+        pids = [int(path.name) for path in tmp_path.iterdir()]
+    assert len(pids) == 2
+    main.kill()
+    main.join()
+    while (left := list(filter(_is_running, pids))) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for pid in left:
+        psutil.Process(pid).kill()
+    assert not left
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _use_pool(folder: Path) -> None:
+    list(in_order(_note_and_wait, [folder, folder], 2))
+
+
+def test_a_file_system_without_locks_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(locks, "_acquire", lambda file: False)
+    _run(Numbers(tmp_path / "log"), _numbers(tmp_path, 4, 4), tmp_path / "out.parquet")
+    assert "no locks on that file system; a second process would not be noticed" in caplog.text
+
+
+def test_an_image_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed = list[tuple[Path, bool]]()
+    name = f"{hashlib.sha256(published.png(1)).hexdigest()}.png"
+    put = tmp_path / name[:2] / name
+    monkeypatch.setattr(atomic, "flush", lambda path: flushed.append((path, put.exists())))
+    assert ImageStore(tmp_path).put(published.png(1)) == put
+    (partial, named), *_ = flushed
+    assert partial.name.startswith(name) and partial != put and not named
 
 
 def test_an_image_is_stored_once_and_its_reference_is_relative(tmp_path: Path) -> None:
