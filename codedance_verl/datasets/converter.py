@@ -54,11 +54,22 @@ Build = Callable[[Values], Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Form:
-    """One published form of a set."""
+    """One published form of a set.
+
+    Attributes:
+        name: what it is called in messages.
+        fields: columns that are read.
+        build: makes the record.
+        never: columns that no file of this form has.
+        taken_for_another: columns of files of other sets in the same layout; with one of them a file is of this form
+            only where the set is named.
+    """
 
     name: str
     fields: tuple[Field, ...]
     build: Build
+    never: tuple[str, ...] = ()
+    taken_for_another: tuple[str, ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -110,9 +121,12 @@ def schema_of(path: Path) -> pa.Schema:
     return pa.schema([(name, _inferred([row.get(name) for row in first])) for name in names])
 
 
-def differences(schema: pa.Schema, form: Form) -> tuple[str, ...]:
-    """What a file lacks or has otherwise than a form, all at once; empty where it is of that form."""
-    return tuple(_differences(schema, form))
+def differences(schema: pa.Schema, form: Form, named: bool = True) -> tuple[str, ...]:
+    """What a file lacks or has otherwise than a form, all at once; empty where it is of that form.
+
+    `named`: whether the user says which set it is.
+    """
+    return tuple(_differences(schema, form, named))
 
 
 def find_form(path: Path, converters: Sequence[Converter]) -> tuple[Converter, Form]:
@@ -121,7 +135,10 @@ def find_form(path: Path, converters: Sequence[Converter]) -> tuple[Converter, F
     Raises UserError: none does (all differences to the nearest are named), or several do equally.
     """
     schema = schema_of(path)
-    found = [(converter, form, differences(schema, form)) for converter in converters for form in converter.forms]
+    named = len(converters) == 1
+    found = [
+        (converter, form, differences(schema, form, named)) for converter in converters for form in converter.forms
+    ]
     fitting = [
         (sum(item.required for item in form.fields), converter, form) for converter, form, wrong in found if not wrong
     ]
@@ -163,7 +180,13 @@ def question_record(
     }
 
 
-def _differences(schema: pa.Schema, form: Form) -> Iterator[str]:
+def _differences(schema: pa.Schema, form: Form, named: bool) -> Iterator[str]:
+    for column in form.never:
+        if _type_at(schema, column.split(".")) is not None:
+            yield f"it has a column {column}"
+    for column in () if named else form.taken_for_another:
+        if _type_at(schema, column.split(".")) is not None:
+            yield f"it has a column {column}, as files of other sets have; if it is of this one, name it with --from"
     for item in form.fields:
         names = item.column.split(".")
         found = _type_at(schema, names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ from codedance_verl.data.schema import read_records
 from codedance_verl.data.table import open_table
 from codedance_verl.datasets import pieces as pieces_module
 from codedance_verl.datasets.commands import Options, convert
-from codedance_verl.datasets.converter import find_form, schema_of
+from codedance_verl.datasets.converter import differences, find_form, schema_of
 from codedance_verl.datasets.converters import CONVERTERS
 from codedance_verl.datasets.converters.deepeyes import question_in
 from codedance_verl.errors import UserError
@@ -379,3 +380,54 @@ def test_a_line_that_is_too_long_costs_its_row_alone(tmp_path: Path, monkeypatch
     with pytest.raises(UserError, match=r"train\.jsonl row 1: the line has more than"):
         _converted(file, tmp_path)
     assert len(_rows(_converted(file, tmp_path, skip_bad=True))) == 2
+
+
+def _rewritten(file: Path, *, drop: str = "", **columns: Any) -> Path:
+    """A copy of a file with further columns, of the same value in each row, or without one."""
+    rows = [{**row, **columns} for row in pq.read_table(file).to_pylist()]
+    for row in rows:
+        row.pop(drop, None)
+    pq.write_table(pa.Table.from_pylist(rows), file)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("make", "drop", "columns", "words"),
+    [
+        (published.codedance_sft, "images", {}, "it has no column images"),
+        (
+            published.codedance_sft,
+            "",
+            {"images": ["a.png", "b.png"]},
+            r"column images is list<\w+: string>, not list of bytes",
+        ),
+        (published.codedance_sft, "", {"reward_model": {"style": "rule"}}, "it has a column reward_model"),
+        (published.codedance_rl_prompt, "", {"source": "h_bar"}, "it has a column source, .*--from"),
+        (published.codedance_rl_prompt, "", {"record_id": "x"}, "it has a column record_id, .*--from"),
+        (published.codedance_rl_prompt, "", {"extra_info": {"record_id": "x"}}, r"a column extra_info\.record_id, "),
+    ],
+)
+def test_a_file_of_another_set_is_not_taken_for_one_of_codedance(
+    make: Callable[[Path], Path], drop: str, columns: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    file = make(tmp_path)
+    converter, form = find_form(file, list(CONVERTERS.values()))
+    assert converter.name.startswith("codedance")
+    other = _rewritten(file, drop=drop, **columns)
+    with pytest.raises(UserError, match="is in no known layout"):
+        find_form(other, list(CONVERTERS.values()))
+    (wrong,) = differences(schema_of(other), form, named=False)
+    assert re.search(words, wrong)
+
+
+def test_a_set_that_is_named_may_have_columns_of_others(tmp_path: Path) -> None:
+    file = _rewritten(published.codedance_rl_prompt(tmp_path), source="h_bar", env_name="x")
+    assert find_form(file, [CONVERTERS["codedance-rl"]])[0].name == "codedance-rl"
+
+
+@pytest.mark.parametrize("make", [published.pixmocount, published.mmk12, published.chartqapro])
+def test_a_set_with_a_benchmark_in_it_warns(
+    make: Callable[[Path], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _converted(make(tmp_path), tmp_path)
+    assert "what is trained on it cannot be evaluated on it" in capsys.readouterr().err
