@@ -12,7 +12,7 @@ import json
 import logging
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -31,6 +31,9 @@ _logger = logging.getLogger(__name__)
 
 FORMAT = "2"
 """Part of the key of a run: changes with what parts hold."""
+
+MOST_HELD_BYTES = 64 << 20
+"""Bytes of rows, as `size_of` has them, that the parts of a piece hold together before they write."""
 
 SHOWN_FAULTS = 1_000
 """Lines on bad rows that are kept of a piece; all are counted."""
@@ -174,7 +177,7 @@ class _PartWriter:
     def _write(self, index: int, piece: Piece) -> Tally:
         tally = Tally()
         with contextlib.ExitStack() as stack:
-            outputs = dict[str, _Output]()
+            outputs, held = dict[str, _Output](), 0
             for item in self.job(piece):
                 if isinstance(item, Fault):
                     self._add_fault(tally, piece, item)
@@ -185,11 +188,19 @@ class _PartWriter:
                     outputs[item.output] = _Output(writer, self.job.schema)
                 for fault in outputs[item.output].add(item):
                     self._add_fault(tally, piece, fault)
-            for name, output in outputs.items():
-                for fault in output.flush():
-                    self._add_fault(tally, piece, fault)
-                tally.made[name] = output.rows
+                held += size_of(item.row)
+                if held > MOST_HELD_BYTES:  # of all together: a mixture has hundreds of outputs
+                    self._flush(outputs.values(), tally, piece)
+                    held = 0
+            self._flush(outputs.values(), tally, piece)
+            tally.made.update({name: output.rows for name, output in outputs.items()})
         return tally
+
+    def _flush(self, outputs: Iterable[_Output], tally: Tally, piece: Piece) -> None:
+        for output in outputs:
+            for fault in output.flush():
+                self._add_fault(tally, piece, fault)
+            output.write()
 
     def _add_fault(self, tally: Tally, piece: Piece, fault: Fault) -> None:
         if fault.missing:
@@ -215,6 +226,10 @@ class _Output:
         self._held.append(item)
         return self.flush() if len(self._held) >= BATCH_ROWS else []
 
+    def write(self) -> None:
+        """Writes what the part has in hand to the disk."""
+        self._writer.flush()
+
     def flush(self) -> list[Fault]:
         """Hands the rows in hand to the part."""
         held, self._held = self._held, []
@@ -232,6 +247,15 @@ class _Output:
             return faults
         self.rows += len(held)
         return []
+
+
+def size_of(value: Any) -> int:
+    """Bytes of a row's texts, roughly, and eight for each other value."""
+    if isinstance(value, str | bytes):
+        return len(value) + 8
+    if isinstance(value, Mapping):
+        return sum(map(size_of, value.values()))
+    return sum(map(size_of, value)) if isinstance(value, list | tuple) else 8
 
 
 def _key(job: Job, pieces: Sequence[Piece]) -> str:

@@ -1,4 +1,4 @@
-"""Pieces of files: neighbouring row groups of about 64 MiB together, which one process reads at a time."""
+"""Pieces of files: neighbouring row groups of at most 64 MiB and 20,000 rows, which one process reads at a time."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from codedance_verl.tasks.rows import rows as rows_of_file
 
 PIECE_BYTES = 64 << 20
 """Uncompressed bytes of the row groups of a piece, at most, but for a single larger group."""
+
+PIECE_ROWS = 20_000
+"""Rows of a piece, at most, but for a single larger group: rows that say the same take few bytes in a file."""
 
 JSON = (".json", ".jsonl")
 
@@ -93,7 +96,8 @@ def _pieces(file: Path) -> Iterator[Piece]:
     held, held_bytes, held_rows, first = list[int](), 0, 0, 0
     for group in range(metadata.num_row_groups):
         found = metadata.row_group(group)
-        if held and held_bytes + found.total_byte_size > PIECE_BYTES:
+        bytes_then, rows_then = held_bytes + found.total_byte_size, held_rows + found.num_rows
+        if held and (bytes_then > PIECE_BYTES or rows_then > PIECE_ROWS):
             yield Piece(file, tuple(held), first, held_rows)
             held, held_bytes, held_rows, first = [], 0, 0, first + held_rows
         held.append(group)

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from codedance_verl.data.parquet import open_parquet
+from codedance_verl.datasets import parts
 from codedance_verl.datasets import pieces as pieces_module
 from codedance_verl.datasets.commands import Options, convert
 from codedance_verl.datasets.image_store import ImageStore, reference
@@ -142,6 +143,42 @@ def test_parts_of_a_run_that_skipped_do_not_hide_their_bad_rows(tmp_path: Path) 
         _run(Numbers(tmp_path / "log", bad=5), file, out)
     _run(Numbers(tmp_path / "log", bad=5), file, out, skip_bad=True)
     assert _read(out) == [number for number in range(40) if number % 5 != 1]
+
+
+def test_a_piece_ends_after_so_many_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pieces_module, "PIECE_ROWS", 20)
+    found = pieces_of([_numbers(tmp_path, 40, 8)])
+    assert [(piece.first_row, piece.rows) for piece in found] == [(0, 16), (16, 16), (32, 8)]
+
+
+@dataclass(frozen=True)
+class Dealt:
+    """Deals the numbers of a file out to three outputs."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        return SCHEMA
+
+    def __call__(self, piece: Piece) -> Iterator[Made | Fault]:
+        for number, row in raw_rows(piece):
+            assert isinstance(row, dict)
+            yield Made(number, row, f"o{number % 3}")
+
+
+def test_parts_of_a_piece_write_what_they_hold_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "MOST_HELD_BYTES", 79)  # the tenth row is one too many
+    pieces = pieces_of([_numbers(tmp_path, 40, 40)])
+    with parts_folder(tmp_path / "out", Dealt(), pieces) as folder:
+        tally = write_parts(Dealt(), pieces, folder, 1)
+        for output in range(3):
+            file = open_parquet(folder / f"000000.o{output}.parquet")
+            assert file.read()["number"].to_pylist() == list(range(output, 40, 3))
+            assert file.metadata.num_row_groups == 4
+    assert tally.made == {"o0": 14, "o1": 13, "o2": 13}
+
+
+def test_the_size_of_a_row_is_that_of_its_texts() -> None:
+    assert parts.size_of({"a": "x" * 92, "b": [{"c": "y" * 92, "d": None}], "e": 1.5}) == 216
 
 
 def test_a_second_process_is_kept_out(tmp_path: Path) -> None:
