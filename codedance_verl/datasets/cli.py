@@ -151,13 +151,15 @@ def split(
     files: Files,
     out: Annotated[Path, typer.Option(help="Folder for train.parquet and val.parquet.")],
     val: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of validation.")] = 0.02,
-    by: Annotated[str, typer.Option(help="What stays on one side: image, question or record.")] = "image",
+    by: Annotated[
+        str, typer.Option(help="What stays on one side: image (a record's first one), question or record.")
+    ] = "image",
     seed: Seed = 0,
     images: Images = None,
     workers: Workers = None,
     skip_bad: SkipBad = False,
 ) -> None:
-    """Divides records into training and validation, all records on one image on the same side."""
+    """Divides records into training and validation, all records whose first image is the same on one side."""
     from codedance_verl.datasets import commands
     from codedance_verl.datasets.select import SPLIT_BY
     from codedance_verl.errors import UserError

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from codedance_verl.data.fields import Source
+from codedance_verl.data.fields import BadRow, Source, read_source
 from codedance_verl.data.reading import ReadRow, open_rows
 from codedance_verl.data.rows import CanonicalRow, Kind
 from codedance_verl.datasets.image_store import ImageStore
@@ -22,6 +24,7 @@ from codedance_verl.datasets.stored import SCHEMAS, image_paths, stated_name, st
 from codedance_verl.errors import UserError
 from codedance_verl.types import IMAGE_PLACEHOLDER
 
+_STORED = re.compile("[0-9a-f]{64}")
 TRAIN, VAL = "train", "val"
 SPLIT_BY = ("image", "question", "record")
 
@@ -78,7 +81,7 @@ class SampleJob:
 
 @dataclass(frozen=True)
 class SplitJob:
-    """Rows for `train` or `val`: those of one key, and so all questions on one image, are on the same side."""
+    """Rows for `train` or `val`: those of one key, and so all questions whose first image is the same, are together."""
 
     target: Target
     seed: int
@@ -94,7 +97,11 @@ class SplitJob:
             if read.row is None:
                 yield Fault(read.number, read.fault)
                 continue
-            key = _key(read.row, self.by, f"{piece.path.stem}:{read.number}")
+            try:
+                key = _key(read.row, self.by, f"{piece.path.stem}:{read.number}")
+            except BadRow as fault:
+                yield Fault(read.number, str(fault))
+                continue
             side = VAL if _number(f"{self.seed}:{key}") < self.share * 2**64 else TRAIN
             yield made(read, piece.path, self.target, side)
 
@@ -136,8 +143,15 @@ def _key(row: CanonicalRow[Source], by: str, place: str) -> str:
         text = row.question or next(item.content for item in row.messages if item.role == "user")
         return " ".join(text.replace(IMAGE_PLACEHOLDER, " ").casefold().split())
     first = row.sources[0]
-    # an image of the store is named after its digest
-    return hashlib.sha256(first).hexdigest() if isinstance(first, bytes) else first.stem
+    return hashlib.sha256(first).hexdigest() if isinstance(first, bytes) else _digest(first)
+
+
+@functools.lru_cache(maxsize=65_536)
+def _digest(path: Path) -> str:
+    """SHA-256 of an image file; one of a store is named after it. Raises BadRow where the file cannot be read."""
+    if _STORED.fullmatch(path.stem) and path.parent.name == path.stem[:2]:
+        return path.stem
+    return hashlib.sha256(read_source(path, "images[0]")).hexdigest()
 
 
 def _number(text: str) -> int:

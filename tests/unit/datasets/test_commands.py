@@ -140,6 +140,33 @@ def test_a_split_loses_nothing_and_keeps_an_image_on_one_side(by: str, tmp_path:
     assert not sides if by == "image" else sides
 
 
+def _referring(folder: Path, paths: list[str]) -> Path:
+    """Questions that refer to images at these paths."""
+    rows = [{**published.rl_row(index), "images": [path]} for index, path in enumerate(paths)]
+    for row in rows:
+        row["extra_info"] = {"index": row["extra_info"]["index"]}
+    pq.write_table(pa.Table.from_pylist(rows), folder / "r.parquet", row_group_size=8)
+    return folder / "r.parquet"
+
+
+def test_a_split_by_image_goes_by_what_is_in_the_files(tmp_path: Path) -> None:
+    for number in range(120):
+        (tmp_path / f"{number:04d}").mkdir()
+        # three files in a row hold one image, and all have one name
+        (tmp_path / f"{number:04d}" / "image.png").write_bytes(published.png(number // 3))
+    file = _referring(tmp_path, [f"{number:04d}/image.png" for number in range(120)])
+    split([file], Options(tmp_path / "out"), 0.3, "image", 0)
+    train, val = ({index // 3 for index in _indices(tmp_path / "out" / f"{side}.parquet")} for side in ("train", "val"))
+    assert not train & val and len(train) + len(val) == 40 and 4 <= len(val) <= 20
+
+
+def test_a_split_counts_a_missing_image_as_a_bad_row(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(published.png())
+    file = _referring(tmp_path, ["a.png", "none.png"])
+    with pytest.raises(UserError, match=r"r\.parquet row 1: images\[0\] names the file .*none\.png, .*--skip-bad"):
+        split([file], Options(tmp_path / "out"), 0.5, "image", 0)
+
+
 def test_a_mixture_has_its_weights_and_is_shuffled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mixing, "MOST_BUCKET_ROWS", 16)
     files = [_questions(tmp_path, "a", 60), _questions(tmp_path, "b", 10)]
