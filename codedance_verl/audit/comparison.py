@@ -173,7 +173,8 @@ def _add_record(
         if len(asked.records) < _NAMED:
             asked.records.append(record.where)
     if record.truth is not None:
-        side.lint.add(record.where, record.data_source, record.question, record.truth, numbers)
+        whole = None if record.faults or reasons else numbers
+        side.lint.add(record.where, record.data_source, record.question, record.truth, whole)
 
 
 def _candidates(evaluation: ImageStore, training: ImageStore) -> dict[int, list[int]]:

@@ -24,8 +24,8 @@ class ImagePair:
     """Evaluation image and training image that are copies of one another.
 
     Attributes:
-        set, items: evaluation set and the ids of its items with the image.
-        records: training records with the image, as `FILE row NUMBER`; at most `MOST_NAMED`.
+        set, items: evaluation set and the ids of its items with the image; at most `build.MOST_NAMED`.
+        records: training records with the image, as `FILE row NUMBER`; at most `build.MOST_NAMED`.
         record_count: training records with the image, all of them.
         score: agreement of the pixels, `COPY_SCORE` to 1; 1 for files that are the same byte by byte.
         joint: True where one of the records also asks the question of one of the items.
@@ -91,7 +91,7 @@ class SetFigures:
 
 @dataclass(frozen=True)
 class Training:
-    """Training set: its files, records, different images, bad rows, and lines on those, at most `MOST_NAMED`."""
+    """Training set: its files, records, different images, bad rows, and lines on the first few of those."""
 
     files: tuple[str, ...]
     records: int

@@ -182,10 +182,10 @@ def question_record(
 
 def _differences(schema: pa.Schema, form: Form, named: bool) -> Iterator[str]:
     for column in form.never:
-        if _type_at(schema, column.split(".")) is not None:
+        if _has(schema, column):
             yield f"it has a column {column}"
     for column in () if named else form.taken_for_another:
-        if _type_at(schema, column.split(".")) is not None:
+        if _has(schema, column):
             yield f"it has a column {column}, as files of other sets have; if it is of this one, name it with --from"
     for item in form.fields:
         names = item.column.split(".")
@@ -193,8 +193,13 @@ def _differences(schema: pa.Schema, form: Form, named: bool) -> Iterator[str]:
         if found is None:
             if item.required:
                 yield f"it has no column {item.column} ({item.type.name})"
-        elif not item.type.holds(found) and not (pa.types.is_null(found) and not item.required):
+        elif not item.type.holds(found) and not pa.types.is_null(found):  # of nothing but nulls: rows tell
             yield f"column {item.column} is {_short(found)}, not {item.type.name}"
+
+
+def _has(schema: pa.Schema, column: str) -> bool:
+    found = _type_at(schema, column.split("."))
+    return found is not None and not pa.types.is_null(found)
 
 
 def _type_at(schema: pa.Schema, names: Sequence[str]) -> pa.DataType | None:
@@ -202,6 +207,8 @@ def _type_at(schema: pa.Schema, names: Sequence[str]) -> pa.DataType | None:
         return None
     found = schema.field(names[0]).type
     for name in names[1:]:
+        if pa.types.is_null(found):
+            return found
         place = found.get_field_index(name) if pa.types.is_struct(found) else -1
         if place < 0:
             return None

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from codedance_verl.data.fields import BadRow
+from codedance_verl.data.json_lines import json_lines
 from codedance_verl.data.parquet import GROUP_BYTES, batches, open_parquet
 from codedance_verl.data.reading import ReadRow, open_rows, python_rows
 from codedance_verl.errors import UserError
@@ -22,11 +22,6 @@ PIECE_ROWS = 20_000
 """Rows of a piece, at most, but for a single larger group: rows that say the same take few bytes in a file."""
 
 JSON = (".json", ".jsonl")
-
-MOST_LINE_BYTES = 64 << 20
-"""Bytes of a line of JSON, at most."""
-
-_TOO_LONG = f"the line has more than {MOST_LINE_BYTES >> 20} MiB"
 
 
 @dataclass(frozen=True)
@@ -70,7 +65,7 @@ def raw_rows(piece: Piece, columns: Sequence[str] = ()) -> Iterator[tuple[int, d
     `columns`: dotted names of those that are read of a parquet file, none for all. Others may hold further images.
     """
     if piece.path.suffix.lower() == ".jsonl":
-        yield from _json_lines(piece.path)
+        yield from json_lines(piece.path)
     elif piece.path.suffix.lower() == ".json":
         yield from ((row.number, dict(row.values)) for row in rows_of_file(piece.path))
     else:
@@ -103,31 +98,3 @@ def _pieces(file: Path) -> Iterator[Piece]:
         held.append(group)
         held_bytes, held_rows = held_bytes + found.total_byte_size, held_rows + found.num_rows
     yield Piece(file, tuple(held), first, held_rows)
-
-
-def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | BadRow]]:
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(line for line in _lines(file) if line is None or line.strip()):
-                yield number, BadRow(_TOO_LONG) if line is None else _json_object(line)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); make or download it again") from None
-
-
-def _lines(file: IO[bytes]) -> Iterator[bytes | None]:
-    """Lines of a file, None for one that is too long to be held."""
-    while line := file.readline(MOST_LINE_BYTES + 1):
-        if len(line) <= MOST_LINE_BYTES:
-            yield line
-            continue
-        while line and not line.endswith(b"\n"):
-            line = file.readline(MOST_LINE_BYTES)
-        yield None
-
-
-def _json_object(line: bytes) -> dict[str, Any] | BadRow:
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        return BadRow(f"the line is no JSON ({error})")
-    return found if isinstance(found, dict) else BadRow("the line is no JSON object")

@@ -16,10 +16,12 @@ from codedance_verl.data.checking import check_file
 from codedance_verl.data.schema import read_records
 from codedance_verl.datasets import mix as mixing
 from codedance_verl.datasets import pieces as pieces_module
+from codedance_verl.datasets import stats
 from codedance_verl.datasets.cli import data_app
 from codedance_verl.datasets.commands import Options, mix, sample, split
 from codedance_verl.datasets.mix import MixJob, Share, parse_share, plan_key, plan_mixture, planned
 from codedance_verl.datasets.select import Target, kind_of
+from codedance_verl.datasets.stats import Stats
 from codedance_verl.errors import UserError
 from codedance_verl.runtime.locks import exclusive_lock
 from tests.unit.datasets import published
@@ -338,6 +340,26 @@ def test_counts(tmp_path: Path) -> None:
     assert found["difficulty"] == {"easy": 20, "hard": 20} and found["data_source"] == {"q": 40}
     assert found["answers"]["7"] == 1 and found["roles"] == {"system user": 40}
     assert found["megapixels"] == {"0.000977": 40} and found["images_of_record"] == {"1": 40}
+
+
+def test_answers_are_counted_over_all_pieces(tmp_path: Path) -> None:
+    # in each of two pieces 2,001 answers, of which the one that both have comes last
+    rows = [published.rl_row(index, image=b"x") for index in range(4_002)]
+    for index, row in enumerate(rows):
+        row["reward_model"]["ground_truth"] = "both" if index % 2_001 == 2_000 else str(index)
+        row["extra_info"] = {"index": index}
+    file = tmp_path / "m.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), file, row_group_size=2_001)
+    _run("stats", file, "--json", tmp_path / "s.json", "--workers", 1)
+    assert json.loads((tmp_path / "s.json").read_text())["answers"]["both"] == 2
+
+
+def test_values_beyond_the_bound_lose_the_rarer_half(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stats, "MOST_VALUES", 4)
+    total = Stats()
+    for found in (Counter(a=3, b=1, c=1), Counter(a=1, d=1, b=4, e=1), Counter(c=1)):
+        total.add(Stats(answers=found))
+    assert total.answers == {"a": 4, "b": 5, "c": 1}
 
 
 def test_a_page_shows_rows_with_their_images_and_faults(tmp_path: Path) -> None:

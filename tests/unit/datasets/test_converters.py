@@ -13,12 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from codedance_verl.data import json_lines
 from codedance_verl.data.checking import check_file
 from codedance_verl.data.fields import BadRow
 from codedance_verl.data.rows import Kind
 from codedance_verl.data.schema import read_records
 from codedance_verl.data.table import open_table
-from codedance_verl.datasets import pieces as pieces_module
 from codedance_verl.datasets.commands import Options, convert
 from codedance_verl.datasets.converter import differences, find_form, schema_of
 from codedance_verl.datasets.converters import CONVERTERS
@@ -376,7 +376,7 @@ def test_a_line_that_is_too_long_costs_its_row_alone(tmp_path: Path, monkeypatch
     file = published.refocus_raw(tmp_path)
     line = file.read_text()
     file.write_text(line + " " * 5_000 + line + line)
-    monkeypatch.setattr(pieces_module, "MOST_LINE_BYTES", 2_000)
+    monkeypatch.setattr(json_lines, "MOST_LINE_BYTES", 2_000)
     with pytest.raises(UserError, match=r"train\.jsonl row 1: the line has more than"):
         _converted(file, tmp_path)
     assert len(_rows(_converted(file, tmp_path, skip_bad=True))) == 2
@@ -431,3 +431,16 @@ def test_a_set_with_a_benchmark_in_it_warns(
 ) -> None:
     _converted(make(tmp_path), tmp_path)
     assert "what is trained on it cannot be evaluated on it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("first", [{"query": None}, {"answer": 12}, {"conversations": None}])
+def test_json_with_nulls_or_several_types_in_its_first_rows_is_of_its_layout(
+    first: dict[str, Any], tmp_path: Path
+) -> None:
+    file = published.refocus_raw(tmp_path)
+    line = file.read_text()
+    head = json.dumps(json.loads(line) | first) + "\n"
+    file.write_text(head * 120 + line if None in first.values() else head + line)
+    out = _converted(file, tmp_path, skip_bad=True)
+    assert _rows(out)[-1]["reward_model"]["ground_truth"] == "12"
+    assert len(_rows(out)) == (1 if None in first.values() else 2)
