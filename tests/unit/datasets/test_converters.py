@@ -344,7 +344,8 @@ def test_images_are_not_copied_from_anywhere(absolute: bool, tmp_path: Path) -> 
     ):
         convert([file], Options(out))
     assert not list(tmp_path.glob("images/**/*.png"))
-    for allowed in ({"any_path": True}, {"image_folder": elsewhere}):
+    ways: list[dict[str, Any]] = [{"any_path": True}, {"image_folder": elsewhere}]
+    for allowed in ways:
         convert([file], Options(out), **allowed)
         assert read_records(out).records[0].images == (published.png(5),)
 
