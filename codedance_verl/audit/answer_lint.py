@@ -67,12 +67,20 @@ class AnswerLint:
         self._letters: dict[str, Counter[str]] = defaultdict(Counter)
         self._seen: dict[int, int] = {}  # hashes of question and images, and of the answer
 
-    def add(self, where: str, data_source: str, question: str, truth: str, images: Sequence[int]) -> None:
-        """Adds a record. `truth` is one of the canonical row; `images` are the numbers of its images."""
+    def add(self, where: str, data_source: str, question: str, truth: str, images: Sequence[int] | None) -> None:
+        """Adds a record.
+
+        Args:
+            where: file and row.
+            data_source: where it comes from.
+            question: as it is asked.
+            truth: of the canonical row.
+            images: numbers of its images; None where not all could be read, and it is compared with no other.
+        """
         answers = alternatives_of(truth)
         for fault in dict.fromkeys(found for answer in answers for found in answer_faults(question, answer)):
             self._note(fault, where)
-        if fault := self._contradiction(question, truth, images):
+        if images is not None and (fault := self._contradiction(question, truth, images)):
             self._note(fault, where)
         shown = _shown(answers[0])
         self._answers[data_source][shown] += 1

@@ -22,8 +22,12 @@ NOT_COVERED = (
 )
 """Copies that the audit does not look for, or mostly does not find."""
 
+MOST_FAULTS = 20
+"""Lines on what could not be read of an evaluation set, at most."""
+
 _MOST_COMPARED = 10_000  # questions of an image pair: some images have thousands of records
-_MOST_NAMED = 20  # items and records that a pair names
+MOST_NAMED = 20
+"""Items and records that a pair names, at most."""
 
 
 @dataclass
@@ -85,8 +89,8 @@ def _image_pairs(
         item, record, how = alike[0] if alike else (items[0], records[0], None)
         yield ImagePair(
             name,
-            tuple(compared.evaluation.items[number].id for number in items[:_MOST_NAMED]),
-            tuple(_where(compared, number, files) for number in records[:_MOST_NAMED]),
+            tuple(compared.evaluation.items[number].id for number in items[:MOST_NAMED]),
+            tuple(_where(compared, number, files) for number in records[:MOST_NAMED]),
             len(records),
             round(copy.score, 4),
             bool(alike),
@@ -137,6 +141,7 @@ def _figures(compared: Compared, name: str, case: _Cases) -> SetFigures:
         len(case.joint_records),
         len(case.image_records - case.joint_records),
         len(compared.evaluation.faults[name]),
+        tuple(compared.evaluation.faults[name][:MOST_FAULTS]),
     )
 
 

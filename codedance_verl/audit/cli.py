@@ -31,6 +31,7 @@ def audit(
     from codedance_verl.audit.evaluation_items import Against
     from codedance_verl.audit.page import write_page
     from codedance_verl.errors import UserError
+    from codedance_verl.runtime.text import visible
 
     if bool(recipe) != (model is not None):
         raise UserError("--recipe and --model go together: the model's tokenizer counts what the recipe allows")
@@ -53,10 +54,21 @@ def audit(
         raise UserError(
             f"cannot write to {out} ({error.strerror or error}); free some space or choose another folder"
         ) from error
+    training_side = found.training
     for row in found.sets:
         print(
             f"{row.set}: of {row.items:,} items {row.joint:,} with image and question in the training set, "
             f"{row.image_only:,} with the image alone, {row.question_only:,} with the question alone"
+        )
+        if row.unreadable:
+            print(
+                f"{row.set}: {row.unreadable:,} of its images could not be read and were not compared, such as "
+                f"{visible(row.faults[0])}"
+            )
+    if training_side.unreadable_images or training_side.bad_rows:
+        print(
+            f"training: {training_side.unreadable_images:,} images and {training_side.bad_rows:,} rows could not be "
+            f"read and were not compared, such as {visible(training_side.faults[0])}"
         )
     for fault in found.lint:
         print(f"answers: {fault.records:,} records: {fault.fault}")

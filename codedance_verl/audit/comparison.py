@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +28,7 @@ from codedance_verl.audit.training_records import TrainingRecord, record_batches
 
 _MOST_THREADS = 8
 _ITEMS_AT_A_TIME = 32
+_MOST_FORMS = 512  # small forms in memory at a time, of about 20 kB each
 _NAMED = 5  # faults and records that are named
 
 Progress = Callable[[str], None]
@@ -126,7 +127,8 @@ def read_evaluation(against: Sequence[Against], executor: Executor) -> Evaluatio
         list[ItemEntry](),
         defaultdict[str, list[str]](list),
     )
-    items = itertools.chain.from_iterable(evaluation_items(each) for each in against)
+    sets = [evaluation_items(each) for each in against]  # all of them first: one that is missing ends it at once
+    items = itertools.chain.from_iterable(sets)
     items_of_image: dict[int, list[int]] = defaultdict(list)
     while held := list(itertools.islice(items, _ITEMS_AT_A_TIME)):
         for item, (numbers, reasons) in zip(held, store.add([item.images for item in held]), strict=True):
@@ -171,7 +173,8 @@ def _add_record(
         if len(asked.records) < _NAMED:
             asked.records.append(record.where)
     if record.truth is not None:
-        side.lint.add(record.where, record.data_source, record.question, record.truth, numbers)
+        whole = None if record.faults or reasons else numbers
+        side.lint.add(record.where, record.data_source, record.question, record.truth, whole)
 
 
 def _candidates(evaluation: ImageStore, training: ImageStore) -> dict[int, list[int]]:
@@ -199,18 +202,39 @@ def _checked(
     for batch in record_batches(paths) if waiting else ():
         fresh = {number: data for number, data in _numbered(batch, side.store) if number in waiting}
         waiting.difference_update(fresh)
-        # forms of evaluation images are read here, as all threads share their file
-        work = [
-            (number, data, {near: evaluation.small[near] for near in candidates[number]})
-            for number, data in fresh.items()
-        ]
-        for small, found in executor.map(_copies_of, work):
-            copies += found
-            for copy in found[:1]:
-                shown[copy.training_image] = small
+        for window in _windows(fresh, candidates, evaluation.small):
+            for small, found in executor.map(_copies_of, window):
+                copies += found
+                for copy in found[:1]:
+                    if copy.training_image not in shown:
+                        shown[copy.training_image] = small
         if not waiting:
             break
     return copies, shown
+
+
+_Pairs = tuple[int, bytes, dict[int, Small]]  # a training image by its number, and evaluation images near it
+
+
+def _windows(
+    images: Mapping[int, bytes], candidates: Mapping[int, Sequence[int]], small: SmallImages
+) -> Iterator[list[_Pairs]]:
+    """Training images with small forms of the images near them, at most `_MOST_FORMS` of these at a time.
+
+    Forms are read here, as all threads share their file. An image with more of them comes in several windows.
+    """
+    held, forms = list[_Pairs](), 0
+    for number, data in images.items():
+        waiting = list(candidates[number])
+        while waiting:
+            part, waiting = waiting[: _MOST_FORMS - forms], waiting[_MOST_FORMS - forms :]
+            held.append((number, data, {near: small[near] for near in part}))
+            forms += len(part)
+            if forms == _MOST_FORMS:
+                yield held
+                held, forms = [], 0
+    if held:
+        yield held
 
 
 def _numbered(batch: Iterable[TrainingRecord], store: ImageStore) -> Iterator[tuple[int, bytes]]:
@@ -220,7 +244,7 @@ def _numbered(batch: Iterable[TrainingRecord], store: ImageStore) -> Iterator[tu
             yield number, data
 
 
-def _copies_of(work: tuple[int, bytes, dict[int, Small]]) -> tuple[Small, list[Copy]]:
+def _copies_of(work: _Pairs) -> tuple[Small, list[Copy]]:
     """Copies of one training image among evaluation images, and its small form."""
     number, data, near = work
     small = Small.of(data)
@@ -236,5 +260,5 @@ def _questions(paths: Sequence[Path], side: TrainingSide, copies: Iterable[Copy]
     wanted = {place for copy in copies for place in side.records_of_image[copy.training_image]}
     if not wanted:
         return {}
-    records = itertools.chain.from_iterable(record_batches(paths))
+    records = itertools.chain.from_iterable(record_batches(paths, with_images=False))
     return {place: record.question for place, record in enumerate(records) if place in wanted}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from codedance_verl.data.fields import BadRow, Source, read_source
-from codedance_verl.data.reading import fault_line, open_rows
+from codedance_verl.data.reading import RowFile, fault_line, open_rows
 from codedance_verl.errors import UserError
 from codedance_verl.tasks.item import Item, UnreadableImage
 from codedance_verl.tasks.registry import TASKS
@@ -43,7 +43,7 @@ class EvaluationItem:
 
 
 def evaluation_items(against: Against) -> Iterator[EvaluationItem]:
-    """Items of a set, one by one.
+    """Items of a set, one by one. Whether the set is there is looked at by the call, before any is read.
 
     A parquet file is one of records (docs/data.md). A folder holds the files of a benchmark where the name is that of
     one (docs/benchmarks.md), else images, which are items without a question.
@@ -51,8 +51,10 @@ def evaluation_items(against: Against) -> Iterator[EvaluationItem]:
     Raises UserError: there is no such file or folder, or nothing in it can be read.
     """
     if against.path.is_file():
-        return _of_records(against)
+        return _of_records(against, open_rows(against.path))
     if against.name in TASKS:
+        if not against.path.is_dir():
+            raise _nothing_there(against)
         return (_of_item(against.name, item) for item in TASKS[against.name].items(against.path))
     return _of_folder(against)
 
@@ -64,11 +66,12 @@ def _of_item(name: str, item: Item) -> EvaluationItem:
             images.append(reference.read())
         except UnreadableImage as fault:
             faults.append(str(fault))
+    if item.fault and not faults:  # of what is missing without a reference, such as an empty column
+        faults.append(f"{item.id}: {item.fault}")
     return EvaluationItem(name, item.id, item.graded_question or item.question, tuple(images), tuple(faults))
 
 
-def _of_records(against: Against) -> Iterator[EvaluationItem]:
-    file = open_rows(against.path)
+def _of_records(against: Against, file: RowFile) -> Iterator[EvaluationItem]:
     for read in file.read():
         number = str(read.number)
         if read.row is None:
@@ -80,10 +83,7 @@ def _of_records(against: Against) -> Iterator[EvaluationItem]:
 
 def _of_folder(against: Against) -> Iterator[EvaluationItem]:
     if not against.path.is_dir():
-        raise UserError(
-            f"--against {against.name}={against.path}: there is no such file or folder; name a parquet file of "
-            "records, a folder of a benchmark, or a folder of images"
-        )
+        raise _nothing_there(against)
     files = sorted(path for path in against.path.rglob("*") if path.suffix.lower() in _SUFFIXES)
     if not files:
         raise UserError(
@@ -93,6 +93,13 @@ def _of_folder(against: Against) -> Iterator[EvaluationItem]:
     return (
         EvaluationItem(against.name, str(path.relative_to(against.path)), "", *encoded_images([path], path.name))
         for path in files
+    )
+
+
+def _nothing_there(against: Against) -> UserError:
+    return UserError(
+        f"--against {against.name}={against.path}: there is no such file or folder; name a parquet file of records, a "
+        "folder of a benchmark, or a folder of images"
     )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -11,8 +13,10 @@ from codedance_verl.audit.answer_lint import Balance, Lint
 from codedance_verl.audit.lengths import Lengths
 from codedance_verl.audit.question_match import Likeness
 from codedance_verl.runtime.atomic import write_atomically
+from codedance_verl.runtime.text import visible
 
 SCHEMA_VERSION = 1
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -20,8 +24,8 @@ class ImagePair:
     """Evaluation image and training image that are copies of one another.
 
     Attributes:
-        set, items: evaluation set and the ids of its items with the image.
-        records: training records with the image, as `FILE row NUMBER`; at most `MOST_NAMED`.
+        set, items: evaluation set and the ids of its items with the image; at most `build.MOST_NAMED`.
+        records: training records with the image, as `FILE row NUMBER`; at most `build.MOST_NAMED`.
         record_count: training records with the image, all of them.
         score: agreement of the pixels, `COPY_SCORE` to 1; 1 for files that are the same byte by byte.
         joint: True where one of the records also asks the question of one of the items.
@@ -69,7 +73,8 @@ class SetFigures:
         image_only: items of which an image is in the training set, and the question not with it.
         question_only: items of which only the question is.
         records_joint, records_image: training records of these kinds; a record of the first is none of the second.
-        unreadable: images of it that could not be read.
+        unreadable: images and rows of it that could not be read, and so were not compared.
+        faults: lines on these, at most `build.MOST_FAULTS`.
     """
 
     set: str
@@ -81,11 +86,12 @@ class SetFigures:
     records_joint: int
     records_image: int
     unreadable: int
+    faults: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Training:
-    """Training set: its files, records, different images, bad rows, and lines on those, at most `MOST_NAMED`."""
+    """Training set: its files, records, different images, bad rows, and lines on the first few of those."""
 
     files: tuple[str, ...]
     records: int
@@ -117,5 +123,15 @@ class Findings:
     schema_version: int = SCHEMA_VERSION
 
     def write(self, path: Path) -> None:
-        """Writes the findings as JSON, whole or not at all."""
-        write_atomically(path, msgspec.json.format(msgspec.json.encode(self), indent=1))
+        """Writes the findings as JSON, whole or not at all; half a surrogate pair becomes its code point."""
+        document = _encodable(msgspec.to_builtins(self))
+        write_atomically(path, msgspec.json.format(msgspec.json.encode(document), indent=1))
+
+
+def _encodable(value: Any) -> Any:
+    """Value whose texts UTF-8 can hold: names of files and texts of benchmarks may be others."""
+    if isinstance(value, str):
+        return visible(value) if _HALF.search(value) else value
+    if isinstance(value, dict):
+        return {_encodable(key): _encodable(item) for key, item in value.items()}
+    return [_encodable(item) for item in value] if isinstance(value, list | tuple) else value

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from codedance_verl.config.compose import compose_config
+from codedance_verl.data.rows import Kind
 from codedance_verl.data.schema import read_prompts
 from codedance_verl.environment.config import EnvironmentConfig
 from codedance_verl.errors import UserError
@@ -67,7 +68,7 @@ def measure_lengths(paths: Iterable[Path], recipe: str, model: Path) -> Lengths:
     tokens, of_images = Counter[int](), Counter[int]()
     most_images = 0
     for path in paths:
-        for prompt in read_prompts(path):
+        for prompt in read_prompts(path, Kind.QUESTIONS):
             tokens[counter.exactly(prompt)] += 1
             of_images[counter.images(prompt)] += 1
             most_images = max(most_images, len(prompt.sizes))

@@ -18,6 +18,7 @@ import json
 import math
 import os
 import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -34,6 +35,9 @@ Source = bytes | Path
 
 # Keys of a mapping that may hold the image, the first one with a value counts.
 KEYS = ("bytes", "image", "path", "image_url", "url")
+
+MAX_FILE_BYTES = 256 << 20
+"""Bytes of an image file, at most."""
 
 _FILE = "file://"
 _SHOWN_CHARS = 120
@@ -67,13 +71,28 @@ def messages_of(value: Any, name: str) -> tuple[tuple[Message, ...], tuple[Any, 
         if not isinstance(role, str) or not role:
             raise BadRow(f"{where}.role is missing or not text")
         content = _content(message.get("content"), f"{where}.content", references)
-        # such text cannot be encoded as UTF-8, and would end a run where a log is written
-        if not content.isascii() and any("\ud800" <= sign <= "\udfff" for sign in content):
-            raise BadRow(f"{where}.content holds half of a surrogate pair, which is no text")
+        check_text(content, f"{where}.content")
         messages.append(Message(role, content))
     if not any(message.role == "user" for message in messages):
         raise BadRow(f"{name} has no user message")
     return tuple(messages), tuple(references)
+
+
+def check_text(value: Any, where: str) -> None:
+    """Refuses half of a surrogate pair in a text, or in any text of a list or mapping, keys included.
+
+    Such text cannot be encoded as UTF-8, and would end a run where a log is written. Raises BadRow.
+    """
+    if isinstance(value, str):
+        if not value.isascii() and any("\ud800" <= sign <= "\udfff" for sign in value):
+            raise BadRow(f"{where} holds half of a surrogate pair, which is no text")
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            check_text(key, f"a key of {where}")
+            check_text(item, f"{where}.{key}")
+    elif isinstance(value, list | tuple):
+        for item in value:
+            check_text(item, where)
 
 
 def _as_list(value: Any, name: str) -> list[Any]:
@@ -166,10 +185,15 @@ def source_of(value: Any, where: str, folder: Path) -> Source:
 
 
 def read_source(source: Source, where: str) -> bytes:
-    """Encoded image. Raises BadRow where its file cannot be read."""
+    """Encoded image. Raises BadRow where its file cannot be read, is no regular one or has more than 256 MiB."""
     if isinstance(source, bytes):
         return source
     try:
+        found = source.stat()  # before it is opened: to open a pipe may take for ever
+        if not stat.S_ISREG(found.st_mode):
+            raise ValueError("it is no regular file")
+        if found.st_size > MAX_FILE_BYTES:
+            raise ValueError(f"it has {found.st_size >> 20} MiB; an image may have {MAX_FILE_BYTES >> 20}")
         return source.read_bytes()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error

@@ -61,6 +61,11 @@ def is_parquet(path: Path) -> bool:
 
 def unreadable(path: Path, error: Exception) -> UserError:
     """Error for a file that cannot be read."""
+    if path.suffix.lower() in (".json", ".jsonl"):
+        return UserError(
+            f"{path} is JSON, not a parquet file; make one of it: `codedance data convert` where it is of a published "
+            "set, else `pandas.read_json(FILE, lines=True).to_parquet(NEW)`"
+        )
     return UserError(f"{path} is not a readable parquet file ({error}); make or download it again")
 
 
@@ -130,11 +135,14 @@ class GroupWriter:
         for start in range(0, table.num_rows, BATCH_ROWS):
             piece = table.slice(start, BATCH_ROWS)
             if self._rows and (self._bytes + piece.nbytes > GROUP_BYTES or self._rows >= GROUP_ROWS):
-                self._flush()
+                self.flush()
             self._tables.append(piece)
             self._bytes, self._rows = self._bytes + piece.nbytes, self._rows + piece.num_rows
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Writes the rows in hand as a row group, if there are any."""
+        if not self._rows:
+            return
         with self._disk_errors():
             self._writer.write_table(pa.concat_tables(self._tables), row_group_size=max(1, self._rows))
         self._tables, self._bytes, self._rows = [], 0, 0
@@ -142,8 +150,7 @@ class GroupWriter:
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
         try:
             if kind is None:
-                if self._rows:
-                    self._flush()
+                self.flush()
                 with self._disk_errors():
                     self._writer.close()
                     put_in_place(self._partial, self._path)

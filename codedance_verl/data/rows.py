@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from codedance_verl.data.conditions import Condition
-from codedance_verl.data.fields import BadRow, Message, Source, messages_of, sources_of, truth_of
+from codedance_verl.data.fields import BadRow, Message, Source, check_text, messages_of, sources_of, truth_of
 from codedance_verl.errors import UserError
 from codedance_verl.grading.matchers import MODEL, RULE, STYLES
 from codedance_verl.types import IMAGE_PLACEHOLDER, question_of
@@ -137,6 +137,7 @@ def canonical_row(row: Mapping[str, Any], columns: Columns, folder: Path) -> Can
         if not any(message.role == "assistant" for message in messages):
             raise BadRow(f"{columns.prompt} has no assistant message: nothing can be learnt from it")
         labels = {name: str(row[name]) for name in LABELS if row.get(name)}
+        check_text(labels, "the row")
         return CanonicalRow(messages, sources, extra_info=labels)
     if messages[-1].role == "assistant":
         raise BadRow(f"{columns.prompt} ends with an assistant message: nothing is left to answer")
@@ -146,6 +147,9 @@ def canonical_row(row: Mapping[str, Any], columns: Columns, folder: Path) -> Can
         Condition.of(extra_info)
     except ValueError as fault:  # here, as the rollout that would find it may start hours later
         raise BadRow(str(fault)) from None
+    extra_info = {key: value for key, value in extra_info.items() if _kept(key)}
+    check_text(extra_info, "extra_info")
+    check_text(reward_model.get("ground_truth"), "reward_model.ground_truth")
     return CanonicalRow(
         messages,
         sources,
@@ -153,7 +157,7 @@ def canonical_row(row: Mapping[str, Any], columns: Columns, folder: Path) -> Can
         ability=str(row.get("ability") or ""),
         ground_truth=truth_of(reward_model.get("ground_truth")),
         style=style_of(reward_model.get("style")),
-        extra_info={key: value for key, value in extra_info.items() if _kept(key)},
+        extra_info=extra_info,
     )
 
 

@@ -82,10 +82,13 @@ def convert(
     files: Annotated[list[Path], typer.Argument(help="Files of one published set: parquet, JSON or JSON lines.")],
     out: Out,
     source: Annotated[str, typer.Option("--from", help="Name of the set (docs/data.md); found without it.")] = "",
-    image_folder: Annotated[Path | None, typer.Option(help="Folder of images that rows name by SHA-256.")] = None,
+    image_folder: Annotated[
+        Path | None, typer.Option(help="Folder of images that rows name by SHA-256, or by path outside the file's.")
+    ] = None,
     instructions: Annotated[
         str, typer.Option(help="Write the instructions of this turn format as system message; not at all without it.")
     ] = "",
+    any_path: Annotated[bool, typer.Option("--any-path", help="Copy images from wherever a path leads.")] = False,
     images: Images = None,
     workers: Workers = None,
     skip_bad: SkipBad = False,
@@ -94,7 +97,7 @@ def convert(
     from codedance_verl.datasets import commands
 
     options = _options(out, images, workers, skip_bad)
-    tally = commands.convert(files, options, source, image_folder, instructions)
+    tally = commands.convert(files, options, source, image_folder, instructions, any_path)
     _report(out, tally)
     if tally.missing:
         print(f"{len(tally.missing)} images are missing: SHA-256 and address of each in {out.stem}.missing.tsv")
@@ -110,12 +113,12 @@ def stats(
     """Counts records, labels, images and their sizes, lengths and answers."""
     import json
 
-    from codedance_verl.datasets.commands import progress_of
+    from codedance_verl.datasets.commands import check_files, progress_of, write_result
     from codedance_verl.datasets.pieces import pieces_of
     from codedance_verl.datasets.pool import default_workers
     from codedance_verl.datasets.stats import gather, lines_of
-    from codedance_verl.runtime.atomic import write_atomically
 
+    check_files(files, [json_out] if json_out is not None else [])
     pieces = pieces_of(files)
     found = gather(pieces, workers or default_workers(), skip_bad, progress_of(files))
     for line in found.lines:
@@ -124,7 +127,7 @@ def stats(
     for line in lines_of(document):
         print(line)
     if json_out is not None:
-        write_atomically(json_out, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+        write_result(json_out, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
 
 @data_app.command("sample")
@@ -148,13 +151,15 @@ def split(
     files: Files,
     out: Annotated[Path, typer.Option(help="Folder for train.parquet and val.parquet.")],
     val: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of validation.")] = 0.02,
-    by: Annotated[str, typer.Option(help="What stays on one side: image, question or record.")] = "image",
+    by: Annotated[
+        str, typer.Option(help="What stays on one side: image (a record's first one), question or record.")
+    ] = "image",
     seed: Seed = 0,
     images: Images = None,
     workers: Workers = None,
     skip_bad: SkipBad = False,
 ) -> None:
-    """Divides records into training and validation, all records on one image on the same side."""
+    """Divides records into training and validation, all records whose first image is the same on one side."""
     from codedance_verl.datasets import commands
     from codedance_verl.datasets.select import SPLIT_BY
     from codedance_verl.errors import UserError
@@ -195,11 +200,15 @@ def show(
     """Shows records with their images as a page in a browser."""
     import webbrowser
 
-    from codedance_verl.datasets.show import page, rows_of
-    from codedance_verl.runtime.atomic import write_atomically
+    from codedance_verl.datasets.commands import check_files, write_result
+    from codedance_verl.datasets.show import is_page, page, rows_of
+    from codedance_verl.errors import UserError
 
     target = out or file.with_suffix(".html")
-    write_atomically(target, page(file, rows_of(file, row, rows)))
+    check_files([file], [target])
+    if out is None and target.exists() and not is_page(target):
+        raise UserError(f"{target} is there and was not made by this command; name another file with --out")
+    write_result(target, page(file, rows_of(file, row, rows)))
     print(target)
     if browser:
         webbrowser.open(target.absolute().as_uri())

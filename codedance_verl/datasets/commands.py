@@ -8,19 +8,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from codedance_verl.data.checking import progress_line
 from codedance_verl.datasets import mix as mixing
-from codedance_verl.datasets.convert import ConvertJob, Matches, match_images
+from codedance_verl.datasets.convert import ConvertJob, Matches, match_images, matching
 from codedance_verl.datasets.converter import Converter, Form, find_form
 from codedance_verl.datasets.converters import CONVERTERS
 from codedance_verl.datasets.converters.counting import DIGEST
 from codedance_verl.datasets.parts import Job, Tally, join_parts, parts_folder, write_parts
 from codedance_verl.datasets.pieces import Piece, giant_groups, pieces_of
-from codedance_verl.datasets.select import TRAIN, VAL, SampleJob, SplitJob, Target, kind_of, sample_counts
+from codedance_verl.datasets.select import TRAIN, VAL, SampleJob, SplitJob, Target, kind_of, sample_counts, shared_stems
 from codedance_verl.errors import UserError
-from codedance_verl.runtime.atomic import replacing, write_atomically
+from codedance_verl.runtime.atomic import write_atomically
 
 
 @dataclass(frozen=True)
@@ -41,21 +39,30 @@ class Options:
 
 
 def convert(
-    files: Sequence[Path], options: Options, source: str = "", image_folder: Path | None = None, format: str = ""
+    files: Sequence[Path],
+    options: Options,
+    source: str = "",
+    image_folder: Path | None = None,
+    format: str = "",
+    any_path: bool = False,
 ) -> Tally:
     """Converts files of one published set into one file of records.
 
     Args:
         files: in the order of the output.
         source: name of the converter; empty to find it by the columns.
-        image_folder: folder of images that rows name by SHA-256.
+        image_folder: folder of images that rows name by SHA-256, or by paths that lead out of the file's folder.
         format: turn format whose instructions are written as system message; empty to leave it to the environment.
+        any_path: whether paths of images may lead anywhere.
 
     Raises:
         UserError: the columns differ from those of the set (all differences are named), a row is bad, or the disk
             fails.
     """
     chosen = _converters(source)
+    check_files(files, [options.out, _missing_file(options.out)])
+    if shared := shared_stems(files):
+        raise UserError(f"several files are named {shared[0]}, of which ids of records are made; rename them")
     forms = [find_form(file, chosen) for file in files]
     if len({(converter.name, form.name) for converter, form in forms}) > 1:
         listed = ", ".join(
@@ -67,20 +74,28 @@ def convert(
     for note in _notes(converter, form):
         print(f"note: {note}", file=sys.stderr)
     store = options.images or options.out.parent / "images"
-    found = options.out.with_name(f"{options.out.name}.matched")
-    matches = _matches(converter, files, image_folder, found)
-    job = ConvertJob(converter.name, form.name, options.out.absolute(), store.absolute(), format, matches)
-    with _parts(job, files, options.out, options) as (folder, tally, _):
+    matches = _matches(converter, files, image_folder)
+    job = ConvertJob(
+        converter.name,
+        form.name,
+        options.out.absolute(),
+        store.absolute(),
+        format,
+        matches.key,
+        image_folder=image_folder,
+        any_path=any_path,
+    )
+    with _parts(job, files, options.out, options, lambda folder: matching(job, matches, folder)) as (folder, tally, _):
         _refuse_nothing(tally, files)
+        if tally.missing:
+            write_atomically(_missing_file(options.out), "".join(f"{line}\n" for line in tally.missing))
         join_parts(folder, "all", options.out, job.schema)
-    found.unlink(missing_ok=True)
-    if tally.missing:
-        write_atomically(_missing_file(options.out), "".join(f"{line}\n" for line in tally.missing))
     return tally
 
 
 def sample(files: Sequence[Path], options: Options, count: int | None, seed: int) -> Tally:
     """Draws records of all files without replacement, in the order of the files; all where `count` is None."""
+    check_files(files, [options.out])
     pieces, target = pieces_of(files), _target(files, options.out, options)
     job = SampleJob(target, seed, sample_counts(pieces, count, seed))
     with _parts(job, files, options.out, options) as (folder, tally, _):
@@ -91,6 +106,7 @@ def sample(files: Sequence[Path], options: Options, count: int | None, seed: int
 
 def split(files: Sequence[Path], options: Options, share: float, by: str, seed: int) -> Tally:
     """Divides records into `train.parquet` and `val.parquet` of the folder `options.out`."""
+    check_files(files, [options.out / f"{side}.parquet" for side in (TRAIN, VAL)])
     target = _target(files, options.out / f"{TRAIN}.parquet", options, options.out / "images")
     job = SplitJob(target, seed, share, by)
     with _parts(job, files, options.out / "split", options) as (folder, tally, _):
@@ -107,24 +123,54 @@ def mix(
 ) -> Tally:
     """Mixes files by weight, shuffled or stratum by stratum."""
     files = [share.path for share in shares]
-    if len(set(files)) < len(files):
-        raise UserError("a file is named twice; name it once, with a larger weight")
+    check_files(files, [options.out], "with a larger weight")
     kind_of(files)  # before the plan, which reads every difficulty
     plan = mixing.plan_mixture(shares, total, curriculum, seed)
     if not plan.shape[1]:
         raise UserError("the mixture has no record; raise --records")
-    path = options.out.with_name(f"{options.out.name}.plan.npy").absolute()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as partial, partial.open("wb") as file:
-        np.save(file, plan)
-    target, key = _target(files, options.out, options), repr((tuple(shares), total, tuple(curriculum), seed))
-    rows = mixing.bucket_rows(shares, plan.shape[1])
-    job = mixing.MixJob(target, path, key, tuple(str(file) for file in files), rows)
-    with _parts(job, files, options.out, options) as (folder, tally, _):
+    target, rows = _target(files, options.out, options), mixing.bucket_rows(shares, plan.shape[1])
+    job = mixing.MixJob(target, mixing.plan_key(plan), tuple(str(file) for file in files), rows)
+    with _parts(job, files, options.out, options, lambda folder: mixing.planned(job, plan, folder)) as (
+        folder,
+        tally,
+        _,
+    ):
         _refuse_nothing(tally, files)
         mixing.join_buckets(folder, options.out, job.schema)
-    path.unlink(missing_ok=True)
     return tally
+
+
+def check_files(files: Sequence[Path], outputs: Sequence[Path], instead: str = "") -> None:
+    """Refuses a file that is named twice, or would be replaced by an output, under whatever names.
+
+    Args:
+        files: those that are read.
+        outputs: those that are made.
+        instead: what naming a file twice may have been meant as.
+
+    Raises:
+        UserError: there is such a file.
+    """
+    seen = dict[Path, Path]()
+    for file in files:
+        if (before := seen.get(file.resolve())) is not None:
+            which = str(file) if before == file else f"{file} and {before} are one file, which"
+            raise UserError(f"{which} is named twice; name it once{f', {instead}' if instead else ''}")
+        seen[file.resolve()] = file
+    for output in outputs:
+        if (found := seen.get(output.resolve())) is not None:
+            raise UserError(f"{output} would replace {found}, which is read; name another output")
+
+
+def write_result(path: Path, text: str) -> None:
+    """Writes a file that a command makes, whole or not at all. Raises UserError where the disk does not take it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, text)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}; free some space or name another file"
+        ) from error
 
 
 def progress_of(files: Sequence[Path]) -> Callable[[int, int], None] | None:
@@ -136,17 +182,22 @@ def progress_of(files: Sequence[Path]) -> Callable[[int, int], None] | None:
 
 @contextlib.contextmanager
 def _parts(
-    job: Job, files: Sequence[Path], out: Path, options: Options
+    job: Job, files: Sequence[Path], out: Path, options: Options, prepared: Callable[[Path], Job] | None = None
 ) -> Iterator[tuple[Path, Tally, tuple[Piece, ...]]]:
+    """Parts of an output, made by the job, or by what `prepared` makes of it in the folder of the parts.
+
+    What a job reads beside its files is written there, so that no other process can exchange it.
+    """
     pieces = pieces_of(files)
     with parts_folder(out, job, pieces) as folder:
-        tally = write_parts(job, pieces, folder, options.workers, options.skip_bad, progress_of(files))
+        work = prepared(folder) if prepared is not None else job
+        tally = write_parts(work, pieces, folder, options.workers, options.skip_bad, progress_of(files))
         yield folder, tally, pieces
 
 
 def _target(files: Sequence[Path], out: Path, options: Options, images: Path | None = None) -> Target:
     store = options.images or images or out.parent / "images"
-    return Target(out.absolute(), store.absolute(), kind_of(files))
+    return Target(out.absolute(), store.absolute(), kind_of(files), shared_stems(files))
 
 
 def _converters(source: str) -> list[Converter]:
@@ -164,15 +215,15 @@ def _notes(converter: Converter, form: Form) -> Iterator[str]:
         yield "this converter follows the card of the set and has seen none of its rows: look at some (data show)"
 
 
-def _matches(converter: Converter, files: Sequence[Path], folder: Path | None, target: Path) -> Matches | None:
+def _matches(converter: Converter, files: Sequence[Path], folder: Path | None) -> Matches:
     if not converter.needs_folder:
-        return None
+        return Matches()
     if folder is None or not folder.is_dir():
         raise UserError(
             f"{converter.title} holds no images: download those of its column image_url into a folder, under any "
             "names, and name it with --image-folder"
         )
-    return match_images(files, DIGEST, folder, target.absolute())
+    return match_images(files, DIGEST, folder)
 
 
 def _refuse_nothing(tally: Tally, files: Sequence[Path]) -> None:

@@ -18,6 +18,7 @@ from codedance_verl.errors import UserError
 from codedance_verl.types import IMAGE_PLACEHOLDER
 
 _JSON_SAMPLE = 100
+_UNFORESEEN = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError)  # of values of published files
 
 
 class MissingImage(BadRow):
@@ -53,20 +54,38 @@ Build = Callable[[Values], Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Form:
-    """One published form of a set."""
+    """One published form of a set.
+
+    Attributes:
+        name: what it is called in messages.
+        fields: columns that are read.
+        build: makes the record.
+        never: columns that no file of this form has.
+        taken_for_another: columns of files of other sets in the same layout; with one of them a file is of this form
+            only where the set is named.
+    """
 
     name: str
     fields: tuple[Field, ...]
     build: Build
+    never: tuple[str, ...] = ()
+    taken_for_another: tuple[str, ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Dotted names of the columns that are read."""
         return tuple(item.column for item in self.fields)
 
-    def record(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Record of a row. Raises BadRow."""
-        return self.build({item.target: _value(row, item) for item in self.fields})
+    def record(self, row: Mapping[str, Any], typed: bool = True) -> Mapping[str, Any]:
+        """Record of a row. Without `typed` the types of its values are looked at too, as JSON has any in any row.
+
+        Raises BadRow: a value is missing, is of another type, or has a form that nobody foresaw.
+        """
+        values = {item.target: _value(row, item, typed) for item in self.fields}
+        try:
+            return self.build(values)
+        except _UNFORESEEN as error:
+            raise BadRow(f"its {', '.join(self.columns)} do not go together ({_named(error)})") from None
 
 
 @dataclass(frozen=True)
@@ -102,9 +121,12 @@ def schema_of(path: Path) -> pa.Schema:
     return pa.schema([(name, _inferred([row.get(name) for row in first])) for name in names])
 
 
-def differences(schema: pa.Schema, form: Form) -> tuple[str, ...]:
-    """What a file lacks or has otherwise than a form, all at once; empty where it is of that form."""
-    return tuple(_differences(schema, form))
+def differences(schema: pa.Schema, form: Form, named: bool = True) -> tuple[str, ...]:
+    """What a file lacks or has otherwise than a form, all at once; empty where it is of that form.
+
+    `named`: whether the user says which set it is.
+    """
+    return tuple(_differences(schema, form, named))
 
 
 def find_form(path: Path, converters: Sequence[Converter]) -> tuple[Converter, Form]:
@@ -113,7 +135,10 @@ def find_form(path: Path, converters: Sequence[Converter]) -> tuple[Converter, F
     Raises UserError: none does (all differences to the nearest are named), or several do equally.
     """
     schema = schema_of(path)
-    found = [(converter, form, differences(schema, form)) for converter in converters for form in converter.forms]
+    named = len(converters) == 1
+    found = [
+        (converter, form, differences(schema, form, named)) for converter in converters for form in converter.forms
+    ]
     fitting = [
         (sum(item.required for item in form.fields), converter, form) for converter, form, wrong in found if not wrong
     ]
@@ -155,15 +180,26 @@ def question_record(
     }
 
 
-def _differences(schema: pa.Schema, form: Form) -> Iterator[str]:
+def _differences(schema: pa.Schema, form: Form, named: bool) -> Iterator[str]:
+    for column in form.never:
+        if _has(schema, column):
+            yield f"it has a column {column}"
+    for column in () if named else form.taken_for_another:
+        if _has(schema, column):
+            yield f"it has a column {column}, as files of other sets have; if it is of this one, name it with --from"
     for item in form.fields:
         names = item.column.split(".")
         found = _type_at(schema, names)
         if found is None:
             if item.required:
                 yield f"it has no column {item.column} ({item.type.name})"
-        elif not item.type.holds(found) and not (pa.types.is_null(found) and not item.required):
+        elif not item.type.holds(found) and not pa.types.is_null(found):  # of nothing but nulls: rows tell
             yield f"column {item.column} is {_short(found)}, not {item.type.name}"
+
+
+def _has(schema: pa.Schema, column: str) -> bool:
+    found = _type_at(schema, column.split("."))
+    return found is not None and not pa.types.is_null(found)
 
 
 def _type_at(schema: pa.Schema, names: Sequence[str]) -> pa.DataType | None:
@@ -171,6 +207,8 @@ def _type_at(schema: pa.Schema, names: Sequence[str]) -> pa.DataType | None:
         return None
     found = schema.field(names[0]).type
     for name in names[1:]:
+        if pa.types.is_null(found):
+            return found
         place = found.get_field_index(name) if pa.types.is_struct(found) else -1
         if place < 0:
             return None
@@ -178,7 +216,7 @@ def _type_at(schema: pa.Schema, names: Sequence[str]) -> pa.DataType | None:
     return found
 
 
-def _value(row: Mapping[str, Any], item: Field) -> Any:
+def _value(row: Mapping[str, Any], item: Field, typed: bool) -> Any:
     found: Any = row
     for name in item.column.split("."):
         found = found.get(name) if isinstance(found, Mapping) else None
@@ -186,16 +224,27 @@ def _value(row: Mapping[str, Any], item: Field) -> Any:
         if item.required and not item.may_be_empty:
             raise BadRow(f"{item.column} is missing or empty")
         return None
-    return item.transform(found)
+    if not typed and not item.type.holds(kind := _inferred([found])):
+        raise BadRow(
+            f"{item.column} is {_short(kind) if kind != pa.null() else 'of mixed types'}, not {item.type.name}"
+        )
+    try:
+        return item.transform(found)
+    except _UNFORESEEN as error:
+        raise BadRow(f"{item.column} is not as it is published ({_named(error)})") from None
+
+
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {_short(str(error))}"
 
 
 def _inferred(values: Sequence[Any]) -> pa.DataType:
     try:
         return pa.array(values).type
-    except (pa.ArrowException, ValueError, TypeError):
+    except (pa.ArrowException, ValueError, TypeError, OverflowError):
         return pa.null()  # of several types: rows tell which is wrong
 
 
-def _short(kind: pa.DataType) -> str:
+def _short(kind: object) -> str:
     text = str(kind)
     return text if len(text) <= 80 else f"{text[:80]}…"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
 from codedance_verl.errors import UserError
+from codedance_verl.runtime.atomic import replacing
 
 _ENDINGS = {
     b"\x89PNG\r\n\x1a\n": ".png",
@@ -23,8 +25,8 @@ _ENDINGS = {
 class ImageStore:
     """Store of encoded files `<folder>/<first two digits>/<sha256>.<ending>`.
 
-    Several processes may put images at once. A file that is there has all its bytes: it gets its name when it is
-    written, and one of another length, as a power cut may leave it, is written again.
+    Several processes, of several machines too, may put images at once. A file that is there has all its bytes: it gets
+    its name when they are on the disk. One of another length, as a copy that broke off leaves it, is written again.
     """
 
     folder: Path
@@ -36,9 +38,9 @@ class ImageStore:
         try:
             if not path.exists() or path.stat().st_size != len(data):
                 path.parent.mkdir(parents=True, exist_ok=True)
-                partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-                partial.write_bytes(data)
-                partial.replace(path)
+                # flushed, since the record of a piece is: after a power cut a resumed run trusts it
+                with replacing(path, writer=uuid.uuid4().hex[:12]) as partial:
+                    partial.write_bytes(data)
         except OSError as error:
             raise UserError(
                 f"cannot store an image in {self.folder}: {error.strerror or error}; free some space or name another "
@@ -48,8 +50,11 @@ class ImageStore:
 
 
 def reference(image: Path, file: Path) -> str:
-    """Text by which a record of `file` refers to an image: its path from the folder of the file."""
-    return Path(os.path.relpath(image.absolute(), file.absolute().parent)).as_posix()
+    """Text by which a record of `file` refers to an image: its path from the folder of the file.
+
+    Links are followed in both folders, as the system follows them before it goes up by `..`.
+    """
+    return Path(os.path.relpath(image.parent.resolve() / image.name, file.parent.resolve())).as_posix()
 
 
 def _ending(data: bytes) -> str:

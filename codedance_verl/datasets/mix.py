@@ -6,8 +6,10 @@ output, so that memory does not grow with the mixture.
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from codedance_verl.datasets.pieces import Piece, canonical_rows
 from codedance_verl.datasets.select import Target, made
 from codedance_verl.datasets.stored import SCHEMAS
 from codedance_verl.errors import UserError
+from codedance_verl.runtime.atomic import replacing
 
 PLACE = "place"
 """Column of the parts: number of the record in the output."""
@@ -40,20 +43,24 @@ class Share:
 
 @dataclass(frozen=True)
 class MixJob:
-    """Rows of a piece, each for every place that the plan has for it."""
+    """Rows of a piece, each for every place that the plan has for it.
+
+    `plan_key` is the key of the plan, `plan` its file, which worker processes read.
+    """
 
     target: Target
-    plan: Path
     plan_key: str
     files: tuple[str, ...]
     bucket_rows: int
+    plan: Path | None = None
 
     @property
     def schema(self) -> pa.Schema:
         return SCHEMAS[self.target.kind].append(pa.field(PLACE, pa.int64()))
 
     def __call__(self, piece: Piece) -> Iterator[Made | Fault]:
-        plan = np.load(self.plan, mmap_mode="r")  # rows of file, row, place; sorted by file and row
+        assert self.plan is not None
+        plan = _stored_plan(self.plan, self.plan_key)  # rows of file, row, place; sorted by file and row
         start, end = np.searchsorted(plan[0], [(k := self.files.index(str(piece.path))), k + 1])
         rows, places = plan[1, start:end], plan[2, start:end]
         for row, read in enumerate(canonical_rows(piece), piece.first_row):
@@ -75,6 +82,9 @@ def plan_mixture(shares: Sequence[Share], total: int | None, curriculum: Sequenc
     Raises UserError: weights are not positive, some files have one and others none, or a stratum is unknown.
     """
     rows = [open_parquet(share.path).metadata.num_rows for share in shares]
+    for share, count in zip(shares, rows, strict=True):
+        if not count:
+            raise UserError(f"{share.path} holds no row; leave it out, or make or download it again")
     counts = _counts(shares, rows, total)
     random = np.random.default_rng(seed)
     drawn = [_draw(random, n, count) for n, count in zip(rows, counts, strict=True)]
@@ -89,6 +99,27 @@ def plan_mixture(shares: Sequence[Share], total: int | None, curriculum: Sequenc
     places[order] = np.arange(len(files))
     plan = np.stack([files, chosen, places]).astype(np.int64)
     return plan[:, np.lexsort((plan[2], plan[1], plan[0]))]
+
+
+def plan_key(plan: Numbers) -> str:
+    """Digest of a plan."""
+    return hashlib.sha256(np.ascontiguousarray(plan).data).hexdigest()
+
+
+def planned(job: MixJob, plan: Numbers, folder: Path) -> MixJob:
+    """Job whose plan stands in the folder of its parts. Raises OSError."""
+    path = (folder / "plan.npy").absolute()
+    with replacing(path) as partial, partial.open("wb") as file:
+        np.save(file, plan)
+    return replace(job, plan=path)
+
+
+@functools.lru_cache(maxsize=1)
+def _stored_plan(path: Path, key: str) -> Numbers:
+    plan: Numbers = np.load(path, mmap_mode="r")
+    if plan_key(plan) != key:
+        raise UserError(f"{path} is not the plan of this run; start the command again")
+    return plan
 
 
 def bucket_rows(shares: Sequence[Share], total: int) -> int:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,8 +27,13 @@ from codedance_verl.errors import UserError
 from codedance_verl.runtime.atomic import write_atomically
 from codedance_verl.runtime.locks import exclusive_lock
 
-FORMAT = "1"
+_logger = logging.getLogger(__name__)
+
+FORMAT = "2"
 """Part of the key of a run: changes with what parts hold."""
+
+MOST_HELD_BYTES = 64 << 20
+"""Bytes of rows, as `size_of` has them, that the parts of a piece hold together before they write."""
 
 SHOWN_FAULTS = 1_000
 """Lines on bad rows that are kept of a piece; all are counted."""
@@ -87,7 +93,10 @@ def parts_folder(out: Path, job: Job, pieces: Sequence[Piece]) -> Iterator[Path]
     lock = out.with_name(f".{out.name}.lock")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with exclusive_lock(lock, f"{out}: another process is making it; wait for its end or name another --out"):
+        busy = f"{out}: another process is making it; wait for its end or name another --out"
+        with exclusive_lock(lock, busy) as held:
+            if not held:
+                _logger.warning("%s: no locks on that file system; a second process would not be noticed", out)
             for stale in out.parent.glob(f"{out.name}.parts-*"):
                 if stale != folder:  # of other arguments, or of a file that has changed since
                     shutil.rmtree(stale, ignore_errors=True)
@@ -168,7 +177,7 @@ class _PartWriter:
     def _write(self, index: int, piece: Piece) -> Tally:
         tally = Tally()
         with contextlib.ExitStack() as stack:
-            outputs = dict[str, _Output]()
+            outputs, held = dict[str, _Output](), 0
             for item in self.job(piece):
                 if isinstance(item, Fault):
                     self._add_fault(tally, piece, item)
@@ -179,11 +188,19 @@ class _PartWriter:
                     outputs[item.output] = _Output(writer, self.job.schema)
                 for fault in outputs[item.output].add(item):
                     self._add_fault(tally, piece, fault)
-            for name, output in outputs.items():
-                for fault in output.flush():
-                    self._add_fault(tally, piece, fault)
-                tally.made[name] = output.rows
+                held += size_of(item.row)
+                if held > MOST_HELD_BYTES:  # of all together: a mixture has hundreds of outputs
+                    self._flush(outputs.values(), tally, piece)
+                    held = 0
+            self._flush(outputs.values(), tally, piece)
+            tally.made.update({name: output.rows for name, output in outputs.items()})
         return tally
+
+    def _flush(self, outputs: Iterable[_Output], tally: Tally, piece: Piece) -> None:
+        for output in outputs:
+            for fault in output.flush():
+                self._add_fault(tally, piece, fault)
+            output.write()
 
     def _add_fault(self, tally: Tally, piece: Piece, fault: Fault) -> None:
         if fault.missing:
@@ -209,6 +226,10 @@ class _Output:
         self._held.append(item)
         return self.flush() if len(self._held) >= BATCH_ROWS else []
 
+    def write(self) -> None:
+        """Writes what the part has in hand to the disk."""
+        self._writer.flush()
+
     def flush(self) -> list[Fault]:
         """Hands the rows in hand to the part."""
         held, self._held = self._held, []
@@ -226,6 +247,15 @@ class _Output:
             return faults
         self.rows += len(held)
         return []
+
+
+def size_of(value: Any) -> int:
+    """Bytes of a row's texts, roughly, and eight for each other value."""
+    if isinstance(value, str | bytes):
+        return len(value) + 8
+    if isinstance(value, Mapping):
+        return sum(map(size_of, value.values()))
+    return sum(map(size_of, value)) if isinstance(value, list | tuple) else 8
 
 
 def _key(job: Job, pieces: Sequence[Piece]) -> str:

@@ -1,15 +1,15 @@
-"""Pieces of files: neighbouring row groups of about 64 MiB together, which one process reads at a time."""
+"""Pieces of files: neighbouring row groups of at most 64 MiB and 20,000 rows, which one process reads at a time."""
 
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from codedance_verl.data.fields import BadRow
+from codedance_verl.data.json_lines import json_lines
 from codedance_verl.data.parquet import GROUP_BYTES, batches, open_parquet
 from codedance_verl.data.reading import ReadRow, open_rows, python_rows
 from codedance_verl.errors import UserError
@@ -17,6 +17,9 @@ from codedance_verl.tasks.rows import rows as rows_of_file
 
 PIECE_BYTES = 64 << 20
 """Uncompressed bytes of the row groups of a piece, at most, but for a single larger group."""
+
+PIECE_ROWS = 20_000
+"""Rows of a piece, at most, but for a single larger group: rows that say the same take few bytes in a file."""
 
 JSON = (".json", ".jsonl")
 
@@ -62,7 +65,7 @@ def raw_rows(piece: Piece, columns: Sequence[str] = ()) -> Iterator[tuple[int, d
     `columns`: dotted names of those that are read of a parquet file, none for all. Others may hold further images.
     """
     if piece.path.suffix.lower() == ".jsonl":
-        yield from _json_lines(piece.path)
+        yield from json_lines(piece.path)
     elif piece.path.suffix.lower() == ".json":
         yield from ((row.number, dict(row.values)) for row in rows_of_file(piece.path))
     else:
@@ -88,26 +91,10 @@ def _pieces(file: Path) -> Iterator[Piece]:
     held, held_bytes, held_rows, first = list[int](), 0, 0, 0
     for group in range(metadata.num_row_groups):
         found = metadata.row_group(group)
-        if held and held_bytes + found.total_byte_size > PIECE_BYTES:
+        bytes_then, rows_then = held_bytes + found.total_byte_size, held_rows + found.num_rows
+        if held and (bytes_then > PIECE_BYTES or rows_then > PIECE_ROWS):
             yield Piece(file, tuple(held), first, held_rows)
             held, held_bytes, held_rows, first = [], 0, 0, first + held_rows
         held.append(group)
         held_bytes, held_rows = held_bytes + found.total_byte_size, held_rows + found.num_rows
     yield Piece(file, tuple(held), first, held_rows)
-
-
-def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | BadRow]]:
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(line for line in file if line.strip()):
-                yield number, _json_object(line)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); make or download it again") from None
-
-
-def _json_object(line: bytes) -> dict[str, Any] | BadRow:
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        return BadRow(f"the line is no JSON ({error})")
-    return found if isinstance(found, dict) else BadRow("the line is no JSON object")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -39,7 +40,8 @@ def in_order(work: Callable[[Item], Result], items: Sequence[Item], workers: int
         yield from map(work, items)
         return
     # spawn: a fork would copy the threads' locks of pyarrow in whatever state they are
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as pool:
         waiting: deque[Future[Result]] = deque()
         try:
             for item in items:
@@ -55,3 +57,15 @@ def in_order(work: Callable[[Item], Result], items: Sequence[Item], workers: int
             ) from None
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """Ends this process when the one that started it is gone, killed or not: it would go on writing parts."""
+    threading.Thread(target=_wait_for_parent, name="parent", daemon=True).start()
+
+
+def _wait_for_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

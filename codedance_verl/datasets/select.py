@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,31 +14,44 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from codedance_verl.data.fields import Source
+from codedance_verl.data.fields import BadRow, Source, read_source
 from codedance_verl.data.reading import ReadRow, open_rows
 from codedance_verl.data.rows import CanonicalRow, Kind
 from codedance_verl.datasets.image_store import ImageStore
 from codedance_verl.datasets.parts import Fault, Made
 from codedance_verl.datasets.pieces import Piece, canonical_rows
-from codedance_verl.datasets.stored import SCHEMAS, image_paths, stored_row
+from codedance_verl.datasets.stored import SCHEMAS, image_paths, stated_name, stored_row
 from codedance_verl.errors import UserError
 from codedance_verl.types import IMAGE_PLACEHOLDER
 
+_STORED = re.compile("[0-9a-f]{64}")
 TRAIN, VAL = "train", "val"
 SPLIT_BY = ("image", "question", "record")
 
 
 @dataclass(frozen=True)
 class Target:
-    """File that records will stand in, the folder of its images, and the kind of the records."""
+    """File that records will stand in, the folder of its images, and the kind of the records.
+
+    `shared_stems` are names, without ending, that several of the files have.
+    """
 
     out: Path
     images: Path
     kind: Kind
+    shared_stems: tuple[str, ...] = ()
 
     def row(self, read: ReadRow, file: Path) -> dict[str, Any]:
-        """Stored form of a good row of `file`. Raises OSError where an image file cannot be read."""
+        """Stored form of a good row of `file`.
+
+        Raises UserError: a name has to be made of the file's, and another file has the same.
+        """
         assert read.row is not None
+        if file.stem in self.shared_stems and not stated_name(read.row):
+            raise UserError(
+                f"{file} row {read.number} has no record_id, and one made of the name of the file would not be unique: "
+                f"several files are named {file.stem}; rename them"
+            )
         images = image_paths(read.row.sources, ImageStore(self.images), self.out, copy_files=False)
         return stored_row(read.row, images, f"{read.row.data_source or 'record'}/{file.stem}:{read.number}", self.kind)
 
@@ -65,7 +81,7 @@ class SampleJob:
 
 @dataclass(frozen=True)
 class SplitJob:
-    """Rows for `train` or `val`: those of one key, and so all questions on one image, are on the same side."""
+    """Rows for `train` or `val`: those of one key, and so all questions whose first image is the same, are together."""
 
     target: Target
     seed: int
@@ -81,7 +97,11 @@ class SplitJob:
             if read.row is None:
                 yield Fault(read.number, read.fault)
                 continue
-            key = _key(read.row, self.by, f"{piece.path.stem}:{read.number}")
+            try:
+                key = _key(read.row, self.by, f"{piece.path.stem}:{read.number}")
+            except BadRow as fault:
+                yield Fault(read.number, str(fault))
+                continue
             side = VAL if _number(f"{self.seed}:{key}") < self.share * 2**64 else TRAIN
             yield made(read, piece.path, self.target, side)
 
@@ -102,6 +122,11 @@ def made(read: ReadRow, file: Path, target: Target, output: str = "all") -> Made
     return Made(read.number, target.row(read, file), output)
 
 
+def shared_stems(files: Sequence[Path]) -> tuple[str, ...]:
+    """Names, without ending, that several files have, in order of the alphabet."""
+    return tuple(sorted(stem for stem, count in Counter(file.stem for file in files).items() if count > 1))
+
+
 def kind_of(files: Sequence[Path]) -> Kind:
     """Kind that all files have. Raises UserError where they differ or one is no record file."""
     kinds = {file: open_rows(file).columns.kind for file in files}
@@ -118,8 +143,15 @@ def _key(row: CanonicalRow[Source], by: str, place: str) -> str:
         text = row.question or next(item.content for item in row.messages if item.role == "user")
         return " ".join(text.replace(IMAGE_PLACEHOLDER, " ").casefold().split())
     first = row.sources[0]
-    # an image of the store is named after its digest
-    return hashlib.sha256(first).hexdigest() if isinstance(first, bytes) else first.stem
+    return hashlib.sha256(first).hexdigest() if isinstance(first, bytes) else _digest(first)
+
+
+@functools.lru_cache(maxsize=65_536)
+def _digest(path: Path) -> str:
+    """SHA-256 of an image file; one of a store is named after it. Raises BadRow where the file cannot be read."""
+    if _STORED.fullmatch(path.stem) and path.parent.name == path.stem[:2]:
+        return path.stem
+    return hashlib.sha256(read_source(path, "images[0]")).hexdigest()
 
 
 def _number(text: str) -> int:

@@ -18,7 +18,9 @@ from codedance_verl.errors import UserError
 SHOWN_PIXELS = 640
 """Longer side of an image on the page, at most."""
 
-_HEAD = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>
+_MARK = '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="generator" content="codedance data show">'
+
+_HEAD = """<title>{title}</title><style>
 body{{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:1rem auto;padding:0 1rem;color:#1b1b1b;background:#fff}}
 article{{border-top:1px solid #767676;padding:1rem 0}}img{{max-width:20rem;margin:.3rem;border:1px solid #767676}}
 pre{{white-space:pre-wrap;overflow-wrap:anywhere;background:#f3f3f3;padding:.5rem}}dt{{font-weight:600}}
@@ -45,7 +47,16 @@ def rows_of(path: Path, first: int, count: int) -> list[ReadRow]:
 def page(path: Path, rows: Sequence[ReadRow]) -> str:
     """HTML page of rows: messages, answer, labels, images; of bad ones the fault."""
     body = "".join(_article(path, read) for read in rows)
-    return _HEAD.format(title=html.escape(path.name)) + body + "</main></html>\n"
+    return _MARK + _HEAD.format(title=html.escape(path.name)) + body + "</main></html>\n"
+
+
+def is_page(path: Path) -> bool:
+    """True if a file is a page that `page` made, which another may replace. Raises UserError where it is unreadable."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_MARK)) == _MARK.encode()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); name another file with --out") from error
 
 
 def _article(path: Path, read: ReadRow) -> str:

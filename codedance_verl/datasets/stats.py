@@ -23,8 +23,8 @@ from codedance_verl.datasets.pool import in_order
 from codedance_verl.errors import UserError
 
 LABELS = ("data_source", "style", "ability", "kind", "difficulty", "split", "roles")
-MOST_VALUES = 2_000
-"""Values of a label or answer that are told apart; of more, the most frequent ones of each piece are kept."""
+MOST_VALUES = 200_000
+"""Values of a label or answer that are counted exactly; of more, the rarer half is forgotten now and then."""
 
 _UNREADABLE = "not readable"
 
@@ -59,9 +59,10 @@ class Stats:
         """Takes in the counts of a piece."""
         self.records, self.bad = self.records + other.records, self.bad + other.bad
         for name, found in other.labels.items():
-            self.labels[name].update(found)
+            self.labels[name] = _most_frequent(self.labels[name] + found)
         for name in ("answers", "images_of_record", "megapixels", "question_chars", "answer_chars"):
             getattr(self, name).update(getattr(other, name))
+        self.answers = _most_frequent(self.answers)
         # a number for each distinct image is all that is held of the images
         self.digests = np.union1d(self.digests, other.digests)
         self.lines += other.lines[: SHOWN_FAULTS - len(self.lines)]
@@ -98,8 +99,6 @@ class StatsJob:
             _count(found, read.row)
             digests.update(_image(found, source) for source in read.row.sources)
         found.digests = np.array(sorted(digests), np.uint64)
-        found.labels = {name: Counter(dict(kept.most_common(MOST_VALUES))) for name, kept in found.labels.items()}
-        found.answers = Counter(dict(found.answers.most_common(MOST_VALUES)))
         return found
 
     def _count_bad(self, found: Stats, read: ReadRow, path: Path) -> None:
@@ -177,6 +176,10 @@ def _megapixels(data: bytes) -> str:
     except Exception:  # decoders of damaged files raise anything
         return _UNREADABLE
     return f"{2.0 ** math.floor(math.log2(max(1, width * height) / 1e6)):.3g}"
+
+
+def _most_frequent(counts: Counter[str]) -> Counter[str]:
+    return counts if len(counts) <= MOST_VALUES else Counter(dict(counts.most_common(MOST_VALUES // 2)))
 
 
 def _power(length: int) -> int:

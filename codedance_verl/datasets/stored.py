@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from codedance_verl.data.fields import Source
+from codedance_verl.data.fields import Source, read_source
 from codedance_verl.data.rows import CanonicalRow, Kind
 from codedance_verl.data.schema import RECORD_SCHEMA, SFT_SCHEMA
 from codedance_verl.datasets.image_store import ImageStore, reference
@@ -48,7 +48,7 @@ _KNOWN = frozenset(field.name for field in _EXTRA)
 def image_paths(sources: Sequence[Source], store: ImageStore, file: Path, copy_files: bool) -> list[str]:
     """References of the images of a record of `file`; what is no file of its own is stored first.
 
-    With `copy_files` image files are stored too; without, the record refers to them where they lie. Raises OSError
+    With `copy_files` image files are stored too; without, the record refers to them where they lie. Raises BadRow
     where such a file cannot be read.
     """
     found = []
@@ -56,18 +56,18 @@ def image_paths(sources: Sequence[Source], store: ImageStore, file: Path, copy_f
         if isinstance(source, bytes):
             found.append(store.put(source))
         else:
-            found.append(store.put(source.read_bytes()) if copy_files else source)
+            found.append(store.put(read_source(source, "images")) if copy_files else source)
     return [reference(path, file) for path in found]
 
 
 def stored_row(row: CanonicalRow[Source], images: Sequence[str], name: str, kind: Kind) -> dict[str, Any]:
-    """Row in `SCHEMAS[kind]`. `name` is the record's where it states none."""
+    """Row in `SCHEMAS[kind]`. `name` is the record's where it states none (`stated_name`)."""
     messages = [{"role": message.role, "content": message.content} for message in row.messages]
     if kind is Kind.DEMONSTRATIONS:
         labels = {key: _text(row.extra_info.get(key)) for key in ("record_id", "kind", "difficulty", "style")}
         return {"messages": messages, "images": list(images), **labels, "record_id": labels["record_id"] or name}
     extra = _extra(row.extra_info)
-    extra["record_id"] = stated_record_id(row.data_source, row.extra_info) or name
+    extra["record_id"] = _text(stated_name(row)) or name
     return {
         "data_source": row.data_source,
         "prompt": messages,
@@ -76,6 +76,18 @@ def stored_row(row: CanonicalRow[Source], images: Sequence[str], name: str, kind
         "reward_model": {"style": row.style, "ground_truth": row.ground_truth},
         "extra_info": extra,
     }
+
+
+def stated_name(row: CanonicalRow[Source]) -> str:
+    """Id that a record states; empty where it states none.
+
+    A name of source and index is one only for variants of a question, which share it: an index may come again in other
+    files, and two questions of one id count as one.
+    """
+    stated = row.extra_info.get("record_id")
+    if not stated and row.extra_info.get("variant"):
+        stated = stated_record_id(row.data_source, row.extra_info)
+    return str(stated or "")
 
 
 def _extra(stated: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from codedance_verl.data.fields import BadRow
+from codedance_verl.data.json_lines import json_lines
 from codedance_verl.data.parquet import batches, open_parquet
 from codedance_verl.data.reading import python_rows
 from codedance_verl.errors import UserError
@@ -166,12 +167,10 @@ def _header(path: Path) -> list[str]:
 
 
 def _json_line_rows(path: Path) -> Iterator[Row]:
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(line for line in file if line.strip()):
-                yield Row(path, number, _mapping(json.loads(line), f"{path} line {number}"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is no readable JSON lines file ({error})") from None
+    for number, found in json_lines(path):
+        if isinstance(found, BadRow):
+            raise UserError(f"{path} line {number}: {found}; download the file again")
+        yield Row(path, number, found)
 
 
 def _json_rows(path: Path) -> Iterator[Row]:

@@ -83,7 +83,6 @@ REFOCUS = Converter(
                 Field("focus_areas_bbox", ANYTHING, "regions", regions_of, required=False),
                 Field("source", TEXT, "source"),
                 Field("split", TEXT, "split", required=False),
-                Field("thoughts", list_of(TEXT), "thoughts", required=False),
             ),
             _published,
         ),
@@ -99,8 +98,6 @@ REFOCUS = Converter(
                 Field("extra_info.question", TEXT, "question", required=False),
                 Field("source", TEXT, "source"),
                 Field("split", TEXT, "split"),
-                Field("agent_name", TEXT, "agent_name", required=False),
-                Field("ability", TEXT, "ability", required=False),
             ),
             _verl,
         ),
@@ -125,6 +122,8 @@ def _asked(values: Values) -> Mapping[str, Any]:
     questions, answers = values["questions"], values["answers"]
     if len(questions) != len(answers):
         raise BadRow(f"Question has {len(questions)} entries and Answer {len(answers)}")
+    if not questions:
+        raise BadRow("Question is an empty list")
     earlier = [
         f"Question: {question}\nAnswer: {answer}" for question, answer in zip(questions[:-1], answers[:-1], strict=True)
     ]

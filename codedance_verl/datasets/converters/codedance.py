@@ -11,7 +11,7 @@ from typing import Any
 
 from codedance_verl.data.fields import BadRow
 from codedance_verl.data.rows import Kind
-from codedance_verl.datasets.column_types import ANSWER, ANYTHING, IMAGES, MESSAGES, TEXT
+from codedance_verl.datasets.column_types import ANSWER, ANYTHING, BINARY, IMAGES, MESSAGES, TEXT, list_of
 from codedance_verl.datasets.converter import Converter, Field, Form, Values
 
 _REST = (
@@ -63,7 +63,12 @@ CODEDANCE_RL = Converter(
     kind=Kind.QUESTIONS,
     forms=(
         Form("the hub's files, with messages", (Field("messages", MESSAGES, "prompt"), *_REST), _question),
-        Form("the release's files, with prompt", (Field("prompt", MESSAGES, "prompt"), *_REST), _question),
+        Form(
+            "the release's files, with prompt",
+            (Field("prompt", MESSAGES, "prompt"), *_REST),
+            _question,
+            taken_for_another=("env_name", "source", "record_id", "extra_info.record_id"),
+        ),
     ),
     notes=("the image that some rows have a second time, in tools_kwargs, is left out",),
 )
@@ -75,8 +80,9 @@ CODEDANCE_SFT = Converter(
     forms=(
         Form(
             "the hub's files",
-            (Field("messages", MESSAGES, "messages"), Field("images", IMAGES, "images", required=False)),
+            (Field("messages", MESSAGES, "messages"), Field("images", list_of(BINARY), "images", may_be_empty=True)),
             lambda values: {"messages": values["messages"], "images": values["images"]},
+            never=("reward_model",),
         ),
     ),
 )

@@ -72,5 +72,8 @@ PIXMOCOUNT = Converter(
         ),
     ),
     needs_folder=True,
-    notes=("train counts come from a detector; those of validation and test were checked by people",),
+    notes=(
+        "train counts come from a detector; those of validation and test were checked by people",
+        "its test file is a benchmark: what is trained on it cannot be evaluated on it",
+    ),
 )

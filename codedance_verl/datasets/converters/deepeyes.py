@@ -19,8 +19,9 @@ from codedance_verl.datasets.converter import Converter, Field, Form, Values, qu
 
 TOOL = "image_zoom_in_tool"
 
-_ASKS_FOR_TOOL = re.compile(rf"\s*\bThink first, call \W*{TOOL}.*", re.DOTALL)
-_THINKLITE = re.compile(r".*?(?:^|\n)Question:[ \t]*\n", re.DOTALL)
+# neither begins or ends with a repetition that a long text could be tried against at each of its places
+_ASKS_FOR_TOOL = re.compile(rf"\bThink first, call \W{{0,16}}{TOOL}")
+_THINKLITE = re.compile(r"(?:^|\n)Question:[ \t]{0,16}\n")
 
 
 def question_in(text: str) -> str:
@@ -28,7 +29,10 @@ def question_in(text: str) -> str:
 
     Raises BadRow where the tool is still named in what is left.
     """
-    question = _ASKS_FOR_TOOL.sub("", _THINKLITE.sub("", text, count=1)).strip()
+    head = _THINKLITE.search(text)
+    question = text[head.end() :] if head else text
+    tail = _ASKS_FOR_TOOL.search(question)
+    question = (question[: tail.start()] if tail else question).strip()
     if TOOL in question or "<tool_call>" in question:
         raise BadRow(f"its question asks for {TOOL} in words that are not known; cut them out, or drop the row")
     return question

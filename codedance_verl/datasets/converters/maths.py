@@ -88,6 +88,7 @@ MMK12 = Converter(
             _builder("mmk12", MODEL),
         ),
     ),
+    notes=("its test file is a benchmark: what is trained on it cannot be evaluated on it",),
 )
 
 GEOQA = Converter(

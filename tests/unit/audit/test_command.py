@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
 from benchmarks.audit_images import charts, cropped, encoded, photographs, reencoded
 from codedance_verl.audit.build import findings
 from codedance_verl.audit.cli import data_app
-from codedance_verl.audit.comparison import compare
-from codedance_verl.audit.evaluation_items import Against
+from codedance_verl.audit.comparison import compare, read_evaluation
+from codedance_verl.audit.evaluation_items import Against, _of_item
+from codedance_verl.audit.findings import QuestionMatch
 from codedance_verl.audit.page import render
+from codedance_verl.audit.question_match import Likeness
 from codedance_verl.cli import main
 from codedance_verl.data.fields import Message
 from codedance_verl.data.schema import Record, write_records
 from codedance_verl.errors import UserError
+from codedance_verl.tasks.item import Item
 
 QUESTION = "In which year is the share of respondents <b>largest</b> & why?"
 PHOTOGRAPHS, CHARTS = photographs(4, 3), charts(3, 3)
@@ -104,9 +112,6 @@ def test_nothing_in_common_is_said(evaluation: Path, tmp_path: Path) -> None:
 
 
 def test_a_benchmark_is_read_by_its_task(training: Path, tmp_path: Path) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     from codedance_verl.tasks.registry import task_of
 
     folder = tmp_path / "countbench"
@@ -118,6 +123,70 @@ def test_a_benchmark_is_read_by_its_task(training: Path, tmp_path: Path) -> None
     assert not item.fault
     (figures,) = findings(compare([training], [Against("countbench", folder)]), [training]).sets
     assert (figures.items, figures.image_only) == (1, 1)
+
+
+def test_what_could_not_be_read_is_said_first(evaluation: Path, tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    PHOTOGRAPHS[2].save(images / "good.png")
+    for name in ("a", "b"):
+        (images / f"{name}.png").write_bytes(b"no image")
+    command = ["audit", str(evaluation), "--against", f"folder={images}", "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(data_app, command)
+    assert result.exit_code == 0, result.output
+    assert "folder: 2 of its images could not be read and were not compared, such as a.png" in result.output
+    page = (tmp_path / "out" / "audit.html").read_text()
+    head, table = page.split("<h2>Evaluation items", 1)
+    assert "2 images of folder could not be read and were not compared: a.png" in head and "b.png" in head
+    assert "<th>not readable</th>" in table and '<td class="bad">2</td>' in table
+    (figures,) = json.loads((tmp_path / "out" / "audit.json").read_text())["sets"]
+    assert figures["unreadable"] == 2 and len(figures["faults"]) == 2
+
+
+def test_an_item_that_cannot_be_asked_counts_as_not_compared() -> None:
+    item = Item("7", "How many?", (), "4", fault="test.parquet row 7: it has no image")
+    found = _of_item("countbench", item)
+    assert found.faults == ("7: test.parquet row 7: it has no image",)
+
+
+def test_half_a_surrogate_pair_does_not_end_an_audit(evaluation: Path, tmp_path: Path) -> None:
+    image = encoded(PHOTOGRAPHS[0])
+    messages = [{"role": "user", "content": "<image>How many?"}]
+    rows = [
+        {"data_source": "x", "prompt": messages, "images": [image], "reward_model": reward, "extra_info": extra}
+        for reward, extra in (
+            ('{"ground_truth": "4"}', "{}"),
+            ('{"ground_truth": "\\ud83d"}', "{}"),
+            ('{"ground_truth": "4"}', '{"question": "How \\ud83d many?"}'),
+        )
+    ]
+    file = tmp_path / "train.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), file)
+    command = ["audit", str(file), "--against", f"ours={evaluation}", "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(data_app, command)
+    assert result.exit_code == 0, result.output
+    found = json.loads((tmp_path / "out" / "audit.json").read_text())
+    assert found["training"]["bad_rows"] == 2
+    assert "row 1: reward_model.ground_truth holds half of a surrogate pair" in found["training"]["faults"][0]
+    assert "row 2: extra_info.question holds half of a surrogate pair" in found["training"]["faults"][1]
+
+
+def test_half_a_surrogate_pair_of_a_benchmark_is_written_as_its_code_point(training: Path, tmp_path: Path) -> None:
+    found = findings(compare([training], [Against("ours", training)]), [training])
+    match = QuestionMatch("ours", "\ud83d", Likeness.EQUAL, "How \ud83d?", "How?", (), 0)
+    replace(found, question_matches=(match,)).write(tmp_path / "audit.json")
+    (written,) = json.loads((tmp_path / "audit.json").read_text())["question_matches"]
+    assert (written["item"], written["evaluation_question"]) == ("⟨U+D83D⟩", "How ⟨U+D83D⟩?")
+
+
+@pytest.mark.parametrize("name", ["countbench", "other"])
+def test_a_set_that_is_missing_ends_it_before_any_is_read(name: str, evaluation: Path, tmp_path: Path) -> None:
+    with (
+        ThreadPoolExecutor(1) as executor,
+        patch("codedance_verl.audit.image_store.ImageStore.add", side_effect=AssertionError("an image was read")),
+        pytest.raises(UserError, match=f"--against {name}=.*none: there is no such file or folder"),
+    ):
+        read_evaluation([Against("ours", evaluation), Against(name, tmp_path / "none")], executor)
 
 
 @pytest.mark.parametrize("against", ["nothing", "=x", "ours="])

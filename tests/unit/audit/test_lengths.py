@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -38,3 +40,10 @@ def test_a_model_without_a_processor_is_refused(training: Path, tmp_path: Path) 
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="its processor cannot be loaded"):
         measure_lengths([training], "cpu_demo", tmp_path / "empty")
+
+
+def test_demonstrations_are_no_prompts(tmp_path: Path) -> None:
+    messages = [{"role": "user", "content": "What?"}, {"role": "assistant", "content": "That."}]
+    pq.write_table(pa.Table.from_pylist([{"messages": messages}]), tmp_path / "sft.parquet")
+    with pytest.raises(UserError, match=r"sft\.parquet holds no questions for RL"):
+        measure_lengths([tmp_path / "sft.parquet"], "cpu_demo", make_model(tmp_path / "model"))

@@ -102,3 +102,10 @@ def test_histogram_counts_everything_once() -> None:
     assert sum(found.counts) == 6
     assert found.edges[0] == 0 and found.edges[-1] > 99 and len(found.edges) == len(found.counts) + 1
     assert histogram(Counter()).counts in ((), (0,))
+
+
+def test_records_with_an_image_that_is_missing_contradict_no_other() -> None:
+    lint = AnswerLint()
+    for row, answer in enumerate(("3", "4")):
+        lint.add(f"a row {row}", "s", "How many?", answer, None)
+    assert lint.found() == () and lint.balance()[0].records == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from codedance_verl.data import fields
 from codedance_verl.data.checking import check_file, keep_good_rows
+from codedance_verl.data.fields import BadRow
 from codedance_verl.data.rows import Keys, Kind
 from codedance_verl.errors import UserError
 from codedance_verl.grading.rules.alternatives import encode_alternatives
@@ -287,3 +290,16 @@ def test_demonstrations_may_be_without_images(tmp_path: Path) -> None:
     talk = [{"role": "user", "content": "What is 1 + 1?"}, {"role": "assistant", "content": "<answer>2</answer>"}]
     path = write(tmp_path, {"messages": talk})
     assert check_file(path, needs=Kind.DEMONSTRATIONS).good == 1
+
+
+def test_only_regular_files_of_a_bounded_size_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "large").write_bytes(b"x" * 100)
+    monkeypatch.setattr(fields, "MAX_FILE_BYTES", 99)
+    for path, fault in (
+        (tmp_path / "pipe", "it is no regular file"),
+        (Path("/dev/zero"), "it is no regular file"),
+        (tmp_path / "large", "it has 0 MiB; an image may have 0"),
+    ):
+        with pytest.raises(BadRow, match=fault):
+            fields.read_source(path, "images[0]")

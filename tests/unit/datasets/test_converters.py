@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,15 +13,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from codedance_verl.data import json_lines
 from codedance_verl.data.checking import check_file
+from codedance_verl.data.fields import BadRow
 from codedance_verl.data.rows import Kind
 from codedance_verl.data.schema import read_records
 from codedance_verl.data.table import open_table
 from codedance_verl.datasets.commands import Options, convert
-from codedance_verl.datasets.converter import find_form, schema_of
+from codedance_verl.datasets.converter import differences, find_form, schema_of
 from codedance_verl.datasets.converters import CONVERTERS
 from codedance_verl.datasets.converters.deepeyes import question_in
 from codedance_verl.errors import UserError
+from codedance_verl.runtime.locks import exclusive_lock
 from tests.unit.data.loading import dataset
 from tests.unit.datasets import published
 
@@ -225,6 +231,69 @@ def test_a_malformed_row_is_named_with_its_cure_and_can_be_skipped(name: str, tm
     assert [row["extra_info"]["index"] for row in _rows(out)] == [0, 2]
 
 
+def _extra(objects: Any) -> dict[str, Any]:
+    return {"extra_info": {"detected_objects": objects}}
+
+
+UNFORESEEN: dict[str, tuple[Callable[[Path], Path], dict[str, Any], str]] = {
+    "no question": (published.chartqapro, {"Question": [], "Answer": []}, "Question is an empty list"),
+    "words for numbers": (
+        published.refocus,
+        {"focus_areas_bbox": [dict.fromkeys(("x1", "y1", "x2", "y2"), "ten")]},
+        "focus_areas_bbox is not as it is published",
+    ),
+    "a list of points": (
+        published.codedance_rl,
+        _extra({"label": "a", "point": [1.0, 2.0]}),
+        "extra_info.detected_objects is not as it is published",
+    ),
+    "an empty x": (
+        published.codedance_rl,
+        _extra({"label": "a", "point": {"x": [None], "y": [2.0]}}),
+        "extra_info.detected_objects is not as it is published",
+    ),
+    "an empty point": (published.pixmocount, {"points": {"x": [None], "y": [2.0]}}, "points is not as it is published"),
+    "no message": (published.deepeyes, {"prompt": [None]}, "prompt is not as it is published"),
+}
+
+
+@pytest.mark.parametrize("name", UNFORESEEN)
+def test_a_form_that_nobody_foresaw_is_a_bad_row(name: str, tmp_path: Path) -> None:
+    make, changes, fault = UNFORESEEN[name]
+    file = make(tmp_path)
+    row = pq.read_table(file).to_pylist()[0]
+    form = find_form(file, list(CONVERTERS.values()))[1]
+    assert form.record(row)
+    with pytest.raises(BadRow, match=fault):
+        form.record({**row, **changes})
+
+
+def test_a_bad_row_of_unforeseen_form_can_be_skipped(tmp_path: Path) -> None:
+    good = pq.read_table(published.chartqapro(tmp_path)).to_pylist()[0]
+    file = tmp_path / "pro.parquet"
+    pq.write_table(pa.Table.from_pylist([good, {**good, "Question": [], "Answer": []}]), file)
+    with pytest.raises(UserError, match=r"pro\.parquet row 1: Question is an empty list; fix or drop the row"):
+        _converted(file, tmp_path)
+    assert len(_rows(_converted(file, tmp_path, skip_bad=True))) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"query": 5}, "query is int64, not text"),
+        ({"answer": {"a": 1}}, "answer is struct<a: int64>, not text or number"),
+        ({"source": ["a", 1]}, "source is of mixed types, not text"),
+    ],
+)
+def test_json_of_another_type_far_behind_is_a_bad_row(change: dict[str, Any], fault: str, tmp_path: Path) -> None:
+    file = published.refocus_raw(tmp_path)
+    line = file.read_text()
+    file.write_text(line * 101 + json.dumps(json.loads(line) | change) + "\n" + line)
+    with pytest.raises(UserError, match=rf"train\.jsonl row 101: {fault}"):
+        _converted(file, tmp_path)
+    assert len(_rows(_converted(file, tmp_path, skip_bad=True))) == 102
+
+
 def test_text_that_is_no_unicode_costs_its_row_alone(tmp_path: Path) -> None:
     row = {"problem": "How?", "answer": "4", "image": published.png()}
     schema = {"problem": pa.binary(), "answer": pa.string(), "image": pa.binary()}
@@ -247,3 +316,132 @@ def test_a_broken_line_of_json_costs_its_row_alone(line: str, fault: str, tmp_pa
     with pytest.raises(UserError, match=rf"train\.jsonl row 1: .*{fault}"):
         _converted(file, tmp_path)
     assert len(_rows(_converted(file, tmp_path, skip_bad=True))) == 2
+
+
+def test_a_second_conversion_to_an_output_leaves_the_files_of_the_first_alone(tmp_path: Path) -> None:
+    file, out = published.pixmocount(tmp_path), tmp_path / "made" / "out.parquet"
+    out.parent.mkdir()
+    with (
+        exclusive_lock(out.parent / ".out.parquet.lock", "busy"),
+        pytest.raises(UserError, match="another process is making it"),
+    ):
+        convert([file], Options(out), image_folder=tmp_path / "downloads")
+    assert [path.name for path in out.parent.iterdir()] == [".out.parquet.lock"]
+
+
+@pytest.mark.parametrize("absolute", [True, False])
+def test_images_are_not_copied_from_anywhere(absolute: bool, tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    file, elsewhere = published.refocus_raw(tmp_path / "set"), tmp_path / "private"
+    elsewhere.mkdir()
+    (elsewhere / "p.png").write_bytes(published.png(5))
+    path = str(elsewhere / "p.png") if absolute else "../private/p.png"
+    row = json.loads(file.read_text())
+    file.write_text(json.dumps({**row, "conversations": [{"images": [path]}]}) + "\n")
+    out = tmp_path / "out.parquet"
+    with pytest.raises(
+        UserError, match=r"images\[0\] names .*p\.png, which is outside the folder of the file; .*--any"
+    ):
+        convert([file], Options(out))
+    assert not list(tmp_path.glob("images/**/*.png"))
+    ways: list[dict[str, Any]] = [{"any_path": True}, {"image_folder": elsewhere}]
+    for allowed in ways:
+        convert([file], Options(out), **allowed)
+        assert read_records(out).records[0].images == (published.png(5),)
+
+
+def test_a_link_in_front_of_dots_does_not_lead_out_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    (tmp_path / "private" / "deep").mkdir(parents=True)
+    file = published.refocus_raw(tmp_path / "set")
+    (tmp_path / "private" / "p.png").write_bytes(published.png(5))
+    (tmp_path / "set" / "link").symlink_to(tmp_path / "private" / "deep")
+    row = json.loads(file.read_text())
+    file.write_text(json.dumps({**row, "conversations": [{"images": ["link/../p.png"]}]}) + "\n")
+    with pytest.raises(UserError, match="cannot be read"):
+        convert([file], Options(tmp_path / "out.parquet"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["x" + " " * 200_000 + "y", "x" + "\n" * 200_000 + "y", "Question:" * 20_000],
+    ids=["blanks", "lines", "heads"],
+)
+def test_hostile_questions_take_no_time(text: str) -> None:
+    started = time.process_time()
+    assert question_in(text) == text.strip()
+    assert time.process_time() - started < 1
+
+
+def test_a_line_that_is_too_long_costs_its_row_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = published.refocus_raw(tmp_path)
+    line = file.read_text()
+    file.write_text(line + " " * 5_000 + line + line)
+    monkeypatch.setattr(json_lines, "MOST_LINE_BYTES", 2_000)
+    with pytest.raises(UserError, match=r"train\.jsonl row 1: the line has more than"):
+        _converted(file, tmp_path)
+    assert len(_rows(_converted(file, tmp_path, skip_bad=True))) == 2
+
+
+def _rewritten(file: Path, *, drop: str = "", **columns: Any) -> Path:
+    """A copy of a file with further columns, of the same value in each row, or without one."""
+    rows = [{**row, **columns} for row in pq.read_table(file).to_pylist()]
+    for row in rows:
+        row.pop(drop, None)
+    pq.write_table(pa.Table.from_pylist(rows), file)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("make", "drop", "columns", "words"),
+    [
+        (published.codedance_sft, "images", {}, "it has no column images"),
+        (
+            published.codedance_sft,
+            "",
+            {"images": ["a.png", "b.png"]},
+            r"column images is list<\w+: string>, not list of bytes",
+        ),
+        (published.codedance_sft, "", {"reward_model": {"style": "rule"}}, "it has a column reward_model"),
+        (published.codedance_rl_prompt, "", {"source": "h_bar"}, "it has a column source, .*--from"),
+        (published.codedance_rl_prompt, "", {"record_id": "x"}, "it has a column record_id, .*--from"),
+        (published.codedance_rl_prompt, "", {"extra_info": {"record_id": "x"}}, r"a column extra_info\.record_id, "),
+    ],
+)
+def test_a_file_of_another_set_is_not_taken_for_one_of_codedance(
+    make: Callable[[Path], Path], drop: str, columns: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    file = make(tmp_path)
+    converter, form = find_form(file, list(CONVERTERS.values()))
+    assert converter.name.startswith("codedance")
+    other = _rewritten(file, drop=drop, **columns)
+    with pytest.raises(UserError, match="is in no known layout"):
+        find_form(other, list(CONVERTERS.values()))
+    (wrong,) = differences(schema_of(other), form, named=False)
+    assert re.search(words, wrong)
+
+
+def test_a_set_that_is_named_may_have_columns_of_others(tmp_path: Path) -> None:
+    file = _rewritten(published.codedance_rl_prompt(tmp_path), source="h_bar", env_name="x")
+    assert find_form(file, [CONVERTERS["codedance-rl"]])[0].name == "codedance-rl"
+
+
+@pytest.mark.parametrize("make", [published.pixmocount, published.mmk12, published.chartqapro])
+def test_a_set_with_a_benchmark_in_it_warns(
+    make: Callable[[Path], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _converted(make(tmp_path), tmp_path)
+    assert "what is trained on it cannot be evaluated on it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("first", [{"query": None}, {"answer": 12}, {"conversations": None}])
+def test_json_with_nulls_or_several_types_in_its_first_rows_is_of_its_layout(
+    first: dict[str, Any], tmp_path: Path
+) -> None:
+    file = published.refocus_raw(tmp_path)
+    line = file.read_text()
+    head = json.dumps(json.loads(line) | first) + "\n"
+    file.write_text(head * 120 + line if None in first.values() else head + line)
+    out = _converted(file, tmp_path, skip_bad=True)
+    assert _rows(out)[-1]["reward_model"]["ground_truth"] == "12"
+    assert len(_rows(out)) == (1 if None in first.values() else 2)

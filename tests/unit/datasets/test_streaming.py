@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from codedance_verl.data.parquet import open_parquet
+from codedance_verl.datasets import parts
 from codedance_verl.datasets import pieces as pieces_module
 from codedance_verl.datasets.commands import Options, convert
 from codedance_verl.datasets.image_store import ImageStore, reference
@@ -20,6 +24,7 @@ from codedance_verl.datasets.parts import Fault, Made, join_parts, parts_folder,
 from codedance_verl.datasets.pieces import Piece, giant_groups, pieces_of, raw_rows
 from codedance_verl.datasets.pool import in_order
 from codedance_verl.errors import UserError
+from codedance_verl.runtime import atomic, locks
 from tests.unit.datasets import published
 
 SCHEMA = pa.schema({"number": pa.int64()})
@@ -140,6 +145,42 @@ def test_parts_of_a_run_that_skipped_do_not_hide_their_bad_rows(tmp_path: Path) 
     assert _read(out) == [number for number in range(40) if number % 5 != 1]
 
 
+def test_a_piece_ends_after_so_many_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pieces_module, "PIECE_ROWS", 20)
+    found = pieces_of([_numbers(tmp_path, 40, 8)])
+    assert [(piece.first_row, piece.rows) for piece in found] == [(0, 16), (16, 16), (32, 8)]
+
+
+@dataclass(frozen=True)
+class Dealt:
+    """Deals the numbers of a file out to three outputs."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        return SCHEMA
+
+    def __call__(self, piece: Piece) -> Iterator[Made | Fault]:
+        for number, row in raw_rows(piece):
+            assert isinstance(row, dict)
+            yield Made(number, row, f"o{number % 3}")
+
+
+def test_parts_of_a_piece_write_what_they_hold_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "MOST_HELD_BYTES", 79)  # the tenth row is one too many
+    pieces = pieces_of([_numbers(tmp_path, 40, 40)])
+    with parts_folder(tmp_path / "out", Dealt(), pieces) as folder:
+        tally = write_parts(Dealt(), pieces, folder, 1)
+        for output in range(3):
+            file = open_parquet(folder / f"000000.o{output}.parquet")
+            assert file.read()["number"].to_pylist() == list(range(output, 40, 3))
+            assert file.metadata.num_row_groups == 4
+    assert tally.made == {"o0": 14, "o1": 13, "o2": 13}
+
+
+def test_the_size_of_a_row_is_that_of_its_texts() -> None:
+    assert parts.size_of({"a": "x" * 92, "b": [{"c": "y" * 92, "d": None}], "e": 1.5}) == 216
+
+
 def test_a_second_process_is_kept_out(tmp_path: Path) -> None:
     file, out = _numbers(tmp_path, 4, 4), tmp_path / "out.parquet"
     first, second = Numbers(tmp_path / "log"), Numbers(tmp_path / "log")
@@ -159,6 +200,58 @@ def test_a_killed_worker_ends_the_run_with_a_cure() -> None:
         list(in_order(_die, [1, 2, 3], 2))
 
 
+def _note_and_wait(folder: Path) -> None:
+    (folder / str(os.getpid())).touch()
+    time.sleep(60)
+
+
+def test_workers_end_with_a_main_process_that_was_killed(tmp_path: Path) -> None:
+    main = multiprocessing.get_context("spawn").Process(target=_use_pool, args=(tmp_path,))
+    main.start()
+    pids = list[int]()
+    deadline = time.monotonic() + 60
+    while len(pids) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+        pids = [int(path.name) for path in tmp_path.iterdir()]
+    assert len(pids) == 2
+    main.kill()
+    main.join()
+    while (left := list(filter(_is_running, pids))) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for pid in left:
+        psutil.Process(pid).kill()
+    assert not left
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _use_pool(folder: Path) -> None:
+    list(in_order(_note_and_wait, [folder, folder], 2))
+
+
+def test_a_file_system_without_locks_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(locks, "_acquire", lambda file: False)
+    _run(Numbers(tmp_path / "log"), _numbers(tmp_path, 4, 4), tmp_path / "out.parquet")
+    assert "no locks on that file system; a second process would not be noticed" in caplog.text
+
+
+def test_an_image_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed = list[tuple[Path, bool]]()
+    name = f"{hashlib.sha256(published.png(1)).hexdigest()}.png"
+    put = tmp_path / name[:2] / name
+    monkeypatch.setattr(atomic, "flush", lambda path: flushed.append((path, put.exists())))
+    assert ImageStore(tmp_path).put(published.png(1)) == put
+    (partial, named), *_ = flushed
+    assert partial.name.startswith(name) and partial != put and not named
+
+
 def test_an_image_is_stored_once_and_its_reference_is_relative(tmp_path: Path) -> None:
     store = ImageStore(tmp_path / "a" / "images")
     first, second = store.put(published.png(1)), store.put(published.png(1))
@@ -167,6 +260,17 @@ def test_an_image_is_stored_once_and_its_reference_is_relative(tmp_path: Path) -
     assert store.put(published.png(1)).read_bytes() == published.png(1)
     assert [path for path in store.folder.rglob("*") if path.is_file()] == [first]
     assert reference(first, tmp_path / "b" / "x.parquet") == f"../a/images/{first.parent.name}/{first.name}"
+
+
+@pytest.mark.parametrize("linked", ["file", "image"])
+def test_a_reference_leads_to_the_image_through_links(linked: str, tmp_path: Path) -> None:
+    (tmp_path / "far" / "deep").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "deep")
+    near, behind = tmp_path / "near", tmp_path / "link"
+    near.mkdir()
+    store, folder = (near, behind) if linked == "file" else (behind, near)
+    image = ImageStore(store / "images").put(published.png(1))
+    assert (folder / reference(image, folder / "x.parquet")).read_bytes() == published.png(1)
 
 
 @pytest.mark.usefixtures("small_pieces")
