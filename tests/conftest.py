@@ -15,8 +15,6 @@ from codedance_verl.errors import UserError
 from tests.required import lacks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from docker import DockerClient
     from xdist.remote import Producer
     from xdist.scheduler import LoadFileScheduling
@@ -81,17 +79,18 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFil
 
 
 @pytest.fixture(autouse=True)
-def _levels_of_loggers() -> Iterator[None]:
-    """Gives the project's loggers their levels back: commands set them, and are called in this process."""
-    before = {name: logger.level for name, logger in _own_loggers().items()}
-    yield
-    for name, logger in _own_loggers().items():
-        logger.setLevel(before.get(name, logging.NOTSET))
+def _logging_as_at_the_start() -> None:
+    """Lets the project's warnings through: commands, and libraries that are called in this process, silence them."""
+    logging.disable(logging.NOTSET)
+    logging.root.setLevel(logging.WARNING)
+    for logger in _own_loggers():
+        logger.disabled, logger.propagate = False, True
+        logger.setLevel(logging.NOTSET)
 
 
-def _own_loggers() -> dict[str, logging.Logger]:
-    found = {name: logger for name, logger in logging.root.manager.loggerDict.items() if name.startswith("codedance")}
-    return {name: logger for name, logger in found.items() if isinstance(logger, logging.Logger)}
+def _own_loggers() -> list[logging.Logger]:
+    found = [logger for name, logger in logging.root.manager.loggerDict.items() if name.startswith("codedance")]
+    return [logger for logger in found if isinstance(logger, logging.Logger)]
 
 
 @pytest.fixture(scope="session")
