@@ -86,7 +86,8 @@ def altered(image: Pixels, boxes: Sequence[Box], alteration: Alteration) -> Pixe
 
 def _blocks(height: int, width: int, brightest: int) -> Pixels:
     """Image of blocks of random colours, which unlike noise by the pixel is small as a file."""
-    shape = (-(-height // _BLOCK), -(-width // _BLOCK), 3)
+    shape = (-(-height // _BLOCK), -(-width // _BLOCK), 3)  # rounded up; the surplus is cut off below
+    # seeded, so that findings on a reply are the same in every run
     colours = np.random.default_rng(0).integers(0, brightest, shape, dtype=np.uint8)
     return colours.repeat(_BLOCK, axis=0).repeat(_BLOCK, axis=1)[:height, :width]
 
@@ -100,6 +101,7 @@ def clipped(boxes: Sequence[Box], image: Pixels) -> list[Box]:
 
 def _encoded(image: Pixels) -> bytes:
     file = io.BytesIO()
+    # lossless, as artefacts would reach pixels outside of the evidence; and fast, as the file does not last
     Image.fromarray(image).save(file, "PNG", compress_level=1)
     return file.getvalue()
 
@@ -113,18 +115,21 @@ def _filled(image: Pixels, boxes: Sequence[Box]) -> Pixels:
     """Copy with boxes of one grey each: the light or the dark one, whichever is farther from what was there."""
     found = image.copy()
     for box in boxes:
+        # by the original, since boxes may overlap
         _view(found, box)[:] = _DARK if _view(image, box).mean() > (_DARK + _LIGHT) / 2 else _LIGHT
     return found
 
 
 def _core(box: Box) -> Box:
     left, top, right, bottom = box
+    # rounded down, so that the core of the smallest box has a pixel
     across, down = (int((end - start) * (1 - _CORE) / 2) for start, end in ((left, right), (top, bottom)))
     return left + across, top + down, right - across, bottom - down
 
 
 def _exchanged(image: Pixels, boxes: Sequence[Box], *, both: bool) -> Pixels:
     """Copy whose boxes lie elsewhere; what was there comes to their place if `both`, else the surroundings' colour."""
+    # all boxes are taken from the start: no evidence may move onto other evidence
     found, taken = image.copy(), list(boxes)
     for box in boxes:
         place = _other_place(image, box, taken)
@@ -140,6 +145,7 @@ def _exchanged(image: Pixels, boxes: Sequence[Box], *, both: bool) -> Pixels:
 
 def _other_place(image: Pixels, box: Box, taken: Sequence[Box]) -> Box | None:
     """Region of the same size beside all that are taken whose pixels differ most; None where there is no room."""
+    # every second pixel tells enough; int16, as differences of uint8 wrap around
     here = _view(image, box)[::2, ::2].astype(np.int16)
     free = [place for place in _places(image, box) if not any(_meet(place, other) for other in taken)]
     return max(free, key=lambda place: float(np.abs(_view(image, place)[::2, ::2] - here).mean()), default=None)
@@ -152,14 +158,17 @@ def _places(image: Pixels, box: Box) -> Iterator[Box]:
 
 
 def _meet(one: Box, other: Box) -> bool:
+    # right and bottom are outside, so boxes that touch do not meet
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def _surroundings(image: Pixels, box: Box) -> Any:
     """Median colour of the frame around a box, shape (3,)."""
     left, top, right, bottom = box
+    # a slice may end past the image, but a negative start would count from its end
     around = (max(left - _MARGIN, 0), max(top - _MARGIN, 0), right + _MARGIN, bottom + _MARGIN)
     outside = np.ones(_view(image, around).shape[:2], dtype=bool)
     outside[top - around[1] : bottom - around[1], left - around[0] : right - around[0]] = False
     frame = _view(image, around)[outside]
+    # (pixels, 3) to (3,); the median, which a line across the frame does not tint
     return np.median(frame, axis=0).astype(np.uint8) if len(frame) else _DARK

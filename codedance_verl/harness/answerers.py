@@ -33,6 +33,7 @@ async def started(settings: EvalSettings, tell: Callable[[str], None] = _to_stde
     service.set_environment()
     from codedance_verl.harness.local_answerer import LocalAnswerer
 
+    # around the answerer, which starts the engine's process
     with warm_engine(service.warm_start):
         async with LocalAnswerer.started(service, asked) as local:
             yield local

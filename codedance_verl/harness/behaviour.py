@@ -52,9 +52,10 @@ def denominator(scores: TaskScores, note: str = "") -> Denominator:
 
 def behaviour(scores: TaskScores) -> Behaviour:
     """Calls, turns, tokens and ends of the replies; the interval of the use of tools is by cluster."""
+    # a failure has no calls either, but it is no reply without tools
     replies = [(item, sample) for item, sample in _samples(scores) if sample is not None and sample.calls is not None]
     used = [float((sample.calls or 0) > 0) for _, sample in replies]
-    clusters = [item.cluster or item.id for item, _ in replies]
+    clusters = [item.cluster or item.id for item, _ in replies]  # an item of no cluster is its own
     return Behaviour(
         replies=len(replies),
         use=Estimate.of_rate(cluster_rate(sums_by_cluster(used, [1.0] * len(used), clusters))) if used else Estimate(),
@@ -95,5 +96,6 @@ def _counts(names: Iterable[str], most: int | None = None) -> dict[str, int]:
 
 
 def _mean(replies: Sequence[tuple[ItemScores, SampleScores]], of: Callable[[SampleScores], int | None]) -> float | None:
+    # None is unknown and not 0: an endpoint need not report its tokens
     values = [value for _, sample in replies if (value := of(sample)) is not None]
     return sum(values) / len(values) if values else None

@@ -42,7 +42,7 @@ class CodeFacts:
 def facts_of(cells: Sequence[str], ran: Sequence[bool]) -> list[CodeFacts]:
     """Facts of each cell of a session; `ran` says which ran to their end. Nothing is run."""
     analysis = analyse(cells, ran)
-    known: dict[str, int] = {}
+    known: dict[str, int] = {}  # shared: a later cell may crop by names that an earlier one has bound
     return [_facts(analysis, place, code, known) for place, code in enumerate(cells)]
 
 
@@ -53,13 +53,14 @@ def imports_of(code: str) -> str | None:
     body: list[ast.stmt] = [node for node in tree.body if isinstance(node, kept)] if tree is not None else []
     try:
         return ast.unparse(ast.Module(body, []))
-    except RecursionError:
+    except RecursionError:  # `unparse` recurses in Python, where the parser nests deeper
         return None
 
 
 def _facts(analysis: Analysis, place: int, code: str, known: dict[str, int]) -> CodeFacts:
     found: Iterator[Operation] = itertools.chain(analysis.operations, analysis.means, analysis.dead)
     reads = any(operation.image for operation in found if operation.turn == place)
+    # without the dead ones: nothing of theirs is shown
     computes = any(
         operation.category in _COMPUTES
         for operation in (*analysis.operations, *analysis.means)
@@ -71,7 +72,7 @@ def _facts(analysis: Analysis, place: int, code: str, known: dict[str, int]) -> 
     try:
         constants = "\n".join(dict.fromkeys(_constants(tree)))
         boxes = tuple(dict.fromkeys(_boxes(tree, known)))
-    except RecursionError:
+    except RecursionError:  # too deep for the walk over constants; what the analysis says still holds
         return CodeFacts(reads, computes, "", ())
     return CodeFacts(reads, computes, constants, boxes[:_MOST_BOXES])
 
@@ -81,7 +82,7 @@ def _constants(node: ast.AST) -> Iterator[str]:
     if (
         isinstance(node, ast.Constant)
         and isinstance(node.value, str | int | float)
-        and not isinstance(node.value, bool)
+        and not isinstance(node.value, bool)  # a flag such as `keepdims=True` states nothing
     ):
         yield str(node.value)
     if not isinstance(node, _CHOICES):
@@ -111,7 +112,7 @@ def _boxes(tree: ast.Module, known: dict[str, int]) -> Iterator[Box]:
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "crop":
             yield from _box(_corners(node, tuples), known)
         elif isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Tuple) and len(node.slice.elts) >= 2:
-            rows, columns = node.slice.elts[:2]
+            rows, columns = node.slice.elts[:2]  # an array has rows first, a box columns
             if isinstance(rows, ast.Slice) and isinstance(columns, ast.Slice):
                 yield from _box((columns.lower, rows.lower, columns.upper, rows.upper), known)
 
@@ -120,6 +121,7 @@ def _remember(node: ast.Assign, known: dict[str, int], tuples: dict[str, Sequenc
     """Takes up names that are bound to whole numbers, or to four values."""
     for target in node.targets:
         if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
+            # a starred target, or code that fails when it runs, has other lengths
             pairs = list(zip(target.elts, node.value.elts, strict=False))
         else:
             pairs = [(target, node.value)]
@@ -141,8 +143,10 @@ def _corners(call: ast.Call, tuples: Mapping[str, Sequence[ast.expr]]) -> Sequen
 
 def _box(edges: Sequence[ast.expr | None], known: Mapping[str, int]) -> Iterator[Box]:
     numbers = [number for edge in edges if edge is not None and (number := _whole(edge, known)) is not None]
+    # an edge that is open or computed leaves the region unknown
     if len(edges) == len(numbers) == 4:
         left, top, right, bottom = numbers
+        # a negative edge counts from the end in an array, and lies outside of the image in Pillow
         if 0 <= left < right and 0 <= top < bottom:
             yield left, top, right, bottom
 
@@ -150,6 +154,7 @@ def _box(edges: Sequence[ast.expr | None], known: Mapping[str, int]) -> Iterator
 def _whole(node: ast.expr, known: Mapping[str, int]) -> int | None:
     if isinstance(node, ast.Name):
         return known.get(node.id)
+    # the bound also keeps out infinity (`1e999`), which `int` refuses
     if isinstance(node, ast.Constant) and isinstance(node.value, int | float) and abs(node.value) < 1e6:
         return int(node.value)
     return None

@@ -13,6 +13,7 @@ from PIL import Image
 
 from codedance_verl.types import Execution, RenderedImage
 
+# as of `<Figure object at 0x7f3a5c12>`; shorter hexadecimal numbers are results
 _ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}\b")
 _VISIBLE = 16
 """Difference of a channel, 0 to 255, that is no artefact of resizing or of a JPEG file."""
@@ -55,6 +56,7 @@ def normalised(text: str) -> str:
 
 def pixels(image: RenderedImage) -> NDArray[np.uint8]:
     """Pixels of a displayed image, shape (height, width, 3), 0 to 255. Images of the pool are checked: none fails."""
+    # made by code of a model: Pillow's other decoders are not to see it
     with Image.open(io.BytesIO(image.png), formats=("PNG",)) as opened:
         return np.asarray(opened.convert("RGB"))
 
@@ -69,6 +71,7 @@ def images_differ(one: RenderedImage, other: RenderedImage) -> bool:
 
 
 def _visible(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
+    # int16, as differences of uint8 wrap around; (height, width, 3) to (height, width)
     apart = np.abs(one.astype(np.int16) - other).max(axis=2) > _VISIBLE
     return bool(apart.sum() >= max(1, min(_FEWEST, _LEAST_PART * apart.size)))
 
@@ -89,4 +92,5 @@ def _is_copy(image: RenderedImage, whole: NDArray[np.uint8]) -> bool:
         # Marks drawn on it are new, however small.
         return not _visible(shown, whole)
     smaller = Image.fromarray(whole).resize((image.width, image.height), Image.Resampling.BOX)
+    # the mean, since ways of scaling differ in single pixels at edges
     return float(np.abs(shown.astype(np.int16) - np.asarray(smaller)).mean()) <= _LIKE_THE_INPUT

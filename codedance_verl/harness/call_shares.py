@@ -32,7 +32,7 @@ def faithfulness_on_disk(out: Path, benchmark: str, key: Key) -> tuple[Faithfuln
         return None, ""
     try:
         found = read_summary(path)
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # a broken file beside it must not cost the report
         return None, f"faithfulness of calls is left out: {path.name} cannot be read ({error}); {again}"
     if found.key != key.digest:
         return None, f"faithfulness of calls is left out: {path.name} is of replies under other settings; {again}"
@@ -64,4 +64,5 @@ def _share(rows: list[tuple[str, bool]]) -> Estimate:
     if not rows:
         return Estimate()
     values = [float(has) for _, has in rows]
+    # the share is of calls, so each weighs the same however many its item has
     return Estimate.of_rate(cluster_rate(sums_by_cluster(values, [1.0] * len(rows), [item for item, _ in rows])))

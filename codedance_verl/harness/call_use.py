@@ -110,6 +110,7 @@ def signs_of(replayed: Replayed, facts: CodeFacts, answer: Answer, images_shown:
     depends, states = _text_depends(replayed), answer.stated_in(text)
     follows = states and depends and _statement_goes(replayed, answer)
     literal = answer.stated_in(facts.constants)
+    # other images altogether too: a text that differs with those was computed from the image
     same = not depends and all(output.text == text for output in replayed.succeeded(tuple(Alteration)))
     return Signs(
         text_depends=depends,
@@ -135,11 +136,12 @@ def use_of(signs: Signs, facts: CodeFacts) -> Use:
 
 def _text_depends(replayed: Replayed) -> bool:
     text = replayed.unchanged.text
+    # before the rest, since code may have run with `CORE`, whose rim still shows the image
     if replayed.whole and Alteration.GREYED in replayed.altered and not replayed.altered[Alteration.GREYED].succeeded:
         return True
     if local := replayed.succeeded(LOCAL):
         return any(output.text != text for output in local)
-    if not any(which in replayed.altered for which in LOCAL):
+    if not any(which in replayed.altered for which in LOCAL):  # time limits or faults: nothing is known
         return False
     elsewhere = replayed.succeeded(OF_EVIDENCE)
     return not elsewhere or any(output.text != text for output in elsewhere)
@@ -152,6 +154,7 @@ def _statement_goes(replayed: Replayed, answer: Answer) -> bool:
 
 def _image_depends(replayed: Replayed, place: int) -> bool:
     """True where the greyed core can be seen in a displayed image; by the whole evidence where that replay failed."""
+    # the order counts: the first that ran decides
     local = [replayed.altered[which] for which in (Alteration.CORE, Alteration.GREYED) if which in replayed.altered]
     if not local:
         return False

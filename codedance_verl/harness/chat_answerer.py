@@ -126,12 +126,14 @@ class ChatAnswerer:
             )
         return {
             "model": {"name": settings.model, "revision": settings.revision},
+            # the endpoint renders messages by a template that it does not show
             "prompt": {**prompt, "chat_template_sha256": None, "loop": "chat" if settings.tools else "plain"},
             "limits": {**ours, **limits},
         }
 
     async def answer(self, question: Question, images: ImageFolder) -> Reply:
         """Reply after a trajectory, or to the plain question (`Answerer.answer`)."""
+        # `Overloaded` passes: the dispatcher asks again
         trajectory = _Trajectory(self._settings, self._completions, self._pool, question, images)
         try:
             return await trajectory.run()
@@ -170,7 +172,7 @@ class _Trajectory:
 
     async def run(self) -> Reply:
         started = time.perf_counter()
-        self._messages = await asyncio.to_thread(self._asked)
+        self._messages = await asyncio.to_thread(self._asked)  # images are slow to decode, and others wait on this loop
         finish = await self._in_time(self._interact if self._settings.tools else self._plain)
         timing = Timing(
             self._generate_s, self._execute_s, self._queue_s, time.perf_counter() - started, self._observe_s
@@ -206,17 +208,18 @@ class _Trajectory:
     async def _in_time(self, finish: Callable[[AsyncExitStack], Awaitable[FinishReason]]) -> FinishReason:
         limit = asyncio.timeout(self._settings.environment.trajectory_limit_s)
         try:
+            # the limit inside, so that the session is closed after it has struck
             async with AsyncExitStack() as resources, limit:
                 return await finish(resources)
         except TimeoutError as error:
-            if limit.expired():
+            if limit.expired():  # a time-out of the sandbox's own is the same exception
                 return self._out_of_time()
             raise Unanswered(Status.SANDBOX_FAULT, f"TimeoutError: {error}"[:300]) from None
 
     def _out_of_time(self) -> FinishReason:
         """End at the time limit. Raises Unanswered: the endpoint owed a reply then, which is no fault of the model."""
         if self._waiting_since is None:
-            return FinishReason.TIME_LIMIT
+            return FinishReason.TIME_LIMIT  # the model's code, or showing its output, took the time
         waited_s, limit_s = time.perf_counter() - self._waiting_since, self._settings.environment.trajectory_limit_s
         raise Unanswered(
             Status.ENDPOINT_FAILURE,
@@ -229,6 +232,7 @@ class _Trajectory:
         try:
             found = await self._sampled(None)
         except ContextFull as error:
+            # of the item: a question that is too long says nothing of the endpoint's health
             raise Unanswered(Status.ENDPOINT_FAILURE, str(error), of_item=True) from None
         self._turns.append(TurnRecord(_whole_text(found), None, None, None, found.completion_tokens))
         self._answer = found.text.strip()
@@ -241,13 +245,14 @@ class _Trajectory:
         assert pool is not None, "there is a pool with tools"
         sandbox = SandboxClient(lambda: pool, lambda: self._question.images, environment.sandbox_retries)
         while True:
-            if self._left() == 0:
+            if self._left() == 0:  # servers refuse a request for no tokens
                 return FinishReason.LENGTH
             try:
                 found = await self._sampled(self._format)
             except ContextFull as error:
                 if not self._turns:
                     raise Unanswered(Status.ENDPOINT_FAILURE, str(error), of_item=True) from None
+                # turns and observations have filled the context: an end like that of the tokens
                 return FinishReason.LENGTH
             parsed = self._format.parse(found.text)
             self._last_text = found.text
@@ -297,10 +302,12 @@ class _Trajectory:
     def _left(self) -> int | None:
         """Tokens that may still be written; None for as many as the endpoint allows."""
         most = self._settings.sampling.max_tokens
+        # where the endpoint reports no tokens, each turn has them all
         return None if most is None else max(most - (self._written or 0), 0)
 
     def _count(self, found: Completion) -> None:
         if not self._served_by:
+            # of the first turn that names its model: later prompts hold turns and observations too
             self._served_by, self._prompt_tokens = found.model, found.prompt_tokens
         tokens = found.completion_tokens
         self._written = None if tokens is None or self._written is None else self._written + tokens
@@ -329,6 +336,7 @@ class _Trajectory:
         self._messages += [{"role": "assistant", "content": text}, {"role": "user", "content": content}]
         self._images += len(shown)
         record = await asyncio.to_thread(_record, execution, self._folder)
+        # it was noted before its code ran, so that a turn cut off by the time limit is on record
         turn = self._turns[-1]
         self._turns[-1] = TurnRecord(turn.text, turn.code, observation, record, turn.tokens, len(shown))
         self._observe_s += time.perf_counter() - started

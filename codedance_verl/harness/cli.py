@@ -56,6 +56,7 @@ def run(
     plan: Annotated[bool, typer.Option("--plan", help="say what is on record and what is left, and end")] = False,
 ) -> None:
     """Asks a model the items of benchmarks, scores the replies, and writes a report."""
+    # imported here and below, so that `--help` does not wait for it
     from codedance_verl.harness import settings
     from codedance_verl.serving.cli import end_by_signals
 
@@ -108,8 +109,10 @@ def faithfulness(
 
 def _overrides(given: Mapping[str, object], benchmarks: Sequence[str]) -> list[str]:
     """Overrides of what was given by argument, then of the keys among the benchmarks, which go before."""
+    # the path of a file may hold `=` too
     names = [name for name in benchmarks if "=" not in name or Path(name).is_file()]
     overrides = [
+        # numbers and switches bare: Hydra reads a quoted one as a text
         f"eval.{name}={value if isinstance(value, int) else _quoted(str(value))}"
         for name, value in given.items()
         if value is not None

@@ -107,6 +107,7 @@ def compare_runs(a: Path, b: Path, force: bool = False, every_figure: bool = Fal
 
 def _evaluated(run: Path, name: str) -> _Evaluated:
     scores = read_scores(run, name)
+    # a benchmark that scores another's replies has no records, unless it was asked by itself
     shared = TASKS[name].replies_of if name in TASKS else ""
     folder = run / (shared if shared and not (run / name / KEY_FILE).exists() else name)
     key = existing_store(folder).key
@@ -125,6 +126,7 @@ def model_name(key: Key) -> str:
 def _told_apart(a: _Evaluated, b: _Evaluated) -> tuple[_Evaluated, _Evaluated]:
     if a.model != b.model:
         return a, b
+    # one name for two, such as checkpoints of a run: sentences must say which is meant
     return replace(a, model=f"{a.model} (A)"), replace(b, model=f"{b.model} (B)")
 
 
@@ -151,9 +153,10 @@ def _compared(name: str, a: _Evaluated, b: _Evaluated, unlike: Sequence[str], ev
     found: list[FigureComparison] = []
     for which in WAYS:
         sides = [valued(side.scores.items, side.scores.samples, which) for side in (a, b)]
-        if all(sides):
+        if all(sides):  # a side that was not scored in this way is empty
             left, right = _in_common(*sides)
             compared = _figures(figures, which, (a.model, left), (b.model, right), unlike)
+            # a generator, since each comparison resamples: those not wanted are never made
             found += compared if every_figure else islice(compared, 1)
     return TaskComparison(
         name, tuple(found), "" if found else "there is no item that both have and both scored in one way"
@@ -164,6 +167,7 @@ def _in_common(a: Sequence[ValuedItem], b: Sequence[ValuedItem]) -> tuple[list[V
     """Items that both have, in the order, clusters and strata of A."""
     theirs = {item.key: item for item in b}
     left = [item for item in a if item.key in theirs]
+    # one side's clusters for both, or a forced comparison could not be paired
     return left, [replace(theirs[item.key], mark=item.mark) for item in left]
 
 
@@ -181,7 +185,7 @@ def _figures(
         found = FigureComparison(which, name, figure.definition, place == 0, None)
         try:
             yield replace(found, comparison=compare(side, sides[1][name][1], unlike=unlike))
-        except UserError as error:
+        except UserError as error:  # a figure with too few clusters must not cost the others
             yield replace(found, refused=str(error))
 
 
@@ -197,6 +201,7 @@ def _sides(
         # a figure of a part has no sums where none of its items was measured by both
         both = measured[name].sums if name in measured else ClusterSums(np.zeros(0), np.zeros(0))
         upper = best[name].sums if found.figure.rises else None
+        # composites of several items, or those of a part, are fewer
         counted = "items" if round(float(found.sums.denominators.sum())) == len(items) else "cases"
         return Side(model, both, found.sums, upper, missing, counted)
 

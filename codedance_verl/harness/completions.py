@@ -18,7 +18,8 @@ from codedance_verl.harness.http import Refusal, Transport
 from codedance_verl.harness.reply import Unanswered
 from codedance_verl.records.record import Status
 
-_REFUSED_FIELDS = (400, 422)
+_REFUSED_FIELDS = (400, 422)  # FastAPI's servers answer 422 to fields that they do not take
+# servers have no error code in common for it
 _TOO_LONG = ("context length", "context_length", "maximum context", "max_model_len", "too long", "too many tokens")
 _NEWER_NAME = "max_completion_tokens"
 
@@ -89,6 +90,7 @@ class Completions:
     ) -> Completion:
         """Completion that ends with its first complete call or answer. Raises what `once` does."""
         stops = list(format.stop_strings)
+        # the second field is vLLM's own, which stricter servers refuse
         forms: tuple[dict[str, Any], ...] = ({"stop": stops, "include_stop_str_in_output": True}, {"stop": stops}, {})
         for number in range(self._form, len(forms)):
             try:
@@ -97,6 +99,7 @@ class Completions:
                 if refusal.status not in _REFUSED_FIELDS or number + 1 == len(forms):
                     raise
                 continue
+            # another request may have come further meanwhile
             self._form = max(self._form, number)  # with fewer fields it works
             break
         whole = _completed(found, stops, format) if forms[number] else _at_end(found, format)
@@ -108,6 +111,7 @@ class Completions:
         named = {tokens_field if name == "max_tokens" else name: value for name, value in fields.items()}
         body = {"model": self._model, "messages": list(messages), **named}
         try:
+            # escaped to ASCII: no text fails to encode, even with half a surrogate pair
             reply = await self._transport.post("chat/completions", lambda: json.dumps(body).encode())
         except Refusal as refusal:
             if refusal.status == 400 and _is_too_long(refusal):
@@ -150,11 +154,12 @@ def _read(body: Mapping[str, Any]) -> Completion:
         named = choice.get("stop_reason")
         return Completion(
             text=_text(message.get("content")),
+            # both names are in use
             reasoning=_text(message.get("reasoning_content") or message.get("reasoning")),
             cut=choice.get("finish_reason") == "length",
             prompt_tokens=_tokens(usage.get("prompt_tokens")),
             completion_tokens=_tokens(usage.get("completion_tokens")),
-            model=str(body.get("model") or "")[:200],
+            model=str(body.get("model") or "")[:200],  # goes on record, so it is bounded
             stop=named if isinstance(named, str) else None,
             # vLLM has null where the end token came, and a server that never names a string has no such field
             natural="stop_reason" in choice and not isinstance(named, str),
@@ -175,6 +180,7 @@ def _text(content: Any) -> str:
 def _tokens(reported: Any) -> int | None:
     if reported is None:
         return None
+    # JSON's `true` would pass for the int 1
     if isinstance(reported, bool) or not isinstance(reported, int) or not 0 <= reported <= MOST_TOKENS:
         raise ValueError("no count of tokens")
     return reported

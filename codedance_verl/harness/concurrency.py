@@ -19,7 +19,7 @@ class AdaptiveLimit:
 
     def __init__(self, most: int) -> None:
         self._most = float(most)
-        self._limit = float(min(FIRST, most))
+        self._limit = float(min(FIRST, most))  # an answer adds a fraction
         self._running = 0
         self._round = 0
         self._changed = asyncio.Condition()
@@ -38,7 +38,7 @@ class AdaptiveLimit:
         try:
             yield self._round
         finally:
-            self._running -= 1
+            self._running -= 1  # before anything is awaited, where a second cancellation may strike
             await self._wake()
 
     async def answered(self) -> None:
@@ -50,7 +50,7 @@ class AdaptiveLimit:
         """Takes note of a refusal of what was sent in a round; the first one of a round halves the limit."""
         if sent_in == self._round:
             self._round += 1
-            self._limit = max(1.0, self._limit / 2)
+            self._limit = max(1.0, self._limit / 2)  # one must go on asking, or no answer could raise it
 
     async def _wake(self) -> None:
         async with self._changed:

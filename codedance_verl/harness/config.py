@@ -76,7 +76,7 @@ class EvalConfig(Node):
     """Sampling temperature; null: none is sent, and the endpoint's own counts, or `serving.temperature`."""
     top_p: float | None = Field(1.0, ge=0.01, le=1)
     """Probability mass that is sampled from; null as for the temperature."""
-    seed: int | None = Field(0, ge=0, le=2**31 - 1)
+    seed: int | None = Field(0, ge=0, le=2**31 - 1)  # 31 bits, which every server takes
     """Seed of the first reply to an item; the next reply has the next one. Null: none is sent."""
     control: Literal["no_tools", "forced_tools", "grey_observations", "blank"] | None = None
     """What is changed on purpose."""
@@ -86,6 +86,7 @@ class EvalConfig(Node):
     """Questions at once; null: as many as engine and sandbox take."""
     limit: int | None = Field(None, ge=1, le=10_000_000)
     """Items of each benchmark, from the first; null: all."""
+    # not images: the same file stays unreadable until someone replaces it
     again: Failures = ("endpoint_failure", "sandbox_fault")
     """Failures on record that are asked again when the evaluation is run once more."""
 

@@ -75,15 +75,17 @@ async def ask_all(dispatch: Dispatch, told: Callable[[Writer], None]) -> None:
         ChangedKey, OSError: as `Writer.work`, `Writer.add`.
     """
     with dispatch.store.writer() as writer:
+        # bounded, as the images of a benchmark need not fit into memory
         questions: asyncio.Queue[_Read | None] = asyncio.Queue(READ_AHEAD)
         run = _Run(dispatch, writer, questions, told)
         try:
+            # the workers inside: the reader is stopped only when none of them waits for it
             async with _reader(dispatch, writer, questions) as read, asyncio.TaskGroup() as workers:
                 for _ in range(dispatch.most_at_once):
                     workers.create_task(run.work())
         except BaseExceptionGroup as faults:
             raise faults.exceptions[0] from None  # the others are of workers that met the same
-        await asyncio.wrap_future(read)
+        await asyncio.wrap_future(read)  # a fault of the reader ended the queue as the last item does
 
 
 @dataclass(frozen=True)
@@ -125,10 +127,11 @@ class _Run:
         try:
             reply = await self._answered(Question(read.work.item, read.images, read.work.sample), sent_in)
         except Unanswered as fault:
+            # on record before the count may end the evaluation
             await self._add(read.work, fault.status, reason=fault.reason)
             self._count(fault)
             return
-        self._failed.clear()
+        self._failed.clear()  # one answer shows that endpoint and sandbox work
         await self._add(read.work, Status.ANSWERED, reply)
 
     def _count(self, fault: Unanswered) -> None:
@@ -197,7 +200,7 @@ async def _reader(
         sent = asyncio.run_coroutine_threadsafe(questions.put(read), loop)
         while not stopped.is_set():
             with contextlib.suppress(TimeoutError):
-                sent.result(0.2)
+                sent.result(0.2)  # in short waits: with the workers gone a full queue never gets a place
                 return True
         sent.cancel()
         return False
@@ -207,19 +210,19 @@ async def _reader(
             for work in writer.work(dispatch.items, dispatch.again):
                 if stopped.is_set() or not put(_read(work, dispatch.blank)):
                     break
-        except BaseException as error:
+        except BaseException as error:  # a thread has no caller: `ask_all` takes it from the future
             done.set_exception(error)
         else:
             done.set_result(None)
         finally:
-            put(None)
+            put(None)  # after a fault too, or the workers would wait for ever
 
     thread = threading.Thread(target=read, name="items", daemon=True)
     thread.start()
     try:
         yield done
     finally:
-        stopped.set()
+        stopped.set()  # not joined: it may be asleep, waiting for items of other processes
 
 
 def _read(work: Work[Item], blank: bool) -> _Read:

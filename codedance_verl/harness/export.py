@@ -53,12 +53,14 @@ def table_path(folder: Path, model: str, task: str) -> Path | None:
     """File that VLMEvalKit would look for, in a folder; None for a benchmark that it does not have."""
     if task not in DATASETS:
         return None
+    # a model named by `./folder` must make no hidden file
     return folder / f"{_FILE_NAME.sub('_', model).strip('._') or 'model'}_{DATASETS[task]}.tsv"
 
 
 def write_table(path: Path, measured: Iterable[Measured]) -> None:
     """Writes the first reply to each item atomically. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    # half a surrogate pair has no UTF-8
     write_atomically(path, table([one for one in measured if one.sample == 0]).encode("utf-8", "replace"))
 
 
@@ -71,6 +73,7 @@ def table(measured: Sequence[Measured]) -> str:
     letters = _LETTERS[:most]
     strata = sorted({name for one in measured for name in one.item.strata})
     out = io.StringIO()
+    # the module's own end of a row has a carriage return
     writer = csv.writer(out, delimiter="\t", lineterminator="\n")
     writer.writerow(["index", "question", *letters, "answer", *strata, "prediction"])
     writer.writerows(_row(one, len(letters), strata) for one in measured)
@@ -79,13 +82,14 @@ def table(measured: Sequence[Measured]) -> str:
 
 def _row(one: Measured, options: int, strata: Sequence[str]) -> list[str]:
     item = one.item
-    choices = list(item.choices[:options])
+    choices = list(item.choices[:options])  # columns of options are single letters, and end with Z
     cells = [item.id, item.question, *choices, *[""] * (options - len(choices)), _answer(item)]
     cells += [item.strata.get(name, "") for name in strata]
     return [_cell(cell) for cell in cells] + [_prediction(one)]
 
 
 def _answer(item: Item) -> str:
+    # the table has one cell for what may be several right answers
     return "" if item.truth is None else alternatives_of(item.truth)[0]
 
 

@@ -100,6 +100,7 @@ async def faithfulness(
     """
     calls = calls_of(turns)
     known = [np.asarray(decode(data)) for data in images]
+    # calls that timed out or ended their session are in no part, and stay failed
     found = {call.turn: CallFinding(call.turn, Use.FAILED) for call in calls}
     bound = asyncio.Semaphore(at_once)
     for part in parts(calls):
@@ -126,6 +127,7 @@ async def _findings(
     unchanged = await part.replayed(part.calls)
     facts = facts_of([call.code for call in part.calls], [call.execution.succeeded for call in part.calls])
     evidence = [_evidence(boxes, fact, known) for fact in facts]
+    # calls with the same evidence share replays, each of which runs all cells
     turns: dict[tuple[Box, ...], set[int]] = {}
     for call, (where, _) in zip(part.calls, evidence, strict=True):
         turns.setdefault(where, set()).add(call.turn)
@@ -137,6 +139,7 @@ async def _findings(
         whole = source == "image"
         finding = await asyncio.to_thread(_finding, part.answer, call, fact, *outputs, seen, recorded, whole)
         found.append(replace(finding, boxes=where, box_source=source) if finding.signs else finding)
+        # after the finding: what a call shows is known to later ones alone
         seen += [pixels(image) for image in _shown(unchanged.get(call.turn), call)]
     return await _needed(part, found, unchanged, altered, evidence)
 
@@ -156,7 +159,7 @@ async def _altered(part: _Part, boxes: tuple[Box, ...], turns: set[int]) -> dict
     """Outputs of these turns by alteration; images only where they are compared, since they may be large."""
 
     async def one(which: Alteration) -> dict[int, Output]:
-        async with part.at_once:
+        async with part.at_once:  # the altered files too, so that few of them are in memory
             images = await asyncio.to_thread(altered_files, part.images, boxes, which)
             found = await replay(part.pool, images, part.calls)
         kept = {turn: output for turn, output in found.items() if turn in turns}
@@ -211,7 +214,7 @@ def _same_image(kept: ImageRef, image: RenderedImage, recorded: Path | None) -> 
     try:
         png = kept.file(recorded).read_bytes()
         return not images_differ(RenderedImage(kept.sha256, kept.width, kept.height, png), image)
-    except (OSError, SyntaxError, ValueError):
+    except (OSError, SyntaxError, ValueError):  # a recorded image that is gone or broken proves nothing
         return False
 
 
@@ -234,6 +237,7 @@ async def _needed(
         if found[place].use not in (Use.UNUSED, Use.DECORATIVE):
             continue
         later = [other for other in range(place + 1, len(found)) if found[other].use is Use.USED]
+        # first what costs no replay
         needs = _quoting(part.calls, place, later, unchanged, altered[evidence[place][0]])
         if needs is None and later:
             needs = await _depending(part, place, later, unchanged)
@@ -251,6 +255,7 @@ def _quoting(
 ) -> int | None:
     """First later call with a value in its code that this one printed, and prints no longer with altered evidence."""
     turn = calls[place].turn
+    # a value that its own code holds, a later call may have from there
     printed = set(_CARRIED.findall(unchanged[turn].text)) - set(_CARRIED.findall(calls[place].code))
     texts = (found[turn].text for which, found in altered.items() if turn in found and which in OF_EVIDENCE)
     gone = set().union(*(printed.difference(_CARRIED.findall(text)) for text in texts))
@@ -269,7 +274,7 @@ async def _depending(part: _Part, place: int, later: Sequence[int], unchanged: M
 
 
 def _differ(turn: int, one: Mapping[int, Output], other: Mapping[int, Output]) -> bool:
-    if turn not in one or turn not in other:
+    if turn not in one or turn not in other:  # without both replays nothing can be said
         return False
     left, right = one[turn], other[turn]
     if left.text != right.text or len(left.images) != len(right.images):

@@ -29,7 +29,7 @@ from codedance_verl.sandbox.config import SandboxConfig
 from codedance_verl.sandbox.pool import SandboxPool
 from codedance_verl.tasks.item import Item, UnreadableImage
 
-TRAJECTORIES_AT_ONCE = 2
+TRAJECTORIES_AT_ONCE = 2  # each with up to `faithfulness.AT_ONCE` sessions
 
 _REASON_CHARS = 300
 
@@ -62,8 +62,9 @@ async def faithfulness_of(settings: EvalSettings, most: int, tell: Callable[[str
         OSError: findings cannot be written; those on disk stay.
     """
     given: Any = OmegaConf.to_container(settings.tree.sandbox, resolve=True)
+    # all of them before a sandbox starts, so that missing records are said at once
     recorded = [_recorded(settings, benchmark, given, tell) for benchmark in listed(settings, tell)]
-    for sandbox, alike in itertools.groupby(recorded, key=lambda one: one.sandbox):
+    for sandbox, alike in itertools.groupby(recorded, key=lambda one: one.sandbox):  # neighbours share a pool
         async with SandboxPool.local(sandbox) as pool:
             for one in alike:
                 tell(f"{one.benchmark.task.name}: {_line(await _found(settings, one, most, pool))}")
@@ -95,7 +96,7 @@ async def _found(settings: EvalSettings, recorded: _Recorded, most: int, pool: S
             return before
         async with places:
             found = await _reply(of, item, record, pool, settings)
-        reply_findings.add(path, found)
+        reply_findings.add(path, found)  # at once: a run that is stopped goes on from here
         return found
 
     try:
@@ -115,7 +116,7 @@ async def _reply(of: str, item: Item, record: Record, pool: SandboxPool, setting
         answer, boxes = answer_of(reply.text, item.choices, item.question), item.facts.get("boxes", ())
         images = [image.read() for image in item.images]
         calls = await faithfulness(pool, images, reply.turns, answer, boxes, settings.out)
-    except UserError:
+    except UserError:  # of the settings or the machine, which every reply would meet
         raise
     except (UnreadableImage, *UNREADABLE) as error:
         fault = f"{type(error).__name__}: {error}"[:_REASON_CHARS]

@@ -104,6 +104,7 @@ def valued(items: Iterable[ItemScores], samples: int, which: str) -> tuple[Value
         raise ValueError(f"no way of scoring {which!r}; there are {', '.join(WAYS)}")
     listed = list(items)
     came = [one for item in listed for one in item.samples if one.status is Status.ANSWERED]
+    # without any reply there are figures all the same: every sample is a fault
     if came and all(getattr(one, which) is None for one in came):
         return ()
     return tuple(_valued(item, samples, which) for item in listed)
@@ -137,6 +138,7 @@ def faults_of(items: Iterable[ValuedItem]) -> Counter[str]:
 
 def whole_clusters(*sides: Iterable[ValuedItem]) -> Callable[[ValuedItem], bool]:
     """Test for items of clusters in which every sample of all sides has a score."""
+    # by cluster, as a composite of several items has no value where one of them has none
     broken = {item.mark.cluster for side in sides for item in side if not item.measured}
     return lambda item: item.mark.cluster not in broken
 
@@ -166,9 +168,11 @@ def sums_of(figures: Figures, items: Sequence[ValuedItem], worth: Worth) -> dict
     found: dict[str, FigureSums] = {}
     for same in zip(*runs, strict=True):
         of_runs = [cluster_sums(figure) for figure in same]
+        # (samples, clusters) to (clusters,); clusters go by name, so they are in the same order in all runs
         above, below = (
             np.mean([getattr(sums, side) for sums in of_runs], axis=0) for side in ("numerators", "denominators")
         )
+        # units of a single run would contradict the averaged sums
         found[same[0].name] = FigureSums(replace(same[0], units=()), ClusterSums(above, below))
     return found
 
@@ -214,10 +218,11 @@ def _scenarios(figures: Figures, items: Sequence[ValuedItem]) -> list[tuple[Figu
                 items=len(items),
                 faults=faults,
                 wrong=sums.sums,
+                # a figure of a part is missing where nothing of the part was measured
                 measured=measured[name].sums if name in measured else cluster_sums(Figure(name, "", ())),
                 right=best[name].sums if sums.figure.rises else None,
                 right_by_fault=_named(one_right, name) if sums.figure.rises else {},
-                samples=len(items[0].samples),
+                samples=len(items[0].samples),  # without items there are no figures, and this is not reached
             ),
         )
         for name, sums in worst.items()

@@ -27,7 +27,7 @@ _READ_BYTES = 4096
 """Of a reply that a message quotes: more than is shown, so that the cut leaves no part of a key."""
 
 _REDACTED = "[key]"
-_TRANSIENT = (408, 425)
+_TRANSIENT = (408, 425)  # may be sent again by RFC 9110 and RFC 8470
 _OVERLOADED = (429, 503)
 _OF_THE_ENDPOINT = (401, 403, 404, 405)
 """Refusals that have nothing to do with what was asked."""
@@ -63,7 +63,7 @@ class Endpoint:
             raise UserError(
                 f"--endpoint {visible(_public(self.url))[:200]}: give a URL such as http://127.0.0.1:8300/v1"
             )
-        if parts.username or parts.password or parts.query:
+        if parts.username or parts.password or parts.query:  # messages show the address
             raise UserError("--endpoint: the URL holds a key or a query; give the key by an environment variable")
 
 
@@ -101,12 +101,12 @@ class Transport:
         """Opens the transport, which closes with the block. Raises UserError: the key cannot be sent."""
         name = endpoint.api_key_env
         key = (os.environ if variables is None else variables).get(name, "") if name else ""
-        if any(ord(sign) < 33 or ord(sign) > 126 for sign in key):
+        if any(ord(sign) < 33 or ord(sign) > 126 for sign in key):  # a line break would end the header
             raise UserError(f"{name} holds blanks or characters that no key has; export the key alone")
         timeout = aiohttp.ClientTimeout(total=endpoint.reply_s, sock_connect=endpoint.connect_s)
         async with aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=endpoint.at_once),
-            cookie_jar=aiohttp.DummyCookieJar(),
+            connector=aiohttp.TCPConnector(limit=endpoint.at_once),  # the default of 100 may be fewer
+            cookie_jar=aiohttp.DummyCookieJar(),  # a balancer's cookie would bind all requests to one server
             headers={"Authorization": f"Bearer {key}"} if key else {},
             timeout=timeout,
         ) as session:
@@ -147,7 +147,7 @@ class Transport:
                 method, url, data=body, headers=headers, allow_redirects=False
             ) as response:
                 data = await self._bounded(response)
-        except aiohttp.ServerTimeoutError:
+        except aiohttp.ServerTimeoutError:  # before `TimeoutError`, which it is too
             raise _Trouble(f"no connection within {self.endpoint.connect_s:g} s") from None
         except TimeoutError:  # further tries would take as long
             raise Unanswered(Status.ENDPOINT_FAILURE, f"no reply within {self.endpoint.reply_s:g} s") from None
@@ -165,7 +165,7 @@ class Transport:
 
     async def _value(self, response: aiohttp.ClientResponse, data: bytes) -> dict[str, Any]:
         status = response.status
-        if status >= 300:
+        if status >= 300:  # redirects too, as none is followed
             raise self._failure(status, response.headers.get("Retry-After"), data)
         try:
             value = await asyncio.to_thread(json.loads, data)
@@ -188,6 +188,7 @@ class Transport:
 
     def _safe(self, text: str) -> str:
         """Text on one line, without the key and with its control characters replaced."""
+        # before the cut, which might leave a part of the key
         text = text.replace(self._key, _REDACTED) if self._key else text
         return visible(" ".join(text.split()))[:_SHOWN_CHARS]
 
@@ -213,7 +214,7 @@ def _seconds(retry_after: str | None) -> float | None:
         return None
     try:
         seconds = float(retry_after)
-        return seconds if 0 <= seconds < math.inf else None
+        return seconds if 0 <= seconds < math.inf else None  # `float` also reads nan and inf
     except ValueError:
         pass
     try:
@@ -224,5 +225,5 @@ def _seconds(retry_after: str | None) -> float | None:
 
 def _public(url: str) -> str:
     """URL without a name and password in it."""
-    head, at, tail = url.rpartition("@")
+    head, at, tail = url.rpartition("@")  # the last one, since a password may hold another
     return f"{head.partition('://')[0]}://{_REDACTED}@{tail}" if at else url
