@@ -27,5 +27,5 @@ async def in_order(items: Sequence[A], work: Callable[[A], Awaitable[B]], at_onc
             for _ in range(min(at_once, len(items))):
                 group.create_task(worker())
     except BaseExceptionGroup as failures:
-        raise failures.exceptions[0] from None
+        raise failures.exceptions[0] from None  # without the group: callers catch by type
     return [results[number] for number in range(len(items))]

@@ -132,6 +132,7 @@ def _drawn(measured: Sequence[Measured], count: int, which: str, seed: int) -> l
     chosen: dict[str, int] = {}
     for number in order:
         if len(chosen) < count and _decided(measured[number], which) is not None:
+            # a later one of the same cluster changes nothing: the draw is one of each
             chosen.setdefault(measured[number].item.cluster or measured[number].item.id, number)
     found = [(measured[number], _decided(measured[number], which)) for number in sorted(chosen.values())]
     return [(one, score) for one, score in found if score is not None]

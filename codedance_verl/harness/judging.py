@@ -85,7 +85,7 @@ class OfficialJudge:
 
     async def close(self) -> None:
         """Cancels requests in flight and closes the connections."""
-        tasks = list(self._in_flight.values())
+        tasks = list(self._in_flight.values())  # a copy: each task takes itself out when it ends
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -101,6 +101,7 @@ class OfficialJudge:
                 if found is not None:
                     return found
             self.stats.failures += 1
+            # a request may state `most_tokens` below what it begins with: the bound never falls
             max_tokens = max(max_tokens, min(max_tokens * 2, request.most_tokens))
         return request.failed
 
@@ -133,6 +134,7 @@ class OfficialJudge:
             self._faults_in_a_row += not fault.refused
             raise
         finally:
+            # no await between here and `put`: nobody can ask for the same reply once more
             del self._in_flight[key]
         self._faults_in_a_row = 0
         reply = JudgeReply(_plain(completion.text), completion.cut)

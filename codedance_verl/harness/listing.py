@@ -54,6 +54,7 @@ def listed(settings: EvalSettings, tell: Callable[[str], None]) -> tuple[Listed,
         folder = Path(name).parent if own else source_of(task, settings.evaluation.data)
         items = items_of(task, folder, limit)
         count = sum(1 for _ in items())
+        # a limit that is reached hides how many items there are
         whole = limit is None or count < limit
         if whole and (note := task.count_note(count)):
             tell(note)
@@ -71,6 +72,7 @@ def _check_names(benchmarks: Sequence[Listed]) -> None:
         taken = seen.get(task.name, "a benchmark" if own and task.name in TASKS else "")
         if own and task.name in RESERVED:
             taken = "a folder of the run"
+        # a benchmark that is named twice is no clash, a file that is named twice is one
         if taken and (own or taken != task.source):
             raise UserError(f"{task.source}: its name is that of {taken}; rename the file")
         seen[task.name] = task.source

@@ -54,7 +54,7 @@ def _metric(scoring: Scoring, figure: ReportedFigure) -> dict[str, Any]:
     return {
         "type": "accuracy",
         "name": f"{figure.name} ({scoring.which})",
-        "value": _percent(value or 0.0),
+        "value": _percent(value or 0.0),  # never 0.0 by default: `_figures` leaves out what has no value
         "args": args,
     }
 

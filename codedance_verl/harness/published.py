@@ -49,6 +49,7 @@ _BENCHMARKS = (
     _Benchmark(("countbench",), (491,), (491,), {CODEDANCE: 91.2, BASE: 76.5}, "no official rule is published"),
     _Benchmark(("pixmocount",), (540,), (540,), {CODEDANCE: 77.1, BASE: 50.4}, "not said: how many images were found"),
     _Benchmark(("vstar",), (191,), (191,), {CODEDANCE: 84.8, BASE: 76.4, DEEPEYES: 81.8}),
+    # rows are 200 questions in four orders each, and orders of one question are no independent items
     _Benchmark(("hrbench_4k",), (800,), (200,), {CODEDANCE: 75.2, BASE: 69.0, DEEPEYES: 77.9}),
     _Benchmark(("hrbench_8k",), (800,), (200,), {CODEDANCE: 72.3, BASE: 66.0, DEEPEYES: 73.8}),
     _Benchmark(("chartqa",), (2500,), (2500,), {CODEDANCE: 87.5, BASE: 86.3, DEEPEYES: 88.4}),
@@ -70,6 +71,7 @@ _BENCHMARKS = (
         {CODEDANCE: 46.8, BASE: 45.1, DEEPEYES: 52.7},
         _MATHVERSE_NOTE,
     ),
+    # 525 problems, not their 1,740 questions: the published score is one of problems
     _Benchmark(("wemath",), (525,), (525,), {CODEDANCE: 39.6, BASE: 35.4, DEEPEYES: 38.1}, "strict score of problems"),
 )
 
@@ -108,7 +110,7 @@ def published(task: str) -> tuple[PublishedFigure, ...]:
 
 def half_width(share: float, items: int) -> float:
     """Half of Wilson's 95 % interval of that share of so many independent items."""
-    low, high = wilson(share * items, items)
+    low, high = wilson(share * items, items)  # no whole count: the published percentages are rounded
     return (high - low) / 2
 
 

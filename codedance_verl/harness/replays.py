@@ -54,6 +54,7 @@ class Call:
     def limit_s(self) -> float:
         """Time limit of its replay in seconds: altered images may send a loop on for ever."""
         took_s = max(self.execution.duration_s, 0.0)
+        # up to 15 s for a call that took less than 7.5 s, twice its time for a longer one
         return max(min(_LEAST_S + _SLOWER * took_s, _MOST_S), min(_LONG * took_s, _LONGEST_S))
 
 
@@ -100,11 +101,13 @@ async def _in_one_session(
     pool: Pool, images: Sequence[bytes], before: list[Call], pending: Sequence[Call], found: dict[int, Output]
 ) -> Sequence[Call]:
     """Runs calls, adding to `found` and `before`; returns those that are left, beginning with a fatal one."""
+    # a fault before any of `pending` counts against the first one, so that each session leaves fewer
     place = 0
     try:
         async with AsyncExitStack() as stack:
             session = await stack.enter_async_context(pool.session(*images))
             for call in before:
+                # what ran the first time ends the session now: later calls would miss its variables
                 if _lost(await session.run(call.code, call.limit_s)):
                     return ()
             for place, call in enumerate(pending):

@@ -121,11 +121,12 @@ def _encoded(value: ReplyFindings | Findings) -> bytes:
     try:
         return msgspec.json.encode(value)
     except UnicodeEncodeError:
-        return msgspec.json.encode(encodable(msgspec.to_builtins(value)))
+        return msgspec.json.encode(encodable(msgspec.to_builtins(value)))  # half a surrogate pair in a model's text
 
 
 def _decoded(line: bytes) -> ReplyFindings | None:
     try:
+        # a line of other code or a damaged one: its reply is taken again
         return msgspec.json.decode(line, type=ReplyFindings)
     except (ValueError, RecursionError):
         return None

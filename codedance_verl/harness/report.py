@@ -279,6 +279,7 @@ class EvaluationReport(msgspec.Struct, frozen=True, kw_only=True):
 def write_report(report: EvaluationReport, path: Path) -> None:
     """Writes `report.json` atomically; half a surrogate pair in a text becomes `?`. Raises OSError."""
     plain = encodable(msgspec.to_builtins(report))
+    # a NaN would be written as a word that is no JSON: better no file
     write_atomically(path, json.dumps(plain, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -289,6 +290,7 @@ def read_report(path: Path) -> EvaluationReport:
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: no report ({error}); name a report.json of codedance eval") from error
     version = value.get("schema_version") if isinstance(value, dict) else None
+    # before the form is checked, or a newer report would look like a broken one
     if not isinstance(version, int) or version > SCHEMA_VERSION:
         raise UserError(f"{path}: schema_version is {version}, this code reads up to {SCHEMA_VERSION}; update the code")
     try:

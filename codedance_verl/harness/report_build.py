@@ -115,6 +115,7 @@ def tools(scores: TaskScores, beside: Beside) -> Tools | None:
     which = OURS if valued(scores.items, scores.samples, OURS) else OFFICIAL
     if not valued(scores.items, scores.samples, which):
         return None
+    # one way of scoring for all runs: values by different rules do not compare
     rows = behaviour.answered(scores, which)
     controls = {name: behaviour.answered(other, which) for name, other in beside.controls.items()}
     without = controls.get(NO_TOOLS)
@@ -150,7 +151,7 @@ def _figure(found: NamedHeadline) -> ReportedFigure:
         bounds=Estimate.of(None, bounds),
         items=line.cases,
         clusters=line.value.clusters,
-        design_effect=finite(line.design_effect),
+        design_effect=finite(line.design_effect),  # JSON has no NaN
         sentence=line.sentence,
         power=found.power.sentence,
     )

@@ -78,6 +78,7 @@ def _published(figures: Sequence[PublishedFigure]) -> Figure:
     if found is None:
         return _NOTHING
     half = found.half_width_clusters
+    # Wilson's interval is not symmetric: half of it on both sides may leave 0 to 1
     return Figure(found.value, max(0.0, found.value - half), min(1.0, found.value + half), found.items)
 
 

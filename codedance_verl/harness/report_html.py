@@ -93,6 +93,7 @@ def _ends(estimate: Estimate, digits: int, sign: str = "") -> Markup:
 
 
 def _section(found: BenchmarkReport, measured: Sequence[Measured], images: PageImages) -> Section:
+    # stated by whoever served the model, whose formats may be others than those here
     format_name = found.call_format if found.call_format in FORMATS else DEFAULT_FORMAT
     trajectories = tuple(shown(title, one, images, format_name) for title, one in choose(measured))
     if found.tools is None:

@@ -32,6 +32,7 @@ class RuleCalls:
             Exception: what the function raises.
         """
         async with self._slots:
+            # a rule that is given up frees its slot though its thread runs on: others must not wait for it
             return await asyncio.wait_for(_in_thread(function, arguments), self._limit_s)
 
 

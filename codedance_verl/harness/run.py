@@ -78,6 +78,7 @@ def plans(settings: EvalSettings, tell: Tell) -> Iterator[tuple[Listed, Plan | N
 
 def _to_ask(benchmarks: Sequence[Listed]) -> list[Listed]:
     """Benchmarks whose replies are asked for, each once."""
+    # from behind: of several with the same replies the first one stays
     return list({benchmark.replies.name: benchmark for benchmark in reversed(benchmarks)}.values())[::-1]
 
 

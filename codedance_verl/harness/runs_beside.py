@@ -48,6 +48,7 @@ def runs_beside(key: Key, scores: TaskScores, folders: Iterable[Path]) -> Beside
             continue
         found = existing_store(folder / _replies(scores.task)).key
         notes += _checked(folder, key, found)
+        # a run under a control is no point of the curve of limits, whatever its limit
         if control := str(_part(found, "control") or ""):
             _put(controls, control, read_scores(folder, scores.task), folder)
         elif (limit := max_turns(found)) is not None:
@@ -97,6 +98,7 @@ def _checked(folder: Path, key: Key, found: Key) -> Sequence[str]:
     """Lines for what differs besides control and limit of turns. Raises UserError for another model or revision."""
     changes = key.changes_to(found)
     for change in changes:
+        # a change begins with the dotted path of what changed, such as `model.name: `
         if change.split(":")[0].split(".")[0] in _MUST_AGREE:
             raise UserError(f"{folder}: not a run of the same model and benchmark ({change}); leave it out")
     return [f"{folder.name} differs in {change}" for change in changes if not change.startswith(_MAY_DIFFER)]

@@ -114,7 +114,7 @@ class Scorer:
             return await self._judged(task, self._judge, found), True
         except TimeoutError:
             return Score(None, task.name, reason="the rule did not end in time"), False
-        except UserError:
+        except UserError:  # texts that cannot be read are a fault of the set-up, for all items alike
             raise
         except Exception as error:
             _logger.exception("%s: item %s could not be scored", task.name, item.id)
@@ -194,7 +194,7 @@ async def _scored(sample: Measured, task: Task, scorer: Scorer) -> Measured:
     failed = by_judge and official.value is None
     return replace(
         sample,
-        status=Status.JUDGE_FAILURE if failed else Status.ANSWERED,
+        status=Status.JUDGE_FAILURE if failed else Status.ANSWERED,  # a failure of an earlier scoring does not stay
         reason=official.reason if failed else "",
         official=official,
         ours=ours,

@@ -138,6 +138,7 @@ async def _identity(transport: Transport) -> dict[str, Any]:
         async with asyncio.timeout(IDENTITY_S):
             identity = await transport.get("codedance")
     except Refusal as refusal:
+        # a refused key says nothing about the kind of server
         kind = UserError if refusal.status in (401, 403) else NotServed
         raise kind(f"{url}/codedance: {refusal}; {_hint(refusal, transport.endpoint)}") from None
     except (Unanswered, Overloaded, TimeoutError) as error:
@@ -163,11 +164,12 @@ def _checked(identity: dict[str, Any]) -> dict[str, Any]:
     Raises KeyError, TypeError, ValueError or OverflowError: one is missing, or not what it should be.
     """
     limits, capacity = identity["limits"], identity["capacity"]
+    # for the error that it raises where the value is missing or no number
     float(identity["sampling"]["temperature"])
     wholes = (limits["environment"]["max_turns"], limits["response_tokens"], capacity["max_requests"])
     if any(int(number) < 1 for number in wholes) or not isinstance(identity["model"]["name"], str):
         raise ValueError("no limits")
-    return {**identity, "prompt": identity["prompt"]}
+    return {**identity, "prompt": identity["prompt"]}  # the lookup raises where there is no prompt
 
 
 _NO_REPLY = (
@@ -176,7 +178,7 @@ _NO_REPLY = (
     TypeError,
     ValueError,  # of msgspec too
     OverflowError,
-    SyntaxError,
+    SyntaxError,  # of Pillow, for some damaged images
     UnidentifiedImageError,
     Image.DecompressionBombError,
 )

@@ -44,6 +44,7 @@ def load(overrides: Sequence[str]) -> EvalSettings:
     """
     tree = compose_config("eval", list(overrides))
     evaluation = EvalConfig.from_mapping(_plain(tree, "eval"))
+    # a file of one's own is its own data
     needed = ["model", "benchmarks", *(["data"] if not all(map(is_own, evaluation.benchmarks)) else [])]
     if missing := [name for name in needed if not getattr(evaluation, name)]:
         raise UserError("\n".join(f"eval.{name}: must be given" for name in missing))

@@ -31,7 +31,7 @@ MAX_IMAGES = 120
 MAX_IMAGE_BYTES = 12_000_000
 """Bytes of all images of a page, before base64."""
 
-_FORMATS = ["PNG", "JPEG", "WEBP", "GIF", "BMP"]
+_FORMATS = ["PNG", "JPEG", "WEBP", "GIF", "BMP"]  # hostile files reach these decoders of Pillow alone
 _QUALITY = 85
 _BOUNDS = Bounds(chars=4_000, code=8_000, images=6, turns=20)
 _INPUT_IMAGES = 4
@@ -78,6 +78,7 @@ class PageImages:
         image.thumbnail((MAX_IMAGE_SIDE, MAX_IMAGE_SIDE))
         buffer = io.BytesIO()
         image.save(buffer, "JPEG", quality=_QUALITY)
+        # known only once it is encoded: the size of the source tells little
         if self._bytes + buffer.tell() > self.most_bytes:
             self.left_out += 1
             return None
@@ -187,7 +188,7 @@ def trajectory_of(one: Measured, reply: Reply, format_name: str = DEFAULT_FORMAT
         answer=reply.text or None,
         style=one.item.style,
         grade=GradeRecord(verdict, score.rule if score else ""),
-        reward=RewardTerms(0.0, 0.0, 0.0, 0.0, 0.0, ()),
+        reward=RewardTerms(0.0, 0.0, 0.0, 0.0, 0.0, ()),  # an evaluation has none, and the form asks for one
         timing=reply.timing or Timing(0.0, 0.0, 0.0, 0.0),
     )
 

@@ -105,8 +105,10 @@ def _colour(red: float, green: float, blue: float) -> str:
     if saturation < 0.2:
         return "white" if value > 0.85 else "grey"
     degrees = hue * 360
+    # brown has no hue of its own: it is a dark orange
     if 10 <= degrees < 42 and value < 0.65:
         return "brown"
+    # red lies at both ends of the circle
     name = next((name for end, name in _HUES if degrees < end), "red" if degrees >= 345 else "pink")
     return "pink" if name == "red" and saturation < 0.5 and value > 0.8 else name
 
@@ -134,4 +136,5 @@ def _rounds_to(value: float, answer: float) -> bool:
     """True where a value, rounded to the decimals of the answer, is the answer."""
     _, _, decimals = f"{answer:.10g}".partition(".")
     # A whole answer is a count or a label: 4.3 does not state 4.
+    # a little above a half: decimal fractions are not exact in binary
     return abs(value - answer) <= (0.5000001 * 10 ** -len(decimals) if decimals else 1e-9)

@@ -140,6 +140,7 @@ class Paired:
     def __init__(self, plain: Iterable[Answered], other: Iterable[Answered]) -> None:
         sides = _by_item(plain), _by_item(other)
         whole = [{key for key, rows in side.items() if all(row.value is not None for row in rows)} for side in sides]
+        # an item without a score on one side alone would look like an effect
         keys = sorted(whole[0] & whole[1])
         self.clusters = [sides[0][key][0].cluster for key in keys]
         self.left_out = len(sides[0].keys() | sides[1].keys()) - len(keys)
@@ -181,6 +182,7 @@ def tool_effect(with_tools: Iterable[Answered], without: Iterable[Answered]) -> 
         left_out=pairs.left_out,
         accuracy=pairs.estimate(right),
         accuracy_without=pairs.estimate(before),
+        # a product of two means over samples is the share of pairs, one sample of each run
         gain=pairs.estimate((1 - before) * right),
         harm=pairs.estimate(before * wrong),
         gain_by_call=pairs.estimate((1 - before) * called_right),
@@ -212,7 +214,7 @@ def calibration(with_tools: Iterable[Answered], without: Iterable[Answered]) -> 
     plain, other = pairs.plain, pairs.other
     found = use_calibration(
         UseCounts(
-            right_without=other.value * other.samples,
+            right_without=other.value * other.samples,  # [items]; means times samples are counts again
             answers_without=other.samples,
             used=plain.used * plain.samples,
             answers=plain.samples,

@@ -30,7 +30,7 @@ def constants_of(path: Path, *names: str) -> dict[str, Any]:
     try:
         statements = ast.parse(path.read_text(encoding="utf-8")).body
         return {
-            target.id: ast.literal_eval(statement.value)
+            target.id: ast.literal_eval(statement.value)  # takes constants alone: nothing of the file runs
             for statement in statements
             if isinstance(statement, ast.Assign)
             for target in statement.targets

@@ -33,6 +33,7 @@ def relaxed_equal(reply: str, truth: str) -> bool:
     A number is what `float` takes, with a percent sign behind it a hundredth of that. A true 0 is text.
     """
     given, right = _number(reply), _number(truth)
+    # a share of 0 is no tolerance: such a truth is compared as text
     if given is not None and right:
         return abs(given - right) / abs(right) <= TOLERANCE
     return reply.lower() == truth.lower()
@@ -57,7 +58,7 @@ def figures(marks: Sequence[Mark]) -> tuple[Figure, ...]:
     """Mean of both halves, each half, and the mean of all rows, which is the same while the halves are equal."""
     return (
         mean_of_means("accuracy", "mean of human and augmented", marks, "type"),
-        *(part for part in means_by(marks, "type") if part.name),
+        *(part for part in means_by(marks, "type") if part.name),  # rows that are no item have no type
         mean("overall", "mean over all items", marks),
     )
 

@@ -58,7 +58,7 @@ def _item(row: Row, figure: str, columns: tuple[str, str, str, str], image: Imag
 
 
 def _number(row: Row, column: str, known: dict[int, str]) -> int:
-    text = row.text(column).removesuffix(".0")
+    text = row.text(column).removesuffix(".0")  # tables may hold whole numbers as floats
     if not text.isdigit() or int(text) not in known:
         raise BadRow(f"{column} is {text[:20]!r}, which is none of {', '.join(map(str, known))}")
     return int(text)
@@ -72,6 +72,7 @@ def _parquet(row: Row) -> Item:
 
 def _find_release(folder: Path) -> tuple[Path, ...]:
     found = sorted(folder.glob("**/reasoning_val.json"))
+    # a second copy in the folder would ask each question twice
     return tuple(path for path in found[:1] if {"figure_id", "query", "answer", "inst_category"} <= columns_of(path))
 
 

@@ -132,6 +132,6 @@ def _read(rule: str, text: str) -> Score | None:
         extracted, value = found["extracted_answer"], found["score"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
-    if value not in (0, 1):
+    if value not in (0, 1):  # true and 1.0 are equal to 1, and count as it
         return Score(None, rule, str(extracted), reason=f"the judge's score is {str(value)[:20]!r}")
     return Score(float(value), rule, str(extracted))

@@ -17,7 +17,7 @@ from codedance_verl.tasks.task import Task
 def whole_number(row: Row, column: str) -> str:
     """Count of a column in digits. Raises BadRow where it is none."""
     text = row.text(column).strip().removesuffix(".0")
-    if not (text.isascii() and text.isdigit()):
+    if not (text.isascii() and text.isdigit()):  # `isdigit` alone admits superscripts, which `int` refuses
         raise BadRow(f"{column} is {text[:40]!r}, which is no count")
     return str(int(text))
 

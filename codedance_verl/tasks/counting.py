@@ -22,6 +22,7 @@ _WORDS = (
     *("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"),
 )
 _VALUES = {word: value for value, word in enumerate(_WORDS)}
+# hyphens count as part of a word: "one-way" and "twenty-one" hold no number
 _WORD = re.compile(rf"(?<![\w-])(?:{'|'.join(_WORDS)})(?![\w-])", re.IGNORECASE)
 # Digits of a number, at most: more are no count, and slow to convert.
 _MOST_DIGITS = 18

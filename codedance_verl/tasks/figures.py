@@ -84,6 +84,7 @@ def mean_of_means(name: str, definition: str, marks: Sequence[Mark], stratum: st
     parts = split(marks, stratum)
     unknown = parts.pop("", [])
     known = 1 - len(unknown) / len(marks) if marks else 0.0
+    # weights of all units sum to 1
     units = [Unit(mark.cluster, mark.value / len(marks), 1 / len(marks)) for mark in unknown]
     for part in parts.values():
         weight = known / (len(parts) * len(part))

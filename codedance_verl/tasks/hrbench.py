@@ -40,6 +40,7 @@ def score(item: Item, reply: str) -> Score | JudgeRequest:
     if item.truth is None:
         return Score(None, RULE, reason="the item has no truth")
     letter = letter_as_vlmevalkit(reply, lettered(item.choices))
+    # `REJECTED` is a letter of no option: a refusal is wrong, and no judge is asked
     return Score.of(letter == item.truth, RULE, letter) if letter else _pick(item, reply)
 
 

@@ -26,6 +26,7 @@ def folder_of(task: Task, source: str) -> Path:
             f"there is no folder {source}, and it is no name of a dataset on the hub (owner/name[@revision])"
         )
     try:
+        # not needed for folders, so it may not be installed
         from huggingface_hub import snapshot_download
     except ImportError:
         raise UserError(

@@ -81,6 +81,7 @@ class Item:
         """Digest (hex) of id, questions, truth and options, images aside: the same from layouts that agree in them."""
         asked = [self.id, self.question, self.truth, list(self.choices)]
         asked += [text for text in (self.graded_question, self.system) if text]
+        # half a surrogate pair in a published text has no UTF-8
         return hashlib.sha256(json.dumps(asked, ensure_ascii=False).encode("utf-8", "replace")).hexdigest()
 
     @property

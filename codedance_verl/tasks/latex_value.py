@@ -157,13 +157,14 @@ class _Reader:
 
     def _power(self, base: Number) -> Number:
         while self._take("^"):
+            # to the left, so that 2^3^2 is 64
             base = _power(base, self._group("{") if self.peek() == "{" else self._atom())
         return base
 
     def _atom(self) -> Number:
         if self._take(r"\pi"):
             return math.pi
-        self.peek()
+        self.peek()  # skips blanks, so that the number begins where it is looked for
         found = _NUMBER.match(self._text, self._at)
         if found is None:
             raise _NoValue
@@ -233,6 +234,7 @@ def _decimal(digits: str) -> Number:
 
 
 def _integer(function: Callable[[int, int], int], first: Number, second: Number) -> int:
+    # of numbers below 0 `comb` raises ValueError, which `value_of` takes for no value
     if not (isinstance(first, int) and isinstance(second, int)) or max(first, second) > MAX_FACTORIAL:
         raise _NoValue
     return function(first, second)
@@ -247,9 +249,10 @@ def _factorial(value: Number) -> int:
 def _power(base: Number, exponent: Number) -> Number:
     if exponent == 1:
         return base
+    # before it is computed: a tower of powers would fill the memory
     if isinstance(base, int) and isinstance(exponent, int) and base.bit_length() * abs(exponent) > MAX_BITS:
         raise _NoValue
     found = base**exponent
-    if not isinstance(found, int | float):
+    if not isinstance(found, int | float):  # complex, as the root of a number below 0
         raise _NoValue
     return found

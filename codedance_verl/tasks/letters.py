@@ -81,6 +81,7 @@ def letter_in_sentence(reply: str, choices: Mapping[str, str]) -> str:
         others = {normalise(text) for letter, text in choices.items() if letter != choice.letter}
         return choice.letter if choice.letter in choices and choice.text not in others else ""
     stated = [first or second for first, second in _STATED.findall(reply)]
+    # the last statement: those before it may weigh other options
     for letters in (stated[-1:], _BRACKETED.findall(reply), _texts_in(reply, choices), _ALONE.findall(reply)):
         named = {letter for letter in letters if letter in choices}
         if named:
@@ -95,6 +96,7 @@ def _texts_in(reply: str, choices: Mapping[str, str]) -> list[str]:
     return [
         letter
         for letter in inside
+        # options of equal text both stay, so that neither is named
         if not any(bare[letter] != bare[other] and bare[letter] in bare[other] for other in inside)
     ]
 

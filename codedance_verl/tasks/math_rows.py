@@ -48,12 +48,12 @@ def _parsed(text: str, name: str) -> Any:
     if len(text) > MAX_LIST_CHARS:
         raise BadRow(f"{name} has more than {MAX_LIST_CHARS} characters")
     try:
-        return json.loads(text)
+        return json.loads(text)  # both forms: `true` is no Python, single quotes are no JSON
     except (ValueError, RecursionError):
         pass
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    except (ValueError, SyntaxError, MemoryError, RecursionError):  # text nested too deeply may raise the last two
         raise BadRow(f"{name} is text that is no list") from None
 
 
@@ -61,7 +61,7 @@ def mapping_in(value: Any) -> Mapping[str, Any]:
     """Mapping in a cell, or in its text in JSON or Python; empty for anything else."""
     try:
         found = _parsed(value.strip(), "") if isinstance(value, str) else value
-    except BadRow:
+    except BadRow:  # such metadata is no reason to lose the item
         return {}
     return found if isinstance(found, Mapping) else {}
 

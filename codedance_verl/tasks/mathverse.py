@@ -58,6 +58,7 @@ def options_in(question: str) -> tuple[str, ...]:
     begin = _OPTIONS_BEGIN.search(question)
     found = _OPTION.findall(question, begin.end()) if begin else []
     in_order = [text for place, (letter, text) in enumerate(found) if letter == chr(ord("A") + place)]
+    # a letter out of order shows that something else was matched: then no option can be trusted
     return tuple(in_order) if len(in_order) == len(found) else ()
 
 
@@ -102,6 +103,7 @@ def _complete(row: Row, query: str, question: str, known: Item) -> Item:
 def _release(query: str, files: tuple[Path, ...]) -> Iterator[Item]:
     """Items of the authors' JSON. Its rows of Vision Only have no text: they get that of the version with the most."""
     for path in files:
+        # two passes, as other versions of a problem may stand before or behind its row
         questions: dict[str, str] = {}
         for row in rows(path):
             problem, text = row.optional("problem_index"), row.optional("question")
@@ -133,6 +135,7 @@ def _layouts(query: str) -> tuple[Layout, ...]:
         table("MathVerse_MINIV.tsv of VLMEvalKit", "**/MathVerse_MINIV.tsv", tsv, convert),
         table("MathVerse_MINI*.tsv of VLMEvalKit", "**/*MathVerse*.tsv", tsv, convert),
     )
+    # the sixth published version, which has no figure
     return tuple(items_that(layout, lambda item: item.strata.get("version") != "Text Only") for layout in found)
 
 
@@ -170,6 +173,7 @@ def of_version(task: Task, version: str) -> Task:
         name=f"{task.name}_{version.lower().replace(' ', '_')}",
         title=task.title.replace("five versions", version),
         expected=788,
+        # a row without a version may be of any, and counts as wrong in each
         layouts=tuple(
             items_that(layout, lambda item: item.strata.get("version", version) == version) for layout in task.layouts
         ),

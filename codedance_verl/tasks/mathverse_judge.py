@@ -64,7 +64,7 @@ def authors_prompts(path: Path) -> Prompts:
     """Templates of the authors' `evaluation/prompts.py`. Raises UserError for another file."""
     extraction, comparison = (text.strip() for text in texts_of(path, *AUTHORS_NAMES))
     try:
-        comparison.format(**_BLANK)
+        comparison.format(**_BLANK)  # other fields would come to light only with the first reply
     except (ValueError, KeyError, IndexError, AttributeError):
         raise UserError(f"{path}: demo_prompt_score has other fields than question, gt and extraction") from None
     return Prompts(RULE, str(path), extraction, comparison)
@@ -91,6 +91,7 @@ def comparison(item: Item, extracted: str) -> JudgeRequest:
     """Request for the verdict on an extracted answer."""
     prompts, question, truth = prompts_of(item), str(item.facts["question"]), item.truth or ""
     if prompts.path:
+        # in one pass, so that braces in an answer are no fields
         prompt = prompts.comparison.format(question=question, gt=truth, extraction=extracted)
     else:
         data = quote({"question": question, "reference": truth, "answer": extracted})

@@ -40,6 +40,7 @@ def prompt(question: str, options: Sequence[str]) -> str:
 
 def repaired(gold: str) -> str:
     r"""Gold of an open question for the grader: without `\boxed`, words in brackets behind it, a broken `\f`."""
+    # an unescaped `\frac` in JSON has become a form feed and `rac`
     gold = gold.replace("\f", "\\f").strip()
     if boxed := _BOXED_GOLD.fullmatch(gold):
         gold = boxed.group(1)
@@ -54,6 +55,7 @@ def _item(row: Row, columns: Mapping[str, str], image: ImageReference, question:
 
     def complete(known: Item) -> Item:
         options, answer = list_in(row.values.get(columns["options"]), "options"), row.text("answer")
+        # by length too, as `AB` is within the letters
         if options and (len(answer) != 1 or answer not in LETTERS[: len(options)]):
             raise BadRow(f"its answer is {answer[:20]!r}, and it has {len(options)} options")
         option = options[LETTERS.index(answer)] if options else ""

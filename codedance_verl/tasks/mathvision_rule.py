@@ -96,6 +96,7 @@ def _behind_phrase(text: str) -> str:
     if "oxed{" in text:
         return "\\boxed{" + text.split("oxed{")[-1] if text.count("oxed{") > 1 else text
     for phrase in _PHRASES:
+        # without an end at the first hit: a phrase may stand in what follows another one
         for spelled in (phrase, "T" + phrase[1:]):
             before, found, behind = text.rpartition(spelled)
             text = behind.strip().split("\n")[0].split(". ")[0] if found else (before + behind).strip()

@@ -139,6 +139,7 @@ def _queries(path: Path) -> Mapping[str, str]:
 
 
 def _release(row: Row) -> Item:
+    # the release is a mapping by pid, which the reader of JSON puts under `key`
     named = {**row.values, "pid": row.optional("pid") or row.optional("key")}
     row = replace(row, values=named)
     beside = row.path.parent / "query.json"
@@ -152,6 +153,7 @@ def _tsv(row: Row) -> Item:
 
 def _only_testmini(layout: Layout) -> Layout:
     """Layout without the test split, whose answers are not published."""
+    # by name first: rows of these large files are not even read
     layout = files_that(layout, lambda name: not name.lower().startswith("test-"))
     return items_that(layout, lambda item: item.facts.get("split") != _TEST)
 

@@ -116,6 +116,7 @@ def _read(rule: str, compare: Compare, item: Item, own_words: bool, text: str) -
     extraction = text.strip()[:MAX_EXTRACTION_CHARS]
     if not extraction:
         return None
+    # only the own prompt names a word for no answer; in the authors' it is text like any other
     nothing = own_words and extraction.lower().rstrip(".") == _NONE
     return _scored(rule, compare, item, "" if nothing else extraction)
 
@@ -171,6 +172,7 @@ def is_right_corrected(item: Item, extraction: str) -> bool:
             return False
         return nearest_option(item.choices, extraction) == str(item.facts["answer"])
     if item.facts["answer_type"] == "list":
+        # two texts that are no lists would be equal as None
         return _list_of_numbers(extraction) == _list_of_numbers(item.facts["answer"]) is not None
     given, gold = _finite(extraction), _finite(item.facts["answer"])
     if given is None or gold is None:

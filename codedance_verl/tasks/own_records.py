@@ -90,6 +90,7 @@ def _asked(table: RowTable) -> Iterator[_Asked]:
     conditions = [Condition.of(one.row.extra_info) for one in rows]
     variants = {condition.variant for condition in conditions}
     wanted = {"", next((name for name in (GREEDY, SAMPLED) if name in variants), "")}
+    # a file with other variants alone would else have no question
     if not variants & {*PLAIN_VARIANTS, ""}:
         wanted = variants
     for one, condition in zip(rows, conditions, strict=True):

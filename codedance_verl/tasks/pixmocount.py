@@ -92,6 +92,7 @@ def _with_image(row: Row) -> Item:
 
 
 def _figures(marks: Sequence[Mark]) -> tuple[Figure, ...]:
+    # rows that are no item have no such stratum, and stay in
     found = [mark for mark in marks if mark.stratum("image") != MISSING]
     return (
         mean("accuracy", "mean over all items, those without an image being wrong", marks),
@@ -108,6 +109,7 @@ PIXMOCOUNT = Task(
     layouts=(
         Layout(
             "parquet of allenai/pixmo-count with images in any folder beside it",
+            # for `find` alone: `_matched` reads the rows
             table("", "**/test*.parquet", ("image_url", "image_sha256", "count", "label"), _with_image).find,
             _matched,
         ),

@@ -132,6 +132,7 @@ def encoded(value: Any, column: str, where: str, folder: Path) -> bytes:
     """Encoded image that a cell holds. Raises UnreadableImage."""
     try:
         if isinstance(value, str) and _is_base64(value):
+            # some writers break it into lines, which `validate` refuses
             return base64.b64decode("".join(value.split()), validate=True)
         return read_source(source_of(value, column, folder), column)
     except (BadRow, binascii.Error, ValueError) as error:

@@ -48,6 +48,7 @@ class Row:
     def text(self, column: str) -> str:
         """Text of a column, numbers as text. Raises BadRow where there is none."""
         value = self.values.get(column)
+        # a value unlike itself is NaN, which tables have for empty cells
         if value is None or isinstance(value, list | dict | bytes) or value != value or not str(value).strip():
             raise BadRow(f"{column} is missing or empty")
         return str(value)
@@ -81,6 +82,7 @@ def table(name: str, pattern: str, columns: Collection[str], convert: Convert) -
 
     def find(folder: Path) -> tuple[Path, ...]:
         found = sorted(path for path in folder.glob(pattern) if path.is_file())
+        # layouts of one benchmark share patterns: columns tell them apart
         return tuple(path for path in found if set(columns) <= columns_of(path))
 
     def items(files: tuple[Path, ...]) -> Iterator[Item]:
@@ -141,7 +143,7 @@ def _tsv_rows(path: Path) -> Iterator[Row]:
     header = _header(path)
     images = {name: header.index(name) for name in IMAGE_COLUMNS if name in header}
     starts: dict[str, TsvImage] = {}  # of images by the index of their row, as later rows may share them
-    for number, record in enumerate(records(path), start=-1):
+    for number, record in enumerate(records(path), start=-1):  # the header is -1, so that rows count from 0
         if number < 0:
             continue
         cells = record.cells
@@ -163,6 +165,7 @@ def _tsv_rows(path: Path) -> Iterator[Row]:
 
 def _header(path: Path) -> list[str]:
     first = next(records(path), None)
+    # a byte order mark would be part of the first name
     return [] if first is None else [cell.decode("utf-8-sig", "replace") for cell in first.cells]
 
 

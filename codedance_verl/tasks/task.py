@@ -72,6 +72,7 @@ class Task:
         Raises UserError: there is no such folder, no layout fits, or a file is no such file.
         """
         layout, files = self.found_in(folder)
+        # stamped behind `unique`, so that an empty cluster takes the id that stands
         return (self._stamped(item) for item in unique(layout.items(files)))
 
     def _stamped(self, item: Item) -> Item:
@@ -104,7 +105,7 @@ def clipped(reply: str) -> str:
     """
     if len(reply) <= MAX_REPLY_CHARS:
         return reply
-    half = (MAX_REPLY_CHARS - 1) // 2
+    half = (MAX_REPLY_CHARS - 1) // 2  # less one for the line break between them
     return f"{reply[:half]}\n{reply[-half:]}"
 
 

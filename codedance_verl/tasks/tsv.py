@@ -33,7 +33,7 @@ def records(path: Path) -> Iterator[TsvRecord]:
         with path.open("rb") as file:
             start = 0
             while record := file.readline(MAX_RECORD_BYTES):
-                while ends_open(record):
+                while ends_open(record):  # quoted cells may hold line breaks
                     more = file.readline(MAX_RECORD_BYTES)
                     if not more or len(record) + len(more) > MAX_RECORD_BYTES:
                         raise UserError(f"{path}: the quoted cell that begins in the record at byte {start} has no end")

@@ -88,7 +88,7 @@ def _beside(image: ImageReference) -> Mapping[str, object]:
     """Values of the file of one image, where it lies beside the image; else none."""
     try:
         values = json.loads(image.path.with_suffix(".json").read_bytes()) if isinstance(image, ImageFile) else {}
-    except (OSError, ValueError):
+    except (OSError, ValueError):  # boxes are no part of the question
         return {}
     return values if isinstance(values, dict) else {}
 
@@ -129,6 +129,7 @@ def _boxes(values: object) -> tuple[tuple[int, int, int, int], ...]:
 
 
 def _is_number(value: object) -> bool:
+    # the bound keeps out NaN and infinity too, which have no whole pixels
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e6
 
 
@@ -167,6 +168,7 @@ def _shuffled(item: Item) -> Item:
     """Item with its options in an order that its id and their texts decide."""
 
     def key(place: int) -> str:
+        # a hash, as draws of a generator may change with its version
         return hashlib.sha256(f"{item.id}\n{place}\n{item.choices[place]}".encode()).hexdigest()
 
     return _with_order(item, sorted(range(len(item.choices)), key=key))
