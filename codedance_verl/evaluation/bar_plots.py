@@ -41,6 +41,7 @@ def grouped_bars(
         if line is not None:
             chart.axes.plot([index - 0.45, index + 0.45], [line, line], color=INK, lw=1.2, ls="--", clip_on=False)
     chart.axes.set(xlim=(-0.6, len(groups) - 0.4), ylim=(0, 1))
+    # a dollar sign in the name of a kind is no formula
     chart.axes.set_xticks(range(len(groups)), [label for label, _ in groups], parse_math=False)
     chart.axes.yaxis.set_major_formatter("{x:.0%}")
     chart.axes.grid(axis="y", color=GRID, clip_on=False)
@@ -77,9 +78,11 @@ def stacked_bars(
     points = [(x, mark) for x, mark in enumerate(marks) if mark is not None]
     chart.axes.plot(*zip(*points, strict=True), color=INK, marker="D", ms=4, ls="", clip_on=False, zorder=4)
     chart.axes.axhline(0, color=INK, lw=0.8, clip_on=False)
+    # rounded up, so that there are never more
     every = -(-len(bars) // _MOST_LABELS)
     shown = range(0, len(bars), every)
     chart.axes.set_xticks(list(shown), [bars[index][0] for index in shown], parse_math=False)
+    # room for three at least, or a single bar would fill the chart
     chart.axes.set_xlim(-0.6, max(len(bars), 3) - 0.4)
     chart.axes.yaxis.set_major_formatter(lambda value, _: f"{value * 100:.0f}")
     chart.axes.grid(axis="y", color=GRID, clip_on=False)

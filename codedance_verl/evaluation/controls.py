@@ -94,10 +94,12 @@ def chances(questions: Iterable[Question]) -> dict[str, float | None]:
     answers: dict[str, dict[str, str]] = {}
     for question in questions:
         if question.truth is not None:
+            # once a question: its variants repeat the answer
             answers.setdefault(question.kind, {})[question.record_id] = question.truth.strip()
     found: dict[str, float | None] = {}
     for kind, truths in answers.items():
         different = len(set(truths.values()))
+        # a single answer is a closed set, however few the questions are
         found[kind] = 1 / different if different <= max(1, _CLOSED * len(truths)) else None
     return found
 
@@ -155,6 +157,7 @@ def _complement(of: Figure) -> Figure:
     def less(value: float | None) -> float | None:
         return None if value is None else 1 - value
 
+    # the ends change places
     return Figure(less(of.value), less(of.high), less(of.low), of.n, tuple(map(less, of.per_seed)))
 
 

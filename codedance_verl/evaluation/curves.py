@@ -50,6 +50,7 @@ def draw(run: Path, path: Path) -> int:
     log = read_training(run / "trajectories") if (run / "trajectories" / "train").is_dir() else TrainingLog((), {})
     figure = Figure(figsize=(15, 8), dpi=110, layout="constrained")
     axes = figure.subplots(2, 4).flat
+    # seven panels on eight axes: the last is for the split of a step
     for axis, (title, lines, is_share) in zip(axes, _panels(metrics, log.points), strict=False):
         _draw_lines(axis, title, lines, is_share)
     _draw_split(figure.axes[7], rl_steps([(0, metrics, log)]).per_seed[0].steps)
@@ -89,6 +90,7 @@ def _draw_lines(axes: Any, title: str, lines: Sequence[Line], is_share: bool) ->
     axes.set(title=title, xlabel="step")
     axes.xaxis.get_major_locator().set_params(integer=True)
     if is_share:
+        # a little beyond, or a curve along 0 or 1 would be cut in half
         axes.set_ylim(-0.02, 1.02)
     if drawn:
         axes.legend(frameon=False, fontsize=8)

@@ -58,6 +58,7 @@ def discovery_examples(found: dict[str, KindDiscovery], logs: dict[int, Path]) -
 def _examples(seed: SeedDiscovery, log: Path) -> Iterator[Example]:
     shown: set[TrajectoryName] = set()
     for label, first in (("first call", seed.first_call), ("first call with a right answer", seed.first_right)):
+        # the first call may have the right answer at once
         if first is not None and first.trajectories[0] not in shown:
             shown.add(first.trajectories[0])
             if (record := _find(log, first.trajectories[0])) is not None:

@@ -114,6 +114,7 @@ def _effect_charts(checkpoints: Sequence[Checkpoint]) -> list[Markup]:
     labels = [checkpoint_label(item) for item in checkpoints]
     return [
         *(_terms_chart(f"{title}, points", found, labels) for title, found in effects.items()),
+        # all but the start, which the changes are counted from
         *(_change_chart(f"{title}, change since SFT", found[1:], labels[1:]) for title, found in effects.items()),
     ]
 
@@ -132,6 +133,7 @@ def _change_chart(title: str, effects: Sequence[GroupEffect], labels: Sequence[s
 
 def _effect_rows(checkpoints: Sequence[Checkpoint]) -> list[tuple[str, str, GroupEffect]]:
     """Group, checkpoint, and figures: of the start and of the last step of each seed."""
+    # steps come in order, so the last one of each seed stays
     last = {item.seed: item for item in checkpoints}.values()
     names = list(checkpoints[0].groups.by_title()) if checkpoints else []
     return [(name, checkpoint_label(item), item.groups.by_title()[name]) for name in names for item in last]

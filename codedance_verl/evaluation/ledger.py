@@ -103,6 +103,7 @@ def write_ledger(lines: Iterable[LedgerLine], path: Path) -> int:
     count = 0
     with replacing(path) as partial, partial.open("w", encoding="utf-8") as stream:
         for line in lines:
+            # NaN is no JSON: it must fail here, not in a reader
             stream.write(json.dumps(asdict(line), ensure_ascii=False, allow_nan=False) + "\n")
             count += 1
     return count
@@ -143,6 +144,7 @@ def _lines(
         by_kind[question.kind].append(own)
     kinds = {kind: total(found) for kind, found in by_kind.items()}
     for question, own in sorted(counts.items(), key=lambda item: (item[0].record_id, item[0].group)):
+        # without its own rollouts, which would count twice
         worth = call_value(own, kinds[question.kind] - own)
         yield LedgerLine(
             source=source,

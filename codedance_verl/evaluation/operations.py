@@ -141,6 +141,7 @@ def operation_figures(rollouts: Iterable[RolloutOperations], known: Repertoire) 
         "anything new": lambda session: bool(new_in(session, known)),
     }
     for category in Category:
+        # as a default: the lambda is called when the loop has gone on to other categories
         having[str(category)] = lambda session, category=category: (
             bool(session.cells) and category in session.categories
         )  # type: ignore[misc]

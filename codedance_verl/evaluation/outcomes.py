@@ -123,6 +123,7 @@ def read_evaluation(log_folder: Path, test_file: Path) -> EvaluationRun:
     outcomes = _newest(item for file in last_step(reader) for item in reader.read(file.path))
     asked = read_questions(test_file)
     rolled = {(item.record_id, item.variant) for item in outcomes.values()}
+    # by text, since a variant may be None, which has no order
     strange = sorted(rolled - {(item.record_id, item.variant) for item in asked}, key=str)
     if strange:
         raise UserError(

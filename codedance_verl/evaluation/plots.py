@@ -26,6 +26,7 @@ _STAND_INS |= {INK: "var(--muted)", GRID: "var(--rule)"}
 COLOUR = tuple(_STAND_INS)[:COLOURS]
 """Colours by number."""
 
+# Text stays text, and ids do not depend on chance: the same figures give the same page.
 _STYLE: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "report", "font.size": 8, "axes.edgecolor": GRID}
 _STYLE |= dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), INK)
 

@@ -158,4 +158,5 @@ def _difference(after: Array, before: Array) -> Figure:
 
 
 def _counts(values: Array) -> Counts:
+    # one run: float64 [1, questions]
     return Counts(values[None, :], np.ones((1, values.size)))

@@ -57,6 +57,7 @@ def _metric_lines(file: Path) -> Iterable[StepMetrics]:
                 value = json.loads(line)
                 yield StepMetrics(int(value["step"]), _numbers(value["data"]))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
+                # only the last line can lack it: what a killed writer left
                 if not line.endswith(b"\n"):
                     return
                 raise UserError(f"{file}:{number}: not a line of metrics ({error}); delete the line") from None
@@ -116,6 +117,7 @@ def steps_of(log_folder: Path, reduce: Callable[[TrajectoryRecord], _Reduced]) -
         UserError: there is no log, or a line of it is broken.
     """
     reader = TrajectoryReader(log_folder, "train")
+    # the reader sorts files by step, which `groupby` relies on
     for step, files in groupby(reader.files(), key=lambda file: file.step):
         rollouts: dict[tuple[str, int], _Reduced] = {}
         for file in files:
@@ -172,6 +174,7 @@ def _split(line: StepMetrics, log: TrainingLog) -> StepSplit:
     }
     # verl's own step timer stops before validation.
     total = values["timing_s/step"] + values.get("timing_s/testing", 0.0)
+    # the parts are timed on their own, and may add up to more than the whole
     other = max(0.0, total - sum(part or 0.0 for part in (rollout, *others.values())))
     return StepSplit(line.step, Seconds(total=total, **phase._asdict(), **others, other=other))
 

@@ -129,6 +129,7 @@ def _run(state: State, tree: ast.Module, code: str) -> None:
     if not isinstance(last, ast.Expr) or is_silenced(code, last.value):
         state.run(state, tree.body)
         return
+    # the value of a trailing expression is shown, if the cell comes that far
     if state.run(state, tree.body[:-1]) is End.PLAIN:
         state.show(state.evaluate(state, last.value))
 

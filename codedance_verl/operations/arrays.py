@@ -84,6 +84,7 @@ def _aggregate(state: State, done: Invocation) -> Value:
 
 def aggregate(state: State, done: Invocation, subject: Value, axis: Value | None = None) -> Value:
     """Value of a sum, an extreme or the like."""
+    # axis 2 of rows, columns and channels: what is left is a grey image, no statistic
     over_channels = axis is not None and axis.is_const and axis.const in (-1, 2) and subject.kind is Kind.PIXELS
     if over_channels and not subject.part:
         if done.name in ("any", "all"):

@@ -49,6 +49,7 @@ def library_name(state: State, name: str) -> str:
 
     A star import hides builtins, so that `sum` after `from numpy import *` is numpy's.
     """
+    # the last star import hides the names of those before it
     starred = [canonical(f"{module}.{name}") for module in reversed(state.stars)]
     known = next((full for full in starred if look_up(full) is not None or full in _KNOWN), "")
     if known:
@@ -64,6 +65,7 @@ _OF_NUMPY = words("sum min max abs all any round pow")
 
 def attribute(value: Value, name: str) -> Value:
     """Attribute of a value, or a method bound to it."""
+    # the fields of a dictionary are its keys, which are no attributes
     if name in value.fields and value.kind is not Kind.DICT:
         return value.fields[name].under(value.refs)
     if value.options:

@@ -37,5 +37,6 @@ def merge(before: Scope, *branches: Scope) -> None:
     """Makes `before` what holds after any one of the branches, each a scope that began as a copy of it."""
     for name in {name for branch in branches for name in branch}:
         before[name] = joined(branch[name] for branch in branches if name in branch)
+    # deleted on every way; what only one of them deletes may still be there
     for name in [name for name in before if all(name not in branch for branch in branches)]:
         del before[name]

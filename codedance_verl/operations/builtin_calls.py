@@ -62,6 +62,7 @@ def _aggregate(state: State, done: Invocation) -> Value:
         return _clamped(state, done)
     value = done.subject
     if key is not None:
+        # for the operations in it alone: the order that it gives is not followed
         state.call(state, done.node, key, [element(value)], {})
     if done.name == "sum" and value.objects and value.items and all(item.is_const for item in value.items):
         refs = state.operation(done.node, Category.COUNT, "sum over objects", value)
@@ -139,6 +140,7 @@ def _dict(state: State, done: Invocation) -> Value:
 
 
 def _range(state: State, done: Invocation) -> Value:
+    # bounds decide how many numbers there are; they do not flow into them
     found = Value(Kind.LIST, all_refs(*done.args).as_test(False), series=True)
     found.items = [Value(Kind.NUMBER)]
     known = [value.const for value in done.args if value.is_const and isinstance(value.const, int)]
@@ -187,6 +189,7 @@ def _reduce(state: State, done: Invocation) -> Value:
     function, value = done.args[0], done.args[1]
     start = done.args[2] if len(done.args) > 2 else element(value)
     found = start
+    # twice, so that the function also meets a result of its own
     for item in value.items if value.exact else [element(value)] * 2:
         found = state.call(state, done.node, function, [found, item], {})
     return found
@@ -212,6 +215,7 @@ def _setattr(state: State, done: Invocation) -> Value:
 
 def _names(state: State, done: Invocation) -> Value:
     scope = state.names if done.name == "globals" else state.frame.scopes[-1]
+    # the scope itself: `globals()["x"] = 1` binds a name
     return Value(Kind.DICT, fields=scope)
 
 

@@ -80,6 +80,7 @@ def _bound(function: Function, args: Sequence[Value], named: Mapping[str, Value]
     """Values of the parameters."""
     parameters = function.node.args
     names = [parameter.arg for parameter in (*parameters.posonlyargs, *parameters.args)]
+    # from the end: defaults belong to the last parameters
     found: dict[str, Value] = dict(zip(reversed(names), reversed(function.defaults), strict=False))
     for parameter, default in zip(parameters.kwonlyargs, function.keyword_defaults, strict=True):
         found[parameter.arg] = default or Value()

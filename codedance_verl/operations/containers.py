@@ -24,6 +24,7 @@ _KEYS = (str, int, float, bool)
 def store(state: State, container: Value, key: Value, value: Value) -> None:
     """Puts a value into a container under a key, or at a place."""
     kept = value.under(state.control()) if state.tests else value
+    # a key chooses the place; it does not flow into what is put there
     container.refs = container.refs.union(all_refs(key).as_test(False))
     known = key.is_const and isinstance(key.const, _KEYS)
     if container.kind is Kind.DICT and known:
@@ -163,6 +164,7 @@ def _nothing(state: State, done: Invocation) -> Value:
 _METHODS: Mapping[str, Callable[[State, Invocation], Value]] = {
     "append": _append,
     "add": _append,
+    # the first argument is a place, no element
     "insert": lambda state, done: _append(state, Invocation(done.node, done.path, done.subject, done.rest[1:], {})),
     "extend": _extend,
     "update": _extend,

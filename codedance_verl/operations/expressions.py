@@ -86,6 +86,7 @@ def _bin_op(state: State, node: ast.BinOp) -> Value:
     left, right = evaluate(state, node.left), evaluate(state, node.right)
     text, other = left.text(), right.text()
     if text is not None and other is not None and isinstance(node.op, ast.Add):
+        # `s = s + s` doubles with each pass of a loop
         return constant((text + other)[:_LONGEST_TEXT])
     return pixels.binary(state, node, node.op, left, right)
 
@@ -286,6 +287,7 @@ def _nest(state: State, generators: list[ast.comprehension], take: Callable[[], 
     flags.objects = flags.objects or container.objects or container.kind is Kind.SHAPES
     flags.series = flags.series or container.series
     flags.pixels = flags.pixels or (container.kind is Kind.PROFILE and container.image)
+    # a condition may leave out any of them
     one_by_one = container.exact and len(container.items) <= MOST_UNROLLED and not first.ifs
     flags.exact = flags.exact and one_by_one and not rest
     for item in container.items if container.exact and len(container.items) <= MOST_UNROLLED else [element(container)]:

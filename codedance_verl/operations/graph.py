@@ -82,10 +82,12 @@ class Graph:
         self, at: ast.AST, category: Category, call: str, turn: int, inputs: Refs, *, image: bool, weak: Weak = Weak.NO
     ) -> Refs:
         """Adds an operation at a node of a syntax tree, or further inputs of it; returns refs to it alone."""
+        # met again in a loop or in another call of its function, it is still one operation
         key = (turn, id(at), category, call)
         number = self._numbers.get(key)
         if number is None:
             if len(self.nodes) >= MOST_OPERATIONS:
+                # without the operation, but what derives from it keeps those before it alive
                 return inputs
             number = self._numbers[key] = len(self.nodes)
             self.nodes.append(Node(category, call, turn, getattr(at, "lineno", 0), weak))
@@ -147,6 +149,7 @@ class Graph:
         pending = list(self.nodes[number].inputs.data)
         while pending:
             before = pending.pop()
+            # in a loop an operation may get what it made itself
             if before in seen or before == number:
                 continue
             seen.add(before)
@@ -169,6 +172,7 @@ def _steps(refs: Refs, passing: frozenset[Weak]) -> Iterator[tuple[int, frozense
 def chains(before: dict[int, frozenset[int]], length: int) -> Iterator[tuple[int, ...]]:
     """Paths of that many different operations along the data flow, at most `MOST_CHAINS`."""
     found = 0
+    # taken from the end, so that the earliest operations come first
     pending: list[tuple[int, ...]] = [(number,) for number in sorted(before, reverse=True)]
     while pending and found < MOST_CHAINS:
         path = pending.pop()

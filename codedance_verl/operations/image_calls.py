@@ -68,6 +68,7 @@ def _channels(state: State, done: Invocation) -> Value:
     refs = state.operation(done.node, Category.COLOUR, done.path, *done.operands, weak=Weak.PIXELS)
     kind = Kind.IMAGE if done.path.startswith("PIL.") else Kind.PIXELS
     channel = derived(kind, *done.operands, refs=refs, part=True)
+    # the number of channels is not known, as the mode is not
     return channel if done.name == "getchannel" else listed([channel] * 3, exact=False)
 
 

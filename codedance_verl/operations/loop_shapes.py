@@ -39,6 +39,7 @@ def carried(node: ast.For | ast.AsyncFor | ast.While) -> frozenset[str]:
             if isinstance(by, ast.AugAssign) or (isinstance(by, ast.Assign) and name in read(by.value)):
                 found.add(name)
         for guard in ast.walk(statement):
+            # an extreme: `if x > best: best = x` tests the very name that it assigns
             if isinstance(guard, ast.If):
                 found |= read(guard.test) & {name for name, _ in assigned(guard)}
     return frozenset(found)

@@ -85,6 +85,7 @@ def _sum_up(state: State, node: ast.For | ast.AsyncFor, container: Value, touche
         return
     if container.objects or state.graph.touched != touched or _holds_callables(container):
         return
+    # sorted: a set has another order in each process, and operations are numbered
     for name in sorted(loop_shapes.carried(node)):
         value = state.find(name)
         if value is not None and value.kind in (Kind.NUMBER, Kind.UNKNOWN, Kind.STRING) and not value.fields:

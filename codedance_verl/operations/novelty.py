@@ -123,6 +123,7 @@ def novelty(sessions: Sequence[Analysis], known: Repertoire) -> Novelty:
 
 
 def _ranked(names: Counter[str]) -> dict[str, int]:
+    # by name among equals, so that two reports have the same order
     return dict(sorted(names.items(), key=lambda item: (-item[1], item[0]))[:_MOST_NAMED])
 
 

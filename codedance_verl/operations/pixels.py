@@ -39,6 +39,7 @@ def binary(state: State, node: ast.AST, operator: ast.operator, left: Value, rig
     images = [value for value in operands if value.kind in (Kind.PIXELS, Kind.MASK, Kind.LABELS, Kind.SCORES)]
     if images and isinstance(operator, _BITWISE):
         return derived(Kind.MASK, *operands)
+    # two channels are no two pictures: red less green is a colour, no difference
     if len(images) == 2 and not all(value.part for value in images):
         return _of_two_images(state, node, operator, left, right)
     # A mask times 255 is a mask, an image times a mask the image that is left.
@@ -256,6 +257,7 @@ def _slices(axes: Sequence[ast.expr | None]) -> list[tuple[Category, str]]:
 def assign(state: State, node: ast.Subscript, base: Value, index: Value, value: Value) -> None:
     """Assignment to an element, a slice or a mask."""
     whole_rows = isinstance(node.slice, ast.Tuple) and any(isinstance(part, ast.Slice) for part in node.slice.elts)
+    # an array of numbers becomes a picture when a region of it is filled, not when one element is set
     drawn = whole_rows or value.kind is Kind.PIXELS or index.kind in ARRAYS
     canvas = base.kind is Kind.SERIES and drawn
     if base.kind in (Kind.PIXELS, Kind.MASK, Kind.ACCESS) or canvas:

@@ -41,6 +41,7 @@ def _parsed(code: str) -> ast.Module | None:
 
 def is_silenced(code: str, last: ast.expr) -> bool:
     """True where a semicolon follows the trailing expression."""
+    # not `splitlines`, which also splits where Python's parser does not, as at a form feed
     lines = re.split(r"\r\n|\r|\n", code)
     line = (last.end_lineno or 1) - 1
     if line >= len(lines):

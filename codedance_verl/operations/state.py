@@ -83,6 +83,7 @@ class State:
     """Every tree is kept: operations are told apart by the identity of their nodes."""
     texts: dict[str, ast.Module | None] = field(default_factory=dict)
     turn: int = 0
+    # CPU time of this thread, so that a busy machine does not change what is found
     deadline: float = field(default_factory=lambda: time.thread_time() + MOST_SECONDS)
     steps: int = 0
     depth: int = 0
@@ -98,6 +99,7 @@ class State:
         self.steps += count
         if self.steps > MOST_STEPS:
             raise TooLarge(f"more than {MOST_STEPS:,} steps")
+        # not at each step: the CPU time of a thread is a system call
         if self.steps % 64 == 0 and time.thread_time() > self.deadline:
             raise TooLarge(f"more than {MOST_SECONDS:g} s")
 

@@ -76,6 +76,7 @@ def _augmented(state: State, node: ast.AugAssign) -> End:
         bind_target(state, node.target, derived(Kind.NUMBER, old, refs=refs))
         return End.PLAIN
     if old.kind in (Kind.LIST, Kind.DICT) and isinstance(node.op, ast.Add | ast.BitOr):
+        # `+=` changes a list in place: all names that are bound to it see that
         old.exact = False
         old.items += value.items or [element(value)]
         state.taint(old, value)
@@ -99,6 +100,7 @@ def _delete(state: State, node: ast.Delete) -> End:
 def _import(state: State, node: ast.Import) -> End:
     for alias in node.names:
         name = canonical(alias.name)
+        # `import a.b` binds `a`
         first = alias.name.partition(".")[0]
         state.bind(alias.asname or first, Value(path=name if alias.asname else first))
     return End.PLAIN
@@ -115,6 +117,7 @@ def _import_from(state: State, node: ast.ImportFrom) -> End:
 
 def _function(state: State, node: ast.FunctionDef | ast.AsyncFunctionDef) -> End:
     value = calls.function_value(state, node)
+    # the innermost is applied first
     for decorator in reversed(node.decorator_list):
         wrapper = evaluate(state, decorator)
         name = wrapper.path.rpartition(".")[2]

@@ -189,12 +189,14 @@ def _parts(value: Value) -> Iterator[Value]:
 
 def joined(values: Iterable[Value]) -> Value:
     """Returns a value that may be any of these."""
+    # what is the same object on all ways stays that object, for later changes to reach it
     found = list({id(value): value for value in values}.values())
     if not found:
         return Value()
     if len(found) == 1:
         return found[0]
     found = found[:MOST_ITEMS]
+    # None mostly stands for what is not there yet: the kind is that of the other ways
     kinds = {value.kind for value in found if not (value.is_const and value.const is None)}
     first = found[0]
     refs = NO_REFS

@@ -104,6 +104,7 @@ class Index:
             self.refresh()
             return
         for offset, length, line in raw_lines(leases.records_file(self._folder, writer), self.offset(writer)):
+            # what lies behind is counted below, as cut and not as broken
             if end is not None and offset + length > end:
                 break
             self._add(writer, line)
@@ -117,6 +118,7 @@ class Index:
         for writer in leases.writers(self._folder):
             end = self.offset(writer)
             for offset, _, line in raw_lines(leases.records_file(self._folder, writer)):
+                # what came after the index was read may change which try counts
                 if offset >= end:
                     break
                 record = decode(line) if line is not None else None
@@ -143,10 +145,12 @@ class Index:
             tries[head.sample] = new
         elif new.attempt == old.attempt:
             self.passed.twice += 1
+            # one choice for all readers, in whatever order they come upon the two
             tries[head.sample] = min(old, new, key=lambda one: (one.written_at, one.writer))
 
 
 def _try_of(record: Record | Head, writer: str) -> Try:
+    # the names of a few writers stand in very many tries
     return Try(record.attempt, record.status, record.written_at, intern(writer), record.item_sha256[:16])
 
 

@@ -32,6 +32,7 @@ class Part:
     @property
     def sha256(self) -> str:
         """Digest (hex) of the value as JSON with sorted names."""
+        # a prompt may hold half a surrogate pair, which has no UTF-8
         return hashlib.sha256(_text(self.value).encode("utf-8", "replace")).hexdigest()
 
 
@@ -122,6 +123,7 @@ def _shown(value: Json) -> str:
     text = _text(value)
     if len(text) <= _SHOWN:
         return visible(text)
+    # never a mapping: `_leaves` shows what is in it, and an empty one is short
     kind = "characters" if isinstance(value, str) else "items" if isinstance(value, Sequence) else "digits"
     size = len(value) if isinstance(value, Sequence) else len(text)
     return f"{size:,} {kind} (sha256 {Part('', value).sha256[:12]})"

@@ -56,6 +56,7 @@ def writers(folder: Path) -> list[str]:
 def writer_alive(folder: Path, lease_s: float) -> Iterator[str]:
     """Yields the name of a new writer, which shows signs of life until the end of the block. Raises OSError."""
     host = re.sub(r"[^A-Za-z0-9-]", "-", os.uname().nodename)[:40]
+    # chance besides the process id: ids come again, and a name that was sealed must not
     name = f"{host}-{os.getpid()}-{secrets.token_hex(4)}"
     alive, lock = _alive(folder, name), _lock(folder, name)
 
@@ -89,6 +90,7 @@ class Signs:
             beat = _alive(self._folder, writer).stat().st_mtime_ns
         except FileNotFoundError:
             beat = 0
+        # -1 is no beat: a first look only starts the time, whatever it sees
         before, since = self._seen.get(writer, (-1, 0.0))
         if beat != before:
             self._seen[writer] = (beat, time.monotonic())
@@ -100,12 +102,13 @@ class Signs:
             boot = json.loads(_alive(self._folder, writer).read_bytes())["boot"]
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return False
+        # the lock of another machine may look free from here, and without locks all do
         if not boot or boot != _boot():
             return False
         try:
             with exclusive_lock(_lock(self._folder, writer), "alive") as free:
                 return free
-        except Locked:
+        except Locked:  # its process holds the lock until it ends
             return False
 
 
@@ -114,11 +117,13 @@ def claim(folder: Path, item: str, number: int, writer: str) -> str:
 
     Raises OSError.
     """
+    # an id may hold any character, and be longer than the name of a file
     digest = hashlib.sha256(item.encode()).hexdigest()
     path = folder / "claims" / digest[:2] / f"{digest[2:34]}.{number}"
     try:
         return _link_once(path, writer)
     except FileNotFoundError:
+        # only the first claim in a folder has to make it: all others cost one call
         path.parent.mkdir(parents=True, exist_ok=True)
         return _link_once(path, writer)
 
@@ -137,6 +142,7 @@ def seal(folder: Path, writer: str, count: int) -> int:
     Raises OSError.
     """
     found = int(_link_once(_seal(folder, writer), str(count)))
+    # signs of a sealed writer are never asked for
     for path in (_alive(folder, writer), _lock(folder, writer)):
         path.unlink(missing_ok=True)
     return found

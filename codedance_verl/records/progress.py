@@ -29,10 +29,12 @@ class Progress:
 
         `statuses` are samples on record by status; those of failures are shown.
         """
+        # by the second mark: one that is as old as the window must stay, to measure from
         while len(self._marks) > 1 and now_s - self._marks[1][0] >= WINDOW_S:
             self._marks.popleft()
         since, before = self._marks[0]
         rate = (done - before) / (now_s - since) if now_s > since else 0.0
+        # any closer, and a full deque would drop marks that are still inside the window
         if now_s - self._marks[-1][0] >= WINDOW_S / _MARKS:
             self._marks.append((now_s, done))
         parts = [f"{done:,}/{self._total:,} done"]

@@ -87,7 +87,7 @@ def encode(record: Record) -> bytes:
     """The line of a record, newline included; half a surrogate pair in a text becomes `?`."""
     try:
         return msgspec.json.encode(record) + b"\n"
-    except UnicodeEncodeError:
+    except UnicodeEncodeError:  # only then: this copies the whole record, and replies are long
         return msgspec.json.encode(encodable(msgspec.to_builtins(record))) + b"\n"
 
 

@@ -125,10 +125,12 @@ def open_store(folder: Path, key: Key) -> Store:
         if not path.exists():
             folder.mkdir(parents=True, exist_ok=True)
             with exclusive_lock(folder / ".lock", f"{folder}: another process holds its lock", _LOCK_WAIT_S):
+                # another process may have written it while this one waited
                 if not path.exists():
                     write_atomically(path, key.encode())
     except OSError as error:
         raise UserError(f"{folder}: cannot hold records ({error.strerror or error})") from error
+    # read back in any case: the key may be that of another process
     found = existing_store(folder)
     if found.key.digest != key.digest:
         first = f"{folder}: its records were made with other settings; restore these, or choose another folder"

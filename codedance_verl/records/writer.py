@@ -74,6 +74,7 @@ class Writer:
         """
         failures = FAILURES & set(again)
         with self._lock:
+            # fixed at the start: what fails again in this run is not asked for ever
             self._retried = {
                 (item, n, one.attempt) for item, n, one in self._index.every_try() if one.status in failures
             }
@@ -115,6 +116,7 @@ class Writer:
             self._index.read(self.name)
             self._recorded(record)
             self._sync()
+            # after the line was written: before, a seal could come between this look and the line
             if leases.sealed(self._folder, self.name) is not None:
                 raise LeaseLost(f"{self._file}: this process gave no sign of life and lost its items to others")
         return record
@@ -141,6 +143,7 @@ class Writer:
         """Ends the writer; what it has not recorded is free for others. Raises OSError."""
         with self._lock:
             if self._file.exists():
+                # on the disk before the seal promises these bytes for good
                 flush(self._file)
                 self._index.read(self.name)
             leases.seal(self._folder, self.name, self._index.offset(self.name))
@@ -149,6 +152,7 @@ class Writer:
         """Name of the writer that has the item, this one after its claim; empty where nothing is left of it."""
         name, number = plain_id(item), 0
         with self._lock:
+            # given out in an earlier pass and not yet recorded: waiting for oneself would never end
             if name in self._mine:
                 return ""
             while missing := self._missing(item):
@@ -157,9 +161,11 @@ class Writer:
                     self._mine[name] = missing
                     return owner
                 if leases.sealed(self._folder, owner) is None:
+                    # judged before the files are read, so that a seal counts all that was written until then
                     dead = self._signs.dead(owner)
                     self._index.refresh()
                     if not dead:
+                        # its owner may just have finished it
                         return owner if self._missing(item) else ""
                     leases.seal(self._folder, owner, self._index.offset(owner))
                 self._index.refresh()  # all that its owners have recorded, before it is taken
@@ -191,6 +197,7 @@ class Writer:
         if held:
             _logger.info("%s: waiting for %d items that other processes have", self._folder, len(held))
         while held:
+            # without the lock, which `add` needs in other threads
             time.sleep(poll_s)
             with self._lock:
                 self._index.refresh()

@@ -135,5 +135,6 @@ def sums_by_cluster(
     if clusters is None:
         return ClusterSums(above * scale, below * scale)
     _, members = np.unique(clusters, return_inverse=True)
+    # weighted counts are sums by cluster, float64 [clusters]
     sums = [np.asarray(np.bincount(members, rows * scale), dtype=np.float64) for rows in (above, below)]
     return ClusterSums(*sums)

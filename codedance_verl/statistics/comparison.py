@@ -96,6 +96,7 @@ class Comparison:
     def _difference_said(self) -> str:
         of = f"{self.cases:,} {self.counted}"
         of += f" in {self.clusters:,} clusters" if self.clusters < self.cases else ""
+        # the better model is named first, so the ends of the interval change sign and places
         backwards = self.seen and self.difference < 0
         low, high = (-self.interval.high, -self.interval.low) if backwards else self.interval
         first, second = (self.model_b, self.model_a) if backwards else (self.model_a, self.model_b)
@@ -136,7 +137,7 @@ def compare(a: Side, b: Side, *, unlike: Sequence[str] = (), seed: int = 0) -> C
     return Comparison(
         model_a=a.model,
         model_b=b.model,
-        cases=round(sides.total),
+        cases=round(sides.total),  # scaled weights add up to a whole number but for rounding
         counted=a.counted,
         clusters=sides.clusters,
         rate_a=a.measured.rate,
@@ -164,6 +165,7 @@ def p_text(value: float) -> str:
 def _bounds(a: Side, b: Side) -> Interval | None:
     if a.right is None or b.right is None:
         return None
+    # worst for A is all of its missing samples wrong and all of B's right; then the other way round
     return Interval(a.wrong.rate - b.right.rate, a.right.rate - b.wrong.rate)
 
 

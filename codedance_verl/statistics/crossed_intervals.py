@@ -118,6 +118,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     order = sorted(range(len(p_values)), key=p_values.__getitem__)
     adjusted, largest = [1.0] * len(p_values), 0.0
     for rank, index in enumerate(order):
+        # never below an earlier one: none may pass where a smaller p-value did not
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
         adjusted[index] = largest
     return adjusted
@@ -150,8 +151,8 @@ def _pseudo_values(counts: Counts) -> Array:
 
     A ratio is no mean over questions; it is linearised, which changes nothing where all denominators are alike.
     """
-    rates = counts.rates()[:, None]
-    totals = counts.denominators.sum(axis=1, keepdims=True)
+    rates = counts.rates()[:, None]  # [runs, 1]
+    totals = counts.denominators.sum(axis=1, keepdims=True)  # [runs, 1]
     return np.asarray(rates + counts.numerators.shape[1] * (counts.numerators - rates * counts.denominators) / totals)
 
 
@@ -165,6 +166,7 @@ def _spread(sides: Sequence[Counts], layout: tuple[int, ...]) -> Spread:
     degrees = len(layout) - len(set(layout))  # of the questions
     means = sum(sign * side.mean(axis=0) for sign, side in zip(signs, values, strict=True))  # [questions]
     questions = _within(np.square(_centred(np.asarray(means)[None], strata)), strata)
+    # Satterthwaite's denominator: the square of each term by its own degrees of freedom
     seeds, both, denominator = 0.0, 0.0, questions**2 / degrees
     for side in values:
         runs = side.shape[0]
@@ -210,6 +212,7 @@ def resampled_rates(
         number: of the method: each draws its own seeds.
     """
     weights, runs = _question_weights(layout, seed, resamples), counts.numerators.shape[0]
+    # float32 on both sides, or the product would copy the weights, [resamples, questions], as float64
     above, below = (weights @ side.T.astype(np.float32) for side in (counts.numerators, counts.denominators))
     rates = np.divide(above, below, out=np.full(above.shape, np.nan), where=below > 0)  # [resamples, runs]
     drawn = np.random.default_rng((seed, number, runs)).integers(0, runs, size=(resamples, runs))
@@ -223,6 +226,7 @@ def _question_weights(layout: tuple[int, ...], seed: int, resamples: int) -> npt
     weights = np.empty((resamples, strata.size), dtype=np.float32)
     for stratum in np.unique(strata):
         members = np.flatnonzero(strata == stratum)
+        # how often drawing with replacement takes each, without holding what was drawn
         weights[:, members] = generator.multinomial(members.size, np.full(members.size, 1 / members.size), resamples)
     return weights
 

@@ -69,6 +69,7 @@ def cluster_differences(a: ClusterSums, b: ClusterSums) -> ClusterDifferences:
     Raises:
         UserError: there are fewer than two clusters, or the figure counts other clusters for A than for B.
     """
+    # close, not equal: the weights of each side were scaled on their own
     if a.denominators.shape != b.denominators.shape or not np.allclose(a.denominators, b.denominators):
         raise UserError("this figure counts other questions for A than for B; compare an accuracy or a score of all")
     seen = a.denominators > 0
@@ -79,6 +80,7 @@ def cluster_differences(a: ClusterSums, b: ClusterSums) -> ClusterDifferences:
 
 def difference_interval(sides: ClusterDifferences) -> Interval:
     """95 % interval of the difference: Tango's score interval for as many independent pairs as would vary as much."""
+    # both sums shrink with the pairs, which leaves the difference as it is
     scale = sides.effective_pairs / sides.total
     return score_interval(sides.gained * scale, sides.lost * scale, sides.effective_pairs, t_quantile(sides.clusters))
 

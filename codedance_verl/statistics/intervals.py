@@ -100,6 +100,7 @@ def paired_gain(after: Counts, before: Counts, seed: int = 0) -> tuple[float, In
     # The difference is over the same questions on both sides, so that their difficulty cancels.
     after, before = after.only(paired), before.only(paired)
     value = float(after.rates().mean() - before.rates().mean())
+    # every resample of one question is that question
     if questions == 1:
         return value, None, questions
     new, old = (rates.mean(axis=0) for rates in _resample([after, before], seed))
@@ -129,6 +130,7 @@ def product_interval(first: Counts, second: Counts, seed: int = 0) -> Interval |
 
     Questions of both are resampled independently. None where a rate is alike on all questions, or not known.
     """
+    # a seed for each: the same one would draw alike for both, which are independent
     sides = [_resample([side], seed + number)[0] for number, side in enumerate((first, second))]
     # a rate without spread would count as certain
     if any(bool((np.ptp(rates, axis=1) < _NO_WIDTH).all()) for rates in sides):

@@ -35,6 +35,7 @@ def kappa(both: float, only_first: float, only_second: float, neither: float) ->
     if value is None or centre is None:
         return None
     half = Z_95 * _standard_error(centre, *smoothed)
+    # centred on the smoothed counts, so it may need stretching to hold the value itself
     return Kappa(value, Interval(min(value, max(-1.0, centre - half)), max(value, min(1.0, centre + half))))
 
 

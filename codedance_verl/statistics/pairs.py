@@ -106,14 +106,17 @@ def sign_flip(differences: Array) -> PValues:
         chances = np.asarray(np.convolve(chances, one_size), dtype=np.float64)
     sums = np.abs(np.arange(chances.size) * 2 - (chances.size - 1))
     as_extreme, more = float(chances[sums >= observed].sum()), float(chances[sums > observed].sum())
+    # a sum of many probabilities may pass 1 by rounding
     return PValues(min(1.0, as_extreme), min(1.0, (as_extreme + more) / 2))
 
 
 def _drawn_exchanges(sizes: Array, observed: float) -> PValues:
     """p-values from exchanges that are drawn; those of the data count as one (B. Phipson and G. K. Smyth, 2010)."""
     ordered, counts = np.unique(sizes, return_counts=True)
+    # a fixed seed: the same answers have the same p-value each time
     ups = np.random.default_rng(0).binomial(counts, 0.5, (EXCHANGES, counts.size))
     sums = np.abs((2 * ups - counts) @ ordered)
+    # an exchange that equals the data counts, though its sum was added up in another order
     rounding = 1e-9 * float(sizes.sum())
     as_extreme, more = int((sums >= observed - rounding).sum()), int((sums > observed + rounding).sum())
     return PValues((1 + as_extreme) / (1 + EXCHANGES), (1 + (as_extreme + more) / 2) / (1 + EXCHANGES))
@@ -192,6 +195,7 @@ def _correlation(counts: PairedCounts) -> float:
 def _fair_coins(number: int) -> Array:
     """Probabilities of 0 to `number` heads, float64 [number + 1]."""
     heads = np.arange(number + 1)
+    # as logarithms: from 1,024 clusters on, 2**number is beyond floats
     logs = gammaln(number + 1) - gammaln(heads + 1) - gammaln(number - heads + 1) - number * math.log(2)
     return np.asarray(np.exp(logs))
 
@@ -200,6 +204,7 @@ def _whole_steps(differences: Array) -> npt.NDArray[np.int64] | None:
     """Differences as multiples of their common part, int64 [clusters]; None where there is none down to 1/64."""
     for parts in range(1, _MOST_PARTS + 1):
         steps = np.rint(differences * parts)
+        # no relative tolerance, which would let large differences pass as whole
         if np.allclose(steps, differences * parts, rtol=0, atol=ROUNDING):
             return np.asarray(steps, dtype=np.int64)
     return None

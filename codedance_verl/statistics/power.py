@@ -100,6 +100,7 @@ def smallest_unpaired(
     def found(difference: float) -> float:
         return unpaired_power(answers, accuracy, accuracy + towards * difference, level)
 
+    # all the room that there is on that side
     smallest = _first_with(power, found, max(accuracy, 1 - accuracy))
     return PowerLine(items, smallest, False, None, design_effect, power, level)
 
@@ -113,6 +114,7 @@ def paired_power(pairs: int, discordance: float, difference: float, level: float
         difference: of the accuracies, in [-discordance, discordance].
     """
     numbers, chances, most = _outcomes(pairs, discordance, level)
+    # chance that a discordant pair goes against the better model; rounding may leave [0, 1]
     losing = min(1.0, max(0.0, (discordance - difference) / (2 * discordance)))
     seen = _at_most(most, numbers, losing) + _at_most(most, numbers, 1 - losing)
     return float((chances * seen).sum())
@@ -132,6 +134,7 @@ def unpaired_power(answers: int, first: float, second: float, level: float = LEV
 def _effective(items: int, design_effect: float) -> int:
     if items < 1 or not design_effect > 0:
         raise UserError(f"{items} items, design effect {design_effect}: both must be positive")
+    # rounded down, so that no more power is promised than there is
     return max(1, int(items / design_effect))
 
 
@@ -184,6 +187,7 @@ def _at_most(most: Array, numbers: Array, chance: float) -> Array:
 
 def _binomial(numbers: Array, trials: int, chance: float) -> Array:
     """Probability of each number of successes."""
+    # log1p(-1) has no value
     if chance == 1:
         return np.asarray(numbers == trials, dtype=np.float64)
     logs = gammaln(trials + 1) - gammaln(numbers + 1) - gammaln(trials - numbers + 1)

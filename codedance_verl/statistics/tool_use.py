@@ -119,6 +119,7 @@ def right_within(
         right: 1 where the answer is right, float64 [questions].
         clusters: name of each question's cluster.
     """
+    # an answer that never came is within no number of turns
     taken = np.array([np.inf if number is None else number for number in turns])
     names, ones = None if clusters is None else list(clusters), np.ones(taken.size)
     points = []
