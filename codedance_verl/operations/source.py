@@ -13,7 +13,7 @@ MOST_CHARACTERS = 100_000
 _UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
 """Errors of Python's parser for code that is none, too deep, or has too long a number."""
 
-_MAGIC = re.compile(r"^[ \t]*[%!][^\n]*$", re.MULTILINE)
+_MAGIC = re.compile(r"^([ \t]*)[%!][^\n]*$", re.MULTILINE)
 
 
 def parse(code: str) -> ast.Module | None:
@@ -26,7 +26,7 @@ def parse(code: str) -> ast.Module | None:
     tree = _parsed(code)
     if tree is not None:
         return tree
-    plain = _MAGIC.sub("pass", textwrap.dedent(code.lstrip("\ufeff").replace("\0", "")))
+    plain = _MAGIC.sub(r"\1pass", textwrap.dedent(code.lstrip("\ufeff").replace("\0", "")))
     return _parsed(plain)
 
 

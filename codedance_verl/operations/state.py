@@ -163,7 +163,8 @@ class State:
 
     def change(self, value: Value, refs: Refs, *, image: bool = False) -> None:
         """A value was changed by the operation of `refs`, which has what it was before among its inputs."""
-        (number,) = refs.data or (None,)
+        # a graph that is full returns the inputs in place of a new operation, and they may be several
+        number = next(iter(refs.data)) if len(refs.data) == 1 else None
         for part in _changed_with(value):
             if number is not None and part is not value:
                 self.graph.nodes[number].inputs = self.graph.nodes[number].inputs.union(part.refs)

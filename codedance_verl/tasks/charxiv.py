@@ -59,7 +59,7 @@ def _item(row: Row, figure: str, columns: tuple[str, str, str, str], image: Imag
 
 def _number(row: Row, column: str, known: dict[int, str]) -> int:
     text = row.text(column).removesuffix(".0")  # tables may hold whole numbers as floats
-    if not text.isdigit() or int(text) not in known:
+    if not (text.isascii() and text.isdigit()) or int(text) not in known:
         raise BadRow(f"{column} is {text[:20]!r}, which is none of {', '.join(map(str, known))}")
     return int(text)
 

@@ -182,7 +182,7 @@ def _json_rows(path: Path) -> Iterator[Row]:
         if path.stat().st_size > MAX_JSON_BYTES:
             raise UserError(f"{path} has more than {MAX_JSON_BYTES >> 20} MiB; name the form with images beside it")
         found = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is no readable JSON file ({error})") from None
     if isinstance(found, dict):
         nested = bool(found) and all(isinstance(value, dict) for value in found.values())
