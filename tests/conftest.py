@@ -79,10 +79,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFil
 
 
 @pytest.fixture(autouse=True)
-def _logging_as_at_the_start() -> None:
-    """Lets the project's warnings through: commands, and libraries that are called in this process, silence them."""
+def _logging_as_at_the_start(caplog: pytest.LogCaptureFixture) -> None:
+    """Lets the project's warnings through: commands, and libraries that are called in this process, silence them.
+
+    vLLM's model_hosting_container_standards raises the level of all handlers of the root, of which pytest keeps its own.
+    """
     logging.disable(logging.NOTSET)
-    logging.root.setLevel(logging.WARNING)
+    caplog.set_level(logging.WARNING)
     for logger in _own_loggers():
         logger.disabled, logger.propagate = False, True
         logger.setLevel(logging.NOTSET)

@@ -178,7 +178,9 @@ def test_killed_it_leaves_no_container_and_is_resumed_with_a_faulty_sandbox(
 
     done = int((run_dir / "checkpoints" / "latest_checkpointed_iteration.txt").read_text())
     before = {step: metrics for step, metrics in metrics_of(run_dir).items() if step <= done}
-    assert sorted(before) == list(range(1, done + 1)) and done >= STEPS
+    assert done >= STEPS
+    # verl writes a step's metrics after its checkpoint: killed between the two, the last line is missing
+    assert sorted(before) in (list(range(1, done + 1)), list(range(1, done)))
     _assert_trained(before)
     assert "actor/kl_loss" in before[STEPS], "the reference model took no part"
     opened = sum(metrics.get(OPENED_EARLY, 0.0) for metrics in before.values())
