@@ -82,7 +82,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFil
 def _logging_as_at_the_start(caplog: pytest.LogCaptureFixture) -> None:
     """Lets the project's warnings through: commands, and libraries that are called in this process, silence them.
 
-    vLLM's model_hosting_container_standards raises the level of all handlers of the root, of which pytest keeps its own.
+    vLLM's model_hosting_container_standards raises the level of all handlers of the root, pytest's own among them.
     """
     logging.disable(logging.NOTSET)
     caplog.set_level(logging.WARNING)
