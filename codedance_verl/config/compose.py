@@ -149,9 +149,10 @@ def _options(group: str) -> list[str]:
 def _recipes(name: str) -> list[str]:
     """The recipes of the configuration `name`: the end of a recipe's name says whose it is."""
     every = sorted(path.stem for path in (CONF_DIR / "recipe").glob("*.yaml"))
-    if name == "sft":
-        return [recipe for recipe in every if recipe.endswith("_sft")]
-    others = ("_sft",) if name == "evaluate" else ("_sft", "_eval")
+    own = {"sft": "_sft", "eval": "_benchmarks"}
+    if name in own:
+        return [recipe for recipe in every if recipe.endswith(own[name])]
+    others = tuple(own.values()) if name == "evaluate" else (*own.values(), "_eval")
     return [recipe for recipe in every if not recipe.endswith(others)]
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _BENCHMARKS = (
     "names of benchmarks, parquet files of questions, and keys of conf/eval.yaml, e.g. eval.temperature=1 "
-    "environment.max_turns=10"
+    "recipe=codedance_7b_benchmarks"
 )
 
 
@@ -117,8 +117,9 @@ def _overrides(given: Mapping[str, object], benchmarks: Sequence[str]) -> list[s
         for name, value in given.items()
         if value is not None
     ]
-    listed = f"eval.benchmarks=[{','.join(map(_quoted, names))}]"
-    return [*overrides, listed, *(name for name in benchmarks if name not in names)]
+    if names:  # else a recipe's, or none
+        overrides.append(f"eval.benchmarks=[{','.join(map(_quoted, names))}]")
+    return [*overrides, *(name for name in benchmarks if name not in names)]
 
 
 def _tell_plans(loaded: EvalSettings) -> None:

@@ -96,13 +96,25 @@ def compare_runs(a: Path, b: Path, force: bool = False, every_figure: bool = Fal
     pairs = {name: _told_apart(_evaluated(a, name), _evaluated(b, name)) for name in common}
     unlike = {name: _unlike(*pair) for name, pair in pairs.items()}
     if not force and any(unlike.values()):
-        lines = (f"{name}: {line}" for name, found in unlike.items() for line in found)
-        first = f"{a} and {b} differ in more than the model; evaluate with the same settings, or force the comparison"
+        lines = (f"{names}: {line}" for line, names in _by_line(unlike).items())
+        first = (
+            f"{a} and {b} differ in more than the model; evaluate with the same settings "
+            "(serving.settings_of=RUN gives a model those of a run), or force the comparison"
+        )
         raise UserError("\n".join([first, *lines]))
     compared = [_compared(name, *pair, unlike[name], every_figure) for name, pair in pairs.items()]
     alone = sorted({*names_a} ^ {*names_b})
     missing = (TaskComparison(name, (), f"only {a if name in names_a else b} has it") for name in alone)
     return [*compared, *missing]
+
+
+def _by_line(unlike: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Names of the benchmarks that differ in the same way, by the line that says how."""
+    names: dict[str, list[str]] = {}
+    for name, lines in unlike.items():
+        for line in lines:
+            names.setdefault(line, []).append(name)
+    return {line: "all" if len(found) == len(unlike) > 1 else ", ".join(found) for line, found in names.items()}
 
 
 def _evaluated(run: Path, name: str) -> _Evaluated:

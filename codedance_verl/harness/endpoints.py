@@ -20,6 +20,7 @@ from codedance_verl.harness.served_answerer import NotServed, ServedAnswerer, Se
 from codedance_verl.harness.settings import EvalSettings
 from codedance_verl.sandbox.config import SandboxConfig
 from codedance_verl.serving.config import ServingConfig
+from codedance_verl.serving.settings import take_settings
 
 AT_ONCE = 16
 """Questions at once, where `eval.concurrency` does not say."""
@@ -47,17 +48,18 @@ async def _opened(
         except NotServed:
             pass  # it answers, and is another server: the loop runs here
         else:
-            _check_model(settings, served)
+            _check_served(settings, served)
             tell(f"{endpoint.url}: `codedance serve` with {served.model}, whose loop it is")
             return served
+    take_settings(settings.tree, settings.overrides)
     loop = "the plain question is asked once" if asked.loop == "plain" else "the loop runs here"
     tell(f"{endpoint.url}: a chat endpoint; {loop} (eval.loop={asked.loop})")
     chat = ChatAnswerer.opened(endpoint, chat_settings(settings), _sandbox(settings), os.environ)
     return await resources.enter_async_context(chat)
 
 
-def _check_model(settings: EvalSettings, served: ServedAnswerer) -> None:
-    """Raises UserError: another model is served than is asked for, or one with a revision of the caller's."""
+def _check_served(settings: EvalSettings, served: ServedAnswerer) -> None:
+    """Raises UserError: another model is served than is asked for, or what the service itself decides was given."""
     asked = settings.evaluation
     if served.model != asked.model:
         raise UserError(
@@ -68,6 +70,8 @@ def _check_model(settings: EvalSettings, served: ServedAnswerer) -> None:
         raise UserError(
             f"eval.model_revision={asked.model_revision}: {asked.endpoint} states its weights itself; leave it out"
         )
+    if settings.tree.serving.settings_of is not None:
+        raise UserError(f"serving.settings_of: {asked.endpoint} has settings of its own; start it with this key")
 
 
 def _sampling(settings: EvalSettings) -> Sampling:

@@ -72,12 +72,29 @@ def _body(report: EvaluationReport) -> Iterable[str]:
         for scoring, figure in _figures(one):
             cells = [one.title, figure.name, scoring.which, figure.estimate.in_words, f"{figure.items:,}"]
             yield "| " + " | ".join(map(_plain, [*cells, f"{sum(scoring.without_score.values()):,}"])) + " |"
+    yield from _faithfulness(report)
     yield ""
     yield "### Rules and budgets"
     for one in report.benchmarks:
         yield ""
         yield from _settings(one)
     yield from ("", *(f"{_plain(note)}." for note in report.notes))
+
+
+def _faithfulness(report: EvaluationReport) -> Iterable[str]:
+    """Table of the use of the evidence by calls; empty where none ran again."""
+    found = [(one.title, one.faithfulness) for one in report.benchmarks if one.faithfulness and one.faithfulness.calls]
+    if not found:
+        return
+    yield from ("", "### Faithfulness of calls", "")
+    yield "Calls on record ran again with the evidence in the image altered. Percent of the calls that have a class."
+    yield ""
+    yield "| benchmark | use of the evidence | share | calls |"
+    yield "|---|---|---|---|"
+    for title, use in found:
+        for row in use.classes:
+            cells = (title, row.use.replace("_", " "), row.share.in_words, f"{row.calls:,} of {use.calls:,}")
+            yield "| " + " | ".join(map(_plain, cells)) + " |"
 
 
 def _settings(one: BenchmarkReport) -> Sequence[str]:

@@ -42,6 +42,8 @@ class ServingConfig(Node):
     """Port to listen on; 0 for any free one."""
     model_name: str | None = None
     """Name of the model for clients; null for that of its folder or run."""
+    settings_of: str | None = None
+    """Run whose settings of training count, for a model that comes from SFT or was not trained here."""
     api_key_env: str = Field("CODEDANCE_API_KEY", min_length=1)
     """Environment variable that holds the key clients must send. A key that is set is always asked for."""
     response_tokens: int = Field(4096, ge=16, le=1_000_000)

@@ -84,13 +84,10 @@ def load(model: str, overrides: Sequence[str] = (), **defaults: Any) -> Settings
 def settings_of(model: str, config: DictConfig, overrides: Sequence[str] = (), **defaults: Any) -> Settings:
     """Settings of a model under a configuration that holds that of `serve`; it is changed. See `load`."""
     folder, origin = find_model(model)
-    chosen = {override.split("=", 1)[0].lstrip("+~") for override in overrides}
-    values = {f"sandbox.{key}": value for key, value in defaults.items()}
+    given = config.serving.settings_of
+    origin = _origin_of(given) if given is not None else origin
     of_training = inherited(origin) if origin is not None else {}
-    values |= of_training
-    for key, value in values.items():
-        if key not in chosen:
-            OmegaConf.update(config, key, value, force_add=True)
+    _update(config, {f"sandbox.{key}": value for key, value in defaults.items()} | of_training, overrides)
     serving = ServingConfig.from_mapping(_plain(config, "serving"))
     return Settings(
         model=folder,
@@ -102,6 +99,28 @@ def settings_of(model: str, config: DictConfig, overrides: Sequence[str] = (), *
         warm_start=config.warm_start is True,
         env_vars={key: str(value) for key, value in _plain(config, "env_vars").items()},
     )
+
+
+def take_settings(config: DictConfig, overrides: Sequence[str]) -> None:
+    """Sets what `serving.settings_of` passes on, for a model that runs elsewhere. Raises UserError: it is no run."""
+    given = config.serving.settings_of
+    if given is not None:
+        _update(config, inherited(_origin_of(given)), overrides)
+
+
+def _update(config: DictConfig, values: Mapping[str, Any], overrides: Sequence[str]) -> None:
+    chosen = {override.split("=", 1)[0].lstrip("+~") for override in overrides}
+    for key, value in values.items():
+        if key not in chosen:
+            OmegaConf.update(config, key, value, force_add=True)
+
+
+def _origin_of(run: str) -> Path:
+    """File of the settings that a run, or a model from one, passes on. Raises UserError: there are none."""
+    _, origin = find_model(run)
+    if origin is None or not inherited(origin):
+        raise UserError(f"serving.settings_of={run}: no run of RL, nor a model from one; its settings are not there")
+    return origin
 
 
 def find_model(given: str) -> tuple[str, Path | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import pytest
@@ -53,6 +54,8 @@ GROUPS = {
 RECIPES = {
     "train": ("cpu_demo", "codedance_7b", "codedance_7b_async", "ppo"),
     "evaluate": ("cpu_demo", "codedance_7b_eval"),
+    "sft": ("codedance_7b_sft",),
+    "eval": ("codedance_7b_benchmarks",),
 }
 ROUNDS = max(map(len, GROUPS.values()))
 DEVICES = {"cpu": (1, 1), "1xgpu": (1, 1), "8xgpu": (1, 8), "2x8gpu": (2, 8)}
@@ -93,7 +96,7 @@ def test_the_groups_have_these_options() -> None:
     for group, options in GROUPS.items():
         assert {path.stem for path in (CONF_DIR / group).glob("*.yaml")} == set(options)
     there = {path.stem for path in (CONF_DIR / "recipe").glob("*.yaml")}
-    assert there == {*RECIPES["train"], *RECIPES["evaluate"], "codedance_7b_sft"}
+    assert there == set(itertools.chain(*RECIPES.values()))
 
 
 @pytest.mark.slow

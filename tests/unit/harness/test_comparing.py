@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,19 @@ def test_unequal_settings_are_refused_by_their_dotted_names(tmp_path: Path) -> N
     assert comparison.sentence.endswith(
         'Forced, although they differ in limits.max_turns: 7 -> 10; scoring.judge.model: "j1" -> "j2".'
     )
+
+
+def test_what_differs_in_every_benchmark_is_said_once(tmp_path: Path) -> None:
+    right_a, right_b = outcomes(20, 9, 1, 5)
+    a = run(tmp_path / "a", "big", right_a)
+    b = run(tmp_path / "b", "small", right_b, limits={**LIMITS, "max_turns": 10})
+    for folder in (a, b):
+        shutil.copytree(folder / "countbench", folder / "again")
+        scores = folder / "scores"
+        shutil.copy(scores / "countbench.json", scores / "again.json")
+    with pytest.raises(UserError) as caught:
+        compare_runs(a, b)
+    assert str(caught.value).splitlines()[1:] == ["all: limits.max_turns: 7 -> 10"]
 
 
 def test_other_items_are_refused_and_left_out_by_force(tmp_path: Path) -> None:

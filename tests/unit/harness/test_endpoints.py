@@ -7,6 +7,7 @@ import functools
 from pathlib import Path
 
 import pytest
+import yaml
 from aiohttp import web
 
 from codedance_verl.data.conditions import Control
@@ -49,6 +50,10 @@ def test_a_server_of_this_project_runs_the_loop_itself(tmp_path: Path) -> None:
                 await asked(settings_of(server.url, model="other"), tmp_path)
             with pytest.raises(UserError, match=r"^eval\.model_revision=b: .* states its weights itself; leave it out"):
                 await asked(settings_of(server.url, "eval.model_revision=b", model=MODEL), tmp_path)
+            with pytest.raises(
+                UserError, match=r"^serving\.settings_of: .* has settings of its own; start it with this"
+            ):
+                await asked(settings_of(server.url, "serving.settings_of=r", model=MODEL), tmp_path)
 
     asyncio.run(run())
 
@@ -120,6 +125,23 @@ def test_for_another_server_the_loop_runs_here_unless_it_is_asked_plainly(tmp_pa
         first, second = endpoint.bodies
         assert first["max_tokens"] == 99 and first["messages"][0]["role"] == "system"
         assert (second["seed"], [message["role"] for message in second["messages"]]) == (0, ["user"])
+
+    asyncio.run(run())
+
+
+def test_the_loop_here_takes_the_settings_of_a_run(tmp_path: Path) -> None:
+    model = tmp_path / "run" / "model"
+    model.mkdir(parents=True)
+    (model / "config.json").write_text("{}")
+    trained = {"environment": {"add_system_prompt": False}, "data": {"max_response_length": 77}}
+    (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(trained))
+
+    async def run() -> None:
+        endpoint = Scripted(["<answer>7</answer>"])
+        async with chatting(endpoint) as url:
+            await asked(settings_of(url, f"serving.settings_of={tmp_path / 'run'}"), tmp_path)
+        (body,) = endpoint.bodies
+        assert (body["max_tokens"], [message["role"] for message in body["messages"]]) == (77, ["user"])
 
     asyncio.run(run())
 

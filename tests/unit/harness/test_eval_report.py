@@ -244,3 +244,5 @@ def test_files_of_a_run_have_the_findings_of_its_folder(tmp_path: Path) -> None:
     found = read_report(tmp_path / "report.json").benchmarks[0].faithfulness
     assert found is not None and [row.calls for row in found.classes] == [1, 0, 1, 0]
     assert "Faithfulness of calls" in (tmp_path / "report.html").read_text()
+    rows = [line for line in (tmp_path / "model_card.md").read_text().splitlines() if "decorative" in line]
+    assert len(rows) == 1 and "| 50.0 % (" in rows[0] and rows[0].endswith(" | 1 of 2 |")

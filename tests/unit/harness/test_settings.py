@@ -8,6 +8,7 @@ from codedance_verl.data.conditions import Control
 from codedance_verl.errors import UserError
 from codedance_verl.harness.settings import load
 from codedance_verl.records.record import Status
+from codedance_verl.tasks.registry import TASKS
 
 GIVEN = ["eval.model=m", "eval.benchmarks=[vstar,hrbench_4k]", "eval.data=d"]
 
@@ -48,3 +49,15 @@ def test_a_wrong_setting_is_named(overrides: list[str], line: str) -> None:
     with pytest.raises(UserError) as caught:
         load([*GIVEN, *overrides])
     assert line in str(caught.value)
+
+
+def test_the_recipe_asks_the_eleven_benchmarks_of_the_publication_and_keys_behind_it_count() -> None:
+    loaded = load(["recipe=codedance_7b_benchmarks", "eval.model=m", "eval.data=d", "eval.temperature=1"])
+    assert len(loaded.evaluation.benchmarks) == 11
+    assert {TASKS[name].name for name in loaded.evaluation.benchmarks} == set(loaded.evaluation.benchmarks)
+    assert (loaded.evaluation.max_turns, loaded.evaluation.temperature) == (10, 1.0)
+
+
+def test_a_recipe_of_training_names_those_of_an_evaluation() -> None:
+    with pytest.raises(UserError, match=r"^recipe=cpu_demo: must be one of codedance_7b_benchmarks$"):
+        load(["recipe=cpu_demo", "eval.model=m", "eval.data=d"])

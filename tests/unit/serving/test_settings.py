@@ -63,6 +63,18 @@ def test_an_exported_model_carries_its_settings(tmp_path: Path) -> None:
     assert (settings.environment.max_turns, settings.serving.response_tokens, settings.name) == (8, 352, "exported")
 
 
+def test_a_model_of_sft_may_have_the_settings_of_a_run_of_rl(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", "environment.max_turns=8")
+    for folder in ("sft", "lone"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "config.json").write_text("{}")
+    settings = load(str(tmp_path / "sft"), ["hardware=cpu", f"serving.settings_of={run}"])
+    assert (settings.model, settings.origin) == (str(tmp_path / "sft"), run / "config.yaml")
+    assert (settings.environment.max_turns, settings.serving.response_tokens) == (8, 352)
+    with pytest.raises(UserError, match=r"^serving\.settings_of=.*lone: no run of RL, nor a model from one"):
+        load(str(tmp_path / "sft"), ["hardware=cpu", f"serving.settings_of={tmp_path / 'lone'}"])
+
+
 def test_a_model_of_unknown_origin_has_the_settings_of_the_file(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     settings = load(str(tmp_path), ["hardware=cpu", "serving.model_name=mine"], containers=1)
