@@ -1,7 +1,7 @@
-"""Charts: chart-refocus in its three forms, and ChartQAPro.
+"""Charts: chart-refocus in its three forms, ChartQAPro and ChartGemma.
 
-Layouts are those of the cards (`ReFocus/ReFocus_Data`, `VTOOL/Refocus_Chart`, `ahmed-masry/ChartQAPro`) and of the
-code of ReFocus; no row of the files was read here.
+Layouts are those of the cards (`ReFocus/ReFocus_Data`, `VTOOL/Refocus_Chart`, `ahmed-masry/ChartQAPro`, `-/ChartGemma`)
+and of the code of ReFocus; no row of the files was read here.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from codedance_verl.data.rows import Kind
 from codedance_verl.datasets.column_types import ANSWER, ANYTHING, IMAGE, IMAGES, MESSAGES, TEXT, list_of
 from codedance_verl.datasets.converter import Converter, Field, Form, Values, question_record
 from codedance_verl.grading.matchers import MODEL
+from codedance_verl.types import IMAGE_PLACEHOLDER
 
 REFOCUS_SOURCE, CHARTQAPRO_SOURCE = "chart_refocus", "chartqapro"
 
@@ -158,4 +159,28 @@ CHARTQAPRO = Converter(
         ),
     ),
     notes=("it is a test set: what is trained on it cannot be evaluated on it",),
+)
+
+
+def _instructed(values: Values) -> Mapping[str, Any]:
+    asked = values["input"].replace(IMAGE_PLACEHOLDER, "").strip()
+    messages = [
+        {"role": "user", "content": f"{IMAGE_PLACEHOLDER}\n{asked}"},
+        {"role": "assistant", "content": values["output"]},
+    ]
+    return {"messages": messages, "images": [values["image"]]}
+
+
+CHARTGEMMA = Converter(
+    name="chartgemma",
+    title="ahmed-masry/ChartGemma",
+    kind=Kind.DEMONSTRATIONS,
+    forms=(
+        Form(
+            "the hub's files",
+            (Field("image", IMAGE, "image"), Field("input", TEXT, "input"), Field("output", TEXT, "output")),
+            _instructed,
+        ),
+    ),
+    notes=("answers are as published, without answer tags: its instructions are of many kinds, captions among them",),
 )

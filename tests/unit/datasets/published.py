@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import json
@@ -233,3 +234,53 @@ def geoqa_lines(folder: Path) -> Path:
     path = folder / "dataset.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
+
+
+CALL = "I add them.\n<code>\n```python\nprint(1 + 2)\n```\n</code>"
+
+
+def retool(folder: Path) -> Path:
+    text = f"{CALL}\n<interpreter>\n3\n</interpreter>\nSo it is 3.\n<answer>\n\\boxed{{3}}\n</answer>"
+    messages = [{"role": "user", "content": "*user question:*\nWhat is 1 + 2?"}, {"role": "assistant", "content": text}]
+    return write(folder / "retool.parquet", [{"messages": messages}], {"messages": pa.list_(MESSAGE)})
+
+
+def retool_turns(folder: Path) -> Path:
+    called = {"id": "1", "function": {"name": "code_interpreter", "arguments": json.dumps({"code": "print(1 + 2)"})}}
+    texts = dict.fromkeys(("role", "content", "name", "tool_call_id"), pa.string())
+    function = pa.struct({"name": pa.string(), "arguments": pa.string()})
+    calls = pa.list_(pa.struct({"id": pa.string(), "function": function}))
+    messages = [
+        {"role": "system", "content": "You may call code_interpreter."},
+        {"role": "user", "content": "What is 1 + 2?"},
+        {"role": "assistant", "content": "I add them.", "tool_calls": [called]},
+        {"role": "tool", "content": "3", "name": "code_interpreter", "tool_call_id": "1"},
+        {"role": "assistant", "content": "So it is 3.\n<answer>\n\\boxed{3}\n</answer>"},
+    ]
+    schema = {"messages": pa.list_(pa.struct({**texts, "tool_calls": calls})), "tools": pa.string()}
+    return write(folder / "turns.parquet", [{"messages": messages, "tools": "[]"}], schema)
+
+
+def chartgemma(folder: Path) -> Path:
+    row = {"image": png(), "input": "What is shown?", "output": "Sales by year."}
+    return write(folder / "gemma.parquet", [row], {"image": BINARY, "input": pa.string(), "output": pa.string()})
+
+
+def mulberry(folder: Path) -> Path:
+    (folder / "m.png").write_bytes(png())
+    answer = "### Rationales\nThere are two.\n### Step 1\nI count.\n### The final answer is: 2"
+    messages = [
+        {"role": "user", "content": "<image>How many are there?"},
+        {"role": "assistant", "content": answer},
+    ]
+    path = folder / "mulberry_sft.json"
+    path.write_text(json.dumps([{"messages": messages, "images": ["m.png"]}]))
+    return path
+
+
+def thyme(folder: Path) -> Path:
+    prompt = '<image>\nWhat colour is it?\n### User Image Path:** "a.jpg"\n### Output Format\n<code>...</code>'
+    response = "<think>I crop.</think><code>...</code><sandbox_output><image></sandbox_output><answer> red </answer>"
+    images = [base64.b64encode(png(shade)).decode() for shade in (0, 9)]
+    schema = {"image": pa.list_(pa.string()), "question": pa.string(), "response": pa.string()}
+    return write(folder / "thyme.parquet", [{"image": images, "question": prompt, "response": response}], schema)

@@ -22,9 +22,13 @@ from codedance_verl.data.table import open_table
 from codedance_verl.datasets.commands import Options, convert
 from codedance_verl.datasets.converter import differences, find_form, schema_of
 from codedance_verl.datasets.converters import CONVERTERS
+from codedance_verl.datasets.converters.code_traces import turns_of
 from codedance_verl.datasets.converters.deepeyes import question_in
+from codedance_verl.environment.observations import observation_text
 from codedance_verl.errors import UserError
+from codedance_verl.formats import get_format
 from codedance_verl.runtime.locks import exclusive_lock
+from codedance_verl.types import Execution, ExecutionStatus
 from tests.unit.data.loading import dataset
 from tests.unit.datasets import published
 
@@ -41,13 +45,15 @@ QUESTIONS = {
     "geoqa": (published.geoqa, "Find the angle.", "60°", "model"),
     "geoqa, lines": (published.geoqa_lines, "Find the angle.", "60", "model"),
     "chartqapro": (published.chartqapro, "Question: What is it in 2018?\nAnswer: 4\n\nAnd in 2019?", "7", "model"),
+    "thyme": (published.thyme, "What colour is it?", "red", "model"),
 }
+TRACES = [published.retool, published.retool_turns]
 
 
-def _converted(file: Path, tmp_path: Path, **options: Any) -> Path:
+def _converted(file: Path, tmp_path: Path, source: str = "", **options: Any) -> Path:
     out = tmp_path / "made" / "out.parquet"
     folder = tmp_path / "downloads"
-    convert([file], Options(out, **options), image_folder=folder if folder.is_dir() else None)
+    convert([file], Options(out, **options), source, image_folder=folder if folder.is_dir() else None)
     return out
 
 
@@ -77,6 +83,75 @@ def test_demonstrations_keep_their_messages_and_images(tmp_path: Path) -> None:
     assert [message.role for message in found[2].messages] == ["user", "assistant", "user", "assistant"]
     assert [source.read_bytes() for source in found[2].sources] == [published.png(2), published.png(52)]
     assert found[2].extra_info["record_id"] == "codedance-sft/sft:2"
+
+
+@pytest.mark.parametrize("make", TRACES, ids=["one message", "tool calls"])
+def test_traces_of_retool_become_turns_of_the_environment(make: Callable[[Path], Path], tmp_path: Path) -> None:
+    row = open_table([_converted(make(tmp_path), tmp_path, "retool")], tmp_path / "table", Kind.DEMONSTRATIONS)[0]
+    asked, called, fed_back, answered = row.messages
+    assert (asked.role, asked.content) == ("user", "What is 1 + 2?")
+    turn = get_format("code").parse(called.content)
+    assert (called.role, turn.code, called.content[: turn.start].strip()) == (
+        "assistant",
+        "print(1 + 2)",
+        "<think>I add them.</think>",
+    )
+    ran = Execution(ExecutionStatus.OK, "3\n")
+    assert (fed_back.role, fed_back.content) == ("user", observation_text(ran))
+    assert answered.content.startswith("<think>So it is 3.</think>")
+    assert get_format("code").parse(answered.content).answer == "\\boxed{3}"
+    assert row.sources == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("<code>\n```python\n1\n```\n</code><interpreter>1", "without </interpreter>"),
+        ("I think so.<interpreter>1</interpreter><answer>1</answer>", "without a fenced Python block"),
+    ],
+)
+def test_a_trace_that_is_cut_is_a_bad_row(text: str, fault: str) -> None:
+    with pytest.raises(BadRow, match=fault):
+        turns_of(text)
+
+
+def test_files_with_messages_alone_are_of_a_set_only_where_it_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is in no known layout"):
+        find_form(published.retool(tmp_path), list(CONVERTERS.values()))
+
+
+def test_sections_of_mulberry_become_thought_and_answer(tmp_path: Path) -> None:
+    row = open_table(
+        [_converted(published.mulberry(tmp_path), tmp_path, "mulberry")], tmp_path / "table", Kind.DEMONSTRATIONS
+    )[0]
+    text = row.messages[1].content
+    assert get_format("code").parse(text).answer == "2"
+    assert text.startswith("<think>### Rationales\nThere are two.\n### Step 1\nI count.</think>")
+    assert [source.read_bytes() for source in row.sources] == [published.png()]
+
+
+def test_chartgemma_is_asked_with_its_image_first(tmp_path: Path) -> None:
+    file = published.chartgemma(tmp_path)
+    assert find_form(file, list(CONVERTERS.values()))[0].name == "chartgemma"
+    row = open_table([_converted(file, tmp_path)], tmp_path / "table", Kind.DEMONSTRATIONS)[0]
+    assert [message.content for message in row.messages] == ["<image>\nWhat is shown?", "Sales by year."]
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"image": ["no base64!"]}, "no base64"),
+        ({"question": "<image>\nWrite <code> first."}, "asks for code in words"),
+        ({"response": "It is red."}, "no text between <answer>"),
+    ],
+)
+def test_a_row_of_thyme_in_another_wording_is_refused(change: dict[str, Any], fault: str, tmp_path: Path) -> None:
+    file = published.thyme(tmp_path)
+    table = pq.read_table(file)
+    row = {**table.to_pylist()[0], **change}
+    pq.write_table(pa.Table.from_pylist([row], schema=table.schema), file)
+    with pytest.raises(UserError, match=fault):
+        _converted(file, tmp_path)
 
 
 def test_the_foreign_tool_of_deepeyes_is_gone(tmp_path: Path) -> None:
