@@ -89,6 +89,8 @@ def convert(
         _refuse_nothing(tally, files)
         if tally.missing:
             write_atomically(_missing_file(options.out), "".join(f"{line}\n" for line in tally.missing))
+        else:
+            _missing_file(options.out).unlink(missing_ok=True)  # of a run before the last images came
         join_parts(folder, "all", options.out, job.schema)
     return tally
 

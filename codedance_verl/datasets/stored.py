@@ -99,9 +99,18 @@ def _extra(stated: Mapping[str, Any]) -> dict[str, Any]:
     if not whole and found["source_id"] is None:
         found["source_id"] = _text(index)
     others = {key: value for key, value in stated.items() if key not in _KNOWN and value is not None}
-    if others:  # of a file of another writer
-        found["other"] = json.dumps(others, default=_plain, ensure_ascii=False)
+    merged = _others(stated.get("other")) | others  # of files of other writers
+    found["other"] = json.dumps(merged, default=_plain, ensure_ascii=False) if merged else None
     return found
+
+
+def _others(kept: Any) -> dict[str, Any]:
+    """Keys that an earlier command kept as JSON text; anything else of that name is a key of its own."""
+    try:
+        found = json.loads(kept) if isinstance(kept, str) else kept
+    except ValueError:
+        found = None
+    return found if isinstance(found, dict) else {} if kept in (None, "") else {"other": kept}
 
 
 def _text(value: Any) -> str | None:

@@ -13,6 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 from codedance_verl.data.checking import check_file
+from codedance_verl.data.fields import Message, Source
+from codedance_verl.data.rows import CanonicalRow, Kind
 from codedance_verl.data.schema import read_records
 from codedance_verl.datasets import mix as mixing
 from codedance_verl.datasets import pieces as pieces_module
@@ -22,6 +24,7 @@ from codedance_verl.datasets.commands import Options, mix, sample, split
 from codedance_verl.datasets.mix import MixJob, Share, parse_share, plan_key, plan_mixture, planned
 from codedance_verl.datasets.select import Target, kind_of
 from codedance_verl.datasets.stats import Stats
+from codedance_verl.datasets.stored import stored_row
 from codedance_verl.errors import UserError
 from codedance_verl.runtime.locks import exclusive_lock
 from tests.unit.datasets import published
@@ -121,6 +124,17 @@ def test_what_a_file_has_beside_the_known_keys_is_kept(tmp_path: Path) -> None:
     assert json.loads(extra["other"])["detected_objects"]["label"] == "lamp"
     sample([tmp_path / "s.parquet"], Options(tmp_path / "again.parquet"), 9, 0)
     assert _rows(tmp_path / "again.parquet")[0]["extra_info"] == extra
+
+
+@pytest.mark.parametrize(
+    ("other", "kept"), [('{"a": 1}', {"a": 1}), ("a note", {"other": "a note"}), (7, {"other": 7}), (None, {})]
+)
+def test_a_key_of_the_name_of_the_rest_is_kept_beside_the_rest(other: object, kept: dict[str, Any]) -> None:
+    row: CanonicalRow[Source] = CanonicalRow(
+        (Message("user", "How many?"),), (), extra_info={"other": other, "hue": "red"}, ground_truth="1"
+    )
+    stored = stored_row(row, [], "", Kind.QUESTIONS)
+    assert json.loads(stored["extra_info"]["other"]) == {**kept, "hue": "red"}
 
 
 def test_a_file_in_another_folder_refers_to_the_images_where_they_lie(tmp_path: Path) -> None:

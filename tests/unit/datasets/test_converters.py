@@ -202,7 +202,8 @@ def test_a_download_that_comes_later_is_found_by_the_next_run(tmp_path: Path) ->
     file = published.pixmocount(tmp_path)
     _converted(file, tmp_path)
     (tmp_path / "downloads" / "late.png").write_bytes(published.png(2))
-    assert len(_rows(_converted(file, tmp_path))) == 3
+    out = _converted(file, tmp_path)
+    assert len(_rows(out)) == 3 and not (out.parent / "out.missing.tsv").exists()
 
 
 def test_a_schema_tells_all_its_differences_at_once(tmp_path: Path) -> None:
