@@ -47,7 +47,13 @@ QUESTIONS = {
     "chartqapro": (published.chartqapro, "Question: What is it in 2018?\nAnswer: 4\n\nAnd in 2019?", "7", "model"),
     "thyme": (published.thyme, "What colour is it?", "red", "model"),
 }
-TRACES = [published.retool, published.retool_turns]
+TRACES = {"retool": published.retool, "retool, tool calls": published.retool_turns}
+DEMONSTRATIONS = {
+    **TRACES,
+    "codedance-sft": published.codedance_sft,
+    "chartgemma": published.chartgemma,
+    "mulberry": published.mulberry,
+}
 
 
 def _converted(file: Path, tmp_path: Path, source: str = "", **options: Any) -> Path:
@@ -59,6 +65,10 @@ def _converted(file: Path, tmp_path: Path, source: str = "", **options: Any) -> 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
     return list(pq.read_table(path).to_pylist())
+
+
+def test_every_converter_has_a_file_here() -> None:
+    assert {name.split(",")[0] for name in (*QUESTIONS, *DEMONSTRATIONS)} == set(CONVERTERS)
 
 
 @pytest.mark.parametrize("name", QUESTIONS)
@@ -85,7 +95,7 @@ def test_demonstrations_keep_their_messages_and_images(tmp_path: Path) -> None:
     assert found[2].extra_info["record_id"] == "codedance-sft/sft:2"
 
 
-@pytest.mark.parametrize("make", TRACES, ids=["one message", "tool calls"])
+@pytest.mark.parametrize("make", TRACES.values(), ids=TRACES)
 def test_traces_of_retool_become_turns_of_the_environment(make: Callable[[Path], Path], tmp_path: Path) -> None:
     row = open_table([_converted(make(tmp_path), tmp_path, "retool")], tmp_path / "table", Kind.DEMONSTRATIONS)[0]
     asked, called, fed_back, answered = row.messages
