@@ -10,15 +10,18 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from omegaconf import OmegaConf
 
 from codedance_verl.data.checking import check_file
 from codedance_verl.errors import UserError
 from codedance_verl.harness.settings import EvalSettings, load
 from codedance_verl.records.key import ChangedKey
+from codedance_verl.rollout.dataset import DemonstrationDataset
 from codedance_verl.synthesis.kinds import Kind
 from codedance_verl.synthesis.report import SynthesisReport, lines_of
 from codedance_verl.synthesis.run import plan_lines, synthesize
 from codedance_verl.synthesis.settings import Rules, Synthesis
+from tests.unit.environment.harness import processor, tokenizer
 from tests.unit.synthesis.scripted_teacher import SMALL, Teacher, scenes, serving, write_questions
 
 NAMES = (
@@ -226,3 +229,17 @@ def test_settings_of_another_purpose_are_refused(tmp_path: Path, override: str, 
     questions = write_questions(tmp_path / "data", ["visual"], scenes(1))
     with pytest.raises(UserError, match=said):
         run(settings(questions, tmp_path / "out", "http://127.0.0.1:9/v1", override))
+
+
+def test_sft_reads_the_demonstrations(made: tuple[Path, SynthesisReport, Teacher], tmp_path: Path) -> None:
+    out, _, _ = made
+    values = {"table_dir": str(tmp_path), "pad_mode": "no_padding", "max_length": 4_000, "max_image_pixels": 1_003_520}
+    tokens = tokenizer()
+    found = DemonstrationDataset(
+        [str(out / "sft.parquet")], tokens, OmegaConf.create(values), processor=processor("qwen2_5_vl")
+    )
+    items = [found[index] for index in range(len(found))]
+    assert sorted(len(item["multi_modal_inputs"]["image_grid_thw"]) for item in items) == [1, 1, 2, 2]
+    for item in items:
+        learnt = tokens.decode(item["input_ids"][item["loss_mask"].bool()])
+        assert "<answer>" in learnt and "tool_response" not in learnt and "Question" not in learnt
