@@ -10,7 +10,6 @@ from codedance_verl.data.conditions import Control
 from codedance_verl.errors import UserError
 from codedance_verl.harness import answerers
 from codedance_verl.harness.chat_answerer import ChatAnswerer
-from codedance_verl.harness.local_answerer import LocalAnswerer
 from codedance_verl.harness.reply import Answerer, ImageFolder, Question, Reply
 from codedance_verl.harness.settings import EvalSettings
 from codedance_verl.records.key import Json
@@ -81,8 +80,17 @@ async def teachers(settings: EvalSettings, tell: Callable[[str], None], direct: 
         # a chat endpoint cannot be kept from writing a call: it is asked outside of the loop
         changes = {"loop": "plain"} if chat else {"control": str(Control.NO_TOOLS)}
         without = replace(settings, evaluation=settings.evaluation.replace(**changes))
-        if isinstance(tools, LocalAnswerer):
-            answerer: Answerer = replace(tools, asked=without.evaluation)
-        else:
-            answerer = await resources.enter_async_context(answerers.started(without, tell))
+        again = _of_this_process(tools, without)
+        answerer = again or await resources.enter_async_context(answerers.started(without, tell))
         yield Teachers(Teacher(answerer, without), Teacher(tools, settings))
+
+
+def _of_this_process(tools: Answerer, settings: EvalSettings) -> Answerer | None:
+    """The model of this process under other settings of a request; None for an endpoint."""
+    if settings.evaluation.endpoint is not None:
+        return None
+    # imported here: it imports verl, which takes seconds and an endpoint has no use for
+    from codedance_verl.harness.local_answerer import LocalAnswerer
+
+    assert isinstance(tools, LocalAnswerer)
+    return replace(tools, asked=settings.evaluation)
