@@ -71,6 +71,7 @@ class Attempt:
         """Boxes that code which ran to its end crops or slices by constants."""
         codes, ran = [turn.code or "" for turn in self.cells], [_succeeded(turn) for turn in self.cells]
         facts = zip(facts_of(codes, ran), ran, strict=True)
+        # a call that failed has shown nothing
         return tuple(box for fact, done in facts if done for box in fact.boxes)
 
 
@@ -87,11 +88,13 @@ def answered(attempt: Attempt, _: Rules) -> str | None:
 
 def well_formed(attempt: Attempt, rules: Rules) -> str | None:
     """Turns are well-formed as the strict format reward has it, and images stand in observations alone."""
+    # the form is that of the texts alone: tokens and executions are left empty
     turns = tuple(Turn(turn.text, 0, 0) for turn in attempt.reply.turns)
     bare = Trajectory("", "", "", "", turns, FinishReason.ANSWER, format=attempt.format)
     if fault := malformation(bare, rules.max_answer_chars):
         return fault
     for number, turn in enumerate(attempt.reply.turns):
+        # SFT counts placeholders over all messages: one too many shifts every later image
         if IMAGE_PLACEHOLDER in turn.text:
             return f"turn {number} has {IMAGE_PLACEHOLDER} in its text"
         shown = turn.images_shown or 0
@@ -136,6 +139,7 @@ def box_size(attempt: Attempt, rules: Rules) -> str | None:
     width, height = attempt.image_size
     if not holding or not width * height:
         return None
+    # the smallest that holds it: a first look at a larger part is no fault
     share = min(_area(_inside(crop, attempt.image_size)) for crop in holding) / (width * height)
     return None if share <= rules.largest_box else f"the crop has {100 * share:.0f} % of the image"
 
@@ -146,6 +150,7 @@ def faithful(attempt: Attempt, _: Rules) -> str | None:
     No call may print a constant as if it were found.
     """
     uses = [finding.use for finding in attempt.findings]
+    # even beside a call that is used: it would teach to print what is known
     if Use.HARD_CODED in uses:
         return "a call prints the answer as a constant"
     if Use.USED in uses or _calculated(attempt):

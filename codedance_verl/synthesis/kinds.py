@@ -50,6 +50,7 @@ def kind_to_ask(item: str, number: int, kinds: Sequence[Kind]) -> Kind | None:
     """Kind of the try `number` of an item by its id: all kinds in turn, from one that differs by item."""
     if not kinds:
         return None
+    # by a digest: the same kind for the same id in every run and process, which the records' key relies on
     first = int.from_bytes(hashlib.sha256(item.encode("utf-8", "replace")).digest()[:4], "big")
     return kinds[(first + number) % len(kinds)]
 
@@ -59,6 +60,7 @@ def kind_of(reply: Reply) -> Kind:
     ran = [turn for turn in reply.turns if turn.code is not None and turn.execution is not None]
     cells = [turn.code or "" for turn in ran]
     done = [turn.execution is not None and turn.execution.succeeded for turn in ran]
+    # live operations only: a drawing that nobody is shown makes none
     if analyse(cells, done).categories & _DRAWN:
         return Kind.DRAWING
     return Kind.VISUAL if any(turn.images_shown for turn in ran) else Kind.COMPUTATION

@@ -78,6 +78,7 @@ def render(report: SynthesisReport, examples: Examples, images: PageImages) -> s
 
 
 def _shown(title: str, one: Judged, images: PageImages) -> ShownExample:
+    # a reply that failed before its answer was graded has no verdict
     value = None if one.checked.stage and not one.checked.right else 1.0
     score = Score(value, "grader", reason=one.checked.reason)
     measured = Measured(one.item, one.result.which.number, Status.ANSWERED, reply=one.reply, ours=score)

@@ -111,6 +111,7 @@ class Counting:
     def add(self, found: Judged, solved: Solved) -> None:
         """Takes note of a reply."""
         checked, which = found.checked, found.result.which
+        # by the round: other replies to the same item are no demonstrations
         kept = solved.kept.get(found.name) == which.name
         self.tokens[kept] += found.reply.completion_tokens or 0
         if kept:
@@ -131,6 +132,7 @@ class Counting:
         """Rates of the checks in their order."""
         found, left, unboxed = [], self.trajectories, sum(self.unboxed.values())
         for stage in Stage:
+            # a trajectory without a box passes these unseen, which says nothing about boxes
             tried = left - unboxed if stage in _OF_BOXES else left
             passed = tried - self.rejected[stage]
             published, name = PUBLISHED.get(stage, (None, ""))

@@ -90,6 +90,7 @@ async def ask_round(
     key = key_of(settings, questions.benchmark.replies, teacher.answerer.describe())
     store = await asyncio.to_thread(open_store, questions.folder(which), key)
     again = settings.evaluation.asked_again
+    # before anything is asked: a changed question is to cost nothing
     plan = await asyncio.to_thread(lambda: store.plan(questions.items(which, wanted), again))
     name = f"{questions.benchmark.task.name}, {which.name}"
     tell(f"{name}: {plan.total:,} questions, {plan.done:,} on record, {plan.left:,} to ask")
@@ -100,7 +101,7 @@ async def ask_round(
             store=store,
             items=lambda: questions.items(which, wanted),
             answerer=Numbered(answerer, which.number),
-            images=ImageFolder(questions.out),
+            images=ImageFolder(questions.out),  # one for all rounds, as tries often show the same crop
             most_at_once=most,
             again=again,
         )

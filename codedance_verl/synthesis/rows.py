@@ -84,6 +84,7 @@ def write_outputs(out: Path, solved: Sequence[Solved], seen: Callable[[Judged], 
                     lines.write(json.dumps(rejection(found, one), ensure_ascii=False) + "\n")
                 elif one.kept.get(found.name) == found.result.which.name:
                     row = demonstration(found, out, prefix)
+                    # row by row: a trajectory holds texts and paths, and any number of them is to fit
                     writer.add(pa.Table.from_pylist([row], schema=DEMONSTRATION_SCHEMA))
                     rows += 1
                 seen(found)
@@ -105,6 +106,7 @@ def demonstration(found: Judged, out: Path, prefix: str = "") -> dict[str, Any]:
         messages.append({"role": "assistant", "content": turn.text})
         if turn.observation is not None and turn.execution is not None:
             messages.append({"role": "user", "content": turn.observation})
+            # code may have displayed more than the model was shown
             shown = turn.execution.images[: turn.images_shown or 0]
             images += [store.put(image.file(out).read_bytes()) for image in shown]
     direct = found.result.which.direct

@@ -45,6 +45,7 @@ async def synthesize(settings: EvalSettings, synthesis: Synthesis, tell: Tell, a
         OSError: a file cannot be written.
     """
     check_teacher(settings)
+    # before the model starts, which takes minutes: files that are not there are said at once
     questions = _questions(settings, synthesis, tell)
     async with contextlib.AsyncExitStack() as resources:
         grader = Grader(settings.grading, settings.out)
@@ -86,6 +87,7 @@ def _questions(settings: EvalSettings, synthesis: Synthesis, tell: Tell) -> list
 
 def _write(settings: EvalSettings, solved: list[Solved]) -> SynthesisReport:
     counted, examples = Counting(), Examples()
+    # by identity: several files have rounds of one name
     files = {id(result): one for one in solved for result in one.rounds}
 
     def seen(found: Judged) -> None:

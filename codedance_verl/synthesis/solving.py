@@ -58,12 +58,14 @@ class Solver:
         """Asks and checks round after round. Raises what `ask_round` and `verdicts` do."""
         solved = Solved(questions, tuple(plain_id(item) for item in questions.benchmark.items()))
         direct, with_tools = rounds_of(questions.synthesis)
+        # all of these first: whether a question is easy does not depend on the other questions' order
         hard = await self._easy_ones(solved, direct)
         for which in with_tools:
             found = await self._round(solved, which, hard)
             if found is None:
                 break
             solved.kept |= {item: which.name for item, checked in found.items() if not checked.stage}
+            # undecided ones are in neither: the next run asks this round again before it goes on
             hard = {item for item, checked in found.items() if checked.stage}
         return solved
 
@@ -99,6 +101,7 @@ class Solver:
             store = await ask_round(questions, which, teacher, wanted, self.tell)
         if store is None:
             return None
+        # of all replies on record, also of items that other bounds had brought to this round
         every = await verdicts(questions, which, store, self.settings, self.grader, self.tell)
         found = {item: checked for item, checked in every.items() if item in wanted}
         solved.undecided |= set(wanted) - set(found)

@@ -72,6 +72,7 @@ async def teachers(settings: EvalSettings, tell: Callable[[str], None], direct: 
     Raises UserError: it does not start, or nothing answers there.
     """
     async with contextlib.AsyncExitStack() as resources:
+        # the one with tools first: what it turns out to be decides how the other is asked
         tools = await resources.enter_async_context(answerers.started(settings, tell))
         if not direct:
             yield Teachers(Teacher(tools, settings), Teacher(tools, settings))
@@ -80,8 +81,9 @@ async def teachers(settings: EvalSettings, tell: Callable[[str], None], direct: 
         # a chat endpoint cannot be kept from writing a call: it is asked outside of the loop
         changes = {"loop": "plain"} if chat else {"control": str(Control.NO_TOOLS)}
         without = replace(settings, evaluation=settings.evaluation.replace(**changes))
-        again = _of_this_process(tools, without)
-        answerer = again or await resources.enter_async_context(answerers.started(without, tell))
+        answerer = _of_this_process(tools, without)
+        if answerer is None:
+            answerer = await resources.enter_async_context(answerers.started(without, tell))
         yield Teachers(Teacher(answerer, without), Teacher(tools, settings))
 
 
@@ -93,4 +95,5 @@ def _of_this_process(tools: Answerer, settings: EvalSettings) -> Answerer | None
     from codedance_verl.harness.local_answerer import LocalAnswerer
 
     assert isinstance(tools, LocalAnswerer)
+    # a second start would load the weights twice
     return replace(tools, asked=settings.evaluation)

@@ -114,6 +114,7 @@ async def verdicts(
     rules = questions.synthesis.rules
     key = verdicts_key(replies.key, rules, settings)
     store = await asyncio.to_thread(open_store, _folder(questions, which, key), key)
+    # as the round asked them, since the digest on record is that of the question with its request
     items = {plain_id(item): item for item in questions.items(which)}
 
     def answers() -> Iterator[_Answered]:
@@ -189,7 +190,7 @@ class _Checker:
             if stage is Stage.RIGHT:
                 found = msgspec.structs.replace(found, kind=kind_of(attempt.reply))
                 attempt = replace(attempt, grade=await self._graded(attempt.item, attempt.reply.text))
-            elif stage is Stage.FAITHFUL:
+            elif stage is Stage.FAITHFUL:  # last, as it runs every call seven times and more
                 attempt = await self._replayed(attempt, images)
                 uses = tuple(str(finding.use) for finding in attempt.findings)
                 found = msgspec.structs.replace(found, uses=uses)
