@@ -8,10 +8,12 @@ switches of its own for them.
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from codedance_verl.data.conditions import GREEDY, PLAIN_VARIANTS, SAMPLED, Condition
 from codedance_verl.data.rows import Kind
@@ -112,7 +114,22 @@ def _item(asked: _Asked) -> Item:
         graded_question=row.question,
         system="\n".join(message.content for message in row.messages if message.role == "system"),
         strata={name: value for name, value in sorted(labels.items()) if value},
+        facts={"boxes": _boxes(extra.get("regions"))},
     )
+
+
+def _boxes(regions: Any) -> tuple[tuple[int, int, int, int], ...]:
+    """Left, top, right and bottom in whole pixels of the regions of a record; those without an area are left out."""
+    found = []
+    for region in regions if isinstance(regions, list) else ():
+        edges = [region.get(name) for name in ("x1", "y1", "x2", "y2")] if isinstance(region, dict) else []
+        if not edges or not all(isinstance(edge, int | float) and math.isfinite(edge) for edge in edges):
+            continue
+        left, top = (max(0, math.floor(edge)) for edge in edges[:2])
+        right, bottom = (math.ceil(edge) for edge in edges[2:])
+        if left < right and top < bottom:
+            found.append((left, top, right, bottom))
+    return tuple(found)
 
 
 def _score(item: Item, reply: str) -> Score:

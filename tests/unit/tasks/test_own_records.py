@@ -10,6 +10,7 @@ import pytest
 from codedance_verl.data.fields import Message
 from codedance_verl.data.schema import Record, write_records
 from codedance_verl.errors import UserError
+from codedance_verl.tasks import own_records
 from codedance_verl.tasks.figures import bounded
 from codedance_verl.tasks.item import Item
 from codedance_verl.tasks.own_records import is_own, own_task
@@ -77,3 +78,10 @@ def test_what_is_no_such_file_ends_with_one_line(tmp_path: Path) -> None:
     assert not is_own("vstar")
     with pytest.raises(UserError, match=r"nothing\.parquet"):
         own_task(tmp_path / "nothing.parquet", tmp_path / "tables")
+
+
+def test_regions_of_a_record_are_boxes_in_whole_pixels() -> None:
+    good = {"label": "a", "x1": 1.2, "y1": -3.0, "x2": 9.1, "y2": 8.0}
+    faulty = [{**good, "x2": 1.0}, {**good, "y1": None}, {**good, "x1": float("nan")}, "no region"]
+    assert own_records._boxes([good, *faulty]) == ((1, 0, 10, 8),)
+    assert own_records._boxes(None) == ()
