@@ -122,7 +122,7 @@ def _boxes(regions: Any) -> tuple[tuple[int, int, int, int], ...]:
     """Left, top, right and bottom in whole pixels of the regions of a record; those without an area are left out."""
     found = []
     for region in regions if isinstance(regions, list) else ():
-        edges = [region.get(name) for name in ("x1", "y1", "x2", "y2")] if isinstance(region, dict) else []
+        edges: list[Any] = [region.get(name) for name in ("x1", "y1", "x2", "y2")] if isinstance(region, dict) else []
         if not edges or not all(isinstance(edge, int | float) and math.isfinite(edge) for edge in edges):
             continue
         left, top = (max(0, math.floor(edge)) for edge in edges[:2])
