@@ -21,6 +21,8 @@ RGB = {
     "purple": (128, 0, 128),
 }
 _ALL_NEIGHBOURS = np.ones((3, 3), int)
+_FROM_GROUND = 60
+"""Grey levels in any channel by which all colours of objects differ from all grounds."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,11 @@ class Seen:
 
 def things(image: Image.Image) -> list[Seen]:
     """Objects of the six colours on a ground of one colour."""
-    ground = max(image.getcolors(1 << 24))[1]
-    pixels = np.asarray(image)
-    # channel by channel, which is ten times faster than a reduction over an axis of three
-    numbered, _ = label(
-        np.logical_or.reduce([pixels[..., channel] != ground[channel] for channel in range(3)]), _ALL_NEIGHBOURS
-    )
+    ground = image.getpixel((0, 0))  # no object touches the edge
+    pixels = np.asarray(image, np.int16)
+    # half-way to a colour, where the image was scaled; channel by channel, as a reduction over an axis of three is slow
+    shown = np.logical_or.reduce([abs(pixels[..., channel] - ground[channel]) > _FROM_GROUND for channel in range(3)])
+    numbered, _ = label(shown, _ALL_NEIGHBOURS)
     found = []
     for number, (rows, columns) in enumerate(find_objects(numbered), 1):
         mask = numbered[rows, columns] == number
