@@ -84,6 +84,7 @@ class GenerateJob:
 
     def _row(self, number: int, store: ImageStore) -> dict[str, Any]:
         order = self.order
+        # by number alone: any process can make any piece
         turn, place = divmod(number, len(order.kinds))
         kind, level = order.kinds[place], order.levels[turn % len(order.levels)]
         dials = order.settings[kind, level]
@@ -106,6 +107,7 @@ class GenerateJob:
                 "need_tools_kwargs": False,
                 "kind": kind,
                 "difficulty": STRATA[LEVELS.index(level)],
+                # readers of regions know one image; those of all are in `other`
                 "regions": [_box(region) for region in item.regions if region.image == 0],
                 "points": [{"label": point.label, "x": point.x, "y": point.y} for point in item.points],
                 "other": json.dumps(_facts(item, level, dials)),
@@ -127,7 +129,7 @@ def generate(order: Order, out: Path, images: Path | None, workers: int) -> Tall
     """
     if order.split not in SPLITS:
         raise UserError(f"--split is {order.split}; choose from {', '.join(SPLITS)}")
-    assert order.settings  # before a folder is made
+    assert order.settings  # refuses wrong dials before a folder is made
     store = (images or out.parent / "images").absolute()
     job = GenerateJob(order, out.absolute(), store, code_digest())
     pieces = _pieces(order.records)

@@ -65,6 +65,7 @@ def _direction(rng: np.random.Generator) -> Place:
 
 def _steps(rng: np.random.Generator, direction: Place, side: int) -> int:
     """A multiple of a direction that is an eighth to a third of the side long."""
+    # none where two neighbouring multiples lie on both sides of the range
     length = math.hypot(*direction)
     least, most = math.ceil(side / 8 / length), int(side / 3 / length)
     if most < least:
@@ -89,6 +90,7 @@ def midpoint(rng: np.random.Generator, side: int) -> Construction:
 def fourth_corner(rng: np.random.Generator, side: int) -> Construction:
     target, first, second = _inside(rng, side), _vector(rng, side), _vector(rng, side)
     _refuse_flat(first, second)
+    # D is the target: A and C lie beside it, B opposite
     given = {"A": _plus(target, first), "B": _plus(_plus(target, first), second), "C": _plus(target, second)}
     return Construction("the fourth corner D of the parallelogram ABCD, opposite B", given, target)
 
@@ -112,6 +114,7 @@ def foot(rng: np.random.Generator, side: int) -> Construction:
 
 def mirrored(rng: np.random.Generator, side: int) -> Construction:
     given, middle = _line_and_foot(rng, side)
+    # the foot is the middle of a point and its mirror image
     target = 2 * middle[0] - given["C"][0], 2 * middle[1] - given["C"][1]
     return Construction("the mirror image of C in the line AB", given, target)
 
@@ -119,7 +122,7 @@ def mirrored(rng: np.random.Generator, side: int) -> Construction:
 def _line_and_foot(rng: np.random.Generator, side: int) -> tuple[dict[str, Place], Place]:
     """Points A and B of a line, C beside it, and the foot of C on it."""
     middle, along = _inside(rng, side), _direction(rng)
-    across = _across(along)
+    across = _across(along)  # whole too, so that the foot and all multiples are pixels
     given = {
         "A": _plus(middle, along, _steps(rng, along, side)),
         "B": _plus(middle, along, -_steps(rng, along, side)),
@@ -131,6 +134,7 @@ def _line_and_foot(rng: np.random.Generator, side: int) -> tuple[dict[str, Place
 def centroid(rng: np.random.Generator, side: int) -> Construction:
     target, first, second = _inside(rng, side), _vector(rng, side), _vector(rng, side)
     _refuse_flat(first, second)
+    # three vectors that add up to nothing have their common start as centroid
     third = -first[0] - second[0], -first[1] - second[1]
     given = {name: _plus(target, vector) for name, vector in zip("ABC", (first, second, third), strict=True)}
     return Construction("the centroid of the triangle ABC, where its medians meet", given, target)
@@ -142,6 +146,7 @@ def circle_centre(rng: np.random.Generator, side: int) -> Construction:
     turned = [(x, y), (-x, y), (x, -y), (-x, -y), (y, x), (-y, x), (y, -x), (-y, -x)]
     chosen = [turned[index] for index in rng.permutation(8)[:3].tolist()]
     given = {name: _plus(target, vector) for name, vector in zip("ABC", chosen, strict=True)}
+    # points that lie close together say little about the centre
     sides = [(given[b][0] - given[a][0], given[b][1] - given[a][1]) for a, b in ("AB", "AC", "BC")]
     if min(math.hypot(*vector) for vector in sides) < side / 8:
         raise DoesNotFit

@@ -69,6 +69,7 @@ class Kind:
 
 def parse_dials(texts: Sequence[str], kinds: Sequence[Kind]) -> dict[str, int]:
     """Dials of texts `NAME=VALUE`. Raises UserError where one is no such text, or no kind has the dial."""
+    # a name that several kinds have means the same in each, if with another range, which `settings` checks
     known = {dial.name: dial for kind in kinds for dial in kind.dials}
     found = dict[str, int]()
     for text in texts:

@@ -58,6 +58,7 @@ def _construction(rng: np.random.Generator, dials: Dials) -> Construction:
             found = choose(rng, CONSTRUCTIONS[dials["steps"]])(rng, dials["side"])
         except DoesNotFit:
             continue
+        # sums of vectors may lead out of the image, or onto another point
         places = [*found.given.values(), found.target]
         if all(_MARGIN <= value < dials["side"] - _MARGIN for place in places for value in place) and _apart(
             places, 4 * _RADIUS
@@ -89,12 +90,13 @@ def _cluster(rng: np.random.Generator, count: int, least: int) -> list[Place]:
 def _candidates(rng: np.random.Generator, found: Construction, dials: Dials) -> tuple[list[Place], int]:
     """Places of the numbered points, and which of them is the target.
 
-    They lie in groups of two or three, of which each member has its nearest other at the distance of the dial. Any
-    member of a group is the target with the same chance, so that places alone say nothing.
+    They lie in groups of two or three, of which each member has its nearest other at the distance of the dial, so that
+    places alone say nothing.
     """
     side, decoy = dials["side"], dials["decoy"]
     sizes = _group_sizes(dials["candidates"])
-    first = int(rng.integers(len(sizes)))
+    # the group of any candidate: each one, of whatever group, is right with the same chance
+    first = int(np.searchsorted(np.cumsum(sizes), rng.integers(sum(sizes)), side="right"))
     for _ in range(20):
         cluster = _cluster(rng, sizes[first], decoy)
         right = int(rng.integers(len(cluster)))
@@ -140,6 +142,7 @@ def _label_centre(
     """
     width, height = ink_size(label, size)
     reach = _RADIUS + 2 + max(width, height) / 2
+    # a full turn in sixteenths, from the upper right on, where labels of drawings mostly stand
     for turn in range(16):
         angle = math.pi / 8 * turn - math.pi / 4
         x, y = round(place[0] + reach * math.cos(angle) * 1.2), round(place[1] + reach * math.sin(angle) * 1.2)
@@ -174,6 +177,7 @@ def draw(rng: np.random.Generator, split: Split, dials: Dials, view_pixels: int)
     side = dials["side"]
     found = _construction(rng, dials)
     places, right = _candidates(rng, found, dials)
+    # numbers in another order than that in which the points were laid
     order = rng.permutation(len(places)).tolist()
     numbered = {str(number): places[place] for number, place in enumerate(order, 1)}
     answer = str(order.index(right) + 1)

@@ -43,6 +43,7 @@ def draw_item(
 
     Raises UserError where 500 draws did not fit: too many objects for the image, say.
     """
+    # a source for each item, so that none depends on how many others are drawn, in which order or process
     rng = np.random.default_rng([seed, zlib.crc32(f"{split}/{kind}/{settings_text(dials)}".encode()), index])
     for _ in range(_MOST_DRAWS):
         try:

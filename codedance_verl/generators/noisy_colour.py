@@ -63,6 +63,7 @@ def cell_box(index: int, cells: int, size: int) -> Box:
 
 def _noise(rng: np.random.Generator, squares: int, size: int, amplitude: int) -> np.ndarray:
     """Noise [squares, size, size, 3] in grey levels, at most `amplitude`; it sums to 0 in each channel of a square."""
+    # every value comes with its negative: the sum is 0 without a correction that would leave the range
     half = rng.integers(-amplitude, amplitude + 1, size=(squares, size * size // 2, 3), dtype=np.int16)
     both = np.concatenate([half, -half], axis=1)
     # one order for all squares: it takes the most of the time, and no square stands on another
@@ -74,10 +75,12 @@ def _pixels(rng: np.random.Generator, tinted: Sequence[int], tint: str, dials: D
     """Squares [squares, size, size, 3] of a common colour, the tinted ones moved by the contrast."""
     cells, amplitude = dials["cells"], dials["noise"]
     contrast = dials["contrast"] // 2 * 2
+    # so far from 0 and 255 that no pixel is cut off, which would move the mean
     reach = amplitude + contrast
     base = rng.integers(reach, 256 - reach, size=3)
     colours = np.tile(base, (cells * cells, 1))
     colours[list(tinted)] += np.array(TINTS[tint]) * contrast // 2
+    # [squares, 1, 1, 3] + [squares, size, size, 3]
     pixels: np.ndarray = colours[:, None, None, :] + _noise(rng, cells * cells, dials["size"] // 2 * 2, amplitude)
     return pixels.astype(np.uint8)
 
@@ -98,7 +101,8 @@ def _board(pixels: np.ndarray, cells: int) -> Image.Image:
 def draw(rng: np.random.Generator, split: Split, dials: Dials, view_pixels: int) -> Item:
     cells, size = dials["cells"], dials["size"] // 2 * 2
     form, tint = choose(rng, tuple(_PHRASINGS)), choose(rng, tuple(TINTS))
-    count = int(rng.integers(1, min(_MOST_COUNTED, cells * cells // 2) + 1)) if form == "count" else 1
+    # a tint of half of the squares or more would leave open which colour is the common one
+    count = int(rng.integers(1, min(_MOST_COUNTED, (cells * cells - 1) // 2) + 1)) if form == "count" else 1
     tinted = sorted(rng.permutation(cells * cells)[:count].tolist())
     answer = {"odd": cell_name(tinted[0], cells), "tint": tint, "count": str(count)}[form]
     return Item(

@@ -63,6 +63,7 @@ def _counts(rng: np.random.Generator, dials: Dials) -> list[int]:
     """Numbers of the objects asked for by image: the largest leads the second by exactly the dial `lead`."""
     lead = min(dials["lead"], dials["objects"])
     second = int(rng.integers(0, max(1, dials["objects"] // 2 - lead + 1)))
+    # one image comes close, the others may have as many or fewer
     others = [second, *rng.integers(0, second + 1, size=dials["images"] - 2).tolist()]
     counts = [second + lead, *others]
     return [counts[index] for index in rng.permutation(len(counts)).tolist()]
@@ -73,6 +74,7 @@ def _counted(rng: np.random.Generator, dials: Dials, form: str) -> _Asked:
     counts = _counts(rng, dials)
     looks = []
     for count in counts:
+        # filled up to the same number, so that a full image is no sign of the answer
         rest = [choose(rng, tuple(others)) for _ in range(dials["objects"] - count)]
         looks.append((*[look] * count, *rest))
     answer = str(counts.index(max(counts)) + 1) if form == "most" else str(sum(counts))
@@ -82,6 +84,7 @@ def _counted(rng: np.random.Generator, dials: Dials, form: str) -> _Asked:
 def _missing(rng: np.random.Generator, dials: Dials) -> _Asked:
     looks = draw_looks(rng, dials["objects"])
     without = int(rng.integers(dials["images"]))
+    # each image is laid by itself, so that no place helps to compare them
     by_image = [tuple(looks[1:] if index == without else looks) for index in range(dials["images"])]
     return _Asked("missing", looks[0], " ".join(looks[0]), tuple(by_image))
 

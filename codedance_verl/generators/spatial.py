@@ -94,6 +94,7 @@ def _references(things: Sequence[Thing], steps: int) -> list[_Reference]:
 
 
 def _next_reference(reference: _Reference, things: Sequence[Thing]) -> _Reference:
+    # a chain is as uncertain as its least certain step
     near, second = _by_distance(reference.thing, things)[:2]
     margin = distance(reference.thing, second) - distance(reference.thing, near)
     words = f"the object that is nearest to {reference.words}"
@@ -110,6 +111,7 @@ def _count(reference: _Reference, things: Sequence[Thing]) -> Iterator[_Candidat
     for words, axis, sign in _SIDES:
         offsets = [sign * (thing.middle[axis] - reference.thing.middle[axis]) for thing in others]
         there = tuple(thing for thing, offset in zip(others, offsets, strict=True) if offset > 0)
+        # the object closest to the dividing line, on either side of it
         margin = min(reference.margin, min(map(abs, offsets)))
         fields = {"reference": reference.words, "side": words}
         yield _Candidate("count", fields, str(len(there)), margin, (*reference.seen, *there))
@@ -150,6 +152,7 @@ _FORMS: dict[str, Callable[[_Reference, Sequence[Thing]], Iterator[_Candidate]]]
 
 
 def _ask(rng: np.random.Generator, things: Sequence[Thing], dials: Dials) -> _Candidate:
+    # the form first: else the one with the most candidates would be asked nearly always
     form = choose(rng, tuple(_FORMS))
     references = _references(things, dials["steps"])
     found = [candidate for reference in references for candidate in _FORMS[form](reference, things)]

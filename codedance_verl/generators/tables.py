@@ -121,6 +121,7 @@ def _most(rng: np.random.Generator, table: Table, column: int) -> _Asked:
 
 
 def _difference(rng: np.random.Generator, table: Table, column: int) -> _Asked:
+    # the larger number first: "how many more" has no negative answer
     low, high = sorted(rng.permutation(len(table.names))[:2].tolist(), key=lambda row: int(table.values[row, column]))
     answer = str(table.values[high, column] - table.values[low, column])
     fields = {"goods": table.goods[column], "name": table.names[high], "other": table.names[low]}
@@ -144,6 +145,7 @@ def _over(rng: np.random.Generator, table: Table, column: int) -> _Asked:
 def _of_best(rng: np.random.Generator, table: Table, column: int) -> _Asked:
     if len(table.names) < 4 or len(table.goods) < 2:
         raise DoesNotFit
+    # any column but the one that is added up
     other = (column + 1 + int(rng.integers(len(table.goods) - 1))) % len(table.goods)
     best = np.argsort(-table.values[:, other])[:3].tolist()
     answer = str(sum(int(table.values[row, column]) for row in best))
@@ -183,6 +185,7 @@ def render(rng: np.random.Generator, table: Table, text: int) -> tuple[Image.Ima
     widths = [max(text_size(line[column], text)[0] for line in lines) + text for column in range(len(heads))]
     height = text_size("", text)[1] + text // 2
     margin = int(rng.integers(4, 24))
+    # left edges of the columns, and the right edge of the last one
     edges = np.cumsum([margin, *widths]).tolist()
     image = Image.new("RGB", (edges[-1] + margin, 2 * margin + height * len(lines)), choose(rng, _GROUNDS))
     draw = ImageDraw.Draw(image)
@@ -192,7 +195,7 @@ def render(rng: np.random.Generator, table: Table, text: int) -> tuple[Image.Ima
         top = margin + row * height
         for column, cell in enumerate(line):
             box = (edges[column] + 1, top + 1, edges[column + 1], top + height)
-            boxes[row - 1, column - 1] = box
+            boxes[row - 1, column - 1] = box  # the heads are row and column -1
             write_text(draw, cell, ((box[0] + box[2]) // 2, (box[1] + box[3]) // 2), text, INK)
     for row in range(len(lines) + 1):
         draw.line((edges[0], margin + row * height, edges[-1], margin + row * height), fill=LINE)

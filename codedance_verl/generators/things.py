@@ -39,6 +39,7 @@ class Thing:
 
 def draw_looks(rng: np.random.Generator, count: int) -> list[Look]:
     """`count` different looks, at most `MOST_THINGS`."""
+    # without repetition: colour and shape are the name of an object
     chosen = rng.permutation(MOST_THINGS)[:count].tolist()
     return [(COLOURS[index % len(COLOURS)], SYMMETRIC_SHAPES[index // len(COLOURS)]) for index in chosen]
 
@@ -52,6 +53,7 @@ def lay(
     """
     image = Image.new("RGB", (side, side), choose(rng, GROUNDS))
     draw = ImageDraw.Draw(image)
+    # odd sides: the middle of an object is a whole pixel
     sides = [int(value) | 1 for value in rng.integers(sizes[0], sizes[1] + 1, size=len(looks))]
     things = [Thing(look, box) for look, box in zip(looks, place_boxes(rng, sides, side), strict=True)]
     for thing in things:

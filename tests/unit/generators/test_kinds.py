@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -105,6 +106,16 @@ def test_every_level_and_default_lies_in_the_range_of_its_dial() -> None:
     for kind in KINDS.values():
         for dial in kind.dials:
             assert all(dial.least <= value <= dial.most for value in dial.levels), (kind.name, dial.name)
+
+
+def test_the_documentation_has_every_dial_with_its_levels_and_range() -> None:
+    lines = (Path(__file__).parents[3] / "docs/data.md").read_text().splitlines()
+    for kind in KINDS.values():
+        (line,) = [line for line in lines if line.startswith(f"| `{kind.name}` | `")]
+        for dial in kind.dials:
+            assert f"`{dial.name}`" in line, (kind.name, dial.name)
+            assert ", ".join(map(str, dial.levels)) in line, (kind.name, dial.name)
+            assert f"({dial.least} to {dial.most})" in line, (kind.name, dial.name)
 
 
 def test_dials_that_ask_too_much_are_named() -> None:
