@@ -46,8 +46,9 @@ def draw_sheet(path: Path) -> None:
     drawn = io.BytesIO()
     figure.savefig(drawn)
     plt.close(figure)
-    # noise does not compress: a palette makes a third of it
-    Image.open(drawn).convert("RGB").quantize(128).save(path, optimize=True)
+    # noise does not compress: a palette makes a quarter of it, and an octree keeps the few colours of the objects
+    sheet = Image.open(drawn).convert("RGB")
+    sheet.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def _show(panel: Any, item: Item, title: str) -> None:
