@@ -1,4 +1,4 @@
-"""Commands of `codedance data`: make the demo's files; check, convert, count, sample, split, mix and show any."""
+"""Commands of `codedance data`: make the demo's files, generate, check, convert, count, sample, split, mix and show."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Workers = Annotated[int | None, typer.Option(min=1, help="Processes; one a core 
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave bad rows out and list them.")]
 Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same output.")]
 
-data_app = typer.Typer(help="Make, check, convert and mix data files.", no_args_is_help=True)
+data_app = typer.Typer(help="Make, generate, check, convert and mix data files.", no_args_is_help=True)
 
 
 @data_app.command("make")
@@ -50,6 +50,40 @@ def make(
     files = make_demo_data(out, seed, sizes, tuple(kinds or DEMO_KINDS))
     styles = ", ".join(f"{count} {style}" for style, count in sorted(files.styles.items()))
     print(f"{out}: {sft} demonstrations ({styles}), {rl_train} + {rl_val} RL questions, {test} test questions")
+    print(f"took {time.monotonic() - started:.0f} s")
+
+
+@data_app.command("generate")
+def generate(
+    kinds: Annotated[list[str], typer.Argument(help="Kinds of questions, in turn: those of docs/data.md.")],
+    out: Out,
+    level: Annotated[
+        list[int] | None, typer.Option(help="Difficulty from 1 to 5, repeatable: in turn; 2 without it.")
+    ] = None,
+    dial: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE, repeatable: a dial in place of that of the level.")
+    ] = None,
+    records: Annotated[int, typer.Option(min=1, help="Records of the file.")] = 1_000,
+    seed: Seed = 0,
+    split_name: Annotated[
+        str, typer.Option("--split", help="train, val or test; test has wordings of its own.")
+    ] = "train",
+    view_pixels: Annotated[
+        int | None, typer.Option(min=784, help="environment.max_image_pixels of the model, by which needs_code goes.")
+    ] = None,
+    images: Images = None,
+    workers: Workers = None,
+) -> None:
+    """Generates questions with exact answers, evidence and a chosen difficulty."""
+    from codedance_verl.datasets.generate import Order
+    from codedance_verl.datasets.generate import generate as make_records
+    from codedance_verl.datasets.pool import default_workers
+    from codedance_verl.generators.kinds import VIEW_PIXELS
+
+    started = time.monotonic()
+    levels, view = tuple(level or (2,)), view_pixels or VIEW_PIXELS
+    order = Order(tuple(kinds), levels, tuple(dial or ()), records, seed, split_name, view)
+    _report(out, make_records(order, out, images, workers or default_workers()))
     print(f"took {time.monotonic() - started:.0f} s")
 
 

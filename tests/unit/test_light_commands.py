@@ -30,6 +30,7 @@ HELPS = {
     "export": (*ARRAYS, *TRAINING, *NETWORK),
     "data audit": (*ARRAYS, *TRAINING, *CONFIGURATION, *NETWORK),
     "data check": (*ARRAYS, *TRAINING, *CONFIGURATION, *NETWORK),
+    "data generate": (*ARRAYS, *TRAINING, *CONFIGURATION, *NETWORK),
     "data make": (*ARRAYS, *TRAINING, *CONFIGURATION, *NETWORK),
     "reward explain": (*ARRAYS, *TRAINING, "hydra", *NETWORK),
     "cluster status": (*ARRAYS, *TRAINING, "hydra"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from codedance_verl.errors import UserError
+from codedance_verl.generators.drawing import DoesNotFit
 from recipes.cpu_demo.tasks import count_digits, count_photo, easy, extremes, look
 from recipes.cpu_demo.tasks.base import (
     DEFAULT_SIZE,
@@ -12,7 +13,6 @@ from recipes.cpu_demo.tasks.base import (
     Task,
     task_rng,
 )
-from recipes.cpu_demo.tasks.drawing import DoesNotFit
 from recipes.cpu_demo.trusted_execution import run_program
 
 GENERATORS: dict[str, Generator] = {

@@ -5,47 +5,26 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Literal, TypeVar
+from typing import Literal
 
 import numpy as np
 from PIL import Image
 
+from codedance_verl.generators.choices import COLOURS as COLOURS
+from codedance_verl.generators.choices import OPENERS as OPENERS
+from codedance_verl.generators.choices import RGB as RGB
+from codedance_verl.generators.choices import Phrasings as Phrasings
+from codedance_verl.generators.choices import Split as Split
+from codedance_verl.generators.choices import choose as choose
+from codedance_verl.generators.choices import combination_allowed as combination_allowed
 from recipes.cpu_demo.demo_sizes import DEFAULT_SIZE as DEFAULT_SIZE
-
-T = TypeVar("T")
 
 Difficulty = Literal["easy", "hard"]
 Program = tuple[str, ...]
 """Cells run one after the other in one session; the answer follows the last one."""
 
-COLOURS = ("red", "green", "blue", "yellow", "orange", "purple")
-"""Names that Pillow's `ImageColor` knows, so that code can turn the word of the question into a colour."""
-
-RGB: dict[str, tuple[int, int, int]] = {
-    "red": (255, 0, 0),
-    "green": (0, 128, 0),
-    "blue": (0, 0, 255),
-    "yellow": (255, 255, 0),
-    "orange": (255, 165, 0),
-    "purple": (128, 0, 128),
-}
-
-
 HEADER = ("import numpy as np", "from PIL import ImageColor", "from scipy.ndimage import label")
 """First lines of every program for a hard question: what is learned from one kind carries over to another."""
-
-
-class Split(StrEnum):
-    """Test images use phrasings, combinations, photographs and handwriting that the other two never show."""
-
-    TRAIN = "train"
-    VALIDATION = "validation"
-    TEST = "test"
-
-    @property
-    def held_out(self) -> bool:
-        return self is Split.TEST
 
 
 BEFORE_CODE = ("I use code to {verb} {focus}.", "Code can {verb} {focus}.")
@@ -83,44 +62,10 @@ class Task:
     """Thoughts before an answer without code."""
 
 
-@dataclass(frozen=True)
-class Phrasings:
-    """Question templates with `{named}` fields; `held_out` ones appear in the test split alone."""
-
-    seen: tuple[str, ...]
-    held_out: tuple[str, ...]
-
-    def pick(self, rng: np.random.Generator, split: Split, **fields: object) -> str:
-        template = choose(rng, self.held_out if split.held_out else self.seen)
-        opener = choose(rng, OPENERS.held_out if split.held_out else OPENERS.seen)
-        return opener + template.format(**fields)
-
-
-OPENERS = Phrasings(
-    seen=("", "", "", "Look at the picture. ", "Look closely. ", "Here is a picture. "),
-    held_out=("", "", "Look at the picture closely. ", "Take a look. "),
-)
-
-
 Generator = Callable[[np.random.Generator, Split, int], Task]
 """Draws one task: random source, split, side of the image in pixels."""
-
-
-def choose(rng: np.random.Generator, options: tuple[T, ...]) -> T:
-    """One of `options`, which keeps its own type (numpy's `choice` would turn it into an array scalar)."""
-    return options[int(rng.integers(len(options)))]
 
 
 def task_rng(seed: int, split: Split, kind: str, index: int) -> np.random.Generator:
     """The random source of one task, independent of how many others are made and in which order."""
     return np.random.default_rng([seed, zlib.crc32(f"{split}/{kind}".encode()), index])
-
-
-def combination_allowed(split: Split, first: int, second: int, every: int = 5) -> bool:
-    """Tells training pairs of attributes, given by their indices, from those of the test split.
-
-    One pair in `every`, spread so that each single attribute stays in training, belongs to the test split alone, and
-    the test split holds nothing else. `every` must not exceed the number of values of the second attribute by much,
-    or some first attributes have no pair to test.
-    """
-    return ((first * 2 + second) % every == 0) == split.held_out

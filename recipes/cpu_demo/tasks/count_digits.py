@@ -9,6 +9,7 @@ from PIL import Image
 from scipy.ndimage import label
 from sklearn.datasets import load_digits
 
+from codedance_verl.generators.drawing import add_noise, place_boxes
 from recipes.cpu_demo.tasks.base import Split, Task, choose
 from recipes.cpu_demo.tasks.counting import (
     COUNT_PHRASINGS,
@@ -18,7 +19,6 @@ from recipes.cpu_demo.tasks.counting import (
     draw_colours_and_counts,
     shade,
 )
-from recipes.cpu_demo.tasks.drawing import add_noise, place_boxes
 
 KIND = "count_digits"
 _THINGS = ("digits", "handwritten digits", "figures")

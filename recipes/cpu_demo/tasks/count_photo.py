@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import ImageDraw
 
+from codedance_verl.generators.drawing import add_noise, draw_shape, place_boxes
 from recipes.cpu_demo.tasks.base import Split, Task, choose
 from recipes.cpu_demo.tasks.counting import (
     COUNT_PHRASINGS,
@@ -14,7 +15,6 @@ from recipes.cpu_demo.tasks.counting import (
     draw_colours_and_counts,
     shade,
 )
-from recipes.cpu_demo.tasks.drawing import add_noise, draw_shape, place_boxes
 from recipes.cpu_demo.tasks.photos import photo_crop
 
 KIND = "count_photo"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from codedance_verl.generators.choices import shade as shade
 from recipes.cpu_demo.tasks.base import (
     COLOURS,
     HEADER,
-    RGB,
     Phrasings,
     Program,
     Split,
@@ -86,14 +86,3 @@ def draw_colours_and_counts(rng: np.random.Generator, split: Split) -> tuple[str
     others = [c for c in COLOURS if c != COLOURS[first]]
     chosen = [others[int(i)] for i in rng.permutation(len(others))[: int(rng.integers(1, 3))]]
     return COLOURS[first], count, tuple((c, choose(rng, (1, 2, 3))) for c in chosen)
-
-
-def shade(rng: np.random.Generator, colour: str) -> tuple[int, int, int]:
-    """The colour with each channel moved a little, within the tolerance that right code allows."""
-    red, green, blue = RGB[colour]
-    jitter = rng.integers(-14, 15, size=3)
-    return (
-        int(np.clip(red + jitter[0], 0, 255)),
-        int(np.clip(green + jitter[1], 0, 255)),
-        int(np.clip(blue + jitter[2], 0, 255)),
-    )

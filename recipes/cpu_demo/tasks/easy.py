@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageDraw
 
+from codedance_verl.generators.drawing import add_noise
 from recipes.cpu_demo.tasks.base import (
     COLOURS,
     RGB,
@@ -15,7 +16,6 @@ from recipes.cpu_demo.tasks.base import (
     combination_allowed,
 )
 from recipes.cpu_demo.tasks.counting import shade
-from recipes.cpu_demo.tasks.drawing import add_noise
 
 KIND = "easy"
 

@@ -7,6 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
+from codedance_verl.generators.drawing import (
+    SHAPES,
+    Box,
+    add_noise,
+    draw_shape,
+    place_boxes,
+)
 from recipes.cpu_demo.tasks.base import (
     COLOURS,
     HEADER,
@@ -18,13 +25,6 @@ from recipes.cpu_demo.tasks.base import (
     combination_allowed,
 )
 from recipes.cpu_demo.tasks.counting import TOLERANCE, shade
-from recipes.cpu_demo.tasks.drawing import (
-    SHAPES,
-    Box,
-    add_noise,
-    draw_shape,
-    place_boxes,
-)
 
 KIND = "extremes"
 _MARGIN = 5

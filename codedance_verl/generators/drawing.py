@@ -10,6 +10,8 @@ Box = tuple[int, int, int, int]
 
 SHAPES = ("disc", "square", "triangle")
 
+SYMMETRIC_SHAPES = ("disc", "square", "diamond", "ring", "cross")
+
 
 class DoesNotFit(Exception):
     """The objects found no free place; the caller draws another task."""
@@ -41,7 +43,10 @@ def _place_one(rng: np.random.Generator, side: int, size: int, gap: int, taken: 
 
 
 def draw_shape(draw: ImageDraw.ImageDraw, shape: str, box: Box, colour: tuple[int, int, int]) -> None:
-    """Fills a disc, square or triangle that touches all four sides of `box`."""
+    """Draws a disc, square, triangle, diamond, ring or cross that touches all four sides of `box`.
+
+    All but the triangle are symmetric where the sides of the box are odd, so that their middle is that of the box.
+    """
     left, top, right, bottom = box[0], box[1], box[2] - 1, box[3] - 1
     if shape == "disc":
         draw.ellipse((left, top, right, bottom), fill=colour)
@@ -49,6 +54,16 @@ def draw_shape(draw: ImageDraw.ImageDraw, shape: str, box: Box, colour: tuple[in
         draw.rectangle((left, top, right, bottom), fill=colour)
     elif shape == "triangle":
         draw.polygon([((left + right) // 2, top), (right, bottom), (left, bottom)], fill=colour)
+    elif shape == "diamond":
+        middle = ((left + right) // 2, (top + bottom) // 2)
+        draw.polygon([(middle[0], top), (right, middle[1]), (middle[0], bottom), (left, middle[1])], fill=colour)
+    elif shape == "ring":
+        draw.ellipse((left, top, right, bottom), outline=colour, width=max(2, (right - left) // 5))
+    elif shape == "cross":
+        side = right - left + 1
+        outside = (side - (side // 3 | 1)) // 2  # of an odd third of the side, which lies in the middle
+        draw.rectangle((left + outside, top, right - outside, bottom), fill=colour)
+        draw.rectangle((left, top + outside, right, bottom - outside), fill=colour)
     else:
         raise ValueError(f"unknown shape {shape!r}")
 
