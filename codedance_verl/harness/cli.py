@@ -61,7 +61,7 @@ def run(
     from codedance_verl.serving.cli import end_by_signals
 
     given: dict[str, object] = {"model": model, "data": data, "out": out, "endpoint": endpoint, "control": control}
-    overrides = _overrides(
+    overrides = overrides_of(
         {**given, "samples": samples, "judge_agreement": judge_agreement, "score_only": score_only}, benchmarks
     )
     if beside:
@@ -103,11 +103,11 @@ def faithfulness(
     from codedance_verl.harness.faithfulness_run import faithfulness_of
 
     given = {"model": "on record", "out": out, "data": data}
-    loaded = settings.load(_overrides(given, benchmarks))
+    loaded = settings.load(overrides_of(given, benchmarks))
     asyncio.run(faithfulness_of(loaded, replies, _tell))
 
 
-def _overrides(given: Mapping[str, object], benchmarks: Sequence[str]) -> list[str]:
+def overrides_of(given: Mapping[str, object], benchmarks: Sequence[str]) -> list[str]:
     """Overrides of what was given by argument, then of the keys among the benchmarks, which go before."""
     # the path of a file may hold `=` too
     names = [name for name in benchmarks if "=" not in name or Path(name).is_file()]
