@@ -12,9 +12,9 @@ import pyarrow as pa
 from codedance_verl.datasets.commands import progress_of
 from codedance_verl.datasets.parts import Fault, Made, Tally, join_parts, parts_folder, write_parts
 from codedance_verl.datasets.pieces import Piece, canonical_rows
-from codedance_verl.datasets.select import Target, made
+from codedance_verl.datasets.select import Target
 from codedance_verl.datasets.stored import SCHEMAS
-from codedance_verl.filtering.rows import Chunk, row_id
+from codedance_verl.filtering.rows import Chunk, row_id, unfit
 from codedance_verl.filtering.rule import Stratum
 from codedance_verl.filtering.strata import digest_of, read_strata, strata_file
 
@@ -40,18 +40,19 @@ class FilterJob:
         return SCHEMAS[self.target.kind]
 
     def __call__(self, piece: Piece) -> Iterator[Made | Fault]:
-        found = next(of for of in self.strata if (str(piece.path), piece.first_row) in of.pieces)
-        strata = read_strata(found.path, found.digest)
+        file = next(of for of in self.strata if (str(piece.path), piece.first_row) in of.pieces)
+        strata = read_strata(file.path, file.digest)
         for read in canonical_rows(piece):
-            name = "" if read.row is None else row_id(piece.path, read.number, read.row)
-            if read.row is not None and name not in strata:
+            fault = read.fault if read.row is None else unfit(read.row)
+            if read.row is None or fault:
+                yield Fault(read.number, fault)
+                continue
+            found = strata.get(row_id(piece.path, read.number, read.row))
+            if found is None:
                 yield Fault(read.number, "it has changed since it was sampled; run the filter again")
                 continue
-            item = made(read, piece.path, self.target)
-            if isinstance(item, Fault):
-                yield item
-                continue
-            stratum, evidence = strata[name]
+            stratum, evidence = found
+            item = Made(read.number, self.target.row(read, piece.path))
             extra = {**item.row["extra_info"], "difficulty": stratum, "evidence": evidence}
             yield Made(item.number, {**item.row, "extra_info": extra}, stratum)
 

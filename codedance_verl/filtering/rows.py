@@ -17,6 +17,7 @@ from codedance_verl.datasets.parts import stop_line
 from codedance_verl.datasets.pieces import Piece, canonical_rows
 from codedance_verl.environment.resized_images import LEAST_SIDE, resized_size
 from codedance_verl.errors import UserError
+from codedance_verl.grading.matchers import ASKS_JUDGE
 from codedance_verl.tasks.item import Item, UnreadableImage
 from codedance_verl.types import IMAGE_PLACEHOLDER
 
@@ -71,6 +72,7 @@ class Survey:
         bad: number of bad rows.
         question_chars: of all questions.
         image_tokens: of an average question's images, at 28 x 28 pixels a token; of the first rows.
+        open_answers: rows whose style asks a judge where the rules do not decide.
     """
 
     rows: int
@@ -78,6 +80,7 @@ class Survey:
     bad: int
     question_chars: int
     image_tokens: float
+    open_answers: int = 0
 
 
 def chunks_of(pieces: Sequence[Piece]) -> tuple[Chunk, ...]:
@@ -96,7 +99,7 @@ def rows_of(chunk: Chunk) -> Iterator[Row]:
     """Good rows of a chunk, one by one; images that stand in the file are in memory with their row."""
     for piece in chunk.pieces:
         for read in canonical_rows(piece):
-            if read.row is not None:
+            if read.row is not None and not unfit(read.row):
                 yield Row(row_id(piece.path, read.number, read.row), read.number, read.row)
 
 
@@ -133,7 +136,7 @@ def survey(pieces: Sequence[Piece], max_pixels: int, skip_bad: bool) -> Survey:
     found, lines, measured, tokens = Survey(0, (), 0, 0, 0.0), list[str](), 0, 0
     for piece in pieces:
         for read in canonical_rows(piece):
-            fault = read.fault if read.row is None else _unfit(read.row)
+            fault = read.fault if read.row is None else unfit(read.row)
             if fault and not skip_bad:
                 raise UserError(stop_line(piece.path, read.number, fault))
             if read.row is None or fault:
@@ -142,18 +145,23 @@ def survey(pieces: Sequence[Piece], max_pixels: int, skip_bad: bool) -> Survey:
                 continue
             if measured < _MEASURED_ROWS:
                 measured, tokens = measured + 1, tokens + _tokens(read.row, max_pixels)
-            chars = found.question_chars + len(read.row.question)
-            found = replace(found, rows=found.rows + 1, question_chars=chars)
+            found = replace(
+                found,
+                rows=found.rows + 1,
+                question_chars=found.question_chars + len(read.row.question),
+                open_answers=found.open_answers + (read.row.style in ASKS_JUDGE),
+            )
     return replace(found, lines=tuple(lines), image_tokens=tokens / measured if measured else 0.0)
+
+
+def unfit(row: CanonicalRow[Source]) -> str:
+    """Reason for which a good row is not asked; empty for none."""
+    control = Condition.of(row.extra_info).control
+    return f"it is a question under a control ({control}), which are for evaluations" if control is not None else ""
 
 
 def _chunk(pieces: Sequence[Piece]) -> Chunk:
     return Chunk(f"{pieces[0].path.stem}-{pieces[0].first_row}", tuple(pieces))
-
-
-def _unfit(row: CanonicalRow[Source]) -> str:
-    control = Condition.of(row.extra_info).control
-    return f"it is a question under a control ({control}), which are for evaluations" if control is not None else ""
 
 
 def _image_name(source: Source) -> str:

@@ -95,7 +95,13 @@ def cost_lines(settings: FilterSettings, measured: Survey) -> Sequence[str]:
     if weak.evaluation.max_turns is not None:
         environment = environment.replace(max_turns=weak.evaluation.max_turns)
     tokens = ServingConfig.from_mapping(_plain(weak, "serving")).response_tokens
-    return list(estimate.lines_of(measured, settings.rule, environment, tokens))
+    lines = list(estimate.lines_of(measured, settings.rule, environment, tokens))
+    if measured.open_answers and weak.grading.open_answers == "judge" and not weak.grading.judge.endpoints:
+        lines.append(
+            f"{measured.open_answers:,} questions ask a judge where no rule decides, and grading.judge.endpoints names "
+            "none: such answers have no verdict"
+        )
+    return lines
 
 
 def _surveyed(settings: FilterSettings, tell: Tell) -> tuple[tuple[Chunk, ...], Survey]:
@@ -120,14 +126,20 @@ def _surveyed(settings: FilterSettings, tell: Tell) -> tuple[tuple[Chunk, ...], 
 
 async def _sample(settings: FilterSettings, sampler: Sampler, chunks: Sequence[Chunk], model: str) -> None:
     """Asks a model about all chunks; it is not started where nothing is left for it."""
-    left = [chunk for chunk in chunks if await asyncio.to_thread(_left, sampler, chunk, model)]
+    most = {chunk: await asyncio.to_thread(_left, sampler, chunk, model) for chunk in chunks}
+    left = [chunk for chunk in chunks if most[chunk]]
     if not left:
         sampler.tell(f"{model} model: nothing is left to ask")
         return
     pace = Pace()
     async with opened(settings.models[model], sampler.tell) as modes:
         for number, chunk in enumerate(left, 1):
-            sampler.tell(f"{model} model: chunk {number:,} of {len(left):,}")
+            samples = sum(most[later] for later in left[number - 1 :])
+            time_left = pace.remaining(samples)
+            sampler.tell(
+                f"{model} model: chunk {number:,} of {len(left):,}, at most {samples:,} samples left"
+                f"{f', {time_left} at the present rate' if time_left else ''}"
+            )
             await sample_chunk(sampler, chunk, modes, model, pace)
 
 

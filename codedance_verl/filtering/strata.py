@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from codedance_verl.errors import UserError
 from codedance_verl.filtering.rows import Chunk, Row, rows_of
 from codedance_verl.filtering.rule import Arm, Stratum, rate_bound
 from codedance_verl.filtering.sampling import Sampler, on_record
@@ -84,9 +85,13 @@ def strata_file(out: Path, chunk: Chunk) -> Path:
 
 @functools.lru_cache(maxsize=2)
 def read_strata(path: Path, digest: str) -> Found:
-    """Strata of a file, whose content has this digest; the last two files are held. Raises OSError."""
+    """Strata of a file, whose content has this digest; the last two files are held.
+
+    Raises UserError: it has another one; OSError.
+    """
     content = path.read_bytes()
-    assert digest_of(content) == digest, f"{path} was changed while it was read"
+    if digest_of(content) != digest:
+        raise UserError(f"{path} was changed by another process; start the command again")
     found: Found = json.loads(content)
     return found
 

@@ -18,7 +18,9 @@ from typer.testing import CliRunner
 
 from codedance_verl.cli import build_app
 from codedance_verl.data.checking import check_file
+from codedance_verl.datasets import pieces
 from codedance_verl.errors import UserError
+from codedance_verl.filtering import rows
 from codedance_verl.harness.dispatch import FAILURES_IN_A_ROW
 from codedance_verl.records.key import ChangedKey
 from codedance_verl.records.record import Status, decode
@@ -54,8 +56,8 @@ def strata_of(out: Path) -> dict[int, str]:
 
 
 def evidence_of(out: Path, stratum: str) -> list[dict[str, Any]]:
-    rows = pq.read_table(out / f"{stratum}.parquet").to_pylist()
-    return [json.loads(row["extra_info"]["evidence"]) for row in rows]
+    table = pq.read_table(out / f"{stratum}.parquet").to_pylist()
+    return [json.loads(row["extra_info"]["evidence"]) for row in table]
 
 
 # by number of the question: right in the weak model plain, with tools, in the strong one plain, with tools
@@ -110,9 +112,9 @@ def test_outputs_are_records_that_mixtures_and_checks_take(tmp_path: Path) -> No
     arguments += ["--curriculum", "easy,medium", "--workers", "1"]
     done = CliRunner().invoke(build_app(arguments), arguments, catch_exceptions=False)
     assert done.exit_code == 0, done.output
-    rows = pq.read_table(mixed).to_pylist()
-    assert [row["extra_info"]["difficulty"] for row in rows] == ["easy"] * 6 + ["medium"] * 3
-    assert all(json.loads(row["extra_info"]["evidence"])["weak"]["of"] == 8 for row in rows)
+    records = pq.read_table(mixed).to_pylist()
+    assert [row["extra_info"]["difficulty"] for row in records] == ["easy"] * 6 + ["medium"] * 3
+    assert all(json.loads(row["extra_info"]["evidence"])["weak"]["of"] == 8 for row in records)
 
 
 def test_failures_leave_a_record_ungraded_until_they_are_asked_again(tmp_path: Path) -> None:
@@ -182,6 +184,40 @@ def test_a_killed_run_asks_no_sample_on_record_again(tmp_path: Path) -> None:
     assert len(models.answered) == 30 * 6 + 10 * 3 + 5 * 4 + 5 * 8
 
 
+def test_chunks_give_what_one_chunk_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pieces, "PIECE_ROWS", 3)
+    monkeypatch.setattr(rows, "CHUNK_ROWS", 7)
+    first, out = questions(tmp_path / "a.parquet", 20), tmp_path / "out"
+    table = pq.read_table(first)
+    pq.write_table(table.slice(0, 12), first, row_group_size=2)
+    second = tmp_path / "b.parquet"
+    pq.write_table(table.slice(12), second, row_group_size=2)
+    hard = {3, 4, 13}
+    with serving(Models(lambda one: one.question in hard and one.model == "large" and one.seed == 7)) as models:
+        said = run(first, out, models.url, *PLAIN, str(second))
+        assert strata_of(out) == {n: "hard" if n in hard else "unanswerable" for n in range(20)}
+        assert max(models.answered.values()) == 1
+        assert len(list((out / "records").iterdir())) == 4 and "strong model: chunk 4 of 4" in said
+    # the order of the files stays
+    rows_of_hard = pq.read_table(out / "hard.parquet").to_pylist()
+    assert [row["extra_info"]["record_id"] for row in rows_of_hard] == ["made_up/a:3", "made_up/a:4", "made_up/b:1"]
+
+
+def test_bad_rows_and_rows_under_a_control_are_named_before_anything_is_asked(tmp_path: Path) -> None:
+    file, out = questions(tmp_path / "rl.parquet", 4), tmp_path / "out"
+    table = pq.read_table(file).to_pylist()
+    table[1]["reward_model"]["ground_truth"] = ""
+    table[2]["extra_info"] |= {"variant": "no_tools", "control": "no_tools"}
+    pq.write_table(pq.read_table(file).from_pylist(table, schema=pq.read_schema(file)), file)
+    with serving(Models(lambda one: True)) as models:
+        with pytest.raises(UserError, match=r"^rl\.parquet row 1: .*leave such rows out with --skip-bad"):
+            run(file, out, models.url, *PLAIN)
+        assert not models.answered
+        said = run(file, out, models.url, *PLAIN, "--skip-bad")
+    assert "left out: rl.parquet row 2: it is a question under a control (no_tools)" in said
+    assert strata_of(out) == {0: "easy", 3: "easy"}
+
+
 def test_a_plan_asks_nothing_and_says_what_it_may_cost(tmp_path: Path) -> None:
     file, out = questions(tmp_path / "rl.parquet", 10), tmp_path / "out"
     with serving(Models(lambda one: True)) as models:
@@ -189,7 +225,11 @@ def test_a_plan_asks_nothing_and_says_what_it_may_cost(tmp_path: Path) -> None:
         assert not models.answered and not out.exists()
     assert "10 questions, about 10 tokens each" in said
     assert "at least 20 samples of the weak model; at most:" in said
-    assert "strong: 80 samples, 80 requests" in said and "with tools" not in said
+    assert "strong: 80 samples, 80 requests" in said and "with tools" not in said and "judge" not in said
+    table = pq.read_table(file).to_pylist()
+    table[0]["reward_model"]["style"] = "model"
+    pq.write_table(pq.read_table(file).from_pylist(table, schema=pq.read_schema(file)), file)
+    assert "1 questions ask a judge where no rule decides" in run(file, out, "http://127.0.0.1:9/v1", *PLAIN, "--plan")
 
 
 def test_more_samples_keep_those_on_record_and_other_settings_are_refused(tmp_path: Path) -> None:
