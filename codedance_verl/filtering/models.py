@@ -13,7 +13,8 @@ from codedance_verl.harness.chat_answerer import ChatAnswerer
 from codedance_verl.harness.local_answerer import LocalAnswerer
 from codedance_verl.harness.reply import Answerer, ImageFolder, Question, Reply
 from codedance_verl.harness.settings import EvalSettings
-from codedance_verl.records.key import Json, Key, replies_key
+from codedance_verl.records.key import ChangedKey, Json, Key, replies_key
+from codedance_verl.records.store import Store
 
 Tell = Callable[[str], None]
 
@@ -40,14 +41,16 @@ class Mode:
 
     def key(self) -> Key:
         """Key of its records: thresholds and numbers of samples are not in it, since they change no reply."""
-        asked = self.settings.evaluation
-        return replies_key(
-            task="filter",
-            revision="",
-            sampling={"temperature": asked.temperature, "top_p": asked.top_p, "seed": asked.seed},
-            control=asked.control or "",
-            **self.describe(),
-        )
+        return _key(self.settings, self.settings.evaluation.control or "", self.describe())
+
+
+def check_recorded(store: Store, settings: EvalSettings) -> None:
+    """Raises ChangedKey: records are of another model or sampling, as far as that is known without the model."""
+    known = {part.name: part.value for part in store.key.parts}
+    described = {name: known[name] for name in ("model", "prompt", "limits")}
+    if changes := store.key.changes_to(_key(settings, known["control"], described)):
+        first = f"{store.folder}: its records were made with other settings; restore these, or choose another folder"
+        raise ChangedKey("\n".join([first, *changes]))
 
 
 def check_model(settings: EvalSettings, name: str, samples: int, tool_samples: int) -> None:
@@ -90,6 +93,21 @@ async def _without_tools(resources: contextlib.AsyncExitStack, mode: Mode, tell:
 
 async def _started(resources: contextlib.AsyncExitStack, settings: EvalSettings, tell: Tell) -> Mode:
     return Mode(await resources.enter_async_context(answerers.started(settings, tell)), settings)
+
+
+def _key(settings: EvalSettings, control: str, described: Mapping[str, Json]) -> Key:
+    asked = settings.evaluation
+    # as it was asked for: without the model itself nothing else tells it apart
+    model = {**described["model"], "asked": asked.model, "asked_revision": asked.model_revision}
+    return replies_key(
+        task="filter",
+        revision="",
+        model=model,
+        prompt=described["prompt"],
+        sampling={"temperature": asked.temperature, "top_p": asked.top_p, "seed": asked.seed},
+        limits=described["limits"],
+        control=control,
+    )
 
 
 def _changed(settings: EvalSettings, **changes: str) -> EvalSettings:

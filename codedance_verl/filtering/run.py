@@ -23,9 +23,9 @@ from codedance_verl.errors import UserError
 from codedance_verl.filtering import estimate
 from codedance_verl.filtering.models import Tell, check_model, opened
 from codedance_verl.filtering.output import file_of, write_outputs
-from codedance_verl.filtering.rows import Chunk, Survey, chunks_of, rows_of, survey
+from codedance_verl.filtering.rows import Chunk, Survey, chunks_of, survey
 from codedance_verl.filtering.rule import Arm, Rule, Stratum
-from codedance_verl.filtering.sampling import Pace, Sampler, on_record, sample_chunk, samples_left
+from codedance_verl.filtering.sampling import Pace, Sampler, recorded_chunk, sample_chunk
 from codedance_verl.filtering.strata import Totals, write_strata
 from codedance_verl.filtering.verdicts import Grading
 from codedance_verl.grading.grader import Grader
@@ -126,7 +126,7 @@ def _surveyed(settings: FilterSettings, tell: Tell) -> tuple[tuple[Chunk, ...], 
 
 async def _sample(settings: FilterSettings, sampler: Sampler, chunks: Sequence[Chunk], model: str) -> None:
     """Asks a model about all chunks; it is not started where nothing is left for it."""
-    most = {chunk: await asyncio.to_thread(_left, sampler, chunk, model) for chunk in chunks}
+    most = {chunk: await recorded_chunk(sampler, chunk, settings.models[model], model) for chunk in chunks}
     left = [chunk for chunk in chunks if most[chunk]]
     if not left:
         sampler.tell(f"{model} model: nothing is left to ask")
@@ -141,12 +141,6 @@ async def _sample(settings: FilterSettings, sampler: Sampler, chunks: Sequence[C
                 f"{f', {time_left} at the present rate' if time_left else ''}"
             )
             await sample_chunk(sampler, chunk, modes, model, pace)
-
-
-def _left(sampler: Sampler, chunk: Chunk, model: str) -> int:
-    samples = on_record(sampler, chunk)
-    rows = {row.id: {arm: found.count(row.id) for arm, found in samples.items()} for row in rows_of(chunk)}
-    return samples_left(sampler.rule, rows, model)
 
 
 def _write(settings: FilterSettings, sampler: Sampler, chunks: Sequence[Chunk], measured: Survey) -> dict[str, Any]:

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from codedance_verl.data.fields import Source
 from codedance_verl.data.rows import CanonicalRow
-from codedance_verl.filtering.models import Mode, Tell
+from codedance_verl.filtering.models import Mode, Tell, check_recorded
 from codedance_verl.filtering.rows import Chunk, item_of, rows_of
 from codedance_verl.filtering.rule import Arm, Count, Rule
 from codedance_verl.filtering.verdicts import Grading, Verdicts, grade_new, load
 from codedance_verl.harness.dispatch import Dispatch, ask_all
 from codedance_verl.harness.reply import ImageFolder
 from codedance_verl.harness.score_run import TOLD_EVERY_S
+from codedance_verl.harness.settings import EvalSettings
 from codedance_verl.records.progress import Progress
-from codedance_verl.records.store import Store, open_store
+from codedance_verl.records.record import Status
+from codedance_verl.records.store import KEY_FILE, Store, existing_store, open_store
 from codedance_verl.records.writer import Writer
 from codedance_verl.runtime.progress import clock
 from codedance_verl.tasks.item import Item
@@ -78,69 +80,85 @@ def on_record(sampler: Sampler, chunk: Chunk) -> dict[Arm, Verdicts]:
     return {arm: load(sampler.folder(chunk, arm), arm, sampler.grading) for arm in Arm}
 
 
+async def recorded_chunk(sampler: Sampler, chunk: Chunk, settings: EvalSettings, model: str) -> int:
+    """Grades what a run before has left of a chunk, and returns how many samples the model may still be asked.
+
+    Raises ChangedKey: the records are of another model or sampling.
+    """
+    state = _state(sampler, chunk)
+    for arm in Arm:
+        folder = sampler.folder(chunk, arm)
+        if arm.model == model and (folder / KEY_FILE).is_file():
+            store = existing_store(folder)
+            check_recorded(store, settings)
+            await grade_new(state.verdicts[arm], store, folder, state.rows, sampler.grading, again=True)
+    return _most_left(sampler.rule, model, settings.evaluation.asked_again, state)
+
+
 async def sample_chunk(sampler: Sampler, chunk: Chunk, modes: Mapping[bool, Mode], model: str, pace: Pace) -> None:
     """Samples the questions of a chunk until each is settled or the model has given all its samples.
 
     Raises what `ask_all` does: the endpoint is down. What was answered is on record.
     """
-    state = _State({row.id: _light(row.row) for row in rows_of(chunk)}, on_record(sampler, chunk))
+    state = await asyncio.to_thread(_state, sampler, chunk)
     for arm in Arm:
         if arm.model == model and sampler.rule.samples[arm]:
             await _sample_arm(sampler, chunk, arm, modes[arm.tools], state, pace)
 
 
-def samples_left(rule: Rule, rows: Mapping[str, Mapping[Arm, Count]], model: str) -> int:
-    """Samples that a model may still be asked, at most."""
-    left = 0
-    for counts in rows.values():
-        left += sum(
-            rule.samples[arm] - sum(counts[arm]) for arm in Arm if arm.model == model and rule.matters(arm, counts)
-        )
-    return left
+def _state(sampler: Sampler, chunk: Chunk) -> _State:
+    return _State({row.id: _light(row.row) for row in rows_of(chunk)}, on_record(sampler, chunk))
 
 
 async def _sample_arm(sampler: Sampler, chunk: Chunk, arm: Arm, mode: Mode, state: _State, pace: Pace) -> None:
-    folder, tried = sampler.folder(chunk, arm), state.tried
-    tried.clear()
+    folder, again = sampler.folder(chunk, arm), mode.settings.evaluation.asked_again
+    state.tried.clear()
     store = await asyncio.to_thread(open_store, folder, mode.key())
-    # replies of a run that ended before it graded them, and those that its judge left
-    await grade_new(state.verdicts[arm], store, folder, state.rows, sampler.grading, again=True)
     number = 0
-    while wanted := _wanted(sampler.rule, arm, state):
+    while wanted := _wanted(sampler.rule, arm, again, state):
         number += 1
         name = f"{chunk.name}, {arm.value.replace('_', ' with ')}, round {number}"
-        most = samples_left(sampler.rule, {row: state.counts(row) for row in state.rows}, arm.model)
+        most = _most_left(sampler.rule, arm.model, again, state)
         asked = sum(map(len, wanted.values()))
         left = pace.remaining(most)
         sampler.tell(f"{name}: {asked:,} samples; {most:,} left at most in this chunk{f', {left}' if left else ''}")
         started = time.monotonic()
         await _ask(sampler, chunk, mode, store, wanted, name)
         pace.asked, pace.seconds = pace.asked + asked, pace.seconds + time.monotonic() - started
-        tried.update((row, sample) for row, samples in wanted.items() for sample in samples)
+        state.tried.update((row, sample) for row, samples in wanted.items() for sample in samples)
         await grade_new(state.verdicts[arm], store, folder, state.rows, sampler.grading)
 
 
-def _wanted(rule: Rule, arm: Arm, state: _State) -> dict[str, tuple[int, ...]]:
-    """Samples of the next round by row: those that failed in an earlier run first, then further ones."""
-    found: dict[str, tuple[int, ...]] = {}
+def _wanted(rule: Rule, arm: Arm, again: Collection[Status], state: _State) -> dict[str, list[int]]:
+    """Samples of the next round by row."""
+    found: dict[str, list[int]] = {}
     for row in state.rows:
-        counts = state.counts(row)
-        if not rule.matters(arm, counts):
-            continue
-        known = state.verdicts[arm].of(row)
-        open_ones = [
-            sample
-            for sample in range(rule.samples[arm])
-            # an answer without a verdict stays on record: asking again would draw the same reply
-            if (sample not in known or _failed(known[sample].requests)) and (row, sample) not in state.tried
-        ]
-        if samples := tuple(open_ones[: rule.least(arm, counts)]):
-            found[row] = samples
+        if open_ones := _open(rule, arm, row, again, state):
+            found[row] = open_ones[: rule.least(arm, state.counts(row))]
     return found
 
 
+def _most_left(rule: Rule, model: str, again: Collection[Status], state: _State) -> int:
+    """Samples that a model may still be asked, at most."""
+    arms = [arm for arm in Arm if arm.model == model]
+    return sum(len(_open(rule, arm, row, again, state)) for arm in arms for row in state.rows)
+
+
+def _open(rule: Rule, arm: Arm, row: str, again: Collection[Status], state: _State) -> list[int]:
+    """Samples of a row that matter and can be asked: further ones, and those that failed in an earlier run."""
+    if not rule.matters(arm, state.counts(row)):
+        return []
+    known = state.verdicts[arm].of(row)
+    return [
+        sample
+        for sample in range(rule.samples[arm])
+        # an answer without a verdict stays on record: asking again would draw the same reply
+        if (sample not in known or known[sample].status in again) and (row, sample) not in state.tried
+    ]
+
+
 async def _ask(
-    sampler: Sampler, chunk: Chunk, mode: Mode, store: Store, wanted: Mapping[str, tuple[int, ...]], name: str
+    sampler: Sampler, chunk: Chunk, mode: Mode, store: Store, wanted: Mapping[str, Sequence[int]], name: str
 ) -> None:
     def items() -> Iterator[Item]:
         for row in rows_of(chunk):
@@ -172,11 +190,6 @@ class _Telling:
         if (now := time.monotonic()) - self._told_at >= TOLD_EVERY_S:
             self._told_at = now
             self._tell(f"{self._name}: {self._progress.line(writer.done - self._before, now, writer.statuses)}")
-
-
-def _failed(requests: int) -> bool:
-    """True for a sample whose reply never came."""
-    return requests == 0
 
 
 def _light(row: CanonicalRow[Source]) -> CanonicalRow[Source]:

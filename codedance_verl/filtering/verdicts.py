@@ -34,6 +34,7 @@ class Sampled(msgspec.Struct, frozen=True, array_like=True):
         attempt: number of the try.
         right: verdict; None where the reply failed or has none.
         reason: why there is no verdict.
+        status: of the record; `answered` unless the reply failed.
         requests: turns of the model.
         calls: cells that ran.
         prompt_tokens, completion_tokens: as the endpoint counts them, 0 where it does not.
@@ -42,6 +43,7 @@ class Sampled(msgspec.Struct, frozen=True, array_like=True):
     attempt: int
     right: bool | None
     reason: str = ""
+    status: Status = Status.ANSWERED
     requests: int = 0
     calls: int = 0
     prompt_tokens: int = 0
@@ -121,7 +123,7 @@ def _is_new(record: Record, verdicts: Verdicts, again: bool) -> bool:
 
 async def _graded(record: Record, row: CanonicalRow[Source], grader: Grader) -> Sampled:
     if record.status is not Status.ANSWERED:
-        return Sampled(record.attempt, None, f"{record.status}: {record.reason}"[:300])
+        return Sampled(record.attempt, None, f"{record.status}: {record.reason}"[:300], record.status)
     reply = Reply.from_json(record.data)
     # an empty text is a reply without an answer, which is wrong
     own = (reply.text or None, row.ground_truth, row.style, row.data_source)

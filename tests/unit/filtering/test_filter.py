@@ -96,7 +96,8 @@ def test_both_models_with_and_without_tools(tmp_path: Path) -> None:
         assert report["arms"]["strong"]["completion_tokens"] == 5 * (4 + 8 + 8)
         # the same command again asks nothing
         before = models.answered.total()
-        run(file, out, models.url, *SANDBOX)
+        said = run(file, out, models.url, *SANDBOX)
+        assert "weak model: nothing is left to ask" in said and "strong model: nothing is left to ask" in said
         assert models.answered.total() == before and len(strata_of(out)) == 5
 
 
@@ -184,6 +185,26 @@ def test_a_killed_run_asks_no_sample_on_record_again(tmp_path: Path) -> None:
     assert len(models.answered) == 30 * 6 + 10 * 3 + 5 * 4 + 5 * 8
 
 
+def test_answers_without_a_verdict_are_unknown_and_are_not_asked_for_again(tmp_path: Path) -> None:
+    file, out = questions(tmp_path / "rl.parquet", 2), tmp_path / "out"
+    table = pq.read_table(file).to_pylist()
+    table[1]["reward_model"] |= {"style": "model", "ground_truth": "a red ball beside a box"}
+    pq.write_table(pq.read_table(file).from_pylist(table, schema=pq.read_schema(file)), file)
+    few = [*PLAIN, "--weak-samples", "2", "--strong-samples", "2"]
+    with serving(Models(lambda one: True)) as models:
+        run(file, out, models.url, *few)
+        # without a judge nobody can say whether "4" is that
+        assert strata_of(out) == {0: "easy", 1: "ungraded"}
+        assert "names no judge" in next(iter(json.loads((out / "filter.json").read_bytes())["failures"]))
+        before = models.answered.total()
+        said = run(file, out, models.url, *few)
+        assert models.answered.total() == before and "weak model: nothing is left to ask" in said
+        # another way of grading decides by the replies on record
+        said = run(file, out, models.url, *few, "grading.open_answers=text")
+        assert models.answered.total() == before and "nothing is left to ask" in said
+        assert strata_of(out) == {0: "easy", 1: "unanswerable"}
+
+
 def test_chunks_give_what_one_chunk_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pieces, "PIECE_ROWS", 3)
     monkeypatch.setattr(rows, "CHUNK_ROWS", 7)
@@ -242,6 +263,9 @@ def test_more_samples_keep_those_on_record_and_other_settings_are_refused(tmp_pa
         assert max(models.answered.values()) == 1
         with pytest.raises(ChangedKey, match=r"sampling\.temperature: 1\.0 -> 0\.5"):
             run(file, out, models.url, *PLAIN, "--weak-samples", "32", "weak.eval.temperature=0.5")
+        # also where nothing is left to ask, and the strata of another model would be taken for those of this one
+        with pytest.raises(ChangedKey, match=r'model\.asked: "large" -> "larger"'):
+            run(file, out, models.url, *PLAIN, "--weak-samples", "16", "strong.eval.model=larger")
 
 
 def test_changed_questions_are_asked_anew_and_others_not(tmp_path: Path) -> None:
