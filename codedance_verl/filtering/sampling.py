@@ -168,7 +168,8 @@ async def _ask(
         store=store,
         items=items,
         answerer=mode,
-        images=ImageFolder(sampler.out),
+        # apart from the images of the questions, which have a store in the folder itself
+        images=ImageFolder(sampler.out / RECORDS),
         most_at_once=mode.most_at_once,
         again=mode.settings.evaluation.asked_again,
     )
