@@ -12,7 +12,7 @@ from codedance_verl.errors import UserError
 
 GROUPS = {
     "sandbox": ("sandbox.cli:sandbox_app", "Build, run and clean up interpreters."),
-    "data": ("synthesis.cli:data_app", "Make, check, audit and look at data sets."),
+    "data": ("synthesis.cli:data_app", "Make, check, filter, audit and look at data sets."),
     "cluster": ("cluster.cli:cluster_app", "Prepare and look over a Ray cluster."),
     "eval": ("harness.cli:eval_app", "Ask a model the items of benchmarks, score, compare and report."),
     "reward": ("reward.cli:reward_app", "Say what a reward gives to rollouts, and why."),

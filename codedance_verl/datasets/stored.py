@@ -30,6 +30,7 @@ _EXTRA = pa.struct(
         pa.field("source_id", pa.string()),
         pa.field("regions", pa.list_(REGION)),
         pa.field("points", pa.list_(POINT)),
+        pa.field("evidence", pa.string()),
         pa.field("other", pa.string()),
     ]
 )

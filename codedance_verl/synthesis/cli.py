@@ -1,4 +1,4 @@
-"""Command `codedance data synthesize`, which stands beside those of `codedance_verl/audit/cli.py`."""
+"""Command `codedance data synthesize`, which stands beside those of `codedance_verl/filtering/cli.py`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from codedance_verl.audit.cli import data_app
+from codedance_verl.filtering.cli import data_app
 
 __all__ = ["data_app"]
 

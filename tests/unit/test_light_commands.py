@@ -29,6 +29,7 @@ HELPS = {
     "plot": (*ARRAYS, *TRAINING, *CONFIGURATION, *NETWORK),
     "export": (*ARRAYS, *TRAINING, *NETWORK),
     "data audit": (*ARRAYS, *TRAINING, *CONFIGURATION, *NETWORK),
+    "data filter": (*ARRAYS, *TRAINING, *CONFIGURATION, *NETWORK),
     "data check": (*ARRAYS, *TRAINING, *CONFIGURATION, *NETWORK),
     "data generate": (*ARRAYS, *TRAINING, *CONFIGURATION, *NETWORK),
     "data make": (*ARRAYS, *TRAINING, *CONFIGURATION, *NETWORK),
