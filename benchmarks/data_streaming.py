@@ -1,4 +1,4 @@
-"""Speed and memory of `codedance data convert`, `stats`, `split` and `mix` at several sizes.
+"""Speed and memory of `codedance data convert`, `check`, `stats`, `split` and `mix` at several sizes.
 
 `python -m benchmarks.data_streaming --out FOLDER` makes files in the layout of CodeDance-RL there, runs each command as
 a process of its own, prints a line for each, and writes `data_streaming.json`. A record has a JPEG of about 8 kB, which
@@ -76,13 +76,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the files and of data_streaming.json")
     parser.add_argument("--records", type=int, nargs="+", default=SIZES)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--check-only", action="store_true", help="measure `check` alone, on the published files")
     options = parser.parse_args(arguments)
     measured: list[Measured] = []
     for count in options.records:
         # in another process: the kernel counts what a parent held among the peak of its child
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as maker:
             file = maker.submit(make_file, options.out, count).result()
-        for item in _all(file, count, options.workers):
+        for item in [_check(file, count)] if options.check_only else _all(file, count, options.workers):
             measured.append(item)
             print(_line(item), flush=True)
             text = json.dumps([asdict(item) for item in measured], indent=2)
@@ -120,6 +121,7 @@ def measure(command: str, arguments: Sequence[str], count: int, made: Path | Non
 def _all(file: Path, count: int, workers: int) -> Iterator[Measured]:
     folder, common = file.parent / f"made_{count}", ["--workers", str(workers)]
     records = folder / "converted" / "records.parquet"
+    yield _check(file, count)
     yield measure("convert", [str(file), "--out", str(records), *common], count, records.parent)
     yield measure("stats", [str(records), *common], count, None)
     parts = folder / "split"
@@ -128,6 +130,10 @@ def _all(file: Path, count: int, workers: int) -> Iterator[Measured]:
     mixed = folder / "mixed" / "mixed.parquet"
     shares = [f"{train}=1", f"{val}=1", "--records", str(count), "--curriculum", "easy,medium,hard"]
     yield measure("mix", [*shares, "--out", str(mixed), *common], count, mixed.parent)
+
+
+def _check(file: Path, count: int) -> Measured:
+    return measure("check", [str(file)], count, None)
 
 
 def _proportional(pid: int) -> int:

@@ -86,11 +86,12 @@ def convert(
         any_path=any_path,
     )
     with _parts(job, files, options.out, options, lambda folder: matching(job, matches, folder)) as (folder, tally, _):
-        _refuse_nothing(tally, files)
+        # before anything is refused: where all images are missing, the list is what a user needs
         if tally.missing:
             write_atomically(_missing_file(options.out), "".join(f"{line}\n" for line in tally.missing))
         else:
             _missing_file(options.out).unlink(missing_ok=True)  # of a run before the last images came
+        _refuse_nothing(tally, files)
         join_parts(folder, "all", options.out, job.schema)
     return tally
 
@@ -230,7 +231,7 @@ def _matches(converter: Converter, files: Sequence[Path], folder: Path | None) -
 
 def _refuse_nothing(tally: Tally, files: Sequence[Path]) -> None:
     if not sum(tally.made.values()):
-        why = f" ({len(tally.missing)} images are missing)" if tally.missing else ""
+        why = f" ({len(tally.missing)} images are missing, listed in *.missing.tsv)" if tally.missing else ""
         raise UserError(f"{', '.join(file.name for file in files)}: no record can be used{why}")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -88,17 +89,24 @@ def plan_mixture(shares: Sequence[Share], total: int | None, curriculum: Sequenc
     counts = _counts(shares, rows, total)
     random = np.random.default_rng(seed)
     drawn = [_draw(random, n, count) for n, count in zip(rows, counts, strict=True)]
-    files = np.repeat(np.arange(len(shares)), counts)
-    chosen = np.concatenate(drawn) if drawn else np.zeros(0, np.int64)
-    order = random.permutation(len(files))
+    order = random.permutation(sum(counts))
     if curriculum:
-        strata = [_strata(share.path, curriculum) for share in shares]
-        ranks = np.concatenate([found[part] for found, part in zip(strata, drawn, strict=True)])
+        # two bytes a record: a mixture of many millions is planned in the memory of one process
+        ranks = np.concatenate(
+            [_strata(share.path, curriculum)[part] for share, part in zip(shares, drawn, strict=True)]
+        )
         order = order[np.argsort(ranks[order], kind="stable")]
-    places = np.empty(len(files), np.int64)
-    places[order] = np.arange(len(files))
-    plan = np.stack([files, chosen, places]).astype(np.int64)
-    return plan[:, np.lexsort((plan[2], plan[1], plan[0]))]
+        del ranks
+    places = np.empty(len(order), np.int64)
+    places[order] = np.arange(len(order))
+    del order
+    plan = np.empty((3, len(places)), np.int64)
+    start = 0
+    for file, chosen in enumerate(drawn):  # sorted file by file, so that only one has its indices in memory
+        span = slice(start, start := start + len(chosen))
+        by_row = np.lexsort((places[span], chosen))
+        plan[0, span], plan[1, span], plan[2, span] = file, chosen[by_row], places[span][by_row]
+    return plan
 
 
 def plan_key(plan: Numbers) -> str:
@@ -182,14 +190,14 @@ def _draw(random: np.random.Generator, rows: int, count: int) -> Numbers:
     return np.concatenate([whole, random.choice(rows, size=count % rows, replace=False).astype(np.int64)])
 
 
-def _strata(path: Path, curriculum: Sequence[str]) -> Numbers:
+def _strata(path: Path, curriculum: Sequence[str]) -> np.ndarray[Any, np.dtype[np.uint16]]:
     """Place in the curriculum of each row of a file, by its `difficulty`."""
     parquet = open_parquet(path)
     names = {parquet.schema.column(index).path for index in range(len(parquet.schema))}
     column = next((name for name in ("extra_info.difficulty", "difficulty") if name in names), None)
     if column is None:
         raise UserError(f"{path.name} has no extra_info.difficulty, by which a curriculum goes; leave --curriculum out")
-    found = list[int]()
+    found = array("H")
     for batch in batches(path, parquet, [column]):
         for row in batch.to_pylist():
             value = (row.get("extra_info") or {}).get("difficulty") if "." in column else row.get(column)
@@ -199,4 +207,4 @@ def _strata(path: Path, curriculum: Sequence[str]) -> Numbers:
                     f"{','.join(curriculum)}; name every stratum"
                 )
             found.append(curriculum.index(value))
-    return np.array(found, np.int64)
+    return np.frombuffer(found, np.uint16)

@@ -23,7 +23,7 @@ from codedance_verl.grading.matchers import MODEL
 from codedance_verl.types import IMAGE_PLACEHOLDER
 
 _BEHIND_THE_QUESTION = re.compile(r"\n\s{0,16}#{2,4} \*{0,2}(?:User Image|Output Format)", re.IGNORECASE)
-_FINAL = re.compile(r"#{2,4} The final answer is:", re.IGNORECASE)
+_FINAL = re.compile(r"#{2,4} The final answer is:{1,2}", re.IGNORECASE)  # its makers' models write two colons too
 
 
 def decoded(text: str) -> bytes:
@@ -94,7 +94,9 @@ def _sections(values: Values) -> Mapping[str, Any]:
         if message["role"] == "assistant":
             message["content"] = _as_turn(message["content"])
     images = values["images"]
-    return {"messages": messages, "images": [images] if isinstance(images, str) else images}
+    # a path may begin with a slash, though it is one inside the archive
+    paths = [path.lstrip("/") for path in ([images] if isinstance(images, str) else images)]
+    return {"messages": messages, "images": paths}
 
 
 def _as_turn(text: str) -> str:
@@ -119,5 +121,5 @@ MULBERRY = Converter(
             taken_for_another=("messages",),
         ),
     ),
-    notes=("no call is demonstrated",),
+    notes=("no call is demonstrated", "its paths begin in the folder of mulberry_images.tar: the JSON file goes there"),
 )

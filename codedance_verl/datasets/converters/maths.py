@@ -1,7 +1,8 @@
-"""Questions of mathematics and science: ThinkLite, MMK12 and GEOQA+ in the forms of R1-V and of MM-Eureka.
+"""Questions of mathematics and science: ThinkLite, MMK12 and GEOQA+ in the forms of R1-V, MM-Eureka and InternVL.
 
 Layouts are those of the cards (`russwang/ThinkLite-VL-hard-11k`, `FanqingM/MMK12`, `leonardPKU/GEOQA_R1V_Train_8K`) and
-of MM-Eureka's code (bccddd7); no row of the files was read here.
+of MM-Eureka's code (bccddd7), that of InternVL is the one that its guide to fine-tuning asks for; no row of the files
+was read here.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from codedance_verl.data.fields import messages_of
 from codedance_verl.data.rows import Kind
 from codedance_verl.datasets.column_types import ANSWER, ANYTHING, IMAGE, TEXT, list_of
 from codedance_verl.datasets.converter import Converter, Field, Form, Values, question_record
+from codedance_verl.datasets.converters.conversations import question_and_answer
 from codedance_verl.grading.matchers import MODEL
 
 _ANSWER_TAGS = re.compile(r"</?answer>")
@@ -50,6 +52,13 @@ def _with_several_images(values: Values) -> Mapping[str, Any]:
         ability="maths",
         style=MODEL,
         source_id=values["id"],
+    )
+
+
+def _of_one_exchange(values: Values) -> Mapping[str, Any]:
+    question, answer = values["exchange"]
+    return question_record(
+        "geoqa", question, [values["image"]], answer, ability="maths", style=MODEL, source_id=values["id"]
     )
 
 
@@ -93,7 +102,7 @@ MMK12 = Converter(
 
 GEOQA = Converter(
     name="geoqa",
-    title="leonardPKU/GEOQA_R1V_Train_8K, GEOQA+ of MM-Eureka",
+    title="leonardPKU/GEOQA_R1V_Train_8K, GEOQA+ of MM-Eureka and InternVL, Geo170K",
     kind=Kind.QUESTIONS,
     forms=(
         Form(
@@ -114,6 +123,16 @@ GEOQA = Converter(
                 Field("image_urls", list_of(TEXT), "images"),
             ),
             _with_several_images,
+        ),
+        Form(
+            "JSON lines of InternVL, conversations of Geo170K",
+            (
+                Field("id", ANSWER, "id", required=False),
+                Field("image", IMAGE, "image"),
+                Field("conversations", ANYTHING, "exchange", question_and_answer),
+            ),
+            _of_one_exchange,
+            taken_for_another=("conversations",),
         ),
     ),
 )

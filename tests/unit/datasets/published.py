@@ -236,6 +236,27 @@ def geoqa_lines(folder: Path) -> Path:
     return path
 
 
+def exchange(question: str, reply: str) -> list[dict[str, str]]:
+    return [{"from": "human", "value": question}, {"from": "gpt", "value": reply}]
+
+
+def geoqa_conversations(folder: Path) -> Path:
+    (folder / "images").mkdir()
+    (folder / "images" / "g.png").write_bytes(png())
+    asked = (
+        "<image>\nFirst perform reasoning, then finally select the question from the choices in the following format: "
+        "Answer: xxx.\nQuestion: Find the angle.\nChoices:\nA: 32°\nB: 58°"
+    )
+    said = exchange(asked, "The angles add up to 90°. Therefore, the answer is: B.\nAnswer:B")
+    direct = exchange("<image>\nFind the side.\nAnswer the question using a single word or phrase.", "4 cm.")
+    rows = [
+        {"id": index, "image": "images/g.png", "conversations": turns} for index, turns in enumerate((said, direct))
+    ]
+    path = folder / "geoqa+.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
 CALL = "I add them.\n<code>\n```python\nprint(1 + 2)\n```\n</code>"
 
 
@@ -268,13 +289,13 @@ def chartgemma(folder: Path) -> Path:
 
 def mulberry(folder: Path) -> Path:
     (folder / "m.png").write_bytes(png())
-    answer = "### Rationales\nThere are two.\n### Step 1\nI count.\n### The final answer is: 2"
+    answer = "### Rationales\nThere are two.\n### Step 1\nI count.\n### The final answer is:: 2"
     messages = [
         {"role": "user", "content": "<image>How many are there?"},
         {"role": "assistant", "content": answer},
     ]
     path = folder / "mulberry_sft.json"
-    path.write_text(json.dumps([{"messages": messages, "images": ["m.png"]}]))
+    path.write_text(json.dumps([{"messages": messages, "images": "/m.png"}]))
     return path
 
 

@@ -44,10 +44,14 @@ QUESTIONS = {
     "mmk12": (published.mmk12, "AB is 3. A. 3 B. 5", "B", "model"),
     "geoqa": (published.geoqa, "Find the angle.", "60°", "model"),
     "geoqa, lines": (published.geoqa_lines, "Find the angle.", "60", "model"),
+    "geoqa, conversations": (published.geoqa_conversations, "Find the angle.\nChoices:\nA: 32°\nB: 58°", "B", "model"),
     "chartqapro": (published.chartqapro, "Question: What is it in 2018?\nAnswer: 4\n\nAnd in 2019?", "7", "model"),
     "thyme": (published.thyme, "What colour is it?", "red", "model"),
 }
 TRACES = {"retool": published.retool, "retool, tool calls": published.retool_turns}
+NAMED = {"geoqa, conversations"}
+"""Files that are of a set only where it is named."""
+
 DEMONSTRATIONS = {
     **TRACES,
     "codedance-sft": published.codedance_sft,
@@ -74,9 +78,10 @@ def test_every_converter_has_a_file_here() -> None:
 @pytest.mark.parametrize("name", QUESTIONS)
 def test_a_published_layout_reaches_the_trainer(name: str, tmp_path: Path) -> None:
     make, question, truth, style = QUESTIONS[name]
-    file = make(tmp_path)
-    assert find_form(file, list(CONVERTERS.values()))[0].name == name.split(",")[0]
-    out = _converted(file, tmp_path)
+    file, source = make(tmp_path), name.split(",")[0]
+    if name not in NAMED:
+        assert find_form(file, list(CONVERTERS.values()))[0].name == source
+    out = _converted(file, tmp_path, source if name in NAMED else "")
     record = read_records(out).records[0]
     assert (record.question, record.ground_truth, record.style) == (question, truth, style)
     assert record.extra_info["record_id"] == f"{name.split(',')[0]}/{file.stem}:0"
@@ -125,9 +130,19 @@ def test_a_trace_that_is_cut_is_a_bad_row(text: str, fault: str) -> None:
         turns_of(text)
 
 
-def test_files_with_messages_alone_are_of_a_set_only_where_it_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("make", [published.retool, published.mulberry, published.geoqa_conversations])
+def test_files_with_messages_alone_are_of_a_set_only_where_it_is_named(
+    make: Callable[[Path], Path], tmp_path: Path
+) -> None:
     with pytest.raises(UserError, match="is in no known layout"):
-        find_form(published.retool(tmp_path), list(CONVERTERS.values()))
+        find_form(make(tmp_path), list(CONVERTERS.values()))
+
+
+def test_a_short_reply_is_an_answer_and_the_request_for_its_form_goes(tmp_path: Path) -> None:
+    direct = _rows(_converted(published.geoqa_conversations(tmp_path), tmp_path, "geoqa"))[1]
+    assert direct["prompt"] == [{"role": "user", "content": "<image>\nFind the side."}]
+    assert (direct["reward_model"]["ground_truth"], direct["extra_info"]["index"]) == ("4 cm", None)
+    assert direct["extra_info"]["source_id"] == "1"
 
 
 def test_sections_of_mulberry_become_thought_and_answer(tmp_path: Path) -> None:
@@ -214,6 +229,14 @@ def test_a_download_that_comes_later_is_found_by_the_next_run(tmp_path: Path) ->
     (tmp_path / "downloads" / "late.png").write_bytes(published.png(2))
     out = _converted(file, tmp_path)
     assert len(_rows(out)) == 3 and not (out.parent / "out.missing.tsv").exists()
+
+
+def test_all_images_missing_are_listed_where_nothing_can_be_made(tmp_path: Path) -> None:
+    file, out = published.pixmocount(tmp_path), tmp_path / "out.parquet"
+    (empty := tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="3 images are missing, listed in"):
+        convert([file], Options(out), image_folder=empty)
+    assert len((tmp_path / "out.missing.tsv").read_text().splitlines()) == 3 and not out.exists()
 
 
 def test_a_schema_tells_all_its_differences_at_once(tmp_path: Path) -> None:
