@@ -13,10 +13,10 @@ FILTERED, UNFILTERED = "filtered", "unfiltered"
 ARMS = (FILTERED, UNFILTERED)
 
 WITH_TOOLS = (Stratum.MEDIUM, Stratum.HARD)
-"""Strata that get demonstrations with code, and that RL trains on."""
+"""Strata whose questions may get demonstrations with code, and that RL trains on."""
 
 WITHOUT = (Stratum.EASY,)
-"""Strata that are demonstrated by an answer at once; RL gets none of them, as the paper prunes what is trivial."""
+"""Strata that are demonstrated by answers at once; RL gets none of them, as the paper prunes what is trivial."""
 
 SFT, RL_TRAIN = "sft.parquet", "rl_train.parquet"
 OF_THE_DEMO = ("rl_val.parquet", "test.parquet")

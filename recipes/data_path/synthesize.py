@@ -1,6 +1,7 @@
 """Demonstrations of the filtered questions: `python -m recipes.data_path.synthesize`.
 
-Medium and hard questions are tried with tools until a trajectory passes all checks; easy ones are answered without.
+Questions that the teacher answers right without tools, each time, are demonstrated so. Other medium and hard ones are
+tried with tools until a trajectory passes all checks; other easy ones are left out.
 """
 
 from __future__ import annotations
@@ -32,6 +33,10 @@ from recipes.data_path.models import teacher, tell
 from recipes.data_path.paths import SFT, WITH_TOOLS, WITHOUT
 
 
+DIRECT = 3
+"""Answers without tools that have all to be right: a guess among four is so one time in 64."""
+
+
 @dataclass(frozen=True)
 class Part:
     """Strata that are solved alike, with the name of their folder."""
@@ -46,9 +51,13 @@ class Part:
 
 
 def parts(tries: int) -> tuple[Part, Part]:
-    """Both parts. No kind of code is asked for: the script of the teacher has no ear for it."""
+    """Both parts. No kind of code is asked for: the script of the teacher has no ear for it.
+
+    Medium and hard ones are asked without tools too: a weak model after SFT that calls on easy questions often fails on
+    them where it may not.
+    """
     return (
-        Part("tools", WITH_TOOLS, Synthesis(direct=0, tries=tries, kinds=())),
+        Part("tools", WITH_TOOLS, Synthesis(direct=DIRECT, tries=tries, kinds=())),
         Part("direct", WITHOUT, Synthesis(direct=1, tries=0, kinds=())),
     )
 
