@@ -32,7 +32,6 @@ from recipes.data_path.endpoint import started
 from recipes.data_path.models import teacher, tell
 from recipes.data_path.paths import SFT, WITH_TOOLS, WITHOUT
 
-
 DIRECT = 3
 """Answers without tools that have all to be right: a guess among four is so one time in 64."""
 
