@@ -107,8 +107,8 @@ class GenerateJob:
                 "need_tools_kwargs": False,
                 "kind": kind,
                 "difficulty": STRATA[LEVELS.index(level)],
-                # readers of regions know one image; those of all are in `other`
-                "regions": [_box(region) for region in item.regions if region.image == 0],
+                # readers of regions know one image, and take them for all of the evidence; `other` has those of all
+                "regions": [_box(region) for region in item.regions] if len(item.images) == 1 else [],
                 "points": [{"label": point.label, "x": point.x, "y": point.y} for point in item.points],
                 "other": json.dumps(_facts(item, level, dials)),
             },

@@ -58,6 +58,10 @@ def check_model(settings: EvalSettings, name: str, samples: int, tool_samples: i
     asked = settings.evaluation
     if asked.control is not None or asked.samples != 1:
         raise UserError(f"{name}: eval.control and eval.samples are set by the filter itself; leave them out")
+    if asked.limit is not None or asked.score_only:
+        raise UserError(
+            f"{name}: eval.limit and eval.score_only are not for a filter; `codedance data sample` draws rows"
+        )
     if asked.loop == "plain" and tool_samples:
         raise UserError(f"{name}: eval.loop=plain runs no code; leave it out, or set --{name}-tool-samples 0")
     samples = max(samples, tool_samples)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,12 +19,14 @@ from codedance_verl.datasets.pieces import Piece, canonical_rows
 from codedance_verl.environment.resized_images import LEAST_SIDE, resized_size
 from codedance_verl.errors import UserError
 from codedance_verl.grading.matchers import ASKS_JUDGE
+from codedance_verl.harness.at_once import direct_item
 from codedance_verl.tasks.item import Item, UnreadableImage
 from codedance_verl.types import IMAGE_PLACEHOLDER
 
 CHUNK_ROWS = 8_192
 """Rows of a chunk, but for a single larger piece: what is known of a chunk's samples is in memory."""
 
+_DIGEST = re.compile("[0-9a-f]{64}")
 _MEASURED_ROWS = 1_000
 """Rows whose images are looked at for an estimate."""
 
@@ -84,11 +87,11 @@ class Survey:
 
 
 def chunks_of(pieces: Sequence[Piece]) -> tuple[Chunk, ...]:
-    """Chunks of the pieces, in order. A chunk is named by its first row, so that files can be added behind."""
+    """Chunks of the pieces, in order, each of one file: what is on record holds whatever files stand beside it."""
     found: list[Chunk] = []
     held: list[Piece] = []
     for piece in pieces:
-        if held and sum(one.rows for one in held) + piece.rows > CHUNK_ROWS:
+        if held and (held[0].path != piece.path or sum(one.rows for one in held) + piece.rows > CHUNK_ROWS):
             found.append(_chunk(held))
             held = []
         held.append(piece)
@@ -111,12 +114,15 @@ def row_id(path: Path, number: int, row: CanonicalRow[Source]) -> str:
     return f"{path.stem}:{number}@{digest}"
 
 
-def item_of(row: Row, sample: int) -> Item:
-    """Item of one sample of a row; `facts` has the number of the sample."""
+def item_of(row: Row, sample: int, plain: bool = False) -> Item:
+    """Item of one sample of a row; `facts` has the number of the sample.
+
+    A plain one asks for an answer in tags, and is without the record's system message, which describes tools.
+    """
     found = row.row
     texts = [message.content for message in found.messages if message.role == "user"]
     where = f"row {row.number}"
-    return Item(
+    item = Item(
         id=f"{row.id}#{sample}",
         question=texts[-1].replace(IMAGE_PLACEHOLDER, "").strip(),
         images=tuple(SourceImage(source, where) for source in found.sources),
@@ -126,6 +132,7 @@ def item_of(row: Row, sample: int) -> Item:
         system="\n".join(message.content for message in found.messages if message.role == "system"),
         facts={"sample": sample},
     )
+    return direct_item(replace(item, system="")) if plain else item
 
 
 def survey(pieces: Sequence[Piece], max_pixels: int, skip_bad: bool) -> Survey:
@@ -157,7 +164,21 @@ def survey(pieces: Sequence[Piece], max_pixels: int, skip_bad: bool) -> Survey:
 def unfit(row: CanonicalRow[Source]) -> str:
     """Reason for which a good row is not asked; empty for none."""
     control = Condition.of(row.extra_info).control
-    return f"it is a question under a control ({control}), which are for evaluations" if control is not None else ""
+    if control is not None:
+        return f"it is a question under a control ({control}), which are for evaluations"
+    asked = [message for message in row.messages if message.role != "system"]
+    if len(asked) > 1:
+        return f"its prompt is a conversation of {len(asked)} messages; a filter asks single questions"
+    # a model would get all of them in front
+    if IMAGE_PLACEHOLDER in _behind_images(asked[0].content):
+        return "its prompt has an image behind text; a filter asks questions with their images in front"
+    return ""
+
+
+def _behind_images(text: str) -> str:
+    while (text := text.lstrip()).startswith(IMAGE_PLACEHOLDER):
+        text = text.removeprefix(IMAGE_PLACEHOLDER)
+    return text
 
 
 def _chunk(pieces: Sequence[Piece]) -> Chunk:
@@ -165,8 +186,16 @@ def _chunk(pieces: Sequence[Piece]) -> Chunk:
 
 
 def _image_name(source: Source) -> str:
-    """Digest of an image in the file, or the name of a file of its own, which in an image store is the digest."""
-    return hashlib.sha256(source).hexdigest() if isinstance(source, bytes) else source.name
+    """Digest of an image; of a file in an image store its name."""
+    if isinstance(source, bytes):
+        return hashlib.sha256(source).hexdigest()
+    if _DIGEST.fullmatch(source.stem):
+        return source.name
+    try:
+        with source.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:  # asking it will put the fault on record
+        return source.name
 
 
 def _tokens(row: CanonicalRow[Source], max_pixels: int) -> int:

@@ -25,7 +25,7 @@ from codedance_verl.filtering.models import Tell, check_model, opened
 from codedance_verl.filtering.output import file_of, write_outputs
 from codedance_verl.filtering.rows import Chunk, Survey, chunks_of, survey
 from codedance_verl.filtering.rule import Arm, Rule, Stratum
-from codedance_verl.filtering.sampling import Pace, Sampler, recorded_chunk, sample_chunk
+from codedance_verl.filtering.sampling import RECORDS, Pace, Sampler, recorded_chunk, sample_chunk
 from codedance_verl.filtering.strata import Totals, write_strata
 from codedance_verl.filtering.verdicts import Grading
 from codedance_verl.grading.grader import Grader
@@ -72,7 +72,7 @@ async def filter_records(settings: FilterSettings, tell: Tell) -> dict[str, Any]
     chunks, measured = _surveyed(settings, tell)
     for line in cost_lines(settings, measured):
         tell(line)
-    settings.out.mkdir(parents=True, exist_ok=True)
+    _make_folder(settings.out)
     busy = f"{settings.out}: another process filters into it; wait for its end or name another --out"
     with exclusive_lock(settings.out / ".lock", busy):
         async with _grading(settings) as grading:
@@ -80,6 +80,17 @@ async def filter_records(settings: FilterSettings, tell: Tell) -> dict[str, Any]
             for model in MODELS:
                 await _sample(settings, sampler, chunks, model)
             return await asyncio.to_thread(_write, settings, sampler, chunks, measured)
+
+
+def _make_folder(out: Path) -> None:
+    """Makes the folder of a filter. Raises UserError: it cannot be made, or has files of these names by others."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{out}: no folder can be made there ({error.strerror}); name another --out") from None
+    there = [path for path in (file_of(out, stratum) for stratum in Stratum) if path.exists()]
+    if there and not (out / RECORDS).is_dir():
+        raise UserError(f"{there[0]}: is there, and is no filter's; it would be replaced: name another --out")
 
 
 def plan_lines(settings: FilterSettings, tell: Tell) -> Sequence[str]:

@@ -71,8 +71,8 @@ class _State:
     tried: set[tuple[str, int]] = field(default_factory=set)
     """Rows and samples that this run has asked, so that what fails again is not asked for ever."""
 
-    def counts(self, row: str) -> dict[Arm, Count]:
-        return {arm: found.count(row) for arm, found in self.verdicts.items()}
+    def counts(self, row: str, rule: Rule) -> dict[Arm, Count]:
+        return {arm: found.count(row, rule.samples[arm]) for arm, found in self.verdicts.items()}
 
 
 def on_record(sampler: Sampler, chunk: Chunk) -> dict[Arm, Verdicts]:
@@ -134,7 +134,7 @@ def _wanted(rule: Rule, arm: Arm, again: Collection[Status], state: _State) -> d
     found: dict[str, list[int]] = {}
     for row in state.rows:
         if open_ones := _open(rule, arm, row, again, state):
-            found[row] = open_ones[: rule.least(arm, state.counts(row))]
+            found[row] = open_ones[: rule.least(arm, state.counts(row, rule))]
     return found
 
 
@@ -146,7 +146,7 @@ def _most_left(rule: Rule, model: str, again: Collection[Status], state: _State)
 
 def _open(rule: Rule, arm: Arm, row: str, again: Collection[Status], state: _State) -> list[int]:
     """Samples of a row that matter and can be asked: further ones, and those that failed in an earlier run."""
-    if not rule.matters(arm, state.counts(row)):
+    if not rule.matters(arm, state.counts(row, rule)):
         return []
     known = state.verdicts[arm].of(row)
     return [
@@ -160,9 +160,12 @@ def _open(rule: Rule, arm: Arm, row: str, again: Collection[Status], state: _Sta
 async def _ask(
     sampler: Sampler, chunk: Chunk, mode: Mode, store: Store, wanted: Mapping[str, Sequence[int]], name: str
 ) -> None:
+    # nobody else tells such a model in which form to answer
+    plain = mode.settings.evaluation.loop == "plain"
+
     def items() -> Iterator[Item]:
         for row in rows_of(chunk):
-            yield from (item_of(row, sample) for sample in wanted.get(row.id, ()))
+            yield from (item_of(row, sample, plain) for sample in wanted.get(row.id, ()))
 
     dispatch = Dispatch(
         store=store,

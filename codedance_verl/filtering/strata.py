@@ -69,7 +69,8 @@ def write_strata(sampler: Sampler, chunk: Chunk, totals: Totals) -> Path:
     samples = on_record(sampler, chunk)
     found: dict[str, tuple[str, str]] = {}
     for row in rows_of(chunk):
-        stratum = sampler.rule.stratum({arm: verdicts.count(row.id) for arm, verdicts in samples.items()})
+        counts = {arm: verdicts.count(row.id, sampler.rule.samples[arm]) for arm, verdicts in samples.items()}
+        stratum = sampler.rule.stratum(counts)
         totals.add(row, stratum, samples)
         found[row.id] = (stratum.value, json.dumps(_evidence(sampler, row, samples), ensure_ascii=False))
     path = strata_file(sampler.out, chunk)
@@ -119,15 +120,16 @@ def _evidence(sampler: Sampler, row: Row, samples: Mapping[Arm, Verdicts]) -> di
     """Samples of each arm that was asked, the rate that none right leaves possible, and what the file had stated."""
     found: dict[str, Any] = {}
     for arm, verdicts in samples.items():
-        known = verdicts.of(row.id)
+        most = sampler.rule.samples[arm]
+        known = {number: sample for number, sample in verdicts.of(row.id).items() if number < most}
         if not known:
             continue
-        right, wrong = verdicts.count(row.id)
+        right, wrong = verdicts.count(row.id, most)
         counts = {
             "right": right,
             "wrong": wrong,
             "unknown": len(known) - right - wrong,
-            "of": sampler.rule.samples[arm],
+            "of": most,
         }
         found[arm.value] = {**counts, "calls": sum(sample.calls for sample in known.values())}
         if not right and wrong:

@@ -14,6 +14,7 @@ from codedance_verl.data.rows import CanonicalRow
 from codedance_verl.errors import UserError
 from codedance_verl.filtering.rule import Arm, Count
 from codedance_verl.grading.grader import Grader
+from codedance_verl.harness.at_once import said
 from codedance_verl.harness.in_order import in_order
 from codedance_verl.harness.reply import Reply
 from codedance_verl.records.record import Record, Status
@@ -25,6 +26,9 @@ _BATCH = 256
 """Replies that are in memory to be graded."""
 
 _FILE = "verdicts.json"
+
+_FORMAT = "code"
+"""All formats have its tags of thoughts and answers."""
 
 
 class Sampled(msgspec.Struct, frozen=True, array_like=True):
@@ -62,9 +66,9 @@ class Verdicts:
     arm: Arm
     samples: dict[str, dict[int, Sampled]]
 
-    def count(self, row: str) -> Count:
-        """Right and wrong samples of a row."""
-        found = [sample.right for sample in self.samples.get(row, {}).values()]
+    def count(self, row: str, samples: int) -> Count:
+        """Right and wrong ones among the first `samples` of a row: an earlier run may have asked for more."""
+        found = [sample.right for number, sample in self.samples.get(row, {}).items() if number < samples]
         return Count(found.count(True), found.count(False))
 
     def of(self, row: str) -> Mapping[int, Sampled]:
@@ -126,7 +130,7 @@ async def _graded(record: Record, row: CanonicalRow[Source], grader: Grader) -> 
         return Sampled(record.attempt, None, f"{record.status}: {record.reason}"[:300], record.status)
     reply = Reply.from_json(record.data)
     # an empty text is a reply without an answer, which is wrong
-    own = (reply.text or None, row.ground_truth, row.style, row.data_source)
+    own = (said(reply, _FORMAT) or None, row.ground_truth, row.style, row.data_source)
     try:
         grade = await grader.grade(row.question, *own, record.item, row.extra_info)
     except Exception as error:  # a defect of a rule costs this sample alone

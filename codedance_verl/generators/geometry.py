@@ -6,7 +6,7 @@ The dial `decoy` is the distance of the nearest wrong point to the right one, in
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -35,6 +35,9 @@ _LEGIBLE = 8.0
 
 _GROUPS_APART = 1.5
 """Distance of two groups of numbered points over the dial, at least."""
+
+_ROUNDED = 2.0
+"""Pixels by which a point that is the middle of others may differ from it."""
 
 _CLEARLY = 0.8
 """Distance of a label from its own point over that from any other one, at most."""
@@ -90,21 +93,27 @@ def _cluster(rng: np.random.Generator, count: int, least: int) -> list[Place]:
 def _candidates(rng: np.random.Generator, found: Construction, dials: Dials) -> tuple[list[Place], int]:
     """Places of the numbered points, and which of them is the target.
 
-    They lie in groups of two or three, of which each member has its nearest other at the distance of the dial, so that
-    places alone say nothing.
+    They lie in groups of two or three, of which each member has its nearest other at the distance of the dial. The
+    middle of the given points, near which many constructions end, has a wrong point as often as chance would have it.
     """
     side, decoy = dials["side"], dials["decoy"]
     sizes = _group_sizes(dials["candidates"])
     # the group of any candidate: each one, of whatever group, is right with the same chance
     first = int(np.searchsorted(np.cumsum(sizes), rng.integers(sum(sizes)), side="right"))
+    middle = _middle(found.given.values())
+    # where the middle itself is asked for, no other point can be there
+    decoyed = math.dist(middle, found.target) > _ROUNDED and rng.random() >= 1 / dials["candidates"]
     for _ in range(20):
         cluster = _cluster(rng, sizes[first], decoy)
         right = int(rng.integers(len(cluster)))
         places = _moved(cluster, (found.target[0] - cluster[right][0], found.target[1] - cluster[right][1]))
+        in_the_middle = decoyed
         for place, size in enumerate(sizes):
             if place != first:
                 # the targets of constructions are drawn from the same square
                 anchor = int(rng.integers(side // 4, side - side // 4)), int(rng.integers(side // 4, side - side // 4))
+                if in_the_middle:
+                    anchor, in_the_middle = middle, False
                 group = _moved(_cluster(rng, size, decoy), anchor)
                 if min(math.dist(a, b) for a in group for b in places) < _GROUPS_APART * decoy:
                     break
@@ -113,6 +122,11 @@ def _candidates(rng: np.random.Generator, found: Construction, dials: Dials) -> 
         if len(places) == dials["candidates"] and inside and _apart([*places, *found.given.values()], 3 * _RADIUS):
             return places, right
     raise DoesNotFit
+
+
+def _middle(places: Iterable[Place]) -> Place:
+    columns, rows = zip(*places, strict=True)
+    return round(sum(columns) / len(columns)), round(sum(rows) / len(rows))
 
 
 def _group_sizes(count: int) -> list[int]:

@@ -30,21 +30,24 @@ _PHRASINGS = {
     "odd": Phrasings(
         seen=(
             "One square has another colour than all others. Which one? Answer with its letter and number, such as B2.",
-            "All squares but one have the same colour. Name the odd one by column and row, such as B2.",
+            "All squares but one have the same colour. Name the odd one by its letter and number, such as B2.",
         ),
-        held_out=("Which square differs in colour from the rest? Give column and row, such as B2.",),
+        held_out=("Which square differs in colour from the rest? Give its letter and number, such as B2.",),
     ),
     "tint": Phrasings(
         seen=(
             "One square is a little redder, greener or bluer than the others. Which tint does it have: red, green or "
             "blue?",
-            "A single square has a tint. Is it red, green or blue?",
+            "A single square has another tint than the rest. Is it red, green or blue?",
         ),
         held_out=("Name the tint of the one square that differs from the others: red, green or blue.",),
     ),
     "count": Phrasings(
-        seen=("How many squares have a {tint} tint?", "Count the squares that are a little more {tint} than the rest."),
-        held_out=("What is the number of squares with a {tint} tint?",),
+        seen=(
+            "How many squares are a little more {tint} than the rest?",
+            "Count the squares that are a little more {tint} than the rest.",
+        ),
+        held_out=("What is the number of squares that have more {tint} in them than the others?",),
     ),
 }
 
@@ -120,7 +123,7 @@ KIND = Kind(
     NAME,
     (
         Dial("cells", "squares along a side", (3, 4, 5, 6, 8), 2, 12),
-        Dial("size", "side of a square in pixels, an even number", (96, 80, 72, 60, 48), 8, 256),
+        Dial("size", "side of a square in pixels, an even number", (96, 80, 72, 60, 48), 20, 256),
         Dial("contrast", "difference of the tint in grey levels, an even number", (60, 36, 20, 12, 8), 2, 60),
         Dial("noise", "largest noise in grey levels", (10, 24, 36, 48, 60), 0, 60),
     ),

@@ -10,8 +10,9 @@ from PIL import Image
 
 from codedance_verl.generators.choices import Phrasings, Split, choose
 from codedance_verl.generators.dials import Dial, Dials, Kind
+from codedance_verl.generators.drawing import DoesNotFit
 from codedance_verl.generators.item import Item, Region, view_scale
-from codedance_verl.generators.things import MOST_THINGS, Look, Thing, draw_looks, lay
+from codedance_verl.generators.things import MOST_THINGS, NAMING, Look, Thing, draw_looks, lay
 
 NAME = "several_images"
 
@@ -42,9 +43,9 @@ _PHRASINGS = {
         seen=(
             "All {images} images show the same objects in other places, but one object is missing in one of them. "
             "Which object?",
-            "One object is shown by all images but one. Which object is it? Name its colour and shape.",
+            "One object is shown by all images but one. Which object is it?",
         ),
-        held_out=("Compare the {images} images: which object is not in all of them? Name its colour and shape.",),
+        held_out=("Compare the {images} images: which object is not in all of them?",),
     ),
 }
 
@@ -59,19 +60,27 @@ class _Asked:
     looks: tuple[tuple[Look, ...], ...]
 
 
-def _counts(rng: np.random.Generator, dials: Dials) -> list[int]:
+def _leading(rng: np.random.Generator, dials: Dials) -> list[int]:
     """Numbers of the objects asked for by image: the largest leads the second by exactly the dial `lead`."""
     lead = min(dials["lead"], dials["objects"])
-    second = int(rng.integers(0, max(1, dials["objects"] // 2 - lead + 1)))
+    second = int(rng.integers(0, dials["objects"] - lead + 1))
     # one image comes close, the others may have as many or fewer
     others = [second, *rng.integers(0, second + 1, size=dials["images"] - 2).tolist()]
     counts = [second + lead, *others]
     return [counts[index] for index in rng.permutation(len(counts)).tolist()]
 
 
+def _any(rng: np.random.Generator, dials: Dials) -> list[int]:
+    """Numbers of the objects asked for by image, at least one in all."""
+    counts: list[int] = rng.integers(0, dials["objects"] + 1, size=dials["images"]).tolist()
+    if not any(counts):
+        raise DoesNotFit
+    return counts
+
+
 def _counted(rng: np.random.Generator, dials: Dials, form: str) -> _Asked:
     look, *others = draw_looks(rng, MOST_THINGS)
-    counts = _counts(rng, dials)
+    counts = (_leading if form == "most" else _any)(rng, dials)
     looks = []
     for count in counts:
         # filled up to the same number, so that a full image is no sign of the answer
@@ -103,7 +112,7 @@ def draw(rng: np.random.Generator, split: Split, dials: Dials, view_pixels: int)
     colour, shape = asked.look
     words = {"colour": colour, "plural": _PLURALS.get(shape, f"{shape}s"), "images": len(laid)}
     return Item(
-        question=_PHRASINGS[form].pick_alone(rng, split, **words),
+        question=_PHRASINGS[form].pick_alone(rng, split, **words) + (NAMING if form == "missing" else ""),
         answer=asked.answer,
         images=tuple(image for image, _ in laid),
         regions=tuple(

@@ -17,7 +17,7 @@ from codedance_verl.generators.choices import Phrasings, Split, choose
 from codedance_verl.generators.dials import Dial, Dials, Kind
 from codedance_verl.generators.drawing import DoesNotFit
 from codedance_verl.generators.item import Item, Region, view_scale
-from codedance_verl.generators.things import MOST_THINGS, Thing, draw_looks, lay
+from codedance_verl.generators.things import MOST_THINGS, NAMING, Thing, draw_looks, lay
 
 NAME = "spatial"
 
@@ -89,7 +89,9 @@ def distance(first: Thing, second: Thing) -> float:
 def _references(things: Sequence[Thing], steps: int) -> list[_Reference]:
     found = [_Reference(f"the {thing.name}", thing, math.inf, (thing,)) for thing in things]
     for _ in range(1, steps):
-        found = [_next_reference(reference, things) for reference in found]
+        following = [_next_reference(reference, things) for reference in found]
+        # a chain that leads back names its end, or is a shorter one
+        found = [reference for reference in following if reference.thing not in reference.seen[:-1]]
     return found
 
 
@@ -120,7 +122,8 @@ def _count(reference: _Reference, things: Sequence[Thing]) -> Iterator[_Candidat
 def _nearest(reference: _Reference, things: Sequence[Thing]) -> Iterator[_Candidate]:
     near, second = _by_distance(reference.thing, things)[:2]
     margin = distance(reference.thing, second) - distance(reference.thing, near)
-    yield _named("nearest", reference, near, margin)
+    if near not in reference.seen:  # else the question names its answer
+        yield _named("nearest", reference, near, margin)
 
 
 def _farthest(reference: _Reference, things: Sequence[Thing]) -> Iterator[_Candidate]:
@@ -133,6 +136,8 @@ def _nearer(reference: _Reference, things: Sequence[Thing]) -> Iterator[_Candida
     # neighbours in the order of distance: two others differ by more
     others = _by_distance(reference.thing, things)
     for near, far in itertools.pairwise(others):
+        if near in reference.seen or far in reference.seen:
+            continue
         margin = min(reference.margin, distance(reference.thing, far) - distance(reference.thing, near))
         fields = {"reference": reference.words, "first": near.name, "second": far.name}
         yield _Candidate("nearer", fields, near.name, margin, (*reference.seen, near, far))
@@ -173,7 +178,7 @@ def draw(rng: np.random.Generator, split: Split, dials: Dials, view_pixels: int)
     asked = _ask(rng, things, dials)
     question = _PHRASINGS[asked.form].pick(rng, split, **asked.fields)
     return Item(
-        question=question + _RULE,
+        question=question + _RULE + (NAMING if asked.form in ("nearest", "farthest") else ""),
         answer=asked.answer,
         images=(image,),
         regions=tuple(Region(thing.name, thing.box) for thing in dict.fromkeys(asked.seen)),

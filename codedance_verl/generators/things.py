@@ -16,6 +16,9 @@ GROUNDS = ((255, 255, 255), (215, 215, 215), (40, 40, 40), (95, 95, 95))
 
 MOST_THINGS = len(COLOURS) * len(SYMMETRIC_SHAPES)
 
+NAMING = f" Name its colour and shape: {', '.join(SYMMETRIC_SHAPES[:-1])} or {SYMMETRIC_SHAPES[-1]}."
+"""Words that a free answer is compared with; without them a right one may use others, such as circle for disc."""
+
 Look = tuple[str, str]
 """Colour and shape."""
 

@@ -17,6 +17,9 @@ from codedance_verl.errors import UserError
 from codedance_verl.sandbox.config import SandboxConfig
 from codedance_verl.serving.config import ServingConfig
 
+CONFIGURATION = "config.yaml"
+"""In the folder of a run: its whole configuration."""
+
 SETTINGS_FILE = "codedance.yaml"
 """Beside an exported model: the part of its run's configuration that `inherited` reads."""
 
@@ -117,10 +120,17 @@ def _update(config: DictConfig, values: Mapping[str, Any], overrides: Sequence[s
 
 def _origin_of(run: str) -> Path:
     """File of the settings that a run, or a model from one, passes on. Raises UserError: there are none."""
-    _, origin = find_model(run)
+    folder = Path(run).expanduser()
+    # a run that still trains has no model yet
+    places = [folder / CONFIGURATION, folder / SETTINGS_FILE]
+    origin = next((place for place in places if place.is_file()), None) or _found_beside(folder)
     if origin is None or not inherited(origin):
         raise UserError(f"serving.settings_of={run}: no run of RL, nor a model from one; its settings are not there")
     return origin
+
+
+def _found_beside(folder: Path) -> Path | None:
+    return find_model(str(folder))[1] if (folder / "config.json").is_file() else None
 
 
 def find_model(given: str) -> tuple[str, Path | None]:
@@ -146,7 +156,8 @@ def inherited(origin: Path) -> dict[str, Any]:
         trained = OmegaConf.load(origin)
     except Exception as error:
         raise UserError(f"{origin}: no YAML ({' '.join(str(error).split())[:200]})") from None
-    assert isinstance(trained, DictConfig)
+    if not isinstance(trained, DictConfig):
+        raise UserError(f"{origin}: holds no configuration of a run")
     # a run of an earlier version has keys by their old names
     values = {renamed(f"environment.{key}"): value for key, value in _plain(trained, "environment").items()}
     sandbox = _plain(trained, "sandbox")
@@ -179,7 +190,7 @@ def _configurations_of_runs(folder: Path) -> list[Path]:
     """Configuration files of the run whose published model, or part of whose checkpoint, this folder may be."""
     published = [folder.parent] if folder.name == "model" else []
     checkpoint = [parent.parent for parent in folder.parents if parent.name == "checkpoints"]
-    return [run / "config.yaml" for run in (*published, *checkpoint)]
+    return [run / CONFIGURATION for run in (*published, *checkpoint)]
 
 
 def _name(given: str, folder: str) -> str:

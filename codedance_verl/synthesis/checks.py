@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from codedance_verl.formats import get_format
 from codedance_verl.harness.altered_images import Box
 from codedance_verl.harness.call_code import facts_of
 from codedance_verl.harness.call_use import Use
@@ -174,11 +173,6 @@ def cover(crop: Box, region: Box) -> float:
     """Part of a region's area within a crop, 0 to 1."""
     edges = max(crop[0], region[0]), max(crop[1], region[1]), min(crop[2], region[2]), min(crop[3], region[3])
     return _area(edges) / _area(region) if _area(region) else 0.0
-
-
-def answer_in_turn(reply: Reply, format: str) -> str | None:
-    """Answer of the last turn by its format; None where it states none."""
-    return get_format(format).parse(reply.turns[-1].text).answer if reply.turns else None
 
 
 def _calculated(attempt: Attempt) -> bool:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
 from enum import StrEnum
 
-from codedance_verl.formats import render_answer, render_think
+from codedance_verl.harness.at_once import asking
 from codedance_verl.harness.reply import Reply
 from codedance_verl.operations.analysis import analyse
 from codedance_verl.operations.catalogue import Category
@@ -35,15 +34,9 @@ _REQUESTS = {
 _DRAWN = frozenset((Category.DRAW, Category.GRID))
 
 
-def direct_item(item: Item) -> Item:
-    """Item that asks for an answer without tools, in the form of a demonstration."""
-    form = f"{render_think('...')}\n{render_answer('...')}"
-    return _asking(item, f"Think first, then answer, in this form and without code:\n{form}")
-
-
 def item_for(item: Item, kind: Kind | None) -> Item:
     """Item with a request for a kind behind its question; as it is for None. Demonstrations leave the request out."""
-    return item if kind is None else _asking(item, _REQUESTS[kind])
+    return item if kind is None else asking(item, _REQUESTS[kind])
 
 
 def kind_to_ask(item: str, number: int, kinds: Sequence[Kind]) -> Kind | None:
@@ -64,10 +57,3 @@ def kind_of(reply: Reply) -> Kind:
     if analyse(cells, done).categories & _DRAWN:
         return Kind.DRAWING
     return Kind.VISUAL if any(turn.images_shown for turn in ran) else Kind.COMPUTATION
-
-
-def _asking(item: Item, request: str) -> Item:
-    # the grader still reads the question alone
-    return replace(
-        item, question=f"{item.question}\n\n{request}", graded_question=item.graded_question or item.question
-    )

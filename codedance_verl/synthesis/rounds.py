@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from codedance_verl.harness.at_once import direct_item
 from codedance_verl.harness.dispatch import Dispatch, ask_all
 from codedance_verl.harness.listing import Listed
 from codedance_verl.harness.reply import ImageFolder
@@ -22,7 +23,7 @@ from codedance_verl.records.progress import Progress
 from codedance_verl.records.record import plain_id
 from codedance_verl.records.store import KEY_FILE, Store, existing_store, open_store
 from codedance_verl.records.writer import Writer
-from codedance_verl.synthesis.kinds import direct_item, item_for, kind_to_ask
+from codedance_verl.synthesis.kinds import item_for, kind_to_ask
 from codedance_verl.synthesis.settings import Synthesis
 from codedance_verl.synthesis.teachers import Numbered, Teacher
 from codedance_verl.tasks.item import Item

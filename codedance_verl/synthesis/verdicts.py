@@ -22,6 +22,7 @@ import codedance_verl
 from codedance_verl.errors import UserError
 from codedance_verl.formats import FORMATS
 from codedance_verl.grading.grader import Grader
+from codedance_verl.harness.at_once import said
 from codedance_verl.harness.call_use import Use
 from codedance_verl.harness.faithfulness import faithfulness
 from codedance_verl.harness.replay_sandbox import replay_sandbox
@@ -34,7 +35,7 @@ from codedance_verl.records.record import Record, Status, plain_id
 from codedance_verl.records.store import Store, open_store
 from codedance_verl.records.writer import Work, Writer
 from codedance_verl.sandbox.pool import SandboxPool
-from codedance_verl.synthesis.checks import CHECKS, Attempt, Stage, answer_in_turn, answered, well_formed
+from codedance_verl.synthesis.checks import CHECKS, Attempt, Stage, answered, well_formed
 from codedance_verl.synthesis.kinds import DIRECT, kind_of
 from codedance_verl.synthesis.rounds import Questions, Round
 from codedance_verl.synthesis.settings import Rules
@@ -175,7 +176,7 @@ class _Checker:
 
     async def _direct(self, attempt: Attempt) -> Checked:
         """Verdict on an answer without tools: right ones are so in whatever form, which decides on being kept."""
-        answer = answer_in_turn(attempt.reply, self.format) or attempt.reply.text
+        answer = said(attempt.reply, self.format)
         grade = await self._graded(attempt.item, answer)
         if not grade.correct:
             return Checked(stage=Stage.RIGHT, reason=f"answer {answer!r:.200} ({grade.rule})", kind=DIRECT)

@@ -102,12 +102,16 @@ class Viewer:
         try:
             while (added := await self._ask(lambda: next(batches, None))) is not None:
                 if added:
-                    # Wakes all that wait for this event; later ones wait for the next.
-                    self._changed.set()
-                    self._changed = asyncio.Event()
+                    self._wake()
         finally:
             if self._indexing:
                 self._first_read = await self._ask(self._index.newest_id)
+                self._wake()  # pages that say that files are being read came with the last rows
+
+    def _wake(self) -> None:
+        """Wakes all that wait for this event; later ones wait for the next."""
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     async def _ask(self, work: Callable[[], _Result]) -> _Result:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)

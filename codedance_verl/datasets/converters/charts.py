@@ -43,20 +43,32 @@ def _published(values: Values) -> Mapping[str, Any]:
     )
 
 
+_REQUEST = "USER REQUEST:"
+
+
 def _verl(values: Values) -> Mapping[str, Any]:
-    return {
-        "data_source": values["data_source"],
-        "prompt": values["prompt"],
-        "images": values["images"],
-        "ability": "chart",
-        "reward_model": {"style": values["style"], "ground_truth": values["truth"]},
-        "extra_info": {
-            "index": values["index"],
-            "question": values["question"],
-            "split": values["split"],
-            "kind": values["source"],
-        },
-    }
+    return question_record(
+        values["data_source"],
+        _asked_by_vtool(values),
+        values["images"],
+        values["truth"],
+        ability="chart",
+        style=values["style"],
+        index=values["index"],
+        split=values["split"],
+        kind=values["source"],
+    )
+
+
+def _asked_by_vtool(values: Values) -> str:
+    """Question without the description of tools that are not here. Raises BadRow where it cannot be told."""
+    if values["question"]:
+        return str(values["question"])
+    last = [str(message["content"]) for message in values["prompt"] if message["role"] == "user"][-1]
+    _, request, question = last.rpartition(_REQUEST)
+    if not request:
+        raise BadRow(f"extra_info.question is missing, and its prompt has no {_REQUEST}")
+    return question
 
 
 def _first_image(conversations: Any) -> Any:

@@ -17,13 +17,14 @@ from codedance_verl.data.rows import Kind
 from codedance_verl.datasets.column_types import ANYTHING, MESSAGES
 from codedance_verl.datasets.converter import Converter, Field, Form, Values
 from codedance_verl.environment.observations import observation_text
-from codedance_verl.formats import get_format
+from codedance_verl.formats import get_format, render_answer
 from codedance_verl.formats.base import THINK_END, THINK_START
 from codedance_verl.types import Execution, ExecutionStatus
 
 _FORMAT = get_format("code")
 _OPEN, _CLOSE = "<interpreter>", "</interpreter>"
-_ASKED = re.compile(r"\A\s{0,64}\*user question:\*\s{0,64}", re.IGNORECASE)
+_ASKED = re.compile(r"\*user question:\*", re.IGNORECASE)
+_BOX = "\\boxed{"
 _CODE_KEY = "code"
 
 
@@ -39,7 +40,42 @@ def turns_of(text: str) -> list[dict[str, str]]:
             raise BadRow(f"messages has {_OPEN} without {_CLOSE}")
         turns += [_called(text[:start]), _feedback(text[start + len(_OPEN) : end])]
         text = text[end + len(_CLOSE) :]
-    return [*turns, {"role": "assistant", "content": _with_thought(text)}]
+    return [*turns, {"role": "assistant", "content": answered(text)}]
+
+
+def question_in(text: str) -> str:
+    """Question of a user message: what stands behind the last `*user question:*`, before which a tool is described.
+
+    Raises BadRow where the interpreter is still named in what is left.
+    """
+    question = _ASKED.split(text)[-1].strip()
+    if _OPEN in question or _CLOSE in question:
+        raise BadRow(f"its question describes {_OPEN} in words that are not known; cut them out, or drop the row")
+    return question
+
+
+def answered(text: str) -> str:
+    """Last turn with its answer block; where there is none, the last `\\boxed{...}` becomes one.
+
+    Raises BadRow where there is neither.
+    """
+    if _FORMAT.parse(text).answer is None:
+        start = text.rfind(_BOX)
+        end = _closing_brace(text, start + len(_BOX)) if start >= 0 else -1
+        if end < 0:
+            raise BadRow(f"messages ends with a reply that has neither an answer block nor {_BOX}...}}")
+        text = f"{text[:start].strip()}\n{render_answer(text[start : end + 1])}"
+    return _with_thought(text)
+
+
+def _closing_brace(text: str, start: int) -> int:
+    """Position of the brace that closes the one before `start`; -1 where none does."""
+    depth = 1
+    for place in range(start, len(text)):
+        depth += {"{": 1, "}": -1}.get(text[place], 0)
+        if not depth:
+            return place
+    return -1
 
 
 def _called(text: str) -> dict[str, str]:
@@ -66,8 +102,8 @@ def _feedback(stdout: str) -> dict[str, str]:
 
 def _in_one_message(values: Values) -> Mapping[str, Any]:
     user, assistant = _two(values["messages"])
-    question = _ASKED.sub("", user["content"]).strip()
-    return _demonstration([{"role": "user", "content": question}, *turns_of(assistant["content"])])
+    question = {"role": "user", "content": question_in(user["content"])}
+    return _demonstration([question, *turns_of(assistant["content"])])
 
 
 def _two(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -78,7 +114,10 @@ def _two(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _with_tool_calls(values: Values) -> Mapping[str, Any]:
-    return _demonstration([turn for message in values["messages"] for turn in _turns(message)])
+    turns = [turn for message in values["messages"] for turn in _turns(message)]
+    if turns and turns[-1]["role"] == "assistant":
+        turns[-1] = {"role": "assistant", "content": answered(turns[-1]["content"])}
+    return _demonstration(turns)
 
 
 def _turns(message: Mapping[str, Any]) -> Iterator[dict[str, str]]:
@@ -88,7 +127,7 @@ def _turns(message: Mapping[str, Any]) -> Iterator[dict[str, str]]:
     elif role == "assistant":
         yield {"role": role, "content": _with_thought(content + _calls(message.get("tool_calls") or []))}
     elif role != "system":  # which describes another tool
-        yield {"role": role, "content": _ASKED.sub("", content).strip()}
+        yield {"role": role, "content": question_in(content)}
 
 
 def _calls(calls: list[Mapping[str, Any]]) -> str:

@@ -168,7 +168,7 @@ function reloadWhenMore() {
     }, 1000);
   }
 
-  listen((latest) => { if (latest > Number(body.dataset.newest)) soon(); });
+  listen((latest) => { if (latest > Number(body.dataset.newest) || find("[data-indexing]")) soon(); });
 }
 
 if (body.dataset.live === "rows") tail();

@@ -146,6 +146,7 @@ def refocus(folder: Path) -> Path:
 
 def refocus_verl(folder: Path) -> Path:
     row = {**rl_row(0, "prompt"), "images": [{"bytes": png(), "path": None}], "source": "h_bar", "split": "train"}
+    row["prompt"][1]["content"] = "You may call focus_on_x_values_with_mask. USER REQUEST: <image> How many lamps, 0?"
     schema = {**rl_schema("prompt", IMAGE), **dict.fromkeys(("source", "split", "agent_name"), pa.string())}
     return write(folder / "vtool.parquet", [row], schema)
 
@@ -262,7 +263,8 @@ CALL = "I add them.\n<code>\n```python\nprint(1 + 2)\n```\n</code>"
 
 def retool(folder: Path) -> Path:
     text = f"{CALL}\n<interpreter>\n3\n</interpreter>\nSo it is 3.\n<answer>\n\\boxed{{3}}\n</answer>"
-    messages = [{"role": "user", "content": "*user question:*\nWhat is 1 + 2?"}, {"role": "assistant", "content": text}]
+    asked = "Solve it. Output comes in `<interpreter>output</interpreter>`.\n\n*user question:*\nWhat is 1 + 2?"
+    messages = [{"role": "user", "content": asked}, {"role": "assistant", "content": text}]
     return write(folder / "retool.parquet", [{"messages": messages}], {"messages": pa.list_(MESSAGE)})
 
 
@@ -276,7 +278,7 @@ def retool_turns(folder: Path) -> Path:
         {"role": "user", "content": "What is 1 + 2?"},
         {"role": "assistant", "content": "I add them.", "tool_calls": [called]},
         {"role": "tool", "content": "3", "name": "code_interpreter", "tool_call_id": "1"},
-        {"role": "assistant", "content": "So it is 3.\n<answer>\n\\boxed{3}\n</answer>"},
+        {"role": "assistant", "content": "So it is 3.\n\n\\boxed{3}"},
     ]
     schema = {"messages": pa.list_(pa.struct({**texts, "tool_calls": calls})), "tools": pa.string()}
     return write(folder / "turns.parquet", [{"messages": messages, "tools": "[]"}], schema)

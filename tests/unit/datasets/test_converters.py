@@ -22,7 +22,8 @@ from codedance_verl.data.table import open_table
 from codedance_verl.datasets.commands import Options, convert
 from codedance_verl.datasets.converter import differences, find_form, schema_of
 from codedance_verl.datasets.converters import CONVERTERS
-from codedance_verl.datasets.converters.code_traces import turns_of
+from codedance_verl.datasets.converters.code_traces import answered, turns_of
+from codedance_verl.datasets.converters.code_traces import question_in as asked_by_retool
 from codedance_verl.datasets.converters.deepeyes import question_in
 from codedance_verl.environment.observations import observation_text
 from codedance_verl.errors import UserError
@@ -123,6 +124,8 @@ def test_traces_of_retool_become_turns_of_the_environment(make: Callable[[Path],
     [
         ("<code>\n```python\n1\n```\n</code><interpreter>1", "without </interpreter>"),
         ("I think so.<interpreter>1</interpreter><answer>1</answer>", "without a fenced Python block"),
+        ("It is 1.", "neither an answer block nor"),
+        ("It is \\boxed{1.", "neither an answer block nor"),
     ],
 )
 def test_a_trace_that_is_cut_is_a_bad_row(text: str, fault: str) -> None:
@@ -131,6 +134,13 @@ def test_a_trace_that_is_cut_is_a_bad_row(text: str, fault: str) -> None:
 
 
 @pytest.mark.parametrize("make", [published.retool, published.mulberry, published.geoqa_conversations])
+def test_a_box_with_braces_becomes_the_answer_and_a_described_tool_is_refused() -> None:
+    turn = answered("So it is half.\n\\boxed{\\frac{1}{2}}.")
+    assert turn == "<think>So it is half.</think>\n<answer>\\boxed{\\frac{1}{2}}</answer>"
+    with pytest.raises(BadRow, match="in words that are not known"):
+        asked_by_retool("Output stands in <interpreter>. What is 1 + 1?")
+
+
 def test_files_with_messages_alone_are_of_a_set_only_where_it_is_named(
     make: Callable[[Path], Path], tmp_path: Path
 ) -> None:
@@ -201,6 +211,21 @@ def test_instructions_of_a_format_take_the_place_of_the_foreign_prompt(tmp_path:
 def test_a_request_for_the_tool_in_other_words_is_refused() -> None:
     with pytest.raises(Exception, match="image_zoom_in_tool in words that are not known"):
         question_in("Use the image_zoom_in_tool to say what it is.")
+
+
+@pytest.mark.parametrize("question", ["How many lamps, 0?", None])
+def test_the_foreign_tools_of_vtool_are_gone(question: str | None, tmp_path: Path) -> None:
+    file = published.refocus_verl(tmp_path)
+    table = pq.read_table(file)
+    (row,) = table.to_pylist()
+    row["extra_info"]["question"] = question
+    pq.write_table(pa.Table.from_pylist([row], schema=table.schema), file)
+    (made,) = _rows(_converted(file, tmp_path))
+    assert [message["content"] for message in made["prompt"]] == ["<image>\nHow many lamps, 0?"]
+    row["prompt"][1]["content"], row["extra_info"]["question"] = "<image> How many lamps, 0?", None
+    pq.write_table(pa.Table.from_pylist([row], schema=table.schema), file)
+    with pytest.raises(UserError, match="its prompt has no USER REQUEST:"):
+        _converted(file, tmp_path)
 
 
 def test_points_and_regions_are_kept(tmp_path: Path) -> None:

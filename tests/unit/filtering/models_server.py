@@ -57,7 +57,7 @@ class Models:
             count = self.answered.total()
         self.seen(count)
         said = TRUTH if self.right(request) else "5"
-        content = f"<think>I look.</think><answer>{said}</answer>" if tools else said
+        content = f"<think>Not 3.</think>\n<answer>{said}</answer>"
         choice = {"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": "stop"}
         usage = {"prompt_tokens": 11, "completion_tokens": 5}
         return 200, {"model": body["model"], "choices": [choice], "usage": usage}

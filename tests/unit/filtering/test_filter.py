@@ -12,6 +12,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
@@ -24,6 +25,7 @@ from codedance_verl.filtering import rows
 from codedance_verl.harness.dispatch import FAILURES_IN_A_ROW
 from codedance_verl.records.key import ChangedKey
 from codedance_verl.records.record import Status, decode
+from tests.unit.datasets.published import png
 from tests.unit.filtering.models_server import Models, Request, questions, serving
 
 PLAIN = ["--weak-tool-samples", "0", "--strong-tool-samples", "0", "eval.loop=plain"]
@@ -268,6 +270,69 @@ def test_more_samples_keep_those_on_record_and_other_settings_are_refused(tmp_pa
             run(file, out, models.url, *PLAIN, "--weak-samples", "16", "strong.eval.model=larger")
 
 
+def test_with_fewer_samples_only_the_first_ones_count(tmp_path: Path) -> None:
+    file, out = questions(tmp_path / "rl.parquet", 6), tmp_path / "out"
+    with serving(Models(lambda one: one.model == "large" and one.seed >= 5)) as models:
+        run(file, out, models.url, *PLAIN)
+        assert set(strata_of(out).values()) == {"hard"}
+        asked = models.answered.total()
+        run(file, out, models.url, *PLAIN, "--weak-samples", "4", "--strong-samples", "4")
+        assert set(strata_of(out).values()) == {"unanswerable"} and models.answered.total() == asked
+    (evidence, *_) = evidence_of(out, "unanswerable")
+    assert evidence["strong"]["right"] == 0 and evidence["strong"]["of"] == 4
+
+
+def test_a_file_in_front_costs_no_sample_of_another_one(tmp_path: Path) -> None:
+    first, second, out = questions(tmp_path / "b.parquet", 5), questions(tmp_path / "a.parquet", 5), tmp_path / "out"
+    with serving(Models(lambda one: True)) as models:
+        run(first, out, models.url, *PLAIN)
+        once = models.answered.total()
+        run(second, out, models.url, *PLAIN, str(first))
+        assert models.answered.total() == 2 * once
+
+
+def test_a_replaced_image_is_another_question(tmp_path: Path) -> None:
+    file, out = questions(tmp_path / "rl.parquet", 2), tmp_path / "out"
+    table = pq.read_table(file).to_pylist()
+    (tmp_path / "photo.png").write_bytes(png(3))
+    for row in table:
+        row["images"] = ["photo.png"]
+    pq.write_table(pa.Table.from_pylist(table), file)
+    with serving(Models(lambda one: True)) as models:
+        run(file, out, models.url, *PLAIN)
+        once = models.answered.total()
+        (tmp_path / "photo.png").write_bytes(png(4))
+        run(file, out, models.url, *PLAIN)
+        assert models.answered.total() == 2 * once
+
+
+def test_files_of_others_and_folders_that_cannot_be_made_are_named(tmp_path: Path) -> None:
+    file = questions(tmp_path / "rl.parquet", 1)
+    hard = questions(tmp_path / "hard.parquet", 1).read_bytes()
+    with pytest.raises(UserError, match=r"hard\.parquet: is there, and is no filter's"):
+        run(file, tmp_path, "http://127.0.0.1:9/v1", *PLAIN)
+    assert (tmp_path / "hard.parquet").read_bytes() == hard
+    with pytest.raises(UserError, match=r"rl\.parquet: no folder can be made there"):
+        run(file, file, "http://127.0.0.1:9/v1", *PLAIN)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "fault"),
+    [
+        (["<image>\nWhich animal?", "A dog.", "What colour is it?"], "a conversation of 3 messages"),
+        (["A: <image> Which is red?"], "an image behind text"),
+    ],
+)
+def test_questions_that_would_be_asked_otherwise_are_refused(prompt: list[str], fault: str, tmp_path: Path) -> None:
+    file = questions(tmp_path / "rl.parquet", 2)
+    table = pq.read_table(file).to_pylist()
+    roles = ("user", "assistant", "user")
+    table[1]["prompt"] = [{"role": role, "content": text} for role, text in zip(roles, prompt, strict=False)]
+    pq.write_table(pq.read_table(file).from_pylist(table, schema=pq.read_schema(file)), file)
+    with pytest.raises(UserError, match=rf"^rl\.parquet row 1: its prompt .*{fault}"):
+        run(file, tmp_path / "out", "http://127.0.0.1:9/v1", *PLAIN)
+
+
 def test_changed_questions_are_asked_anew_and_others_not(tmp_path: Path) -> None:
     file, out = questions(tmp_path / "rl.parquet", 6), tmp_path / "out"
     with serving(Models(lambda one: True)) as models:
@@ -289,6 +354,7 @@ def test_changed_questions_are_asked_anew_and_others_not(tmp_path: Path) -> None
             "weak: eval.loop=plain runs no code; leave it out, or set --weak-tool-samples 0",
         ),
         (["strong.eval.control=blank"], "strong: eval.control and eval.samples are set by the filter itself"),
+        (["eval.limit=1"], "weak: eval.limit and eval.score_only are not for a filter"),
         (["--easy", "2"], "--easy: must be over 0 and at most 1"),
     ],
 )

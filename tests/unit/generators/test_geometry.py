@@ -138,3 +138,17 @@ def test_questions_say_what_is_given() -> None:
     for item in _items(5, 10):
         letters = set(re.findall(r"\b[A-E]{1,4}\b", item.question))
         assert set("".join(letters)) == {point.label for point in item.points if not point.label.isdigit()}
+
+
+@pytest.mark.parametrize("level", [3, 4, 5])
+def test_the_point_in_the_middle_of_the_given_ones_is_no_safe_guess(level: int) -> None:
+    right = asked = 0
+    for item in _items(level, 60):
+        if re.search("the midpoint of A and B|centroid", item.question):  # whose answer it is
+            continue
+        places = {point.label: np.array([point.x, point.y]) for point in item.points}
+        middle = np.mean([place for label, place in places.items() if label.isalpha()], axis=0)
+        numbered = [label for label in places if label.isdigit()]
+        right += min(numbered, key=lambda label: float(np.hypot(*(places[label] - middle)))) == item.answer
+        asked += 1
+    assert asked > 20 and right < 0.45 * asked

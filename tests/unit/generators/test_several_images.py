@@ -93,3 +93,10 @@ def test_the_dials_set_images_and_objects() -> None:
         for item in _items(2, 6, images=images, objects=objects):
             assert len(item.images) == images
             assert images * objects - 1 <= item.measures["objects"] <= images * objects
+
+
+@pytest.mark.parametrize("level", [1, 2, 3])
+def test_no_number_of_all_together_is_a_safe_guess(level: int) -> None:
+    items = [item for item in _items(level, 120) if re.search("together|of all", item.question)]
+    totals = Counter(item.answer for item in items)
+    assert len(items) > 20 and max(totals.values()) < 0.5 * len(items)

@@ -136,3 +136,12 @@ def test_the_dial_steps_makes_the_reference_a_chain() -> None:
     for steps in (1, 2, 4):
         for item in _items(2, 5, steps=steps, gap=4):
             assert _parts(item.question)[1].count(_STEP) == steps - 1
+
+
+def test_a_chain_leads_on_and_does_not_name_its_answer() -> None:
+    for item in _items(2, 30, steps=3, objects=9, gap=4):
+        things = [region.label for region in item.regions]
+        _, words = _parts(item.question)
+        assert len(things) >= 3 and item.answer != words.rsplit("the ", 1)[-1]
+        if not item.answer.isdigit() and " or the " not in item.question:
+            assert item.answer not in things[:3]

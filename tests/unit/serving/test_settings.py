@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -71,8 +72,17 @@ def test_a_model_of_sft_may_have_the_settings_of_a_run_of_rl(tmp_path: Path) -> 
     settings = load(str(tmp_path / "sft"), ["hardware=cpu", f"serving.settings_of={run}"])
     assert (settings.model, settings.origin) == (str(tmp_path / "sft"), run / "config.yaml")
     assert (settings.environment.max_turns, settings.serving.response_tokens) == (8, 352)
-    with pytest.raises(UserError, match=r"^serving\.settings_of=.*lone: no run of RL, nor a model from one"):
-        load(str(tmp_path / "sft"), ["hardware=cpu", f"serving.settings_of={tmp_path / 'lone'}"])
+    (tmp_path / "list").mkdir()
+    (tmp_path / "list" / "config.yaml").write_text("- a\n")
+    for other, fault in (
+        ("lone", r"^serving\.settings_of=.*lone: no run of RL, nor a model from one"),
+        ("nowhere", r"^serving\.settings_of=.*nowhere: no run of RL"),
+        ("list", r"list/config\.yaml: holds no configuration of a run"),
+    ):
+        with pytest.raises(UserError, match=fault):
+            load(str(tmp_path / "sft"), ["hardware=cpu", f"serving.settings_of={tmp_path / other}"])
+    shutil.rmtree(run / "model")
+    assert load(str(tmp_path / "sft"), ["hardware=cpu", f"serving.settings_of={run}"]).environment.max_turns == 8
 
 
 def test_a_model_of_unknown_origin_has_the_settings_of_the_file(tmp_path: Path) -> None:

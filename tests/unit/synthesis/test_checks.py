@@ -8,6 +8,7 @@ import pytest
 
 from codedance_verl.errors import UserError
 from codedance_verl.formats import get_format, render_answer, render_think
+from codedance_verl.harness.at_once import direct_item
 from codedance_verl.harness.call_use import Use
 from codedance_verl.harness.faithfulness import CallFinding
 from codedance_verl.harness.reply import Reply
@@ -22,7 +23,7 @@ from codedance_verl.synthesis.checks import (
     right,
     well_formed,
 )
-from codedance_verl.synthesis.kinds import Kind, direct_item, item_for, kind_of, kind_to_ask
+from codedance_verl.synthesis.kinds import Kind, item_for, kind_of, kind_to_ask
 from codedance_verl.synthesis.settings import Rules, Synthesis, kinds_of
 from codedance_verl.tasks.item import Item
 from codedance_verl.trajectories.schema import ExecutionRecord, ImageRef, TurnRecord

@@ -30,6 +30,7 @@ from codedance_verl.viewer.trajectory_view import QUESTION_IMAGES
 from tests.unit.viewer.hostile import MARKUP, write_hostile_run
 
 Get = Callable[..., Awaitable[tuple[int, str, Any]]]
+INDEXING = "Reading files"
 
 
 @pytest.fixture(scope="module")
@@ -291,6 +292,8 @@ def test_a_page_is_told_of_new_lines_and_fetches_them(tmp_path: Path) -> None:
     write_run(tmp_path / "run", steps=1, groups=1)
 
     async def test(get: Get, index: Index, base: str) -> None:
+        while INDEXING in (await get("/"))[1]:  # what is found meanwhile is no news
+            await asyncio.sleep(0.02)
         newest = index.newest_id()
         timeout = aiohttp.ClientTimeout(total=30)
         async with aiohttp.ClientSession() as client, client.get(f"{base}/events", timeout=timeout) as events:
@@ -302,6 +305,29 @@ def test_a_page_is_told_of_new_lines_and_fetches_them(tmp_path: Path) -> None:
         _, found, _ = await get(f"/runs/1/rows?after={newest}")
         assert '"count": 3' in found and '"total": 7' in found and found.count("<tr class") == 3
 
+    visiting(tmp_path / "run", tmp_path / "cache", test)
+
+
+def test_the_end_of_the_first_reading_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page that was fetched with the last rows, but before the end, says that files are being read."""
+    write_run(tmp_path / "run", steps=1, groups=1)
+    read, updated = threading.Event(), Index.update
+
+    def update(index: Index) -> Iterator[int]:
+        yield from updated(index)
+        assert read.wait(30)
+
+    async def test(get: Get, index: Index, base: str) -> None:
+        async with aiohttp.ClientSession() as client, client.get(f"{base}/events") as events:
+            told = await events.content.readline()
+            assert INDEXING in (await get("/"))[1]
+            await events.content.readline()
+            read.set()
+            assert await events.content.readline() == told
+            assert INDEXING not in (await get("/"))[1]
+
+    monkeypatch.setattr(Index, "update_fully", lambda index: [*updated(index)])
+    monkeypatch.setattr(Index, "update", update)
     visiting(tmp_path / "run", tmp_path / "cache", test)
 
 
