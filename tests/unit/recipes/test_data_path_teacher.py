@@ -13,8 +13,8 @@ from PIL import Image
 
 from codedance_verl.environment.resized_images import resize_image
 from codedance_verl.formats import get_format
+from codedance_verl.harness.at_once import direct_item
 from codedance_verl.harness.image_urls import png_url, user_message
-from codedance_verl.synthesis.kinds import direct_item
 from codedance_verl.tasks.item import Item
 from recipes.cpu_demo.demo_sizes import DEFAULT_SIZE, DEMO_KINDS
 from recipes.cpu_demo.tasks.base import Task
