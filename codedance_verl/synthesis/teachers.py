@@ -58,8 +58,6 @@ def check_teacher(settings: EvalSettings) -> None:
         raise UserError(f"eval.control={asked.control}: demonstrations are made without interventions; leave it out")
     if asked.samples != 1:
         raise UserError(f"eval.samples={asked.samples}: set --direct and --tries instead")
-    if asked.temperature == 0:
-        raise UserError("eval.temperature=0: draws the same reply for every try; set it over 0")
     if asked.score_only:
         raise UserError("eval.score_only=true: --no-ask checks what is on record")
 

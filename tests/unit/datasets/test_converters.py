@@ -133,7 +133,6 @@ def test_a_trace_that_is_cut_is_a_bad_row(text: str, fault: str) -> None:
         turns_of(text)
 
 
-@pytest.mark.parametrize("make", [published.retool, published.mulberry, published.geoqa_conversations])
 def test_a_box_with_braces_becomes_the_answer_and_a_described_tool_is_refused() -> None:
     turn = answered("So it is half.\n\\boxed{\\frac{1}{2}}.")
     assert turn == "<think>So it is half.</think>\n<answer>\\boxed{\\frac{1}{2}}</answer>"
@@ -141,6 +140,7 @@ def test_a_box_with_braces_becomes_the_answer_and_a_described_tool_is_refused() 
         asked_by_retool("Output stands in <interpreter>. What is 1 + 1?")
 
 
+@pytest.mark.parametrize("make", [published.retool, published.mulberry, published.geoqa_conversations])
 def test_files_with_messages_alone_are_of_a_set_only_where_it_is_named(
     make: Callable[[Path], Path], tmp_path: Path
 ) -> None:
