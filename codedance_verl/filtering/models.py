@@ -6,13 +6,11 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
 
-from codedance_verl.data.conditions import Control
 from codedance_verl.errors import UserError
 from codedance_verl.harness import answerers
-from codedance_verl.harness.chat_answerer import ChatAnswerer
-from codedance_verl.harness.local_answerer import LocalAnswerer
 from codedance_verl.harness.reply import Answerer, ImageFolder, Question, Reply
 from codedance_verl.harness.settings import EvalSettings
+from codedance_verl.harness.ways import both_ways
 from codedance_verl.records.key import ChangedKey, Json, Key, replies_key
 from codedance_verl.records.store import Store
 
@@ -75,28 +73,12 @@ async def opened(settings: EvalSettings, tell: Tell) -> AsyncIterator[Mapping[bo
 
     With `eval.loop=plain` there is the one without tools alone. Raises UserError: it does not start.
     """
-    async with contextlib.AsyncExitStack() as resources:
-        if settings.evaluation.loop == "plain":
-            yield {False: await _started(resources, settings, tell)}
-            return
-        with_tools = await _started(resources, settings, tell)
-        without = await _without_tools(resources, with_tools, tell)
-        yield {False: without, True: with_tools}
-
-
-async def _without_tools(resources: contextlib.AsyncExitStack, mode: Mode, tell: Tell) -> Mode:
-    if isinstance(mode.answerer, ChatAnswerer):
-        # nobody can keep its model from writing a call: the plain question is asked
-        return await _started(resources, _changed(mode.settings, loop="plain"), tell)
-    settings = _changed(mode.settings, control=str(Control.NO_TOOLS))
-    if isinstance(mode.answerer, LocalAnswerer):
-        # one engine for both
-        return Mode(replace(mode.answerer, asked=settings.evaluation), settings)
-    return await _started(resources, settings, tell)
-
-
-async def _started(resources: contextlib.AsyncExitStack, settings: EvalSettings, tell: Tell) -> Mode:
-    return Mode(await resources.enter_async_context(answerers.started(settings, tell)), settings)
+    if settings.evaluation.loop == "plain":
+        async with answerers.started(settings, tell) as answerer:
+            yield {False: Mode(answerer, settings)}
+        return
+    async with both_ways(settings, tell) as ways:
+        yield {tools: Mode(way.answerer, way.settings) for tools, way in ((False, ways.direct), (True, ways.tools))}
 
 
 def _key(settings: EvalSettings, control: str, described: Mapping[str, Json]) -> Key:
@@ -112,7 +94,3 @@ def _key(settings: EvalSettings, control: str, described: Mapping[str, Json]) ->
         limits=described["limits"],
         control=control,
     )
-
-
-def _changed(settings: EvalSettings, **changes: str) -> EvalSettings:
-    return replace(settings, evaluation=settings.evaluation.replace(**changes))

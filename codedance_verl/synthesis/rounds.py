@@ -19,13 +19,14 @@ from codedance_verl.harness.reply import ImageFolder
 from codedance_verl.harness.run import key_of
 from codedance_verl.harness.score_run import TOLD_EVERY_S
 from codedance_verl.harness.settings import EvalSettings
+from codedance_verl.harness.ways import Way
 from codedance_verl.records.progress import Progress
 from codedance_verl.records.record import plain_id
 from codedance_verl.records.store import KEY_FILE, Store, existing_store, open_store
 from codedance_verl.records.writer import Writer
 from codedance_verl.synthesis.kinds import item_for, kind_to_ask
 from codedance_verl.synthesis.settings import Synthesis
-from codedance_verl.synthesis.teachers import Numbered, Teacher
+from codedance_verl.synthesis.teachers import Numbered
 from codedance_verl.tasks.item import Item
 
 RECORDS = "records"
@@ -79,7 +80,7 @@ class Questions:
 
 
 async def ask_round(
-    questions: Questions, which: Round, teacher: Teacher, wanted: Collection[str] | None, tell: Tell
+    questions: Questions, which: Round, teacher: Way, wanted: Collection[str] | None, tell: Tell
 ) -> Store:
     """Asks what is left of a round, and returns its records.
 

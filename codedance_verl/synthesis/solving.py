@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 from codedance_verl.grading.grader import Grader
 from codedance_verl.harness.settings import EvalSettings
+from codedance_verl.harness.ways import Way, Ways
 from codedance_verl.records.record import plain_id
 from codedance_verl.records.store import Store
 from codedance_verl.synthesis.rounds import Questions, Round, Tell, ask_round, recorded_round, rounds_of
-from codedance_verl.synthesis.teachers import Teacher, Teachers
 from codedance_verl.synthesis.verdicts import Checked, verdicts
 
 
@@ -50,7 +50,7 @@ class Solver:
     """What all rounds need; `teachers` None asks nothing, and checks what is on record."""
 
     settings: EvalSettings
-    teachers: Teachers | None
+    teachers: Ways | None
     grader: Grader
     tell: Tell
 
@@ -109,5 +109,5 @@ class Solver:
         return found
 
     @staticmethod
-    def _teacher(teachers: Teachers, which: Round) -> Teacher:
+    def _teacher(teachers: Ways, which: Round) -> Way:
         return teachers.direct if which.direct else teachers.tools

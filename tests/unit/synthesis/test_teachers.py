@@ -14,11 +14,12 @@ from codedance_verl.harness import answerers
 from codedance_verl.harness.local_answerer import LocalAnswerer
 from codedance_verl.harness.reply import Answerer, ImageFolder, Question, Reply
 from codedance_verl.harness.settings import EvalSettings, load
-from codedance_verl.synthesis.teachers import Numbered, Teachers, teachers
+from codedance_verl.harness.ways import Ways
+from codedance_verl.synthesis.teachers import Numbered, teachers
 from tests.unit.harness.asked_items import Scripted, item
 
 
-def started(settings: EvalSettings, monkeypatch: pytest.MonkeyPatch, direct: bool) -> tuple[Teachers, list[str | None]]:
+def started(settings: EvalSettings, monkeypatch: pytest.MonkeyPatch, direct: bool) -> tuple[Ways, list[str | None]]:
     """Teachers, and the controls of what was started."""
     controls: list[str | None] = []
 
@@ -28,7 +29,7 @@ def started(settings: EvalSettings, monkeypatch: pytest.MonkeyPatch, direct: boo
         local = chosen.evaluation.endpoint is None
         yield LocalAnswerer(cast(Any, None), chosen.evaluation, {}) if local else Scripted(lambda _: Reply(text="1"))
 
-    async def found() -> Teachers:
+    async def found() -> Ways:
         async with teachers(settings, lambda _: None, direct) as both:
             return both
 
